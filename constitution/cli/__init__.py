@@ -1,0 +1,66 @@
+"""The command line: thin. Each command's module is imported when it is called, so that --help answers at once.
+
+Exit codes: 0 done; 1 the work was done and something was found (a check failed, a run ended with failures); 2 what was
+asked cannot be done. Errors are one sentence and a remedy; --debug shows the traceback.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from constitution import __version__
+from constitution.errors import ConstitutionError
+
+COMMANDS = {
+    "run": ("constitution.cli.run:run", "Run a recipe: answer, critique, revise, judge, store."),
+    "runs": ("constitution.cli.runs:runs", "What ran, how far it got."),
+    "principles": ("constitution.cli.principles:principles", "Principles as code: list, show, check, lock, bump, diff."),
+    "sql": ("constitution.cli.sql:sql", "Ask the warehouse in SQL, read-only."),
+    "init": ("constitution.cli.init:init", "Start a project of your own."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and first line, and imports one only to run it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="constitution")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def app(debug: bool) -> None:
+    """Principles in, preference data out.
+
+    Example:  constitution run recipes/pocket.toml
+    """
+
+
+def main() -> None:
+    """Entry point: turns our own errors into one sentence and exit code 2, and Ctrl-C into 130."""
+    try:
+        app(standalone_mode=True)
+    except ConstitutionError as error:
+        if "--debug" in sys.argv:
+            raise
+        hint = f" ({error.hint})" if error.hint else ""
+        click.echo(f"constitution: {error}{hint}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        click.echo("constitution: interrupted; the same command goes on from here", err=True)
+        sys.exit(130)

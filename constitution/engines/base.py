@@ -1,0 +1,62 @@
+"""The seam: everything that generates text is an `Engine`, and nothing above this line knows which one.
+
+    request = Request(messages, Sampling(max_tokens=64), seed=1)
+    completion = await engine.generate(request)
+
+Rendering (templates, few-shot exemplars, judge prompts) happens above the seam; chat templates, batching, retries and
+transport happen below it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from constitution.records import Messages, Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    messages: Messages
+    """If the last one is the assistant's, it is a prefix that the model continues."""
+    sampling: Sampling
+    seed: int
+    priority: int = 0
+    """Lower runs first, as in vLLM."""
+    choices: tuple[str, ...] = ()
+    """Labels whose log-probabilities, as the next text, are wanted. With choices, one token is generated at most."""
+
+    @property
+    def continues(self) -> bool:
+        return self.messages[-1].role == "assistant"
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    text: str
+    """What the model wrote, without the prefix that it continued."""
+    finish_reason: str
+    """stop · length"""
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    choice_logprobs: Mapping[str, float] | None = None
+    """Raw log-probability (natural log, over the whole vocabulary, temperature 1) of each of the request's choices."""
+
+
+class Engine(Protocol):
+    """Errors come as the exceptions of `constitution.errors`: retryable ones after the engine has done its retries."""
+
+    @property
+    def model(self) -> str:
+        """Short name of the model, as it stands in the `model` and `judge` columns."""
+        ...
+
+    def describe(self) -> Mapping[str, str]:
+        """What determines the model's answers, for the run's provenance: name, engine, digest or revision, dtype."""
+        ...
+
+    async def generate(self, request: Request) -> Completion: ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,103 @@
+"""Everything that this package raises on purpose.
+
+    ConstitutionError                 retryable=False
+    ├── InputError                    what a person wrote is wrong; the message says file, place and remedy
+    │   ├── PrincipleError            a constitution file or its lock
+    │   ├── RecipeError               a recipe file, or --set
+    │   ├── PromptError               a prompt source
+    │   └── QueryError                a SQL query that is wrong or not allowed
+    ├── EngineError                   a model did not do what was asked
+    │   ├── ModelLoadError            weights, tokenizer or server model not found or refused
+    │   ├── RequestRefused            the engine says that the request itself is wrong; the same request fails again
+    │   │   └── ContextTooLong        more tokens than the model can take
+    │   ├── MalformedReply            retryable: the reply lacks what was asked for (no text, no log-probabilities)
+    │   └── EngineUnavailable         retryable: connection, server error
+    │       ├── EngineTimeout         retryable
+    │       └── RateLimited           retryable, after `retry_after` seconds
+    └── WarehouseError                stored data cannot be read or written
+        └── RunLocked                 another process is writing this run
+
+Every class says whether trying again can help (`retryable`) and what to do (`hint`).
+"""
+
+from __future__ import annotations
+
+
+class ConstitutionError(Exception):
+    """Root of the tree. `hint` says what the user can do about it."""
+
+    retryable: bool = False
+    hint: str = ""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        if hint is not None:
+            self.hint = hint
+
+
+class InputError(ConstitutionError):
+    """What a person wrote cannot be used."""
+
+
+class PrincipleError(InputError):
+    hint = "run `constitution principles check` for the full list"
+
+
+class RecipeError(InputError):
+    hint = "compare with the recipes in recipes/"
+
+
+class PromptError(InputError):
+    hint = "see docs/recipes.md for the prompt formats"
+
+
+class QueryError(InputError):
+    hint = "docs/warehouse.md lists tables, views and columns"
+
+
+class EngineError(ConstitutionError):
+    """A model did not do what was asked of it."""
+
+
+class ModelLoadError(EngineError):
+    hint = "check the model's name or folder, and that its weights are safetensors"
+
+
+class RequestRefused(EngineError):
+    """The engine says that this request is wrong; sending it again changes nothing."""
+
+
+class ContextTooLong(RequestRefused):
+    hint = "use a model with a longer context, fewer exemplars, or a smaller max_tokens"
+
+
+class MalformedReply(EngineError):
+    """The reply lacks something that was asked for."""
+
+    retryable = True
+
+
+class EngineUnavailable(EngineError):
+    retryable = True
+    hint = "check that the server runs and that base_url is right; starting the run again resumes it"
+
+
+class EngineTimeout(EngineUnavailable):
+    hint = "raise timeout_s in the recipe's model section"
+
+
+class RateLimited(EngineUnavailable):
+    hint = "lower `concurrency` in the recipe's model section"
+
+    def __init__(self, message: str, *, retry_after: float | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+        """Seconds that the server asks us to wait; None when it does not say."""
+
+
+class WarehouseError(ConstitutionError):
+    """Stored data cannot be read or written."""
+
+
+class RunLocked(WarehouseError):
+    hint = "wait for the other process, or stop it; a dead process holds no lock"

@@ -1,0 +1,35 @@
+"""Ids, digests and seeds: the one place that they come from.
+
+Everything is SHA-256 over canonical JSON (sorted keys, no spaces, UTF-8), so equal content has an equal id on every
+machine, and a seed depends on what it is for, never on the order in which work completes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+
+def canonical_json(value: Any) -> bytes:
+    """`value` (dicts, lists, strings, numbers, booleans, None) as the one byte string that stands for it.
+
+    Raises ValueError for NaN and infinities, and for text that UTF-8 cannot hold (lone surrogates).
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8")
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical JSON, 64 hex digits. For content: constitutions, principles, templates, models."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def row_id(*parts: Any) -> str:
+    """128 bits of the digest of `parts`, 32 hex digits: no collision is to be expected below 10^18 rows."""
+    return digest(parts)[:32]
+
+
+def seed(run_seed: int, *parts: Any) -> int:
+    """A seed in [0, 2^31) for the use that `parts` name; 31 bits are what every engine takes."""
+    return int(digest((run_seed, *parts))[:8], 16) & 0x7FFFFFFF

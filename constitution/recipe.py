@@ -1,0 +1,204 @@
+"""A recipe: one TOML file that says all of a run: prompts, models, revise, judge, output.
+
+    recipe = load_recipe(Path("recipes/pocket.toml"), overrides=["revise.rounds=4"])
+
+Unknown fields are refused, with the nearest name; relative paths are relative to the recipe's file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from constitution.errors import RecipeError
+from constitution.records import Sampling
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class SamplingSection(_Section):
+    temperature: float = Field(1.0, ge=0, le=5)
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_tokens: int = Field(512, ge=1)
+    stop: tuple[str, ...] = ()
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(self.temperature, self.top_p, self.max_tokens, self.stop)
+
+
+class TransformersModel(_Section):
+    """A model run in this process by `transformers`; `model` is a folder, a hub name, or `pocket`."""
+
+    engine: Literal["transformers"]
+    model: str
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str = "cpu"
+    max_batch: int = Field(64, ge=1)
+    """Sequences decoded together at the most."""
+
+
+class OpenAIModel(_Section):
+    """Any OpenAI-compatible server."""
+
+    engine: Literal["openai"]
+    model: str
+    base_url: str
+    """Up to and including /v1."""
+    api_key_env: str = ""
+    """Name of the environment variable that holds the key; the key itself never stands in a recipe."""
+    timeout_s: float = Field(600.0, gt=0)
+    """Of one request."""
+    retries: int = Field(6, ge=0)
+    concurrency: int = Field(256, ge=1)
+    """Requests in flight at the most."""
+    extra_body: dict[str, Any] = {}
+    """Further fields of the request body, as the server takes them."""
+
+
+class FakeModel(_Section):
+    """The engine that needs no model: deterministic text and votes, for trying recipes out."""
+
+    engine: Literal["fake"]
+    model: str = "fake"
+    latency_s: float = Field(0.0, ge=0)
+    failure_rate: float = Field(0.0, ge=0, le=1)
+    """Share of the requests that fail."""
+    position_bias: float = Field(0.0, ge=-5, le=5)
+    """Added to the logit of the answer shown first."""
+
+
+ModelSection = Annotated[TransformersModel | OpenAIModel | FakeModel, Field(discriminator="engine")]
+
+
+class Models(_Section):
+    policy: ModelSection
+    judge: ModelSection | None = None
+    """None: the policy judges itself."""
+
+
+class PromptsSection(_Section):
+    path: str | None = None
+    """A file: JSONL or Parquet, optionally .gz; needed for every format but `hub` and `sql`."""
+    format: Literal["auto", "jsonl", "parquet", "transcripts", "hub", "sql"] = "auto"
+    field: str = "prompt"
+    """Column or key that holds the prompt: a string, or a list of {role, content}; `messages` is tried next. For
+    transcripts: the key that holds the transcript."""
+    dataset: str | None = None
+    """Hub data set (format hub), loaded by `datasets`."""
+    split: str = "train"
+    query: str | None = None
+    """SQL (format sql) with a column named as `field`; reads Parquet, JSON and CSV files beside the recipe."""
+    answers: tuple[str, ...] = ()
+    """Keys that hold given answers, to be judged as they are; for transcripts: keys of whole transcripts."""
+    gold: str | None = None
+    """Which of `answers` people prefer."""
+    tags: tuple[str, ...] = ()
+    """Tags for all of them."""
+    limit: int | None = Field(None, ge=1)
+
+
+class ReviseSection(_Section):
+    rounds: int = Field(2, ge=0, le=32)
+    principles: tuple[str, ...] = ()
+    """Tags or ids to draw from; empty: all that revise."""
+    exemplars: int = Field(2, ge=0)
+    """Few-shot exemplars shown before critique and revision, at the most."""
+    initial: SamplingSection = SamplingSection()
+    critique: SamplingSection = SamplingSection()
+    revision: SamplingSection = SamplingSection()
+
+
+class JudgeSection(_Section):
+    method: Literal["label"] = "label"
+    principles: Literal["all"] | Annotated[int, Field(ge=1)] = "all"
+    """Principles that vote on a pair: all that compare, or so many, drawn per pair without replacement."""
+    only: tuple[str, ...] = ()
+    """Tags or ids to choose from; empty: all that compare."""
+    pairs: tuple[Literal["first-last", "parent", "given"], ...] = ("first-last",)
+    margin: float = Field(0.0, ge=0, le=0.5)
+    """A pair whose p_chosen is under 0.5 + margin is kept in the table and marked dropped."""
+    min_label_mass: float = Field(0.0, ge=0, le=1)
+    """A vote with less probability on the labels counts as missing."""
+
+
+class OutputSection(_Section):
+    slice: int = Field(500, ge=1)
+    """Prompts to a slice: the unit of a Prefect task."""
+    window: int = Field(256, ge=1)
+    """Prompts in flight at the most, over all slices."""
+    flush_rows: int = Field(20_000, ge=1)
+    flush_seconds: float = Field(5.0, gt=0)
+    """Finished rows wait so long at the most before they are on disk."""
+
+
+class Recipe(_Section):
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+    description: str = ""
+    seed: int = Field(1, ge=0)
+    constitution: str
+    """name@version, looked up in the project's principles/ folder."""
+    prompts: PromptsSection
+    model: Models
+    revise: ReviseSection = ReviseSection()
+    judge: JudgeSection | None = None
+    """Absent: no votes."""
+    output: OutputSection = OutputSection()
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in `path`, with `overrides` of the form a.b=c (c in TOML's notation, or else a plain string)."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: there is no such recipe", hint="`ls recipes/` shows what there is") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path}: not valid TOML: {error}") from None
+    for override in overrides:
+        _override(data, override)
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError(f"{path}: {_first_fault(error)}") from None
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise RecipeError(f"--set {override}: expected a.b=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, last = key.split(".")
+    for parent in parents:
+        data = data.setdefault(parent, {})
+        if not isinstance(data, dict):
+            raise RecipeError(f"--set {override}: {parent} is not a section")
+    data[last] = value
+
+
+def _first_fault(error: ValidationError) -> str:
+    """The first fault as one phrase: place, what is wrong, and for an unknown name the nearest known one."""
+    fault = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] != "extra_forbidden":
+        return f"{place}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+    near = difflib.get_close_matches(str(fault["loc"][-1]), _all_field_names(), n=1)
+    return f"{place}: unknown field" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _all_field_names() -> list[str]:
+    sections = [Recipe, Models, PromptsSection, ReviseSection, JudgeSection, OutputSection, SamplingSection]
+    engines = [TransformersModel, OpenAIModel, FakeModel]
+    return [name for section in (*sections, *engines) for name in section.model_fields]
