@@ -283,7 +283,8 @@ class Run:
     constitution: str
     """name@version"""
     constitution_digest: str
-    template_digests: dict[str, str]
+    templates: dict[str, dict[str, str]]
+    """Digest of a template set → its files' texts: what a row's `template_digest` leads to."""
     models: dict[str, dict[str, str]]
     """Per role (policy, judge): what the engine says of its model: name, engine, digest or revision."""
     code_version: str
