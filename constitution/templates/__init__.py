@@ -1,0 +1,127 @@
+"""Prompt texts as files beside this module, and the pure functions that fill them.
+
+A template's `{{name}}` is replaced in one pass, so that braces in what people or models wrote are never read again.
+`REVISE` and `JUDGE` are the two sets of templates; a row's `template_digest` is the digest of the set it came from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from constitution.identity import digest
+from constitution.records import Exemplar, Message, Messages, Principle
+
+LABELS = ("A", "B")
+"""What the judge chooses from; the assistant's prefix opens the bracket, so that each is a token of its own."""
+
+_PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
+_FOLDER = Path(__file__).parent
+_SPEAKERS = {"system": "System", "user": "Human", "assistant": "Assistant"}
+
+
+@dataclass(frozen=True)
+class TemplateSet:
+    """Templates that work together. `digest` covers every text."""
+
+    texts: Mapping[str, str]
+
+    @property
+    def digest(self) -> str:
+        return digest(dict(self.texts))
+
+
+def _load(*names: str) -> TemplateSet:
+    """The files without the newline that ends them: a prefix must end where the model goes on."""
+    return TemplateSet({name: (_FOLDER / name).read_text(encoding="utf-8").removesuffix("\n") for name in names})
+
+
+REVISE = _load("critique.txt", "revision.txt")
+JUDGE = _load("vote.txt", "vote-prefix.txt")
+
+
+def fill(template: str, values: Mapping[str, str]) -> str:
+    """`template` with every `{{name}}` replaced from `values`, in one pass. Raises KeyError for a name not in it."""
+    return _PLACEHOLDER.sub(lambda match: values[match[1]], template)
+
+
+def critique_messages(
+    prompt: Messages, response: str, principle: Principle, exemplars: Sequence[Exemplar] = ()
+) -> Messages:
+    """The chat that asks for a critique of `response` (Constitutional AI, arXiv 2212.08073, section 3.1)."""
+    request = _request("critique.txt", principle.critique_request, prompt, response)
+    return (*_opening(prompt, principle, exemplars), Message("assistant", response), Message("user", request))
+
+
+def revision_messages(
+    prompt: Messages, response: str, critique: str, principle: Principle, exemplars: Sequence[Exemplar] = ()
+) -> Messages:
+    """The chat that asks for the revision: it begins with the critique's chat, so that a prefix cache serves it."""
+    request = _request("revision.txt", principle.revision_request, prompt, response)
+    asked = critique_messages(prompt, response, principle, exemplars)
+    return (*asked, Message("assistant", critique), Message("user", request))
+
+
+def vote_messages(prompt: Messages, first: str, second: str, principle: Principle, nonce: str) -> Messages:
+    """The judge's chat; it ends with an assistant prefix, after which the model writes one of `LABELS`.
+
+    What the votes on one pair share (conversation, answers) comes first and the principle's question last. `nonce` is in
+    every mark and unknown to whoever wrote the texts; the texts lose it, and anything shaped like a mark.
+    """
+    values = {
+        "nonce": nonce,
+        "conversation": _disarm(transcript(prompt), nonce),
+        "first": _disarm(first, nonce),
+        "second": _disarm(second, nonce),
+        "question": principle.comparison_question,
+    }
+    prefix = JUDGE.texts["vote-prefix.txt"]
+    return (Message("user", fill(JUDGE.texts["vote.txt"], values)), Message("assistant", prefix))
+
+
+def transcript(messages: Messages) -> str:
+    """The conversation as one text, every turn whole."""
+    return "\n\n".join(f"{_SPEAKERS[message.role]}: {message.content}" for message in messages)
+
+
+_MARK = re.compile(r"\[\s*/?\s*(?:conversation|answer\s+[AB]|end)\b[^\]\n]*\]", re.IGNORECASE)
+
+
+def _disarm(text: str, nonce: str) -> str:
+    """`text` without the marks of the vote template. Repeated, since taking one out can put another together."""
+    while (stripped := _MARK.sub("", text.replace(nonce, ""))) != text:
+        text = stripped
+    return text
+
+
+def _request(template: str, request: str, prompt: Messages, response: str) -> str:
+    """A principle's request in its template; the request may name `{{prompt}}` (last human turn) and `{{response}}`."""
+    last_turn = next((message.content for message in reversed(prompt) if message.role == "user"), "")
+    request = fill(request, {"prompt": last_turn, "response": response})
+    return fill(REVISE.texts[template], {"request": request})
+
+
+def _opening(prompt: Messages, principle: Principle, exemplars: Sequence[Exemplar]) -> Messages:
+    """System messages, then the exemplars as turns of the same chat, then the conversation."""
+    system = tuple(message for message in prompt if message.role == "system")
+    turns = tuple(message for message in prompt if message.role != "system")
+    shown: list[Message] = []
+    for exemplar in exemplars:
+        context, answer = exemplar.messages, exemplar.response
+        shown += [
+            *context,
+            Message("assistant", answer),
+            Message(
+                "user",
+                _request("critique.txt", exemplar.critique_request or principle.critique_request, context, answer),
+            ),
+            Message("assistant", exemplar.critique),
+            Message(
+                "user",
+                _request("revision.txt", exemplar.revision_request or principle.revision_request, context, answer),
+            ),
+            Message("assistant", exemplar.revision),
+        ]
+    return (*system, *shown, *turns)
