@@ -2,7 +2,8 @@
 
     recipe = load_recipe(Path("recipes/pocket.toml"), overrides=["revise.rounds=4"])
 
-Unknown fields are refused, with the nearest name; relative paths are relative to the recipe's file.
+Unknown fields are refused, with the nearest name. A relative `prompts.path` or `prompts.dataset` is relative to the
+recipe's file; one given by --set is relative to the working directory, as in any other command.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import difflib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from constitution.errors import RecipeError
 from constitution.records import Sampling
@@ -87,16 +88,17 @@ class Models(_Section):
 
 class PromptsSection(_Section):
     path: str | None = None
-    """A file: JSONL or Parquet, optionally .gz; needed for every format but `hub` and `sql`."""
+    """A file: JSONL (also .gz) or Parquet; needed for every format but `hub` and `sql`."""
     format: Literal["auto", "jsonl", "parquet", "transcripts", "hub", "sql"] = "auto"
+    """auto: JSONL or Parquet, by the file's name."""
     field: str = "prompt"
     """Column or key that holds the prompt: a string, or a list of {role, content}; `messages` is tried next. For
     transcripts: the key that holds the transcript."""
     dataset: str | None = None
-    """Hub data set (format hub), loaded by `datasets`."""
+    """Hub data set (format hub), loaded by the `datasets` package; or a local folder of JSONL or Parquet files."""
     split: str = "train"
     query: str | None = None
-    """SQL (format sql) with a column named as `field`; reads Parquet, JSON and CSV files beside the recipe."""
+    """SQL (format sql) with a column named as `field`; reads Parquet, JSON and CSV files in the recipe's folder."""
     answers: tuple[str, ...] = ()
     """Keys that hold given answers, to be judged as they are; for transcripts: keys of whole transcripts."""
     gold: str | None = None
@@ -104,6 +106,16 @@ class PromptsSection(_Section):
     tags: tuple[str, ...] = ()
     """Tags for all of them."""
     limit: int | None = Field(None, ge=1)
+    """The first so many; None: all."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        needed = {"hub": "dataset", "sql": "query"}.get(self.format, "path")
+        if not getattr(self, needed):
+            raise ValueError(f"format {self.format} needs `{needed}`")
+        if self.gold is not None and self.gold not in self.answers:
+            raise ValueError(f"gold: {self.gold!r} is not one of `answers`")
+        return self
 
 
 class ReviseSection(_Section):
@@ -153,6 +165,15 @@ class Recipe(_Section):
     """Absent: no votes."""
     output: OutputSection = OutputSection()
 
+    @model_validator(mode="after")
+    def _pairs_exist(self) -> Self:
+        pairs = self.judge.pairs if self.judge else ()
+        if self.revise.rounds == 0 and {"first-last", "parent"} & set(pairs):
+            raise ValueError("judge.pairs: first-last and parent need revise.rounds of 1 or more")
+        if "given" in pairs and len(self.prompts.answers) < 2:
+            raise ValueError("judge.pairs: given needs two or more keys in prompts.answers")
+        return self
+
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe in `path`, with `overrides` of the form a.b=c (c in TOML's notation, or else a plain string)."""
@@ -180,6 +201,10 @@ def _override(data: dict[str, Any], override: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
+    if key == "prompts.path" and isinstance(value, str):
+        value = str(Path(value).absolute())
+    if key == "prompts.dataset" and isinstance(value, str) and Path(value).is_dir():
+        value = str(Path(value).absolute())
     *parents, last = key.split(".")
     for parent in parents:
         data = data.setdefault(parent, {})
@@ -193,7 +218,8 @@ def _first_fault(error: ValidationError) -> str:
     fault = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in fault["loc"])
     if fault["type"] != "extra_forbidden":
-        return f"{place}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+        message = fault["msg"].removeprefix("Value error, ")
+        return (f"{place}: " if place else "") + message[0].lower() + message[1:]
     near = difflib.get_close_matches(str(fault["loc"][-1]), _all_field_names(), n=1)
     return f"{place}: unknown field" + (f"; did you mean {near[0]}?" if near else "")
 
