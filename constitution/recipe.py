@@ -25,9 +25,9 @@ class _Section(BaseModel):
 
 
 class SamplingSection(_Section):
-    temperature: float = Field(1.0, ge=0, le=5)
-    top_p: float = Field(1.0, gt=0, le=1)
-    max_tokens: int = Field(512, ge=1)
+    temperature: float = Field(default=1.0, ge=0, le=5)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: int = Field(default=512, ge=1)
     stop: tuple[str, ...] = ()
 
     @property
@@ -43,7 +43,7 @@ class TransformersModel(_Section):
     revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = "cpu"
-    max_batch: int = Field(64, ge=1)
+    max_batch: int = Field(default=64, ge=1)
     """Sequences decoded together at the most."""
 
 
@@ -56,10 +56,10 @@ class OpenAIModel(_Section):
     """Up to and including /v1."""
     api_key_env: str = ""
     """Name of the environment variable that holds the key; the key itself never stands in a recipe."""
-    timeout_s: float = Field(600.0, gt=0)
+    timeout_s: float = Field(default=600.0, gt=0)
     """Of one request."""
-    retries: int = Field(6, ge=0)
-    concurrency: int = Field(256, ge=1)
+    retries: int = Field(default=6, ge=0)
+    concurrency: int = Field(default=256, ge=1)
     """Requests in flight at the most."""
     extra_body: dict[str, Any] = {}
     """Further fields of the request body, as the server takes them."""
@@ -70,10 +70,10 @@ class FakeModel(_Section):
 
     engine: Literal["fake"]
     model: str = "fake"
-    latency_s: float = Field(0.0, ge=0)
-    failure_rate: float = Field(0.0, ge=0, le=1)
+    latency_s: float = Field(default=0.0, ge=0)
+    failure_rate: float = Field(default=0.0, ge=0, le=1)
     """Share of the requests that fail."""
-    position_bias: float = Field(0.0, ge=-5, le=5)
+    position_bias: float = Field(default=0.0, ge=-5, le=5)
     """Added to the logit of the answer shown first."""
 
 
@@ -98,14 +98,15 @@ class PromptsSection(_Section):
     """Hub data set (format hub), loaded by the `datasets` package; or a local folder of JSONL or Parquet files."""
     split: str = "train"
     query: str | None = None
-    """SQL (format sql) with a column named as `field`; reads Parquet, JSON and CSV files in the recipe's folder."""
+    """SQL (format sql) with a column named as `field`; file names in it are relative to
+    the recipe's folder."""
     answers: tuple[str, ...] = ()
     """Keys that hold given answers, to be judged as they are; for transcripts: keys of whole transcripts."""
     gold: str | None = None
     """Which of `answers` people prefer."""
     tags: tuple[str, ...] = ()
     """Tags for all of them."""
-    limit: int | None = Field(None, ge=1)
+    limit: int | None = Field(default=None, ge=1)
     """The first so many; None: all."""
 
     @model_validator(mode="after")
@@ -119,10 +120,10 @@ class PromptsSection(_Section):
 
 
 class ReviseSection(_Section):
-    rounds: int = Field(2, ge=0, le=32)
+    rounds: int = Field(default=2, ge=0, le=32)
     principles: tuple[str, ...] = ()
     """Tags or ids to draw from; empty: all that revise."""
-    exemplars: int = Field(2, ge=0)
+    exemplars: int = Field(default=2, ge=0)
     """Few-shot exemplars shown before critique and revision, at the most."""
     initial: SamplingSection = SamplingSection()
     critique: SamplingSection = SamplingSection()
@@ -136,26 +137,26 @@ class JudgeSection(_Section):
     only: tuple[str, ...] = ()
     """Tags or ids to choose from; empty: all that compare."""
     pairs: tuple[Literal["first-last", "parent", "given"], ...] = ("first-last",)
-    margin: float = Field(0.0, ge=0, le=0.5)
+    margin: float = Field(default=0.0, ge=0, le=0.5)
     """A pair whose p_chosen is under 0.5 + margin is kept in the table and marked dropped."""
-    min_label_mass: float = Field(0.0, ge=0, le=1)
+    min_label_mass: float = Field(default=0.0, ge=0, le=1)
     """A vote with less probability on the labels counts as missing."""
 
 
 class OutputSection(_Section):
-    slice: int = Field(500, ge=1)
+    slice: int = Field(default=500, ge=1)
     """Prompts to a slice: the unit of a Prefect task."""
-    window: int = Field(256, ge=1)
+    window: int = Field(default=256, ge=1)
     """Prompts in flight at the most, over all slices."""
-    flush_rows: int = Field(20_000, ge=1)
-    flush_seconds: float = Field(5.0, gt=0)
+    flush_rows: int = Field(default=20_000, ge=1)
+    flush_seconds: float = Field(default=5.0, gt=0)
     """Finished rows wait so long at the most before they are on disk."""
 
 
 class Recipe(_Section):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
     description: str = ""
-    seed: int = Field(1, ge=0)
+    seed: int = Field(default=1, ge=0)
     constitution: str
     """name@version, looked up in the project's principles/ folder."""
     prompts: PromptsSection
@@ -225,6 +226,6 @@ def _first_fault(error: ValidationError) -> str:
 
 
 def _all_field_names() -> list[str]:
-    sections = [Recipe, Models, PromptsSection, ReviseSection, JudgeSection, OutputSection, SamplingSection]
-    engines = [TransformersModel, OpenAIModel, FakeModel]
-    return [name for section in (*sections, *engines) for name in section.model_fields]
+    sections: list[type[BaseModel]] = [Recipe, Models, PromptsSection, ReviseSection, JudgeSection, OutputSection]
+    sections += [SamplingSection, TransformersModel, OpenAIModel, FakeModel]
+    return [name for section in sections for name in section.model_fields]
