@@ -1,0 +1,321 @@
+"""One prompt's chain: initial answer → (principle → critique → revision) × rounds (arXiv 2212.08073, section 3.1).
+
+    chain = await revise(reviser, prompt, have={}, emit=writer.put)
+
+Every step has an id that depends on the run, the prompt and the round alone, and is looked up in `have` before any
+model is asked, so that a restarted run goes on in mid-chain. Every row is emitted as soon as it exists.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from constitution import templates
+from constitution.engines.base import Completion, Engine, Request
+from constitution.errors import EngineError, RecipeError
+from constitution.identity import row_id, seed
+from constitution.recipe import ReviseSection
+from constitution.records import (
+    Constitution,
+    CritiqueOutcome,
+    Exemplar,
+    Failure,
+    Messages,
+    Outcome,
+    Principle,
+    Prompt,
+    Response,
+    Row,
+    Sampling,
+)
+
+Emit = Callable[[Sequence[Row]], Awaitable[None]]
+"""Takes finished rows; returns when they are accepted for writing."""
+
+TEMPLATES = templates.REVISE.digest
+
+
+@dataclass(frozen=True, slots=True)
+class Reviser:
+    """What the chains of a run have in common."""
+
+    run_id: str
+    seed: int
+    attempt: int
+    """How often the run was started: tells the failures of one start from those of the next."""
+    engine: Engine
+    constitution: Constitution
+    principles: tuple[Principle, ...]
+    section: ReviseSection
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    responses: tuple[Response, ...]
+    """Initial answer, then one revision a round, as far as the chain got; empty without an initial answer."""
+    failures: tuple[Failure, ...] = ()
+    """What stopped it, and what a model did not say on the way."""
+    stopped: bool = False
+    """True: an engine failed, and the chain did not get to its end."""
+
+
+class _Stop(Exception):
+    """The chain of one prompt ends here, with this failure."""
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+
+
+def select(principles: Sequence[Principle], names: Sequence[str], where: str) -> tuple[Principle, ...]:
+    """Those whose id or one of whose tags is in `names`, in the constitution's order; all of them without names.
+
+    Raises RecipeError for a name that fits none, and when nothing is left; `where` is the recipe's field.
+    """
+    known = {name for principle in principles for name in (principle.id, *principle.tags)}
+    for name in names:
+        if name not in known:
+            raise RecipeError(f"{where}: no principle of this use has the id or tag {name!r}", hint=_listed(known))
+    chosen = tuple(p for p in principles if not names or {p.id, *p.tags} & set(names))
+    if not chosen:
+        raise RecipeError(f"{where}: the constitution has no principle for this", hint="name another constitution")
+    return chosen
+
+
+def draw_principle(principles: Sequence[Principle], run_seed: int, prompt_id: str, round: int) -> Principle:
+    """One principle by weight; rounds are drawn independently, so with replacement, in whatever order prompts end."""
+    generator = random.Random(seed(run_seed, prompt_id, "principle", round))
+    return generator.choices(principles, weights=[principle.weight for principle in principles])[0]
+
+
+async def revise(reviser: Reviser, prompt: Prompt, have: Mapping[str, Row], emit: Emit) -> Chain:
+    """Walks one prompt's chain. An engine's error becomes a Failure and ends it; it is never raised."""
+    walk = _Walk(reviser, prompt, prompt.id, have, emit)
+    try:
+        await walk.initial()
+        for round in range(1, reviser.section.rounds + 1):
+            if not walk.responses[0].text:
+                break
+            await walk.round(round)
+    except _Stop as stop:
+        return Chain(tuple(walk.responses), (*walk.failures, stop.failure), stopped=True)
+    return Chain(tuple(walk.responses), tuple(walk.failures))
+
+
+@dataclass(slots=True)
+class _Walk:
+    """The state of one chain."""
+
+    reviser: Reviser
+    prompt: Prompt
+    prompt_id: str
+    have: Mapping[str, Row]
+    emit: Emit
+    responses: list[Response] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+    async def initial(self) -> None:
+        id = self._id("initial", 0)
+        if self._known(id, "initial"):
+            return
+        reviser = self.reviser
+        sampling, chosen = reviser.section.initial.sampling, self._seed("initial", 0)
+        done = await self._generate(
+            "initial", id, self.prompt.messages, sampling, chosen, 2 * reviser.section.rounds + 1
+        )
+        text = clean(done.text)
+        outcome: Outcome = "cut" if done.finish_reason == "length" else "ok"
+        answer = Response(
+            id=id,
+            run_id=reviser.run_id,
+            prompt_id=self.prompt_id,
+            kind="initial",
+            round=0,
+            text=text,
+            outcome=outcome if text else "empty",
+            model=reviser.engine.model,
+        )
+        await self._add(_with_answer(answer, done, sampling, chosen), "initial")
+
+    async def round(self, round: int) -> None:
+        id = self._id("revision", round)
+        if self._known(id, f"revision-{round}", f"critique-{round}"):
+            return
+        reviser, parent = self.reviser, self._last_with_text()
+        principle = draw_principle(reviser.principles, reviser.seed, self.prompt_id, round)
+        # The first ones, always the same: a drawn set would leave the prefix cache nothing to share.
+        exemplars = reviser.constitution.exemplars_for(principle)[: reviser.section.exemplars]
+        left = 2 * (reviser.section.rounds - round) + 1
+        answer, critique = await self._critique(id, round, parent, principle, exemplars)
+        if answer.critique_outcome in ("empty", "refused"):
+            await self._add(replace(answer, text=parent.text, outcome="skipped"), f"critique-{round}")
+            return
+        messages = templates.revision_messages(self.prompt.messages, parent.text, critique, principle, exemplars)
+        sampling, chosen = reviser.section.revision.sampling, self._seed("revision", round)
+        done = await self._generate(f"revision-{round}", id, messages, sampling, chosen, left)
+        text = clean(done.text)
+        answer = replace(answer, text=text, outcome=_outcome(text, parent.text, done.finish_reason))
+        await self._add(_with_answer(answer, done, sampling, chosen), f"revision-{round}")
+
+    async def _critique(
+        self, id: str, round: int, parent: Response, principle: Principle, exemplars: tuple[Exemplar, ...]
+    ) -> tuple[Response, str]:
+        """The round's row with all that is known before the revision, and the critique."""
+        reviser, step = self.reviser, f"critique-{round}"
+        messages = templates.critique_messages(self.prompt.messages, parent.text, principle, exemplars)
+        sampling, chosen = reviser.section.critique.sampling, self._seed("critique", round)
+        left = 2 * (reviser.section.rounds - round) + 2
+        done = await self._generate(step, id, messages, sampling, chosen, left)
+        critique = clean(done.text)
+        answer = Response(
+            id=id,
+            run_id=reviser.run_id,
+            prompt_id=self.prompt_id,
+            kind="revision",
+            round=round,
+            text="",
+            outcome="empty",
+            model=reviser.engine.model,
+            parent_id=parent.id,
+            principle_id=principle.id,
+            principle_digest=principle.digest,
+            critique=critique,
+            critique_outcome=_critique_outcome(critique, done.finish_reason),
+            critique_seed=chosen,
+            critique_prompt_tokens=done.prompt_tokens,
+            critique_cached_tokens=done.cached_tokens,
+            critique_completion_tokens=done.completion_tokens,
+            template_digest=TEMPLATES,
+        )
+        return answer, critique
+
+    async def _generate(
+        self, step: str, target: str, messages: Messages, sampling: Sampling, seed: int, priority: int
+    ) -> Completion:
+        """`target` is the id of the row that this call is for; `priority` the calls left: near the end goes first."""
+        reviser = self.reviser
+        try:
+            return await reviser.engine.generate(Request(messages, sampling, seed, priority))
+        except EngineError as error:
+            failure = failed(reviser.run_id, self.prompt_id, step, target, error, reviser.attempt)
+            await self.emit([failure])
+            raise _Stop(failure) from error
+
+    def _known(self, id: str, *steps: str) -> bool:
+        """Takes the row of a step from `have`. Raises _Stop where an earlier start failed for good."""
+        row = self.have.get(id)
+        if isinstance(row, Response):
+            self.responses.append(row)
+            known = (self.have.get(failure_id(self.reviser.run_id, self.prompt_id, step, id)) for step in steps)
+            self.failures += [failure for failure in known if isinstance(failure, Failure)]
+            return True
+        for step in steps:
+            failure = self.have.get(failure_id(self.reviser.run_id, self.prompt_id, step, id))
+            if isinstance(failure, Failure):
+                raise _Stop(failure)
+        return False
+
+    async def _add(self, answer: Response, step: str) -> None:
+        rows: list[Row] = [answer]
+        unsaid = _unsaid(answer)
+        if unsaid is not None:
+            error, message = unsaid
+            id = failure_id(answer.run_id, answer.prompt_id, step, answer.id)
+            failure = Failure(id, answer.run_id, answer.prompt_id, step, error, message, retryable=False)
+            self.failures.append(failure)
+            rows.append(failure)
+        self.responses.append(answer)
+        await self.emit(rows)
+
+    def _last_with_text(self) -> Response:
+        return next(answer for answer in reversed(self.responses) if answer.text)
+
+    def _id(self, kind: str, round: int) -> str:
+        return row_id(self.reviser.run_id, self.prompt_id, kind, round)
+
+    def _seed(self, step: str, round: int) -> int:
+        return seed(self.reviser.seed, self.prompt_id, step, round)
+
+
+# --- outcomes
+
+_REFUSAL = re.compile(
+    r"(?:(?:i'?m |i am )?(?:very |so |really )?sorry[,.:;]? ?|i apologi[sz]e[^.]{0,40}[.,] ?)?"
+    r"(?:but )?(?:as an ai[^,]{0,40}, )?"
+    r"(?:i (?:can ?not|can'?t|won'?t|will not|decline to|must decline to)|(?:i'?m|i am) (?:unable|not able) to) "
+    r"(?:help with|assist|comply|fulfil|engage|continue|participate|discuss|answer|do (?:that|this)|"
+    r"provide (?:a|that|this|any) (?:critique|review)|critique|criticise|criticize|review|evaluate)\b"
+)
+
+
+def refuses_critique(critique: str) -> bool:
+    """True for a model that declines to critique at all ("I'm sorry, but I can't help with that.").
+
+    Conservative: at most 60 words, and the refusal must be how the text begins. A critique that speaks of refusing
+    ("I cannot find fault with it", "The answer should have said: I can't help with that") is a critique.
+    """
+    text = " ".join(critique.lower().replace("’", "'").split())
+    return len(text.split(" ")) <= 60 and _REFUSAL.match(text) is not None
+
+
+def clean(text: str) -> str:
+    """What a model wrote, without the white space around it; half surrogates, which UTF-8 cannot hold, become `?`."""
+    return text.strip().encode("utf-8", "replace").decode("utf-8")
+
+
+def _critique_outcome(critique: str, finish_reason: str) -> CritiqueOutcome:
+    if not critique:
+        return "empty"
+    if refuses_critique(critique):
+        return "refused"
+    return "cut" if finish_reason == "length" else "ok"
+
+
+def _outcome(text: str, parent: str, finish_reason: str) -> Outcome:
+    if not text:
+        return "empty"
+    if finish_reason == "length":
+        return "cut"
+    return "unchanged" if text == parent else "ok"
+
+
+def _unsaid(answer: Response) -> tuple[str, str] | None:
+    """Error and message for what a model did not say, if it did not."""
+    if answer.outcome == "skipped" and answer.critique_outcome == "refused":
+        return "CritiqueRefused", f"the model declined to critique by {answer.principle_id}; the answer stays as it was"
+    if answer.outcome == "skipped":
+        return "EmptyOutput", f"the critique by {answer.principle_id} has no text; the answer stays as it was"
+    if answer.outcome == "empty":
+        return "EmptyOutput", f"the {answer.kind} answer has no text"
+    return None
+
+
+def _with_answer(answer: Response, done: Completion, sampling: Sampling, seed: int) -> Response:
+    return replace(
+        answer,
+        sampling=sampling,
+        seed=seed,
+        finish_reason=done.finish_reason,
+        prompt_tokens=done.prompt_tokens,
+        cached_tokens=done.cached_tokens,
+        completion_tokens=done.completion_tokens,
+    )
+
+
+# --- failures
+
+
+def failure_id(run_id: str, prompt_id: str, step: str, target: str, attempt: int = 0) -> str:
+    """Id of the failure to make the row `target`. Attempt 0 is for failures that are final: there is one a row."""
+    return row_id(run_id, prompt_id, "failure", step, target, attempt)
+
+
+def failed(run_id: str, prompt_id: str, step: str, target: str, error: EngineError, attempt: int) -> Failure:
+    id = failure_id(run_id, prompt_id, step, target, attempt if error.retryable else 0)
+    return Failure(id, run_id, prompt_id, step, type(error).__name__, clean(str(error)), error.retryable)
+
+
+def _listed(names: set[str]) -> str:
+    return "it has: " + ", ".join(sorted(names)) if names else "it has none"
