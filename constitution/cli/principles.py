@@ -1,0 +1,264 @@
+"""`constitution principles`: thin commands over `constitution.principles`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from textwrap import fill
+from typing import Any, TypeVar
+
+import click
+
+from constitution import principles as library
+from constitution.errors import PrincipleError
+from constitution.records import Constitution, Messages, Principle
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def root_option(command: F) -> F:
+    option = click.option(
+        "--root",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="The principles folder.  [default: the nearest principles/, here or above]",
+    )
+    return option(command)
+
+
+def _root(root: Path | None) -> Path:
+    return root.resolve() if root else library.find_root(Path.cwd())
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def principles() -> None:
+    """Principles as code: versioned files that are checked, locked, compared.
+
+    Example:  constitution principles check
+    """
+
+
+@principles.command("list")
+@root_option
+def list_command(root: Path | None) -> None:
+    """List constitutions: version, number of principles, state, digest.
+
+    States: draft (not locked yet), locked, changed (locked, then edited).
+
+    Example:  constitution principles list
+    """
+    root = _root(root)
+    lock = library.Lock.read(root)
+    rows: list[tuple[str, ...]] = [("constitution", "principles", "revise", "compare", "exemplars", "state", "digest")]
+    for name in library.names(root):
+        for version in library.versions(root, name):
+            state = library.status(root, name, version, lock)
+            try:
+                found = library.read_constitution(root / name / f"{version}.toml")
+            except PrincipleError:
+                rows.append((f"{name}@{version}", "-", "-", "-", "-", state, "cannot be read: see check"))
+                continue
+            counts = (
+                len(found.principles),
+                sum(p.revises for p in found.principles),
+                sum(p.compares for p in found.principles),
+            )
+            cells = (*map(str, counts), str(len(found.exemplars)), state, found.digest[:12])
+            rows.append((f"{name}@{version}", *cells))
+    widths = [max(len(row[column]) for row in rows) for column in range(7)]
+    for row in rows:
+        columns = enumerate(zip(row, widths, strict=True))
+        padded = (cell.rjust(width) if 0 < i < 5 else cell.ljust(width) for i, (cell, width) in columns)
+        click.echo("  ".join(padded).rstrip())
+
+
+@principles.command()
+@click.argument("constitution", metavar="NAME[@VERSION]")
+@click.option("--json", "as_json", is_flag=True, help="All of it as one JSON object.")
+@root_option
+def show(constitution: str, as_json: bool, root: Path | None) -> None:
+    """Show a constitution, the highest version unless one is named.
+
+    Example:  constitution principles show general@1.0.0
+    """
+    root = _root(root)
+    name, version = library.resolve(root, constitution)
+    found = library.read_constitution(root / name / f"{version}.toml")
+    state = library.status(root, name, version, library.Lock.read(root))
+    if as_json:
+        data = {**asdict(found), "digest": found.digest, "state": state}
+        click.echo(json.dumps(data, ensure_ascii=False, indent=2))
+        return
+    click.echo(click.style(found.label, bold=True) + f"  {state}  {found.digest[:12]}")
+    click.echo(_wrapped(found.description))
+    for label in ("source", "license"):
+        if getattr(found, label):
+            click.echo(f"{label}: {getattr(found, label)}")
+    _show_exemplars(found)
+    for principle in found.principles:
+        _show_principle(principle)
+
+
+def _wrapped(text: str, indent: str = "", first: str | None = None) -> str:
+    return fill(text, 100, initial_indent=first if first is not None else indent, subsequent_indent=indent)
+
+
+def _show_principle(principle: Principle) -> None:
+    notes = [f"weight {principle.weight:g}"] + ([", ".join(principle.tags)] if principle.tags else [])
+    if principle.exemplars:
+        notes.append(f"{len(principle.exemplars)} exemplars of its own")
+    click.echo("\n" + click.style(principle.id, bold=True) + f"  ({'; '.join(notes)})")
+    texts = (
+        ("critique", principle.critique_request),
+        ("revise", principle.revision_request),
+        ("compare", principle.comparison_question),
+        ("source", principle.source),
+    )
+    for label, text in texts:
+        if text:
+            click.echo(_wrapped(text, " " * 12, f"  {label:<10}"))
+    for example in principle.examples:
+        for label, text in (("prompt", _last(example.messages)), ("better", example.better), ("worse", example.worse)):
+            click.echo(_wrapped(text, " " * 12, f"  {label:<10}"))
+
+
+def _show_exemplars(found: Constitution) -> None:
+    for number, exemplar in enumerate(found.exemplars, start=1):
+        unchanged = " (left unchanged)" if exemplar.revision == exemplar.response else ""
+        click.echo("\n" + click.style(f"exemplar {number}", bold=True) + unchanged)
+        texts = (
+            ("prompt", _last(exemplar.messages)),
+            ("response", exemplar.response),
+            ("critique", exemplar.critique),
+            ("revision", exemplar.revision),
+        )
+        for label, text in texts:
+            click.echo(_wrapped(text, " " * 12, f"  {label:<10}"))
+
+
+def _last(messages: Messages) -> str:
+    more = f" (after {len(messages) - 1} earlier turns)" if len(messages) > 1 else ""
+    return messages[-1].content + more
+
+
+def _report(findings: Sequence[library.Finding]) -> None:
+    """Prints findings, one a line, and ends with exit code 1 if there are any."""
+    if findings:
+        for finding in findings:
+            click.echo(str(finding))
+        click.echo(f"{len(findings)} finding{'s' if len(findings) > 1 else ''}", err=True)
+        sys.exit(1)
+
+
+@principles.command()
+@root_option
+def check(root: Path | None) -> None:
+    """Find every fault of every constitution, and of the lock.
+
+    Exit code 1 if there are any.
+
+    Example:  constitution principles check
+    """
+    root = _root(root)
+    _report(library.check(root))
+    count = sum(len(library.versions(root, name)) for name in library.names(root))
+    click.echo(f"{count} constitution{'s' if count != 1 else ''} checked, nothing to report")
+
+
+@principles.command()
+@click.argument("constitutions", nargs=-1, metavar="[NAME[@VERSION]]...")
+@root_option
+def lock(constitutions: tuple[str, ...], root: Path | None) -> None:
+    """Lock drafts: from then on the file does not change.
+
+    All drafts, or those that are named. Exit code 1, and nothing locked, if the check finds anything.
+
+    Example:  constitution principles lock
+    """
+    added, findings = library.lock(_root(root), constitutions)
+    _report(findings)
+    for label in added:
+        click.echo(f"locked {label}")
+    if not added:
+        click.echo("nothing to lock: there is no draft")
+
+
+@principles.command()
+@click.argument("constitution", metavar="NAME[@VERSION]")
+@click.option("--major", "level", flag_value="major", help="1.2.3 to 2.0.0")
+@click.option("--minor", "level", flag_value="minor", default="minor", help="1.2.3 to 1.3.0  [default]")
+@click.option("--patch", "level", flag_value="patch", help="1.2.3 to 1.2.4")
+@root_option
+def bump(constitution: str, level: library.Level, root: Path | None) -> None:
+    """Write the next version of a constitution, as a draft.
+
+    A locked file that you edited becomes the next version, and gets its locked text back; without an edit, the highest
+    version is copied.
+
+    Example:  constitution principles bump general --patch
+    """
+    root = _root(root)
+    done = library.bump(root, constitution, level)
+    name = done.path.parent.name
+    label = f"{root.name}/{name}/{done.version}.toml"
+    if done.restored:
+        click.echo(f"{label}: written from your edit of {done.base}; {done.base} has its locked text again")
+    else:
+        click.echo(f"{label}: written as a copy of {done.base}; edit it")
+    click.echo(f"Next: constitution principles diff {name}@{done.base} {name}@{done.version}, check, lock")
+
+
+@principles.command()
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.option("--json", "as_json", is_flag=True, help="The changes as a JSON list.")
+@root_option
+def diff(a: str, b: str, as_json: bool, root: Path | None) -> None:
+    """Compare two constitutions, principle by principle.
+
+    A and B are NAME, NAME@VERSION or a .toml file. Exit code 1 if they differ.
+
+    Example:  constitution principles diff general@1.0.0 general@1.1.0
+    """
+    one, other = _either(a, root), _either(b, root)
+    changes = library.diff_constitutions(one, other)
+    if as_json:
+        click.echo(json.dumps([asdict(change) for change in changes], ensure_ascii=False, indent=2))
+    else:
+        click.echo(library.render_diff(one, other, color=True))  # click drops the colour where there is no terminal
+    sys.exit(1 if changes else 0)
+
+
+def _either(text: str, root: Path | None) -> Constitution:
+    if text.endswith(".toml"):
+        return library.read_constitution(Path(text))
+    folder = _root(root)
+    name, version = library.resolve(folder, text)
+    return library.read_constitution(folder / name / f"{version}.toml", f"{folder.name}/{name}/{version}.toml")
+
+
+@principles.command("import")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+@click.option("--name", required=True, help="Name of the new constitution.")
+@click.option("--version", default="1.0.0", show_default=True, help="Its version.")
+@click.option("--source", default="", help="Where the files come from: a paper, an address.")
+@click.option("--license", default="", help="Their license.")
+@root_option
+def import_command(
+    files: tuple[Path, ...], name: str, version: str, source: str, license: str, root: Path | None
+) -> None:
+    """Turn published principle files into a constitution.
+
+    Files given together become one constitution. Nothing is overwritten. Exit code 1 if the check finds anything in the
+    result.
+
+    Example:  constitution principles import critiques.json comparisons.json --name published
+    """
+    root = _root(root)
+    path = library.import_files(files, root, name, version, source=source, license=license)
+    found = library.read_constitution(path)
+    label = f"{root.name}/{name}/{version}.toml"
+    click.echo(f"{label}: {len(found.principles)} principles, {len(found.exemplars)} shared exemplars")
+    _report([finding for finding in library.check(root) if finding.file == label])

@@ -1,0 +1,47 @@
+"""Principles as code: constitutions as versioned files, checked, locked, compared, imported.
+
+    root = find_root(Path.cwd())
+    constitution = load_constitution(root, "general@1.0.0")
+
+docs/principles.md describes the format and the workflow.
+"""
+
+from constitution.principles.check import Finding, check
+from constitution.principles.diff import Change, diff_constitutions, render_diff
+from constitution.principles.files import (
+    Lock,
+    find_root,
+    load_constitution,
+    names,
+    read_constitution,
+    resolve,
+    status,
+    versions,
+)
+from constitution.principles.importers import import_files
+from constitution.principles.lock import Bump, Level, bump, lock
+from constitution.principles.texts import PLACEHOLDERS
+from constitution.principles.toml_writer import write_toml
+
+__all__ = [
+    "PLACEHOLDERS",
+    "Bump",
+    "Change",
+    "Finding",
+    "Level",
+    "Lock",
+    "bump",
+    "check",
+    "diff_constitutions",
+    "find_root",
+    "import_files",
+    "load_constitution",
+    "lock",
+    "names",
+    "read_constitution",
+    "render_diff",
+    "resolve",
+    "status",
+    "versions",
+    "write_toml",
+]

@@ -1,0 +1,168 @@
+"""`constitution principles check`: all faults of all files, each with file, principle and remedy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from constitution.errors import PrincipleError
+from constitution.principles.files import (
+    KEPT_NAME,
+    LOCK_NAME,
+    Lock,
+    is_semver,
+    kept_path,
+    names,
+    path_of,
+    read_constitution,
+    read_raw,
+    shown,
+)
+from constitution.principles.schema import Parsed, parse
+from constitution.principles.texts import exemplar_faults, near_identical, principle_faults
+from constitution.records import Exemplar
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One fault. As text: `principles/helpful/1.0.0.toml: principle no-preaching: weight: …`"""
+
+    file: str
+    """From the principles folder on, with slashes."""
+    principle: str | None
+    """Its id; `#3` for the third one where it has none; None: the file as a whole."""
+    message: str
+
+    def __str__(self) -> str:
+        principle = f"principle {self.principle}: " if self.principle else ""
+        return f"{self.file}: {principle}{self.message}"
+
+
+def check(root: Path) -> list[Finding]:
+    """Every fault of every constitution under `root` and of the lock, sorted by file; empty: all is well.
+
+    Raises PrincipleError only where `root` is no folder.
+    """
+    paths = [path for name in names(root) for path in sorted((root / name).glob("*.toml"))]
+    findings = [
+        Finding(
+            shown(root, path),
+            None,
+            f"lies outside a constitution's folder; move it to {root.name}/<name>/<version>.toml",
+        )
+        for path in sorted(root.glob("*.toml"))
+    ]
+    if not paths and not findings:
+        findings.append(Finding(f"{root.name}/", None, "there is no constitution here, <name>/<version>.toml"))
+    try:
+        lock = Lock.read(root)
+    except PrincipleError as error:
+        lock = Lock({})
+        findings.append(_from_error(error, shown(root, root / LOCK_NAME)))
+    for path in paths:
+        findings += check_file(root, path, lock)
+    for name, version, digest in lock.entries():
+        findings += _check_locked(root, name, version, digest)
+    return findings
+
+
+def check_file(root: Path, path: Path, lock: Lock) -> list[Finding]:
+    """Every fault of one constitution file, a broken lock among them."""
+    label = shown(root, path)
+    name, version = path.parent.name, path.name.removesuffix(".toml")
+    locked = lock.get(name, version)
+    changed = Finding(
+        label,
+        None,
+        f"is locked and its content has changed; bump it: `constitution principles bump {name}` makes your edit the "
+        "next version and restores this one",
+    )
+    try:
+        parsed = parse(read_raw(path, label))
+    except PrincipleError as error:
+        return [_from_error(error, label)] + ([changed] if locked else [])
+    findings = [Finding(label, fault.principle, fault.message) for fault in parsed.faults]
+    findings += [Finding(label, None, message) for message in _path_faults(parsed, name, version)]
+    findings += _text_findings(parsed, label)
+    if locked and (parsed.faults or parsed.constitution().digest != locked):
+        findings.append(changed)
+    return findings
+
+
+def _path_faults(parsed: Parsed, name: str, version: str) -> list[str]:
+    messages = []
+    if not is_semver(version):
+        messages.append("the file's name is not a semantic version, such as 1.0.0.toml")
+    if parsed.head is None:
+        return messages
+    if not is_semver(parsed.head.version):
+        messages.append(f"version: {parsed.head.version!r} is not a semantic version, such as 1.0.0")
+    elif parsed.head.version != version:
+        messages.append(f"version: {parsed.head.version!r} is not the file's name, {version}")
+    if parsed.head.name != name:
+        messages.append(f"name: {parsed.head.name!r} is not the folder's name, {name}")
+    return messages
+
+
+def _text_findings(parsed: Parsed, label: str) -> list[Finding]:
+    findings = [
+        Finding(label, principle, message)
+        for principle, record in parsed.principles
+        for message in principle_faults(record)
+    ]
+    records = [record for _, record in parsed.principles]
+    for earlier, later, ratio in near_identical(records):
+        how = "the same texts as" if ratio == 1 else f"nearly the same texts ({ratio:.0%} of the words) as"
+        findings.append(Finding(label, later.id, f"has {how} principle {earlier.id}; merge them, or tell them apart"))
+    seen: dict[tuple[object, ...], int] = {}
+    for number, exemplar in parsed.exemplars:
+        findings += [Finding(label, None, f"exemplars #{number}, {fault}") for fault in exemplar_faults(exemplar)]
+        findings += _borrowed_requests(parsed, label, number, exemplar)
+        first = seen.setdefault((exemplar.messages, exemplar.response, exemplar.critique), number)
+        if first != number:
+            findings.append(Finding(label, None, f"exemplars #{number} is exemplars #{first} over again; remove one"))
+    return findings
+
+
+def _borrowed_requests(parsed: Parsed, label: str, number: int, exemplar: Exemplar) -> list[Finding]:
+    """A shared exemplar without requests of its own takes each principle's; its critique must not be one of them."""
+    if exemplar.critique_request:
+        return []
+    own = set(exemplar_faults(exemplar))
+    return [
+        Finding(label, principle, f"exemplars #{number}, {fault}")
+        for principle, record in parsed.principles
+        for fault in exemplar_faults(exemplar, record)
+        if fault not in own
+    ]
+
+
+def _check_locked(root: Path, name: str, version: str, digest: str) -> list[Finding]:
+    """Faults of one entry of the lock: its file gone, or the kept copy that `bump` restores from gone or changed."""
+    path, kept = path_of(root, name, version), kept_path(root, name, version)
+    findings = []
+    if not path.exists():
+        findings.append(
+            Finding(
+                shown(root, path),
+                None,
+                f"is in {LOCK_NAME}, but the file is gone; copy it back from {shown(root, kept)} or version control",
+            )
+        )
+    if not kept.exists():
+        message = (
+            f"the copy that {KEPT_NAME}/ keeps of a locked file is gone; `constitution principles lock` writes it again"
+        )
+        return [*findings, Finding(shown(root, kept), None, message)]
+    try:
+        intact = read_constitution(kept).digest == digest
+    except PrincipleError:
+        intact = False
+    if not intact:
+        message = "is the kept copy of a locked file, and has changed; restore it from version control"
+        findings.append(Finding(shown(root, kept), None, message))
+    return findings
+
+
+def _from_error(error: PrincipleError, label: str) -> Finding:
+    return Finding(label, None, str(error).removeprefix(f"{label}: "))

@@ -1,0 +1,295 @@
+"""What a constitution file may hold, and how it becomes the frozen records.
+
+`parse` validates piece by piece (head, each principle, each shared exemplar), so that one broken principle hides no
+fault of the others. Types are strict: a weight written as "2" is a fault, not a number. Space around texts is dropped.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from constitution.records import Constitution, Example, Exemplar, Message, Messages, Principle
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,63}$"
+SEMVER_PATTERN = (
+    r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
+    r"(?:-((?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(?:\.(?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*))?"
+    r"(?:\+([0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*))?$"
+)
+
+Text = Annotated[str, StringConstraints(min_length=1)]
+Slug = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, str_strip_whitespace=True)
+
+
+T = TypeVar("T", bound=_Table)
+
+
+class _Message(_Table):
+    role: Literal["system", "user", "assistant"]
+    content: Text
+
+
+class _Conversation(_Table):
+    """Either `prompt`, one user turn, or `messages`, a whole conversation that ends with a user turn."""
+
+    prompt: Text | None = None
+    messages: list[_Message] | None = None
+
+    @model_validator(mode="after")
+    def _one_conversation(self) -> _Conversation:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give either prompt (one user turn) or messages (a conversation), and not both")
+        if self.messages is not None:
+            _check_turns([message.role for message in self.messages])
+        return self
+
+    @property
+    def turns(self) -> Messages:
+        if self.messages is None:
+            return (Message("user", self.prompt or ""),)
+        return tuple(Message(message.role, message.content) for message in self.messages)
+
+
+def _check_turns(roles: list[str]) -> None:
+    spoken = roles[1:] if roles[:1] == ["system"] else roles
+    if not spoken or spoken[-1] != "user":
+        raise ValueError("messages must end with a user turn, the one that is answered")
+    if spoken != ["user", "assistant"] * (len(spoken) // 2) + ["user"]:
+        raise ValueError("messages must alternate user and assistant, after one optional system message")
+
+
+class ExemplarTable(_Conversation):
+    response: Text
+    critique_request: Text | None = None
+    critique: Text
+    revision_request: Text | None = None
+    revision: Text
+
+    @model_validator(mode="after")
+    def _requests_together(self) -> ExemplarTable:
+        if (self.critique_request is None) != (self.revision_request is None):
+            raise ValueError(
+                "critique_request and revision_request come together, or neither (the principle's are used)"
+            )
+        return self
+
+    @property
+    def record(self) -> Exemplar:
+        requests = (self.critique_request or "", self.revision_request or "")
+        return Exemplar(self.turns, self.response, requests[0], self.critique, requests[1], self.revision)
+
+
+class ExampleTable(_Conversation):
+    better: Text
+    worse: Text
+
+    @property
+    def record(self) -> Example:
+        return Example(self.turns, self.better, self.worse)
+
+
+class PrincipleTable(_Table):
+    id: Slug
+    critique_request: Text | None = None
+    revision_request: Text | None = None
+    comparison_question: Text | None = None
+    weight: float = Field(1.0, gt=0, allow_inf_nan=False)
+    tags: list[Slug] = []
+    source: str = ""
+    exemplars: list[ExemplarTable] = []
+    examples: list[ExampleTable] = []
+
+    @model_validator(mode="after")
+    def _uses(self) -> PrincipleTable:
+        if (self.critique_request is None) != (self.revision_request is None):
+            missing = "critique_request" if self.critique_request is None else "revision_request"
+            raise ValueError(f"{missing}: missing field; critique_request and revision_request come together")
+        if self.critique_request is None and self.comparison_question is None:
+            raise ValueError(
+                "missing field: give critique_request and revision_request, comparison_question, or all three"
+            )
+        if self.exemplars and self.critique_request is None:
+            raise ValueError("exemplars show a critique, and this principle has no critique_request")
+        if self.examples and self.comparison_question is None:
+            raise ValueError("examples are put to the judge, and this principle has no comparison_question")
+        if len(set(self.tags)) < len(self.tags):
+            raise ValueError("tags: the same tag stands there twice")
+        return self
+
+    @property
+    def record(self) -> Principle:
+        return Principle(
+            id=self.id,
+            critique_request=self.critique_request or "",
+            revision_request=self.revision_request or "",
+            comparison_question=self.comparison_question or "",
+            weight=self.weight,
+            tags=tuple(self.tags),
+            source=self.source,
+            exemplars=tuple(exemplar.record for exemplar in self.exemplars),
+            examples=tuple(example.record for example in self.examples),
+        )
+
+
+class _Head(_Table):
+    name: Slug
+    version: Text
+    description: Text
+    source: str = ""
+    license: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    principle: str | None
+    """Id of the principle, or `#3` where the third one has none; None: the file as a whole."""
+    message: str
+
+
+@dataclass(slots=True)
+class Parsed:
+    """What of a file could be read, and what is wrong with the rest."""
+
+    faults: list[Fault] = field(default_factory=list)
+    head: _Head | None = None
+    principles: list[tuple[str, Principle]] = field(default_factory=list)
+    """With the label that faults carry."""
+    exemplars: list[tuple[int, Exemplar]] = field(default_factory=list)
+    """Shared ones, with their place in the file, from 1."""
+
+    def constitution(self) -> Constitution:
+        """The whole; only to be asked for when there are no faults."""
+        assert self.head is not None
+        return Constitution(
+            name=self.head.name,
+            version=self.head.version,
+            description=self.head.description,
+            principles=tuple(principle for _, principle in self.principles),
+            exemplars=tuple(exemplar for _, exemplar in self.exemplars),
+            source=self.head.source,
+            license=self.head.license,
+        )
+
+
+def parse(raw: Mapping[str, Any]) -> Parsed:
+    """`raw` is the file as TOML read it. All structural faults, duplicate ids among them, are in the result."""
+    parsed = Parsed()
+    head = {key: value for key, value in raw.items() if key not in ("principles", "exemplars")}
+    parsed.head = _table(_Head, head, parsed.faults, None, ("principles", "exemplars"))
+    if "principles" not in raw or raw["principles"] == []:
+        parsed.faults.append(Fault(None, "principles: missing field; a constitution has one [[principles]] or more"))
+    for number, table in _tables(raw, "principles", parsed.faults):
+        label = _label(table, number)
+        principle = _table(PrincipleTable, table, parsed.faults, label)
+        if principle is not None:
+            parsed.principles.append((label, principle.record))
+    for number, table in _tables(raw, "exemplars", parsed.faults):
+        exemplar = _table(ExemplarTable, table, parsed.faults, None, place=f"exemplars #{number}")
+        if exemplar is not None:
+            parsed.exemplars.append((number, exemplar.record))
+    parsed.faults.extend(_duplicate_ids(raw))
+    return parsed
+
+
+def _tables(raw: Mapping[str, Any], key: str, faults: list[Fault]) -> list[tuple[int, Any]]:
+    value = raw.get(key, [])
+    if isinstance(value, list):
+        return list(enumerate(value, start=1))
+    faults.append(Fault(None, f"{key}: expected a list of tables, written as [[{key}]], found {_toml_type(value)}"))
+    return []
+
+
+def _label(table: Any, number: int) -> str:
+    identifier = table.get("id") if isinstance(table, dict) else None
+    return identifier if isinstance(identifier, str) and identifier.strip() else f"#{number}"
+
+
+def _duplicate_ids(raw: Mapping[str, Any]) -> list[Fault]:
+    tables = raw.get("principles", [])
+    ids = [_label(table, number) for number, table in enumerate(tables, start=1)] if isinstance(tables, list) else []
+    repeated = sorted({identifier for identifier in ids if ids.count(identifier) > 1})
+    return [
+        Fault(identifier, f"the id stands {ids.count(identifier)} times; ids are unique") for identifier in repeated
+    ]
+
+
+def _table(
+    model: type[T],
+    value: Any,
+    faults: list[Fault],
+    principle: str | None,
+    more_fields: tuple[str, ...] = (),
+    *,
+    place: str = "",
+) -> T | None:
+    """`value` as a `model`; None, with its faults added, where it is not one."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        for fault in error.errors(include_url=False):
+            where = ", ".join(filter(None, [place, _place(fault["loc"])]))
+            message = _phrase(dict(fault), _known_fields(model, fault["loc"]) + list(more_fields))
+            faults.append(Fault(principle, f"{where}: {message}" if where else message))
+        return None
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    """`exemplars #1, messages #2, role`: people count from 1."""
+    words: list[str] = []
+    for part in loc:
+        if isinstance(part, int) and words:
+            words[-1] += f" #{part + 1}"
+        else:
+            words.append(str(part))
+    return ", ".join(words)
+
+
+def _known_fields(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    nested: dict[str, type[BaseModel]] = {"exemplars": ExemplarTable, "examples": ExampleTable, "messages": _Message}
+    for part in loc[:-1]:
+        model = nested.get(str(part), model)
+    return list(model.model_fields)
+
+
+_EXPECTED = {
+    "string_type": "text in quotes",
+    "float_type": "a number",
+    "list_type": "a list",
+    "model_type": "a table",
+    "literal_error": "system, user or assistant",
+}
+
+
+def _phrase(fault: Mapping[str, Any], known: list[str]) -> str:
+    kind, value = fault["type"], fault["input"]
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)
+        return "unknown field" + (f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}")
+    if kind == "missing":
+        return "missing field"
+    if kind == "string_too_short":
+        return "is empty"
+    if kind == "string_pattern_mismatch":
+        return f"{value!r} must be lower-case letters, digits and hyphens, 64 at the most"
+    if kind == "value_error":
+        return str(fault["ctx"]["error"])
+    if kind in _EXPECTED:
+        return f"expected {_EXPECTED[kind]}, found {_toml_type(value)}"
+    return f"{fault['msg'][0].lower()}{fault['msg'][1:]}, found {value!r}"
+
+
+def _toml_type(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict | list):
+        return "a table" if isinstance(value, dict) else "a list"
+    return f'the text "{value}"' if isinstance(value, str) else str(value)
