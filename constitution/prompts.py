@@ -165,13 +165,12 @@ def _until_last_human(raw: _Raw, key: str, turns: Messages) -> Messages:
 
 def _from_fields(raw: _Raw, section: PromptsSection) -> tuple[Messages, tuple[str, ...]]:
     values = [_value(raw, key) for key in section.answers]
-    key = section.field if section.field in raw.data else "messages"
-    if key not in raw.data and values and all(isinstance(value, list) for value in values):
+    key = section.field if raw.data.get(section.field) is not None else "messages"
+    missing = raw.data.get(key) is None
+    if missing and values and all(isinstance(value, list) for value in values):
         named = zip(section.answers, values, strict=True)
         return _shared(raw, [_messages(raw, key, value) for key, value in named])
-    if key not in raw.data:
-        _value(raw, section.field)
-    messages = _messages(raw, key, raw.data[key])
+    messages = _messages(raw, key, _value(raw, section.field if missing else key))
     return messages, tuple(
         _answer(raw, name, value, messages) for name, value in zip(section.answers, values, strict=True)
     )

@@ -215,8 +215,10 @@ def _override(data: dict[str, Any], override: str) -> None:
 
 
 def _first_fault(error: ValidationError) -> str:
-    """The first fault as one phrase: place, what is wrong, and for an unknown name the nearest known one."""
-    fault = error.errors(include_url=False)[0]
+    """One fault as a phrase: place, what is wrong, and for an unknown name the nearest known one. Unknown names come
+    first: a missing field is often one that was misspelt."""
+    faults = error.errors(include_url=False)
+    fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
     place = ".".join(str(part) for part in fault["loc"])
     if fault["type"] != "extra_forbidden":
         message = fault["msg"].removeprefix("Value error, ")

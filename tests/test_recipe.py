@@ -1,0 +1,92 @@
+"""Recipes: what a person writes, and what he is told when it is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from constitution.errors import RecipeError
+from constitution.recipe import FakeModel, load_recipe
+
+GOOD = """
+name = "try-out"
+constitution = "general@1.0.0"
+[prompts]
+path = "prompts.jsonl"
+[model.policy]
+engine = "fake"
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "recipe.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_defaults(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, GOOD))
+    assert recipe.revise.rounds == 2
+    assert recipe.judge is None
+    assert isinstance(recipe.model.policy, FakeModel)
+
+
+def test_set_takes_toml_values_and_plain_text(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    recipe = load_recipe(
+        path, ["revise.rounds=4", 'judge.pairs=["parent"]', "name=other", "model.policy.latency_s=0.5"]
+    )
+    assert recipe.revise.rounds == 4
+    assert recipe.judge is not None
+    assert recipe.judge.pairs == ("parent",)
+    assert recipe.name == "other"
+    assert isinstance(recipe.model.policy, FakeModel)
+    assert recipe.model.policy.latency_s == 0.5
+
+
+def test_a_path_of_the_command_line_is_relative_to_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    path = write(tmp_path, GOOD)
+    assert load_recipe(path).prompts.path == "prompts.jsonl"
+    assert load_recipe(path, ["prompts.path=mine.jsonl"]).prompts.path == str(elsewhere / "mine.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("name", "nmae"), "unknown field; did you mean name?"),
+        (('"try-out"', '"Try Out"'), "name"),
+        (('path = "prompts.jsonl"', ""), "needs `path`"),
+        (('path = "prompts.jsonl"', 'format = "hub"'), "format hub needs `dataset`"),
+        (('path = "prompts.jsonl"', 'format = "sql"'), "format sql needs `query`"),
+        (('path = "prompts.jsonl"', 'path = "x.jsonl"\ngold = "chosen"'), "is not one of `answers`"),
+        (('engine = "fake"', 'engine = "gpt"'), "model.policy"),
+        (('engine = "fake"', 'engine = "fake"\n[revise]\nrounds = -1'), "revise.rounds"),
+        (('engine = "fake"', 'engine = "fake"\n[revise]\nrounds = 0\n[judge]'), "need revise.rounds of 1 or more"),
+        (('engine = "fake"', 'engine = "fake"\n[judge]\npairs = ["given"]'), "two or more keys in prompts.answers"),
+        (('engine = "fake"', 'engine = "fake"\n[judge]\nprinciples = 0'), "judge.principles"),
+        (("[prompts]", "[prompts"), "not valid TOML"),
+    ],
+)
+def test_faults_name_file_and_place(tmp_path: Path, change: tuple[str, str], said: str) -> None:
+    path = write(tmp_path, GOOD.replace(*change, 1))
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path)
+    assert str(path) in str(caught.value)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("override", ["rounds", "=3", "revise..rounds=3", "name.x=3"])
+def test_bad_overrides(tmp_path: Path, override: str) -> None:
+    with pytest.raises(RecipeError, match="--set"):
+        load_recipe(write(tmp_path, GOOD), [override])
+
+
+def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no such recipe"):
+        load_recipe(tmp_path / "none.toml")
