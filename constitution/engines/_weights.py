@@ -1,0 +1,150 @@
+"""Finding and loading a model for the transformers engine: safetensors only, no code from the model's folder."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from constitution.engines._chat import ChatTokenizer
+from constitution.errors import ModelLoadError
+from constitution.identity import digest
+from constitution.recipe import TransformersModel
+
+POCKET = Path(__file__).parent.parent / "pocket" / "model"
+"""The model that ships with the package."""
+
+_KINDS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """A causal language model with its tokenizer, ready for use."""
+
+    name: str
+    module: Any
+    """transformers' model, in evaluation mode."""
+    chat: ChatTokenizer
+    ends: frozenset[int]
+    """Token ids that end an answer."""
+    context: int
+    """Positions of the model: tokens of prompt and answer together."""
+    shares: bool
+    """Whether a prefix may be read once for several requests: not with sliding windows, which count columns."""
+    facts: dict[str, str]
+    """What determines its answers, for the run's provenance."""
+
+
+def load(section: TransformersModel) -> LocalModel:
+    """The model of `section`. Takes seconds. Raises ModelLoadError."""
+    folder = find(section)
+    name = section.model if section.model == "pocket" else Path(section.model.rstrip("/")).name
+    import torch
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        module = transformers.AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=getattr(torch, section.dtype),
+            trust_remote_code=False,
+            use_safetensors=True,
+            local_files_only=True,
+        )
+        module = module.to(section.device).eval()
+    except (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError) as error:
+        raise ModelLoadError(f"model {section.model}: cannot be loaded: {_first_line(error)}") from error
+    if getattr(module, "_is_stateful", False):
+        raise ModelLoadError(
+            f"model {section.model}: it keeps a recurrent state, which this engine cannot batch",
+            hint="serve it with vLLM and use the openai engine",
+        )
+    config = module.config.get_text_config()
+    facts = {
+        "name": name,
+        "engine": "transformers",
+        "digest": folder_digest(folder),
+        "dtype": section.dtype,
+        "device": section.device,
+        "transformers": transformers.__version__,
+        "torch": torch.__version__,
+    }
+    if section.revision:
+        facts["revision"] = section.revision
+    return LocalModel(
+        name=name,
+        module=module,
+        chat=ChatTokenizer(tokenizer, name),
+        ends=_ends(module, tokenizer),
+        context=int(getattr(config, "max_position_embeddings", None) or 2**31),
+        shares=not _slides(config),
+        facts=facts,
+    )
+
+
+def find(section: TransformersModel) -> Path:
+    """The folder with the model's files: the shipped one, a folder of one's own, or the hub's cache.
+
+    Raises ModelLoadError where there is none, or where its only weights are pickles, which can run code when read.
+    """
+    if section.model == "pocket":
+        folder = POCKET
+    elif Path(section.model).expanduser().is_dir():
+        folder = Path(section.model).expanduser()
+    else:
+        folder = _download(section)
+    if any(folder.glob("*.safetensors")):
+        return folder
+    pickles = sorted(path.name for kind in _PICKLES for path in folder.glob(kind))
+    if pickles:
+        raise ModelLoadError(
+            f"model {section.model}: its weights are pickles ({pickles[0]}), which can run code when they are read",
+            hint="convert them to safetensors, or use a revision that has them",
+        )
+    raise ModelLoadError(f"model {section.model}: there are no *.safetensors files in {folder}")
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 over names and contents of the files that make the model: weights, configuration, tokenizer, template."""
+    paths = sorted({path for kind in _KINDS for path in folder.glob(kind)})
+    return digest([[path.name, _file_digest(path)] for path in paths])
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _download(section: TransformersModel) -> Path:
+    """The hub's snapshot; without a network (or with HF_HUB_OFFLINE=1) what the cache holds of it."""
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        found = huggingface_hub.snapshot_download(
+            section.model, revision=section.revision, allow_patterns=[*_KINDS, "*.bin.index.json"]
+        )
+    except (OSError, ValueError, HfHubHTTPError, HFValidationError) as error:
+        raise ModelLoadError(
+            f"model {section.model}: no such folder, and the hub's copy cannot be had: {_first_line(error)}"
+        ) from error
+    return Path(found)
+
+
+def _ends(module: Any, tokenizer: Any) -> frozenset[int]:
+    """End-of-turn tokens: those of the generation settings (one id or a list) and the tokenizer's own."""
+    stated = module.generation_config.eos_token_id if module.generation_config is not None else None
+    ends = set(stated) if isinstance(stated, list) else {stated}
+    return frozenset(end for end in (*ends, tokenizer.eos_token_id) if end is not None)
+
+
+def _slides(config: Any) -> bool:
+    kinds = getattr(config, "layer_types", None) or []
+    return any(kind != "full_attention" for kind in kinds) or bool(getattr(config, "sliding_window", None))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,82 @@
+"""A model in this process, by `transformers`: for small models, tests, and machines without a server.
+
+    engine = await TransformersEngine.open(TransformersModel(engine="transformers", model="pocket"))
+
+One thread owns the model and batches what is waiting (`_worker`). Sampling is temperature, top-p and greedy, exactly as
+asked: the defaults in a model's generation settings (top-k, repetition penalty) are left out on purpose; only its end
+tokens are used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from constitution.engines._weights import LocalModel, load
+from constitution.engines._worker import Job, Worker
+from constitution.engines.base import Completion, Request
+from constitution.errors import ContextTooLong, EngineError, RequestRefused
+from constitution.recipe import TransformersModel
+
+
+class TransformersEngine:
+    """An `Engine` over one model in memory. A request's text depends on its content and seed, not on its neighbours
+    (up to float rounding: a different batch shape may round the last bit of a logit differently)."""
+
+    def __init__(self, model: LocalModel, max_batch: int) -> None:
+        self._model = model
+        self._worker = Worker(model, max_batch)
+
+    @classmethod
+    async def open(cls, section: TransformersModel) -> TransformersEngine:
+        """Load the model in a thread of its own. Raises ModelLoadError."""
+        return cls(await asyncio.to_thread(load, section), section.max_batch)
+
+    @property
+    def model(self) -> str:
+        return self._model.name
+
+    def describe(self) -> Mapping[str, str]:
+        return dict(self._model.facts)
+
+    async def generate(self, request: Request) -> Completion:
+        """Raises ContextTooLong for a prompt that leaves no room for a token; where only the answer would be too
+        long, max_tokens is cut to the room there is, and the answer ends as `length`."""
+        prompt = self._model.chat.encode(request.messages)
+        labels = {label: self._label(request, prompt, label) for label in request.choices}
+        room = self._model.context - len(prompt) - max((len(tokens) - 1 for tokens in labels.values()), default=0)
+        if room < 1:
+            raise ContextTooLong(
+                f"{self.model}: the prompt has {len(prompt)} tokens, and the model takes {self._model.context}"
+                " together with the answer"
+            )
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Completion] = loop.create_future()
+
+        def settle(outcome: Completion | EngineError) -> None:
+            if answer.done():
+                return
+            if isinstance(outcome, EngineError):
+                answer.set_exception(outcome)
+            else:
+                answer.set_result(outcome)
+
+        def done(outcome: Completion | EngineError) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(settle, outcome)
+
+        job = Job(request, prompt, min(request.sampling.max_tokens, room), labels, done)
+        self._worker.submit(job)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            job.cancelled = True
+            raise
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._worker.close)
+
+    def _label(self, request: Request, prompt: list[int], label: str) -> list[int]:
+        if not label:
+            raise RequestRefused(f"{self.model}: an empty label has no probability")
+        return self._model.chat.label(request.messages, prompt, label)

@@ -1,0 +1,50 @@
+"""For all tests: no connection leaves this machine, no hub is asked, and torch uses one thread."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+
+
+class OutsideConnection(AssertionError):
+    """A test tried to reach another machine."""
+
+
+def _refuse_outside(address: Any) -> None:
+    """Raises OutsideConnection for anything but a Unix socket and this machine's loopback."""
+    if not isinstance(address, tuple):
+        return
+    host = str(address[0])
+    if host == "localhost":
+        return
+    try:
+        inside = ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        inside = False
+    if not inside:
+        raise OutsideConnection(f"a test tried to connect to {host}: tests talk to 127.0.0.1 and ::1 only")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_outside_connections() -> Iterator[None]:
+    """Python's sockets, asyncio's included, refuse to connect or send anywhere but to this machine."""
+    patch = pytest.MonkeyPatch()
+    for name in ("connect", "connect_ex", "sendto"):
+        original = getattr(socket.socket, name)
+
+        def guarded(self: socket.socket, *args: Any, original: Any = original) -> Any:
+            _refuse_outside(args[-1])
+            return original(self, *args)
+
+        patch.setattr(socket.socket, name, guarded)
+    yield
+    patch.undo()
