@@ -1,0 +1,11 @@
+"""The only module that touches stored data: the folder of Parquet tables and the DuckDB file of views over them.
+
+schema (columns) → convert (records ↔ Arrow) → files, compact (how files come to be) → views → store (Warehouse) →
+writer (Writer); query asks, read-only.
+"""
+
+from constitution.warehouse.query import Answer, ask, connect, tables
+from constitution.warehouse.store import Progress, Warehouse
+from constitution.warehouse.writer import Writer
+
+__all__ = ["Answer", "Progress", "Warehouse", "Writer", "ask", "connect", "tables"]

@@ -1,0 +1,124 @@
+"""A finished run's parts merged into few files, without a moment in which a reader sees a row twice or not at all.
+
+The merged files are prepared in a folder beside the run's, which then changes places with it in one step. Killed before
+that step, the prepared folder is rubbish; killed after it, the old one is: either way `recover` deletes what lies under
+the temporary name, and nothing has to be remembered. The merged parts take new numbers, so a reader that listed the old
+ones a moment ago misses a file (and asks again) rather than reading something else under the same name. A file system
+that cannot exchange folders (NFS, some container layers) keeps its parts as they were written.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from constitution.errors import WarehouseError
+from constitution.warehouse import files
+from constitution.warehouse.schema import COMPRESSION, COMPRESSION_LEVEL, ROW_GROUP_ROWS, Table
+
+TARGET_BYTES = 512 * 2**20
+
+
+def compact_folder(table: Table, folder: Path, target_bytes: int = TARGET_BYTES) -> int:
+    """Merges the parts in `folder`; returns how many parts are gone, 0 if there was nothing to merge or no way to.
+
+    Memory: one row group at a time. Parts of half the target's size or more are kept as they are.
+    """
+    old = files.parts(folder)
+    large = [path for path in old if path.stat().st_size * 2 >= target_bytes]
+    small = [path for path in old if path not in large]
+    if len(small) < 2:
+        return 0
+    staging = folder.with_name(files.STAGING + folder.name)
+    with files.storing(folder):
+        files.remove_tree(staging)
+        staging.mkdir()
+        new = _merge(table, small, staging, files.next_number(folder), target_bytes)
+        for path in large:
+            _link(path, staging / path.name)
+        _check_rows(folder, old, files.parts(staging))
+        files.sync_folder(staging)
+        exchanged = files.exchange(staging, folder)
+        files.sync_folder(folder.parent)
+        files.remove_tree(staging)
+    return len(small) - new if exchanged else 0
+
+
+def recover_folder(folder: Path) -> None:
+    """Deletes what an interrupted compaction or write left; the run's lock must be held."""
+    with files.storing(folder):
+        files.remove_tree(folder.with_name(files.STAGING + folder.name))
+        files.sweep(folder)
+
+
+def write_table(table: Table, data: pa.Table, file: object) -> None:
+    """`data` as Parquet into an open file."""
+    pq.write_table(
+        data,
+        file,
+        row_group_size=ROW_GROUP_ROWS,
+        compression=COMPRESSION,
+        compression_level=COMPRESSION_LEVEL,
+        use_dictionary=table.dictionary_paths,
+    )
+
+
+def _merge(table: Table, paths: Sequence[Path], staging: Path, number: int, target_bytes: int) -> int:
+    """Writes parts `number`, `number` + 1, … into `staging`; returns how many."""
+    groups = _row_groups(paths)
+    group = next(groups, None)
+    made = 0
+    while group is not None:
+        path = staging / f"part-{number + made}.parquet"
+        made += 1
+        with path.open("xb") as file:
+            with pq.ParquetWriter(
+                file,
+                table.schema,
+                compression=COMPRESSION,
+                compression_level=COMPRESSION_LEVEL,
+                use_dictionary=table.dictionary_paths,
+            ) as writer:
+                while group is not None and file.tell() < target_bytes:
+                    writer.write_table(group.cast(table.schema), row_group_size=ROW_GROUP_ROWS)
+                    group = next(groups, None)
+            file.flush()
+            os.fsync(file.fileno())
+    return made
+
+
+def _row_groups(paths: Sequence[Path]) -> Iterator[pa.Table]:
+    """All rows of the files in turn, in tables of ROW_GROUP_ROWS (the last one may be shorter)."""
+    waiting: list[pa.RecordBatch] = []
+    count = 0
+    for path in paths:
+        with pq.ParquetFile(path) as source:
+            for batch in source.iter_batches(batch_size=ROW_GROUP_ROWS):
+                waiting.append(batch)
+                count += batch.num_rows
+                while count >= ROW_GROUP_ROWS:
+                    whole = pa.Table.from_batches(waiting)
+                    yield whole.slice(0, ROW_GROUP_ROWS)
+                    waiting = whole.slice(ROW_GROUP_ROWS).to_batches()
+                    count -= ROW_GROUP_ROWS
+    if count:
+        yield pa.Table.from_batches(waiting)
+
+
+def _check_rows(folder: Path, old: Sequence[Path], new: Sequence[Path]) -> None:
+    before, after = (sum(pq.read_metadata(path).num_rows for path in paths) for paths in (old, new))
+    if before != after:
+        raise WarehouseError(f"{folder}: merging gave {after} rows from {before}; the parts are left as they were")
+
+
+def _link(path: Path, target: Path) -> None:
+    """The same file under a second name, or a copy where the file system has no hard links."""
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copyfile(path, target)

@@ -1,0 +1,195 @@
+"""Records → Arrow and back, column by column, exactly: every text that UTF-8 holds, and None as null.
+
+The tables are built from one Python list per column, never from a dict per row (measured in tests and docs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
+from itertools import accumulate, chain
+from operator import attrgetter
+from typing import Any
+
+import pyarrow as pa
+
+from constitution.errors import WarehouseError
+from constitution.records import (
+    Constitution,
+    Example,
+    Exemplar,
+    Failure,
+    Judgement,
+    Message,
+    Messages,
+    Preference,
+    Principle,
+    Prompt,
+    Response,
+    Row,
+    Sampling,
+)
+from constitution.warehouse.schema import MESSAGES, SAMPLING, TABLES, Table
+
+ROW_TABLES: dict[str, type[Row]] = {
+    "responses": Response,
+    "judgements": Judgement,
+    "preferences": Preference,
+    "failures": Failure,
+}
+"""The tables of rows that a run writes as it goes, in the order that they depend on each other."""
+
+TABLE_OF: dict[type[Row], str] = {kind: name for name, kind in ROW_TABLES.items()}
+
+
+def rows_to_arrow(table: str, rows: Sequence[Row]) -> pa.Table:
+    """`rows`, all of the table's class, as one Arrow table with the table's schema."""
+    special: dict[str, Callable[[], pa.Array]] = {}
+    if table == "responses":
+        special["sampling"] = lambda: _samplings([row.sampling for row in rows if isinstance(row, Response)])
+    return _build(TABLES[table], len(rows), lambda name: list(map(attrgetter(name), rows)), special)
+
+
+def prompts_to_arrow(run_id: str, n: int, prompts: Sequence[Prompt]) -> pa.Table:
+    """Slice `n` of the run's input."""
+    columns: dict[str, Callable[[], list[Any]]] = {
+        "run_id": lambda: [run_id] * len(prompts),
+        "slice": lambda: [n] * len(prompts),
+        "position": lambda: list(range(len(prompts))),
+        "turns": lambda: [len(prompt.messages) for prompt in prompts],
+        "last_user": lambda: [_last_user(prompt.messages) for prompt in prompts],
+        "tags": lambda: [list(prompt.tags) for prompt in prompts],
+        "answers": lambda: [list(prompt.answers) for prompt in prompts],
+    }
+    special = {"messages": lambda: _message_lists([prompt.messages for prompt in prompts])}
+    return _build(
+        TABLES["prompts"],
+        len(prompts),
+        lambda name: columns[name]() if name in columns else list(map(attrgetter(name), prompts)),
+        special,
+    )
+
+
+def principles_to_arrow(run_id: str, constitution: Constitution) -> pa.Table:
+    """One row per principle, with the constitution's own fields on each."""
+    whole = {
+        "run_id": run_id,
+        "constitution": constitution.name,
+        "version": constitution.version,
+        "constitution_digest": constitution.digest,
+        "description": constitution.description,
+        "constitution_source": constitution.source,
+        "license": constitution.license,
+        "shared_exemplars": [asdict(exemplar) for exemplar in constitution.exemplars],
+    }
+    own = [
+        {**asdict(principle), "principle_id": principle.id, "digest": principle.digest, "position": position}
+        for position, principle in enumerate(constitution.principles)
+    ]
+    return _build(
+        TABLES["principles"],
+        len(own),
+        lambda name: [whole[name]] * len(own) if name in whole else [row[name] for row in own],
+        {},
+    )
+
+
+def rows_from_arrow(table: str, data: pa.Table) -> list[Row]:
+    """The records of an Arrow table that has the table's columns (in any order, more are ignored)."""
+    kind = ROW_TABLES[table]
+    columns = [data.column(field.name).to_pylist() for field in fields(kind)]
+    if kind is Response:
+        place = [field.name for field in fields(kind)].index("sampling")
+        columns[place] = [value and Sampling(**{**value, "stop": tuple(value["stop"])}) for value in columns[place]]
+    return [kind(*values) for values in zip(*columns, strict=True)]
+
+
+def prompts_from_arrow(data: pa.Table) -> list[Prompt]:
+    names = ("messages", "source", "tags", "answers", "gold", "repeat")
+    columns = [data.column(name).to_pylist() for name in names]
+    return [
+        Prompt(_messages(messages), source, tuple(tags), tuple(answers), gold, repeat)
+        for messages, source, tags, answers, gold, repeat in zip(*columns, strict=True)
+    ]
+
+
+def constitution_from_arrow(data: pa.Table) -> Constitution:
+    """The constitution whose principles `data` holds, at least one."""
+    rows = sorted(data.to_pylist(), key=lambda row: int(row["position"]))
+    first = rows[0]
+    return Constitution(
+        name=first["constitution"],
+        version=first["version"],
+        description=first["description"],
+        principles=tuple(_principle(row) for row in rows),
+        exemplars=_exemplars(first["shared_exemplars"]),
+        source=first["constitution_source"],
+        license=first["license"],
+    )
+
+
+def _build(
+    table: Table, count: int, column: Callable[[str], list[Any]], special: Mapping[str, Callable[[], pa.Array]]
+) -> pa.Table:
+    arrays = []
+    for field in table.schema:
+        try:
+            if field.name in special:
+                arrays.append(special[field.name]())
+            elif field.name == "created_at":
+                arrays.append(pa.repeat(pa.scalar(datetime.now(UTC), field.type), count))
+            else:
+                arrays.append(pa.array(column(field.name), field.type))
+        except (UnicodeEncodeError, pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+            raise WarehouseError(
+                f"{table.name}.{field.name}: a value cannot be stored as {field.type}: {error}",
+                hint="text must be valid Unicode (no lone surrogates) and numbers must fit the column",
+            ) from None
+    return pa.Table.from_arrays(arrays, schema=table.schema)
+
+
+def _samplings(values: Sequence[Sampling | None]) -> pa.Array:
+    """Few distinct objects, many rows: each object is converted once and then repeated."""
+    places: dict[int, int] = {}
+    distinct: list[dict[str, Any] | None] = []
+    for value in values:
+        if id(value) not in places:
+            places[id(value)] = len(distinct)
+            distinct.append(None if value is None else {**asdict(value), "stop": list(value.stop)})
+    return pa.array(distinct, SAMPLING).take(pa.array([places[id(value)] for value in values], pa.int32()))
+
+
+def _message_lists(conversations: Sequence[Messages]) -> pa.Array:
+    flat = list(chain.from_iterable(conversations))
+    offsets = pa.array([0, *accumulate(map(len, conversations))], pa.int32())
+    roles = pa.array([message.role for message in flat], pa.string())
+    contents = pa.array([message.content for message in flat], pa.string())
+    values = pa.StructArray.from_arrays([roles, contents], fields=list(MESSAGES.value_type))
+    return pa.ListArray.from_arrays(offsets, values, type=MESSAGES)
+
+
+def _last_user(messages: Messages) -> str:
+    return next((message.content for message in reversed(messages) if message.role == "user"), "")
+
+
+def _messages(values: Iterable[Mapping[str, Any]]) -> Messages:
+    return tuple(Message(value["role"], value["content"]) for value in values)
+
+
+def _exemplars(values: Iterable[Mapping[str, Any]]) -> tuple[Exemplar, ...]:
+    return tuple(Exemplar(**{**value, "messages": _messages(value["messages"])}) for value in values)
+
+
+def _principle(row: Mapping[str, Any]) -> Principle:
+    return Principle(
+        id=row["principle_id"],
+        critique_request=row["critique_request"],
+        revision_request=row["revision_request"],
+        comparison_question=row["comparison_question"],
+        weight=row["weight"],
+        tags=tuple(row["tags"]),
+        source=row["source"],
+        exemplars=_exemplars(row["exemplars"]),
+        examples=tuple(Example(**{**value, "messages": _messages(value["messages"])}) for value in row["examples"]),
+    )

@@ -1,0 +1,147 @@
+"""How files come to be: whole or not at all. Temporary names start with a dot and end in .tmp: no glob matches them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import pyarrow as pa
+
+from constitution.errors import WarehouseError
+
+PART = re.compile(r"part-(\d+)\.parquet")
+STAGING = ".compact-"
+"""Prefix of the folder in which a compacted run's parts are prepared."""
+
+_EXCHANGE = 2  # RENAME_EXCHANGE of Linux and RENAME_SWAP of macOS are both 2
+_AT_FDCWD = -100
+
+
+@contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """Turns what can go wrong with a file into a WarehouseError that names it."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise WarehouseError(
+            f"{path}: cannot be written: {reason}",
+            hint="check free space and permissions; nothing is half written, the same command goes on from here",
+        ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """`folder` with its parents, each new one flushed in its parent."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write to that becomes `path`, in place of what was there, when the block ends well."""
+    with storing(path):
+        make_folder(path.parent)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(path)
+        except (OSError, pa.ArrowException):
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def parts(folder: Path) -> list[Path]:
+    """The parts in a run's folder, by number; none if there is no such folder."""
+    try:
+        found = [(int(match[1]), name) for name in os.listdir(folder) if (match := PART.fullmatch(name))]
+    except FileNotFoundError:
+        return []
+    return [folder / name for _, name in sorted(found)]
+
+
+def next_number(folder: Path) -> int:
+    last = parts(folder)[-1:]
+    return int(PART.fullmatch(last[0].name)[1]) + 1 if last else 0  # type: ignore[index]
+
+
+@contextmanager
+def new_part(folder: Path) -> Iterator[tuple[Path, IO[bytes]]]:
+    """The next free part of `folder` and a file to write it to; several threads may do so at once.
+
+    The number belongs to who creates the temporary file; the part's own name is looked at after that, because another
+    thread may have renamed its temporary file away in between.
+    """
+    with storing(folder):
+        make_folder(folder)
+    number = next_number(folder)
+    while True:
+        path = folder / f"part-{number}.parquet"
+        temporary = folder / f".part-{number}.parquet.tmp"
+        number += 1
+        with storing(path):
+            try:
+                file = temporary.open("xb")
+            except FileExistsError:
+                continue
+        if not path.exists():
+            break
+        file.close()
+        temporary.unlink()
+    with storing(path):
+        try:
+            with file:
+                yield path, file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(path)
+        except (OSError, pa.ArrowException):
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(folder)
+
+
+def sweep(folder: Path) -> None:
+    """Deletes temporary files that a killed process left in `folder`. Nobody may be writing there."""
+    if folder.is_dir():
+        for leftover in folder.glob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Swaps two folders in one step, so that no reader ever sees neither or both; False: not possible here."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if sys.platform == "darwin" and hasattr(libc, "renamex_np"):
+        failed = libc.renamex_np(os.fsencode(one), os.fsencode(other), _EXCHANGE)
+    elif hasattr(libc, "renameat2"):
+        failed = libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _EXCHANGE)
+    else:
+        return False
+    return not failed
+
+
+def remove_tree(folder: Path) -> None:
+    if folder.is_dir():
+        shutil.rmtree(folder)

@@ -1,0 +1,135 @@
+"""Questions to the warehouse in SQL, read-only and shut in.
+
+    answer = ask(connect(Path("warehouse")), "SELECT kind, count(*) FROM responses GROUP BY ALL")
+    answer.columns, list(answer.rows)
+
+The connection is in memory, with the same views as warehouse.duckdb: it locks no file, and needs no such file to be
+there. It can read the warehouse's folder and nothing else, loads no extensions, and its settings are locked. `guard`
+lets only queries through, because DuckDB's settings do not keep it from writing into a folder that it may read.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from constitution.errors import QueryError, WarehouseError
+from constitution.warehouse import views
+from constitution.warehouse.guard import check
+
+BATCH = 2048
+_TRIES = 5
+
+
+@dataclass(frozen=True)
+class Answer:
+    columns: Sequence[str]
+    types: Sequence[str]
+    """DuckDB's names of the columns' types."""
+    rows: Iterator[tuple[Any, ...]]
+    """Streamed: to be read before the connection is asked again. Raises QueryError."""
+
+
+def connect(root: Path) -> duckdb.DuckDBPyConnection:
+    """A connection that can read the warehouse in `root` and do nothing else. WarehouseError if there is none."""
+    if not (root / "runs" / views.NO_RUN).exists():
+        raise WarehouseError(
+            f"{root}: there is no warehouse here",
+            hint="`constitution run` makes one; --warehouse DIR or CONSTITUTION_WAREHOUSE says where it lies",
+        )
+    connection = duckdb.connect(
+        config={
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "memory_limit": f"{_memory_mib() // 2}MiB",
+            "threads": min(os.cpu_count() or 1, 8),
+            "temp_directory": str(Path(tempfile.gettempdir()) / f"constitution-sql-{os.getpid()}"),
+        }
+    )
+    try:
+        connection.execute("SET TimeZone = 'UTC'")
+        views.set_root(connection, root)
+        views.create(connection)
+        connection.execute("SET allowed_directories = ?", [[f"{root.resolve()}/"]])
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+    except duckdb.Error as error:
+        connection.close()
+        raise WarehouseError(f"{root}: the views cannot be made: {str(error).splitlines()[0]}") from error
+    return connection
+
+
+def ask(connection: duckdb.DuckDBPyConnection, sql: str) -> Answer:
+    """The answer to one query; QueryError with DuckDB's message if it is wrong, or if it is not a query.
+
+    A file may vanish between being listed and being read, when a run has just been compacted: asked again, then.
+    """
+    check(connection, sql)
+    for last in (False,) * (_TRIES - 1) + (True,):
+        try:
+            result = connection.execute(sql)
+            columns = [str(column[0]) for column in result.description or ()]
+            types = [str(column[1]) for column in result.description or ()]
+            first = result.fetchmany(BATCH)
+        except duckdb.Error as error:
+            if last or not _vanished(error):
+                raise _query_error(error) from None
+        else:
+            return Answer(columns, types, chain(first, _rest(connection)))
+    raise AssertionError("unreachable")
+
+
+def ask_arrow(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.RecordBatchReader:
+    """The same as Arrow batches, for writing Parquet."""
+    check(connection, sql)
+    for last in (False,) * (_TRIES - 1) + (True,):
+        try:
+            return connection.sql(sql).to_arrow_reader(16_384)
+        except duckdb.Error as error:
+            if last or not _vanished(error):
+                raise _query_error(error) from None
+    raise AssertionError("unreachable")
+
+
+def tables(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, int, str]]:
+    """Tables and views: name, number of columns, what it is (empty for a view without a comment)."""
+    rows = connection.execute(
+        "SELECT v.view_name, (SELECT count(*) FROM duckdb_columns() c WHERE c.table_name = v.view_name), v.comment "
+        "FROM duckdb_views() v WHERE NOT v.internal ORDER BY v.view_name"
+    ).fetchall()
+    return [(str(name), int(count), str(comment or "")) for name, count, comment in rows]
+
+
+def _rest(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
+    while True:
+        try:
+            batch = connection.fetchmany(BATCH)
+        except duckdb.Error as error:
+            raise _query_error(error) from None
+        if not batch:
+            return
+        yield from batch
+
+
+def _vanished(error: duckdb.Error) -> bool:
+    return isinstance(error, duckdb.IOException) and "No such file" in str(error)
+
+
+def _query_error(error: duckdb.Error) -> QueryError:
+    """DuckDB's own message, with the line and the caret where it has them."""
+    if _vanished(error):
+        return QueryError(str(error).splitlines()[0], hint="the run was being compacted; ask again")
+    return QueryError(str(error).rstrip())
+
+
+def _memory_mib() -> int:
+    """The machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20

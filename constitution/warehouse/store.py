@@ -1,0 +1,297 @@
+"""The warehouse's folder: the only code that writes it, and the reads that resuming a run needs.
+
+    warehouse = Warehouse(Path("warehouse"))
+    with warehouse.lock(run_id):
+        warehouse.recover(run_id)
+        part = warehouse.write_prompts(run_id, 0, prompts)
+        warehouse.write_part("responses", run_id, responses)
+
+A part is written beside its place under a name that no reader's glob matches, flushed to disk and renamed: it exists
+whole or not at all. Everything raises WarehouseError, with the path, when the disk does not do what it should.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import socket
+import time
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from constitution.errors import RunLocked, WarehouseError
+from constitution.records import Constitution, Prompt, Row, Run
+from constitution.warehouse import convert, files, views
+from constitution.warehouse.compact import TARGET_BYTES, compact_folder, recover_folder, write_table
+from constitution.warehouse.schema import TABLES
+
+RUN_SCHEMA = 1
+"""Version of the layout of runs/<run_id>.json."""
+
+COMPACTED = tuple(convert.ROW_TABLES)
+"""Prompts are not among them: a slice's file is the unit of resuming, and there are few of them."""
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_LOCK_TRIES = 5  # × 50 ms: `locked` holds a lock for an instant to look at it
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a run has written of some prompts."""
+
+    done: frozenset[str] = frozenset()
+    """Prompts whose last rows are all there."""
+    rows: Mapping[str, list[Row]] = field(default_factory=dict)
+    """Per prompt that is not done: the rows it has, responses first, in the order that they were written."""
+
+
+class Warehouse:
+    """The folder `root`; it comes into being at the first write."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    def folder(self, table: str, run_id: str) -> Path:
+        """Where a run's parts of a table lie; it need not exist."""
+        if table not in TABLES:
+            raise WarehouseError(f"{table}: there is no such table; tables are {', '.join(TABLES)}")
+        return self.root / table / f"run_id={_checked(run_id)}"
+
+    def parts(self, table: str, run_id: str) -> list[Path]:
+        return files.parts(self.folder(table, run_id))
+
+    # Rows
+
+    def write_part(self, table: str, run_id: str, rows: Sequence[Row]) -> Path:
+        """`rows`, all of the table's class and not none, as the run's next part of the table."""
+        if not rows:
+            raise WarehouseError(f"{table}: a part needs at least one row")
+        data = convert.rows_to_arrow(table, rows)
+        self._ensure_layout()
+        with files.new_part(self.folder(table, run_id)) as (path, file):
+            write_table(TABLES[table], data, file)
+        return path
+
+    def rows_of(self, run_id: str, prompt_ids: Iterable[str]) -> dict[str, list[Row]]:
+        """The rows that the run has written for these prompts; a prompt with none is not in the answer.
+
+        Responses come first (by round), then judgements, preferences, failures. Reads only the ids of other prompts'
+        rows, and nothing at all if the run has no parts.
+        """
+        wanted = list(dict.fromkeys(prompt_ids))
+        found: dict[str, list[Row]] = defaultdict(list)
+        for table in convert.ROW_TABLES if wanted else ():
+            for row in self._select(table, run_id, wanted):
+                found[row.prompt_id].append(row)
+        return dict(found)
+
+    def ids(self, table: str, run_id: str, column: str = "id") -> set[str]:
+        """The distinct values of a text column: `ids("failures", run_id, "prompt_id")` are the prompts that failed."""
+        values: set[str] = set()
+        for path in self.parts(table, run_id):
+            with _reading(path), pq.ParquetFile(path) as file:
+                values.update(file.read([column]).column(0).to_pylist())
+        return values
+
+    def written(self, run_id: str, terminal: Mapping[str, Collection[str]]) -> Progress:
+        """How far these prompts are. `terminal`: per prompt id, the ids of the responses, judgements and preferences
+        that are its last; it is done when all of them are written (and at least one is named)."""
+        if not any(self.parts(table, run_id) for table in convert.ROW_TABLES):
+            return Progress()
+        have = self.ids("preferences", run_id) | self.ids("responses", run_id)
+        if not all(have.issuperset(ids) for ids in terminal.values()):
+            have |= self.ids("judgements", run_id)
+        done = frozenset(prompt for prompt, ids in terminal.items() if ids and have.issuperset(ids))
+        return Progress(done, self.rows_of(run_id, [prompt for prompt in terminal if prompt not in done]))
+
+    def _select(self, table: str, run_id: str, prompt_ids: Sequence[str]) -> list[Row]:
+        paths = [str(path) for path in self.parts(table, run_id)]
+        if not paths:
+            return []
+        by_round = "r.round, " if table == "responses" else ""
+        with _reading(self.folder(table, run_id)), duckdb.connect() as connection:
+            connection.register("wanted", pa.table({"prompt_id": prompt_ids}))
+            rows = connection.sql(
+                "SELECT r.* FROM read_parquet(?, hive_partitioning = false, file_row_number = true) r "
+                f"SEMI JOIN wanted USING (prompt_id) ORDER BY {by_round}r.created_at, r.file_row_number",
+                params=[paths],
+            ).to_arrow_table()
+        return convert.rows_from_arrow(table, rows)
+
+    # Prompts and principles
+
+    def write_prompts(self, run_id: str, n: int, prompts: Sequence[Prompt]) -> Path:
+        """Slice `n` of the run's input, in place of what was there: writing it again changes nothing."""
+        path = self.folder("prompts", run_id) / f"part-{n}.parquet"
+        data = convert.prompts_to_arrow(run_id, n, prompts)
+        self._ensure_layout()
+        with files.replacing(path) as file:
+            write_table(TABLES["prompts"], data, file)
+        return path
+
+    def read_prompts(self, path: Path) -> list[Prompt]:
+        """The prompts of one slice, in their order."""
+        with _reading(path), pq.ParquetFile(path) as file:
+            return convert.prompts_from_arrow(file.read())
+
+    def write_principles(self, run_id: str, constitution: Constitution) -> Path:
+        """The run's constitution, every word of it; writing it again changes nothing."""
+        path = self.folder("principles", run_id) / "part-0.parquet"
+        data = convert.principles_to_arrow(run_id, constitution)
+        self._ensure_layout()
+        with files.replacing(path) as file:
+            write_table(TABLES["principles"], data, file)
+        return path
+
+    def read_principles(self, run_id: str) -> Constitution | None:
+        """The constitution that the run used, as it was; None if the run has none."""
+        for path in self.parts("principles", run_id):
+            with _reading(path), pq.ParquetFile(path) as file:
+                data = file.read()
+            return convert.constitution_from_arrow(data) if data.num_rows else None
+        return None
+
+    # Runs
+
+    @contextmanager
+    def lock(self, run_id: str) -> Iterator[None]:
+        """For as long as the block lasts, this is the only process that writes the run; RunLocked if another does."""
+        path = self._lock_path(run_id)
+        with files.storing(path):
+            files.make_folder(path.parent)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            if not _try_lock(descriptor):
+                holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip() or "another process"
+                raise RunLocked(f"run {run_id} is being written by {holder}")
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def locked(self, run_id: str) -> bool:
+        """Whether some process is writing the run now."""
+        try:
+            descriptor = os.open(self._lock_path(run_id), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def write_run(self, run: Run) -> Path:
+        path = self._run_path(run.run_id)
+        text = json.dumps({"schema": RUN_SCHEMA, **asdict(run)}, ensure_ascii=False, indent=1, allow_nan=False)
+        self._ensure_layout()
+        with files.replacing(path) as file:
+            file.write(text.encode("utf-8"))
+        return path
+
+    def read_run(self, run_id: str) -> Run | None:
+        """None: there is no such run."""
+        path = self._run_path(run_id)
+        try:
+            data: dict[str, Any] = json.loads(path.read_bytes())
+            schema = data.pop("schema")
+            if schema != RUN_SCHEMA:
+                raise WarehouseError(
+                    f"{path}: has layout {schema}, this version reads {RUN_SCHEMA}",
+                    hint="use the version of constitution that wrote it",
+                )
+            return Run(**data)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise WarehouseError(f"{path}: cannot be read as a run: {error}", hint="restore the file") from None
+
+    def runs(self) -> list[Run]:
+        """All runs, the earliest first."""
+        names = sorted(path.stem for path in (self.root / "runs").glob("*.json") if _RUN_ID.fullmatch(path.stem))
+        found = [run for name in names if (run := self.read_run(name))]
+        return sorted(found, key=lambda run: (run.started_at, run.run_id))
+
+    # Upkeep
+
+    def recover(self, run_id: str) -> None:
+        """Clears what a killed process left of this run. Call it on opening a run for writing, holding its lock."""
+        for table in TABLES:
+            recover_folder(self.folder(table, run_id))
+        with files.storing(self.root / "runs"):
+            for leftover in (self.root / "runs").glob(f".{_checked(run_id)}.json.*.tmp"):
+                leftover.unlink(missing_ok=True)
+
+    def compact(self, run_id: str, target_bytes: int = TARGET_BYTES) -> int:
+        """Merges the run's parts, holding its lock and with no Writer open; returns how many parts fewer there are."""
+        return sum(
+            compact_folder(TABLES[table], self.folder(table, run_id), target_bytes)
+            for table in COMPACTED
+            if self.parts(table, run_id)
+        )
+
+    def rebuild_views(self) -> Path:
+        """warehouse.duckdb anew, beside its place and renamed: who has the old one open keeps it."""
+        self._ensure_layout()
+        return views.rebuild(self.root)
+
+    def _ensure_layout(self) -> None:
+        """The folders, each with a file of no rows, so that a glob over it always finds one."""
+        if (self.root / "runs" / views.NO_RUN).exists():
+            return
+        for table in TABLES.values():
+            path = self.root / table.name / views.NO_ROWS
+            if not path.exists():
+                with files.replacing(path) as file:
+                    write_table(table, table.schema.empty_table(), file)
+        with files.replacing(self.root / "runs" / views.NO_RUN) as file:
+            file.write(b"{}")
+
+    def _run_path(self, run_id: str) -> Path:
+        return self.root / "runs" / f"{_checked(run_id)}.json"
+
+    def _lock_path(self, run_id: str) -> Path:
+        return self.root / "runs" / f"{_checked(run_id)}.lock"
+
+
+def _checked(run_id: str) -> str:
+    """Run ids become names of files and folders."""
+    if not _RUN_ID.fullmatch(run_id):
+        raise WarehouseError(
+            f"{run_id!r} cannot be a run id: letters, digits and . _ -, at most 128, a letter or digit first"
+        )
+    return run_id
+
+
+def _try_lock(descriptor: int) -> bool:
+    for attempt in range(_LOCK_TRIES):
+        if attempt:
+            time.sleep(0.05)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        return True
+    return False
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, pa.ArrowException, duckdb.Error) as error:
+        reason = str(error).splitlines()[0]
+        raise WarehouseError(f"{path}: cannot be read: {reason}", hint="restore the file, or delete the run") from error

@@ -1,0 +1,243 @@
+-- Views and macros over the tables' Parquet files. The table views (prompts, responses, …) are made by views.py;
+-- everything here is built on them and on the runs' JSON files. docs/warehouse.md explains each one.
+
+-- One row per run: what was run, with what, and how it went.
+CREATE VIEW runs AS
+WITH files AS (
+    SELECT content::JSON AS run
+    FROM read_text(coalesce(getvariable('root') || '/', '') || 'runs/*.json')
+    WHERE content <> '{}'
+)
+SELECT
+    run ->> '$.run_id' AS run_id,
+    run ->> '$.recipe.name' AS recipe_name,
+    run ->> '$.constitution' AS constitution,
+    CASE WHEN run ->> '$.finished_at' IS NULL THEN 'open' ELSE 'finished' END AS status,
+    (run ->> '$.started_at')::TIMESTAMPTZ AS started_at,
+    (run ->> '$.finished_at')::TIMESTAMPTZ AS finished_at,
+    (run ->> '$.seconds')::DOUBLE AS seconds,
+    (run ->> '$.starts')::INTEGER AS starts,
+    run -> '$.counts' AS counts,
+    run -> '$.models' AS models,
+    run -> '$.recipe' AS recipe,
+    run ->> '$.constitution_digest' AS constitution_digest,
+    run -> '$.templates' AS templates,
+    run ->> '$.code_version' AS code_version,
+    run -> '$.hardware' AS hardware
+FROM files;
+
+-- The prompt templates that the runs used, one row per file: what a row's template_digest leads to.
+CREATE VIEW templates AS
+SELECT runs.run_id, sets.key AS digest, texts.key AS file, texts.value ->> '$' AS text
+FROM runs, json_each(runs.templates) AS sets, json_each(sets.value) AS texts;
+
+-- Every vote with what it was about: the question and both answers. p_b is the vote for the pair's later answer.
+CREATE VIEW votes AS
+SELECT
+    j.run_id, j.prompt_id, j.pair_id, p.kind AS pair_kind, j.id AS judgement_id, j.judge, j.principle_id, j.method,
+    j.first_id = p.a_id AS a_first,
+    j.p_first,
+    CASE WHEN j.first_id = p.b_id THEN j.p_first ELSE 1 - j.p_first END AS p_b,
+    j.label_mass, c.weight, c.comparison_question,
+    f.text AS first_text, s.text AS second_text,
+    j.principle_digest, j.template_digest, j.rationale, j.seed
+FROM judgements AS j
+LEFT JOIN preferences AS p ON p.run_id = j.run_id AND p.id = j.pair_id
+LEFT JOIN principles AS c ON c.run_id = j.run_id AND c.principle_id = j.principle_id
+LEFT JOIN responses AS f ON f.run_id = j.run_id AND f.id = j.first_id
+LEFT JOIN responses AS s ON s.run_id = j.run_id AND s.id = j.second_id;
+
+-- Every preference with its texts: what an export or a reader wants to see.
+CREATE VIEW pairs AS
+SELECT
+    p.run_id, p.id, p.prompt_id, p.kind, q.messages AS prompt, q.last_user,
+    c.text AS chosen, r.text AS rejected, p.p_chosen, p.p_b, p.kept, p.drop_reason,
+    p.votes, p.votes_missing, p.consistency, p.agreement, p.label_mass,
+    p.chosen_id, p.rejected_id, c.round AS chosen_round, r.round AS rejected_round,
+    c.model AS chosen_model, r.model AS rejected_model, p.gold_id, p.gold_id = p.chosen_id AS agrees_with_gold,
+    q.source, q.tags
+FROM preferences AS p
+LEFT JOIN prompts AS q ON q.run_id = p.run_id AND q.id = p.prompt_id
+LEFT JOIN responses AS c ON c.run_id = p.run_id AND c.id = p.chosen_id
+LEFT JOIN responses AS r ON r.run_id = p.run_id AND r.id = p.rejected_id;
+
+-- One row per prompt: how far its chain is. complete: every round that the recipe asks for is there (or the initial
+-- answer was empty), and a preference of every kind of pair that it asks for. failed: not complete, and a failure says
+-- that trying again cannot help. open: the rest.
+CREATE VIEW chains AS
+WITH wanted AS (
+    SELECT
+        run_id,
+        coalesce((recipe ->> '$.revise.rounds')::INTEGER, 0) AS rounds,
+        coalesce((recipe -> '$.judge.pairs')::VARCHAR[], []) AS pairs
+    FROM runs
+),
+answered AS (
+    SELECT
+        run_id, prompt_id, count(*) AS responses,
+        max(round) FILTER (kind IN ('initial', 'revision')) AS rounds,
+        coalesce(bool_or(kind = 'initial' AND outcome = 'empty'), false) AS empty
+    FROM responses
+    GROUP BY ALL
+),
+paired AS (
+    SELECT run_id, prompt_id, count(*) AS pairs, count(*) FILTER (kept) AS kept, list(DISTINCT kind) AS kinds
+    FROM preferences
+    GROUP BY ALL
+),
+broken AS (
+    SELECT run_id, prompt_id, count(*) AS failures, bool_or(NOT retryable) AS final
+    FROM failures
+    GROUP BY ALL
+),
+joined AS (
+    SELECT
+        q.run_id, q.id AS prompt_id, a.rounds, w.rounds AS rounds_wanted,
+        coalesce(a.responses, 0) AS responses, coalesce(p.pairs, 0) AS pairs, coalesce(p.kept, 0) AS kept,
+        coalesce(b.failures, 0) AS failures, coalesce(b.final, false) AS final,
+        coalesce(a.rounds >= w.rounds OR a.empty, false) AS answered,
+        coalesce(a.empty, false) AS empty,
+        -- A chain of one round has one pair, whichever of the two names it goes by.
+        list_filter(w.pairs, lambda kind:
+            NOT list_contains(coalesce(p.kinds, []), kind)
+            AND NOT (kind = 'given' AND len(q.answers) < 2)
+            AND NOT (kind IN ('first-last', 'parent') AND w.rounds = 0)
+            AND NOT (w.rounds = 1 AND kind IN ('first-last', 'parent')
+                     AND list_has_any(coalesce(p.kinds, []), ['first-last', 'parent']))
+        ) AS missing
+    FROM prompts AS q
+    LEFT JOIN wanted AS w USING (run_id)
+    LEFT JOIN answered AS a ON a.run_id = q.run_id AND a.prompt_id = q.id
+    LEFT JOIN paired AS p ON p.run_id = q.run_id AND p.prompt_id = q.id
+    LEFT JOIN broken AS b ON b.run_id = q.run_id AND b.prompt_id = q.id
+)
+SELECT
+    run_id, prompt_id, rounds, rounds_wanted, responses, pairs, kept, failures, missing AS pairs_missing,
+    CASE
+        WHEN answered AND len(missing) = 0 THEN 'complete'
+        WHEN final THEN 'failed'
+        ELSE 'open'
+    END AS state,
+    state = 'complete' AS complete
+FROM joined;
+
+-- Everything behind one preference row: FROM provenance('<preferences.id>').
+-- part: pair, prompt, response (the pair's two answers and all their parents), vote. Texts are the exact ones.
+CREATE MACRO provenance(preference_id) AS TABLE
+WITH RECURSIVE pair AS (
+    SELECT * FROM preferences WHERE id = preference_id
+),
+chain AS (
+    SELECT r.* FROM responses AS r, pair WHERE r.run_id = pair.run_id AND r.id IN (pair.a_id, pair.b_id)
+    UNION
+    SELECT r.* FROM responses AS r, chain AS c WHERE r.run_id = c.run_id AND r.id = c.parent_id
+),
+rules AS (
+    SELECT
+        run_id, principle_id, digest,
+        {'critique_request': critique_request, 'revision_request': revision_request,
+         'comparison_question': comparison_question} AS principle
+    FROM principles WHERE run_id IN (SELECT run_id FROM pair)
+),
+sets AS (
+    SELECT run_id, digest, map(list(file ORDER BY file), list(text ORDER BY file)) AS templates
+    FROM templates GROUP BY ALL
+),
+steps AS (
+    SELECT
+        0 AS place, 'pair' AS part, run_id, id, kind AS what, NULL::INTEGER AS round, NULL AS role, NULL AS model,
+        NULL::BIGINT AS critique_seed, NULL::BIGINT AS seed, NULL::JSON AS sampling, NULL AS principle_id,
+        NULL AS principle_digest, NULL AS template_digest, NULL AS critique, coalesce(drop_reason, 'kept') AS text,
+        p_b AS p
+    FROM pair
+    UNION ALL BY NAME
+    SELECT 1 AS place, 'prompt' AS part, q.run_id, q.id, q.source AS what, to_json(q.messages)::VARCHAR AS text
+    FROM prompts AS q, pair WHERE q.run_id = pair.run_id AND q.id = pair.prompt_id
+    UNION ALL BY NAME
+    SELECT
+        2 AS place, 'response' AS part, run_id, id, kind || ' · ' || outcome AS what, round, 'policy' AS role, model,
+        critique_seed, seed, to_json(sampling) AS sampling, principle_id, principle_digest, template_digest, critique,
+        text
+    FROM chain
+    UNION ALL BY NAME
+    SELECT
+        3 AS place, 'vote' AS part, j.run_id, j.id,
+        CASE WHEN j.first_id = pair.a_id THEN 'a first' ELSE 'b first' END || ' · ' || j.method AS what,
+        'judge' AS role, j.judge AS model, j.seed, j.principle_id, j.principle_digest, j.template_digest,
+        j.rationale AS text, CASE WHEN j.first_id = pair.b_id THEN j.p_first ELSE 1 - j.p_first END AS p
+    FROM judgements AS j, pair WHERE j.run_id = pair.run_id AND j.pair_id = pair.id
+)
+SELECT
+    s.part, s.id, s.what, s.round, s.model,
+    CASE s.role
+        WHEN 'policy' THEN runs.models -> '$.policy'
+        WHEN 'judge' THEN coalesce(runs.models -> '$.judge', runs.models -> '$.policy')
+    END AS model_identity,
+    s.critique_seed, s.seed, s.sampling, s.principle_id, rules.principle, s.principle_digest,
+    s.template_digest, sets.templates, s.critique, s.text, s.p AS p_b, s.run_id, runs.recipe, runs.code_version
+FROM steps AS s
+LEFT JOIN rules ON rules.run_id = s.run_id AND rules.principle_id = s.principle_id AND rules.digest = s.principle_digest
+LEFT JOIN sets ON sets.run_id = s.run_id AND sets.digest = s.template_digest
+LEFT JOIN runs ON runs.run_id = s.run_id
+ORDER BY s.place, s.round, s.principle_id, s.what, s.id;
+
+-- The figures of one run that compare_versions puts side by side.
+CREATE MACRO run_figures(run) AS TABLE
+WITH pair AS (
+    SELECT
+        count(*)::DOUBLE AS pairs,
+        avg(kept::INTEGER) AS kept_share,
+        avg(p_b) AS mean_p_b,
+        avg(p_chosen) AS mean_p_chosen,
+        avg((p_b > 0.5)::INTEGER) AS later_preferred_share,
+        avg(consistency) AS position_consistency,
+        avg(agreement) AS agreement,
+        avg(label_mass) AS label_mass
+    FROM preferences WHERE run_id = run
+),
+revision AS (
+    SELECT
+        count(*)::DOUBLE AS revisions,
+        avg((outcome NOT IN ('unchanged', 'skipped'))::INTEGER) AS revision_changed_share,
+        avg((critique_outcome = 'refused')::INTEGER) AS critique_refused_share,
+        avg(length(text)) AS revision_characters
+    FROM responses WHERE run_id = run AND kind = 'revision'
+),
+failure AS (SELECT count(*)::DOUBLE AS failures FROM failures WHERE run_id = run),
+wide AS (SELECT * FROM pair, revision, failure)
+SELECT figure, value FROM wide UNPIVOT INCLUDE NULLS (value FOR figure IN (COLUMNS(*)));
+
+-- Two runs side by side, figure by figure: FROM compare_versions('<run_id>', '<run_id>').
+CREATE MACRO compare_versions(run_a, run_b) AS TABLE
+SELECT a.figure, a.value AS a, b.value AS b, b.value - a.value AS difference
+FROM run_figures(run_a) AS a JOIN run_figures(run_b) AS b USING (figure);
+
+-- The same, principle by principle: FROM compare_principles('<run_id>', '<run_id>').
+CREATE MACRO compare_principles(run_a, run_b) AS TABLE
+WITH text AS (
+    SELECT principle_id, any_value(digest) FILTER (run_id = run_a) AS a, any_value(digest) FILTER (run_id = run_b) AS b
+    FROM principles WHERE run_id IN (run_a, run_b) GROUP BY ALL
+),
+vote AS (
+    SELECT
+        principle_id,
+        count(*) FILTER (run_id = run_a) AS votes_a, count(*) FILTER (run_id = run_b) AS votes_b,
+        avg(p_b) FILTER (run_id = run_a) AS p_b_a, avg(p_b) FILTER (run_id = run_b) AS p_b_b
+    FROM votes WHERE run_id IN (run_a, run_b) GROUP BY ALL
+),
+revision AS (
+    SELECT
+        principle_id,
+        count(*) FILTER (run_id = run_a) AS revisions_a, count(*) FILTER (run_id = run_b) AS revisions_b,
+        avg((outcome NOT IN ('unchanged', 'skipped'))::INTEGER) FILTER (run_id = run_a) AS changed_a,
+        avg((outcome NOT IN ('unchanged', 'skipped'))::INTEGER) FILTER (run_id = run_b) AS changed_b
+    FROM responses WHERE run_id IN (run_a, run_b) AND kind = 'revision' GROUP BY ALL
+)
+SELECT
+    principle_id,
+    CASE WHEN text.a IS NULL THEN 'added' WHEN text.b IS NULL THEN 'removed'
+         WHEN text.a = text.b THEN 'same' ELSE 'changed' END AS principle,
+    coalesce(votes_a, 0) AS votes_a, coalesce(votes_b, 0) AS votes_b, p_b_a, p_b_b, p_b_b - p_b_a AS p_b_difference,
+    coalesce(revisions_a, 0) AS revisions_a, coalesce(revisions_b, 0) AS revisions_b, changed_a, changed_b
+FROM text LEFT JOIN vote USING (principle_id) LEFT JOIN revision USING (principle_id)
+ORDER BY principle_id;
