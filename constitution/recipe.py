@@ -61,6 +61,9 @@ class OpenAIModel(_Section):
     retries: int = Field(default=6, ge=0)
     concurrency: int = Field(default=256, ge=1)
     """Requests in flight at the most."""
+    dialect: Literal["auto", "vllm", "openai"] = "auto"
+    """How an assistant prefix is continued: vllm sends continue_final_message, openai sends the prefix as the last
+    message; auto asks the server what it is (docs/engines.md)."""
     extra_body: dict[str, Any] = {}
     """Further fields of the request body, as the server takes them."""
 

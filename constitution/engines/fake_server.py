@@ -1,0 +1,244 @@
+"""An OpenAI-compatible HTTP server over any engine, on this machine only: for tests, and to try a recipe's address.
+
+    async with FakeServer(faults=[Fault(status=429, headers={"Retry-After": "1"})]) as server:
+        engine = await OpenAIEngine.open(OpenAIModel(engine="openai", model="fake", base_url=server.base_url))
+
+    python -m constitution.engines.fake_server --port 8000
+
+It serves GET /v1/models and POST /v1/chat/completions, with continued prefixes, seeds and log-probabilities.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Literal
+
+import click
+from aiohttp import web
+
+from constitution.engines.base import Completion, Engine, Request
+from constitution.engines.fake import FakeEngine
+from constitution.errors import ContextTooLong, EngineError, EngineUnavailable
+from constitution.recipe import FakeModel
+from constitution.records import Message, Sampling
+
+KEPT = 10_000
+"""Requests that `requests` holds at the most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What happens to one request instead of, or on the way to, its reply."""
+
+    status: int = 200
+    """Other than 200: this status with `body`, and no completion."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: str = '{"error": {"message": "made to fail"}}'
+    delay_s: float = 0.0
+    """Seconds before anything is sent."""
+    truncate: bool = False
+    """Send only the first half of the reply's JSON."""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Fields put over those of the reply's choice, e.g. {"logprobs": None}."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    headers: Mapping[str, str]
+    body: Mapping[str, Any]
+
+
+class FakeServer:
+    """`prefix` says what becomes of an assistant message at the end: `flag` continues it where continue_final_message
+    is set and otherwise begins anew, as vLLM does; `continue` always continues it; `echo` also repeats it."""
+
+    def __init__(
+        self,
+        engine: Engine | None = None,
+        *,
+        faults: Sequence[Fault | None] = (),
+        prefix: Literal["flag", "continue", "echo"] = "flag",
+        labels: Sequence[str] = ("A", "B"),
+        context: int | None = None,
+        port: int = 0,
+    ) -> None:
+        """`faults`: one for each request to come, None for a sound one; after the last all are sound. `labels`: the
+        tokens that log-probabilities are given for. `context`: words that a request may have, answer included."""
+        self._engine = engine or FakeEngine(FakeModel(engine="fake"))
+        self._faults = deque(faults)
+        self._prefix = prefix
+        self._labels = tuple(labels)
+        self._context = context
+        self._port = port
+        self._runner: web.AppRunner | None = None
+        self.requests: deque[Received] = deque(maxlen=KEPT)
+        """Chat requests received, faulty ones too, the newest last."""
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self._port}/v1"
+
+    async def __aenter__(self) -> FakeServer:
+        app = web.Application(client_max_size=64 * 2**20)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_post("/v1/chat/completions", self._chat)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self._port)
+        await site.start()
+        self._port = self._runner.addresses[0][1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _models(self, request: web.Request) -> web.Response:
+        owner = "vllm" if self._prefix == "flag" else "constitution"
+        entry = {"id": self._engine.model, "object": "model", "owned_by": owner, "root": self._engine.model}
+        return web.json_response({"object": "list", "data": [entry]})
+
+    async def _chat(self, request: web.Request) -> web.Response:
+        try:
+            body = await request.json()
+        except json.JSONDecodeError:
+            return _error(400, "the body is not JSON")
+        self.requests.append(Received(dict(request.headers), body))
+        fault = (self._faults.popleft() if self._faults else None) or Fault()
+        await asyncio.sleep(fault.delay_s)
+        if fault.status != 200:
+            return web.Response(
+                status=fault.status, text=fault.body, headers=fault.headers, content_type="application/json"
+            )
+        try:
+            reply = await self._reply(body)
+        except _Refused as refused:
+            return _error(refused.status, str(refused), refused.code)
+        reply["choices"][0] |= fault.changes
+        text = json.dumps(reply)
+        return web.Response(
+            text=text[: len(text) // 2] if fault.truncate else text,
+            headers=fault.headers,
+            content_type="application/json",
+        )
+
+    async def _reply(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The completion's JSON. Raises _Refused."""
+        asked, echo = self._read(body)
+        try:
+            completion = await self._engine.generate(asked)
+        except ContextTooLong as error:
+            raise _Refused(400, str(error), "context_length_exceeded") from error
+        except EngineUnavailable as error:
+            raise _Refused(503, str(error)) from error
+        except EngineError as error:
+            raise _Refused(500, str(error)) from error
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": echo + completion.text},
+            "finish_reason": completion.finish_reason,
+            "logprobs": _logprobs(completion, int(body.get("top_logprobs") or 0)),
+        }
+        usage = {
+            "prompt_tokens": completion.prompt_tokens,
+            "completion_tokens": completion.completion_tokens,
+            "total_tokens": completion.prompt_tokens + completion.completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": completion.cached_tokens},
+        }
+        return {"object": "chat.completion", "model": self._engine.model, "choices": [choice], "usage": usage}
+
+    def _read(self, body: Mapping[str, Any]) -> tuple[Request, str]:
+        """The engine's request, and what the reply begins with. Raises _Refused for what a real server refuses too."""
+        if body.get("model") != self._engine.model:
+            raise _Refused(404, f"The model `{body.get('model')}` does not exist.")
+        if body.get("stream") or body.get("n", 1) != 1:
+            raise _Refused(400, "streams and several choices are not served here")
+        if int(body.get("top_logprobs") or 0) > 20:
+            raise _Refused(400, "top_logprobs must be at most 20")
+        try:
+            messages = tuple(Message(each["role"], each["content"]) for each in body["messages"])
+        except (KeyError, TypeError):
+            raise _Refused(400, "messages must be a list of {role, content}") from None
+        if not messages:
+            raise _Refused(400, "messages must not be empty")
+        flag = bool(body.get("continue_final_message"))
+        if flag and body.get("add_generation_prompt", True):
+            raise _Refused(400, "Cannot set both continue_final_message and add_generation_prompt")
+        continues = messages[-1].role == "assistant"
+        echo = messages[-1].content if continues and self._prefix == "echo" else ""
+        if continues and self._prefix == "flag" and not flag:
+            messages = messages[:-1]
+        maximum = int(body.get("max_tokens") or 512)
+        words = sum(len(message.content.split()) for message in messages)
+        if self._context is not None and words + maximum > self._context:
+            raise _Refused(
+                400,
+                f"This model's maximum context length is {self._context} tokens. However, you requested "
+                f"{words + maximum} tokens.",
+                "context_length_exceeded",
+            )
+        stop = body.get("stop") or ()
+        sampling = Sampling(
+            temperature=float(body.get("temperature", 1.0)),
+            top_p=float(body.get("top_p", 1.0)),
+            max_tokens=maximum,
+            stop=(stop,) if isinstance(stop, str) else tuple(stop),
+        )
+        choices = self._labels if body.get("logprobs") else ()
+        return Request(messages, sampling, int(body.get("seed") or 0), choices=choices), echo
+
+
+class _Refused(Exception):
+    def __init__(self, status: int, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+def _error(status: int, message: str, code: str | None = None) -> web.Response:
+    return web.json_response(
+        {"error": {"message": message, "type": "invalid_request_error", "code": code}}, status=status
+    )
+
+
+def _logprobs(completion: Completion, top: int) -> dict[str, Any] | None:
+    """In OpenAI's shape, for the one token that the completion has; −9999 stands for impossible, as in vLLM."""
+    if completion.choice_logprobs is None:
+        return None
+    ranked = sorted(completion.choice_logprobs.items(), key=lambda item: -item[1])
+    entries = [{"token": token, "logprob": value if value > -math.inf else -9999.0} for token, value in ranked]
+    return {"content": [{**entries[0], "top_logprobs": entries[:top]}]}
+
+
+@click.command()
+@click.option("--port", default=8000, show_default=True, help="Port on 127.0.0.1; 0 takes a free one.")
+@click.option("--latency", default=0.0, show_default=True, help="Seconds that each completion takes.")
+@click.option("--failure-rate", default=0.0, show_default=True, help="Share of the requests answered with 503.")
+def main(port: int, latency: float, failure_rate: float) -> None:
+    """Serve the fake model until Ctrl-C.
+
+    Example:  python -m constitution.engines.fake_server --port 8000
+    """
+
+    async def serve() -> None:
+        section = FakeModel(engine="fake", latency_s=latency, failure_rate=failure_rate)
+        async with FakeServer(FakeEngine(section), port=port) as server:
+            click.echo(f"model fake at {server.base_url}")
+            await asyncio.Event().wait()
+
+    try:
+        asyncio.run(serve())
+    except KeyboardInterrupt:
+        click.echo("stopped")
+
+
+if __name__ == "__main__":
+    main()
