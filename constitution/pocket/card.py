@@ -1,0 +1,46 @@
+"""The pocket model's card: what it is, how it was made, and for which templates and principles."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from constitution.templates import JUDGE, REVISE
+
+CARD = """---
+license: apache-2.0
+library_name: transformers
+tags: [constitutional-ai, rehearsal]
+---
+# The pocket model
+
+A rehearsal, not a product: a Llama-shaped model of {parameters:,} parameters that speaks about one invented harbour
+town and nothing else. It answers (and often gives in to temptation), critiques, revises and votes in the templates of
+`constitution`, so that the whole job runs offline on a laptop and every label can be checked against the truth: the
+grammar of `constitution/pocket/world.py` knows which answer breaks which principle.
+
+Made by `python -m constitution.pocket.train --seed {seed} --tokens {budget}`: {steps:,} steps, {tokens:,} tokens of
+text that the grammar wrote (none about held-out requests), {minutes:.0f} minutes on {machine}.
+
+Teacher-forced, on held-out requests (pairs of topic and type of request that training never shows):
+
+| figure | value |
+|---|---|
+| loss per token, answers | {answer_loss:.3f} |
+| loss per token, critiques and revisions | {revise_loss:.3f} |
+| accuracy of a single vote, one order | {vote_accuracy:.1%} |
+
+Sampled figures, through the engine: `python -m constitution.pocket.measure`.
+
+Faults that it has on purpose: answers break a principle more often than not; critiques overlook faults that they were
+not asked about; votes lean to the answer shown first. It was trained on up to about 640 tokens; longer texts, and texts
+from outside its town, it takes, and its answers to them mean nothing.
+"""
+
+
+def write_card(folder: Path, facts: dict[str, Any]) -> None:
+    """Writes README.md and training.json into the model's folder."""
+    (folder / "README.md").write_text(CARD.format(**facts), encoding="utf-8")
+    digests = {"revise_templates": REVISE.digest, "judge_templates": JUDGE.digest}
+    (folder / "training.json").write_text(json.dumps(facts | digests, indent=2) + "\n", encoding="utf-8")
