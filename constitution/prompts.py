@@ -72,15 +72,29 @@ def read_prompts(section: PromptsSection, base: Path) -> Iterator[Prompt]:
         raise PromptError(f"{_name(section)}: there are no prompts in it")
 
 
-def source_digest(section: PromptsSection, base: Path) -> str:
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """A source, read to its end."""
+
+    digest: str
     """SHA-256 of what the source holds: a file's bytes; for a query, folder or data set, the prompts that it gives."""
-    if section.format not in ("hub", "sql"):
-        with _existing(section, base).open("rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
+    count: int
+    """Prompts."""
+
+
+def survey(section: PromptsSection, base: Path) -> Survey:
+    """Reads every prompt once, keeping none. Raises PromptError as `read_prompts` does."""
+    is_file = section.format not in ("hub", "sql")
     running = hashlib.sha256()
+    count = 0
     for prompt in read_prompts(section, base):
-        running.update(canonical_json(asdict(prompt)) + b"\n")
-    return running.hexdigest()
+        count += 1
+        if not is_file:
+            running.update(canonical_json(asdict(prompt)) + b"\n")
+    if not is_file:
+        return Survey(running.hexdigest(), count)
+    with _existing(section, base).open("rb") as handle:
+        return Survey(hashlib.file_digest(handle, "sha256").hexdigest(), count)
 
 
 def parse_transcript(text: str) -> Messages:

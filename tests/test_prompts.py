@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from constitution.errors import PromptError
-from constitution.prompts import parse_transcript, read_prompts, source_digest
+from constitution.prompts import parse_transcript, read_prompts, survey
 from constitution.recipe import PromptsSection
 from constitution.records import Message, Prompt
 
@@ -89,7 +89,7 @@ def test_sql_over_files_beside_the_recipe(tmp_path: Path) -> None:
     )
     prompts = list(read_prompts(section, tmp_path))
     assert [prompt.messages[0].content for prompt in prompts] == ["TWO", "THREE"]
-    assert source_digest(section, tmp_path) == source_digest(section, tmp_path)
+    assert survey(section, tmp_path) == survey(section, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -269,10 +269,11 @@ def test_repeats_are_told_apart_and_limit_counts(tmp_path: Path) -> None:
 
 
 def test_the_digest_is_the_contents(tmp_path: Path) -> None:
-    one = source_digest(PromptsSection(path=str(write(tmp_path, [{"prompt": "a"}], "x.jsonl"))), tmp_path)
-    two = source_digest(PromptsSection(path=str(write(tmp_path, [{"prompt": "a"}], "y.jsonl"))), tmp_path)
-    three = source_digest(PromptsSection(path=str(write(tmp_path, [{"prompt": "b"}], "y.jsonl"))), tmp_path)
+    one = survey(PromptsSection(path=str(write(tmp_path, [{"prompt": "a"}], "x.jsonl"))), tmp_path)
+    two = survey(PromptsSection(path=str(write(tmp_path, [{"prompt": "a"}], "y.jsonl"))), tmp_path)
+    three = survey(PromptsSection(path=str(write(tmp_path, [{"prompt": "b"}], "y.jsonl"))), tmp_path)
     assert one == two != three
+    assert one.count == 1
 
 
 def test_reading_is_a_stream(tmp_path: Path) -> None:

@@ -1,0 +1,134 @@
+"""`constitution run`: the flow flows/generate.py:generate, with a progress bar."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import shlex
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import cast
+
+import click
+
+from constitution.cli._progress import Bar, Lines
+from constitution.errors import InputError
+from constitution.pipeline import rows, watcher
+from constitution.recipe import load_recipe
+from constitution.records import Run
+
+PREFECT = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    # A flow without a server starts one of its own; on a fresh home that takes longer than Prefect's own limit of 20 s.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    # Errors are told by us, in one sentence; with a server, its UI has the logs all the same.
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+}
+"""Set before Prefect is imported, unless the user has set them."""
+
+Flow = Callable[..., Awaitable[Run]]
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many prompts.")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change a value of the recipe for this run.")
+@click.option("--fresh", is_flag=True, help="A new run, although the same recipe ran before.")
+@click.option(
+    "--warehouse",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="CONSTITUTION_WAREHOUSE",
+    default=Path("warehouse"),
+    show_default=True,
+    help="Where the tables lie.  [env: CONSTITUTION_WAREHOUSE]",
+)
+def run(recipe: Path, limit: int | None, overrides: tuple[str, ...], fresh: bool, warehouse: Path) -> None:
+    """Run RECIPE: answer, critique, revise, judge, store.
+
+    The same command goes on where a run was stopped. Exit code 1: the run ended, and engines failed on some prompts.
+
+    \b
+    Examples:
+      constitution run recipes/fake.toml
+      constitution run recipes/hh-harmless.toml --limit 100 --set prompts.path=harmless.jsonl.gz
+    """
+    load_recipe(recipe, overrides)  # a fault in the recipe is told before Prefect takes its seconds to start
+    flow = load_flow(recipe)
+    try:
+        done = asyncio.run(_watched(flow, recipe, warehouse, limit, list(overrides), fresh))
+    except KeyboardInterrupt:
+        click.echo(
+            "\nStopped. What was made is written; the same command goes on from here (without --fresh).", err=True
+        )
+        sys.exit(130)
+    _tell(done, warehouse)
+    if done.finished_at is None or done.counts.get("lost", 0):
+        sys.exit(1)
+
+
+def load_flow(recipe: Path) -> Flow:
+    """`generate` from flows/generate.py in the nearest folder above the recipe, or above the working directory."""
+    here = [recipe.absolute().parent, Path.cwd()]
+    for folder in (parent for start in here for parent in (start, *start.parents)):
+        path = folder / "flows" / "generate.py"
+        if path.is_file():
+            break
+    else:
+        raise InputError(
+            f"there is no flows/generate.py above {here[0]} or {here[1]}",
+            hint="`constitution init DIR` starts a project that has one",
+        )
+    for name, value in PREFECT.items():
+        os.environ.setdefault(name, value)
+    spec = importlib.util.spec_from_file_location("generate", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["generate"] = module
+    try:
+        spec.loader.exec_module(module)
+        return cast(Flow, module.generate)
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise InputError(f"{path}: has no flow `generate` that can be loaded: {error}") from error
+
+
+async def _watched(
+    flow: Flow, recipe: Path, warehouse: Path, limit: int | None, overrides: list[str], fresh: bool
+) -> Run:
+    display = Bar() if sys.stdout.isatty() else Lines()
+    token = watcher.set(display.update)
+    try:
+        with display:
+            return await flow(str(recipe), str(warehouse), limit, overrides, fresh)
+    finally:
+        watcher.reset(token)
+
+
+def _tell(run: Run, warehouse: Path) -> None:
+    """The summary: what there is, where it lies, what to do next."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, soft_wrap=True)
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    table.add_column()
+    table.add_column(justify="right")
+    for name, number in rows(run):
+        table.add_row(name, number)
+    console.print(
+        f"\n[bold]{run.run_id}[/bold]  {run.constitution}  {'finished' if run.finished_at else 'not finished'}"
+    )
+    console.print(table)
+    console.print(f"Data: {warehouse}/")
+    place = "" if str(warehouse) == "warehouse" else f" --warehouse {shlex.quote(str(warehouse))}"
+    if run.finished_at is None:
+        console.print("Engines failed on some prompts: the same command tries those again. Why they failed:")
+        query = f"SELECT step, error, message, count(*) FROM failures WHERE run_id = '{run.run_id}' GROUP BY ALL"
+    else:
+        query = f"SELECT prompt, chosen, rejected, p_chosen FROM pairs WHERE run_id = '{run.run_id}' LIMIT 5"
+        console.print("Next:")
+    console.print(f'  constitution sql{place} "{query}"')

@@ -1,0 +1,15 @@
+"""Prompts → tables, bounded and without barriers.
+
+    plan = prepare(recipe, recipe_path, Path("warehouse"))
+    async with Session(plan) as session:
+        await each(plan.parts, session.work, at_once=session.slices_at_once)
+        run = await session.finish()
+
+`flows/generate.py` is these four lines with a Prefect task around each step.
+"""
+
+from constitution.pipeline.plan import Plan, prepare
+from constitution.pipeline.report import report, rows
+from constitution.pipeline.session import Progress, Session, each, watcher
+
+__all__ = ["Plan", "Progress", "Session", "each", "prepare", "report", "rows", "watcher"]

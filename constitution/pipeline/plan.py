@@ -1,0 +1,179 @@
+"""What a run will do, checked to the end before any model loads, and its prompts laid out in slices.
+
+A run's id is its recipe's name and a digest of all that decides what its rows say: the recipe without its output
+section and without what only says how fast or where (paths, time-outs, concurrency), the constitution's and the
+templates' digests, the prompts' contents, the models' identities, our version. So the same recipe goes on where it
+stopped, and a recipe that says something else is another run.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from constitution import __version__, templates
+from constitution.engines._weights import find, folder_digest
+from constitution.errors import RecipeError
+from constitution.identity import digest
+from constitution.principles import find_root, load_constitution
+from constitution.prompts import read_prompts, survey
+from constitution.recipe import ModelSection, Recipe, TransformersModel
+from constitution.records import Constitution, Principle, Prompt, Run
+from constitution.revise import select
+from constitution.warehouse import Warehouse
+
+OPERATIONAL = {"api_key_env", "concurrency", "failure_rate", "latency_s", "max_batch", "retries", "timeout_s"}
+"""Fields of model sections that decide how fast and how surely a model answers, and not what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run that can be started."""
+
+    run: Run
+    """As it is stored; `finished_at` is set when there is nothing left to do."""
+    recipe: Recipe
+    constitution: Constitution
+    warehouse: Path
+    parts: tuple[Path, ...]
+    """The slices: Parquet files of prompts."""
+
+    @property
+    def run_id(self) -> str:
+        return self.run.run_id
+
+    @property
+    def prompts(self) -> int:
+        return self.run.counts["prompts"]
+
+    @property
+    def finished(self) -> bool:
+        return self.run.finished_at is not None
+
+
+def prepare(recipe: Recipe, recipe_path: Path, warehouse_root: Path, fresh: bool = False) -> Plan:
+    """Checks everything that needs no model, then writes the prompts' slices, the principles and the run's record.
+
+    The constitution is looked up in the nearest principles/ folder above the recipe. A run that was prepared before is
+    taken up as it is. fresh: a run of its own, even if the same recipe ran before; without it, the latest such run goes
+    on. Raises InputError for what is wrong in the recipe, the constitution or the prompts, ModelLoadError for a local
+    model that is not there; then nothing has been written.
+    """
+    base = recipe_path.absolute().parent
+    constitution = load_constitution(find_root(base), recipe.constitution)
+    principles_for(recipe, constitution)
+    # Every prompt is read once before the first is written: a fault in the last row leaves no half-written run.
+    source = survey(recipe.prompts, base)
+    decisive = _decisive(recipe, constitution, source.digest)
+    warehouse = Warehouse(warehouse_root)
+    run_id, run = _which(warehouse, recipe.name, decisive, fresh)
+    if run is None:
+        with warehouse.lock(run_id):
+            warehouse.recover(run_id)
+            for number, prompts in enumerate(_slices(read_prompts(recipe.prompts, base), recipe.output.slice)):
+                warehouse.write_prompts(run_id, number, prompts)
+            warehouse.write_principles(run_id, constitution)
+            run = _new_run(run_id, recipe, constitution, source.count)
+            warehouse.write_run(run)  # last: a run that has a record has all its prompts
+    return Plan(run, recipe, constitution, warehouse_root, tuple(warehouse.parts("prompts", run_id)))
+
+
+def principles_for(recipe: Recipe, constitution: Constitution) -> tuple[tuple[Principle, ...], tuple[Principle, ...]]:
+    """The principles to revise by and those to judge by; either is empty where the recipe asks for none.
+
+    Raises RecipeError where it asks for principles that the constitution does not have.
+    """
+    revising: tuple[Principle, ...] = ()
+    judging: tuple[Principle, ...] = ()
+    if recipe.revise.rounds:
+        able = [principle for principle in constitution.principles if principle.revises]
+        revising = select(able, recipe.revise.principles, f"revise.principles ({constitution.label})")
+    if recipe.judge is not None:
+        able = [principle for principle in constitution.principles if principle.compares]
+        judging = select(able, recipe.judge.only, f"judge.only ({constitution.label})")
+        if isinstance(recipe.judge.principles, int) and recipe.judge.principles > len(judging):
+            raise RecipeError(
+                f"judge.principles: {recipe.judge.principles} to be drawn, and {constitution.label} has {len(judging)}",
+                hint='lower it, or say "all"',
+            )
+    return revising, judging
+
+
+def model_identity(section: ModelSection) -> dict[str, Any]:
+    """What decides the model's answers, known without loading it.
+
+    A local model is the digest of its files, read in full: a part of them would not tell two trainings of one model
+    apart. A server's model is its name, address and settings: a server does not say more that could be trusted.
+    """
+    fields = section.model_dump(mode="json", exclude=OPERATIONAL)
+    if isinstance(section, TransformersModel):
+        fields |= {"model": folder_digest(find(section)), "revision": None}
+    return fields
+
+
+def _decisive(recipe: Recipe, constitution: Constitution, source: str) -> dict[str, Any]:
+    # Places are left out, their contents are in.
+    settings = recipe.model_dump(
+        mode="json",
+        exclude={
+            "name": True,
+            "description": True,
+            "output": True,
+            "model": True,
+            "constitution": True,
+            "prompts": {"path", "dataset"},
+        },
+    )
+    return {
+        "settings": settings,
+        "models": [model_identity(recipe.model.policy), recipe.model.judge and model_identity(recipe.model.judge)],
+        "constitution": constitution.digest,
+        "templates": [templates.REVISE.digest, templates.JUDGE.digest],
+        "prompts": source,
+        "version": __version__,
+    }
+
+
+def _which(warehouse: Warehouse, name: str, decisive: dict[str, Any], fresh: bool) -> tuple[str, Run | None]:
+    """The run's id, and its record if it was prepared before. Runs of one recipe are numbered by --fresh."""
+
+    def numbered(number: int) -> str:
+        return f"{name}-{digest([decisive, number])[:12]}"
+
+    number = 0
+    latest: Run | None = None
+    while (run := warehouse.read_run(numbered(number))) is not None:
+        latest = run
+        number += 1
+    if latest is None or fresh:
+        return numbered(number), None
+    return latest.run_id, latest
+
+
+def _new_run(run_id: str, recipe: Recipe, constitution: Constitution, prompts: int) -> Run:
+    sets = (templates.REVISE, templates.JUDGE)
+    return Run(
+        run_id=run_id,
+        recipe=recipe.model_dump(mode="json"),
+        constitution=constitution.label,
+        constitution_digest=constitution.digest,
+        templates={texts.digest: dict(texts.texts) for texts in sets},
+        models={},  # what the engines say of themselves is added when they are open
+        code_version=__version__,
+        hardware={"machine": platform.machine(), "system": platform.system(), "cores": str(os.cpu_count())},
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        starts=0,
+        counts={"prompts": prompts},
+    )
+
+
+def _slices(prompts: Iterable[Prompt], size: int) -> Iterator[list[Prompt]]:
+    iterator = iter(prompts)
+    while found := list(islice(iterator, size)):
+        yield found
