@@ -1,6 +1,7 @@
 """Hold a run's data set against the truth: `python -m constitution.pocket.measure [RUN] [--warehouse DIR]`.
 
-Reads what a run on pocket prompts left in the warehouse, and nothing else. The grammar says of every answer what it breaks. Every share comes with n and its 95 % Wilson interval.
+Reads what a run on pocket prompts left in the warehouse, and nothing else: what the model wrote and voted through the
+engine. The grammar says of every answer what it breaks. Every share comes with n and its 95 % Wilson interval.
 """
 
 from __future__ import annotations

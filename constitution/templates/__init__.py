@@ -67,8 +67,9 @@ def revision_messages(
 def vote_messages(prompt: Messages, first: str, second: str, principle: Principle, nonce: str) -> Messages:
     """The judge's chat; it ends with an assistant prefix, after which the model writes one of `LABELS`.
 
-    What the votes on one pair share (conversation, answers) comes first and the principle's question last. `nonce` is in
-    every mark and unknown to whoever wrote the texts; the texts lose it, and anything shaped like a mark.
+    What the votes on one pair share (conversation, answers) comes first and the principle's question last, so that a
+    prefix cache serves them. `nonce` is in every mark and unknown to whoever wrote the texts; the texts lose it, and
+    anything shaped like a mark.
     """
     values = {
         "nonce": nonce,
