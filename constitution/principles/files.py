@@ -47,7 +47,7 @@ def find_root(start: Path) -> Path:
 
 def version_key(version: str) -> tuple[Any, ...]:
     """Sorts versions as semver does: 1.0.0-rc.1 < 1.0.0 < 1.10.0. Raises ValueError for what is not semver."""
-    match = re.match(SEMVER_PATTERN, version)
+    match = re.fullmatch(SEMVER_PATTERN, version)
     if not match:
         raise ValueError(f"{version!r} is not a semantic version")
     numbers = tuple(int(part) for part in match.group(1, 2, 3))
@@ -57,7 +57,7 @@ def version_key(version: str) -> tuple[Any, ...]:
 
 
 def is_semver(version: str) -> bool:
-    return re.match(SEMVER_PATTERN, version) is not None
+    return re.fullmatch(SEMVER_PATTERN, version) is not None
 
 
 def names(root: Path) -> list[str]:
@@ -184,7 +184,7 @@ class Lock:
             entries = table.items() if isinstance(table, dict) else [("", None)]
             for version, value in entries:
                 good = isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value)
-                if not (good and is_semver(version) and re.match(NAME_PATTERN, name)):
+                if not (good and is_semver(version) and re.fullmatch(NAME_PATTERN, name)):
                     raise PrincipleError(
                         f"{shown(root, path)}: the entry {name} {version} is no version with a digest of 64 hex digits",
                         hint="restore the lock from version control; it is not edited by hand",

@@ -46,7 +46,7 @@ def import_files(
     Lists of critiques and lists of comparisons are independent, so each entry becomes a principle of its own. Raises
     PrincipleError for a file of no known shape, and where the target exists.
     """
-    if not re.match(NAME_PATTERN, name):
+    if not re.fullmatch(NAME_PATTERN, name):
         raise PrincipleError(f"--name {name}: a name is lower-case letters, digits and hyphens")
     if not is_semver(version):
         raise PrincipleError(f"--version {version}: is not a semantic version, such as 1.0.0")

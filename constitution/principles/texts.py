@@ -54,7 +54,10 @@ def misplaced_placeholders(text: str) -> Iterator[str]:
 
 
 _NOUN = r"(?:answer|response|reply|option|candidate|completion|output|assistant|version|choice|one)s?"
-_AFTER = r"(?=\s*(?:$|[.,;:?!)]|\b(?:is|was|does|has|or|over|than|rather|more|better|instead)\b))"
+_AFTER = (
+    r"(?=\s*(?:$|[.,;:?!)]|\b(?:is|was|does|has|or|over|than|rather|more|better|instead"
+    r"|kinder|safer|clearer|wiser|truer|shorter|longer)\b))"
+)
 _NOT_A_KIND = r"(?<!vitamin )(?<!hepatitis )(?<!type )(?<!group )(?<!grade )(?<!plan )"
 _ORDER = tuple(
     re.compile(pattern, flags)
@@ -113,7 +116,8 @@ def scaffolding(text: str, *, ours: bool = True) -> str | None:
 _REFUSES = re.compile(
     r"^(?:(?:i(?:'m| am) )?(?:very |so )?sorry\b|i apologi[sz]e\b|as an? (?:ai|language model)\b"
     r"|(?:i|we) (?:cannot|can't|can not|won't|will not|am unable to|'m unable to|am not able to|must decline|decline"
-    r"|refuse)\b[^.]{0,60}\b(?:critique|critici[sz]e|evaluate|review|assess|judge|help|assist|comply|continue|answer|respond"
+    r"|refuse)\b(?! (?:\w+ )?(?:find|see|spot|identify|name|point|think|detect)\b)[^.]{0,60}"
+    r"\b(?:critique|critici[sz]e|evaluate|review|assess|judge|help|assist|comply|continue|answer|respond"
     r"|discuss|engage|provide|do (?:that|this|so))\b|(?:i|we) (?:decline|refuse)\b|n/a\b|no comment\b)",
     re.I,
 )
@@ -133,6 +137,25 @@ def exemplar_faults(exemplar: Exemplar, principle: Principle | None = None) -> I
     requests = [exemplar.critique_request, exemplar.revision_request]
     if principle is not None:
         requests += [principle.critique_request, principle.revision_request]
+    faults = list(_critique_faults(exemplar, [request for request in requests if request]))
+    yield from faults
+    if any(same(exemplar.revision, request) for request in requests if request):
+        yield "revision: repeats the request instead of answering it"
+    unchanged = same(exemplar.revision, exemplar.response)
+    if unchanged and not faults and not _NO_FAULT.search(exemplar.critique):
+        yield "revision: is the response unchanged although the critique finds fault; revise it, or say that it is fine"
+    texts = {"critique": exemplar.critique, "revision": exemplar.revision, "response": exemplar.response}
+    for name, text in texts.items():
+        found = scaffolding(text, ours=name != "response")
+        if found:
+            yield f"{name}: holds leftover scaffolding ({found!r}); keep only the text itself"
+        if name != "response":
+            yield from (f"{name}: {fault}" for fault in misplaced_placeholders(text))
+    yield from _request_faults(exemplar.critique_request, exemplar.revision_request)
+
+
+def _critique_faults(exemplar: Exemplar, requests: list[str]) -> Iterator[str]:
+    """Why the critique is none."""
     critique = exemplar.critique
     others = {
         "the response": exemplar.response,
@@ -142,23 +165,12 @@ def exemplar_faults(exemplar: Exemplar, principle: Principle | None = None) -> I
     for name, other in others.items():
         if same(critique, other):
             yield f"critique: is {name} over again; say what the response does well or badly"
-    if any(same(critique, request) for request in requests if request):
+    if any(same(critique, request) for request in requests):
         yield "critique: repeats the request instead of answering it"
-    if any(same(exemplar.revision, request) for request in requests if request):
-        yield "revision: repeats the request instead of answering it"
     if len(critique.split()) < MIN_CRITIQUE_WORDS:
         yield f"critique: {critique!r} is too short for a critique; name what is wrong, or say why the response is fine"
     if _REFUSES.match(critique):
         yield f"critique: refuses to critique ({_start(critique)!r}); write what a critic would say"
-    elif same(exemplar.revision, exemplar.response) and not _NO_FAULT.search(critique):
-        yield "revision: is the response unchanged although the critique finds fault; revise it, or say that it is fine"
-    for name, text in (("critique", critique), ("revision", exemplar.revision), ("response", exemplar.response)):
-        found = scaffolding(text, ours=name != "response")
-        if found:
-            yield f"{name}: holds leftover scaffolding ({found!r}); keep only the text itself"
-        if name != "response":
-            yield from (f"{name}: {fault}" for fault in misplaced_placeholders(text))
-    yield from _request_faults(exemplar.critique_request, exemplar.revision_request)
 
 
 def principle_faults(principle: Principle) -> Iterator[str]:

@@ -1,0 +1,113 @@
+"""The constitutions that ship, and the commands that show them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from constitution.cli.principles import principles
+from constitution.principles import Lock, check, diff_constitutions, load_constitution, status, texts
+from constitution.records import Constitution
+
+ROOT = Path(__file__).parent.parent / "principles"
+THEMES = {
+    "1.0.0": "preachiness evasion sycophancy uncertainty privacy manipulation illegal expert-advice bias tone",
+    "1.1.0": "over-refusal identity",
+}
+
+
+@pytest.fixture(params=["1.0.0", "1.1.0"])
+def general(request: pytest.FixtureRequest) -> Constitution:
+    return load_constitution(ROOT, f"general@{request.param}")
+
+
+def test_all_that_ships_passes_the_check() -> None:
+    assert [str(finding) for finding in check(ROOT)] == []
+
+
+def test_the_general_constitution_is_locked(general: Constitution) -> None:
+    assert status(ROOT, "general", general.version, Lock.read(ROOT)) == "locked"
+
+
+def test_every_principle_is_complete(general: Constitution) -> None:
+    assert len(general.principles) >= 12
+    for principle in general.principles:
+        assert principle.revises
+        assert principle.compares
+        assert principle.tags
+        assert len(principle.examples) == 1
+        assert principle.comparison_question.startswith("Which answer")
+        better, worse = principle.examples[0].better, principle.examples[0].worse
+        assert 0.5 < len(better) / len(worse) < 2, f"{principle.id}: length alone would tell the answers apart"
+    tags = {tag for principle in general.principles for tag in principle.tags}
+    assert set(THEMES["1.0.0"].split()) <= tags
+    assert {"helpful", "honest", "harmless"} <= tags
+
+
+def test_two_exemplars_leave_a_good_answer_alone(general: Constitution) -> None:
+    unchanged = [exemplar for exemplar in general.exemplars if exemplar.revision == exemplar.response]
+    assert len(unchanged) == 2
+    assert len(general.exemplars) >= 4
+    assert any(len(exemplar.messages) > 1 for exemplar in general.exemplars)
+
+
+def test_lengths_of_the_examples_favour_neither_side(general: Constitution) -> None:
+    examples = [principle.examples[0] for principle in general.principles]
+    longer = sum(len(example.better) > len(example.worse) for example in examples)
+    assert 0.25 <= longer / len(examples) <= 0.75
+
+
+def test_the_second_version_adds_rewords_and_reweights() -> None:
+    old, new = (load_constitution(ROOT, f"general@{version}") for version in ("1.0.0", "1.1.0"))
+    kinds = {change.kind for change in diff_constitutions(old, new)}
+    assert {"added", "reworded", "reweighted", "exemplars"} <= kinds
+    assert "removed" not in kinds
+    assert set(THEMES["1.1.0"].split()) <= {tag for principle in new.principles for tag in principle.tags}
+
+
+def test_no_two_principles_share_most_of_their_words(general: Constitution, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(texts, "NEAR_IDENTICAL", 0.6)
+    assert list(texts.near_identical(list(general.principles))) == []
+
+
+def test_list_and_show() -> None:
+    runner = CliRunner()
+    listed = runner.invoke(principles, ["list", "--root", str(ROOT)])
+    assert listed.exit_code == 0
+    row = next(line.split() for line in listed.output.splitlines() if line.startswith("general@1.1.0"))
+    found = load_constitution(ROOT, "general@1.1.0")
+    assert row[1:] == ["16", "16", "16", "5", "locked", found.digest[:12]]
+
+    shown = runner.invoke(principles, ["show", "general", "--root", str(ROOT)]).output
+    assert shown.startswith(f"general@1.1.0  locked  {found.digest[:12]}")
+    flat = " ".join(shown.split())
+    for principle in found.principles:
+        assert principle.id in shown
+        assert principle.comparison_question in flat
+        assert principle.examples[0].better in flat or "\n" in principle.examples[0].better
+    data = json.loads(runner.invoke(principles, ["show", "general@1.0.0", "--json", "--root", str(ROOT)]).output)
+    assert (data["digest"], data["state"]) == (load_constitution(ROOT, "general@1.0.0").digest, "locked")
+
+
+def test_diff_tells_by_its_exit_code_and_as_data() -> None:
+    runner = CliRunner()
+    same = runner.invoke(principles, ["diff", "general@1.0.0", "general@1.0.0", "--root", str(ROOT)])
+    assert (same.exit_code, same.output) == (0, "general@1.0.0 → general@1.0.0\nno differences\n")
+    differ = runner.invoke(principles, ["diff", "general@1.0.0", "general", "--root", str(ROOT)])
+    assert differ.exit_code == 1
+    assert "added principle charitable-reading" in differ.output
+    assert "\x1b[" not in differ.output
+    path = ROOT / ".locked" / "general" / "1.0.0.toml"
+    data = runner.invoke(principles, ["diff", str(path), "general", "--json", "--root", str(ROOT)])
+    assert {change["kind"] for change in json.loads(data.output)} >= {"added", "reworded"}
+
+
+@pytest.mark.parametrize("command", ["", "list", "show", "check", "lock", "bump", "diff", "import"])
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    help_text = CliRunner().invoke(principles, [*command.split(), "--help"])
+    assert help_text.exit_code == 0
+    assert "Example:  constitution principles " in help_text.output
+    assert not command or "--root" in help_text.output
