@@ -26,6 +26,8 @@ _LOCK_HEAD = (
     "# Digests of locked constitutions, written by `constitution principles lock`. A locked file no longer changes.\n"
 )
 
+_LIST_HINT = "`constitution principles list` shows what there is"
+
 Status = Literal["draft", "locked", "changed"]
 
 
@@ -135,14 +137,15 @@ def resolve(root: Path, name_at_version: str) -> tuple[str, str]:
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         remedy = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known) or 'none'}"
-        raise PrincipleError(f"{root.name}/: there is no constitution {name!r}; {remedy}")
+        raise PrincipleError(f"{root.name}/: there is no constitution {name!r}; {remedy}", hint=_LIST_HINT)
     there = versions(root, name)
     if not there:
         raise PrincipleError(f"{root.name}/{name}: no file there is named after a version, such as 1.0.0.toml")
     if not at:
         return name, there[-1]
     if version not in there:
-        raise PrincipleError(f"{root.name}/{name}: there is no version {version!r}; there are: {', '.join(there)}")
+        message = f"{root.name}/{name}: there is no version {version!r}; there are: {', '.join(there)}"
+        raise PrincipleError(message, hint=_LIST_HINT)
     return name, version
 
 
