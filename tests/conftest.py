@@ -23,7 +23,7 @@ def _refuse_outside(address: Any) -> None:
     """Raises OutsideConnection for anything but a Unix socket and this machine's loopback."""
     if not isinstance(address, tuple):
         return
-    host = str(address[0])
+    host = address[0].decode() if isinstance(address[0], bytes) else str(address[0])
     if host == "localhost":
         return
     try:
@@ -46,5 +46,13 @@ def _no_outside_connections() -> Iterator[None]:
             return original(self, *args)
 
         patch.setattr(socket.socket, name, guarded)
+    resolve = socket.getaddrinfo
+
+    def guarded_resolve(host: Any, *args: Any, **settings: Any) -> Any:
+        if host not in (None, "", b"", "0.0.0.0", "::", socket.gethostname()):
+            _refuse_outside((host,))
+        return resolve(host, *args, **settings)
+
+    patch.setattr(socket, "getaddrinfo", guarded_resolve)
     yield
     patch.undo()

@@ -19,12 +19,13 @@ CORPUS = [
 
 
 def save_tiny_model(
-    folder: Path, *, hidden: int = 64, layers: int = 2, vocabulary: int = 400, positions: int = 512, **config: Any
+    folder: Path, *, kind: str = "Llama", hidden: int = 64, vocabulary: int = 400, positions: int = 512, **config: Any
 ) -> Path:
-    """Write the checkpoint into `folder`. `config`: further fields of LlamaConfig."""
+    """Write the checkpoint into `folder`. `kind`: Llama or Mistral; `config`: further fields of its configuration."""
     import torch
+    import transformers
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -37,7 +38,8 @@ def save_tiny_model(
         show_progress=False,
     )
     tokenizer.train_from_iterator(CORPUS * 4, trainer)
-    fast = PreTrainedTokenizerFast(
+    make_tokenizer: Any = PreTrainedTokenizerFast
+    fast = make_tokenizer(
         tokenizer_object=tokenizer,
         bos_token="<|begin|>",
         eos_token="<|end|>",
@@ -50,7 +52,7 @@ def save_tiny_model(
         "vocab_size": vocabulary,
         "hidden_size": hidden,
         "intermediate_size": hidden * 2,
-        "num_hidden_layers": layers,
+        "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "max_position_embeddings": positions,
@@ -61,7 +63,9 @@ def save_tiny_model(
         "eos_token_id": fast.eos_token_id,
         **config,
     }
-    model = LlamaForCausalLM(LlamaConfig(**settings))
+    library: Any = transformers
+    library.utils.logging.disable_progress_bar()
+    model = getattr(library, f"{kind}ForCausalLM")(getattr(library, f"{kind}Config")(**settings))
     model.save_pretrained(folder, safe_serialization=True)
     fast.save_pretrained(folder)
     return folder

@@ -42,7 +42,7 @@ def _nucleus(probabilities: Tensor, top_p: Tensor) -> Tensor:
     """`probabilities` [rows, vocabulary] with zeros outside the smallest set that reaches `top_p` [rows]."""
     import torch
 
-    ordered, index = probabilities.sort(-1, descending=True, stable=True)
+    ordered, index = probabilities.sort(dim=-1, descending=True, stable=True)
     before = ordered.cumsum(-1, dtype=torch.float64) - ordered
     kept = torch.where(before < top_p[:, None], ordered, 0.0)
     return torch.zeros_like(probabilities).scatter_(-1, index, kept)

@@ -44,10 +44,12 @@ def load(section: TransformersModel) -> LocalModel:
     import torch
     import transformers
 
-    transformers.utils.logging.disable_progress_bar()
+    # Partly without types: seen as Any.
+    library: Any = transformers
+    library.utils.logging.disable_progress_bar()
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        module = transformers.AutoModelForCausalLM.from_pretrained(
+        tokenizer = library.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        module = library.AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, section.dtype),
             trust_remote_code=False,
@@ -55,7 +57,7 @@ def load(section: TransformersModel) -> LocalModel:
             local_files_only=True,
         )
         module = module.to(section.device).eval()
-    except (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError) as error:
+    except Exception as error:  # whatever a broken folder makes the libraries raise
         raise ModelLoadError(f"model {section.model}: cannot be loaded: {_first_line(error)}") from error
     if getattr(module, "_is_stateful", False):
         raise ModelLoadError(
@@ -69,7 +71,7 @@ def load(section: TransformersModel) -> LocalModel:
         "digest": folder_digest(folder),
         "dtype": section.dtype,
         "device": section.device,
-        "transformers": transformers.__version__,
+        "transformers": library.__version__,
         "torch": torch.__version__,
     }
     if section.revision:

@@ -34,7 +34,7 @@ NOISE = 1.0
 
 _REVISE = re.compile(r"\b(rewrite|revise|revision|critique finds|improve)\b", re.IGNORECASE)
 _CRITIQUE = re.compile(r"\b(critique|criticism|identify|point out)\b", re.IGNORECASE)
-_END = re.compile(r"\n\s*\[/?\s*end\b|\n\s*</|\n\n")
+_END = re.compile(r"\n\s*\[/?\s*end\b|\n\s*</", re.IGNORECASE)
 
 
 class FakeEngine:
@@ -133,8 +133,10 @@ def candidates(text: str, first: str, second: str) -> tuple[str, str] | None:
         opening = pattern[0].search(text)
         middle = pattern[1].search(text, opening.end()) if opening else None
         if opening and middle:
-            one, two = text[opening.end() : middle.start()], text[middle.end() :]
-            return _END.split(one, maxsplit=1)[0].strip(), _END.split(two, maxsplit=1)[0].strip()
+            one = _END.split(text[opening.end() : middle.start()], maxsplit=1)[0]
+            two = _END.split(text[middle.end() :], maxsplit=1)
+            # Without an end mark the second answer is one paragraph: what follows it is the question.
+            return one.strip(), (two[0] if len(two) > 1 else two[0].strip().split("\n\n")[0]).strip()
     return None
 
 

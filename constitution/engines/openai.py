@@ -145,7 +145,7 @@ class OpenAIEngine:
                 f"{place}: the reply has no log-probabilities, though they were asked for",
                 hint="the judge needs a server and a model that return top_logprobs",
             )
-        found = {label: -math.inf for label in request.choices}
+        found = dict.fromkeys(request.choices, -math.inf)
         for entry in content[0]["top_logprobs"]:
             value = float(entry["logprob"])
             if math.isnan(value) or value > 1e-3:
