@@ -336,6 +336,14 @@ def test_wrong_shapes_are_findings_not_crashes(raw: str, root: Path) -> None:
         load_constitution(root, "helpful")
 
 
+@pytest.mark.parametrize("old", ["{{prompt}}", "Take the lecture out."])
+def test_a_file_with_a_placeholder_that_does_not_exist_is_not_loaded(old: str, root: Path) -> None:
+    write(root, SOUND.replace(old, "{{question}}"))
+    assert len(check(root)) == 1
+    with pytest.raises(PrincipleError, match=r"the placeholder \{\{question\}\} does not exist"):
+        load_constitution(root, "helpful")
+
+
 def test_a_principle_twice_under_two_names(root: Path) -> None:
     second = SOUND[SOUND.index('[[principles]]\nid = "names-sources"') :].replace("names-sources", "again")
     write(root, SOUND + "\n" + second)

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from constitution.errors import PrincipleError
 from constitution.principles.schema import NAME_PATTERN, SEMVER_PATTERN, Fault, Parsed, parse
 from constitution.principles.texts import placeholder_faults
-from constitution.records import Constitution
+from constitution.records import Constitution, Exemplar, Principle
 
 LOCK_NAME = "principles.lock"
 KEPT_NAME = ".locked"
@@ -121,12 +121,17 @@ def read_constitution(path: Path, label: str | None = None) -> Constitution:
 
 
 def _placeholder_faults(parsed: Parsed) -> list[Fault]:
-    """A wrong placeholder would reach the model as it stands, so a file that has one is not loaded."""
+    """A placeholder that does not exist could not be filled in, so a file that has one is not loaded."""
+    asked: list[tuple[str | None, str, Principle | Exemplar]] = []
+    for label, principle in parsed.principles:
+        asked.append((label, "", principle))
+        asked += [(label, f"exemplars #{n}, ", exemplar) for n, exemplar in enumerate(principle.exemplars, start=1)]
+    asked += [(None, f"exemplars #{number}, ", exemplar) for number, exemplar in parsed.exemplars]
     return [
-        Fault(label, f"{name}: {fault}")
-        for label, principle in parsed.principles
+        Fault(label, f"{place}{name}: {fault}")
+        for label, place, record in asked
         for name in ("critique_request", "revision_request")
-        for fault in placeholder_faults(getattr(principle, name))
+        for fault in placeholder_faults(getattr(record, name))
     ]
 
 
