@@ -76,9 +76,10 @@ class Warehouse:
         """`rows`, all of the table's class and not none, as the run's next part of the table."""
         if not rows:
             raise WarehouseError(f"{table}: a part needs at least one row")
+        folder = self.folder(table, run_id)
         data = convert.rows_to_arrow(table, rows)
         self._ensure_layout()
-        with files.new_part(self.folder(table, run_id)) as (path, file):
+        with files.new_part(folder) as (path, file):
             write_table(TABLES[table], data, file)
         return path
 

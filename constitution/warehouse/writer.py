@@ -92,13 +92,12 @@ class Writer:
 
     async def flush(self) -> None:
         """Waits until every row taken so far is on disk; raises the WarehouseError if that fails."""
-        self._full.set()
+        self._raise_error()
         while self._unwritten:
-            self._raise_error()
+            self._full.set()
             async with self._change:
                 await self._change.wait()
-            self._full.set()
-        self._raise_error()
+            self._raise_error()
 
     async def close(self) -> None:
         """Writes what waits and ends; raises the WarehouseError if rows could not be written. Again: does nothing.
@@ -130,13 +129,14 @@ class Writer:
             if not self._closing and not self._full.is_set():
                 await _first(self._full, self._flush_seconds)
             self._full.clear()
-            await self._flush_once()
-            if self._error:
-                if self._closing:
-                    return
-                await _first(self._full, self._flush_seconds)
+            if await self._flush_once():
+                continue
+            if self._closing:
+                return
+            await _first(self._full, self._flush_seconds)
 
-    async def _flush_once(self) -> None:
+    async def _flush_once(self) -> bool:
+        """Writes all that waits; False, with the error kept for the next `put`, if some of it could not be."""
         taken, self._buffer = self._buffer, []
         self._work.clear()
         by_table: dict[str, list[Row]] = {table: [] for table in ROW_TABLES}
@@ -157,6 +157,7 @@ class Writer:
             self._work.set()
         async with self._change:
             self._change.notify_all()
+        return not left
 
     def _write(self, by_table: dict[str, list[Row]]) -> None:
         """In the thread: one part per table that has rows, which are taken out of `by_table` once they are on disk."""
