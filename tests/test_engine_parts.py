@@ -56,7 +56,8 @@ def test_strict_templates_get_merged_turns_and_no_system_role(folder: Path) -> N
     chat = ChatTokenizer(tokenizer, "tiny")
     text = tokenizer.decode(chat.encode(turns("s be kind", "u one", "u two", "a three", "a four", "u five")))
     assert text == (
-        "<|user|>\nbe kind\n\none\n\ntwo<|end|>\n<|assistant|>\nthree\n\nfour<|end|>\n<|user|>\nfive<|end|>\n<|assistant|>\n"
+        "<|user|>\nbe kind\n\none\n\ntwo<|end|>\n<|assistant|>\nthree\n\nfour<|end|>\n"
+        "<|user|>\nfive<|end|>\n<|assistant|>\n"
     )
     with pytest.raises(RequestRefused, match="alternate"):
         chat.encode(turns("a first", "u second"))
