@@ -34,7 +34,7 @@ $(READY):
 	touch $@
 
 demo: $(READY)  ## the whole job on the pocket model: answer, critique, revise, judge, ask
-	$(BIN)/python -m benchmarks.demo
+	recipes/demo.sh
 
 test: $(READY)  ## the tests
 	$(BIN)/python -m pytest

@@ -28,6 +28,13 @@ def as_dicts(messages: Messages) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
+def _said(value: Any) -> Any:
+    """`value` without what is empty, so that a digest stays when a later version knows another optional field."""
+    if isinstance(value, dict):
+        return {name: _said(content) for name, content in value.items() if content not in ("", (), None)}
+    return [_said(content) for content in value] if isinstance(value, tuple) else value
+
+
 @dataclass(frozen=True, slots=True)
 class Exemplar:
     """A worked critique and revision, shown to the model before its own (few-shot)."""
@@ -78,7 +85,7 @@ class Principle:
 
     @property
     def digest(self) -> str:
-        return digest(asdict(self))
+        return digest(_said(asdict(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +103,7 @@ class Constitution:
     @property
     def digest(self) -> str:
         """Covers every field, so that comments and layout of the file do not matter and every word does."""
-        return digest(asdict(self))
+        return digest(_said(asdict(self)))
 
     @property
     def label(self) -> str:
