@@ -23,7 +23,7 @@ from constitution.errors import EngineError, MalformedReply
 from constitution.identity import digest, row_id, seed
 from constitution.recipe import JudgeSection
 from constitution.records import Failure, Judgement, Principle, Prompt, Response, Row, Sampling
-from constitution.revise import Emit, failed, failure_id
+from constitution.revise import Emit, digest_of, failed, failure_id
 
 TEMPLATES = templates.JUDGE.digest
 SAMPLING = Sampling(temperature=0.0, max_tokens=1)
@@ -235,7 +235,7 @@ class _Vote:
             second_id=second.id,
             judge=judge.engine.model,
             principle_id=principle.id,
-            principle_digest=principle.digest,
+            principle_digest=digest_of(principle),
             method=judge.section.method,
             p_first=p_first,
             label_mass=mass,

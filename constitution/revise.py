@@ -12,6 +12,7 @@ import random
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from constitution import templates
 from constitution.engines.base import Completion, Engine, Request
@@ -60,6 +61,12 @@ class Chain:
     """What stopped it, and what a model did not say on the way."""
     stopped: bool = False
     """True: an engine failed, and the chain did not get to its end."""
+
+
+@lru_cache(maxsize=4096)
+def digest_of(principle: Principle) -> str:
+    """`principle.digest`, worked out once: a run asks for it with every vote."""
+    return principle.digest
 
 
 class _Stop(Exception):
@@ -180,7 +187,7 @@ class _Walk:
             model=reviser.engine.model,
             parent_id=parent.id,
             principle_id=principle.id,
-            principle_digest=principle.digest,
+            principle_digest=digest_of(principle),
             critique=critique,
             critique_outcome=_critique_outcome(critique, done.finish_reason),
             critique_seed=chosen,
