@@ -299,7 +299,7 @@ def test_recover_sweeps_what_a_killed_write_left(warehouse: Warehouse) -> None:
 
 def test_the_documentation_lists_the_schema() -> None:
     text = (Path(__file__).parent.parent / "docs" / "warehouse.md").read_text(encoding="utf-8")
-    assert markdown() in text, "run python -m constitution.warehouse.schema and put its output into docs/warehouse.md"
+    assert markdown() in text, "run python -m constitution.warehouse and put its output into docs/warehouse.md"
 
 
 def test_every_field_of_a_record_is_a_column() -> None:

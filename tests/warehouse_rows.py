@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from constitution.identity import row_id
 from constitution.records import (
@@ -20,6 +21,7 @@ from constitution.records import (
     Run,
     Sampling,
 )
+from constitution.warehouse import Warehouse, convert
 
 RUN = "demo-0123456789ab"
 SAMPLING = Sampling(0.7, 0.9, 64, ("\n\n", "Human:"))
@@ -107,3 +109,20 @@ def run(run_id: str = RUN, rounds: int = 2, finished: bool = False) -> Run:
         "2026-11-22T10:05:00+00:00" if finished else None,
         seconds=300.5,
     )
+
+
+PROMPTS = 6
+
+
+def fill(root: Path) -> Warehouse:
+    """Six prompts, all answered and judged but the last, whose chain stopped after one round with a failure."""
+    warehouse = Warehouse(root)
+    warehouse.write_principles(RUN, CONSTITUTION)
+    warehouse.write_prompts(RUN, 0, [prompt(number) for number in range(PROMPTS)])
+    rows = [row for number in range(PROMPTS - 1) for row in chain(number)]
+    rows += [*list(chain(PROMPTS - 1))[:2], failure(PROMPTS - 1)]
+    for kind, table in convert.TABLE_OF.items():
+        warehouse.write_part(table, RUN, [row for row in rows if isinstance(row, kind)])
+    warehouse.write_run(run())
+    warehouse.rebuild_views()
+    return warehouse

@@ -158,11 +158,24 @@ def _output(out: Path | None) -> Iterator[IO[str]]:
     if out is None:
         yield sys.stdout
         return
+    with _replacing(out) as path, path.open("w", encoding="utf-8", newline="") as file:
+        yield file
+
+
+@contextmanager
+def _replacing(out: Path) -> Iterator[Path]:
+    """A path to write that becomes `out` if all goes well; `out` itself where that is no plain file (a pipe)."""
+    plain = out.is_file() or not out.exists()
+    path = out.with_name(f".{out.name}.tmp") if plain else out
     try:
-        with out.open("w", encoding="utf-8", newline="") as file:
-            yield file
+        yield path
+        if plain:
+            path.replace(out)
     except OSError as error:
         raise ConstitutionError(f"{out}: cannot be written: {error.strerror}", hint="give another --out") from None
+    finally:
+        if plain:
+            path.unlink(missing_ok=True)
 
 
 def _write_csv(answer: Answer, file: IO[str]) -> None:
@@ -200,12 +213,9 @@ def _write_parquet(connection: duckdb.DuckDBPyConnection, query: str, out: Path)
     import pyarrow.parquet as pq
 
     reader = ask_arrow(connection, query)
-    try:
-        with pq.ParquetWriter(out, reader.schema, compression="zstd", compression_level=3) as writer:
-            for batch in reader:
-                writer.write_batch(batch)
-    except OSError as error:
-        raise ConstitutionError(f"{out}: cannot be written: {error.strerror}", hint="give another --out") from None
+    with _replacing(out) as path, pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
+        for batch in reader:
+            writer.write_batch(batch)
 
 
 def _plain(value: Any) -> Any:

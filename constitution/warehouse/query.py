@@ -26,7 +26,6 @@ from constitution.warehouse import views
 from constitution.warehouse.guard import check
 
 BATCH = 2048
-_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,9 @@ def connect(root: Path) -> duckdb.DuckDBPyConnection:
         connection.execute("SET TimeZone = 'UTC'")
         views.set_root(connection, root)
         views.create(connection)
-        connection.execute("SET allowed_directories = ?", [[f"{root.resolve()}/"]])
+        # Both spellings: DuckDB checks a pattern as it is written, and then each file that it finds.
+        allowed = {f"{root.resolve()}/", f"{views.as_pattern(root)}/"}
+        connection.execute("SET allowed_directories = ?", [list(allowed)])
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
     except duckdb.Error as error:
@@ -73,14 +74,14 @@ def ask(connection: duckdb.DuckDBPyConnection, sql: str) -> Answer:
     A file may vanish between being listed and being read, when a run has just been compacted: asked again, then.
     """
     check(connection, sql)
-    for last in (False,) * (_TRIES - 1) + (True,):
+    for last in (False,) * (views.TRIES - 1) + (True,):
         try:
             result = connection.execute(sql)
             columns = [str(column[0]) for column in result.description or ()]
             types = [str(column[1]) for column in result.description or ()]
             first = result.fetchmany(BATCH)
         except duckdb.Error as error:
-            if last or not _vanished(error):
+            if last or not views.vanished(error):
                 raise _query_error(error) from None
         else:
             return Answer(columns, types, chain(first, _rest(connection)))
@@ -90,11 +91,11 @@ def ask(connection: duckdb.DuckDBPyConnection, sql: str) -> Answer:
 def ask_arrow(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.RecordBatchReader:
     """The same as Arrow batches, for writing Parquet."""
     check(connection, sql)
-    for last in (False,) * (_TRIES - 1) + (True,):
+    for last in (False,) * (views.TRIES - 1) + (True,):
         try:
             return connection.sql(sql).to_arrow_reader(16_384)
         except duckdb.Error as error:
-            if last or not _vanished(error):
+            if last or not views.vanished(error):
                 raise _query_error(error) from None
     raise AssertionError("unreachable")
 
@@ -119,13 +120,9 @@ def _rest(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
         yield from batch
 
 
-def _vanished(error: duckdb.Error) -> bool:
-    return isinstance(error, duckdb.IOException) and "No such file" in str(error)
-
-
 def _query_error(error: duckdb.Error) -> QueryError:
     """DuckDB's own message, with the line and the caret where it has them."""
-    if _vanished(error):
+    if views.vanished(error):
         return QueryError(str(error).splitlines()[0], hint="the run was being compacted; ask again")
     return QueryError(str(error).rstrip())
 

@@ -1,6 +1,6 @@
 """Every table's columns: name, Arrow type, one line of what it says. The files, the SQL and docs/warehouse.md follow.
 
-    python -m constitution.warehouse.schema        prints the tables as docs/warehouse.md has them
+    python -m constitution.warehouse        prints the tables as docs/warehouse.md has them
 
 A column that may be null says so in its line. Dictionary encoding is only for columns with few distinct values.
 """
@@ -279,7 +279,3 @@ def _sql_type(kind: pa.DataType) -> str:
     return {"string": "varchar", "int32": "integer", "int64": "bigint", "double": "double", "bool": "boolean"}[
         str(kind)
     ]
-
-
-if __name__ == "__main__":
-    print(markdown())

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import duckdb
 
+from constitution.errors import WarehouseError
 from constitution.warehouse import files
 from constitution.warehouse.schema import TABLES
 
@@ -25,11 +26,31 @@ NO_RUN = "_none.json"
 """In runs/: the same for the runs' files; its content is `{}`."""
 
 
+TRIES = 5
+"""How often something is asked again because a file vanished between being listed and being read."""
+
+
+def vanished(error: duckdb.Error) -> bool:
+    """Whether a listed file was gone when it was to be read: its run has just been compacted."""
+    return isinstance(error, duckdb.IOException) and "No such file" in str(error)
+
+
 def create(connection: duckdb.DuckDBPyConnection) -> None:
     """Makes all views and macros; the files must be findable from here (see the module's text)."""
+    for last in (False,) * (TRIES - 1) + (True,):
+        try:
+            _create(connection)
+        except duckdb.Error as error:
+            if last or not vanished(error):
+                raise
+        else:
+            return
+
+
+def _create(connection: duckdb.DuckDBPyConnection) -> None:
     for table in TABLES.values():
         connection.execute(
-            f"CREATE VIEW {table.name} AS FROM read_parquet("
+            f"CREATE OR REPLACE VIEW {table.name} AS FROM read_parquet("
             f"coalesce(getvariable('root') || '/', '') || '{table.name}/run_id=*/*.parquet', "
             "hive_partitioning = true, hive_types_autocast = false, union_by_name = true)"
         )
@@ -37,8 +58,14 @@ def create(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(package_files(__package__).joinpath("views.sql").read_text(encoding="utf-8"))
 
 
+def as_pattern(root: Path) -> str:
+    """The folder's full path as a glob that finds just it."""
+    return "".join(f"[{char}]" if char in "*?[" else char for char in str(root.resolve()))
+
+
 def set_root(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
-    connection.execute("SET VARIABLE root = ?", [str(root.resolve())])
+    """For this connection, wherever it works."""
+    connection.execute("SET VARIABLE root = ?", [as_pattern(root)])
 
 
 def rebuild(root: Path) -> Path:
@@ -47,10 +74,13 @@ def rebuild(root: Path) -> Path:
     temporary = root / f".{DATABASE}.{os.getpid()}.tmp"
     with files.storing(path):
         temporary.unlink(missing_ok=True)
-        with duckdb.connect(str(temporary)) as connection:
-            set_root(connection, root)
-            create(connection)
-            connection.execute("CHECKPOINT")
+        try:
+            with duckdb.connect(str(temporary)) as connection:
+                set_root(connection, root)
+                create(connection)
+        except duckdb.Error as error:
+            temporary.unlink(missing_ok=True)
+            raise WarehouseError(f"{path}: cannot be made: {str(error).splitlines()[0]}") from error
         temporary.rename(path)
         files.sync_folder(root)
     return path

@@ -2,7 +2,7 @@
 -- everything here is built on them and on the runs' JSON files. docs/warehouse.md explains each one.
 
 -- One row per run: what was run, with what, and how it went.
-CREATE VIEW runs AS
+CREATE OR REPLACE VIEW runs AS
 WITH files AS (
     SELECT content::JSON AS run
     FROM read_text(coalesce(getvariable('root') || '/', '') || 'runs/*.json')
@@ -27,12 +27,12 @@ SELECT
 FROM files;
 
 -- The prompt templates that the runs used, one row per file: what a row's template_digest leads to.
-CREATE VIEW templates AS
+CREATE OR REPLACE VIEW templates AS
 SELECT runs.run_id, sets.key AS digest, texts.key AS file, texts.value ->> '$' AS text
 FROM runs, json_each(runs.templates) AS sets, json_each(sets.value) AS texts;
 
 -- Every vote with what it was about: the question and both answers. p_b is the vote for the pair's later answer.
-CREATE VIEW votes AS
+CREATE OR REPLACE VIEW votes AS
 SELECT
     j.run_id, j.prompt_id, j.pair_id, p.kind AS pair_kind, j.id AS judgement_id, j.judge, j.principle_id, j.method,
     j.first_id = p.a_id AS a_first,
@@ -48,7 +48,7 @@ LEFT JOIN responses AS f ON f.run_id = j.run_id AND f.id = j.first_id
 LEFT JOIN responses AS s ON s.run_id = j.run_id AND s.id = j.second_id;
 
 -- Every preference with its texts: what an export or a reader wants to see.
-CREATE VIEW pairs AS
+CREATE OR REPLACE VIEW pairs AS
 SELECT
     p.run_id, p.id, p.prompt_id, p.kind, q.messages AS prompt, q.last_user,
     c.text AS chosen, r.text AS rejected, p.p_chosen, p.p_b, p.kept, p.drop_reason,
@@ -64,7 +64,7 @@ LEFT JOIN responses AS r ON r.run_id = p.run_id AND r.id = p.rejected_id;
 -- One row per prompt: how far its chain is. complete: every round that the recipe asks for is there (or the initial
 -- answer was empty), and a preference of every kind of pair that it asks for. failed: not complete, and a failure says
 -- that trying again cannot help. open: the rest.
-CREATE VIEW chains AS
+CREATE OR REPLACE VIEW chains AS
 WITH wanted AS (
     SELECT
         run_id,
@@ -123,7 +123,7 @@ FROM joined;
 
 -- Everything behind one preference row: FROM provenance('<preferences.id>').
 -- part: pair, prompt, response (the pair's two answers and all their parents), vote. Texts are the exact ones.
-CREATE MACRO provenance(preference_id) AS TABLE
+CREATE OR REPLACE MACRO provenance(preference_id) AS TABLE
 WITH RECURSIVE pair AS (
     SELECT * FROM preferences WHERE id = preference_id
 ),
@@ -182,7 +182,7 @@ LEFT JOIN runs ON runs.run_id = s.run_id
 ORDER BY s.place, s.round, s.principle_id, s.what, s.id;
 
 -- The figures of one run that compare_versions puts side by side.
-CREATE MACRO run_figures(run) AS TABLE
+CREATE OR REPLACE MACRO run_figures(run) AS TABLE
 WITH pair AS (
     SELECT
         count(*)::DOUBLE AS pairs,
@@ -208,12 +208,12 @@ wide AS (SELECT * FROM pair, revision, failure)
 SELECT figure, value FROM wide UNPIVOT INCLUDE NULLS (value FOR figure IN (COLUMNS(*)));
 
 -- Two runs side by side, figure by figure: FROM compare_versions('<run_id>', '<run_id>').
-CREATE MACRO compare_versions(run_a, run_b) AS TABLE
+CREATE OR REPLACE MACRO compare_versions(run_a, run_b) AS TABLE
 SELECT a.figure, a.value AS a, b.value AS b, b.value - a.value AS difference
 FROM run_figures(run_a) AS a JOIN run_figures(run_b) AS b USING (figure);
 
 -- The same, principle by principle: FROM compare_principles('<run_id>', '<run_id>').
-CREATE MACRO compare_principles(run_a, run_b) AS TABLE
+CREATE OR REPLACE MACRO compare_principles(run_a, run_b) AS TABLE
 WITH text AS (
     SELECT principle_id, any_value(digest) FILTER (run_id = run_a) AS a, any_value(digest) FILTER (run_id = run_b) AS b
     FROM principles WHERE run_id IN (run_a, run_b) GROUP BY ALL
