@@ -1,0 +1,210 @@
+"""Pairs and votes: who is compared with whom, what a vote is, and what is never one."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import replace
+
+import pytest
+from chains import PRINCIPLES, Reply, Rows, Scripted, answer, prompt, said
+
+from constitution.engines.base import Request
+from constitution.errors import EngineUnavailable, MalformedReply
+from constitution.judge import Judge, Pair, draw_principles, given_answers, pairs, read_labels, vote
+from constitution.recipe import JudgeSection
+from constitution.records import Failure, Judgement
+
+
+def judge(engine: Scripted, principles: int | str = "all", attempt: int = 1) -> Judge:
+    section = JudgeSection.model_validate({"principles": principles})
+    return Judge("run-1", 7, attempt, engine, PRINCIPLES, section)
+
+
+PAIR = Pair("pair-1", "first-last", answer(0, "First text."), answer(1, "Second text."))
+
+
+def prefers_second_text(request: Request) -> Reply:
+    """Log-odds of 1 for the pair's b, plus 0.5 for whatever is shown first; a tenth of the mass is elsewhere."""
+    shown = request.messages[0].content
+    b_first = shown.index("Second text.") < shown.index("First text.")
+    p = 1 / (1 + math.exp(-((1 if b_first else -1) + 0.5)))
+    return said("A", logprobs={"A": math.log(0.9 * p), "B": math.log(0.9 * (1 - p))})
+
+
+# --- pairs
+
+
+def test_first_against_last() -> None:
+    chain = [answer(0, "a"), answer(1, "b"), answer(2, "c")]
+    [pair] = pairs("run-1", prompt(), chain, (), ("first-last",))
+    assert (pair.kind, pair.a.id, pair.b.id, pair.cut) == ("first-last", "r0", "r2", False)
+
+
+def test_the_last_is_the_last_with_text() -> None:
+    chain = [answer(0, "a"), answer(1, "b"), answer(2, "")]
+    assert [pair.b.id for pair in pairs("run-1", prompt(), chain, (), ("first-last",))] == ["r1"]
+    nothing = [answer(0, "a"), answer(1, "")]
+    [pair] = pairs("run-1", prompt(), nothing, (), ("first-last",))
+    assert pair.b.id == "r1"
+    assert not pair.votable
+
+
+def test_an_empty_initial_answer_has_its_dropped_pair() -> None:
+    [pair] = pairs("run-1", prompt(), [answer(0, "")], (), ("first-last",))
+    assert pair.a is pair.b
+    assert not pair.votable
+
+
+def test_every_round_against_its_parent() -> None:
+    chain = [answer(0, "a"), answer(1, ""), answer(2, "c", parent_id="r0"), answer(3, "d")]
+    found = pairs("run-1", prompt(), chain, (), ("parent",))
+    assert [(pair.a.id, pair.b.id) for pair in found] == [("r0", "r1"), ("r0", "r2"), ("r2", "r3")]
+    both = pairs("run-1", prompt(), chain[:2], (), ("first-last", "parent"))
+    assert [pair.kind for pair in both] == ["first-last"]
+
+
+def test_cut_texts_are_known_through_skipped_rounds() -> None:
+    chain = [answer(0, "a"), answer(1, "b", outcome="cut"), answer(2, "b", outcome="skipped")]
+    assert pairs("run-1", prompt(), chain, (), ("first-last",))[0].cut
+    assert not pairs("run-1", prompt(), [chain[0], answer(1, "b")], (), ("first-last",))[0].cut
+
+
+def test_given_answers_and_gold() -> None:
+    asked = prompt(answers=("x", "", "z"), gold=2)
+    given = given_answers("run-1", asked)
+    assert [(row.kind, row.model, row.outcome) for row in given] == [
+        ("sample", "given", "ok"),
+        ("sample", "given", "empty"),
+        ("sample", "given", "ok"),
+    ]
+    found = pairs("run-1", asked, (), given, ("given",))
+    assert [(pair.a.text, pair.b.text) for pair in found] == [("x", ""), ("x", "z"), ("", "z")]
+    assert [pair.gold_id for pair in found] == [None, given[2].id, given[2].id]
+    assert len({pair.id for pair in found}) == 3
+
+
+# --- votes
+
+
+async def test_every_principle_votes_in_both_orders() -> None:
+    engine, rows = Scripted(prefers_second_text), Rows()
+    ballot = await vote(judge(engine), prompt(), PAIR, {}, rows.put)
+    assert ballot.expected == len(ballot.judgements) == len(rows.all) == 6
+    assert not ballot.failures
+    seen = {(row.principle_id, row.first_id, row.second_id) for row in ballot.judgements}
+    assert seen == {(p.id, *ids) for p in PRINCIPLES for ids in (("r0", "r1"), ("r1", "r0"))}
+    for row in ballot.judgements:
+        logit = math.log(row.p_first / (1 - row.p_first))
+        assert logit == pytest.approx(1.5 if row.first_id == "r1" else -0.5)
+        assert row.label_mass == pytest.approx(0.9)
+    assert all(request.choices == ("A", "B") and request.continues for request in engine.requests)
+
+
+async def test_votes_of_one_order_share_everything_before_the_question() -> None:
+    engine = Scripted(prefers_second_text)
+    await vote(judge(engine), prompt(), PAIR, {}, Rows().put)
+    texts = [request.messages[0].content for request in engine.requests]
+    heads = {text[: text.index("Which answer is better by")] for text in texts}
+    assert len(heads) == 2
+
+
+async def test_one_vote_of_each_order_goes_ahead_of_the_others() -> None:
+    inside: list[int] = []
+    running = 0
+
+    def note(_: Request) -> float:
+        nonlocal running
+        running += 1
+        inside.append(running)
+        return 0.01
+
+    def leave(request: Request) -> Reply:
+        nonlocal running
+        running -= 1
+        return prefers_second_text(request)
+
+    await vote(judge(Scripted(leave, delay=note)), prompt(), PAIR, {}, Rows().put)
+    assert inside == [1, 2, 1, 2, 3, 4]
+
+
+def test_principles_are_drawn_without_replacement_and_by_seed() -> None:
+    engine = Scripted(prefers_second_text)
+    drawn = set()
+    for number in range(40):
+        pair = replace(PAIR, a=replace(PAIR.a, prompt_id=f"p{number}"))
+        two = draw_principles(judge(engine, 2), pair)
+        assert two == draw_principles(judge(engine, 2), pair)
+        assert len({p.id for p in two}) == 2
+        drawn.add(tuple(p.id for p in two))
+    assert len(drawn) == 3
+    assert draw_principles(judge(engine, 9), PAIR) == PRINCIPLES
+
+
+async def test_no_votes_where_they_would_say_nothing() -> None:
+    engine = Scripted(prefers_second_text)
+    for a, b in ((answer(0, "same"), answer(1, "same")), (answer(0, "a"), answer(1, ""))):
+        ballot = await vote(judge(engine), prompt(), Pair("x", "parent", a, b), {}, Rows().put)
+        assert (ballot.judgements, ballot.expected) == ((), 0)
+    assert not engine.requests
+
+
+# --- what is no vote
+
+
+@pytest.mark.parametrize(
+    "logprobs",
+    [
+        None,
+        {},
+        {"A": -0.1},
+        {"A": -math.inf, "B": -math.inf},
+        {"A": math.nan, "B": -1.0},
+    ],
+)
+async def test_a_reply_without_labels_is_a_final_failure(logprobs: dict[str, float] | None) -> None:
+    rows = Rows()
+    ballot = await vote(judge(Scripted(lambda _: said("A", logprobs=logprobs)), 1), prompt(), PAIR, {}, rows.put)
+    assert not ballot.judgements
+    assert [(row.error, row.retryable, row.step) for row in ballot.failures] == [("MalformedReply", False, "vote")] * 2
+    assert not ballot.open
+    with pytest.raises(MalformedReply):
+        read_labels(logprobs)
+
+
+def test_reading_labels() -> None:
+    assert read_labels({"A": math.log(0.2), "B": math.log(0.6)}) == pytest.approx((0.25, 0.8))
+    assert read_labels({"A": 0.0, "B": -math.inf}) == (1.0, 1.0)
+    assert read_labels({"A": math.log(0.5) + 1e-9, "B": math.log(0.5)})[1] == 1.0
+
+
+async def test_votes_go_on_where_they_were() -> None:
+    whole = Rows()
+    first = await vote(judge(Scripted(prefers_second_text)), prompt(), PAIR, {}, whole.put)
+    for known in range(7):
+        engine, rows = Scripted(prefers_second_text), Rows()
+        have = {row.id: row for row in whole.all[:known]}
+        ballot = await vote(judge(engine, attempt=2), prompt(), PAIR, have, rows.put)
+        assert len(engine.requests) == 6 - known
+        assert set(ballot.judgements) == set(first.judgements)
+        assert {row.id for row in rows.all} == {row.id for row in whole.all[known:]}
+
+
+async def test_an_engine_that_fails_leaves_the_ballot_open() -> None:
+    rows = Rows()
+    ballot = await vote(judge(Scripted(lambda _: EngineUnavailable("gone")), 1), prompt(), PAIR, {}, rows.put)
+    assert ballot.open
+    assert all(isinstance(row, Failure) and row.retryable for row in rows.all)
+    again = await vote(judge(Scripted(prefers_second_text), 1, attempt=2), prompt(), PAIR, rows.have, rows.put)
+    assert not again.open
+    assert len(again.judgements) == 2
+    assert sum(isinstance(row, Judgement) for row in rows.all) == 2
+
+
+async def test_a_writer_that_fails_stops_the_votes() -> None:
+    async def full(_: object) -> None:
+        raise OSError("disk full")
+
+    with pytest.raises(BaseExceptionGroup):
+        await vote(judge(Scripted(prefers_second_text, delay=lambda _: 0.001)), prompt(), PAIR, {}, full)
+    assert len(asyncio.all_tasks()) == 1

@@ -1,0 +1,257 @@
+"""One prompt's chain: what is asked, what is recorded, what happens when a model says nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from chains import CONSTITUTION, EXEMPLAR, PRINCIPLES, Reply, Rows, Scripted, principle, prompt, said, step
+
+from constitution.engines.base import Request
+from constitution.errors import ContextTooLong, EngineUnavailable, RecipeError
+from constitution.recipe import ReviseSection
+from constitution.records import Failure, Message, Prompt, Response
+from constitution.revise import Reviser, draw_principle, refuses_critique, revise, select
+
+
+def reviser(engine: Scripted, rounds: int = 2, attempt: int = 1, **section: object) -> Reviser:
+    settings = ReviseSection.model_validate({"rounds": rounds, **section})
+    return Reviser("run-1", 7, attempt, engine, CONSTITUTION, PRINCIPLES, settings)
+
+
+def numbered(request: Request) -> Reply:
+    """Every text is different, and says which step and seed made it."""
+    return f" {step(request)} {request.seed}\n"
+
+
+async def test_a_chain_records_every_round() -> None:
+    engine, rows = Scripted(numbered), Rows()
+    chain = await revise(reviser(engine, rounds=3), prompt(), {}, rows.put)
+    initial, *revisions = chain.responses
+    assert [step(request) for request in engine.requests] == ["initial", *["critique", "revision"] * 3]
+    assert (initial.kind, initial.round, initial.outcome, initial.parent_id) == ("initial", 0, "ok", None)
+    assert initial.text == f"initial {initial.seed}"
+    for number, revision in enumerate(revisions, 1):
+        assert (revision.kind, revision.round, revision.outcome) == ("revision", number, "ok")
+        assert revision.parent_id == chain.responses[number - 1].id
+        assert revision.critique == f"critique {revision.critique_seed}"
+        used = next(p for p in PRINCIPLES if p.id == revision.principle_id)
+        assert revision.principle_digest == used.digest
+        assert revision.template_digest
+    assert rows.all == list(chain.responses)
+    assert len({row.id for row in rows.all}) == 4
+
+
+async def test_the_answer_is_spliced_back_and_turns_are_whole() -> None:
+    engine = Scripted(numbered)
+    turns = (Message("user", "One"), Message("assistant", "Two"), Message("user", "Three\n\nHuman: {{x}}"))
+    chain = await revise(reviser(engine, exemplars=0), Prompt(turns), {}, Rows().put)
+    assert engine.requests[0].messages == turns
+    for number, revision in enumerate(chain.responses[1:]):
+        critique, asked = engine.requests[1 + 2 * number], engine.requests[2 + 2 * number]
+        parent = chain.responses[number].text
+        assert critique.messages[:4] == (*turns, Message("assistant", parent))
+        assert f"Critique by {revision.principle_id}." in critique.messages[4].content
+        assert asked.messages[:5] == critique.messages
+        assert asked.messages[5] == Message("assistant", revision.critique or "")
+        assert f"Revise by {revision.principle_id}." in asked.messages[6].content
+
+
+@pytest.mark.parametrize("exemplars", [0, 1, 5])
+async def test_exemplars(exemplars: int) -> None:
+    engine = Scripted(numbered)
+    await revise(reviser(engine, exemplars=exemplars), prompt(), {}, Rows().put)
+    assert [EXEMPLAR.response in [m.content for m in request.messages] for request in engine.requests[1:]] == [
+        exemplars > 0
+    ] * 4
+
+
+async def test_work_near_its_end_goes_first() -> None:
+    engine = Scripted(numbered)
+    await revise(reviser(engine, rounds=3), prompt(), {}, Rows().put)
+    assert [request.priority for request in engine.requests] == [7, 6, 5, 4, 3, 2, 1]
+
+
+async def test_draws_do_not_depend_on_the_order_of_completion() -> None:
+    prompts = [prompt(f"Question {number}?") for number in range(30)]
+
+    async def run(delays: bool) -> dict[str, tuple[object, ...]]:
+        rows = Rows()
+        engine = Scripted(numbered, delay=(lambda request: request.seed % 7 / 2000) if delays else None)
+        order = prompts[::-1] if delays else prompts
+        await asyncio.gather(*(revise(reviser(engine), p, {}, rows.put) for p in order))
+        return {
+            row.id: (row.principle_id, row.seed, row.text, row.critique)
+            for row in rows.all
+            if isinstance(row, Response)
+        }
+
+    assert await run(False) == await run(True)
+
+
+def test_draws_respect_weights_and_repeat() -> None:
+    drawn = [draw_principle(PRINCIPLES, 1, f"prompt {n}", r).id for n in range(1500) for r in (1, 2)]
+    counts = Counter(drawn)
+    for each in PRINCIPLES:
+        share, expected = counts[each.id] / len(drawn), each.weight / 5
+        assert abs(share - expected) < 4 * math.sqrt(expected * (1 - expected) / len(drawn))
+    pairs = list(zip(drawn[::2], drawn[1::2], strict=True))
+    repeated = sum(a == b for a, b in pairs) / len(pairs)
+    assert abs(repeated - 11 / 25) < 0.06  # Σ p² with replacement
+
+
+# --- what a model does not say
+
+
+def scripted(critique: Reply = "A fault.", revision: Reply = "Better.", initial: Reply = "An answer.") -> Scripted:
+    return Scripted(lambda request: {"initial": initial, "critique": critique, "revision": revision}[step(request)])
+
+
+@pytest.mark.parametrize(
+    ("critique", "outcome", "error"),
+    [
+        (" \n", "empty", "EmptyOutput"),
+        ("I'm sorry, but I can’t help with that.", "refused", "CritiqueRefused"),
+    ],
+)
+async def test_a_round_without_a_critique_is_skipped(critique: str, outcome: str, error: str) -> None:
+    rows = Rows()
+    chain = await revise(reviser(scripted(critique)), prompt(), {}, rows.put)
+    assert [answer.outcome for answer in chain.responses] == ["ok", "skipped", "skipped"]
+    assert {answer.text for answer in chain.responses} == {"An answer."}
+    assert [answer.critique_outcome for answer in chain.responses] == [None, outcome, outcome]
+    failures = [row for row in rows.all if isinstance(row, Failure)]
+    assert [(row.step, row.error, row.retryable) for row in failures] == [
+        ("critique-1", error, False),
+        ("critique-2", error, False),
+    ]
+    assert not chain.stopped
+
+
+async def test_an_empty_revision_is_recorded_and_the_next_round_goes_on_from_the_last_text() -> None:
+    texts = iter(["", "Better."])
+    replies: dict[str, Callable[[], str]] = {
+        "initial": lambda: "An answer.",
+        "critique": lambda: "A fault.",
+        "revision": lambda: next(texts),
+    }
+    engine = Scripted(lambda request: replies[step(request)]())
+    chain = await revise(reviser(engine), prompt(), {}, Rows().put)
+    initial, empty, last = chain.responses
+    assert (empty.outcome, empty.text) == ("empty", "")
+    assert last.parent_id == initial.id
+    assert last.outcome == "ok"
+    assert Message("assistant", "An answer.") in engine.requests[3].messages
+
+
+async def test_an_empty_initial_answer_ends_the_chain() -> None:
+    engine = scripted(initial="  ")
+    chain = await revise(reviser(engine), prompt(), {}, Rows().put)
+    assert [answer.outcome for answer in chain.responses] == ["empty"]
+    assert len(engine.requests) == 1
+    assert not chain.stopped
+
+
+async def test_cut_and_unchanged_are_recorded() -> None:
+    cut = await revise(reviser(scripted(said("A fau", "length"), said("Bett", "length"))), prompt(), {}, Rows().put)
+    assert [answer.outcome for answer in cut.responses] == ["ok", "cut", "cut"]
+    assert cut.responses[1].critique_outcome == "cut"
+    same = await revise(reviser(scripted(revision=" An answer.\n")), prompt(), {}, Rows().put)
+    assert [answer.outcome for answer in same.responses] == ["ok", "unchanged", "unchanged"]
+
+
+async def test_half_surrogates_become_storable() -> None:
+    chain = await revise(reviser(scripted(initial="a\ud800b"), rounds=0), prompt(), {}, Rows().put)
+    assert chain.responses[0].text == "a?b"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm sorry, but I can't help with that.",
+        "I’m sorry, I cannot assist with this request.",
+        "I can't critique this response.",
+        "Sorry, but as an AI language model, I cannot engage in this.",
+        "I am not able to discuss that.",
+        "I must decline to evaluate it.",
+    ],
+)
+def test_refusals_to_critique(text: str) -> None:
+    assert refuses_critique(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I cannot find anything harmful in the answer.",
+        "The answer should have said: I'm sorry, but I can't help with that.",
+        "I can't help noticing that the answer insults the reader.",
+        "The answer refuses: 'I cannot help with that', which is evasive.",
+        "I am sorry to say that the answer is rude.",
+        "I won't pretend that this is good: it is rude.",
+        "I can't help with that, it says, and " + "goes on and on " * 20,
+        "",
+    ],
+)
+def test_critiques_that_are_none(text: str) -> None:
+    assert not refuses_critique(text)
+
+
+# --- engines that fail, and going on
+
+
+async def test_an_engine_error_is_a_failure_and_ends_the_chain() -> None:
+    rows = Rows()
+    chain = await revise(reviser(scripted(revision=EngineUnavailable("server is gone"))), prompt(), {}, rows.put)
+    assert chain.stopped
+    assert len(chain.responses) == 1
+    [failure] = chain.failures
+    assert (failure.step, failure.error, failure.retryable) == ("revision-1", "EngineUnavailable", True)
+    assert rows.all == [*chain.responses, failure]
+
+
+async def test_a_chain_goes_on_from_every_step() -> None:
+    whole = Rows()
+    await revise(reviser(Scripted(numbered)), prompt(), {}, whole.put)
+    for known in range(len(whole.all) + 1):
+        engine, rows = Scripted(numbered), Rows()
+        chain = await revise(reviser(engine, attempt=2), prompt(), {row.id: row for row in whole.all[:known]}, rows.put)
+        assert list(chain.responses) == whole.all
+        assert rows.all == whole.all[known:]
+        assert len(engine.requests) == (5 if known == 0 else 2 * (3 - known))
+
+
+async def test_a_restart_tries_again_what_may_succeed_and_only_that() -> None:
+    for error, calls in ((EngineUnavailable("gone"), 4), (ContextTooLong("too long"), 0)):
+        rows = Rows()
+        await revise(reviser(scripted(critique=error)), prompt(), {}, rows.put)
+        again, more = scripted(), Rows()
+        chain = await revise(reviser(again, attempt=2), prompt(), rows.have, more.put)
+        assert len(again.requests) == calls
+        assert chain.stopped == (calls == 0)
+        assert not {row.id for row in more.all} & set(rows.have)
+
+
+async def test_failures_of_two_starts_have_two_ids() -> None:
+    rows = Rows()
+    for attempt in (1, 2):
+        engine = scripted(initial=EngineUnavailable("gone"))
+        await revise(reviser(engine, attempt=attempt), prompt(), rows.have, rows.put)
+    assert len(rows.have) == len(rows.all) == 2
+
+
+# --- choosing principles
+
+
+def test_select_by_id_and_tag() -> None:
+    assert select(PRINCIPLES, (), "revise.principles") == PRINCIPLES
+    assert [p.id for p in select(PRINCIPLES, ("kind", "core"), "revise.principles")] == ["honest", "kind"]
+    with pytest.raises(RecipeError, match=r"revise\.principles: .*'kindd'") as caught:
+        select(PRINCIPLES, ("kindd",), "revise.principles")
+    assert "core" in caught.value.hint
+    with pytest.raises(RecipeError, match="no principle for this"):
+        select((), (), "judge.only")
+    assert principle("x").revises
