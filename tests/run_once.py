@@ -1,0 +1,25 @@
+"""A run in a process of its own, without Prefect: `run_once.py RECIPE WAREHOUSE [a.b=c …]`. Says when it works."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from constitution.pipeline import Session, each, prepare
+from constitution.recipe import load_recipe
+from constitution.records import Run
+
+
+async def run_once(recipe: Path, warehouse: Path, overrides: list[str], fresh: bool = False) -> Run:
+    plan = prepare(load_recipe(recipe, overrides), recipe, warehouse, fresh)
+    if plan.finished:
+        return plan.run
+    async with Session(plan) as session:
+        print("working", flush=True)
+        await each(plan.parts, session.work, at_once=session.slices_at_once)
+        return await session.finish()
+
+
+if __name__ == "__main__":
+    asyncio.run(run_once(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]))

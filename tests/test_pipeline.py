@@ -1,0 +1,294 @@
+"""Whole runs of the fake engine, to real Parquet and DuckDB: complete, resumable, and the same whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from run_once import run_once
+
+from constitution.errors import PromptError, RecipeError, RunLocked, WarehouseError
+from constitution.pipeline import Progress, Session, each, prepare, report, watcher
+from constitution.recipe import load_recipe
+from constitution.records import Failure, Row
+from constitution.warehouse import Warehouse, ask, connect
+
+ROOT = Path(__file__).parents[1]
+REAL = ROOT.parent / "shared" / "data" / "hh-harmless-dev.jsonl.gz"
+
+RECIPE = """
+name = "small"
+constitution = "general@1.0.0"
+[prompts]
+path = "prompts.jsonl"
+answers = ["good", "bad"]
+gold = "good"
+[model.policy]
+engine = "fake"
+[model.judge]
+engine = "fake"
+model = "fake-judge"
+position_bias = 0.7
+[revise]
+rounds = 2
+[judge]
+principles = 2
+pairs = ["first-last", "parent", "given"]
+[output]
+slice = 20
+window = 16
+flush_rows = 100
+flush_seconds = 0.05
+"""
+PROMPTS = 50
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "principles").symlink_to(ROOT / "principles")
+    (tmp_path / "recipe.toml").write_text(RECIPE, encoding="utf-8")
+    rows = [{"prompt": f"How does thing {n} work?", "good": f"Like {n}.", "bad": "No."} for n in range(PROMPTS)]
+    rows[7] = rows[3]  # a repeated conversation
+    (tmp_path / "prompts.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    return tmp_path
+
+
+def rows_of(warehouse: Path, run_id: str, failures: bool = False) -> dict[str, Row]:
+    """Every stored row by id; an id that stands twice is an error."""
+    store = Warehouse(warehouse)
+    prompt_ids = [prompt.id for part in store.parts("prompts", run_id) for prompt in store.read_prompts(part)]
+    assert len(prompt_ids) == len(set(prompt_ids))
+    rows = [row for found in store.rows_of(run_id, prompt_ids).values() for row in found]
+    rows = [row for row in rows if failures or not isinstance(row, Failure)]
+    by_id = {row.id: row for row in rows}
+    assert len(by_id) == len(rows)
+    return by_id
+
+
+def one(warehouse: Path, query: str) -> tuple[object, ...]:
+    with connect(warehouse) as connection:
+        [row] = ask(connection, query).rows
+    return row
+
+
+async def test_a_run_end_to_end(project: Path) -> None:
+    warehouse = project / "warehouse"
+    run = await run_once(project / "recipe.toml", warehouse, [])
+    assert run.finished_at
+    assert run.starts == 1
+    counts = run.counts
+    assert (counts["prompts"], counts["done"], counts["open"], counts["lost"]) == (PROMPTS, PROMPTS, 0, 0)
+    assert counts["responses"] == PROMPTS * (3 + 2)
+    assert counts["preferences"] == PROMPTS * 4
+    stored = rows_of(warehouse, run.run_id, failures=True)
+    assert len(stored) == sum(counts[table] for table in ("responses", "judgements", "preferences", "failures"))
+    assert one(warehouse, "SELECT count(*), count(*) FILTER (complete) FROM chains") == (PROMPTS, PROMPTS)
+    assert one(warehouse, "SELECT count(*) FROM preferences WHERE kept") == (counts["kept"],)
+    tokens = "SELECT sum(completion_tokens + coalesce(critique_completion_tokens, 0)) FROM responses"
+    assert one(warehouse, f"SELECT ({tokens}) + (SELECT sum(completion_tokens) FROM judgements)") == (
+        counts["completion_tokens"],
+    )
+    # Judgements name responses that are there, and the judge's bias is in the votes but not in the order of answers.
+    assert one(warehouse, "SELECT count(*) FROM judgements j ANTI JOIN responses r ON j.first_id = r.id") == (0,)
+    assert one(warehouse, "SELECT avg(p_first) > 0.55 FROM judgements") == (True,)
+    assert one(warehouse, "SELECT count(agrees_with_gold) FROM pairs WHERE kind = 'given'") == (PROMPTS,)
+    assert f"| prompts | {PROMPTS} |" in report(run)
+
+
+async def test_a_finished_run_stays_as_it_is(project: Path) -> None:
+    warehouse = project / "warehouse"
+    first = await run_once(project / "recipe.toml", warehouse, [])
+    again = prepare(load_recipe(project / "recipe.toml"), project / "recipe.toml", warehouse)
+    assert again.finished
+    assert again.run == first
+
+
+async def test_completion_order_changes_nothing(project: Path) -> None:
+    calm = await run_once(project / "recipe.toml", project / "calm", [])
+    settings = ["model.policy.latency_s=0.004", "model.judge.latency_s=0.001", "output.window=7", "output.slice=11"]
+    wild = await run_once(project / "recipe.toml", project / "wild", settings)
+    assert calm.run_id == wild.run_id
+    assert rows_of(project / "calm", calm.run_id) == rows_of(project / "wild", wild.run_id)
+
+
+def test_the_run_id_is_what_decides_the_rows(project: Path) -> None:
+    def run_id(*overrides: str, fresh: bool = False, root: str = "warehouse") -> str:
+        path = project / "recipe.toml"
+        return prepare(load_recipe(path, overrides), path, project / root, fresh).run_id
+
+    first = run_id()
+    assert first.startswith("small-")
+    assert run_id("output.window=3", "model.policy.failure_rate=0.5", "description=other") == first
+    assert run_id(f"prompts.path={project / 'prompts.jsonl'}") == first
+    others = {
+        run_id("revise.rounds=1"),
+        run_id("seed=2"),
+        run_id("model.judge.position_bias=0"),
+        run_id("prompts.limit=3"),
+        run_id('prompts.tags=["x"]'),
+        run_id("constitution=general@1.1.0"),
+    }
+    assert len(others | {first}) == 7
+    fresh = run_id(fresh=True)
+    assert fresh not in {*others, first}
+    assert run_id() == fresh  # without --fresh the latest goes on
+    assert run_id(root="elsewhere") == first
+    with (project / "prompts.jsonl").open("a", encoding="utf-8") as file:
+        file.write('\n{"prompt": "One more?", "good": "a", "bad": "b"}')
+    assert run_id() not in {*others, first, fresh}
+
+
+async def test_failures_leave_a_run_open_and_a_restart_mends_it(project: Path) -> None:
+    recipe, warehouse = project / "recipe.toml", project / "warehouse"
+    rate = ["model.policy.failure_rate=0.05", "model.judge.failure_rate=0.05"]
+    broken = await run_once(recipe, warehouse, rate)
+    assert broken.finished_at is None
+    assert broken.counts["open"] > 0
+    assert "not finished" in report(broken)
+    mended = await run_once(recipe, warehouse, [])
+    assert mended.run_id == broken.run_id
+    assert mended.finished_at
+    assert mended.starts == 2
+    assert mended.counts["open"] == 0
+    clean = await run_once(recipe, project / "clean", [])
+    assert rows_of(warehouse, mended.run_id) == rows_of(project / "clean", clean.run_id)
+    assert one(warehouse, "SELECT count(*), count(*) FILTER (complete) FROM chains") == (PROMPTS, PROMPTS)
+
+
+async def test_cancelling_flushes_and_the_run_goes_on(project: Path) -> None:
+    recipe, warehouse = project / "recipe.toml", project / "warehouse"
+    slow = ["model.policy.latency_s=0.02", "output.flush_seconds=60", "output.flush_rows=100000"]
+    task = asyncio.create_task(run_once(recipe, warehouse, slow))
+    await asyncio.sleep(0.4)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    [stopped] = Warehouse(warehouse).runs()
+    assert stopped.finished_at is None
+    part = rows_of(warehouse, stopped.run_id)
+    assert part
+    done = await run_once(recipe, warehouse, [])
+    whole = rows_of(warehouse, done.run_id)
+    clean = await run_once(recipe, project / "clean", [])
+    assert whole == rows_of(project / "clean", clean.run_id)
+    assert {id: whole[id] for id in part} == part
+
+
+async def test_prompts_in_flight_are_bounded_over_all_slices(project: Path) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def watch(progress: Progress) -> None:
+        seen.append((progress.done, len(asyncio.all_tasks())))
+
+    token = watcher.set(watch)
+    try:
+        settings = ["model.policy.latency_s=0.001", "revise.rounds=0", 'judge.pairs=["given"]', "output.slice=3"]
+        await run_once(project / "recipe.toml", project / "warehouse", settings)
+    finally:
+        watcher.reset(token)
+    assert [done for done, _ in seen] == list(range(1, PROMPTS + 1))
+    # 16 prompts with at most 4 votes each, 7 slices, the writer, the session's own task; never one task a prompt.
+    assert max(tasks for _, tasks in seen) <= 16 + 16 * 4 + 7 + 3
+
+
+async def test_two_processes_do_not_share_a_run(project: Path) -> None:
+    path = project / "recipe.toml"
+    plan = prepare(load_recipe(path), path, project / "warehouse")
+    async with Session(plan):
+        with pytest.raises(RunLocked):
+            await Session(plan).__aenter__()
+
+
+async def test_an_error_of_ours_is_raised_as_it_is_and_what_was_made_is_kept(project: Path) -> None:
+    path = project / "recipe.toml"
+    plan = prepare(load_recipe(path), path, project / "warehouse")
+    broken = replace(plan, parts=(*plan.parts[:1], project / "gone.parquet"))
+
+    async def work() -> None:
+        async with Session(broken) as session:
+            await each(broken.parts, session.work, at_once=1)
+
+    with pytest.raises(WarehouseError, match=r"gone\.parquet"):
+        await work()
+    assert rows_of(project / "warehouse", plan.run_id)
+
+
+@pytest.mark.parametrize(
+    ("override", "error", "said"),
+    [
+        ('revise.principles=["nowhere"]', RecipeError, "nowhere"),
+        ("judge.principles=99", RecipeError, "99 to be drawn"),
+        ("prompts.field=other", PromptError, "there is no 'other'"),
+    ],
+)
+def test_faults_are_told_before_anything_is_written(
+    project: Path, override: str, error: type[Exception], said: str
+) -> None:
+    path = project / "recipe.toml"
+    with pytest.raises(error, match=said):
+        prepare(load_recipe(path, [override]), path, project / "warehouse")
+    assert not (project / "warehouse").exists()
+
+
+def test_a_broken_last_row_leaves_nothing_behind(project: Path) -> None:
+    with (project / "prompts.jsonl").open("a", encoding="utf-8") as file:
+        file.write("\n{broken")
+    path = project / "recipe.toml"
+    with pytest.raises(PromptError, match=f"line {PROMPTS + 1}"):
+        prepare(load_recipe(path), path, project / "warehouse")
+    assert not (project / "warehouse").exists()
+
+
+def kills(recipe: Path, warehouse: Path) -> Iterator[int]:
+    """Starts the run again and again and kills it at a random moment, until it ends before it is killed."""
+    generator = random.Random(5)
+    command = [sys.executable, str(Path(__file__).parent / "run_once.py"), str(recipe), str(warehouse)]
+    slow = ["model.policy.latency_s=0.01", "model.judge.latency_s=0.01", "output.window=8"]
+    for number in range(40):
+        with subprocess.Popen([*command, *slow], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(generator.uniform(0.0, 0.25))
+            process.send_signal(signal.SIGKILL)
+            if process.wait() == 0:
+                return
+        yield number
+
+
+async def test_killed_at_any_point_a_run_ends_with_the_same_rows(project: Path) -> None:
+    recipe, warehouse = project / "recipe.toml", project / "warehouse"
+    killed = 0
+    for _ in kills(recipe, warehouse):
+        killed += 1
+        if killed == 6:
+            break
+    assert killed == 6
+    done = await run_once(recipe, warehouse, [])
+    clean = await run_once(recipe, project / "clean", [])
+    assert done.run_id == clean.run_id
+    assert rows_of(warehouse, done.run_id) == rows_of(project / "clean", clean.run_id)
+    ignored = ("starts", "seconds", "started_at", "finished_at")
+    assert {name: count for name, count in done.counts.items() if name not in ignored} == clean.counts
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the HH-RLHF sample is not here")
+async def test_real_transcripts_are_all_worked(project: Path) -> None:
+    settings = ["model.policy={engine='fake'}", f"prompts.path={REAL}", "judge.principles=1"]
+    run = await run_once(ROOT / "recipes" / "hh-harmless.toml", project / "warehouse", settings)
+    assert run.finished_at
+    with gzip.open(REAL, "rt", encoding="utf-8") as handle:
+        assert run.counts["prompts"] == sum(1 for _ in handle) == 1163
+    complete = "SELECT count(*), count(*) FILTER (complete), count(DISTINCT prompt_id) FROM chains"
+    assert one(project / "warehouse", complete) == (1163, 1163, 1163)
+    aligned = "SELECT count(agrees_with_gold) FROM pairs WHERE kind = 'given'"
+    assert one(project / "warehouse", aligned) == (1163,)
