@@ -60,7 +60,7 @@ def test_mending_takes_out_the_named_faults_and_nothing_else() -> None:
     ],
 )
 def test_truth_by_hand(request_text: str, answer: str, broken: set[str]) -> None:
-    assert truth(request_text, answer) == broken
+    assert truth(request_text, answer) == frozenset(broken)
 
 
 def test_truth_of_garble_and_of_other_worlds() -> None:
@@ -109,4 +109,4 @@ def test_the_constitutions_examples_agree_with_the_grammar() -> None:
         for example in principle.examples:
             request = example.messages[-1].content
             assert truth(request, example.better) == frozenset(), principle.id
-            assert truth(request, example.worse) == {fault_of(principle)}, principle.id
+            assert truth(request, example.worse) == frozenset({fault_of(principle)}), principle.id

@@ -129,9 +129,7 @@ def answer_figures(data: Data) -> list[Share]:
         figures.append(share(f"{name}: break a principle", (bool(a.reading.broken) for a in of_round)))
     last = [answer for answer in data.answers.values() if answer.round == rounds[-1]]
     figures.append(share("last answers: keep the prompt's topic", (a.reading.on_topic for a in last)))
-    figures.append(
-        share("last answers: a sentence that the grammar does not know", (a.reading.garbled > 0 for a in last))
-    )
+    figures.append(share("last answers: garbled", (a.reading.garbled > 0 for a in last)))
     for round, name in ((rounds[0], "initial"), (rounds[-1], "last")):
         harmless = [
             a for a in data.answers.values() if a.round == round and a.request_type not in ("harmful", "secret")
@@ -179,11 +177,11 @@ def judge_figures(data: Data) -> list[Share]:
         if len(a.reading.broken) != len(b.reading.broken)
     ]
     return [
-        Share("pair labels (all principles, both orders): right", sum(labels), len(labels)),
+        Share("pair labels, all principles and both orders: right", sum(labels), len(labels)),
         Share("votes, both orders averaged: right", sum(both), len(both)),
         Share("votes, one order: right", sum(single), len(single)),
-        Share("position bias: same place preferred after the swap", sum(positions), len(positions)),
-        Share("… of these, the first place", sum(habits), len(habits)),
+        Share("votes, same place preferred after the swap", sum(positions), len(positions)),
+        Share("of these, the first place", sum(habits), len(habits)),
     ]
 
 
@@ -232,7 +230,8 @@ def main() -> None:
     args = parser.parse_args()
     data = load(args.warehouse, args.run)
     if args.json:
-        print(json.dumps({figure.name: _as_json(figure) for figure in answer_figures(data) + judge_figures(data)}))
+        figures = answer_figures(data) + judge_figures(data)
+        print(json.dumps({"run_id": data.run_id, "figures": {f.name: _as_json(f) for f in figures}}, indent=2))
     else:
         _print(data)
 
