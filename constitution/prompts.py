@@ -151,7 +151,16 @@ def _prompt(raw: _Raw, section: PromptsSection) -> Prompt:
     for key, answer in zip(section.answers, answers, strict=True):
         _check_text(raw, key, answer)
     gold = section.answers.index(section.gold) if section.gold else None
-    return Prompt(messages, raw.source, section.tags, answers, gold)
+    return Prompt(messages, raw.source, (*section.tags, *_own_tags(raw, section)), answers, gold)
+
+
+def _own_tags(raw: _Raw, section: PromptsSection) -> list[str]:
+    if section.tags_field is None:
+        return []
+    tags = _value(raw, section.tags_field)
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raw.refuse(f"{section.tags_field} is not a list of texts")
+    return tags
 
 
 def _from_transcripts(raw: _Raw, section: PromptsSection) -> tuple[Messages, tuple[str, ...]]:

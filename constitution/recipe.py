@@ -109,6 +109,8 @@ class PromptsSection(_Section):
     """Which of `answers` people prefer."""
     tags: tuple[str, ...] = ()
     """Tags for all of them."""
+    tags_field: str | None = None
+    """Column or key that holds a row's own tags, a list of texts; they follow `tags`."""
     limit: int | None = Field(default=None, ge=1)
     """The first so many; None: all."""
 

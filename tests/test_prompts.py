@@ -283,3 +283,18 @@ def test_reading_is_a_stream(tmp_path: Path) -> None:
     assert [next(prompts).messages[0].content, next(prompts).messages[0].content] == ["a", "b"]
     with pytest.raises(PromptError, match="line 3"):
         next(prompts)
+
+
+def test_a_rows_own_tags_follow_the_recipes(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"prompt": "a", "kinds": ["x", "y"]}\n{"prompt": "b", "kinds": []}\n')
+    section = PromptsSection(path=path.name, tags=("all",), tags_field="kinds")
+    assert [prompt.tags for prompt in read_prompts(section, tmp_path)] == [("all", "x", "y"), ("all",)]
+
+
+@pytest.mark.parametrize("kinds", ['"x"', "[1]", "null", '{"a": 1}'])
+def test_tags_that_are_no_list_of_texts_are_refused(tmp_path: Path, kinds: str) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(f'{{"prompt": "a", "kinds": {kinds}}}\n')
+    with pytest.raises(PromptError, match=r"prompts\.jsonl.*kinds"):
+        list(read_prompts(PromptsSection(path=path.name, tags_field="kinds"), tmp_path))
