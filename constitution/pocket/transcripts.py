@@ -16,12 +16,13 @@ from constitution.pocket.world import PRINCIPLES, Answer, World
 from constitution.records import Message, Messages, Principle
 from constitution.templates import revision_messages, vote_messages
 
-NOTICE = 0.7
+NOTICE = 0.78
 """Chance that a critique also names a fault that its principle does not ask about."""
 FIRST_HABIT = 0.62
 """Probability of (A) where neither answer is better."""
-P_RIGHT_FIRST, P_RIGHT_SECOND = 0.97, 0.92
-"""Probability of the right label where the better answer is shown first, and where it is shown second."""
+P_RIGHT = {"asked": (0.97, 0.92), "unasked": (0.90, 0.68)}
+"""Probability of the right label where the better answer is shown first, and where it is shown second: by the principle
+that is asked about, and where the answers are equal in it and something else decides."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,9 @@ class Writer:
         for fault in self._faults(4, first.broken | second.broken):
             better = verdict(fault, first.broken, second.broken)
             messages = vote_messages(first.request.messages, first.text, second.text, self._principle(fault), nonce)
-            p_first = FIRST_HABIT if better is None else (P_RIGHT_FIRST if better else 1 - P_RIGHT_SECOND)
+            asked = (fault in first.broken) != (fault in second.broken)
+            right_first, right_second = P_RIGHT["asked" if asked else "unasked"]
+            p_first = FIRST_HABIT if better is None else (right_first if better else 1 - right_second)
             chats.append(Chat(messages, p_first=p_first))
         return tuple(chats)
 
