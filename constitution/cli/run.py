@@ -14,7 +14,7 @@ from typing import cast
 import click
 
 from constitution.cli._progress import Bar, Lines
-from constitution.errors import InputError
+from constitution.errors import ConstitutionError, InputError
 from constitution.pipeline import rows, watcher
 from constitution.recipe import load_recipe
 from constitution.records import Run
@@ -49,7 +49,8 @@ Flow = Callable[..., Awaitable[Run]]
 def run(recipe: Path, limit: int | None, overrides: tuple[str, ...], fresh: bool, warehouse: Path) -> None:
     """Run RECIPE: answer, critique, revise, judge, store.
 
-    The same command goes on where a run was stopped. Exit code 1: the run ended, and engines failed on some prompts.
+    The same command goes on where a run was stopped. Exit code 1: the run ended, and engines failed on some prompts;
+    130 and 143: it was stopped, by Ctrl-C and by SIGTERM.
 
     \b
     Examples:
@@ -60,11 +61,19 @@ def run(recipe: Path, limit: int | None, overrides: tuple[str, ...], fresh: bool
     flow = load_flow(recipe)
     try:
         done = asyncio.run(_watched(flow, recipe, warehouse, limit, list(overrides), fresh))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError) as stop:
         click.echo(
-            "\nStopped. What was made is written; the same command goes on from here (without --fresh).", err=True
+            "\nStopped. What was made is written; the same command (without --fresh) goes on from here.", err=True
         )
-        sys.exit(130)
+        sys.exit(130 if isinstance(stop, KeyboardInterrupt) else 143)
+    except RuntimeError as error:
+        # Prefect has no class of its own for a server that cannot be reached or started.
+        if "API" not in str(error):
+            raise
+        raise ConstitutionError(
+            f"Prefect's server does not answer: {error}",
+            hint="correct PREFECT_API_URL, or unset it to run without a server of your own",
+        ) from error
     _tell(done, warehouse)
     if done.finished_at is None or done.counts.get("lost", 0):
         sys.exit(1)

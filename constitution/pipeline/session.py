@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -124,6 +126,7 @@ class Session:
                 self._warehouse, run_id, flush_rows=recipe.output.flush_rows, flush_seconds=recipe.output.flush_seconds
             )
             stack.push_async_callback(self._leave)
+            stack.enter_context(_sigterm_cancels())
             await stack.enter_async_context(self._writer)
             self.progress.started = time.monotonic()
             self._stack = stack.pop_all()
@@ -247,6 +250,27 @@ async def each(parts: Iterable[Path], work: Callable[[Path], Awaitable[object]],
                 group.create_task(worker())
     except BaseExceptionGroup as errors:
         raise _first(errors) from errors
+
+
+@contextmanager
+def _sigterm_cancels() -> Iterator[None]:
+    """Makes SIGTERM cancel the task that is in this block, as Ctrl-C does, so that it leaves in good order.
+
+    Others' handlers (Prefect's) raise wherever the program happens to be, which tears the event loop down with the
+    writer in it; they are put back at the end. Outside the main thread, where signals are not ours, it does nothing.
+    """
+    task = asyncio.current_task()
+    if task is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, before)
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
