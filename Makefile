@@ -21,7 +21,7 @@ endif
 export DO_NOT_TRACK := 1
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup demo test lint format lock pocket clean
+.PHONY: help setup demo test lint format lock pocket pocket-figures clean
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -55,6 +55,12 @@ lock: $(READY)  ## resolve requirements/lock.txt anew
 
 pocket: $(READY)  ## train the pocket model anew (about 20 minutes on two cores)
 	$(BIN)/python -m constitution.pocket.train
+
+pocket-figures: $(READY)  ## measure the pocket model on 600 held-out prompts, for the README
+	rm -rf build/pocket
+	$(BIN)/constitution run recipes/pocket.toml --limit 600 --warehouse build/pocket
+	$(BIN)/python -m constitution.pocket.measure --warehouse build/pocket --format json > constitution/pocket/model/measured.json
+	$(BIN)/python -m constitution.pocket.measure --warehouse build/pocket --format markdown
 
 clean:  ## remove the environment and the demo's warehouse
 	rm -rf $(VENV) warehouse

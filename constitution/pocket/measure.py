@@ -199,7 +199,12 @@ def _as_json(figure: Share) -> dict[str, Any]:
     return {"share": figure.value, "low": low, "high": high, "n": figure.n}
 
 
-def _print(data: Data) -> None:
+def _cells(figure: Share) -> tuple[str, str, str, str]:
+    low, high = figure.interval
+    return figure.name, f"{figure.value:.1%}", f"{low:.1%} – {high:.1%}", str(figure.n)
+
+
+def _print(data: Data, figures: Sequence[Share]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -208,11 +213,8 @@ def _print(data: Data) -> None:
     table.add_column("figure")
     for name in ("share", "95 % interval", "n"):
         table.add_column(name, justify="right")
-    for part in (answer_figures(data), judge_figures(data)):
-        for figure in part:
-            low, high = figure.interval
-            table.add_row(figure.name, f"{figure.value:.1%}", f"{low:.1%} – {high:.1%}", str(figure.n))
-        table.add_section()
+    for figure in figures:
+        table.add_row(*_cells(figure))
     console.print(table)
     table = Table(title="answers that break the principle", title_justify="left")
     for name in ("principle", "initial", "last", "n"):
@@ -226,14 +228,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", nargs="?", help="run id; default: the newest run on the pocket constitution")
     parser.add_argument("--warehouse", type=Path, default=Path(os.environ.get("CONSTITUTION_WAREHOUSE", "warehouse")))
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--format", choices=("table", "json", "markdown"), default="table")
     args = parser.parse_args()
     data = load(args.warehouse, args.run)
-    if args.json:
-        figures = answer_figures(data) + judge_figures(data)
+    figures = answer_figures(data) + judge_figures(data)
+    if args.format == "json":
         print(json.dumps({"run_id": data.run_id, "figures": {f.name: _as_json(f) for f in figures}}, indent=2))
+    elif args.format == "markdown":
+        print("| figure | share | 95 % interval | n |", "|---|--:|--:|--:|", sep="\n")
+        print(*(f"| {' | '.join(_cells(figure))} |" for figure in figures), sep="\n")
     else:
-        _print(data)
+        _print(data, figures)
 
 
 if __name__ == "__main__":
