@@ -232,13 +232,15 @@ class Preference:
     """Soft label: probability that b is better, averaged over orders and then over principles and judges by weight;
     None without votes."""
     votes: int
+    """Votes that made the label: those whose other order was cast as well."""
     votes_missing: int
+    """Votes that should have been cast, less `votes`."""
     consistency: float | None
     """Share of (judge, principle) that prefer the same response in both orders; None without such a couple."""
     agreement: float | None
     """Share of (judge, principle), order-averaged, that prefer what the pair's label prefers; None without votes."""
     label_mass: float | None
-    """Mean over the votes."""
+    """Mean over all votes cast, those that did not count among them; None without any."""
     drop_reason: DropReason | None
     gold_id: str | None = None
     """The response that people prefer; None: not known."""
