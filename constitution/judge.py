@@ -139,8 +139,8 @@ def _pair(run_id: str, prompt: Prompt, kind: PairKind, a: Response, b: Response,
 
 
 def _was_cut(answer: Response, by_id: Mapping[str, Response]) -> bool:
-    """A skipped revision has its parent's text, cut or not."""
-    while answer.outcome == "skipped" and answer.parent_id is not None:
+    """A skipped or unchanged revision has its parent's text, cut or not."""
+    while answer.outcome in ("skipped", "unchanged") and answer.parent_id is not None:
         answer = by_id[answer.parent_id]
     return answer.outcome == "cut"
 

@@ -67,6 +67,8 @@ def test_every_round_against_its_parent() -> None:
 def test_cut_texts_are_known_through_skipped_rounds() -> None:
     chain = [answer(0, "a"), answer(1, "b", outcome="cut"), answer(2, "b", outcome="skipped")]
     assert pairs("run-1", prompt(), chain, (), ("first-last",))[0].cut
+    repeated = [*chain[:2], answer(2, "b", outcome="unchanged")]
+    assert pairs("run-1", prompt(), repeated, (), ("first-last",))[0].cut
     assert not pairs("run-1", prompt(), [chain[0], answer(1, "b")], (), ("first-last",))[0].cut
 
 

@@ -20,6 +20,7 @@ from warehouse_rows import CONSTITUTION, PROMPTS, RUN, chain, failure, fill, pro
 
 from constitution.cli import app
 from constitution.errors import ConstitutionError, QueryError, WarehouseError
+from constitution.records import Judgement, Preference, Response
 from constitution.warehouse import Warehouse, ask, connect, convert
 
 
@@ -55,6 +56,37 @@ def test_chains_tell_complete_from_open_and_failed(tmp_path: Path) -> None:
     assert states() == {**expected, prompt(PROMPTS - 1).id: "failed"}
     warehouse.write_run(run(rounds=3))
     assert set(states().values()) == {"open", "failed"}
+
+
+def test_a_refused_critique_or_a_vote_that_cannot_be_had_fails_no_chain(tmp_path: Path) -> None:
+    warehouse, last = fill(tmp_path), prompt(PROMPTS - 1).id
+    for step, error in (("critique-1", "CritiqueRefused"), ("vote", "ContextTooLong")):
+        unsaid = replace(failure(PROMPTS - 1, retryable=False), id=step, step=step, error=error)
+        warehouse.write_part("failures", RUN, [unsaid])
+    with connect(tmp_path) as connection:
+        assert list(ask(connection, f"SELECT state FROM chains WHERE prompt_id = '{last}'").rows) == [("open",)]
+
+
+def test_an_empty_initial_answer_completes_its_chain_whatever_the_pairs(tmp_path: Path) -> None:
+    warehouse = Warehouse(tmp_path)
+    first, preference = next(chain(0)), list(chain(0))[-1]
+    assert isinstance(first, Response)
+    assert isinstance(preference, Preference)
+    warehouse.write_prompts(RUN, 0, [prompt(0)])
+    warehouse.write_part("responses", RUN, [replace(first, text="", outcome="empty")])
+    warehouse.write_part("preferences", RUN, [replace(preference, b_id=first.id, p_b=None, drop_reason="empty")])
+    recipe = {"revise": {"rounds": 2}, "judge": {"pairs": ["first-last", "parent"]}}
+    warehouse.write_run(replace(run(), recipe=recipe))
+    with connect(tmp_path) as connection:
+        assert list(ask(connection, "SELECT state, pairs_missing FROM chains").rows) == [("complete", [])]
+
+
+def test_votes_on_a_pair_without_its_preference_say_nothing_of_its_answers(tmp_path: Path) -> None:
+    warehouse, last = fill(tmp_path), PROMPTS - 1
+    warehouse.write_part("judgements", RUN, [row for row in chain(last) if isinstance(row, Judgement)])
+    with connect(tmp_path) as connection:
+        query = f"SELECT p_first, p_b, a_first FROM votes WHERE prompt_id = '{prompt(last).id}' ORDER BY 1"
+        assert list(ask(connection, query).rows) == [(0.2, None, None), (0.7, None, None)]
 
 
 def test_provenance_leads_to_every_word_seed_and_vote(connection: duckdb.DuckDBPyConnection) -> None:

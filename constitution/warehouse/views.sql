@@ -31,13 +31,14 @@ CREATE OR REPLACE VIEW templates AS
 SELECT runs.run_id, sets.key AS digest, texts.key AS file, texts.value ->> '$' AS text
 FROM runs, json_each(runs.templates) AS sets, json_each(sets.value) AS texts;
 
--- Every vote with what it was about: the question and both answers. p_b is the vote for the pair's later answer.
+-- Every vote with what it was about: the question and both answers. p_b is the vote for the pair's later answer; while
+-- votes on the pair may still come, it has no preference to say which answer that is, and p_b is null.
 CREATE OR REPLACE VIEW votes AS
 SELECT
     j.run_id, j.prompt_id, j.pair_id, p.kind AS pair_kind, j.id AS judgement_id, j.judge, j.principle_id, j.method,
     j.first_id = p.a_id AS a_first,
     j.p_first,
-    CASE WHEN j.first_id = p.b_id THEN j.p_first ELSE 1 - j.p_first END AS p_b,
+    CASE j.first_id WHEN p.b_id THEN j.p_first WHEN p.a_id THEN 1 - j.p_first END AS p_b,
     j.label_mass, c.weight, c.comparison_question,
     f.text AS first_text, s.text AS second_text,
     j.principle_digest, j.template_digest, j.rationale, j.seed
@@ -62,8 +63,8 @@ LEFT JOIN responses AS c ON c.run_id = p.run_id AND c.id = p.chosen_id
 LEFT JOIN responses AS r ON r.run_id = p.run_id AND r.id = p.rejected_id;
 
 -- One row per prompt: how far its chain is. complete: every round that the recipe asks for is there (or the initial
--- answer was empty), and a preference of every kind of pair that it asks for. failed: not complete, and a failure says
--- that trying again cannot help. open: the rest.
+-- answer was empty, and so had no revisions), and a preference of every kind of pair that can then be. failed: not
+-- complete, and an engine failed it for good. open: the rest.
 CREATE OR REPLACE VIEW chains AS
 WITH wanted AS (
     SELECT
@@ -86,7 +87,10 @@ paired AS (
     GROUP BY ALL
 ),
 broken AS (
-    SELECT run_id, prompt_id, count(*) AS failures, bool_or(NOT retryable) AS final
+    -- What a model did not say and a vote that cannot be had stop no chain.
+    SELECT
+        run_id, prompt_id, count(*) AS failures,
+        bool_or(NOT retryable AND step <> 'vote' AND error NOT IN ('EmptyOutput', 'CritiqueRefused')) AS final
     FROM failures
     GROUP BY ALL
 ),
@@ -96,12 +100,12 @@ joined AS (
         coalesce(a.responses, 0) AS responses, coalesce(p.pairs, 0) AS pairs, coalesce(p.kept, 0) AS kept,
         coalesce(b.failures, 0) AS failures, coalesce(b.final, false) AS final,
         coalesce(a.rounds >= w.rounds OR a.empty, false) AS answered,
-        coalesce(a.empty, false) AS empty,
         -- A chain of one round has one pair, whichever of the two names it goes by.
         list_filter(w.pairs, lambda kind:
             NOT list_contains(coalesce(p.kinds, []), kind)
             AND NOT (kind = 'given' AND len(q.answers) < 2)
             AND NOT (kind IN ('first-last', 'parent') AND w.rounds = 0)
+            AND NOT (kind = 'parent' AND coalesce(a.empty, false))
             AND NOT (w.rounds = 1 AND kind IN ('first-last', 'parent')
                      AND list_has_any(coalesce(p.kinds, []), ['first-last', 'parent']))
         ) AS missing
