@@ -125,7 +125,7 @@ class _Walk:
 
     async def initial(self) -> None:
         id = self._id("initial", 0)
-        if self._known(id, "initial"):
+        if await self._known(id, "initial"):
             return
         reviser = self.reviser
         sampling, chosen = reviser.section.initial.sampling, self._seed("initial", 0)
@@ -144,11 +144,11 @@ class _Walk:
             outcome=outcome if text else "empty",
             model=reviser.engine.model,
         )
-        await self._add(_with_answer(answer, done, sampling, chosen), "initial")
+        await self._add(_with_answer(answer, done, sampling, chosen))
 
     async def round(self, round: int) -> None:
         id = self._id("revision", round)
-        if self._known(id, f"revision-{round}", f"critique-{round}"):
+        if await self._known(id, f"revision-{round}", f"critique-{round}"):
             return
         reviser, parent = self.reviser, self._last_with_text()
         principle = draw_principle(reviser.principles, reviser.seed, self.prompt_id, round)
@@ -157,14 +157,14 @@ class _Walk:
         left = 2 * (reviser.section.rounds - round) + 1
         answer, critique = await self._critique(id, round, parent, principle, exemplars)
         if answer.critique_outcome in ("empty", "refused"):
-            await self._add(replace(answer, text=parent.text, outcome="skipped"), f"critique-{round}")
+            await self._add(replace(answer, text=parent.text, outcome="skipped"))
             return
         messages = templates.revision_messages(self.prompt.messages, parent.text, critique, principle, exemplars)
         sampling, chosen = reviser.section.revision.sampling, self._seed("revision", round)
         done = await self._generate(f"revision-{round}", id, messages, sampling, chosen, left)
         text = clean(done.text)
         answer = replace(answer, text=text, outcome=_outcome(text, parent.text, done.finish_reason))
-        await self._add(_with_answer(answer, done, sampling, chosen), f"revision-{round}")
+        await self._add(_with_answer(answer, done, sampling, chosen))
 
     async def _critique(
         self, id: str, round: int, parent: Response, principle: Principle, exemplars: tuple[Exemplar, ...]
@@ -210,13 +210,11 @@ class _Walk:
             await self.emit([failure])
             raise _Stop(failure) from error
 
-    def _known(self, id: str, *steps: str) -> bool:
+    async def _known(self, id: str, *steps: str) -> bool:
         """Takes the row of a step from `have`. Raises _Stop where an earlier start failed for good."""
         row = self.have.get(id)
         if isinstance(row, Response):
-            self.responses.append(row)
-            known = (self.have.get(failure_id(self.reviser.run_id, self.prompt_id, step, id)) for step in steps)
-            self.failures += [failure for failure in known if isinstance(failure, Failure)]
+            await self._add(row)
             return True
         for step in steps:
             failure = self.have.get(failure_id(self.reviser.run_id, self.prompt_id, step, id))
@@ -224,17 +222,13 @@ class _Walk:
                 raise _Stop(failure)
         return False
 
-    async def _add(self, answer: Response, step: str) -> None:
-        rows: list[Row] = [answer]
-        unsaid = _unsaid(answer)
-        if unsaid is not None:
-            error, message = unsaid
-            id = failure_id(answer.run_id, answer.prompt_id, step, answer.id)
-            failure = Failure(id, answer.run_id, answer.prompt_id, step, error, message, retryable=False)
-            self.failures.append(failure)
-            rows.append(failure)
+    async def _add(self, answer: Response) -> None:
+        """Emits what is not yet written of the answer and its failure: a kill may have come between the two."""
+        failure = _unsaid(answer)
         self.responses.append(answer)
-        await self.emit(rows)
+        if failure is not None:
+            self.failures.append(failure)
+        await self.emit([row for row in (answer, failure) if row is not None and row.id not in self.have])
 
     def _last_with_text(self) -> Response:
         return next(answer for answer in reversed(self.responses) if answer.text)
@@ -288,15 +282,20 @@ def _outcome(text: str, parent: str, finish_reason: str) -> Outcome:
     return "unchanged" if text == parent else "ok"
 
 
-def _unsaid(answer: Response) -> tuple[str, str] | None:
-    """Error and message for what a model did not say, if it did not."""
-    if answer.outcome == "skipped" and answer.critique_outcome == "refused":
-        return "CritiqueRefused", f"the model declined to critique by {answer.principle_id}; the answer stays as it was"
+def _unsaid(answer: Response) -> Failure | None:
+    """The failure that says what a model did not say, if it did not; it follows from the answer alone."""
+    step = f"revision-{answer.round}" if answer.kind == "revision" else answer.kind
+    error, message = "EmptyOutput", f"the {answer.kind} answer has no text"
     if answer.outcome == "skipped":
-        return "EmptyOutput", f"the critique by {answer.principle_id} has no text; the answer stays as it was"
-    if answer.outcome == "empty":
-        return "EmptyOutput", f"the {answer.kind} answer has no text"
-    return None
+        step = f"critique-{answer.round}"
+        message = f"the critique by {answer.principle_id} has no text; the answer stays as it was"
+        if answer.critique_outcome == "refused":
+            error = "CritiqueRefused"
+            message = f"the model declined to critique by {answer.principle_id}; the answer stays as it was"
+    elif answer.outcome != "empty":
+        return None
+    id = failure_id(answer.run_id, answer.prompt_id, step, answer.id)
+    return Failure(id, answer.run_id, answer.prompt_id, step, error, message, retryable=False)
 
 
 def _with_answer(answer: Response, done: Completion, sampling: Sampling, seed: int) -> Response:

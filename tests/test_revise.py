@@ -224,6 +224,21 @@ async def test_a_chain_goes_on_from_every_step() -> None:
         assert len(engine.requests) == (5 if known == 0 else 2 * (3 - known))
 
 
+@pytest.mark.parametrize("silent", ["initial", "critique", "revision"])
+async def test_a_kill_between_an_answer_and_its_failure_loses_neither(silent: str) -> None:
+    def reply(request: Request) -> Reply:
+        return "" if step(request) == silent else numbered(request)
+
+    whole = Rows()
+    first = await revise(reviser(Scripted(reply)), prompt(), {}, whole.put)
+    answers = {row.id: row for row in whole.all if isinstance(row, Response)}
+    assert len(answers) < len(whole.all)
+    engine, rows = Scripted(reply), Rows()
+    assert await revise(reviser(engine, attempt=2), prompt(), answers, rows.put) == first
+    assert not engine.requests
+    assert {**answers, **rows.have} == whole.have
+
+
 async def test_a_restart_tries_again_what_may_succeed_and_only_that() -> None:
     for error, calls in ((EngineUnavailable("gone"), 4), (ContextTooLong("too long"), 0)):
         rows = Rows()
