@@ -12,6 +12,7 @@
     │   │   └── ContextTooLong        more tokens than the model can take
     │   ├── MalformedReply            retryable: the reply lacks what was asked for (no text, no log-probabilities)
     │   └── EngineUnavailable         retryable: connection, server error
+    │       ├── AccessDenied          retryable, but by a person: the key or the account must be put right first
     │       ├── EngineTimeout         retryable
     │       └── RateLimited           retryable, after `retry_after` seconds
     └── WarehouseError                stored data cannot be read or written
@@ -80,6 +81,12 @@ class MalformedReply(EngineError):
 class EngineUnavailable(EngineError):
     retryable = True
     hint = "check that the server runs and that base_url is right; starting the run again resumes it"
+
+
+class AccessDenied(EngineUnavailable):
+    """The server does not take the key, or the account has no money left. A restarted run tries again."""
+
+    hint = "check the key in the environment variable that api_key_env names, and the account; then start the run again"
 
 
 class EngineTimeout(EngineUnavailable):

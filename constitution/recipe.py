@@ -13,15 +13,17 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from constitution.errors import RecipeError
 from constitution.records import Sampling
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    # Values stay out of pydantic's own messages: one may be a key that was put where none belongs.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, hide_input_in_errors=True)
 
 
 class SamplingSection(_Section):
@@ -66,6 +68,21 @@ class OpenAIModel(_Section):
     message; auto asks the server what it is (docs/engines.md)."""
     extra_body: dict[str, Any] = {}
     """Further fields of the request body, as the server takes them."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _plain_address(cls, address: str) -> str:
+        """Refused here and not when the engine opens: by then the recipe stands in the run's record."""
+        try:
+            url = urlsplit(address)
+            host, _ = url.hostname, url.port  # a wrong port raises when it is read
+        except ValueError:
+            host = None
+        if host is None or url.scheme not in ("http", "https"):
+            raise ValueError("not an http(s) address, expected e.g. http://127.0.0.1:8000/v1")
+        if "@" in url.netloc or url.query or url.fragment:
+            raise ValueError("carries credentials or a query; name the key's variable in api_key_env")
+        return address
 
 
 class FakeModel(_Section):

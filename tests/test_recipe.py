@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from constitution.errors import RecipeError
-from constitution.recipe import FakeModel, load_recipe
+from constitution.recipe import FakeModel, OpenAIModel, load_recipe
 
 GOOD = """
 name = "try-out"
@@ -90,3 +90,26 @@ def test_bad_overrides(tmp_path: Path, override: str) -> None:
 def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no such recipe"):
         load_recipe(tmp_path / "none.toml")
+
+
+ADDRESSES = {
+    "127.0.0.1:8000": "not an http",
+    "http://": "not an http",
+    "http://host:port/v1": "not an http",
+    "http://user:secret@127.0.0.1/v1": "credentials",
+    "http://secret@127.0.0.1/v1": "credentials",
+    "https://host/v1?api-key=secret": "credentials",
+}
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_an_address_with_a_key_in_it_is_refused_before_anything_is_written(tmp_path: Path, address: str) -> None:
+    """Later would be too late: the recipe goes into the run's record before an engine opens."""
+    text = GOOD.replace('engine = "fake"', f'engine = "openai"\nmodel = "m"\nbase_url = "{address}"')
+    with pytest.raises(RecipeError, match="base_url") as caught:
+        load_recipe(write(tmp_path, text))
+    assert ADDRESSES[address] in str(caught.value)
+    assert "secret" not in str(caught.value)
+    with pytest.raises(ValueError, match="base_url") as direct:
+        OpenAIModel(engine="openai", model="m", base_url=address)
+    assert "secret" not in str(direct.value)

@@ -14,9 +14,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
-from yarl import URL
 
 from constitution.errors import (
+    AccessDenied,
     ContextTooLong,
     EngineError,
     EngineTimeout,
@@ -81,10 +81,9 @@ class Transport:
 
     def __init__(self, base_url: str, key: str, *, timeout_s: float, retries: int, connections: int) -> None:
         self._base = base_url.rstrip("/")
-        url = URL(self._base)
-        self.place = str(url.with_user(None).with_query(None).with_fragment(None))
-        """The server's address without credentials, for messages and the provenance."""
-        self._secrets = [secret for secret in (key, url.password) if secret]
+        self.place = self._base
+        """The server's address, for messages and the provenance; the recipe sees to it that it holds no credentials."""
+        self._secrets = [key] if key else []
         self._timeout_s = timeout_s
         self._retries = retries
         self._session = aiohttp.ClientSession(
@@ -104,8 +103,9 @@ class Transport:
                 return await self._once(path, body)
             except EngineError as error:
                 asked = getattr(error, "retry_after", None) or 0.0
-                # Waiting longer than a request may take is for the person who runs this to decide.
-                if not error.retryable or attempt == tries or asked > self._timeout_s:
+                # Waiting longer than a request may take is for the person who runs this to decide, as is a new key.
+                hopeless = not error.retryable or isinstance(error, AccessDenied) or asked > self._timeout_s
+                if hopeless or attempt == tries:
                     raise
                 # Full jitter, so that requests that failed together do not come back together.
                 jitter = random.uniform(0, min(BACKOFF_MOST, BACKOFF_SECONDS * 2**attempt))
@@ -114,6 +114,8 @@ class Transport:
 
     async def _once(self, path: str, body: Mapping[str, Any] | None) -> Any:
         method = "GET" if body is None else "POST"
+        if self._session.closed:
+            raise EngineUnavailable(f"{self.place}: the engine is closed", hint="")
         try:
             # A redirect would turn the POST into a GET, and could carry the key elsewhere.
             async with self._session.request(method, self._base + path, json=body, allow_redirects=False) as reply:
@@ -130,7 +132,8 @@ class Transport:
         try:
             return json.loads(text)
         except json.JSONDecodeError:
-            raise MalformedReply(f"{self.place}: the reply is not whole JSON: …{self.clean(text[-60:])}") from None
+            # Cleaned whole: in a tail that is cut first, half of the key could stand.
+            raise MalformedReply(f"{self.place}: the reply is not whole JSON: …{self._masked(text)[-60:]}") from None
 
     def _refusal(self, status: int, headers: Mapping[str, str], text: str) -> EngineError:
         """The exception for a reply that is not 200."""
@@ -143,19 +146,27 @@ class Transport:
             return RateLimited(message, retry_after=wait) if wait is not None else unavailable
         if status in (400, 413, 422) and _CONTEXT.search(text):
             return ContextTooLong(message)
-        if status in (401, 403):
-            return RequestRefused(message, hint="check the key in the environment variable that api_key_env names")
+        if status in (401, 402):
+            return AccessDenied(message)
+        if status == 403:
+            return RequestRefused(
+                message, hint="check what the key in the variable that api_key_env names may be used for"
+            )
         if status in (404, 405):
             return ModelLoadError(message, hint="check `model` and `base_url`; GET /v1/models lists what is served")
         if 300 <= status < 400:
-            return RequestRefused(message, hint=f"the server redirects: set base_url to {headers.get('Location', '')}")
+            target = self.clean(headers.get("Location", ""))
+            return RequestRefused(message, hint=f"the server redirects: set base_url to {target}")
         return RequestRefused(message)
 
     def clean(self, text: str) -> str:
         """`text` on one line, without the key, which some servers repeat."""
+        return self._masked(text)[:500]
+
+    def _masked(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        return " ".join(text.split())[:500]
+        return " ".join(text.split())
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -13,8 +13,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from yarl import URL
-
 from constitution.engines._http import Gate, Transport
 from constitution.engines.base import Completion, Request
 from constitution.errors import MalformedReply, ModelLoadError, RecipeError, RequestRefused
@@ -36,9 +34,9 @@ class OpenAIEngine:
 
     @classmethod
     async def open(cls, section: OpenAIModel) -> OpenAIEngine:
-        """Ask the server for its models. Raises RecipeError (address, key) and EngineUnavailable (nobody answers)."""
+        """Ask the server for its models. Raises RecipeError (no key), AccessDenied, EngineUnavailable."""
         transport = Transport(
-            _checked_url(section.base_url),
+            section.base_url,
             _key(section),
             timeout_s=section.timeout_s,
             retries=section.retries,
@@ -74,7 +72,7 @@ class OpenAIEngine:
             reply = await self._transport.exchange("/chat/completions", body)
         try:
             return self._completion(request, reply)
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise MalformedReply(
                 f"{self._transport.place}: the reply is not a chat completion ({type(error).__name__} {error})"
             ) from None
@@ -122,6 +120,11 @@ class OpenAIEngine:
                 hint="a reasoning model may have used up max_tokens before its answer",
             )
         text = text or ""
+        if not isinstance(text, str):
+            raise MalformedReply(
+                f"{self._transport.place}: message.content is no text but a {type(text).__name__}",
+                hint="have the server give plain text, e.g. without its reasoning in parts",
+            )
         if request.continues:
             # A server that repeats the prefix gives it back exactly; an answer that does so by itself is a rarity.
             text = text.removeprefix(request.messages[-1].content)
@@ -169,20 +172,8 @@ async def _served(transport: Transport, section: OpenAIModel) -> Mapping[str, An
     except (ModelLoadError, MalformedReply):
         return {}
     entries = listed.get("data") if isinstance(listed, dict) else None
-    found = [entry for entry in entries or [] if isinstance(entry, dict)]
+    found = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
     return next((entry for entry in found if entry.get("id") == section.model), {})
-
-
-def _checked_url(base_url: str) -> str:
-    try:
-        url = URL(base_url)
-    except ValueError:
-        url = URL()
-    if url.scheme not in ("http", "https") or not url.host:
-        raise RecipeError("model.base_url: not an http(s) address, expected e.g. http://127.0.0.1:8000/v1")
-    if url.user or url.password or url.query_string:
-        raise RecipeError("model.base_url: carries credentials or a query; name the key's variable in api_key_env")
-    return base_url
 
 
 def _key(section: OpenAIModel) -> str:
