@@ -17,7 +17,10 @@ from constitution.errors import ConstitutionError
 COMMANDS = {
     "run": ("constitution.cli.run:run", "Run a recipe: answer, critique, revise, judge, store."),
     "runs": ("constitution.cli.runs:runs", "What ran, how far it got."),
-    "principles": ("constitution.cli.principles:principles", "Principles as code: list, show, check, lock, bump, diff."),
+    "principles": (
+        "constitution.cli.principles:principles",
+        "Principles as code: list, show, check, lock, bump, diff.",
+    ),
     "sql": ("constitution.cli.sql:sql", "Ask the warehouse in SQL, read-only."),
     "init": ("constitution.cli.init:init", "Start a project of your own."),
 }
@@ -52,15 +55,31 @@ def app(debug: bool) -> None:
 
 
 def main() -> None:
-    """Entry point: turns our own errors into one sentence and exit code 2, and Ctrl-C into 130."""
+    """Entry point: errors become one sentence and exit code 2, Ctrl-C becomes 130. --debug may stand anywhere."""
+    words = sys.argv[1:]
+    end = words.index("--") if "--" in words else len(words)
+    debug = "--debug" in words[:end]
+    words = [word for word in words[:end] if word != "--debug"] + words[end:]
     try:
-        app(standalone_mode=True)
-    except ConstitutionError as error:
-        if "--debug" in sys.argv:
+        # Not click's standalone mode, which turns Ctrl-C into "Aborted!" and exit code 1.
+        code = app(words, prog_name="constitution", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("constitution: interrupted", err=True)
+        code = 130
+    except (ConstitutionError, OSError) as error:
+        if debug:
             raise
-        hint = f" ({error.hint})" if error.hint else ""
-        click.echo(f"constitution: {error}{hint}", err=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        click.echo("constitution: interrupted; the same command goes on from here", err=True)
-        sys.exit(130)
+        click.echo(f"constitution: {_sentence(error)}", err=True)
+        code = 2
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _sentence(error: ConstitutionError | OSError) -> str:
+    """What is wrong, where, and what to do."""
+    if isinstance(error, ConstitutionError):
+        return f"{error} ({error.hint})" if error.hint else str(error)
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{error.strerror or error} (check the path, its permissions and the room on the disk)"
