@@ -61,6 +61,14 @@ def test_exemplars_stand_after_the_system_message_in_the_same_format() -> None:
     assert own.endswith(messages[-1].content.partition("\n\n")[2])
 
 
+def test_an_exemplars_system_message_opens_its_own_human_turn() -> None:
+    exemplar = replace(EXEMPLAR, messages=(Message("system", "You sell shoes."), Message("user", "Q")))
+    messages = critique_messages(PROMPT, "Nobody.", PRINCIPLE, [exemplar])
+    assert [message.role for message in messages].count("system") == 1
+    assert messages[:2] == (PROMPT[0], Message("user", "You sell shoes.\n\nQ"))
+    assert "“Q”" in messages[3].content  # what a request calls the prompt is the human's words alone
+
+
 def test_what_the_votes_of_a_pair_share_comes_first() -> None:
     other = replace(PRINCIPLE, comparison_question="Which answer is shorter?")
     one, two = (vote_messages(PROMPT, "a", "b", principle, "c0ffee")[0].content for principle in (PRINCIPLE, other))

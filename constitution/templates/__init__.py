@@ -105,14 +105,18 @@ def _request(template: str, request: str, prompt: Messages, response: str) -> st
 
 
 def _opening(prompt: Messages, principle: Principle, exemplars: Sequence[Exemplar]) -> Messages:
-    """System messages, then the exemplars as turns of the same chat, then the conversation."""
+    """System messages, then the exemplars as turns of the same chat, then the conversation.
+
+    An exemplar's own system message opens its first human turn: in mid-chat many models refuse one, and at the top it
+    would speak for the conversation too.
+    """
     system = tuple(message for message in prompt if message.role == "system")
     turns = tuple(message for message in prompt if message.role != "system")
     shown: list[Message] = []
     for exemplar in exemplars:
         context, answer = exemplar.messages, exemplar.response
         shown += [
-            *context,
+            *_without_system(context),
             Message("assistant", answer),
             Message(
                 "user",
@@ -126,3 +130,12 @@ def _opening(prompt: Messages, principle: Principle, exemplars: Sequence[Exempla
             Message("assistant", exemplar.revision),
         ]
     return (*system, *shown, *turns)
+
+
+def _without_system(messages: Messages) -> Messages:
+    """`messages` with the system's words put before those of the first human turn."""
+    said = [message.content for message in messages if message.role == "system"]
+    turns = [message for message in messages if message.role != "system"]
+    if said and turns:
+        turns[0] = Message(turns[0].role, "\n\n".join([*said, turns[0].content]))
+    return tuple(turns)
