@@ -20,7 +20,7 @@ from run_once import run_once
 from constitution.errors import PromptError, RecipeError, RunLocked, WarehouseError
 from constitution.pipeline import Progress, Session, each, prepare, report, watcher
 from constitution.recipe import load_recipe
-from constitution.records import Failure, Row
+from constitution.records import Failure, Row, Run
 from constitution.warehouse import Warehouse, ask, connect
 
 ROOT = Path(__file__).parents[1]
@@ -279,6 +279,41 @@ async def test_killed_at_any_point_a_run_ends_with_the_same_rows(project: Path) 
     assert rows_of(warehouse, done.run_id) == rows_of(project / "clean", clean.run_id)
     ignored = ("starts", "seconds", "started_at", "finished_at")
     assert {name: count for name, count in done.counts.items() if name not in ignored} == clean.counts
+
+
+async def test_a_start_killed_among_its_prompts_leaves_none_of_another_slicing(project: Path) -> None:
+    path, warehouse = project / "recipe.toml", project / "warehouse"
+    begun = prepare(load_recipe(path, ["output.slice=5"]), path, warehouse)
+    (warehouse / "runs" / f"{begun.run_id}.json").unlink()  # the record is written last
+    run = await run_once(path, warehouse, [])
+    assert run.run_id == begun.run_id
+    assert one(warehouse, "SELECT count(*), count(DISTINCT id) FROM prompts") == (PROMPTS, PROMPTS)
+
+
+async def test_a_lost_record_doubles_no_row(project: Path) -> None:
+    path, warehouse = project / "recipe.toml", project / "warehouse"
+    run = await run_once(path, warehouse, [])
+    rows = rows_of(warehouse, run.run_id)
+    (warehouse / "runs" / f"{run.run_id}.json").unlink()
+    again = await run_once(path, warehouse, [])
+    assert again.counts == run.counts
+    assert rows_of(warehouse, run.run_id) == rows
+
+
+async def test_a_run_that_another_process_just_finished_is_not_prepared_again(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, warehouse = project / "recipe.toml", project / "warehouse"
+    run = await run_once(path, warehouse, [])
+    read, seen = Warehouse.read_run, []
+
+    def late(store: Warehouse, run_id: str) -> Run | None:
+        """What a process sees that looked just before the run was there."""
+        seen.append(run_id)
+        return None if len(seen) == 1 else read(store, run_id)
+
+    monkeypatch.setattr(Warehouse, "read_run", late)
+    assert prepare(load_recipe(path), path, warehouse).run == run
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the HH-RLHF sample is not here")

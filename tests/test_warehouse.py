@@ -194,23 +194,13 @@ def test_rows_of_gives_the_rows_of_these_prompts_only(warehouse: Warehouse) -> N
     write_chains(warehouse, range(20, 30))
     warehouse.write_part("failures", RUN, [failure(3)])
     found = warehouse.rows_of(RUN, [prompt(3).id, prompt(25).id, "nobody"])
+    *votes, label = (row for row in rows if row.prompt_id == prompt(3).id)
     assert found == {
-        prompt(3).id: [*(row for row in rows if row.prompt_id == prompt(3).id), failure(3)],
+        prompt(3).id: [*votes, failure(3), label],
         prompt(25).id: list(chain(25)),
     }
     assert warehouse.ids("failures", RUN, "prompt_id") == {prompt(3).id}
     assert warehouse.ids("preferences", RUN) == {list(chain(number))[-1].id for number in range(30)}
-
-
-def test_written_tells_the_done_from_the_half_done(warehouse: Warehouse) -> None:
-    terminal = {prompt(number).id: [list(chain(number))[-1].id] for number in range(3)}
-    assert warehouse.written(RUN, terminal).done == frozenset()
-    write_chains(warehouse, range(1))
-    begun = list(chain(1))[:2]
-    warehouse.write_part("responses", RUN, begun)
-    progress = warehouse.written(RUN, terminal)
-    assert progress.done == {prompt(0).id}
-    assert progress.rows == {prompt(1).id: begun}
 
 
 def test_runs_are_stored_and_listed_by_their_start(warehouse: Warehouse) -> None:

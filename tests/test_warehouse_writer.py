@@ -116,8 +116,9 @@ async def test_a_failed_write_is_raised_and_its_rows_are_kept(warehouse: Watched
         assert writer.unwritten == 3, "the responses are written; the row of the refused put is not taken"
         warehouse.broken = set()
         await writer.put([failure(1)])
-    assert [table for table, _ in warehouse.writes] == ["responses", "judgements", "preferences", "failures"]
-    assert warehouse.rows_of(RUN, [next(chain(1)).prompt_id])[next(chain(1)).prompt_id] == [*chain(1), failure(1)]
+    assert [table for table, _ in warehouse.writes] == ["responses", "judgements", "failures", "preferences"]
+    *votes, label = chain(1)
+    assert warehouse.rows_of(RUN, [label.prompt_id])[label.prompt_id] == [*votes, failure(1), label]
 
 
 async def test_a_write_that_fails_at_the_end_is_raised_by_closing(warehouse: Watched) -> None:

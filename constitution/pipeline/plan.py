@@ -75,12 +75,15 @@ def prepare(recipe: Recipe, recipe_path: Path, warehouse_root: Path, fresh: bool
     run_id, run = _which(warehouse, recipe.name, decisive, fresh)
     if run is None:
         with warehouse.lock(run_id):
-            warehouse.recover(run_id)
-            for number, prompts in enumerate(_slices(read_prompts(recipe.prompts, base), recipe.output.slice)):
-                warehouse.write_prompts(run_id, number, prompts)
-            warehouse.write_principles(run_id, constitution)
-            run = _new_run(run_id, recipe, constitution, source.count)
-            warehouse.write_run(run)  # last: a run that has a record has all its prompts
+            run = warehouse.read_run(run_id)  # another process may have prepared it, and even run it, since
+            if run is None:
+                warehouse.recover(run_id)
+                warehouse.drop_prompts(run_id)  # a start that was killed here may have had slices of another size
+                for number, prompts in enumerate(_slices(read_prompts(recipe.prompts, base), recipe.output.slice)):
+                    warehouse.write_prompts(run_id, number, prompts)
+                warehouse.write_principles(run_id, constitution)
+                run = _new_run(run_id, recipe, constitution, source.count)
+                warehouse.write_run(run)  # last: a run that has a record has all its prompts
     return Plan(run, recipe, constitution, warehouse_root, tuple(warehouse.parts("prompts", run_id)))
 
 

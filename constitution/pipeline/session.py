@@ -117,6 +117,8 @@ class Session:
         async with AsyncExitStack() as stack:
             stack.enter_context(self._warehouse.lock(run_id))
             await asyncio.to_thread(self._warehouse.recover, run_id)
+            # Told by the rows, not by the record, which may be gone.
+            self._resumes = self._warehouse.has_rows(run_id)
             engines = await stack.enter_async_context(open_engines(recipe.model))
             stored = self._warehouse.read_run(run_id) or self.plan.run
             self.run = replace(stored, models=engines.describe(), starts=stored.starts + 1, finished_at=None)
@@ -153,7 +155,7 @@ class Session:
         """Walks every prompt of one slice to its end, within the window that all slices share; returns how many."""
         prompts = await asyncio.to_thread(self._warehouse.read_prompts, part)
         have: Mapping[str, list[Row]] = {}
-        if self.run.starts > 1:
+        if self._resumes:
             ids = [prompt.id for prompt in prompts]
             have = await asyncio.to_thread(self._warehouse.rows_of, self.plan.run_id, ids)
         async with asyncio.TaskGroup() as group:

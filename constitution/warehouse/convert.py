@@ -35,10 +35,11 @@ from constitution.warehouse.schema import MESSAGES, SAMPLING, TABLES, Table
 ROW_TABLES: dict[str, type[Row]] = {
     "responses": Response,
     "judgements": Judgement,
-    "preferences": Preference,
     "failures": Failure,
+    "preferences": Preference,
 }
-"""The tables of rows that a run writes as it goes, in the order that they depend on each other."""
+"""The tables of rows that a run writes as it goes, in the order that they depend on each other: a label is made of the
+votes that there are and of those that failed for good."""
 
 TABLE_OF: dict[type[Row], str] = {kind: name for name, kind in ROW_TABLES.items()}
 

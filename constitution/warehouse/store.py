@@ -19,9 +19,9 @@ import re
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +43,6 @@ COMPACTED = tuple(convert.ROW_TABLES)
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _LOCK_TRIES = 5  # × 50 ms: `locked` holds a lock for an instant to look at it
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What a run has written of some prompts."""
-
-    done: frozenset[str] = frozenset()
-    """Prompts whose last rows are all there."""
-    rows: Mapping[str, list[Row]] = field(default_factory=dict)
-    """Per prompt that is not done: the rows it has, responses first, in the order that they were written."""
 
 
 class Warehouse:
@@ -86,7 +76,7 @@ class Warehouse:
     def rows_of(self, run_id: str, prompt_ids: Iterable[str]) -> dict[str, list[Row]]:
         """The rows that the run has written for these prompts; a prompt with none is not in the answer.
 
-        Responses come first (by round), then judgements, preferences, failures. Reads only the ids of other prompts'
+        Responses come first (by round), then judgements, failures, preferences. Reads only the ids of other prompts'
         rows, and nothing at all if the run has no parts.
         """
         wanted = list(dict.fromkeys(prompt_ids))
@@ -104,16 +94,9 @@ class Warehouse:
                 values.update(file.read([column]).column(0).to_pylist())
         return values
 
-    def written(self, run_id: str, terminal: Mapping[str, Collection[str]]) -> Progress:
-        """How far these prompts are. `terminal`: per prompt id, the ids of the responses, judgements and preferences
-        that are its last; it is done when all of them are written (and at least one is named)."""
-        if not any(self.parts(table, run_id) for table in convert.ROW_TABLES):
-            return Progress()
-        have = self.ids("preferences", run_id) | self.ids("responses", run_id)
-        if not all(have.issuperset(ids) for ids in terminal.values()):
-            have |= self.ids("judgements", run_id)
-        done = frozenset(prompt for prompt, ids in terminal.items() if ids and have.issuperset(ids))
-        return Progress(done, self.rows_of(run_id, [prompt for prompt in terminal if prompt not in done]))
+    def has_rows(self, run_id: str) -> bool:
+        """Whether the run has written anything: False for one that never got to its first flush."""
+        return any(self.parts(table, run_id) for table in convert.ROW_TABLES)
 
     def _select(self, table: str, run_id: str, prompt_ids: Sequence[str]) -> list[Row]:
         paths = [str(path) for path in self.parts(table, run_id)]
@@ -139,6 +122,12 @@ class Warehouse:
         with files.replacing(path) as file:
             write_table(TABLES["prompts"], data, file)
         return path
+
+    def drop_prompts(self, run_id: str) -> None:
+        """Deletes the run's slices; they are a copy of its input, and `write_prompts` makes them anew."""
+        for path in self.parts("prompts", run_id):
+            with files.storing(path):
+                path.unlink(missing_ok=True)
 
     def read_prompts(self, path: Path) -> list[Prompt]:
         """The prompts of one slice, in their order."""
