@@ -59,8 +59,26 @@ def test_strict_templates_get_merged_turns_and_no_system_role(folder: Path) -> N
         "<|user|>\nbe kind\n\none\n\ntwo<|end|>\n<|assistant|>\nthree\n\nfour<|end|>\n"
         "<|user|>\nfive<|end|>\n<|assistant|>\n"
     )
+    late = tokenizer.decode(chat.encode(turns("u one", "a two", "s be kind", "u three")))
+    assert late.endswith("two<|end|>\n<|user|>\nbe kind\n\nthree<|end|>\n<|assistant|>\n")
     with pytest.raises(RequestRefused, match="alternate"):
         chat.encode(turns("a first", "u second"))
+
+
+def test_a_system_turn_in_mid_chat_is_not_lost_where_the_template_looks_at_the_first_turn_alone(folder: Path) -> None:
+    only_first = (
+        "{% if messages[0].role == 'system' %}<|system|>\n{{ messages[0].content }}<|end|>\n{% endif %}"
+        "{% for message in messages if message.role != 'system' %}<|{{ message.role }}|>\n{{ message.content }}"
+        "<|end|>\n{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+    )
+    tokenizer = tokenizer_with(folder, only_first)
+    text = tokenizer.decode(
+        ChatTokenizer(tokenizer, "tiny").encode(turns("s one", "u two", "a three", "s four", "u five"))
+    )
+    assert text == (
+        "<|system|>\none<|end|>\n<|user|>\ntwo<|end|>\n<|assistant|>\nthree<|end|>\n"
+        "<|user|>\nfour\n\nfive<|end|>\n<|assistant|>\n"
+    )
 
 
 def test_a_control_token_in_a_text_is_text(folder: Path) -> None:
@@ -161,6 +179,20 @@ def test_greedy_rows_extreme_draws_and_broken_logits() -> None:
         torch.tensor([0.9, 0.5, 1 - 2**-53, 1 - 2**-53], dtype=torch.float64),
     )
     assert tokens.tolist() == [1, -1, 0, 1]
+
+
+def test_a_temperature_near_zero_is_greedy() -> None:
+    import torch
+
+    logits = torch.tensor([[0.0, 1.0, 2.0, -1.0]])
+    for temperature in (1e-30, 1e-38, 1e-40):
+        drawn = next_tokens(
+            logits,
+            torch.tensor([temperature]),
+            torch.tensor([1.0], dtype=torch.float64),
+            torch.tensor([0.99], dtype=torch.float64),
+        )
+        assert drawn.tolist() == [2]
 
 
 def test_the_corpus_survives_the_tokenizer(folder: Path) -> None:

@@ -259,6 +259,26 @@ async def test_closing_fails_what_waits_and_ends_the_thread(folder: Path) -> Non
         await engine.generate(Request(user("Go"), sampling, seed=1))
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_no_request_waits_for_a_thread_that_died(folder: Path) -> None:
+    """SystemExit is what no `except Exception` holds back."""
+    engine = await TransformersEngine.open(section(folder))
+
+    def die(*_: Any, **__: Any) -> None:
+        raise SystemExit
+
+    engine._model.module.forward = die
+    requests = [
+        Request(user("Go"), Sampling(max_tokens=3), seed=1),
+        Request((*user("Go"), PREFIX), Sampling(max_tokens=1), seed=1, choices=("A", "B")),
+    ]
+    outcomes = await asyncio.wait_for(asyncio.gather(*map(engine.generate, requests), return_exceptions=True), 20)
+    assert [type(outcome) for outcome in outcomes] == [EngineUnavailable] * 2
+    with pytest.raises(EngineUnavailable):
+        await engine.generate(requests[0])
+    await engine.close()
+
+
 async def test_a_server_over_this_engine_gives_the_same_votes(engine: TransformersEngine) -> None:
     request = Request((*user(CORPUS[0]), PREFIX), Sampling(max_tokens=1), seed=6, choices=("A", "B"))
     direct = await engine.generate(request)

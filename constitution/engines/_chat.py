@@ -33,7 +33,9 @@ class ChatTokenizer:
         self._lock = threading.RLock()
         special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
         self._control = re.compile("|".join(map(re.escape, special))) if special else None
-        self._takes_system = self._shows_system()
+        hello, system = Message("user", "hello"), Message("system", "SYSTEMTEXT")
+        self._takes_system = self._shows(system, hello)
+        self._takes_late_system = self._shows(hello, Message("assistant", "hi"), system, hello)
         self._label_tokens = lru_cache(maxsize=1024)(self._label_tokens_uncached)
 
     def encode(self, messages: Messages) -> list[int]:
@@ -80,8 +82,12 @@ class ChatTokenizer:
 
     def _normal(self, messages: Messages) -> Messages:
         """Neighbours of one role merged, joined by a blank line; a system turn put into the user's if need be."""
-        if not self._takes_system and messages[0].role == "system":
-            messages = (Message("user", messages[0].content), *messages[1:])
+        spoken = next((place for place, turn in enumerate(messages) if turn.role != "system"), len(messages))
+        taken = [self._takes_system] * spoken + [self._takes_late_system] * (len(messages) - spoken)
+        messages = tuple(
+            turn if turn.role != "system" or takes else Message("user", turn.content)
+            for turn, takes in zip(messages, taken, strict=True)
+        )
         turns = ((role, [turn.content for turn in same]) for role, same in groupby(messages, lambda turn: turn.role))
         return tuple(Message(role, "\n\n".join(contents)) for role, contents in turns)
 
@@ -140,11 +146,9 @@ class ChatTokenizer:
             raise RequestRefused(f"{self._model}: its chat template does not take the turns {roles}: {error}") from None
         return text
 
-    def _shows_system(self) -> bool:
-        """Whether the template takes a system turn; some raise, some leave it out."""
+    def _shows(self, *messages: Message) -> bool:
+        """Whether the template takes these turns and shows the system's; some raise, some leave it out."""
         try:
-            return "SYSTEMTEXT" in self._render(
-                (Message("system", "SYSTEMTEXT"), Message("user", "hello")), answer=True
-            )
+            return "SYSTEMTEXT" in self._render(messages, answer=True)
         except RequestRefused:
             return False

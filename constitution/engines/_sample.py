@@ -23,7 +23,8 @@ def next_tokens(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Ten
     tokens = logits.argmax(-1)
     drawn = (temperature > 0).nonzero()[:, 0]
     if len(drawn):
-        scaled = logits[drawn].float() / temperature[drawn, None]
+        # Divided by less, logits would become infinite; at a millionth the likeliest token has all the probability.
+        scaled = logits[drawn].float() / temperature[drawn, None].clamp(min=1e-6)
         probabilities = torch.softmax(scaled, -1).nan_to_num(0.0)
         narrow = (top_p[drawn] < 1).nonzero()[:, 0]
         if len(narrow):

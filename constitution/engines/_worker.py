@@ -73,6 +73,8 @@ class Worker:
         self._count = 0
         self._closing = False
         self._batch = Batch(model)
+        self._taken: list[Job] = []
+        """Jobs of the round under way, out of the queues and perhaps not yet in the batch."""
         self._thread = threading.Thread(target=self._run, name=f"model {model.name}", daemon=True)
         self._thread.start()
 
@@ -95,21 +97,35 @@ class Worker:
     def _run(self) -> None:
         import torch
 
-        with torch.inference_mode():
-            while True:
-                taken = self._take()
-                if taken is None:
-                    break
-                votes, prompts = taken
-                self._try(votes, lambda jobs: score(self._model, jobs, self._max_batch))
-                self._try(prompts, lambda jobs: self._batch.admit(jobs, self._max_batch))
-                try:
-                    self._batch.step()
-                except Exception as error:
-                    self._batch.fail(_failure(self._model, error))
-        closed = EngineUnavailable(f"{self._model.name}: the engine was closed before the request was done", hint="")
-        for job in [*self._batch.jobs, *(job for _, _, job in (*self._votes, *self._prompts))]:
-            job.finish(closed)
+        try:
+            with torch.inference_mode():
+                while self._round():
+                    pass
+        finally:  # however the thread ends, nobody waits for it for ever
+            with self._changed:
+                self._closing = True
+            closed = EngineUnavailable(
+                f"{self._model.name}: the engine was closed before the request was done", hint=""
+            )
+            for job in [*self._taken, *self._batch.jobs, *(job for _, _, job in (*self._votes, *self._prompts))]:
+                if not job.finished:
+                    job.finish(closed)
+
+    def _round(self) -> bool:
+        """Begins with what waits, then one step of the batch. False: the worker is to end."""
+        taken = self._take()
+        if taken is None:
+            return False
+        votes, prompts = taken
+        self._taken = [*votes, *prompts]
+        self._try(votes, lambda jobs: score(self._model, jobs, self._max_batch))
+        self._try(prompts, lambda jobs: self._batch.admit(jobs, self._max_batch))
+        try:
+            self._batch.step()
+        except Exception as error:
+            self._batch.fail(_failure(self._model, error))
+        self._taken = []
+        return True
 
     def _try(self, jobs: Sequence[Job], work: Callable[[Sequence[Job]], None]) -> None:
         """`work(jobs)`; if it fails, each of them alone, so that one bad request costs its neighbours nothing."""
