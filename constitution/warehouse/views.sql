@@ -140,7 +140,8 @@ rules AS (
     SELECT
         run_id, principle_id, digest,
         {'critique_request': critique_request, 'revision_request': revision_request,
-         'comparison_question': comparison_question} AS principle
+         'comparison_question': comparison_question, 'weight': weight} AS principle,
+        CASE WHEN len(exemplars) > 0 THEN exemplars ELSE shared_exemplars END AS exemplars
     FROM principles WHERE run_id IN (SELECT run_id FROM pair)
 ),
 sets AS (
@@ -152,7 +153,7 @@ steps AS (
         0 AS place, 'pair' AS part, run_id, id, kind AS what, NULL::INTEGER AS round, NULL AS role, NULL AS model,
         NULL::BIGINT AS critique_seed, NULL::BIGINT AS seed, NULL::JSON AS sampling, NULL AS principle_id,
         NULL AS principle_digest, NULL AS template_digest, NULL AS critique, coalesce(drop_reason, 'kept') AS text,
-        p_b AS p
+        p_b AS p, label_mass
     FROM pair
     UNION ALL BY NAME
     SELECT 1 AS place, 'prompt' AS part, q.run_id, q.id, q.source AS what, to_json(q.messages)::VARCHAR AS text
@@ -168,7 +169,7 @@ steps AS (
         3 AS place, 'vote' AS part, j.run_id, j.id,
         CASE WHEN j.first_id = pair.a_id THEN 'a first' ELSE 'b first' END || ' · ' || j.method AS what,
         'judge' AS role, j.judge AS model, j.seed, j.principle_id, j.principle_digest, j.template_digest,
-        j.rationale AS text, CASE WHEN j.first_id = pair.b_id THEN j.p_first ELSE 1 - j.p_first END AS p
+        j.rationale AS text, CASE WHEN j.first_id = pair.b_id THEN j.p_first ELSE 1 - j.p_first END AS p, j.label_mass
     FROM judgements AS j, pair WHERE j.run_id = pair.run_id AND j.pair_id = pair.id
 )
 SELECT
@@ -178,7 +179,9 @@ SELECT
         WHEN 'judge' THEN coalesce(runs.models -> '$.judge', runs.models -> '$.policy')
     END AS model_identity,
     s.critique_seed, s.seed, s.sampling, s.principle_id, rules.principle, s.principle_digest,
-    s.template_digest, sets.templates, s.critique, s.text, s.p AS p_b, s.run_id, runs.recipe, runs.code_version
+    CASE s.role WHEN 'policy' THEN rules.exemplars END AS exemplars,
+    s.template_digest, sets.templates, s.critique, s.text, s.p AS p_b, s.label_mass, s.run_id, runs.recipe,
+    runs.code_version
 FROM steps AS s
 LEFT JOIN rules ON rules.run_id = s.run_id AND rules.principle_id = s.principle_id AND rules.digest = s.principle_digest
 LEFT JOIN sets ON sets.run_id = s.run_id AND sets.digest = s.template_digest
