@@ -292,7 +292,7 @@ def _file(path: Path, format: str = "auto") -> Iterator[_Raw]:
 def _jsonl(path: Path) -> Iterator[_Raw]:
     number = 0
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as handle:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as handle:
             for number, line in enumerate(handle, 1):
                 if line.strip():
                     yield _json_row(path, number, line)
@@ -357,7 +357,8 @@ def _folder(folder: Path, split: str) -> Iterator[_Raw]:
 
 
 def _sql(section: PromptsSection, base: Path) -> Iterator[_Raw]:
-    """Rows of one query. It may read what `prompts.path` may, any file; it cannot write, since it is one SELECT."""
+    """Rows of one query. A recipe is trusted as its author is: the query may read any file, as `prompts.path` may, and
+    being one SELECT keeps it from writing by mistake, not on purpose (`WITH x AS (COPY …)` is a SELECT to DuckDB)."""
     query = section.query or ""
     folder = str(base.absolute())
     with duckdb.connect(":memory:") as connection:

@@ -295,7 +295,8 @@ class Run:
     templates: dict[str, dict[str, str]]
     """Digest of a template set → its files' texts: what a row's `template_digest` leads to."""
     models: dict[str, dict[str, str]]
-    """Per role (policy, judge): what the engine says of its model: name, engine, digest or revision."""
+    """Per role (policy, judge): what the engine says of its model: name, engine, digest or revision. Where it said
+    something else before a restart, that stands under `<role> until start <n>`."""
     code_version: str
     hardware: dict[str, str]
     started_at: str
@@ -305,6 +306,6 @@ class Run:
     starts: int = 1
     """How often it was started; more than 1: it was resumed."""
     seconds: float = 0.0
-    """Wall time, over all starts."""
+    """Wall time over all starts, but for those that were killed before they could tell."""
     counts: dict[str, int] = field(default_factory=dict)
     """Rows per table, and tokens."""

@@ -117,6 +117,11 @@ def test_a_stopped_command_flushes_and_the_same_command_goes_on(
     assert "10/10 prompts" in done.stdout
     assert "constitution sql" in done.stdout
     assert len(warehouse.ids("responses", stopped.run_id)) == 30
+    assert "Nothing to do" not in done.stdout
+    again = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert "Nothing to do: this run finished on " in again.stdout
+    assert warehouse.runs()[0].starts == 2
 
 
 def test_a_prefect_server_that_is_not_there_is_one_sentence(tmp_path: Path, home: Path) -> None:

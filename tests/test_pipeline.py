@@ -290,6 +290,17 @@ async def test_a_start_killed_among_its_prompts_leaves_none_of_another_slicing(p
     assert one(warehouse, "SELECT count(*), count(DISTINCT id) FROM prompts") == (PROMPTS, PROMPTS)
 
 
+async def test_a_model_that_changed_between_two_starts_is_told(project: Path) -> None:
+    path, warehouse = project / "recipe.toml", project / "warehouse"
+    broken = await run_once(path, warehouse, ["model.policy.failure_rate=0.5"])
+    older = {"name": "fake", "engine": "fake", "digest": "of other weights"}
+    Warehouse(warehouse).write_run(replace(broken, models={**broken.models, "policy": older}))
+    mended = await run_once(path, warehouse, ["model.policy.failure_rate=0.2"])
+    assert mended.models == {**broken.models, "policy until start 1": older}
+    assert (await run_once(path, warehouse, [])).models == mended.models
+    assert "policy until start 1: fake" in report(mended)
+
+
 async def test_a_lost_record_doubles_no_row(project: Path) -> None:
     path, warehouse = project / "recipe.toml", project / "warehouse"
     run = await run_once(path, warehouse, [])

@@ -25,7 +25,7 @@ REAL = Path(__file__).parents[2] / "shared" / "data" / "hh-harmless-dev.jsonl.gz
 def write(folder: Path, rows: Sequence[Any], name: str = "prompts.jsonl") -> Path:
     path = folder / name
     data = "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows).encode()
-    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    path.write_bytes(gzip.compress(data) if name.lower().endswith(".gz") else data)
     return path
 
 
@@ -50,7 +50,7 @@ CHAT = [
 # --- formats
 
 
-@pytest.mark.parametrize("name", ["prompts.jsonl", "prompts.jsonl.gz"])
+@pytest.mark.parametrize("name", ["prompts.jsonl", "prompts.jsonl.gz", "PROMPTS.JSONL.GZ"])
 def test_jsonl(tmp_path: Path, name: str) -> None:
     prompts = read(tmp_path, [{"prompt": "a {{b}}: c\n\nd"}, "", {"messages": CHAT}], name=name, tags=("t",))
     assert [prompt.source for prompt in prompts] == [f"{name}#1", f"{name}#3"]

@@ -34,7 +34,7 @@ def init(directory: Path) -> None:
             kept += 1
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
+        shutil.copy(path, target)  # with its permissions: a script stays one
         made += 1
     click.echo(f"{directory}: {made} files written" + (f", {kept} left as they were" if kept else ""))
     click.echo(f"Next: cd {directory} && constitution run recipes/fake.toml")

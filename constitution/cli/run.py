@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
@@ -59,6 +60,7 @@ def run(recipe: Path, limit: int | None, overrides: tuple[str, ...], fresh: bool
     """
     load_recipe(recipe, overrides)  # a fault in the recipe is told before Prefect takes its seconds to start
     flow = load_flow(recipe)
+    begun = datetime.now(UTC).isoformat(timespec="seconds")
     try:
         done = asyncio.run(_watched(flow, recipe, warehouse, limit, list(overrides), fresh))
     except (KeyboardInterrupt, asyncio.CancelledError) as stop:
@@ -74,6 +76,8 @@ def run(recipe: Path, limit: int | None, overrides: tuple[str, ...], fresh: bool
             f"Prefect's server does not answer: {error}",
             hint="correct PREFECT_API_URL, or unset it to run without a server of your own",
         ) from error
+    if done.finished_at and done.finished_at < begun:
+        click.echo(f"Nothing to do: this run finished on {done.finished_at}; --fresh makes a new one.")
     _tell(done, warehouse)
     if done.finished_at is None or done.counts.get("lost", 0):
         sys.exit(1)

@@ -121,7 +121,8 @@ class Session:
             self._resumes = self._warehouse.has_rows(run_id)
             engines = await stack.enter_async_context(open_engines(recipe.model))
             stored = self._warehouse.read_run(run_id) or self.plan.run
-            self.run = replace(stored, models=engines.describe(), starts=stored.starts + 1, finished_at=None)
+            models = _models(stored, engines.describe())
+            self.run = replace(stored, models=models, starts=stored.starts + 1, finished_at=None)
             await asyncio.to_thread(self._warehouse.write_run, self.run)
             self._prepare_steps(engines)
             self._writer = Writer(
@@ -252,6 +253,17 @@ async def each(parts: Iterable[Path], work: Callable[[Path], Awaitable[object]],
                 group.create_task(worker())
     except BaseExceptionGroup as errors:
         raise _first(errors) from errors
+
+
+def _models(stored: Run, now: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    """What the engines say of their models, beside what they said differently when earlier rows were made.
+
+    A server may have other weights under the same name today, and a library another version.
+    """
+    last = f"until start {stored.starts}"
+    before = {role: facts for role, facts in stored.models.items() if role not in now}
+    changed = {f"{role} {last}": facts for role, facts in stored.models.items() if now.get(role, facts) != facts}
+    return {**now, **before, **changed}
 
 
 @contextmanager
