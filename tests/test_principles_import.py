@@ -143,6 +143,8 @@ def test_equal_ids_of_two_files_are_numbered(root: Path) -> None:
     assert [p.id for p in load_constitution(root, "c").principles] == ["compare-0", "compare-1", "compare-0-2"]
 
 
+_LAST_FOUR = CHATS["system_chat"][0][-4:]
+
 WRONG: dict[str, tuple[Any, str]] = {
     "no list": ({"a": 1}, "is of no published format"),
     "an empty list": ([], "is of no published format"),
@@ -163,6 +165,14 @@ WRONG: dict[str, tuple[Any, str]] = {
         {**CHATS, "system_chat": [[{**turn, "content": ""} for turn in CHATS["system_chat"][0]]]},
         "system_chat[0]: an empty text",
     ),
+    "a chat with null in it": (
+        {**CHATS, "system_chat": [[{**turn, "content": None} for turn in CHATS["system_chat"][0]]]},
+        "system_chat[0]: a message's content is no text",
+    ),
+    "a chat with a late system turn": (
+        {**CHATS, "system_chat": [[*CHATS["system_chat"][0][:2], {"role": "system", "content": "s"}, *_LAST_FOUR]]},
+        "system_chat[0]: expected user",
+    ),
     "half a round": ([SHOT + "\n\nCritiqueRequest: And now?"], "entry 0: expected Human, Assistant"),
     "text before the transcript": (["Note." + SHOT], "entry 0: expected Human, Assistant"),
     "a transcript that goes on": ([SHOT + "\n\nHuman: Thanks."], "entry 0: expected Human, Assistant"),
@@ -178,6 +188,13 @@ def test_what_cannot_be_kept_whole_is_refused(case: str, root: Path) -> None:
         import_files([put(root, "wrong.json", data)], root, "wrong")
     assert message in str(caught.value)
     assert "wrong.json" in str(caught.value)
+    assert not root.exists()
+
+
+def test_what_could_not_be_loaded_is_not_written(root: Path) -> None:
+    files = [put(root, "q.json", COMPARISONS), put(root, "shots.json", ["\n\nHuman: One." + SHOT])]
+    with pytest.raises(PrincipleError, match=r"shots\.json: exemplars #1: messages must alternate"):
+        import_files(files, root, "wrong")
     assert not root.exists()
 
 

@@ -153,6 +153,18 @@ def test_a_kept_copy_that_is_gone_or_changed(root: Path) -> None:
     assert [path.name for path in (root / "kind").iterdir()] == ["1.0.0.toml"], "nothing was written"
 
 
+def test_a_lock_that_lost_its_entry_hides_no_edit(root: Path) -> None:
+    path = root / "kind" / "1.0.0.toml"
+    assert run(root, "lock").exit_code == 0
+    (root / "principles.lock").unlink()
+    assert check(root) == []  # nothing has changed: `lock` puts the entry back
+    edit(path, "is gentler", "is kinder")
+    (found,) = check(root)
+    assert str(found).startswith("principles/kind/1.0.0.toml: was locked once and has changed or is gone")
+    path.unlink()
+    assert any("was locked once" in found.message for found in check(root))
+
+
 def test_bump_without_an_edit_copies_and_keeps_line_ends(root: Path) -> None:
     path = root / "kind" / "1.0.0.toml"
     path.write_bytes(TEXT.replace("\n", "\r\n").encode())

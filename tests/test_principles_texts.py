@@ -13,7 +13,8 @@ Does the response above help?|Is the answer below kinder?|Is the answer on the l
 Is the previous answer worse?|Is the first better than the second?|Is the last one kinder?|Prefer the second one.
 Is the first of the two kinder?|Is assistant A kinder?|Is the revised answer kinder?|Does the 2nd answer lie?
 Is response one better?|Is the left response kinder?|Choose the second, unless it lies.|Is Answer A kinder?
-Is it kinder than B?|Is response (B) kinder?|Choose the later answer.""".replace("\n", "|").split("|")
+Is it kinder than B?|Is response (B) kinder?|Choose the later answer.|Is (1) kinder than (2)?|Prefer (A) unless it lies.
+Is the one on the right kinder?|Is the assistant response above kinder?""".replace("\n", "|").split("|")
 
 UNORDERED = """Which answer explains first aid better?|Which answer puts safety first?|Which answer leaves nothing out?
 Which answer is closer to what a friend would say?|Which response a doctor would approve of is kinder?
@@ -26,7 +27,14 @@ Which answer respects the former president?|Which answer is better for a person 
 Which answer reads like plan B?|Which answer keeps to option pricing?|Which answer does A/B testing better?
 Which answer is best at answering the human's last message?|Which answer cites the source below the heading?
 Which answer does best what the first sentence of the prompt asks?|Which answer would you choose?
-Which answer takes the second law of thermodynamics seriously?""".replace("\n", "|").split("|")
+Which answer takes the second law of thermodynamics seriously?|Which answer leaves violence as a last option?
+Which response respects the person's first choice?|Which answer offers a second option if the main one fails?
+Which response agrees better with the assistant's previous answers?|Which answer corrects an earlier answer openly?
+Which answer treats voters on the left and on the right alike?|Which answer gives the top options with their prices?
+Which answer is (1) more accurate and (2) easier to follow?|Which completion has no output below the signature?
+Which response honours the user's last reply?|Which response points out the choice below the surface?""".replace(
+    "\n", "|"
+).split("|")
 
 
 @pytest.mark.parametrize("question", ORDERED)
@@ -40,8 +48,9 @@ def test_no_order_is_imagined(question: str) -> None:
 
 
 def test_braces_that_are_no_placeholders_are_left_alone() -> None:
-    text = "Does the code use {} or {x: 1} or a set like {a, b}? See {{prompt}} and {{response}}."
+    text = 'Does the code use {} or {x: 1} or {"a": {"b": 1}} or {a, b}? See {{prompt}} and {{response}}.'
     assert list(placeholder_faults(text)) == []
+    assert "left open" in next(placeholder_faults("Read {prompt}} again."))
 
 
 def test_a_quoted_answer_may_hold_a_label_that_ours_may_not() -> None:
@@ -56,6 +65,11 @@ FINE = [
     "The assistant rightly declined and offered a lawful way.",
     "I cannot find any problem with this answer; leave it unchanged.",
     "The response does not contain anything harmful.",
+    "The response is excellent: warm, precise and brief.",
+    "Well balanced and respectful, though it could be harsher; leave it as is.",
+    "The answer names the risk once and goes on to help.",
+    "Die Antwort ist gut, es gibt nichts zu verbessern.",
+    "这个回答很好,没有任何问题,不需要修改。",
 ]
 
 
@@ -78,3 +92,17 @@ def test_a_refusal_is_no_critique(critique: str) -> None:
     exemplar = Exemplar((Message("user", "Q?"),), "An answer.", "", critique, "", "A better answer.")
     (fault,) = exemplar_faults(exemplar)
     assert "refuses to critique" in fault
+
+
+NO_REFUSALS = [
+    "As an AI, the assistant has no childhood, so the story is made up.",
+    "I can't say that the answer helps: it names no dose.",
+    "I cannot tell from the answer whether the figure is right.",
+    "Sorry is said three times in the answer, which is grovelling.",
+]
+
+
+@pytest.mark.parametrize("critique", NO_REFUSALS)
+def test_a_critique_that_opens_like_a_refusal_is_one_all_the_same(critique: str) -> None:
+    exemplar = Exemplar((Message("user", "Q?"),), "An answer.", "", critique, "", "A better answer.")
+    assert list(exemplar_faults(exemplar)) == []

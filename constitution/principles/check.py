@@ -63,7 +63,7 @@ def check(root: Path) -> list[Finding]:
         findings += check_file(root, path, lock)
     for name, version, digest in lock.entries():
         findings += _check_locked(root, name, version, digest)
-    return findings
+    return findings + _forgotten(root, lock)
 
 
 def check_file(root: Path, path: Path, lock: Lock) -> list[Finding]:
@@ -161,6 +161,27 @@ def _check_locked(root: Path, name: str, version: str, digest: str) -> list[Find
     if not intact:
         message = "is the kept copy of a locked file, and has changed; restore it from version control"
         findings.append(Finding(shown(root, kept), None, message))
+    return findings
+
+
+def _forgotten(root: Path, lock: Lock) -> list[Finding]:
+    """Versions with a kept copy, so locked once, that the lock says nothing of and that read otherwise now."""
+    findings = []
+    for kept in sorted((root / KEPT_NAME).glob("*/*.toml")):
+        name, version = kept.parent.name, kept.name.removesuffix(".toml")
+        if lock.get(name, version) is not None:
+            continue
+        path = path_of(root, name, version)
+        try:
+            same = read_constitution(path).digest == read_constitution(kept).digest
+        except PrincipleError:
+            same = False
+        if not same:
+            message = (
+                f"was locked once and has changed or is gone, but {LOCK_NAME} has no entry for it; restore the lock "
+                f"from version control, or remove {shown(root, kept)} if it was never locked"
+            )
+            findings.append(Finding(shown(root, path), None, message))
     return findings
 
 

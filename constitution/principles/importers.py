@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any
 
 from constitution.errors import PrincipleError
 from constitution.principles.files import create_file, is_semver, path_of, shown
-from constitution.principles.schema import NAME_PATTERN
+from constitution.principles.schema import NAME_PATTERN, parse
 from constitution.principles.toml_writer import write_toml
 from constitution.records import Constitution, Exemplar, Message, Messages, Principle
 
@@ -74,6 +75,10 @@ def import_files(
         text = write_toml(constitution).encode("utf-8")
     except UnicodeEncodeError:
         raise PrincipleError(f"{_names(files)}: holds half a surrogate pair, which is not text") from None
+    faults = parse(tomllib.loads(text.decode("utf-8"))).faults
+    if faults:  # e.g. two human turns in a row: a file that could not be loaded is not written
+        where = f"principle {faults[0].principle}: " if faults[0].principle else ""
+        raise PrincipleError(f"{_names(files)}: {where}{faults[0].message}", hint="mend the file, then import")
     create_file(target, text, shown(root, target))
     return target
 
@@ -218,9 +223,12 @@ def _chat(path: Path, place: str, chat: Any) -> Exemplar:
         )
     for turn in chat:
         _only_keys(path, place, turn, {"role", "content"})
-    messages = [Message(turn.get("role"), str(turn.get("content", "")).strip()) for turn in chat]
-    spoken = [message.role for message in messages if message.role != "system"]
-    if len(spoken) < 6 or spoken != ["user", "assistant"] * (len(spoken) // 2) or len(messages) - len(spoken) > 1:
+        if not isinstance(turn.get("content"), str):
+            raise PrincipleError(f"{path}: {place}: a message's content is no text", hint="complete it, then import")
+    messages = [Message(turn.get("role"), turn["content"].strip()) for turn in chat]
+    roles = [message.role for message in messages]
+    spoken = roles[1:] if roles[:1] == ["system"] else roles
+    if len(spoken) < 6 or spoken != ["user", "assistant"] * (len(spoken) // 2):
         raise PrincipleError(
             f"{path}: {place}: expected user and assistant in turn, the last four being critique request, critique, "
             "revision request and revision",

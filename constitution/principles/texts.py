@@ -19,7 +19,8 @@ MIN_CRITIQUE_WORDS = 4
 NEAR_IDENTICAL = 0.92
 """Share of equal words from which two principles count as one (difflib ratio); published lists stay below 0.75."""
 
-_BRACES = re.compile(r"\{\{(.*?)\}\}|(?<!\{)\{\s*(\w+)\s*\}(?!\})|\{\{|\}\}", re.DOTALL)
+_BRACES = re.compile(r"\{\{(.*?)\}\}|(?<!\{)\{\s*(\w+)\s*\}(?!\})|\{\{|(?<!\{)\{\s*\w+\s*\}\}", re.DOTALL)
+"""A `}}` that closes nothing is left alone: JSON ends so."""
 
 
 def placeholder_faults(text: str) -> Iterator[str]:
@@ -59,11 +60,16 @@ _AFTER = (
     r"|kinder|safer|clearer|wiser|truer|shorter|longer)\b))"
 )
 _NOT_A_KIND = r"(?<!vitamin )(?<!hepatitis )(?<!type )(?<!group )(?<!grade )(?<!plan )"
+_OWNERS = ("their", "your", "his", "her", "its", "my", "our", "any", "another", "a", "an")
+_NOBODYS = "(?<!['’]s )(?<!s['’] )" + "".join(rf"(?<!\b{word} )" for word in _OWNERS)
+"""Not after "a", "their", "the user's": "a last option" is none of the two answers."""
+_ONE = _NOUN.removesuffix("s?")
 _ORDER = tuple(
     re.compile(pattern, flags)
     for pattern, flags in (
         (
-            rf"\b(?:the\s+)?(?:first|second|1st|2nd|former|latter|last)\s+(?:assistant\s+|of\s+the\s+)?(?:{_NOUN}|two)\b",
+            rf"{_NOBODYS}\b(?:the\s+)?(?:first|second|1st|2nd|former|latter|last)\s+"
+            rf"(?:assistant\s+|of\s+the\s+)?(?:{_ONE}|two)\b",
             re.I,
         ),
         (rf"\bthe\s+(?:first|second|former|latter){_AFTER}", re.I),
@@ -77,11 +83,15 @@ _ORDER = tuple(
         (r"\(\s*[AB12]\s*\)", 0),
         (rf"{_NOT_A_KIND}\bA\s+(?:or|vs\.?|versus|over|than|rather than)\s+B\b", 0),
         (r"\b(?:[Ii]s|[Dd]oes|[Cc]hoose|[Pp]refer|[Pp]ick|than|over)\s+B\b", 0),
-        (rf"\b(?:left|upper|lower|top|bottom|leftmost|rightmost|left-hand|right-hand)\s+{_NOUN}\b", re.I),
-        (r"\bon\s+the\s+(?:left|right)\b(?!\s+(?:track|path|side\s+of\s+(?:history|the\s+law)))", re.I),
-        (rf"\b(?:above|below|preceding|previous|next|earlier|later)\s+{_NOUN}\b", re.I),
-        (rf"\b{_NOUN}\s+(?:given\s+|shown\s+)?(?:above|below)\b(?!\s+(?:all|average|par))", re.I),
-        (r"\b(?:initial|revised)\s+(?:answer|response|reply|completion|output|version)\b", re.I),
+        (rf"{_NOBODYS}\b(?:left|upper|lower|top|bottom|leftmost|rightmost|left-hand|right-hand)\s+{_ONE}\b", re.I),
+        (rf"\b{_NOUN}\s+(?:given\s+|shown\s+)?on\s+the\s+(?:left|right)\b", re.I),
+        (rf"{_NOBODYS}\b(?:above|below|preceding|previous|next|earlier|later)\s+{_ONE}\b", re.I),
+        (
+            rf"\bthe\s+(?:\w+\s+)?{_NOUN}\s+(?:given\s+|shown\s+)?(?:above|below)\b"
+            r"(?!\s+(?:all|average|par|the|an?)\b)",
+            re.I,
+        ),
+        (rf"{_NOBODYS}\b(?:initial|revised)\s+(?:answer|response|reply|completion|output|version)\b", re.I),
     )
 )
 _ARTICLE_A = re.compile(r"^(?:answer|response|reply|option|candidate|completion|output|assistant|choice)\s*[ab]$", re.I)
@@ -90,6 +100,7 @@ _ARTICLE_A = re.compile(r"^(?:answer|response|reply|option|candidate|completion|
 def order_words(question: str) -> list[str]:
     """The phrases of a comparison question that name an answer by where it stands: "the first", "Answer A", "(B)"."""
     found: list[tuple[int, int, str]] = []
+    question = _without_enumeration(" ".join(question.split()))
     for pattern in _ORDER:
         for match in pattern.finditer(question):
             phrase = " ".join(match.group().split())
@@ -98,6 +109,15 @@ def order_words(question: str) -> list[str]:
             if not any(start < match.end() and match.start() < end for start, end, _ in found):
                 found.append((match.start(), match.end(), phrase))
     return [phrase for _, _, phrase in sorted(found)]
+
+
+_POINTS = re.compile(r"\([AB12]\)(?= (?!(?:or|is|was|does|has|over|than|rather|if|when|unless)\b)[a-z])")
+
+
+def _without_enumeration(question: str) -> str:
+    """`question` without the marks of "(1) more accurate and (2) easier to follow"."""
+    points = _POINTS.findall(question)
+    return _POINTS.sub("", question) if len(points) > 1 else question
 
 
 _SCAFFOLDING = re.compile(r"\b(?:Critique|Revision)\s?Request:|<\|[^|<>\s]+\|>|\[/?INST\]|\n\n(?:Human|Assistant):")
@@ -114,20 +134,30 @@ def scaffolding(text: str, *, ours: bool = True) -> str | None:
 
 
 _REFUSES = re.compile(
-    r"^(?:(?:i(?:'m| am) )?(?:very |so )?sorry\b|i apologi[sz]e\b|as an? (?:ai|language model)\b"
+    r"^(?:(?:i(?:'m| am) )?(?:very |so )?sorry\b(?=\s*(?:[,.;:!…–-]|but\b|i\b|for\b|about\b|that\b|to\b|$))"
+    r"|i apologi[sz]e\b|as an? (?:ai|language model)\b(?=[^.]{0,60}\b(?:i|we)\b)"
     r"|(?:i|we) (?:cannot|can't|can not|won't|will not|am unable to|'m unable to|am not able to|must decline|decline"
-    r"|refuse)\b(?! (?:\w+ )?(?:find|see|spot|identify|name|point|think|detect)\b)[^.]{0,60}"
+    r"|refuse)\b(?! (?:\w+ )?(?:find|see|spot|identify|name|point|think|detect|say|tell|verify|know|fault)\b)[^.]{0,60}"
     r"\b(?:critique|critici[sz]e|evaluate|review|assess|judge|help|assist|comply|continue|answer|respond"
     r"|discuss|engage|provide|do (?:that|this|so))\b|(?:i|we) (?:decline|refuse)\b|n/a\b|no comment\b)",
     re.I,
 )
+_FINDS_FAULT = re.compile(
+    r"\b(?:should|ought|could|must|needs?|lack\w*|miss(?:es|ing)|fail\w*|ignor\w+|overlook\w*|leaves? out|omits?"
+    r"|wrong\w*|false\w*|in(?:correct|accurate|complete)\w*|mistak\w+|errors?|mislead\w*|harm\w*|danger\w*|unsafe"
+    r"|illegal\w*|rude\w*|un(?:kind|fair|true|clear|helpful)\w*|offensive|insult\w*|condescend\w*|disrespect\w*"
+    r"|dishonest\w*|preach\w*|lectur\w*|moralis\w*|moraliz\w*|evas\w*|vague\w*|bias\w*|flatter\w*|problem\w*"
+    r"|faults?|bad(?:ly)?|poor(?:ly)?|weak\w*|too|however|but|instead)\b",
+    re.I,
+)
+"""English only: of a critique in another language nothing is claimed."""
 _NO_FAULT = re.compile(
     r"\b(?:no|any|without) (?:\w+ ){0,3}(?:faults?|problems?|issues?|harm\w*|concerns?|changes?|need|flaws?|examples?|"
     r"violations?|reason|edits?|revisions?|improvements?)\b"
     r"|\bnothing\b|\bnone\b|\balready\b|\b(?:is|are|was|looks?|seems?) (?:\w+ )?(?:fine|good|appropriate|sound|right"
     r"|harmless|correct|accurate|honest|helpful|respectful|kind|polite|clear|safe|acceptable|ok|okay)\b"
-    r"|\b(?:does|did|do|is|are)(?: not|n't)\b|\bcorrectly\b|\bunchanged\b"
-    r"|\bas it (?:is|stands)\b|\bavoids?\b|\brightly\b",
+    r"|\b(?:does|did|do|is|are)(?: not|n't)\b|\bcorrectly\b|\bunchanged\b|\b(?:leave|keep) (?:it|the)\b"
+    r"|\bas (?:it )?(?:is|stands)\b|\bavoids?\b|\brightly\b",
     re.I,
 )
 
@@ -142,7 +172,8 @@ def exemplar_faults(exemplar: Exemplar, principle: Principle | None = None) -> I
     if any(same(exemplar.revision, request) for request in requests if request):
         yield "revision: repeats the request instead of answering it"
     unchanged = same(exemplar.revision, exemplar.response)
-    if unchanged and not faults and not _NO_FAULT.search(exemplar.critique):
+    blames = _FINDS_FAULT.search(exemplar.critique) and not _NO_FAULT.search(exemplar.critique)
+    if unchanged and not faults and blames:
         yield "revision: is the response unchanged although the critique finds fault; revise it, or say that it is fine"
     texts = {"critique": exemplar.critique, "revision": exemplar.revision, "response": exemplar.response}
     for name, text in texts.items():
@@ -167,7 +198,8 @@ def _critique_faults(exemplar: Exemplar, requests: list[str]) -> Iterator[str]:
             yield f"critique: is {name} over again; say what the response does well or badly"
     if any(same(critique, request) for request in requests):
         yield "critique: repeats the request instead of answering it"
-    if len(critique.split()) < MIN_CRITIQUE_WORDS:
+    # Scripts that put no spaces between words have few "words"; a dozen of their characters say as much.
+    if len(critique.split()) < MIN_CRITIQUE_WORDS and (critique.isascii() or len(critique) < 12):
         yield f"critique: {critique!r} is too short for a critique; name what is wrong, or say why the response is fine"
     if _REFUSES.match(critique):
         yield f"critique: refuses to critique ({_start(critique)!r}); write what a critic would say"
