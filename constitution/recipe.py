@@ -30,7 +30,8 @@ class SamplingSection(_Section):
     temperature: float = Field(default=1.0, ge=0, le=5)
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_tokens: int = Field(default=512, ge=1)
-    stop: tuple[str, ...] = ()
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Strings that end the output; an empty one would end it before it begins."""
 
     @property
     def sampling(self) -> Sampling:

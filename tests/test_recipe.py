@@ -113,3 +113,8 @@ def test_an_address_with_a_key_in_it_is_refused_before_anything_is_written(tmp_p
     with pytest.raises(ValueError, match="base_url") as direct:
         OpenAIModel(engine="openai", model="m", base_url=address)
     assert "secret" not in str(direct.value)
+
+
+def test_an_empty_stop_string_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"revise\.initial\.stop"):
+        load_recipe(write(tmp_path, GOOD), ['revise.initial.stop=["x", ""]'])
