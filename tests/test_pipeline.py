@@ -201,6 +201,31 @@ async def test_prompts_in_flight_are_bounded_over_all_slices(project: Path) -> N
     assert max(tasks for _, tasks in seen) <= 16 + 16 * 4 + 7 + 3
 
 
+async def test_cancelled_while_it_compacts_a_run_keeps_its_lock_to_the_end_of_that(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compact, begun, held = Warehouse.compact, asyncio.Event(), []
+    loop = asyncio.get_running_loop()
+
+    def slowly(store: Warehouse, run_id: str) -> int:
+        loop.call_soon_threadsafe(begun.set)
+        time.sleep(0.3)
+        gone = compact(store, run_id)
+        held.append(store.locked(run_id))
+        return gone
+
+    monkeypatch.setattr(Warehouse, "compact", slowly)
+    task = asyncio.create_task(run_once(project / "recipe.toml", project / "warehouse", []))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert held == [True]
+    [stopped] = Warehouse(project / "warehouse").runs()
+    assert stopped.finished_at is None
+    assert (await run_once(project / "recipe.toml", project / "warehouse", [])).counts == stopped.counts
+
+
 async def test_two_processes_do_not_share_a_run(project: Path) -> None:
     path = project / "recipe.toml"
     plan = prepare(load_recipe(path), path, project / "warehouse")

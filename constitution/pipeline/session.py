@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import ParamSpec, Self
 
 from constitution.engines import Engines, open_engines
 from constitution.judge import Ballot, Judge, Pair, given_answers, pairs, vote
@@ -23,6 +23,8 @@ from constitution.prefer import Rules, prefer
 from constitution.records import Failure, Judgement, Preference, Prompt, Response, Row, Run
 from constitution.revise import Chain, Reviser, revise
 from constitution.warehouse import Warehouse, Writer
+
+P = ParamSpec("P")
 
 UNSAID = ("EmptyOutput", "CritiqueRefused")
 """Failures that are what a model said, not an engine that failed."""
@@ -116,14 +118,15 @@ class Session:
         recipe, run_id = self.plan.recipe, self.plan.run_id
         async with AsyncExitStack() as stack:
             stack.enter_context(self._warehouse.lock(run_id))
-            await asyncio.to_thread(self._warehouse.recover, run_id)
+            await _to_its_end(self._warehouse.recover, run_id)
             # Told by the rows, not by the record, which may be gone.
             self._resumes = self._warehouse.has_rows(run_id)
             engines = await stack.enter_async_context(open_engines(recipe.model))
             stored = self._warehouse.read_run(run_id) or self.plan.run
             models = _models(stored, engines.describe())
             self.run = replace(stored, models=models, starts=stored.starts + 1, finished_at=None)
-            await asyncio.to_thread(self._warehouse.write_run, self.run)
+            self._seconds_before = stored.seconds
+            await _to_its_end(self._warehouse.write_run, self.run)
             self._prepare_steps(engines)
             self._writer = Writer(
                 self._warehouse, run_id, flush_rows=recipe.output.flush_rows, flush_seconds=recipe.output.flush_seconds
@@ -173,7 +176,7 @@ class Session:
         """
         await self._writer.close()
         if not self.progress.open:
-            await asyncio.to_thread(self._warehouse.compact, self.plan.run_id)
+            await _to_its_end(self._warehouse.compact, self.plan.run_id)
             self.run = replace(self.run, finished_at=datetime.now(UTC).isoformat(timespec="seconds"))
         await self._record(self.progress.counts())
         self._finished = True
@@ -186,9 +189,9 @@ class Session:
             await self._record({name: max(count, before.get(name, 0)) for name, count in seen.items()})
 
     async def _record(self, counts: dict[str, int]) -> None:
-        self.run = replace(self.run, counts=counts, seconds=round(self.run.seconds + self.progress.seconds, 3))
-        await asyncio.to_thread(self._warehouse.write_run, self.run)
-        await asyncio.to_thread(self._warehouse.rebuild_views)
+        self.run = replace(self.run, counts=counts, seconds=round(self._seconds_before + self.progress.seconds, 3))
+        await _to_its_end(self._warehouse.write_run, self.run)
+        await _to_its_end(self._warehouse.rebuild_views)
 
     # --- one prompt
 
@@ -253,6 +256,19 @@ async def each(parts: Iterable[Path], work: Callable[[Path], Awaitable[object]],
                 group.create_task(worker())
     except BaseExceptionGroup as errors:
         raise _first(errors) from errors
+
+
+async def _to_its_end(write: Callable[P, object], *arguments: P.args, **settings: P.kwargs) -> None:
+    """Calls `write` in a thread. A cancellation waits for it: the run's lock must not be given up while it writes."""
+    task = asyncio.create_task(asyncio.to_thread(write, *arguments, **settings))
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled:
+        raise cancelled
 
 
 def _models(stored: Run, now: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
