@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,8 @@ from run_once import run_once
 
 from constitution.errors import PromptError, RecipeError, RunLocked, WarehouseError
 from constitution.pipeline import Progress, Session, each, prepare, report, watcher
-from constitution.recipe import load_recipe
+from constitution.pipeline.plan import model_identity
+from constitution.recipe import TransformersModel, load_recipe
 from constitution.records import Failure, Row, Run
 from constitution.warehouse import Warehouse, ask, connect
 
@@ -146,6 +148,17 @@ def test_the_run_id_is_what_decides_the_rows(project: Path) -> None:
     with (project / "prompts.jsonl").open("a", encoding="utf-8") as file:
         file.write('\n{"prompt": "One more?", "good": "a", "bad": "b"}')
     assert run_id() not in {*others, first, fresh}
+
+
+def test_a_models_identity_is_its_files_and_not_what_is_written_about_it(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "constitution" / "pocket" / "model", tmp_path / "copy")
+    copy = TransformersModel(engine="transformers", model=str(tmp_path / "copy"))
+    pocket = model_identity(TransformersModel(engine="transformers", model="pocket"))
+    assert model_identity(copy) == pocket
+    (tmp_path / "copy" / "measured.json").write_text("{}", encoding="utf-8")
+    assert model_identity(copy) == pocket
+    (tmp_path / "copy" / "generation_config.json").write_text("{}", encoding="utf-8")
+    assert model_identity(copy) != pocket
 
 
 async def test_failures_leave_a_run_open_and_a_restart_mends_it(project: Path) -> None:

@@ -16,6 +16,8 @@ POCKET = Path(__file__).parent.parent / "pocket" / "model"
 """The model that ships with the package."""
 
 _KINDS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
+_REPORTS = {"measured.json", "training.json", "trainer_state.json", "all_results.json"}
+"""What is written about a model beside it; no answer depends on them."""
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -111,7 +113,7 @@ def find(section: TransformersModel) -> Path:
 
 def folder_digest(folder: Path) -> str:
     """SHA-256 over names and contents of the files that make the model: weights, configuration, tokenizer, template."""
-    paths = sorted({path for kind in _KINDS for path in folder.glob(kind)})
+    paths = sorted({path for kind in _KINDS for path in folder.glob(kind) if path.name not in _REPORTS})
     return digest([[path.name, _file_digest(path)] for path in paths])
 
 
