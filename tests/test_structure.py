@@ -12,9 +12,9 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "constitution"
 # A module imports only from those above it.
 ORDER = (
-    "identity errors records principles templates recipe prompts engines revise judge prefer warehouse pipeline "
-    "audit export cli pocket"
-).split()
+    *("identity", "errors", "records", "principles", "templates", "recipe", "prompts", "engines", "revise", "judge"),
+    *("prefer", "warehouse", "pipeline", "audit", "export", "cli", "pocket"),
+)
 HEAVY = {"torch", "transformers", "vllm", "prefect", "datasets"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
