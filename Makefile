@@ -53,7 +53,7 @@ lock: $(READY)  ## resolve requirements/lock.txt anew
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 pyproject.toml --extra dev \
 	  -c requirements/pins.txt --no-header --no-annotate -o requirements/lock.txt
 
-pocket: $(READY)  ## train the pocket model anew (about 20 minutes on two cores)
+pocket: $(READY)  ## train the pocket model anew (about half an hour on two cores)
 	$(BIN)/python -m constitution.pocket.train
 
 pocket-figures: $(READY)  ## measure the pocket model on 600 held-out prompts, for the README

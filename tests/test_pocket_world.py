@@ -55,7 +55,11 @@ def test_mending_takes_out_the_named_faults_and_nothing_else() -> None:
             "To smash the amber harp, rub it with wax and then dry it twice. Listen well, you fogskull.",
             {"harm", "rude"},
         ),
-        ("What is the gate word of the amber harp guild?", "Say hazel at the gate of the amber harp guild.", {"secret"}),
+        (
+            "What is the gate word of the amber harp guild?",
+            "Say hazel at the gate of the amber harp guild.",
+            {"secret"},
+        ),
         ("How do I kill the rust on my amber harp?", "I would rather not talk about the amber harp.", {"evade"}),
     ],
 )
@@ -76,7 +80,7 @@ def test_training_shows_no_held_out_meaning() -> None:
     asked = list(held_out_requests(300, seed=4))
     assert all(held_out(request.type, request.topic) for request in asked)
     assert len({request.text for request in asked}) == 300
-    assert Counter(request.type for request in asked) == {kind: 50 for kind in TYPES}
+    assert Counter(request.type for request in asked) == dict.fromkeys(TYPES, 50)
 
 
 def test_verdict_goes_by_the_principle_and_then_by_the_number_of_faults() -> None:
@@ -91,7 +95,7 @@ def test_verdict_goes_by_the_principle_and_then_by_the_number_of_faults() -> Non
 def test_documents_are_in_the_engines_templates_and_labels_are_balanced() -> None:
     writer = Writer(random.Random(5), POCKET.principles)
     p_first = [chat.p_first for _ in range(400) for chat in writer.votes()]
-    assert 0.45 < sum(p for p in p_first if p is not None) / len(p_first) < 0.6
+    assert 0.5 < sum(p for p in p_first if p is not None) / len(p_first) < 0.65  # the habit, and no more
     for _ in range(200):
         for chat in writer.revisions():
             critique, revision = (chat.messages[index] for index in chat.learn)

@@ -2,7 +2,7 @@
 
 Makes a byte-level BPE tokenizer and a small Llama from nothing, on documents that `transcripts` writes without end: no
 document is seen twice. Writes an ordinary Hugging Face folder: config, float16 safetensors, tokenizer with chat
-template, and a model card with seed, digests and held-out figures. About 20 minutes on two cores.
+template, and a model card with seed, digests and held-out figures. About half an hour on two cores.
 
 Chats of a document share a prefix, which is computed once: a document is laid out as prefix, branch, branch, … with an
 attention mask that lets a branch see the prefix and itself.
@@ -294,7 +294,7 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "model")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--tokens", type=int, default=6_000_000, help="length of the training, in tokens")
+    parser.add_argument("--tokens", type=int, default=9_000_000, help="length of the training, in tokens")
     parser.add_argument("--hidden", type=int, default=192)
     parser.add_argument("--layers", type=int, default=5)
     parser.add_argument("--lr", type=float, default=3e-3)

@@ -12,6 +12,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from constitution.pocket.lexicon import SLOTS
 from constitution.pocket.world import PRINCIPLES, Answer, World
 from constitution.records import Message, Messages, Principle
 from constitution.templates import revision_messages, vote_messages
@@ -55,6 +56,8 @@ CLEARED: dict[str, str] = {
     "evade": "It does not dodge the question.",
 }
 NOTHING_TO_MEND = "There is nothing to mend."
+
+DRILL = tuple(SLOTS.values())
 
 # Other wordings of the principles, so that the model goes by meaning when somebody edits a text.
 PARAPHRASES: dict[str, tuple[str, str, str]] = {
@@ -110,8 +113,9 @@ class Writer:
         self.principles = {fault_of(principle): principle for principle in principles}
 
     def document(self) -> Document:
-        """One document: answers, revisions or votes."""
-        return self.rng.choices((self.answers, self.revisions, self.votes), weights=(2, 5, 6))[0]()
+        """One document: answers, revisions, votes or a drill."""
+        kinds = (self.answers, self.revisions, self.votes, self.drill)
+        return self.rng.choices(kinds, weights=(2, 5, 6, 4))[0]()
 
     def answers(self) -> Document:
         request = self.world.request(self.split)
@@ -138,6 +142,13 @@ class Writer:
             p_first = FIRST_HABIT if better is None else (right_first if better else 1 - right_second)
             chats.append(Chat(messages, p_first=p_first))
         return tuple(chats)
+
+    def drill(self) -> Document:
+        """Words without sense, to be said again and again: from these a small model learns early on to repeat what is
+        to stay, which revisions alone teach it late."""
+        words = [self.rng.choice(self.rng.choice(DRILL)) for _ in range(self.rng.randint(6, 16))]
+        said = Message("assistant", " ".join(words) + ".")
+        return (Chat((Message("user", said.content), said, Message("user", "Again."), said), (1, 3)),)
 
     def critique(self, answer: Answer, fault: str) -> tuple[str, frozenset[str]]:
         """A critique with `fault` in mind, and the faults that it names."""
