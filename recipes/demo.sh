@@ -16,7 +16,6 @@ sql "SELECT coalesce(drop_reason, 'kept') AS pair, count(*) AS n, round(avg(p_ch
      round(avg(consistency), 3) AS consistency FROM preferences GROUP BY ALL ORDER BY n DESC"
 sql "SELECT principle_id, count(*) AS drawn, round(avg((outcome = 'ok')::INT), 3) AS changed_the_answer
      FROM responses WHERE kind = 'revision' GROUP BY ALL ORDER BY changed_the_answer DESC"
-sql "SELECT last_user AS prompt, rejected, chosen, round(p_chosen, 2) AS p FROM pairs WHERE kept
-     ORDER BY p_chosen DESC, id LIMIT 3"
+sql "SELECT rejected, chosen, round(p_chosen, 2) AS p FROM pairs WHERE kept ORDER BY p_chosen DESC, id LIMIT 3"
 
 printf '\nThe data lies in %s/: Parquet by table and run, and warehouse.duckdb over it.\n' "$CONSTITUTION_WAREHOUSE"

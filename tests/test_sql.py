@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 from warehouse_rows import CONSTITUTION, PROMPTS, RUN, chain, failure, fill, prompt, run
 
 from constitution.cli import app
+from constitution.cli.sql import _widths
 from constitution.errors import ConstitutionError, QueryError, WarehouseError
 from constitution.records import Judgement, Preference, Response
 from constitution.warehouse import Warehouse, ask, connect, convert
@@ -346,3 +347,10 @@ def test_runs_lists_what_ran(tmp_path: Path) -> None:
         assert "running" in CliRunner().invoke(app, arguments).stdout
     warehouse.write_run(run(finished=True))
     assert "finished" in CliRunner().invoke(app, arguments).stdout
+
+
+def test_wide_columns_share_what_the_narrow_ones_leave() -> None:
+    rows = [["kept", "x" * 90, "y" * 120, "0.88"], ["margin", "x", "y", "0.5"]]
+    assert _widths(["pair", "rejected", "chosen", "p"], rows, 80) == [6, 30, 31, 4]
+    assert _widths(["a", "b"], [["1", "two"]], 80) == [1, 3]
+    assert _widths(["a"], [], 80) == [1]

@@ -109,9 +109,10 @@ def show_table(
                 table.add_row(Text(_printable(name)), Text(cell))
             table.add_section()
     else:
-        for name in columns[:fit]:
+        for name, room in zip(columns[:fit], _widths(columns[:fit], cells, width), strict=True):
             side: Literal["left", "right"] = "right" if name in right else "left"
-            table.add_column(Text(_printable(name)), justify=side, no_wrap=True, overflow="ellipsis")
+            heading = Text(_printable(name))
+            table.add_column(heading, justify=side, no_wrap=True, overflow="ellipsis", max_width=room)
         for row in cells:
             table.add_row(*(Text(cell) for cell in row[:fit]))
     Console(file=file, width=width, highlight=False).print(table)
@@ -128,6 +129,16 @@ def _fitting(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) 
         if used > width:
             return max(place, 1)
     return len(columns)
+
+
+def _widths(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[int]:
+    """Room for each column: narrow ones get all that they need, and the wide ones share the rest equally."""
+    wanted = [max(len(name), *(len(row[place]) for row in rows), 0) for place, name in enumerate(columns)]
+    left, rooms = width - 3 * (len(columns) - 1), [0] * len(columns)
+    for done, place in enumerate(sorted(range(len(columns)), key=wanted.__getitem__)):
+        rooms[place] = max(1, min(wanted[place], left // (len(columns) - done)))
+        left -= rooms[place]
+    return rooms
 
 
 def readable(value: Any) -> str:
