@@ -337,7 +337,7 @@ def _hub(section: PromptsSection, base: Path) -> Iterator[_Raw]:
     except ImportError:
         raise PromptError(
             f"prompts.dataset {name!r}: neither a local folder nor loadable, since `datasets` is not installed",
-            hint="pip install datasets, or download the files and name their folder",
+            hint="pip install 'constitution[hub]', or download the files and name their folder",
         ) from None
     try:
         rows = datasets.load_dataset(name, split=section.split, streaming=True)

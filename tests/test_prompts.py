@@ -120,7 +120,7 @@ def test_hub_data_set_without_the_package(tmp_path: Path) -> None:
     except ImportError:
         with pytest.raises(PromptError) as caught:
             list(read_prompts(PromptsSection(format="hub", dataset="someone/set"), tmp_path))
-        assert "pip install datasets" in caught.value.hint
+        assert "constitution[hub]" in caught.value.hint
 
 
 # --- transcripts

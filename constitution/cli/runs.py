@@ -70,7 +70,7 @@ def runs(warehouse: Path) -> None:
         cells += [readable(count) for count in counts[:4]]
         cells += [_duration(run.seconds), *(readable(count) for count in counts[4:])]
         rows.append(cells)
-    show_table((*_NAMES, *_NUMBERS), rows, right=_NUMBERS)
+    show_table((*_NAMES, *_NUMBERS), rows, right=_NUMBERS, whole=("run",))
 
 
 def _duration(seconds: float) -> str:

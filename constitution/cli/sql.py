@@ -78,16 +78,21 @@ def show_answer(answer: Answer, file: IO[str] | None = None) -> None:
     more = sum(1 for _ in answer.rows)
     kinds = zip(answer.columns, answer.types, strict=True)
     right = {name for name, kind in kinds if any(word in kind for word in _NUMBERS) and not kind.endswith(("]", ")"))}
-    show_table(answer.columns, [[readable(value) for value in row] for row in shown], right, file)
+    show_table(answer.columns, [[readable(value) for value in row] for row in shown], right, file=file)
     total = len(shown) + more
     note = f", {len(shown)} shown; --format csv or json gives all" if more else ""
     click.echo(f"{total:,} row{'' if total == 1 else 's'}{note}", file=file)
 
 
 def show_table(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[str] = (), file: IO[str] | None = None
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    right: Collection[str] = (),
+    whole: Collection[str] = (),
+    file: IO[str] | None = None,
 ) -> None:
-    """Cells as they are given, cut to the terminal's width; columns in `right` are set to the right.
+    """Cells as they are given, cut to the terminal's width; columns in `right` are set to the right, and those in
+    `whole` are not cut.
 
     Columns that find no room are left out, and counted; up to three rows are then shown field by field instead.
     """
@@ -109,7 +114,7 @@ def show_table(
                 table.add_row(Text(_printable(name)), Text(cell))
             table.add_section()
     else:
-        for name, room in zip(columns[:fit], _widths(columns[:fit], cells, width), strict=True):
+        for name, room in zip(columns[:fit], _widths(columns[:fit], cells, width, whole), strict=True):
             side: Literal["left", "right"] = "right" if name in right else "left"
             heading = Text(_printable(name))
             table.add_column(heading, justify=side, no_wrap=True, overflow="ellipsis", max_width=room)
@@ -131,12 +136,16 @@ def _fitting(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) 
     return len(columns)
 
 
-def _widths(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[int]:
-    """Room for each column: narrow ones get all that they need, and the wide ones share the rest equally."""
+def _widths(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], width: int, whole: Collection[str] = ()
+) -> list[int]:
+    """Room for each column: those in `whole` and narrow ones get all that they need, the wide ones share the rest."""
     wanted = [max(len(name), *(len(row[place]) for row in rows), 0) for place, name in enumerate(columns)]
     left, rooms = width - 3 * (len(columns) - 1), [0] * len(columns)
-    for done, place in enumerate(sorted(range(len(columns)), key=wanted.__getitem__)):
-        rooms[place] = max(1, min(wanted[place], left // (len(columns) - done)))
+    order = sorted(range(len(columns)), key=lambda place: (columns[place] not in whole, wanted[place]))
+    for done, place in enumerate(order):
+        share = left if columns[place] in whole else left // (len(columns) - done)
+        rooms[place] = max(1, min(wanted[place], share))
         left -= rooms[place]
     return rooms
 
