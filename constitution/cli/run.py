@@ -14,6 +14,7 @@ from typing import cast
 
 import click
 
+from constitution.cli._options import warehouse_option
 from constitution.cli._progress import Bar, Lines
 from constitution.errors import ConstitutionError, InputError
 from constitution.pipeline import rows, watcher
@@ -39,14 +40,7 @@ Flow = Callable[..., Awaitable[Run]]
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many prompts.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change a value of the recipe for this run.")
 @click.option("--fresh", is_flag=True, help="A new run, although the same recipe ran before.")
-@click.option(
-    "--warehouse",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="CONSTITUTION_WAREHOUSE",
-    default=Path("warehouse"),
-    show_default=True,
-    help="Where the tables lie.  [env: CONSTITUTION_WAREHOUSE]",
-)
+@warehouse_option
 def run(recipe: Path, limit: int | None, overrides: tuple[str, ...], fresh: bool, warehouse: Path) -> None:
     """Run RECIPE: answer, critique, revise, judge, store.
 

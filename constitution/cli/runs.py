@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from constitution.cli._options import warehouse_option
 from constitution.cli.sql import readable, show_table
 from constitution.warehouse import Warehouse, ask, connect
 
@@ -42,14 +43,7 @@ _NUMBERS = ("prompts", "responses", "judgements", "kept", "failures", "time", "t
 
 
 @click.command()
-@click.option(
-    "--warehouse",
-    type=click.Path(path_type=Path),
-    envvar="CONSTITUTION_WAREHOUSE",
-    default=Path("warehouse"),
-    show_default=True,
-    help="Folder of the warehouse; also CONSTITUTION_WAREHOUSE.",
-)
+@warehouse_option
 def runs(warehouse: Path) -> None:
     """What ran, how far it got, what it cost.
 

@@ -19,6 +19,7 @@ from typing import IO, Any, Literal, get_args
 import click
 import duckdb
 
+from constitution.cli._options import warehouse_option
 from constitution.errors import ConstitutionError, QueryError
 from constitution.warehouse import Answer, ask, connect, tables
 from constitution.warehouse.query import ask_arrow
@@ -35,14 +36,7 @@ _NUMBERS = ("INT", "DOUBLE", "FLOAT", "DECIMAL")
 @click.argument("query", required=False)
 @click.option("--format", "form", type=click.Choice(get_args(Format)), default="table", show_default=True)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
-@click.option(
-    "--warehouse",
-    type=click.Path(path_type=Path),
-    envvar="CONSTITUTION_WAREHOUSE",
-    default=Path("warehouse"),
-    show_default=True,
-    help="Folder of the warehouse; also CONSTITUTION_WAREHOUSE.",
-)
+@warehouse_option
 def sql(query: str | None, form: Format, out: Path | None, warehouse: Path) -> None:
     """Ask the warehouse in SQL, read-only, also while a run is writing.
 
