@@ -21,6 +21,8 @@ endif
 export DO_NOT_TRACK := 1
 export HF_HUB_OFFLINE ?= 1
 
+INSTALL = $(BIN)/uv pip install -q --python $(BIN)/python -c requirements/lock.txt -e '.[dev]'
+
 .PHONY: help setup demo test lint format lock pocket pocket-figures clean
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,7 +32,9 @@ $(READY):
 	rm -f $(VENV)/.ready-*
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check uv==0.13.9
-	$(BIN)/uv pip install -q --python $(BIN)/python -c requirements/lock.txt -e '.[dev]'
+	$(INSTALL) || { test -n "$$UV_TORCH_BACKEND" && \
+	  echo "no build of torch for this machine can be reached: taking the registry's" && \
+	  env -u UV_TORCH_BACKEND $(INSTALL); }
 	touch $@
 
 demo: $(READY)  ## the whole job on the pocket model: answer, critique, revise, judge, ask
