@@ -103,6 +103,7 @@ def test_a_stopped_command_flushes_and_the_same_command_goes_on(
             assert process.poll() is None
         time.sleep(2.5)
         process.send_signal(stop)
+        process.send_signal(stop)  # as `timeout` and some shells do
         out, err = process.communicate(timeout=60)
     assert process.returncode == (130 if stop == signal.SIGINT else 143)
     assert b"goes on from here" in err

@@ -6,8 +6,11 @@ import asyncio
 import importlib.util
 import os
 import shlex
+import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -54,14 +57,15 @@ def run(recipe: Path, limit: int | None, overrides: tuple[str, ...], fresh: bool
     """
     load_recipe(recipe, overrides)  # a fault in the recipe is told before Prefect takes its seconds to start
     flow = load_flow(recipe)
+    interrupt = _Interrupt()
     begun = datetime.now(UTC).isoformat(timespec="seconds")
     try:
-        done = asyncio.run(_watched(flow, recipe, warehouse, limit, list(overrides), fresh))
+        done = asyncio.run(_watched(flow, interrupt, (str(recipe), str(warehouse), limit, list(overrides), fresh)))
     except (KeyboardInterrupt, asyncio.CancelledError) as stop:
         click.echo(
             "\nStopped. What was made is written; the same command (without --fresh) goes on from here.", err=True
         )
-        sys.exit(130 if isinstance(stop, KeyboardInterrupt) else 143)
+        sys.exit(130 if interrupt.asked or isinstance(stop, KeyboardInterrupt) else 143)
     except RuntimeError as error:
         # Prefect has no class of its own for a server that cannot be reached or started.
         if "API" not in str(error):
@@ -103,15 +107,39 @@ def load_flow(recipe: Path) -> Flow:
         raise InputError(f"{path}: has no flow `generate` that can be loaded: {error}") from error
 
 
-async def _watched(
-    flow: Flow, recipe: Path, warehouse: Path, limit: int | None, overrides: list[str], fresh: bool
-) -> Run:
+@dataclass(slots=True)
+class _Interrupt:
+    """Ctrl-C. The first stops the run, which then writes what it has. asyncio would let a second one break off that
+    writing, and Prefect then hangs while Python ends; here it ends the process at once, unless it comes with the first
+    (some shells and `timeout` send it twice)."""
+
+    asked: float | None = None
+    """Monotonic clock of the first, seconds."""
+
+    def __call__(self, task: asyncio.Task[object]) -> None:
+        if self.asked is None:
+            self.asked = time.monotonic()
+            click.echo("\nStopping: writing what is finished. Ctrl-C again ends at once.", err=True)
+            task.cancel()
+        elif time.monotonic() - self.asked > 1:
+            show_cursor = "\x1b[?25h" if sys.stdout.isatty() else ""
+            click.echo(
+                f"{show_cursor}Ended; the same command (without --fresh) goes on from what is written.", err=True
+            )
+            os._exit(130)
+
+
+async def _watched(flow: Flow, interrupt: _Interrupt, arguments: tuple[object, ...]) -> Run:
     display = Bar() if sys.stdout.isatty() else Lines()
     token = watcher.set(display.update)
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None
+    loop.add_signal_handler(signal.SIGINT, interrupt, task)
     try:
         with display:
-            return await flow(str(recipe), str(warehouse), limit, overrides, fresh)
+            return await flow(*arguments)
     finally:
+        loop.remove_signal_handler(signal.SIGINT)
         watcher.reset(token)
 
 
