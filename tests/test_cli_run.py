@@ -97,13 +97,16 @@ def test_a_stopped_command_flushes_and_the_same_command_goes_on(
         tmp_path, home, "--set", "output.flush_seconds=60", "--set", "model.policy.latency_s=1.5"
     )
     warehouse = Warehouse(tmp_path / "warehouse")
-    with subprocess.Popen(line, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        line, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
         while not (warehouse.runs() and warehouse.runs()[0].starts):
             time.sleep(0.1)
             assert process.poll() is None
         time.sleep(2.5)
+        if stop == signal.SIGINT:
+            os.killpg(process.pid, stop)  # as a terminal does: Prefect's own server gets it too
         process.send_signal(stop)
-        process.send_signal(stop)  # as `timeout` and some shells do
         out, err = process.communicate(timeout=60)
     assert process.returncode == (130 if stop == signal.SIGINT else 143)
     assert b"goes on from here" in err

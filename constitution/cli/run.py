@@ -8,12 +8,12 @@ import os
 import shlex
 import signal
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import Self, cast
 
 import click
 
@@ -60,7 +60,8 @@ def run(recipe: Path, limit: int | None, overrides: tuple[str, ...], fresh: bool
     interrupt = _Interrupt()
     begun = datetime.now(UTC).isoformat(timespec="seconds")
     try:
-        done = asyncio.run(_watched(flow, interrupt, (str(recipe), str(warehouse), limit, list(overrides), fresh)))
+        with interrupt:
+            done = asyncio.run(_watched(flow, interrupt, (str(recipe), str(warehouse), limit, list(overrides), fresh)))
     except (KeyboardInterrupt, asyncio.CancelledError) as stop:
         click.echo(
             "\nStopped. What was made is written; the same command (without --fresh) goes on from here.", err=True
@@ -107,39 +108,66 @@ def load_flow(recipe: Path) -> Flow:
         raise InputError(f"{path}: has no flow `generate` that can be loaded: {error}") from error
 
 
-@dataclass(slots=True)
 class _Interrupt:
-    """Ctrl-C. The first stops the run, which then writes what it has. asyncio would let a second one break off that
-    writing, and Prefect then hangs while Python ends; here it ends the process at once, unless it comes with the first
-    (some shells and `timeout` send it twice)."""
+    """Ctrl-C. The first stops the run, which then writes what it has; one that comes later ends the process at once.
 
-    asked: float | None = None
-    """Monotonic clock of the first, seconds."""
+    A terminal sends SIGINT to the whole process group, and the server that Prefect may have started would end before
+    us and leave Prefect waiting for it. So the signal is blocked, which child processes inherit, and a thread waits
+    for it.
+    """
 
-    def __call__(self, task: asyncio.Task[object]) -> None:
-        if self.asked is None:
-            self.asked = time.monotonic()
-            click.echo("\nStopping: writing what is finished. Ctrl-C again ends at once.", err=True)
+    def __init__(self) -> None:
+        self.asked: float | None = None
+        """Monotonic clock of the first, seconds."""
+        self._task: asyncio.Task[object] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._over = False
+        self._thread = threading.Thread(target=self._wait, name="interrupt", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over = True
+        assert self._thread.ident is not None
+        signal.pthread_kill(self._thread.ident, signal.SIGINT)
+        self._thread.join()
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
+
+    def watch(self, task: asyncio.Task[object]) -> None:
+        """This task is the one to be stopped; at once if Ctrl-C came before."""
+        self._task, self._loop = task, asyncio.get_running_loop()
+        if self.asked is not None:
             task.cancel()
-        elif time.monotonic() - self.asked > 1:
-            show_cursor = "\x1b[?25h" if sys.stdout.isatty() else ""
-            click.echo(
-                f"{show_cursor}Ended; the same command (without --fresh) goes on from what is written.", err=True
-            )
-            os._exit(130)
+
+    def _wait(self) -> None:
+        while True:
+            signal.sigwait({signal.SIGINT})
+            if self._over:
+                return
+            if self.asked is None:
+                self.asked = time.monotonic()
+                click.echo("\nStopping: writing what is finished. Ctrl-C again ends at once.", err=True)
+                if self._task is not None and self._loop is not None:
+                    self._loop.call_soon_threadsafe(self._task.cancel)
+            elif time.monotonic() - self.asked > 1:  # some shells and `timeout` send it twice
+                show_cursor = "\x1b[?25h" if sys.stdout.isatty() else ""
+                click.echo(f"{show_cursor}Ended; the same command (without --fresh) goes on from here.", err=True)
+                os._exit(130)
 
 
 async def _watched(flow: Flow, interrupt: _Interrupt, arguments: tuple[object, ...]) -> Run:
     display = Bar() if sys.stdout.isatty() else Lines()
     token = watcher.set(display.update)
-    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    task = asyncio.current_task()
     assert task is not None
-    loop.add_signal_handler(signal.SIGINT, interrupt, task)
+    interrupt.watch(task)
     try:
         with display:
             return await flow(*arguments)
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
         watcher.reset(token)
 
 
