@@ -217,7 +217,8 @@ class _Vote:
         messages = templates.vote_messages(prompt.messages, first.text, second.text, principle, mark)
         chosen = seed(judge.seed, pair.a.prompt_id, "vote", *_place(pair), principle.id, self.order)
         try:
-            done = await judge.engine.generate(Request(messages, SAMPLING, chosen, choices=templates.LABELS))
+            request = Request(messages, SAMPLING, chosen, choices=templates.LABELS, affinity=pair.a.prompt_id)
+            done = await judge.engine.generate(request)
         except EngineError as error:
             return failed(judge.run_id, pair.a.prompt_id, "vote", id, error, judge.attempt)
         try:

@@ -38,7 +38,27 @@ class SamplingSection(_Section):
         return Sampling(self.temperature, self.top_p, self.max_tokens, self.stop)
 
 
-class TransformersModel(_Section):
+class Price(_Section):
+    """What a model costs, in the currency of the recipe's budget: by tokens, by the hour, or both."""
+
+    input: float = Field(default=0.0, ge=0)
+    """Of a million prompt tokens."""
+    cached: float | None = Field(default=None, ge=0)
+    """Of a million prompt tokens that the engine had in its prefix cache; None: as `input`."""
+    output: float = Field(default=0.0, ge=0)
+    """Of a million tokens of output."""
+    gpu_hour: float = Field(default=0.0, ge=0)
+    """Of one accelerator for an hour, paid for as long as the engine is open."""
+    gpus: int = Field(default=1, ge=1)
+    """Accelerators that the engine holds."""
+
+
+class _Model(_Section):
+    price: Price | None = None
+    """None: the model's use is counted and costs nothing."""
+
+
+class TransformersModel(_Model):
     """A model run in this process by `transformers`; `model` is a folder, a hub name, or `pocket`."""
 
     engine: Literal["transformers"]
@@ -50,43 +70,73 @@ class TransformersModel(_Section):
     """Sequences decoded together at the most."""
 
 
-class OpenAIModel(_Section):
-    """Any OpenAI-compatible server."""
+class VLLMModel(_Model):
+    """A model run by vLLM in this process; `model` is a folder, a hub name, or `pocket`."""
+
+    engine: Literal["vllm"]
+    model: str
+    revision: str | None = None
+    adapter: str | None = None
+    """Folder of a LoRA adapter. Sections that differ in the adapter alone share the base model in memory."""
+    vllm: dict[str, Any] = {}
+    """vLLM's engine arguments by their Python names: tensor_parallel_size, quantization, max_model_len …"""
+
+
+class OpenAIModel(_Model):
+    """Any OpenAI-compatible server, or a fleet of them that serve the same model."""
 
     engine: Literal["openai"]
     model: str
-    base_url: str
-    """Up to and including /v1."""
+    base_url: str | Annotated[tuple[str, ...], Field(min_length=1)]
+    """Up to and including /v1; a list of them is a fleet."""
     api_key_env: str = ""
     """Name of the environment variable that holds the key; the key itself never stands in a recipe."""
     timeout_s: float = Field(default=600.0, gt=0)
     """Of one request."""
     retries: int = Field(default=6, ge=0)
     concurrency: int = Field(default=256, ge=1)
-    """Requests in flight at the most."""
+    """Requests in flight at the most, per server."""
     dialect: Literal["auto", "vllm", "openai"] = "auto"
     """How an assistant prefix is continued: vllm sends continue_final_message, openai sends the prefix as the last
     message; auto asks the server what it is (docs/engines.md)."""
     extra_body: dict[str, Any] = {}
     """Further fields of the request body, as the server takes them."""
+    cache_salt: str = ""
+    """vLLM only: requests share the server's prefix cache only with those of the same salt."""
+    vllm: dict[str, Any] = {}
+    """Engine arguments for `constitution serve`, which prints the command that starts the server; `model` among them
+    names the weights where they have another name than what is served. The run itself does not use them."""
 
     @field_validator("base_url")
     @classmethod
-    def _plain_address(cls, address: str) -> str:
+    def _plain_addresses(cls, given: str | tuple[str, ...]) -> str | tuple[str, ...]:
         """Refused here and not when the engine opens: by then the recipe stands in the run's record."""
-        try:
-            url = urlsplit(address)
-            host, _ = url.hostname, url.port  # a wrong port raises when it is read
-        except ValueError:
-            host = None
-        if host is None or url.scheme not in ("http", "https"):
-            raise ValueError("not an http(s) address, expected e.g. http://127.0.0.1:8000/v1")
-        if "@" in url.netloc or url.query or url.fragment:
-            raise ValueError("carries credentials or a query; name the key's variable in api_key_env")
-        return address
+        addresses = (given,) if isinstance(given, str) else given
+        for address in addresses:
+            _check_address(address)
+        if len({address.rstrip("/") for address in addresses}) < len(addresses):
+            raise ValueError("the same address stands there twice")
+        return given
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        return (self.base_url,) if isinstance(self.base_url, str) else self.base_url
 
 
-class FakeModel(_Section):
+def _check_address(address: str) -> None:
+    """Raises ValueError for what is no plain http(s) address."""
+    try:
+        url = urlsplit(address)
+        host, _ = url.hostname, url.port  # a wrong port raises when it is read
+    except ValueError:
+        host = None
+    if host is None or url.scheme not in ("http", "https"):
+        raise ValueError("not an http(s) address, expected e.g. http://127.0.0.1:8000/v1")
+    if "@" in url.netloc or url.query or url.fragment:
+        raise ValueError("carries credentials or a query; name the key's variable in api_key_env")
+
+
+class FakeModel(_Model):
     """The engine that needs no model: deterministic text and votes, for trying recipes out."""
 
     engine: Literal["fake"]
@@ -98,13 +148,16 @@ class FakeModel(_Section):
     """Added to the logit of the answer shown first."""
 
 
-ModelSection = Annotated[TransformersModel | OpenAIModel | FakeModel, Field(discriminator="engine")]
+ModelSection = Annotated[TransformersModel | VLLMModel | OpenAIModel | FakeModel, Field(discriminator="engine")]
 
 
 class Models(_Section):
     policy: ModelSection
     judge: ModelSection | None = None
     """None: the policy judges itself."""
+    placement: Literal["auto", "together", "turns"] = "auto"
+    """Two different vLLM models on the same accelerator: both in its memory, or in turns, the other one asleep. auto:
+    together where both fit."""
 
 
 class PromptsSection(_Section):
@@ -166,9 +219,16 @@ class JudgeSection(_Section):
     """A vote with less probability on the labels counts as missing."""
 
 
+class BudgetSection(_Section):
+    limit: float = Field(gt=0)
+    """A run takes up no more prompts once those done and in flight will have cost so much."""
+    currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$")
+    """Of the limit and of all prices; a name only."""
+
+
 class OutputSection(_Section):
-    slice: int = Field(default=500, ge=1)
-    """Prompts to a slice: the unit of a Prefect task."""
+    slice: int | None = Field(default=None, ge=1)
+    """Prompts to a slice: the unit of a Prefect task. None: 500, or more where there would be over 200 slices."""
     window: int = Field(default=256, ge=1)
     """Prompts in flight at the most, over all slices."""
     flush_rows: int = Field(default=20_000, ge=1)
@@ -188,6 +248,8 @@ class Recipe(_Section):
     judge: JudgeSection | None = None
     """Absent: no votes."""
     output: OutputSection = OutputSection()
+    budget: BudgetSection | None = None
+    """Absent: no limit."""
 
     @model_validator(mode="after")
     def _pairs_exist(self) -> Self:
@@ -196,6 +258,13 @@ class Recipe(_Section):
             raise ValueError("judge.pairs: first-last and parent need revise.rounds of 1 or more")
         if "given" in pairs and len(self.prompts.answers) < 2:
             raise ValueError("judge.pairs: given needs two or more keys in prompts.answers")
+        return self
+
+    @model_validator(mode="after")
+    def _budget_has_prices(self) -> Self:
+        sections = [self.model.policy, self.model.judge]
+        if self.budget and not any(section and section.price for section in sections):
+            raise ValueError("budget: without a price of any model ([model.policy.price]) nothing counts towards it")
         return self
 
 
@@ -252,5 +321,5 @@ def _first_fault(error: ValidationError) -> str:
 
 def _all_field_names() -> list[str]:
     sections: list[type[BaseModel]] = [Recipe, Models, PromptsSection, ReviseSection, JudgeSection, OutputSection]
-    sections += [SamplingSection, TransformersModel, OpenAIModel, FakeModel]
+    sections += [SamplingSection, BudgetSection, Price, TransformersModel, VLLMModel, OpenAIModel, FakeModel]
     return [name for section in sections for name in section.model_fields]

@@ -204,7 +204,7 @@ class _Walk:
         """`target` is the id of the row that this call is for; `priority` the calls left: near the end goes first."""
         reviser = self.reviser
         try:
-            return await reviser.engine.generate(Request(messages, sampling, seed, priority))
+            return await reviser.engine.generate(Request(messages, sampling, seed, priority, affinity=self.prompt_id))
         except EngineError as error:
             failure = failed(reviser.run_id, self.prompt_id, step, target, error, reviser.attempt)
             await self.emit([failure])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from constitution.engines.base import Completion, Request
 from constitution.records import Constitution, Exemplar, Message, Principle, Prompt, Response, Row
@@ -50,6 +51,9 @@ class Scripted:
 
     def describe(self) -> Mapping[str, str]:
         return {"name": self._name, "engine": "scripted"}
+
+    def stats(self) -> Mapping[str, Any]:
+        return {}
 
     async def generate(self, request: Request) -> Completion:
         self.requests.append(request)

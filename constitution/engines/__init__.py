@@ -9,22 +9,29 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from constitution.engines.base import Completion, Engine, Request
 from constitution.engines.fake import FakeEngine
+from constitution.engines.meter import Metered
 from constitution.engines.openai import OpenAIEngine
 from constitution.engines.transformers import TransformersEngine
-from constitution.recipe import FakeModel, Models, ModelSection, OpenAIModel
+from constitution.recipe import FakeModel, Models, ModelSection, OpenAIModel, TransformersModel
 
-__all__ = ["Completion", "Engine", "Engines", "Request", "open_engine", "open_engines"]
+__all__ = ["Completion", "Engine", "Engines", "Metered", "Request", "open_engine", "open_engines"]
 
 
 @dataclass(frozen=True, slots=True)
 class Engines:
     """The engines of a run. `judge` is the same object as `policy` where both sections are equal."""
 
-    policy: Engine
-    judge: Engine
+    policy: Metered
+    judge: Metered
+
+    def stats(self) -> dict[str, dict[str, Any]]:
+        """Per role what its engine tells of its work; a judge that is the policy is told of once."""
+        shared = self.judge is self.policy
+        return {"policy": dict(self.policy.stats())} | ({} if shared else {"judge": dict(self.judge.stats())})
 
     def describe(self) -> dict[str, dict[str, str]]:
         """Per role what determines its model's answers, as `Run.models` keeps it."""
@@ -45,16 +52,17 @@ async def open_engine(section: ModelSection) -> Engine:
         return FakeEngine(section)
     if isinstance(section, OpenAIModel):
         return await OpenAIEngine.open(section)
+    assert isinstance(section, TransformersModel)
     return await TransformersEngine.open(section)
 
 
 @asynccontextmanager
 async def open_engines(models: Models) -> AsyncIterator[Engines]:
     """Policy and judge, closed at the end; without a judge's section the policy judges."""
-    policy = await open_engine(models.policy)
+    policy = Metered(await open_engine(models.policy))
     try:
         shared = models.judge is None or models.judge == models.policy
-        judge = policy if shared or models.judge is None else await open_engine(models.judge)
+        judge = policy if shared or models.judge is None else Metered(await open_engine(models.judge))
     except BaseException:
         await policy.close()
         raise

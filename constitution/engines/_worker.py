@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from constitution.engines._cache import KVCache
 from constitution.engines._prefill import Prefilled, Row, forward, plan, prefill
 from constitution.engines._sample import next_tokens
-from constitution.engines._weights import LocalModel
 from constitution.engines.base import Completion, Request
+from constitution.engines.weights import LocalModel
 from constitution.errors import EngineError, EngineUnavailable
 
 if TYPE_CHECKING:

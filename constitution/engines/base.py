@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from constitution.records import Messages, Sampling
 
@@ -26,6 +26,8 @@ class Request:
     """Lower runs first, as in vLLM."""
     choices: tuple[str, ...] = ()
     """Labels whose log-probabilities, as the next text, are wanted. With choices, one token is generated at most."""
+    affinity: str = ""
+    """Requests of equal affinity (a prompt's id) begin alike: a fleet keeps them on one server, whose cache has it."""
 
     @property
     def continues(self) -> bool:
@@ -58,5 +60,11 @@ class Engine(Protocol):
         ...
 
     async def generate(self, request: Request) -> Completion: ...
+
+    def stats(self) -> Mapping[str, Any]:
+        """What the engine can tell of its work since it opened, as JSON values, for the run's record: figures such as
+        `running`, `waiting`, `preemptions`; per server under `endpoints`; and under `events` sentences on what went
+        wrong and was mended. Empty where there is nothing to tell."""
+        ...
 
     async def close(self) -> None: ...

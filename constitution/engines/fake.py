@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 from constitution.engines.base import Completion, Request
 from constitution.errors import EngineUnavailable, RequestRefused
@@ -71,6 +72,9 @@ class FakeEngine:
             return Completion(best, "length", prompt_tokens, 1, 0, logprobs)
         text, reason = _limit(write(request.messages, bits), request)
         return Completion(text, reason, prompt_tokens, max(1, len(text.split())))
+
+    def stats(self) -> Mapping[str, Any]:
+        return {}
 
     async def close(self) -> None:
         """Nothing to close."""

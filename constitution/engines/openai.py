@@ -36,7 +36,7 @@ class OpenAIEngine:
     async def open(cls, section: OpenAIModel) -> OpenAIEngine:
         """Ask the server for its models. Raises RecipeError (no key), AccessDenied, EngineUnavailable."""
         transport = Transport(
-            section.base_url,
+            section.base_urls[0],
             _key(section),
             timeout_s=section.timeout_s,
             retries=section.retries,
@@ -76,6 +76,9 @@ class OpenAIEngine:
             raise MalformedReply(
                 f"{self._transport.place}: the reply is not a chat completion ({type(error).__name__} {error})"
             ) from None
+
+    def stats(self) -> Mapping[str, Any]:
+        return {}
 
     async def close(self) -> None:
         await self._transport.close()

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
-from constitution.engines._weights import LocalModel, load
 from constitution.engines._worker import Job, Worker
 from constitution.engines.base import Completion, Request
+from constitution.engines.weights import LocalModel, load
 from constitution.errors import ContextTooLong, EngineError, RequestRefused
 from constitution.recipe import TransformersModel
 
@@ -72,6 +73,9 @@ class TransformersEngine:
         except asyncio.CancelledError:
             job.cancelled = True
             raise
+
+    def stats(self) -> Mapping[str, Any]:
+        return {}
 
     async def close(self) -> None:
         await asyncio.to_thread(self._worker.close)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from constitution import __version__, templates
-from constitution.engines._weights import find, folder_digest
+from constitution.engines.weights import find, folder_digest
 from constitution.errors import RecipeError
 from constitution.identity import digest
 from constitution.principles import find_root, load_constitution
@@ -28,8 +28,11 @@ from constitution.records import Constitution, Principle, Prompt, Run
 from constitution.revise import select
 from constitution.warehouse import Warehouse
 
-OPERATIONAL = {"api_key_env", "concurrency", "failure_rate", "latency_s", "max_batch", "retries", "timeout_s"}
-"""Fields of model sections that decide how fast and how surely a model answers, and not what."""
+OPERATIONAL = {
+    *("api_key_env", "base_url", "cache_salt", "concurrency", "failure_rate", "latency_s", "max_batch", "price"),
+    *("retries", "timeout_s"),
+}
+"""Fields of model sections that decide where, how fast and how surely a model answers, and not what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +82,20 @@ def prepare(recipe: Recipe, recipe_path: Path, warehouse_root: Path, fresh: bool
             if run is None:
                 warehouse.recover(run_id)
                 warehouse.drop_prompts(run_id)  # a start that was killed here may have had slices of another size
-                for number, prompts in enumerate(_slices(read_prompts(recipe.prompts, base), recipe.output.slice)):
+                for number, prompts in enumerate(
+                    _slices(read_prompts(recipe.prompts, base), recipe.output.slice or slice_of(source.count))
+                ):
                     warehouse.write_prompts(run_id, number, prompts)
                 warehouse.write_principles(run_id, constitution)
                 run = _new_run(run_id, recipe, constitution, source.count)
                 warehouse.write_run(run)  # last: a run that has a record has all its prompts
     return Plan(run, recipe, constitution, warehouse_root, tuple(warehouse.parts("prompts", run_id)))
+
+
+def slice_of(prompts: int) -> int:
+    """Prompts to a slice where the recipe does not say: few enough slices for Prefect's server, which takes about 12
+    task runs a second and is slow over long lists of them."""
+    return max(500, -(-prompts // 200))
 
 
 def principles_for(recipe: Recipe, constitution: Constitution) -> tuple[tuple[Principle, ...], tuple[Principle, ...]]:
@@ -112,7 +123,7 @@ def model_identity(section: ModelSection) -> dict[str, Any]:
     """What decides the model's answers, known without loading it.
 
     A local model is the digest of its files, read in full: a part of them would not tell two trainings of one model
-    apart. A server's model is its name, address and settings: a server does not say more that could be trusted.
+    apart. A server's model is its name and settings; where it is served is a place.
     """
     fields = section.model_dump(mode="json", exclude=OPERATIONAL)
     if isinstance(section, TransformersModel):
@@ -128,6 +139,7 @@ def _decisive(recipe: Recipe, constitution: Constitution, source: str) -> dict[s
             "name": True,
             "description": True,
             "output": True,
+            "budget": True,
             "model": True,
             "constitution": True,
             "prompts": {"path", "dataset"},

@@ -18,7 +18,7 @@ from typing import ParamSpec, Self
 
 from constitution.engines import Engines, open_engines
 from constitution.judge import Ballot, Judge, Pair, given_answers, pairs, vote
-from constitution.pipeline.plan import Plan, principles_for
+from constitution.pipeline.plan import Plan, principles_for, slice_of
 from constitution.prefer import Rules, prefer
 from constitution.records import Failure, Judgement, Preference, Prompt, Response, Row, Run
 from constitution.revise import Chain, Reviser, revise
@@ -106,7 +106,7 @@ class Session:
         self.run = plan.run
         self.progress = Progress(plan.prompts)
         output = plan.recipe.output
-        self.slices_at_once = -(-output.window // output.slice) + 1
+        self.slices_at_once = -(-output.window // (output.slice or slice_of(plan.prompts))) + 1
         """So many slices fill the window while one of them runs out."""
         self._window = asyncio.Semaphore(output.window)
         self._warehouse = Warehouse(plan.warehouse)

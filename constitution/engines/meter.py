@@ -1,0 +1,71 @@
+"""An engine with a clock and a counter, for the run's record and its cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from constitution.engines.base import Completion, Engine, Request
+
+
+class Metered:
+    """An `Engine` that counts what passes through to the one within it. Seconds are of the monotonic clock."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._opened = time.monotonic()
+        self._since = 0.0
+        self._busy = 0.0
+        self._in_flight = 0
+        self._most = 0
+        self._calls = 0
+        self._failures = 0
+
+    @property
+    def model(self) -> str:
+        return self._engine.model
+
+    def describe(self) -> Mapping[str, str]:
+        return self._engine.describe()
+
+    @property
+    def open_seconds(self) -> float:
+        """Since the engine was open: what an accelerator is paid for."""
+        return time.monotonic() - self._opened
+
+    @property
+    def busy_seconds(self) -> float:
+        """Of those, the time in which at least one request was in flight."""
+        return self._busy + (time.monotonic() - self._since if self._in_flight else 0.0)
+
+    def stats(self) -> Mapping[str, Any]:
+        """The engine's own, after: calls, failures (requests that ended in an exception), most_in_flight,
+        busy_seconds, open_seconds."""
+        return {
+            "calls": self._calls,
+            "failures": self._failures,
+            "most_in_flight": self._most,
+            "busy_seconds": round(self.busy_seconds, 3),
+            "open_seconds": round(self.open_seconds, 3),
+            **self._engine.stats(),
+        }
+
+    async def generate(self, request: Request) -> Completion:
+        if not self._in_flight:
+            self._since = time.monotonic()
+        self._in_flight += 1
+        self._most = max(self._most, self._in_flight)
+        self._calls += 1
+        try:
+            return await self._engine.generate(request)
+        except BaseException:
+            self._failures += 1
+            raise
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._busy += time.monotonic() - self._since
+
+    async def close(self) -> None:
+        await self._engine.close()
