@@ -86,6 +86,8 @@ def _merge(table: Table, paths: Sequence[Path], staging: Path, number: int, targ
             ) as writer:
                 while group is not None and file.tell() < target_bytes:
                     writer.write_table(group.cast(table.schema), row_group_size=ROW_GROUP_ROWS)
+                    group = None
+                    pa.default_memory_pool().release_unused()  # the allocator would keep a third more than it needs
                     group = next(groups, None)
             file.flush()
             os.fsync(file.fileno())

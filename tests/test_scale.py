@@ -1,0 +1,26 @@
+"""A run's memory and CPU time do not grow with its size (`make bench-scale` is the long version)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+SCRIPT = Path(__file__).parent.parent / "benchmarks" / "scale.py"
+
+
+def run(prompts: int) -> dict[str, Any]:
+    command = [sys.executable, str(SCRIPT), "--prompts", str(prompts), "--one"]
+    figures: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return figures
+
+
+def test_memory_and_time_of_a_run_do_not_grow_with_its_size() -> None:
+    small, large = run(600), run(6000)
+    # Parquet's and DuckDB's own pools fill in the first thousands of rows, which is all that may be seen here.
+    assert large["peak_mib"] - small["peak_mib"] < 60
+    marks = large["marks"]
+    early, late = (marks[end]["cpu_seconds"] - marks[end - 3]["cpu_seconds"] for end in (3, 9))
+    assert late < 1.6 * early
