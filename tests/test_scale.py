@@ -18,9 +18,9 @@ def run(prompts: int) -> dict[str, Any]:
 
 
 def test_memory_and_time_of_a_run_do_not_grow_with_its_size() -> None:
-    small, large = run(600), run(6000)
-    # Parquet's and DuckDB's own pools fill in the first thousands of rows, which is all that may be seen here.
-    assert large["peak_mib"] - small["peak_mib"] < 60
+    # Parquet's and DuckDB's own pools fill in the first ten thousand rows or so.
+    small, large = run(3000), run(9000)
+    assert large["peak_mib"] < 1.2 * small["peak_mib"]
     marks = large["marks"]
     early, late = (marks[end]["cpu_seconds"] - marks[end - 3]["cpu_seconds"] for end in (3, 9))
     assert late < 1.6 * early
