@@ -10,14 +10,16 @@ import hashlib
 import json
 from typing import Any
 
+# Made once: `json.dumps` with settings makes an encoder a call, which doubles the time of a row's id.
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
 
 def canonical_json(value: Any) -> bytes:
     """`value` (dicts, lists, strings, numbers, booleans, None) as the one byte string that stands for it.
 
     Raises ValueError for NaN and infinities, and for text that UTF-8 cannot hold (lone surrogates).
     """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.encode("utf-8")
+    return _encode(value).encode("utf-8")
 
 
 def digest(value: Any) -> str:

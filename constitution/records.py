@@ -283,12 +283,27 @@ Row = Response | Judgement | Preference | Failure
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What a run's calls of one stage to one model took in and put out: the calls whose replies are in its rows."""
+
+    stage: str
+    """initial · critique · revision · vote"""
+    model: str
+    calls: int
+    prompt_tokens: int
+    cached_tokens: int
+    """Of `prompt_tokens`, those that the engine had in its prefix cache."""
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
-    """What was run, with what, and how it went. Stored as runs/<run_id>.json."""
+    """What was run, with what, and how it went. Stored as runs/<run_id>.json; while it works, rewritten every ten
+    seconds."""
 
     run_id: str
     recipe: dict[str, Any]
-    """The recipe as it was run, --set included."""
+    """The recipe as it was run last, --set included; what decides the rows is the same in all starts."""
     constitution: str
     """name@version"""
     constitution_digest: str
@@ -306,6 +321,17 @@ class Run:
     starts: int = 1
     """How often it was started; more than 1: it was resumed."""
     seconds: float = 0.0
-    """Wall time over all starts, but for those that were killed before they could tell."""
+    """Wall time over all starts, without loading models; of a start that was killed up to its last ten seconds."""
     counts: dict[str, int] = field(default_factory=dict)
     """Rows per table, and tokens."""
+    usage: tuple[Usage, ...] = ()
+    """Calls and tokens per stage and model, over all starts."""
+    engines: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Per role (policy, judge; a judge that is the policy is not told of twice) what its engine tells of its work.
+    Calls, failures, busy_seconds and open_seconds are sums over all starts, events are those of all starts, and
+    anything else is of the last one. Calls are more than in `usage` where replies were lost or refused."""
+    cost: float | None = None
+    """Tokens and accelerator hours at the prices of the last start's recipe; None: it has no prices."""
+    stopped: str = ""
+    """Why the last start ended before the run did, e.g. `budget: 9.98 of 10.00 USD spent`; empty: by itself, by a
+    signal, or not yet."""

@@ -9,7 +9,8 @@
 """
 
 from constitution.pipeline.plan import Plan, prepare
+from constitution.pipeline.progress import Pace, Progress, watcher
 from constitution.pipeline.report import report, rows
-from constitution.pipeline.session import Progress, Session, each, watcher
+from constitution.pipeline.session import Session, each
 
-__all__ = ["Plan", "Progress", "Session", "each", "prepare", "report", "rows", "watcher"]
+__all__ = ["Pace", "Plan", "Progress", "Session", "each", "prepare", "report", "rows", "watcher"]

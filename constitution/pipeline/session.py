@@ -6,93 +6,29 @@ import asyncio
 import signal
 import threading
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import ParamSpec, Self
+from typing import Any, ParamSpec, Self
 
 from constitution.engines import Engines, open_engines
-from constitution.judge import Ballot, Judge, Pair, given_answers, pairs, vote
+from constitution.errors import RecipeError, WarehouseError
+from constitution.judge import Ballot, Judge, given_answers, pairs, vote
+from constitution.pipeline.account import Account, Budget, Ledger
 from constitution.pipeline.plan import Plan, principles_for, slice_of
+from constitution.pipeline.progress import UNSAID, Progress, watcher
 from constitution.prefer import Rules, prefer
-from constitution.records import Failure, Judgement, Preference, Prompt, Response, Row, Run
-from constitution.revise import Chain, Reviser, revise
-from constitution.warehouse import Warehouse, Writer
+from constitution.records import Prompt, Row, Run
+from constitution.revise import Chain, Emit, Reviser, revise
+from constitution.warehouse import Tally, Warehouse, Writer
 
 P = ParamSpec("P")
 
-UNSAID = ("EmptyOutput", "CritiqueRefused")
-"""Failures that are what a model said, not an engine that failed."""
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far a run is, counted over all its starts as its prompts are taken up."""
-
-    total: int
-    """Prompts of the run."""
-    done: int = 0
-    """Prompts worked to their end in this start, those that were finished before among them."""
-    open: int = 0
-    """Of those, prompts that an engine failed and that a restart tries again."""
-    lost: int = 0
-    """Of those, prompts that an engine failed for good."""
-    rows: Counter[str] = field(default_factory=Counter)
-    """Rows per table; also `kept`, the preferences that were not dropped, and `unsaid`, failures that are a model's
-    empty output or refusal."""
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    started: float = field(default_factory=time.monotonic)
-    """Monotonic clock, seconds."""
-    resumed: int = 0
-    """Prompts that were finished before this start."""
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.started
-
-    def count(self, row: Row) -> None:
-        match row:
-            case Response():
-                self.rows["responses"] += 1
-                self.prompt_tokens += row.prompt_tokens + row.critique_prompt_tokens
-                self.cached_tokens += row.cached_tokens + row.critique_cached_tokens
-                self.completion_tokens += row.completion_tokens + row.critique_completion_tokens
-            case Judgement():
-                self.rows["judgements"] += 1
-                self.prompt_tokens += row.prompt_tokens
-                self.cached_tokens += row.cached_tokens
-                self.completion_tokens += row.completion_tokens
-            case Preference():
-                self.rows["preferences"] += 1
-                self.rows["kept"] += row.kept
-            case Failure():
-                self.rows["failures"] += 1
-                self.rows["unsaid"] += row.error in UNSAID
-
-    def counts(self) -> dict[str, int]:
-        """For the run's record."""
-        tables = ("responses", "judgements", "preferences", "kept", "failures", "unsaid")
-        return {
-            "prompts": self.total,
-            "done": self.done,
-            "open": self.open,
-            "lost": self.lost,
-            **{table: self.rows[table] for table in tables},
-            "prompt_tokens": self.prompt_tokens,
-            "cached_tokens": self.cached_tokens,
-            "completion_tokens": self.completion_tokens,
-        }
-
-
-watcher: ContextVar[Callable[[Progress], None] | None] = ContextVar("watcher", default=None)
-"""Called after every prompt of any session that is opened in this context: for a progress bar."""
+HEARTBEAT = 10.0
+"""Seconds between two times that a run's record is written while it works."""
 
 
 class Session:
@@ -104,8 +40,8 @@ class Session:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.run = plan.run
-        self.progress = Progress(plan.prompts)
-        output = plan.recipe.output
+        output, budget = plan.recipe.output, plan.recipe.budget
+        self.progress = Progress(plan.prompts, currency=budget.currency if budget else "USD")
         self.slices_at_once = -(-output.window // (output.slice or slice_of(plan.prompts))) + 1
         """So many slices fill the window while one of them runs out."""
         self._window = asyncio.Semaphore(output.window)
@@ -114,26 +50,21 @@ class Session:
         self._finished = False
 
     async def __aenter__(self) -> Self:
-        """Raises RunLocked where another process works on the run, ModelLoadError for a model that does not load."""
-        recipe, run_id = self.plan.recipe, self.plan.run_id
+        """Raises RunLocked where another process works on the run, ModelLoadError for a model that does not load,
+        RecipeError for a server that has another model than the one that the run was begun with.
+
+        Where the budget is spent already, no model is loaded and `work` takes up nothing.
+        """
+        run_id = self.plan.run_id
         async with AsyncExitStack() as stack:
             stack.enter_context(self._warehouse.lock(run_id))
             await _to_its_end(self._warehouse.recover, run_id)
-            # Told by the rows, not by the record, which may be gone.
-            self._resumes = self._warehouse.has_rows(run_id)
-            engines = await stack.enter_async_context(open_engines(recipe.model))
-            stored = self._warehouse.read_run(run_id) or self.plan.run
-            models = _models(stored, engines.describe())
-            self.run = replace(stored, models=models, starts=stored.starts + 1, finished_at=None)
-            self._seconds_before = stored.seconds
-            await _to_its_end(self._warehouse.write_run, self.run)
-            self._prepare_steps(engines)
-            self._writer = Writer(
-                self._warehouse, run_id, flush_rows=recipe.output.flush_rows, flush_seconds=recipe.output.flush_seconds
-            )
-            stack.push_async_callback(self._leave)
-            stack.enter_context(_sigterm_cancels())
-            await stack.enter_async_context(self._writer)
+            self.run = self._warehouse.read_run(run_id) or self.plan.run
+            self._seconds_before, self._counts_before = self.run.seconds, self.run.counts
+            self._take_stock(await asyncio.to_thread(self._warehouse.tally, run_id))
+            self.run = replace(self.run, recipe=self.plan.recipe.model_dump(mode="json"))
+            if not self._budget.stopped:
+                await self._open(stack)
             self.progress.started = time.monotonic()
             self._stack = stack.pop_all()
         return self
@@ -142,6 +73,37 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._stack.__aexit__(kind, error, traceback)
+
+    def _take_stock(self, tally: Tally) -> None:
+        """What earlier starts left: told by the rows, not by the record, which may be old or gone."""
+        recipe, progress = self.plan.recipe, self.progress
+        self._resumes = any(tally.counts.values())
+        progress.before = tally.labelled if recipe.judge else tally.answered.get(recipe.revise.rounds, 0)
+        progress.rows.update(tally.counts, unsaid=sum(tally.errors.get(error, 0) for error in UNSAID))
+        progress.ledger = Ledger(tally.usage)
+        self._account = Account(recipe.model, progress.ledger, self.run.engines)
+        progress.cost = lambda: self._account.cost
+        self._budget = Budget(recipe.budget, self._account, progress.before)
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        """Engines, record, writer and heartbeat, to be closed by `stack` in the opposite order."""
+        output, stored = self.plan.recipe.output, self.run
+        engines = await stack.enter_async_context(open_engines(self.plan.recipe.model))
+        if self._resumes:
+            _check_same_models(stored, engines.describe())
+        self._account.engines = engines
+        models, starts = _models(stored, engines.describe()), stored.starts + 1
+        self.run = replace(stored, models=models, starts=starts, stopped="", finished_at=None)
+        await _to_its_end(self._warehouse.write_run, self.run)
+        self._prepare_steps(engines)
+        self._writer = Writer(
+            self._warehouse, self.run.run_id, flush_rows=output.flush_rows, flush_seconds=output.flush_seconds
+        )
+        stack.push_async_callback(self._leave)
+        stack.enter_context(_sigterm_cancels())
+        await stack.enter_async_context(self._writer)
+        self._heart = asyncio.create_task(self._beat(), name=f"heartbeat of {self.run.run_id}")
+        stack.push_async_callback(_end, self._heart)
 
     def _prepare_steps(self, engines: Engines) -> None:
         recipe, run = self.plan.recipe, self.run
@@ -156,85 +118,130 @@ class Session:
             self._weights = {principle.id: principle.weight for principle in judging}
 
     async def work(self, part: Path) -> int:
-        """Walks every prompt of one slice to its end, within the window that all slices share; returns how many."""
+        """Walks every prompt of one slice to its end, within the window that all slices share; returns how many, which
+        are not all of them once the budget is spent."""
+        if self._budget.stopped:
+            return 0
         prompts = await asyncio.to_thread(self._warehouse.read_prompts, part)
         have: Mapping[str, list[Row]] = {}
         if self._resumes:
             ids = [prompt.id for prompt in prompts]
             have = await asyncio.to_thread(self._warehouse.rows_of, self.plan.run_id, ids)
+        taken = 0
         async with asyncio.TaskGroup() as group:
             for prompt in prompts:
                 # A prompt becomes a task when the window has room for it, so that tasks are as many as the window.
                 await self._window.acquire()
+                if not await self._budget.admits():
+                    self._window.release()
+                    break
                 group.create_task(self._in_window(prompt, have.get(prompt.id, ())))
-        return len(prompts)
+                taken += 1
+        return taken
 
     async def finish(self) -> Run:
         """Writes what is left, and the run's record. Call it when every slice is worked.
 
-        Finished means that no restart can add a row: then the parts are merged. While prompts are open it is not.
+        Finished means that no restart can add a row: then the parts are merged. While prompts are open, or the budget
+        kept any from being taken up, it is not.
         """
-        await self._writer.close()
-        if not self.progress.open:
-            await _to_its_end(self._warehouse.compact, self.plan.run_id)
-            self.run = replace(self.run, finished_at=datetime.now(UTC).isoformat(timespec="seconds"))
-        await self._record(self.progress.counts())
+        self.run = replace(self.run, stopped=self._budget.stopped)
+        if self._account.engines is not None:
+            await _end(self._heart)
+            await self._writer.close()
+            if not self.progress.open and not self.run.stopped:
+                await _to_its_end(self._warehouse.compact, self.plan.run_id)
+                self.run = replace(self.run, finished_at=datetime.now(UTC).isoformat(timespec="seconds"))
+        await self._record()
         self._finished = True
         return self.run
 
     async def _leave(self) -> None:
-        """The writer is closed by now. Of a run that was stopped midway the counts are those that are known best."""
+        """The writer is closed by now."""
         if not self._finished:
-            seen, before = self.progress.counts(), self.run.counts
-            await self._record({name: max(count, before.get(name, 0)) for name, count in seen.items()})
+            await self._record()
 
-    async def _record(self, counts: dict[str, int]) -> None:
-        self.run = replace(self.run, counts=counts, seconds=round(self._seconds_before + self.progress.seconds, 3))
+    async def _record(self) -> None:
+        self.run = self._as_it_is()
         await _to_its_end(self._warehouse.write_run, self.run)
         await _to_its_end(self._warehouse.rebuild_views)
+
+    async def _beat(self) -> None:
+        """Keeps the run's record alive, for who looks at it and for what is left of it after a kill."""
+        while True:
+            await asyncio.sleep(HEARTBEAT)
+            with suppress(WarehouseError):  # the writer meets the same disk, and tells of it
+                await _to_its_end(self._warehouse.write_run, self._as_it_is())
+
+    def _as_it_is(self) -> Run:
+        """The run's record as of now.
+
+        Prompts are counted as they are taken up: midway, the figures of the start before may be greater.
+        """
+        counts = self.progress.counts()
+        if self.progress.done < self.progress.total:
+            walked = {name: max(counts[name], self._counts_before.get(name, 0)) for name in ("done", "open", "lost")}
+            counts |= walked
+        cost, open = self._account.cost, self._account.engines is not None
+        return replace(
+            self.run,
+            counts=counts,
+            seconds=round(self._seconds_before + (self.progress.seconds if open else 0.0), 3),
+            usage=self.progress.ledger.usage(),
+            engines=self._account.stats(),
+            cost=None if cost is None else round(cost, 6),
+        )
 
     # --- one prompt
 
     async def _in_window(self, prompt: Prompt, rows: Sequence[Row]) -> None:
+        used, new = Ledger(), 0
+
+        async def emit(made: Sequence[Row]) -> None:
+            nonlocal new
+            await self._emit(made)
+            new += len(made)
+            for row in made:
+                used.add(row)
+
+        done = False
         try:
-            await self._prompt(prompt, rows)
+            retry = await self._prompt(prompt, {row.id: row for row in rows}, emit)
+            self.progress.resumed += bool(rows) and not new
+            done = not retry and not (rows and not new)
         finally:
             self._window.release()
-
-    async def _prompt(self, prompt: Prompt, rows: Sequence[Row]) -> None:
-        for row in rows:
-            self.progress.count(row)
-        have = {row.id: row for row in rows}
-        before = sum(self.progress.rows.values())
-        chain = await revise(self._reviser, prompt, have, self._emit)
-        ballots = await self._label(prompt, chain, have) if self._judge else []
-        progress = self.progress
-        retryable = any(failure.retryable for failure in chain.failures) or any(ballot.open for ballot in ballots)
-        failures = [*chain.failures, *(failure for ballot in ballots for failure in ballot.failures)]
-        progress.open += retryable
-        progress.lost += not retryable and any(failure.error not in UNSAID for failure in failures)
-        progress.done += 1
-        progress.resumed += bool(rows) and sum(progress.rows.values()) == before
+            self._budget.ended(used, done)
+        self.progress.ended_calls += used.calls
         if self._watcher:
-            self._watcher(progress)
+            self._watcher(self.progress)
 
-    async def _label(self, prompt: Prompt, chain: Chain, have: Mapping[str, Row]) -> list[Ballot]:
+    async def _prompt(self, prompt: Prompt, have: Mapping[str, Row], emit: Emit) -> bool:
+        """True where an engine failed it and a restart tries again."""
+        chain = await revise(self._reviser, prompt, have, emit)
+        ballots = await self._label(prompt, chain, have, emit) if self._judge else []
+        failures = [*chain.failures, *(failure for ballot in ballots for failure in ballot.failures)]
+        retry = any(failure.retryable for failure in failures)
+        progress = self.progress
+        progress.done += 1
+        progress.open += retry
+        progress.lost += not retry and any(failure.error not in UNSAID for failure in failures)
+        return retry
+
+    async def _label(self, prompt: Prompt, chain: Chain, have: Mapping[str, Row], emit: Emit) -> list[Ballot]:
         judge = self._judge
         assert judge is not None
         run_id, kinds = self.plan.run_id, judge.section.pairs
         given = given_answers(run_id, prompt) if "given" in kinds else ()
-        await self._emit([answer for answer in given if answer.id not in have])
+        await emit([answer for answer in given if answer.id not in have])
         ballots = []
         for pair in pairs(run_id, prompt, () if chain.stopped else chain.responses, given, kinds):
-            ballot = await vote(judge, prompt, pair, have, self._emit)
+            ballot = await vote(judge, prompt, pair, have, emit)
             ballots.append(ballot)
-            await self._prefer(pair, ballot, have)
+            # A label is made once: not while a vote may still come.
+            if not ballot.open and pair.id not in have:
+                await emit([prefer(pair, ballot.judgements, ballot.expected, self._weights, self._rules)])
         return ballots
-
-    async def _prefer(self, pair: Pair, ballot: Ballot, have: Mapping[str, Row]) -> None:
-        """A label is made once: not while a vote may still come."""
-        if not ballot.open and pair.id not in have:
-            await self._emit([prefer(pair, ballot.judgements, ballot.expected, self._weights, self._rules)])
 
     async def _emit(self, rows: Sequence[Row]) -> None:
         await self._writer.put(rows)
@@ -261,14 +268,48 @@ async def each(parts: Iterable[Path], work: Callable[[Path], Awaitable[object]],
 async def _to_its_end(write: Callable[P, object], *arguments: P.args, **settings: P.kwargs) -> None:
     """Calls `write` in a thread. A cancellation waits for it: the run's lock must not be given up while it writes."""
     task = asyncio.create_task(asyncio.to_thread(write, *arguments, **settings))
+    await _settle(task)
+    task.result()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancels a task of ours and waits for it."""
+    task.cancel()
+    await _settle(task)
+    if not task.cancelled():
+        task.result()
+
+
+async def _settle(task: asyncio.Task[Any]) -> None:
+    """Waits until the task is done; a cancellation waits for that too."""
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
-            await asyncio.shield(task)
+            await asyncio.wait({task})
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled:
         raise cancelled
+
+
+def _check_same_models(stored: Run, now: Mapping[str, Mapping[str, str]]) -> None:
+    """Raises RecipeError where a server has another model now than when the run's rows were made.
+
+    Its address is no part of the run, so it may be another server; a local model's digest is in the run's id. A server
+    that did not say what it has is believed.
+    """
+    for role, facts in now.items():
+        if facts.get("engine") != "openai":
+            continue
+        earlier = [old for name, old in stored.models.items() if name.split(" until ")[0] == role]
+        for fact in ("name", "server_model"):
+            before = {old[fact] for old in earlier if old.get(fact, "unknown") != "unknown"}
+            if before and facts.get(fact, "unknown") not in ("unknown", *before):
+                raise RecipeError(
+                    f"model.{role}: run {stored.run_id} was begun with {sorted(before)[0]}, and the server at "
+                    f"{facts.get('base_url', 'base_url')} has {facts[fact]}",
+                    hint="give the first server's address, or start a run of its own with --fresh",
+                )
 
 
 def _models(stored: Run, now: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:

@@ -5,7 +5,7 @@ writer (Writer); query asks, read-only.
 """
 
 from constitution.warehouse.query import Answer, ask, connect, tables
-from constitution.warehouse.store import Warehouse
+from constitution.warehouse.store import Tally, Warehouse
 from constitution.warehouse.writer import Writer
 
-__all__ = ["Answer", "Warehouse", "Writer", "ask", "connect", "tables"]
+__all__ = ["Answer", "Tally", "Warehouse", "Writer", "ask", "connect", "tables"]

@@ -21,16 +21,16 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from constitution.errors import RunLocked, WarehouseError
-from constitution.records import Constitution, Prompt, Row, Run
+from constitution.records import Constitution, Prompt, Row, Run, Usage
 from constitution.warehouse import convert, files, views
 from constitution.warehouse.compact import TARGET_BYTES, compact_folder, recover_folder, write_table
 from constitution.warehouse.schema import TABLES
@@ -43,6 +43,23 @@ COMPACTED = tuple(convert.ROW_TABLES)
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _LOCK_TRIES = 5  # × 50 ms: `locked` holds a lock for an instant to look at it
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Sums over a run's rows."""
+
+    COUNTS: ClassVar[tuple[str, ...]] = ("responses", "judgements", "preferences", "kept", "failures")
+
+    usage: tuple[Usage, ...] = ()
+    counts: dict[str, int] = field(default_factory=dict)
+    """Rows per table; `kept`: of the preferences, those that were not dropped."""
+    errors: dict[str, int] = field(default_factory=dict)
+    """Failures per class of error."""
+    answered: dict[int, int] = field(default_factory=dict)
+    """Prompts per round that have its answer."""
+    labelled: int = 0
+    """Prompts that have a preference."""
 
 
 class Warehouse:
@@ -97,6 +114,27 @@ class Warehouse:
     def has_rows(self, run_id: str) -> bool:
         """Whether the run has written anything: False for one that never got to its first flush."""
         return any(self.parts(table, run_id) for table in convert.ROW_TABLES)
+
+    def tally(self, run_id: str) -> Tally:
+        """What the run's rows on disk add up to; everything is 0 for a run without rows."""
+        if not self.has_rows(run_id):
+            return Tally()
+        with _reading(self.root), duckdb.connect() as connection:
+            for table in convert.ROW_TABLES:
+                # The file of no rows stands in for a table that has no parts yet.
+                paths = [self.root / table / views.NO_ROWS, *self.parts(table, run_id)]
+                connection.read_parquet([str(path) for path in paths], hive_partitioning=False).create_view(table)
+            usage = connection.execute(f"SELECT * EXCLUDE run_id FROM ({views.usage_query()})").fetchall()
+            ask = connection.execute(
+                "SELECT (SELECT count(*) FROM responses), (SELECT count(*) FROM judgements), (SELECT count(*) FROM "
+                "preferences), (SELECT count(*) FROM preferences WHERE kept), (SELECT count(*) FROM failures)"
+            )
+            counts = dict(zip(Tally.COUNTS, ask.fetchall()[0], strict=True))
+            errors = connection.execute("SELECT error, count(*) FROM failures GROUP BY ALL").fetchall()
+            prompts = "SELECT round, count(DISTINCT prompt_id) FROM responses WHERE kind <> 'sample' GROUP BY ALL"
+            answered = connection.execute(prompts).fetchall()
+            [labelled] = connection.execute("SELECT count(DISTINCT prompt_id) FROM preferences").fetchall()[0]
+        return Tally(tuple(Usage(*row) for row in usage), counts, dict(errors), dict(answered), labelled)
 
     def _select(self, table: str, run_id: str, prompt_ids: Sequence[str]) -> list[Row]:
         paths = [str(path) for path in self.parts(table, run_id)]
@@ -203,6 +241,7 @@ class Warehouse:
                     f"{path}: has layout {schema}, this version reads {RUN_SCHEMA}",
                     hint="use the version of constitution that wrote it",
                 )
+            data["usage"] = tuple(Usage(**row) for row in data.get("usage", ()))
             return Run(**data)
         except FileNotFoundError:
             return None

@@ -55,7 +55,17 @@ def _create(connection: duckdb.DuckDBPyConnection) -> None:
             "hive_partitioning = true, hive_types_autocast = false, union_by_name = true)"
         )
         connection.execute(f"COMMENT ON VIEW {table.name} IS '{table.doc.replace(chr(39), chr(39) * 2)}'")
-    connection.execute(package_files(__package__).joinpath("views.sql").read_text(encoding="utf-8"))
+    connection.execute(f"CREATE OR REPLACE VIEW usage AS {usage_query()}")
+    connection.execute(_text("views.sql"))
+
+
+def usage_query() -> str:
+    """What the view `usage` asks of `responses` and `judgements`."""
+    return _text("usage.sql")
+
+
+def _text(name: str) -> str:
+    return package_files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def as_pattern(root: Path) -> str:

@@ -1,0 +1,220 @@
+"""What a run has used and what that costs, and the budget that lets prompts in.
+
+Ledger    calls and tokens per stage and model, row by row
+Account   the ledger and the engines' seconds, over all starts, at the recipe's prices
+Budget    says before every prompt whether there is still money for it
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from constitution.engines import Engines
+from constitution.recipe import BudgetSection, Models, Price
+from constitution.records import Judgement, Response, Row, Usage
+
+Stats = Mapping[str, Mapping[str, Any]]
+"""Per role what its engine tells of its work, as `Engines.stats` gives it."""
+
+STAGES = ("initial", "critique", "revision", "vote")
+"""In the order of a prompt's way; all but the vote are the policy's."""
+SUMS = ("calls", "failures", "busy_seconds", "open_seconds")
+"""Of an engine's stats, those that are added up over a run's starts."""
+EVENTS = 100
+"""So many of an engine's events are kept, the latest."""
+
+
+class Ledger:
+    """Calls and tokens per stage and model. The view `usage` says the same in SQL."""
+
+    def __init__(self, usage: Iterable[Usage] = ()) -> None:
+        self.calls = 0
+        """Calls that were added since."""
+        self.written = 0
+        """Tokens of output that were added since."""
+        self._sums = {
+            (one.stage, one.model): [one.calls, one.prompt_tokens, one.cached_tokens, one.completion_tokens]
+            for one in usage
+        }
+
+    def add(self, row: Row) -> None:
+        """Counts the calls that made the row: none for an answer that came with its prompt, a critique and a revision
+        for a revision that was not skipped."""
+        if isinstance(row, Judgement):
+            self._call("vote", row.judge, row.prompt_tokens, row.cached_tokens, row.completion_tokens)
+        elif isinstance(row, Response):
+            if row.critique_outcome is not None:
+                prompt, cached = row.critique_prompt_tokens, row.critique_cached_tokens
+                self._call("critique", row.model, prompt, cached, row.critique_completion_tokens)
+            if row.model != "given" and row.outcome != "skipped":
+                self._call(row.kind, row.model, row.prompt_tokens, row.cached_tokens, row.completion_tokens)
+
+    def usage(self) -> tuple[Usage, ...]:
+        """Stages in their order, models by name."""
+        places = {stage: place for place, stage in enumerate(STAGES)}
+        keys = sorted(self._sums, key=lambda key: (places.get(key[0], len(places)), key))
+        return tuple(Usage(stage, model, *self._sums[stage, model]) for stage, model in keys)
+
+    @property
+    def prompt_tokens(self) -> int:
+        return sum(sums[1] for sums in self._sums.values())
+
+    @property
+    def cached_tokens(self) -> int:
+        return sum(sums[2] for sums in self._sums.values())
+
+    @property
+    def completion_tokens(self) -> int:
+        return sum(sums[3] for sums in self._sums.values())
+
+    def _call(self, stage: str, model: str, prompt: int, cached: int, completion: int) -> None:
+        self.calls += 1
+        self.written += completion
+        sums = self._sums.get((stage, model))
+        if sums is None:
+            sums = self._sums[stage, model] = [0, 0, 0, 0]
+        sums[0] += 1
+        sums[1] += prompt
+        sums[2] += cached
+        sums[3] += completion
+
+
+class Account:
+    """What a run has used over all its starts, at today's prices.
+
+    models: whose prices count. ledger: what was used before is in it, what is used is added to it. before: the engines'
+    stats of earlier starts, from the run's record.
+    """
+
+    def __init__(self, models: Models, ledger: Ledger, before: Stats) -> None:
+        judge = models.judge or models.policy
+        self._prices: dict[str, Price | None] = {"policy": models.policy.price, "judge": judge.price}
+        self._before = before
+        self.ledger = ledger
+        self.engines: Engines | None = None
+        """This start's, when they are open."""
+
+    @property
+    def priced(self) -> bool:
+        return any(self._prices.values())
+
+    @property
+    def cost(self) -> float | None:
+        """None: no model has a price."""
+        return self.token_cost(self.ledger) + self.engine_cost if self.priced else None
+
+    def token_cost(self, ledger: Ledger) -> float:
+        """Of the ledger's tokens, by the million; cached ones at their own price where there is one."""
+        total = 0.0
+        for used in ledger.usage():
+            price = self._prices["judge" if used.stage == "vote" else "policy"]
+            if price is not None:
+                cached = price.input if price.cached is None else price.cached
+                total += (used.prompt_tokens - used.cached_tokens) * price.input
+                total += used.cached_tokens * cached + used.completion_tokens * price.output
+        return total / 1e6
+
+    @property
+    def engine_cost(self) -> float:
+        """Of the accelerators, by the hour, for as long as their engine was open."""
+        total = 0.0
+        for role, price in self._prices.items():
+            if price is not None and price.gpu_hour:
+                total += self._open_seconds(role) / 3600 * price.gpus * price.gpu_hour
+        return total
+
+    def stats(self) -> dict[str, dict[str, Any]]:
+        """Per role what its engine tells, this start's and those before it together, as `Run.engines` keeps it."""
+        now = self.engines.stats() if self.engines else {}
+        return {role: _together(self._before.get(role, {}), now.get(role, {})) for role in {**self._before, **now}}
+
+    def _open_seconds(self, role: str) -> float:
+        before = float(self._before.get(role, {}).get("open_seconds", 0.0))
+        engines = self.engines
+        if engines is None or (role == "judge" and engines.judge is engines.policy):
+            return before
+        return before + (engines.judge if role == "judge" else engines.policy).open_seconds
+
+
+def _together(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """What an engine told in earlier starts, and now. What JSON cannot say becomes None."""
+    joined = {**before, **now}
+    for name in SUMS:
+        if name in joined:
+            joined[name] = round(before.get(name, 0) + now.get(name, 0), 3)
+    if "most_in_flight" in joined:
+        joined["most_in_flight"] = max(before.get("most_in_flight", 0), now.get("most_in_flight", 0))
+    events = [*before.get("events", ()), *now.get("events", ())]
+    if events:
+        joined["events"] = events[-EVENTS:]
+    plain: dict[str, Any] = json.loads(json.dumps(joined, default=str), parse_constant=lambda _: None)
+    return plain
+
+
+class Budget:
+    """Lets a prompt in while the cost of those that are done, those that are in flight and this one stays under the
+    limit, taking every prompt for as dear as those done were on the average.
+
+    Before the first prompt is done nothing is known of that, and what is let in can go over the limit.
+    """
+
+    def __init__(self, section: BudgetSection | None, account: Account, done: int) -> None:
+        """section: None lets everything in. done: prompts that earlier starts finished."""
+        self._section = section
+        self._account = account
+        self._done = done
+        self._spent = account.token_cost(account.ledger)
+        """Tokens of prompts that are not in flight, in money."""
+        self._in_flight = 0
+        self._ended = asyncio.Event()
+        self.stopped = ""
+        """Why nothing more is let in, e.g. `budget: 9.98 of 10.00 USD spent`; empty while prompts are."""
+        if not self._fits():
+            self._stop()
+
+    async def admits(self) -> bool:
+        """Waits until there is money for one more prompt, or until it is certain that there is none (False). A prompt
+        that was let in is given back by `ended`."""
+        while not self.stopped:
+            if self._fits():
+                self._in_flight += 1
+                return True
+            if not self._in_flight:
+                self._stop()
+                break
+            self._ended.clear()
+            await self._ended.wait()
+        return False
+
+    def ended(self, used: Ledger, done: bool) -> None:
+        """A prompt left, having used so much. done: it was finished, and in this start."""
+        self._in_flight -= 1
+        if self._section is not None:
+            self._spent += self._account.token_cost(used)
+            self._done += done
+            self._ended.set()
+
+    def _fits(self) -> bool:
+        """Tokens: those in flight will have cost their mean, or what they have cost already. Accelerators: their cost
+        goes on while prompts are in flight, at as much a prompt as before."""
+        if self._section is None:
+            return True
+        account, within = self._account, self._in_flight + 1
+        tokens, engines = account.token_cost(account.ledger), account.engine_cost
+        if self._done:
+            tokens = max(tokens, self._spent + within * self._spent / self._done)
+            engines += within * engines / self._done
+        return tokens + engines < self._section.limit
+
+    def _stop(self) -> None:
+        assert self._section is not None
+        limit = self._section.limit
+        self.stopped = f"budget: {money(self._account.cost or 0.0)} of {money(limit)} {self._section.currency} spent"
+
+
+def money(amount: float) -> str:
+    """To the hundredth; what is under one, to three figures."""
+    return f"{amount:,.2f}" if amount >= 1 or not amount else f"{amount:.3g}"

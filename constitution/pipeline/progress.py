@@ -1,0 +1,147 @@
+"""How far a run is, what it has used, and how long it will take."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from constitution.pipeline.account import Ledger
+from constitution.records import Failure, Judgement, Preference, Response, Row
+
+UNSAID = ("EmptyOutput", "CritiqueRefused")
+"""Failures that are what a model said, not an engine that failed."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a run is. Prompts are counted as this start takes them up; rows and tokens are those of all starts."""
+
+    total: int
+    """Prompts of the run."""
+    done: int = 0
+    """Prompts worked to their end in this start, those that were finished before among them."""
+    open: int = 0
+    """Of those, prompts that an engine failed and that a restart tries again."""
+    lost: int = 0
+    """Of those, prompts that an engine failed for good."""
+    resumed: int = 0
+    """Of those, prompts that were finished before this start."""
+    before: int = 0
+    """Prompts that were finished before this start, as the rows on disk let it be known: taken up or not."""
+    rows: Counter[str] = field(default_factory=Counter)
+    """Rows per table; also `kept`, the preferences that were not dropped, and `unsaid`, failures that are a model's
+    empty output or refusal."""
+    ledger: Ledger = field(default_factory=Ledger)
+    """Calls and tokens; `ledger.calls` are those of this start."""
+    ended_calls: int = 0
+    """Of this start's calls, those of prompts that are done."""
+    cost: Callable[[], float | None] = lambda: None
+    """What the run has cost so far, over all its starts; None: there are no prices."""
+    currency: str = "USD"
+    started: float = field(default_factory=time.monotonic)
+    """Monotonic clock, seconds."""
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    @property
+    def completion_tokens(self) -> int:
+        return self.ledger.completion_tokens
+
+    @property
+    def worked(self) -> float:
+        """Prompts' worth of work done in this start: those done, and those in flight by their share of the calls."""
+        ended = self.done - self.resumed
+        if not ended or not self.ended_calls:
+            return float(ended)
+        return ended * self.ledger.calls / self.ended_calls
+
+    @property
+    def left(self) -> float:
+        """Prompts' worth of work that is still to do; those that were finished before are none."""
+        return max(0.0, self.total - max(self.before, self.resumed) - self.worked)
+
+    def count(self, row: Row) -> None:
+        """A new row."""
+        rows = self.rows
+        if isinstance(row, Judgement):
+            rows["judgements"] += 1
+            self.ledger.add(row)
+        elif isinstance(row, Response):
+            rows["responses"] += 1
+            self.ledger.add(row)
+        elif isinstance(row, Preference):
+            rows["preferences"] += 1
+            rows["kept"] += row.kept
+        elif isinstance(row, Failure):
+            rows["failures"] += 1
+            rows["unsaid"] += row.error in UNSAID
+
+    def counts(self) -> dict[str, int]:
+        """For the run's record."""
+        tables = ("responses", "judgements", "preferences", "kept", "failures", "unsaid")
+        return {
+            "prompts": self.total,
+            "done": self.done,
+            "open": self.open,
+            "lost": self.lost,
+            **{table: self.rows[table] for table in tables},
+            "prompt_tokens": self.ledger.prompt_tokens,
+            "cached_tokens": self.ledger.cached_tokens,
+            "completion_tokens": self.ledger.completion_tokens,
+        }
+
+
+watcher: ContextVar[Callable[[Progress], None] | None] = ContextVar("watcher", default=None)
+"""Called after every prompt of any session that is opened in this context: for a progress bar."""
+
+
+class Pace:
+    """How fast a run goes, by the later half of the time that it has worked.
+
+    So a slow start (weights, compiling, filling the window) is soon out of the figure, and the longer a run is, the
+    steadier it gets. Prompts that were finished before are neither work nor time.
+    """
+
+    EVERY = 0.1
+    """Seconds between two marks, at the least; and a hundredth of the time worked."""
+
+    def __init__(self) -> None:
+        self._marks: deque[tuple[float, float, int]] = deque()
+        """Time, prompts' worth of work, tokens out; the first is the last one at or before half of the time."""
+        self._began = 0.0
+
+    def update(self, progress: Progress, now: float) -> None:
+        """now: monotonic clock, seconds. To be called as often as one likes."""
+        marks = self._marks
+        mark = (now, progress.worked, progress.ledger.written)
+        if not marks or not mark[1]:
+            # While prompts are passed over that were finished before, the clock waits.
+            marks.clear()
+            marks.append(mark if progress.resumed else (progress.started, 0.0, 0))
+            self._began = marks[0][0]
+        if now - marks[-1][0] >= max(self.EVERY, (now - self._began) / 100):
+            marks.append(mark)
+        half = (self._began + now) / 2
+        while len(marks) > 1 and marks[1][0] <= half:
+            marks.popleft()
+        self._now = mark
+
+    def prompts(self) -> float:
+        """A second."""
+        seconds = self._now[0] - self._marks[0][0]
+        return (self._now[1] - self._marks[0][1]) / seconds if seconds > 0 else 0.0
+
+    def tokens(self) -> float:
+        """Tokens of output a second."""
+        seconds = self._now[0] - self._marks[0][0]
+        return (self._now[2] - self._marks[0][2]) / seconds if seconds > 0 else 0.0
+
+    def left(self, progress: Progress) -> float | None:
+        """Seconds to go; None while nothing is known."""
+        speed = self.prompts()
+        return progress.left / speed if speed > 0 else None
