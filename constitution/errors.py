@@ -80,6 +80,8 @@ class MalformedReply(EngineError):
 
 class EngineUnavailable(EngineError):
     retryable = True
+    status: int | None = None
+    """HTTP status of the reply; None where there was no reply."""
     hint = "check that the server runs and that base_url is right; starting the run again resumes it"
 
 

@@ -1,19 +1,19 @@
-"""One JSON exchange with an OpenAI-compatible server: errors told apart, retries with back-off, fair queueing."""
+"""One JSON exchange with one OpenAI-compatible server, its errors told apart. Retries are the fleet's (`_fleet`)."""
 
 from __future__ import annotations
 
-import asyncio
 import email.utils
-import heapq
+import errno
 import json
-import random
+import os
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
+import orjson
+from yarl import URL
 
 from constitution.errors import (
     AccessDenied,
@@ -27,9 +27,17 @@ from constitution.errors import (
     RequestRefused,
 )
 
-BACKOFF_SECONDS = 0.5
-"""Upper bound of the first wait; it doubles with every further one."""
-BACKOFF_MOST = 30.0
+CHAT = "/chat/completions"
+MODELS = "/models"
+TOKENIZE = "/tokenize"
+HEALTH = "/health"
+AT_ROOT = {TOKENIZE, HEALTH}
+"""Paths that vLLM serves beside /v1 and not under it."""
+
+CONNECT_SECONDS = 10.0
+"""A machine that is gone takes no connection, and says nothing."""
+KEEPALIVE_SECONDS = 4.0
+"""Less than the 5 s after which uvicorn, vLLM's HTTP server, closes a connection, maybe just as a request is sent."""
 
 _BUSY = {408, 409, 425}
 _CONTEXT = re.compile(
@@ -39,96 +47,69 @@ _CONTEXT = re.compile(
 )
 
 
-class Gate:
-    """So many at once, and of those that wait, the lowest priority number first."""
-
-    def __init__(self, places: int) -> None:
-        self._free = places
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
-        self._count = 0
-
-    @asynccontextmanager
-    async def place(self, priority: int) -> AsyncIterator[None]:
-        if self._free:
-            self._free -= 1
-        else:
-            self._count += 1
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            heapq.heappush(self._waiting, (priority, self._count, turn))
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._leave()
-                raise
-        try:
-            yield
-        finally:
-            self._leave()
-
-    def _leave(self) -> None:
-        """Hand the place on to the next that still waits."""
-        while self._waiting:
-            turn = heapq.heappop(self._waiting)[2]
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._free += 1
-
-
 class Transport:
-    """Posts JSON under `base_url`, over one session with kept-alive connections. The key is never in a message."""
+    """Exchanges JSON under `base_url`, over kept-alive connections. The key is never in a message."""
 
-    def __init__(self, base_url: str, key: str, *, timeout_s: float, retries: int, connections: int) -> None:
-        self._base = base_url.rstrip("/")
-        self.place = self._base
+    def __init__(self, base_url: str, key: str, *, timeout_s: float) -> None:
+        self.place = base_url.rstrip("/")
         """The server's address, for messages and the provenance; the recipe sees to it that it holds no credentials."""
+        root = self.place.removesuffix("/v1")
+        self._urls = {
+            path: URL((root if path in AT_ROOT else self.place) + path) for path in (CHAT, MODELS, TOKENIZE, HEALTH)
+        }
         self._secrets = [key] if key else []
         self._timeout_s = timeout_s
-        self._retries = retries
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         self._session = aiohttp.ClientSession(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            connector=aiohttp.TCPConnector(limit=connections),
-            timeout=aiohttp.ClientTimeout(total=timeout_s),
+            headers=headers | ({"Authorization": f"Bearer {key}"} if key else {}),
+            # The fleet bounds what is in flight.
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS),
+            timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(CONNECT_SECONDS, timeout_s)),
+            cookie_jar=aiohttp.DummyCookieJar(),
         )
 
     async def close(self) -> None:
         await self._session.close()
 
-    async def exchange(self, path: str, body: Mapping[str, Any] | None, *, retries: int | None = None) -> Any:
-        """The reply's JSON; GET without a body. Raises the last error once `retries` are used up."""
-        tries = self._retries if retries is None else retries
-        for attempt in range(tries + 1):
-            try:
-                return await self._once(path, body)
-            except EngineError as error:
-                asked = getattr(error, "retry_after", None) or 0.0
-                # Waiting longer than a request may take is for the person who runs this to decide, as is a new key.
-                hopeless = not error.retryable or isinstance(error, AccessDenied) or asked > self._timeout_s
-                if hopeless or attempt == tries:
-                    raise
-                # Full jitter, so that requests that failed together do not come back together.
-                jitter = random.uniform(0, min(BACKOFF_MOST, BACKOFF_SECONDS * 2**attempt))
-            await asyncio.sleep(asked + jitter)
-        raise AssertionError("unreachable")
+    async def post(self, path: str, body: bytes) -> Any:
+        """The reply's JSON. Raises EngineError."""
+        status, headers, raw = await self._exchange("POST", path, self._timeout_s, data=body)
+        if status != 200:
+            raise self._refusal(status, headers, raw.decode("utf-8", errors="replace"))
+        return self._decoded(raw)
 
-    async def _once(self, path: str, body: Mapping[str, Any] | None) -> Any:
-        method = "GET" if body is None else "POST"
+    async def get(self, path: str, timeout_s: float) -> Any:
+        """The reply's JSON; None for an empty reply. Raises EngineError."""
+        limit = min(timeout_s, self._timeout_s)
+        timeout = aiohttp.ClientTimeout(total=limit)
+        status, headers, raw = await self._exchange("GET", path, limit, timeout=timeout)
+        if status != 200:
+            raise self._refusal(status, headers, raw.decode("utf-8", errors="replace"))
+        return self._decoded(raw) if raw.strip() else None
+
+    async def _exchange(
+        self, method: str, path: str, limit: float, **settings: Any
+    ) -> tuple[int, Mapping[str, str], bytes]:
         if self._session.closed:
             raise EngineUnavailable(f"{self.place}: the engine is closed", hint="")
         try:
             # A redirect would turn the POST into a GET, and could carry the key elsewhere.
-            async with self._session.request(method, self._base + path, json=body, allow_redirects=False) as reply:
+            async with self._session.request(method, self._urls[path], allow_redirects=False, **settings) as reply:
                 raw = await reply.read()
-                status, headers = reply.status, reply.headers
+                return reply.status, reply.headers, raw
+        except aiohttp.ConnectionTimeoutError:
+            raise EngineUnavailable(f"{self.place}: no connection within {CONNECT_SECONDS:g} s") from None
         except TimeoutError:
-            raise EngineTimeout(f"{self.place}: no reply within {self._timeout_s:g} s") from None
+            raise EngineTimeout(f"{self.place}: no reply within {limit:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
-            detail = self.clean(str(error)) or type(error).__name__
-            raise EngineUnavailable(f"{self.place}: {detail}") from None
-        text = raw.decode("utf-8", errors="replace")
-        if status != 200:
-            raise self._refusal(status, headers, text)
+            raise EngineUnavailable(f"{self.place}: {self.clean(_cause(error))}") from None
+
+    def _decoded(self, raw: bytes) -> Any:
+        try:
+            return orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            # Stricter than json: it takes no NaN and no half of a surrogate pair, which some servers send.
+            text = raw.decode("utf-8", errors="replace")
         try:
             return json.loads(text)
         except json.JSONDecodeError:
@@ -138,12 +119,12 @@ class Transport:
     def _refusal(self, status: int, headers: Mapping[str, str], text: str) -> EngineError:
         """The exception for a reply that is not 200."""
         message = f"{self.place}: HTTP {status}: {self.clean(_message(text))}"
-        if status == 429:
-            return RateLimited(message, retry_after=retry_after(headers))
-        if status >= 500 or status in _BUSY:
-            unavailable = EngineUnavailable(message)
+        if status == 429 or status >= 500 or status in _BUSY:
             wait = retry_after(headers)
-            return RateLimited(message, retry_after=wait) if wait is not None else unavailable
+            limited = status == 429 or wait is not None
+            error = RateLimited(message, retry_after=wait) if limited else EngineUnavailable(message)
+            error.status = status
+            return error
         if status in (400, 413, 422) and _CONTEXT.search(text):
             return ContextTooLong(message)
         if status in (401, 402):
@@ -169,6 +150,15 @@ class Transport:
         return " ".join(text.split())
 
 
+def encoded(body: Mapping[str, Any]) -> bytes:
+    """JSON in UTF-8."""
+    try:
+        return orjson.dumps(body)
+    except TypeError:
+        # Stricter than json: it takes no half of a surrogate pair and no number of more than 64 bits.
+        return json.dumps(body).encode()
+
+
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that the server asks us to wait: `Retry-After` as a number or an HTTP date (RFC 9110, 10.2.3)."""
     value = headers.get("Retry-After", "").strip()
@@ -182,6 +172,12 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         except (TypeError, ValueError):
             return None
     return max(0.0, seconds) if seconds < float("inf") else None
+
+
+def _cause(error: Exception) -> str:
+    """`connection refused` and the like, where the system says so; else the library's words."""
+    number = (error.errno if isinstance(error, OSError) else None) or 0
+    return os.strerror(number).lower() if number in errno.errorcode else str(error) or type(error).__name__
 
 
 def _message(text: str) -> str:

@@ -1,63 +1,69 @@
-"""Any server that speaks OpenAI's chat completions: vLLM, SGLang, llama.cpp, OpenAI, a fleet behind a proxy.
+"""Any server that speaks OpenAI's chat completions, or a fleet of them: vLLM, SGLang, llama.cpp, OpenAI, a gateway.
 
     engine = await OpenAIEngine.open(OpenAIModel(engine="openai", model="m", base_url="http://127.0.0.1:8000/v1"))
 
-Over aiohttp and not the openai package, which costs 5 ms of CPU a call against 0.35 ms. Retries, time-outs and errors
-are in `_http`.
+Over aiohttp and not the openai package, which costs 5 ms of CPU a call against 0.2 ms. Which server a request goes to,
+retries and outages are in `_fleet`; this module knows what is said to a server and what it answers.
 """
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from constitution.engines._http import Gate, Transport
+from constitution.engines._endpoint import Endpoint, Events
+from constitution.engines._fleet import Fleet
+from constitution.engines._http import CHAT, TOKENIZE, Transport, encoded
+from constitution.engines._served import SELF_HOSTED, Census
+from constitution.engines._votes import LabelTokens, read, wanted
 from constitution.engines.base import Completion, Request
-from constitution.errors import MalformedReply, ModelLoadError, RecipeError, RequestRefused
+from constitution.errors import MalformedReply, RecipeError, RequestRefused
 from constitution.recipe import OpenAIModel
 from constitution.records import as_dicts
 
-TOP_LOGPROBS = 20
-"""As many as OpenAI and, by default, vLLM give."""
+DISPENSABLE = ("priority", "logprob_token_ids", "return_tokens_as_token_ids")
+"""Fields of vLLM's that make a request faster or a vote exact, and that it can do without."""
 
 
 class OpenAIEngine:
-    """An `Engine` over HTTP. At most `concurrency` requests are in flight; those that wait go by priority."""
+    """An `Engine` over HTTP. At most `concurrency` requests are in flight per server; the others wait, by priority."""
 
-    def __init__(self, section: OpenAIModel, transport: Transport, facts: Mapping[str, str]) -> None:
+    def __init__(self, section: OpenAIModel, fleet: Fleet, census: Census) -> None:
         self._section = section
-        self._transport = transport
-        self._facts = dict(facts)
-        self._gate = Gate(section.concurrency)
+        self._fleet = fleet
+        dialect = section.dialect
+        if dialect == "auto":
+            dialect = "vllm" if census.owner in SELF_HOSTED else "openai"
+        self._continues = dialect == "vllm"
+        # SGLang continues a prefix in the same way; its priorities run the other way round.
+        self._vllm = dialect == "vllm" and census.owner != "sglang"
+        self._priorities = self._vllm
+        self._labels = LabelTokens(self._tokenized, fleet.events.add)
+        self._facts = {
+            "name": section.model,
+            "engine": "openai",
+            "base_url": ", ".join(endpoint.place for endpoint in fleet.endpoints),
+            "dialect": dialect,
+            "server_model": census.served.root or census.served.model or "unknown",
+        }
 
     @classmethod
     async def open(cls, section: OpenAIModel) -> OpenAIEngine:
-        """Ask the server for its models. Raises RecipeError (no key), AccessDenied, EngineUnavailable."""
-        transport = Transport(
-            section.base_urls[0],
-            _key(section),
-            timeout_s=section.timeout_s,
-            retries=section.retries,
-            connections=section.concurrency,
-        )
+        """Ask the servers what they serve. Raises RecipeError (no key, servers that differ), ModelLoadError (they serve
+        another model), AccessDenied, and EngineUnavailable where none answers."""
+        key, events, census = _key(section), Events(), Census(section.model)
+        endpoints = [
+            Endpoint(Transport(url, key, timeout_s=section.timeout_s), section.concurrency, events)
+            for url in section.base_urls
+        ]
+        fleet = Fleet(endpoints, events, census.check, timeout_s=section.timeout_s, retries=section.retries)
         try:
-            served = await _served(transport, section)
+            await fleet.open()
         except BaseException:
-            await transport.close()
+            await fleet.close()
             raise
-        dialect = section.dialect
-        if dialect == "auto":
-            dialect = "vllm" if served.get("owned_by") in ("vllm", "sglang") else "openai"
-        facts = {
-            "name": section.model,
-            "engine": "openai",
-            "base_url": transport.place,
-            "dialect": dialect,
-            "server_model": str(served.get("root") or served.get("id") or "unknown"),
-        }
-        return cls(section, transport, facts)
+        return cls(section, fleet, census)
 
     @property
     def model(self) -> str:
@@ -68,20 +74,35 @@ class OpenAIEngine:
 
     async def generate(self, request: Request) -> Completion:
         body = self._body(request)
-        async with self._gate.place(request.priority):
-            reply = await self._transport.exchange("/chat/completions", body)
+        ids: Sequence[int] = ()
+        if request.choices:
+            if self._vllm:
+                tail = request.messages[-1].content if request.continues else ""
+                ids = await self._labels.of(tail, request.choices)
+            body |= wanted(ids)
+            body.pop("stop", None)
+        body |= self._section.extra_body
         try:
-            return self._completion(request, reply)
+            reply, place = await self._fleet.post(CHAT, encoded(body), request.priority, request.affinity)
+        except RequestRefused as refused:
+            reply, place = await self._without(body, refused, request)
+        try:
+            return self._completion(request, ids, reply, place)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise MalformedReply(
-                f"{self._transport.place}: the reply is not a chat completion ({type(error).__name__} {error})"
+                f"{place}: the reply is not a chat completion ({type(error).__name__} {error})"
             ) from None
 
     def stats(self) -> Mapping[str, Any]:
-        return {}
+        """`endpoints`: per server calls, failures, retries, in_flight, limit, state, out_of_service_seconds and more;
+        `events`: sentences."""
+        return {
+            "endpoints": [endpoint.stats() for endpoint in self._fleet.endpoints],
+            "events": self._fleet.events.sentences(),
+        }
 
     async def close(self) -> None:
-        await self._transport.close()
+        await self._fleet.close()
 
     def _body(self, request: Request) -> dict[str, Any]:
         sampling = request.sampling
@@ -95,37 +116,62 @@ class OpenAIEngine:
         }
         if sampling.stop:
             body["stop"] = list(sampling.stop)
-        if request.choices:
-            # At temperature 1 and top_p 1 raw and processed log-probabilities are the same, whatever a server returns.
-            body |= {
-                "temperature": 1.0,
-                "top_p": 1.0,
-                "max_tokens": 1,
-                "logprobs": True,
-                "top_logprobs": TOP_LOGPROBS,
-            }
-            body.pop("stop", None)
-        if request.continues and self._facts["dialect"] == "vllm":
-            body |= {"continue_final_message": True, "add_generation_prompt": False}
-        return body | self._section.extra_body
+        if self._continues and request.continues:
+            body["continue_final_message"] = True
+            body["add_generation_prompt"] = False
+        if self._priorities and request.priority:
+            body["priority"] = request.priority
+        if self._vllm and self._section.cache_salt:
+            body["cache_salt"] = self._section.cache_salt
+        return body
 
-    def _completion(self, request: Request, reply: Any) -> Completion:
+    async def _without(self, body: dict[str, Any], refused: RequestRefused, request: Request) -> tuple[Any, str]:
+        """The reply to `body` without the fields that the server's refusal names; raises it again if it names none."""
+        said = str(refused).lower()
+        named = [field for field in DISPENSABLE if field in body and field in said]
+        named = [field for field in named if field not in self._section.extra_body]
+        if not named:
+            raise refused
+        kept = {field: value for field, value in body.items() if field not in named}
+        answer = await self._fleet.post(CHAT, encoded(kept), request.priority, request.affinity)
+        if "priority" in named and self._priorities:
+            self._priorities = False
+            self._fleet.events.add(
+                f"{answer[1]} takes no priorities, so none are sent: start it with --scheduling-policy priority"
+            )
+        if any(field != "priority" for field in named):
+            self._labels.refused(f"the server refuses {', '.join(field for field in named if field != 'priority')}")
+        return answer
+
+    async def _tokenized(self, text: str) -> Sequence[int]:
+        body = {"model": self._section.model, "prompt": text, "add_special_tokens": False}
+        reply, place = await self._fleet.post(TOKENIZE, encoded(body), 0, "")
+        tokens = reply.get("tokens") if isinstance(reply, dict) else None
+        if not isinstance(tokens, list) or not all(isinstance(token, int) for token in tokens):
+            raise MalformedReply(f"{place}: /tokenize gives no list of token ids")
+        return tokens
+
+    def _completion(self, request: Request, ids: Sequence[int], reply: Any, place: str) -> Completion:
         choice = reply["choices"][0]
         text, reason = choice["message"].get("content"), choice.get("finish_reason")
         if reason == "content_filter":
-            raise RequestRefused(f"{self._transport.place}: the server's content filter held the answer back")
+            raise RequestRefused(f"{place}: the server's content filter held the answer back")
         if reason not in ("stop", "length"):
-            raise MalformedReply(f"{self._transport.place}: finish_reason is {reason!r}, expected stop or length")
-        logprobs = self._logprobs(request, choice) if request.choices else None
+            raise MalformedReply(f"{place}: finish_reason is {reason!r}, expected stop or length")
+        logprobs = None
+        if request.choices:
+            logprobs, exact = read(request.choices, ids, choice, place)
+            if ids and not exact:
+                self._labels.note(f"{place} ignores logprob_token_ids")
         if text is None and logprobs is None:
             raise MalformedReply(
-                f"{self._transport.place}: the reply has no text (message.content is null)",
+                f"{place}: the reply has no text (message.content is null)",
                 hint="a reasoning model may have used up max_tokens before its answer",
             )
         text = text or ""
         if not isinstance(text, str):
             raise MalformedReply(
-                f"{self._transport.place}: message.content is no text but a {type(text).__name__}",
+                f"{place}: message.content is no text but a {type(text).__name__}",
                 hint="have the server give plain text, e.g. without its reasoning in parts",
             )
         if request.continues:
@@ -141,42 +187,6 @@ class OpenAIEngine:
             cached_tokens=int(details.get("cached_tokens") or 0),
             choice_logprobs=logprobs,
         )
-
-    def _logprobs(self, request: Request, choice: Mapping[str, Any]) -> dict[str, float]:
-        """Per label the log-probability of the tokens that spell exactly it; −inf for one that is not in the list."""
-        place = self._transport.place
-        content = (choice.get("logprobs") or {}).get("content")
-        if not content or not content[0].get("top_logprobs"):
-            raise MalformedReply(
-                f"{place}: the reply has no log-probabilities, though they were asked for",
-                hint="the judge needs a server and a model that return top_logprobs",
-            )
-        found = dict.fromkeys(request.choices, -math.inf)
-        for entry in content[0]["top_logprobs"]:
-            value = float(entry["logprob"])
-            if math.isnan(value) or value > 1e-3:
-                raise MalformedReply(f"{place}: {value} stands for the log-probability of {entry['token']!r}")
-            if entry["token"] in found:
-                # Two tokens may spell the same text; their probabilities add up.
-                found[entry["token"]] = _log_add(found[entry["token"]], min(value, 0.0))
-        return found
-
-
-def _log_add(a: float, b: float) -> float:
-    """log(exp(a) + exp(b))"""
-    high, low = max(a, b), min(a, b)
-    return high if low == -math.inf else high + math.log1p(math.exp(low - high))
-
-
-async def _served(transport: Transport, section: OpenAIModel) -> Mapping[str, Any]:
-    """The server's entry for the model; empty where the server lists none or has no such list."""
-    try:
-        listed = await transport.exchange("/models", None, retries=min(section.retries, 2))
-    except (ModelLoadError, MalformedReply):
-        return {}
-    entries = listed.get("data") if isinstance(listed, dict) else None
-    found = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-    return next((entry for entry in found if entry.get("id") == section.model), {})
 
 
 def _key(section: OpenAIModel) -> str:
