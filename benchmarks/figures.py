@@ -1,0 +1,53 @@
+"""What a client of `engine.py` tells of itself: one line of JSON, the last of its output. Standard library only: peers
+run in environments of their own.
+
+    begun = Moment.now()
+    ...
+    report(begun, prompts=4000)
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Moment:
+    monotonic: float
+    """Seconds on the machine's monotonic clock, which all processes share."""
+    cpu: float
+    """Seconds of this process and of its children that have ended, user and system."""
+
+    @classmethod
+    def now(cls) -> Moment:
+        own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        return cls(
+            time.monotonic(),
+            own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime,
+        )
+
+
+def report(begun: Moment, prompts: int) -> None:
+    """Print the figures of the stretch from `begun`, when the first prompt was about to be read, until now."""
+    ended = Moment.now()
+    figures = {
+        "prompts": prompts,
+        "begun": begun.monotonic,
+        "startup_cpu_s": begun.cpu,
+        "wall_s": ended.monotonic - begun.monotonic,
+        "cpu_s": ended.cpu - begun.cpu,
+        "peak_rss_mib": peak_rss_mib(),
+    }
+    print(json.dumps(figures), flush=True)
+
+
+def peak_rss_mib() -> float:
+    """The most memory that this process had resident; getrusage would count what was before exec too."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("no VmHWM in /proc/self/status")
