@@ -16,7 +16,8 @@ from constitution.engines.fake import FakeEngine
 from constitution.engines.meter import Metered
 from constitution.engines.openai import OpenAIEngine
 from constitution.engines.transformers import TransformersEngine
-from constitution.recipe import FakeModel, Models, ModelSection, OpenAIModel, TransformersModel
+from constitution.engines.vllm import VLLMEngine, open_together
+from constitution.recipe import FakeModel, Models, ModelSection, OpenAIModel, VLLMModel
 
 __all__ = ["Completion", "Engine", "Engines", "Metered", "Request", "open_engine", "open_engines"]
 
@@ -52,22 +53,31 @@ async def open_engine(section: ModelSection) -> Engine:
         return FakeEngine(section)
     if isinstance(section, OpenAIModel):
         return await OpenAIEngine.open(section)
-    assert isinstance(section, TransformersModel)
+    if isinstance(section, VLLMModel):
+        return await VLLMEngine.open(section)
     return await TransformersEngine.open(section)
 
 
 @asynccontextmanager
 async def open_engines(models: Models) -> AsyncIterator[Engines]:
     """Policy and judge, closed at the end; without a judge's section the policy judges."""
-    policy = Metered(await open_engine(models.policy))
-    try:
-        shared = models.judge is None or models.judge == models.policy
-        judge = policy if shared or models.judge is None else Metered(await open_engine(models.judge))
-    except BaseException:
-        await policy.close()
-        raise
-    engines = Engines(policy, judge)
+    policy, *others = [Metered(engine) for engine in await _open(models)]
+    engines = Engines(policy, others[0] if others else policy)
     try:
         yield engines
     finally:
         await engines.close()
+
+
+async def _open(models: Models) -> list[Engine]:
+    """The policy's engine, and the judge's where it is another one."""
+    if models.judge is None or models.judge == models.policy:
+        return [await open_engine(models.policy)]
+    if isinstance(models.policy, VLLMModel) and isinstance(models.judge, VLLMModel):
+        return [*await open_together([models.policy, models.judge], models.placement)]
+    policy = await open_engine(models.policy)
+    try:
+        return [policy, await open_engine(models.judge)]
+    except BaseException:
+        await policy.close()
+        raise

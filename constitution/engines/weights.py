@@ -1,16 +1,17 @@
-"""Finding and loading a model for the transformers engine: safetensors only, no code from the model's folder."""
+"""Finding and loading local models: safetensors only, no code from the model's folder."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from constitution.engines._chat import ChatTokenizer
 from constitution.errors import ModelLoadError
 from constitution.identity import digest
-from constitution.recipe import TransformersModel
+from constitution.recipe import TransformersModel, VLLMModel
 
 POCKET = Path(__file__).parent.parent / "pocket" / "model"
 """The model that ships with the package."""
@@ -42,15 +43,15 @@ class LocalModel:
 def load(section: TransformersModel) -> LocalModel:
     """The model of `section`. Takes seconds. Raises ModelLoadError."""
     folder = find(section)
-    name = section.model if section.model == "pocket" else Path(section.model.rstrip("/")).name
+    name = short_name(section)
     import torch
     import transformers
 
     # Partly without types: seen as Any.
     library: Any = transformers
     library.utils.logging.disable_progress_bar()
+    tokenizer = load_tokenizer(section, folder)
     try:
-        tokenizer = library.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         module = library.AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, section.dtype),
@@ -60,7 +61,7 @@ def load(section: TransformersModel) -> LocalModel:
         )
         module = module.to(section.device).eval()
     except Exception as error:  # whatever a broken folder makes the libraries raise
-        raise ModelLoadError(f"model {section.model}: cannot be loaded: {_first_line(error)}") from error
+        raise ModelLoadError(f"model {section.model}: cannot be loaded: {first_line(error)}") from error
     if getattr(module, "_is_stateful", False):
         raise ModelLoadError(
             f"model {section.model}: it keeps a recurrent state, which this engine cannot batch",
@@ -82,33 +83,68 @@ def load(section: TransformersModel) -> LocalModel:
         name=name,
         module=module,
         chat=ChatTokenizer(tokenizer, name),
-        ends=_ends(module, tokenizer),
+        ends=ends(module.generation_config, tokenizer),
         context=int(getattr(config, "max_position_embeddings", None) or 2**31),
         shares=not _slides(config),
         facts=facts,
     )
 
 
-def find(section: TransformersModel) -> Path:
+def short_name(section: TransformersModel | VLLMModel) -> str:
+    """As it stands in the tables: the folder's or the hub's name without what is before it."""
+    return Path(section.model.rstrip("/")).name
+
+
+def load_tokenizer(section: TransformersModel | VLLMModel, folder: Path) -> Any:
+    """transformers' tokenizer of the model in `folder`. Raises ModelLoadError."""
+    import transformers
+
+    library: Any = transformers
+    try:
+        return library.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # whatever a broken folder makes the library raise
+        raise ModelLoadError(f"model {section.model}: cannot be loaded: {first_line(error)}") from error
+
+
+def find(section: TransformersModel | VLLMModel) -> Path:
     """The folder with the model's files: the shipped one, a folder of one's own, or the hub's cache.
 
     Raises ModelLoadError where there is none, or where its only weights are pickles, which can run code when read.
     """
+    dummy = isinstance(section, VLLMModel) and section.vllm.get("load_format") == "dummy"
     if section.model == "pocket":
         folder = POCKET
     elif Path(section.model).expanduser().is_dir():
         folder = Path(section.model).expanduser()
     else:
-        folder = _download(section)
+        folder = _download(section, weights=not dummy)
+    if dummy:
+        return folder
+    return _with_safetensors(folder, f"model {section.model}")
+
+
+def find_adapter(section: VLLMModel) -> Path | None:
+    """The folder of the section's LoRA adapter. Raises ModelLoadError where it is none, or a pickle."""
+    if section.adapter is None:
+        return None
+    folder = Path(section.adapter).expanduser()
+    if not (folder / "adapter_config.json").is_file():
+        raise ModelLoadError(
+            f"adapter {section.adapter}: there is no adapter_config.json in it", hint="name a folder in PEFT's format"
+        )
+    return _with_safetensors(folder, f"adapter {section.adapter}")
+
+
+def _with_safetensors(folder: Path, what: str) -> Path:
     if any(folder.glob("*.safetensors")):
         return folder
     pickles = sorted(path.name for kind in _PICKLES for path in folder.glob(kind))
     if pickles:
         raise ModelLoadError(
-            f"model {section.model}: its weights are pickles ({pickles[0]}), which can run code when they are read",
+            f"{what}: its weights are pickles ({pickles[0]}), which can run code when they are read",
             hint="convert them to safetensors, or use a revision that has them",
         )
-    raise ModelLoadError(f"model {section.model}: there are no *.safetensors files in {folder}")
+    raise ModelLoadError(f"{what}: there are no *.safetensors files in {folder}")
 
 
 def folder_digest(folder: Path) -> str:
@@ -118,31 +154,39 @@ def folder_digest(folder: Path) -> str:
 
 
 def _file_digest(path: Path) -> str:
+    stat = path.stat()
+    return _read_digest(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _read_digest(path: Path, size: int, mtime_ns: int) -> str:
+    """Read once in a process: the run's id and its record both want it, and weights may be hundreds of gigabytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _download(section: TransformersModel) -> Path:
+def _download(section: TransformersModel | VLLMModel, *, weights: bool) -> Path:
     """The hub's snapshot; without a network (or with HF_HUB_OFFLINE=1) what the cache holds of it."""
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+    kinds = [kind for kind in _KINDS if weights or kind != "*.safetensors"]
     try:
         found = huggingface_hub.snapshot_download(
-            section.model, revision=section.revision, allow_patterns=[*_KINDS, "*.bin.index.json"]
+            section.model, revision=section.revision, allow_patterns=[*kinds, "*.bin.index.json"]
         )
     except (OSError, ValueError, HfHubHTTPError, HFValidationError) as error:
         raise ModelLoadError(
-            f"model {section.model}: no such folder, and the hub's copy cannot be had: {_first_line(error)}"
+            f"model {section.model}: no such folder, and the hub's copy cannot be had: {first_line(error)}"
         ) from error
     return Path(found)
 
 
-def _ends(module: Any, tokenizer: Any) -> frozenset[int]:
+def ends(generation: Any, tokenizer: Any) -> frozenset[int]:
     """End-of-turn tokens: those of the generation settings (one id or a list) and the tokenizer's own."""
-    stated = module.generation_config.eos_token_id if module.generation_config is not None else None
-    ends = set(stated) if isinstance(stated, list) else {stated}
-    return frozenset(end for end in (*ends, tokenizer.eos_token_id) if end is not None)
+    stated = generation.eos_token_id if generation is not None else None
+    found = set(stated) if isinstance(stated, list) else {stated}
+    return frozenset(end for end in (*found, tokenizer.eos_token_id) if end is not None)
 
 
 def _slides(config: Any) -> bool:
@@ -150,5 +194,6 @@ def _slides(config: Any) -> bool:
     return any(kind != "full_attention" for kind in kinds) or bool(getattr(config, "sliding_window", None))
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What it says, in one line; its class where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from constitution import __version__, templates
-from constitution.engines.weights import find, folder_digest
+from constitution.engines.vllm_args import check, decisive
+from constitution.engines.weights import find, find_adapter, folder_digest
 from constitution.errors import RecipeError
 from constitution.identity import digest
 from constitution.principles import find_root, load_constitution
 from constitution.prompts import read_prompts, survey
-from constitution.recipe import ModelSection, Recipe, TransformersModel
+from constitution.recipe import ModelSection, OpenAIModel, Recipe, TransformersModel, VLLMModel
 from constitution.records import Constitution, Principle, Prompt, Run
 from constitution.revise import select
 from constitution.warehouse import Warehouse
@@ -123,11 +124,18 @@ def model_identity(section: ModelSection) -> dict[str, Any]:
     """What decides the model's answers, known without loading it.
 
     A local model is the digest of its files, read in full: a part of them would not tell two trainings of one model
-    apart. A server's model is its name and settings; where it is served is a place.
+    apart. A server's model is its name and settings; where it is served is a place. Of vLLM's arguments those are left
+    out that say where and how fast it runs. Raises RecipeError for arguments that are refused, ModelLoadError.
     """
     fields = section.model_dump(mode="json", exclude=OPERATIONAL)
-    if isinstance(section, TransformersModel):
+    if isinstance(section, TransformersModel | VLLMModel):
         fields |= {"model": folder_digest(find(section)), "revision": None}
+    if isinstance(section, VLLMModel):
+        adapter = find_adapter(section)
+        fields |= {"adapter": adapter and folder_digest(adapter)}
+    if isinstance(section, VLLMModel | OpenAIModel):
+        check(section)
+        fields |= {"vllm": decisive(section.vllm)}
     return fields
 
 

@@ -1,0 +1,209 @@
+"""Starting vLLM: its arguments checked by vLLM's own parser, our defaults, and its processes.
+
+Whatever differs between vLLM's versions is asked of its Python interface, never of its version number.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import json
+import os
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import Any
+
+from constitution.engines._vllm_gauges import Gauges
+from constitution.engines.vllm_args import OWNED, check, flag
+from constitution.engines.weights import first_line
+from constitution.errors import ModelLoadError, RecipeError
+from constitution.recipe import VLLMModel
+
+
+def library() -> Any:
+    """The vllm package; its import takes seconds. Raises ModelLoadError where it is not installed."""
+    if importlib.util.find_spec("vllm") is None:
+        raise ModelLoadError(
+            "engine vllm: vLLM is not installed",
+            hint="pip install 'constitution[vllm]', or serve the model and use the openai engine",
+        )
+    # Read once, at the import. A forked engine would hold the run's lock and the parent's threads' locks; a line of
+    # log per request would hide the progress bar; and nothing is to be sent to anybody.
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    import vllm
+
+    return vllm
+
+
+def arguments(section: VLLMModel) -> dict[str, Any]:
+    """The section's `vllm` table with the values that vLLM's command line would make of them.
+
+    Raises RecipeError for an unknown argument, with the nearest name, and for a value that vLLM does not take.
+    """
+    check(section)
+    version = library().__version__
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    parser: Any = AsyncEngineArgs.add_cli_args(FlexibleArgumentParser())
+    options = {action.dest for action in parser._actions}
+    known = sorted({field.name for field in fields(AsyncEngineArgs)} & options - set(OWNED))
+    parsed = {}
+    for name, value in section.vllm.items():
+        place = f"model {section.model}: vllm.{name}"
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise RecipeError(
+                f"{place}: vLLM {version} has no such argument" + (f"; did you mean {near[0]}?" if near else ""),
+                hint="`vllm serve --help=all` lists them",
+            )
+        parsed[name] = _parse(parser, name, value, place)
+    return parsed
+
+
+def _parse(parser: Any, name: str, value: Any, place: str) -> Any:
+    said: list[str] = []
+
+    def fail(message: str) -> None:
+        said.append(message)
+        raise SystemExit(2)
+
+    parser.error = fail
+    switch = next(action for action in parser._actions if action.dest == name).nargs == 0
+    if switch is not isinstance(value, bool):
+        wanted = "true or false" if switch else "a value and not true or false"
+        raise RecipeError(f"{place}: expected {wanted}", hint="see vLLM's engine arguments")
+    try:
+        return getattr(parser.parse_args(flag(name, value)), name)
+    except SystemExit:
+        message = said[0].partition(": ")[2] or said[0] if said else "not taken"
+    except Exception as error:  # whatever its types raise
+        message = first_line(error)
+    raise RecipeError(f"{place}: {message}", hint="see vLLM's engine arguments")
+
+
+def start(
+    section: VLLMModel, folder: Path, adapters: Sequence[Path], memory: float | None, sleeps: bool
+) -> tuple[Any, Gauges]:
+    """vLLM's AsyncLLM for the model in `folder`, and its figures; blocks for as long as the model loads.
+
+    adapters: LoRA folders that requests will name. memory: share of the accelerator's memory, None: vLLM's default.
+    Raises RecipeError for arguments that vLLM does not take, ModelLoadError for a model that it does not load.
+    """
+    given = arguments(section)
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.usage.usage_lib import UsageContext
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    settings: dict[str, Any] = {
+        "model": str(folder),
+        "trust_remote_code": False,
+        "load_format": "safetensors",
+        "scheduling_policy": "priority",
+        "generation_config": "vllm",
+        "logprobs_mode": "raw_logprobs",
+        "disable_log_stats": True,  # vLLM's own lines of log; `Gauges` gets the figures all the same
+        "use_tqdm_on_load": False,
+        "worker_extension_cls": "constitution.engines._lifeline.Lifeline",
+        "enable_sleep_mode": sleeps,
+        **_for_cpu(given),
+        **_for_adapters(adapters),
+        **({"gpu_memory_utilization": memory} if memory is not None else {}),
+        **given,
+    }
+
+    class Owned(AsyncLLM):
+        def __del__(self) -> None:
+            """Its owner has shut it down; vLLM does it again when Python ends, and complains of what is gone."""
+
+    gauges = Gauges()
+    try:
+        made = AsyncEngineArgs(**settings)
+        with _no_interrupts():
+            # LLM_CLASS: the batch sizes of vLLM's offline class, which are made for throughput.
+            llm = Owned.from_engine_args(
+                made, usage_context=UsageContext.LLM_CLASS, stat_loggers=[lambda config, index=0: gauges]
+            )
+    except Exception as error:  # whatever a model, a table of arguments or an accelerator makes it raise
+        raise ModelLoadError(
+            f"model {section.model}: vLLM cannot load it: {_cause(error)}",
+            hint="the lines of vLLM's log above say more; VLLM_LOGGING_LEVEL=INFO shows all of them",
+        ) from error
+    return llm, gauges
+
+
+def on_cpu() -> bool:
+    library()
+    from vllm.platforms import current_platform
+
+    return bool(current_platform.is_cpu())
+
+
+def can_sleep() -> bool:
+    """Whether vLLM's sleep mode is there: on GPUs."""
+    library()
+    from vllm.platforms import current_platform
+
+    return bool(current_platform.is_sleep_mode_available())
+
+
+def device_memory() -> int:
+    """Bytes of one accelerator."""
+    library()
+    from vllm.platforms import current_platform
+
+    return int(current_platform.get_device_total_memory())
+
+
+def _for_cpu(given: Mapping[str, Any]) -> dict[str, Any]:
+    if not on_cpu():
+        return {}
+    settings: dict[str, Any] = {}
+    if not {"enable_chunked_prefill", "max_num_batched_tokens"} & set(given):
+        # vLLM's CPU sampler cannot skip the random numbers of a chunk that yields no token ("CPU Generator does not
+        # use offset"): a seeded request whose prompt is read in chunks ends the engine. Without chunks vLLM itself
+        # makes a step large enough for the longest prompt.
+        settings["enable_chunked_prefill"] = False
+    if all(given.get(f"{kind}_parallel_size", 1) == 1 for kind in ("tensor", "pipeline", "data")):
+        # Model and scheduler in one process: two would poll each other, and cores are what a CPU has least of.
+        settings["distributed_executor_backend"] = "uni"
+    return settings
+
+
+def _for_adapters(adapters: Sequence[Path]) -> dict[str, Any]:
+    if not adapters:
+        return {}
+    ranks = []
+    for folder in adapters:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        ranks.append(int(config.get("r", 0)))
+    rank = next((size for size in (8, 16, 32, 64, 128, 256, 320, 512) if size >= max(ranks)), 512)
+    return {"enable_lora": True, "max_loras": len(adapters), "max_lora_rank": rank}
+
+
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Processes started within are not reached by Ctrl-C, which is for the run: it writes what it has, and ends them.
+
+    They inherit the mask of blocked signals. It is the calling thread's alone, so the main thread gets its Ctrl-C.
+    """
+    resource_tracker.ensure_running()  # it unblocks signals in this thread when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _cause(error: Exception) -> str:
+    """In one line; of pydantic's several lines the one that says what is wrong."""
+    details = getattr(error, "errors", None)
+    if callable(details) and (found := details()):
+        return str(found[0].get("msg", error)).removeprefix("Value error, ")
+    return first_line(error)
