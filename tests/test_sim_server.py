@@ -1,4 +1,4 @@
-"""The simulated engine server: slots, queue, prefix cache, lengths, votes; over HTTP with our engine and a raw socket."""
+"""The simulated engine server: slots, queue, prefix cache, lengths, votes; over HTTP with our engine and a socket."""
 
 from __future__ import annotations
 
@@ -226,8 +226,7 @@ async def test_a_full_server_answers_by_priority() -> None:
 
         async with asyncio.TaskGroup() as group:
             group.create_task(ask(0))  # has the slot while the others come
-            while not server.slots.running:
-                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.03)
             for priority in (3, 1, 2):
                 group.create_task(ask(priority))
         await engine.close()
