@@ -5,7 +5,8 @@
 
     python -m constitution.engines.fake_server --port 8000
 
-It serves GET /v1/models and POST /v1/chat/completions, with continued prefixes, seeds and log-probabilities.
+It serves GET /v1/models and POST /v1/chat/completions, with continued prefixes, seeds and log-probabilities, and as
+vLLM does GET /health and POST /tokenize. Its tokens are characters; the ids are their code points.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import asyncio
 import json
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal
@@ -27,6 +28,9 @@ from constitution.engines.fake import FakeEngine
 from constitution.errors import ContextTooLong, EngineError, EngineUnavailable
 from constitution.recipe import FakeModel
 from constitution.records import Message, Sampling
+
+Lack = Literal["health", "models", "tokenize", "logprob_token_ids", "priority"]
+"""What a server may be without: a path; a field that it ignores; priorities, which it refuses."""
 
 KEPT = 10_000
 """Requests that `requests` holds at the most."""
@@ -42,6 +46,8 @@ class Fault:
     body: str = '{"error": {"message": "made to fail"}}'
     delay_s: float = 0.0
     """Seconds before anything is sent."""
+    reset: bool = False
+    """Break the connection off."""
     truncate: bool = False
     """Send only the first half of the reply's JSON."""
     changes: Mapping[str, Any] = field(default_factory=dict)
@@ -66,19 +72,27 @@ class FakeServer:
         prefix: Literal["flag", "continue", "echo"] = "flag",
         labels: Sequence[str] = ("A", "B"),
         context: int | None = None,
+        root: str = "",
+        lacks: Collection[Lack] = (),
         port: int = 0,
     ) -> None:
         """`faults`: one for each request to come, None for a sound one; after the last all are sound. `labels`: the
-        tokens that log-probabilities are given for. `context`: words that a request may have, answer included."""
+        tokens that log-probabilities are given for. `context`: words that a request may have, answer included, and
+        its `max_model_len`. `root`: the weights that it says it serves. A `port` of 0 takes a free one, and keeps it
+        when the server is started again."""
         self._engine = engine or FakeEngine(FakeModel(engine="fake"))
         self._faults = deque(faults)
         self._prefix = prefix
         self._labels = tuple(labels)
         self._context = context
+        self._root = root
+        self._lacks = frozenset(lacks)
         self._port = port
         self._runner: web.AppRunner | None = None
         self.requests: deque[Received] = deque(maxlen=KEPT)
         """Chat requests received, faulty ones too, the newest last."""
+        self.tokenized: list[str] = []
+        """Texts that /tokenize was asked for."""
 
     @property
     def base_url(self) -> str:
@@ -86,7 +100,12 @@ class FakeServer:
 
     async def __aenter__(self) -> FakeServer:
         app = web.Application(client_max_size=64 * 2**20)
-        app.router.add_get("/v1/models", self._models)
+        if "health" not in self._lacks:
+            app.router.add_get("/health", self._health)
+        if "models" not in self._lacks:
+            app.router.add_get("/v1/models", self._models)
+        if "tokenize" not in self._lacks:
+            app.router.add_post("/tokenize", self._tokenize)
         app.router.add_post("/v1/chat/completions", self._chat)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
@@ -101,9 +120,19 @@ class FakeServer:
         if self._runner is not None:
             await self._runner.cleanup()
 
+    async def _health(self, request: web.Request) -> web.Response:
+        return web.Response()
+
+    async def _tokenize(self, request: web.Request) -> web.Response:
+        text = str((await request.json())["prompt"])
+        self.tokenized.append(text)
+        return web.json_response({"count": len(text), "tokens": [ord(character) for character in text]})
+
     async def _models(self, request: web.Request) -> web.Response:
         owner = "vllm" if self._prefix == "flag" else "constitution"
-        entry = {"id": self._engine.model, "object": "model", "owned_by": owner, "root": self._engine.model}
+        name = self._engine.model
+        entry: dict[str, Any] = {"id": name, "object": "model", "owned_by": owner, "root": self._root or name}
+        entry |= {"max_model_len": self._context} if self._context else {}
         return web.json_response({"object": "list", "data": [entry]})
 
     async def _chat(self, request: web.Request) -> web.Response:
@@ -114,6 +143,9 @@ class FakeServer:
         self.requests.append(Received(dict(request.headers), body))
         fault = (self._faults.popleft() if self._faults else None) or Fault()
         await asyncio.sleep(fault.delay_s)
+        if fault.reset:
+            assert request.transport is not None
+            request.transport.abort()
         if fault.status != 200:
             return web.Response(
                 status=fault.status, text=fault.body, headers=fault.headers, content_type="application/json"
@@ -141,11 +173,12 @@ class FakeServer:
             raise _Refused(503, str(error)) from error
         except EngineError as error:
             raise _Refused(500, str(error)) from error
+        ids = [int(id) for id in body.get("logprob_token_ids") or () if "logprob_token_ids" not in self._lacks]
         choice = {
             "index": 0,
             "message": {"role": "assistant", "content": echo + completion.text},
             "finish_reason": completion.finish_reason,
-            "logprobs": _logprobs(completion, int(body.get("top_logprobs") or 0)),
+            "logprobs": _logprobs(completion, int(body.get("top_logprobs") or 0), ids),
         }
         usage = {
             "prompt_tokens": completion.prompt_tokens,
@@ -163,6 +196,10 @@ class FakeServer:
             raise _Refused(400, "streams and several choices are not served here")
         if int(body.get("top_logprobs") or 0) > 20:
             raise _Refused(400, "top_logprobs must be at most 20")
+        if "priority" in self._lacks and body.get("priority"):
+            raise _Refused(400, f"Got priority {body['priority']} but priority scheduling is not enabled.")
+        if body.get("logprob_token_ids") and not body.get("logprobs"):
+            raise _Refused(400, "when using `logprob_token_ids`, `logprobs` must be set to true.")
         try:
             messages = tuple(Message(each["role"], each["content"]) for each in body["messages"])
         except (KeyError, TypeError):
@@ -193,7 +230,8 @@ class FakeServer:
             stop=(stop,) if isinstance(stop, str) else tuple(stop),
         )
         choices = self._labels if body.get("logprobs") else ()
-        return Request(messages, sampling, int(body.get("seed") or 0), choices=choices), echo
+        seed, priority = int(body.get("seed") or 0), int(body.get("priority") or 0)
+        return Request(messages, sampling, seed, priority, choices), echo
 
 
 class _Refused(Exception):
@@ -209,13 +247,19 @@ def _error(status: int, message: str, code: str | None = None) -> web.Response:
     )
 
 
-def _logprobs(completion: Completion, top: int) -> dict[str, Any] | None:
-    """In OpenAI's shape, for the one token that the completion has; −9999 stands for impossible, as in vLLM."""
+def _logprobs(completion: Completion, top: int, ids: Sequence[int]) -> dict[str, Any] | None:
+    """In OpenAI's shape, for the one token that the completion has; −9999 stands for impossible, as in vLLM.
+
+    With `ids`: of just these tokens, named by id; without, of the `top` likeliest, named by text.
+    """
     if completion.choice_logprobs is None:
         return None
-    ranked = sorted(completion.choice_logprobs.items(), key=lambda item: -item[1])
+    ranked = sorted(completion.choice_logprobs.items(), key=lambda item: -item[1])[: None if ids else top]
+    if ids:
+        known = {ord(label): value for label, value in ranked if len(label) == 1}
+        ranked = sorted(((f"token_id:{id}", known.get(id, -9999.0)) for id in ids), key=lambda item: -item[1])
     entries = [{"token": token, "logprob": value if value > -math.inf else -9999.0} for token, value in ranked]
-    return {"content": [{**entries[0], "top_logprobs": entries[:top]}]}
+    return {"content": [{**(entries or [{}])[0], "top_logprobs": entries}]}
 
 
 @click.command()

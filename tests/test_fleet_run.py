@@ -1,0 +1,135 @@
+"""A whole run against three servers, one of which is killed in the middle and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from run_once import run_once
+from test_pipeline import one, rows_of
+
+from constitution.engines.fake_server import FakeServer
+from constitution.pipeline import Progress, watcher
+from constitution.records import Run
+
+ROOT = Path(__file__).parents[1]
+PROMPTS = 240
+
+RECIPE = """
+name = "fleet"
+constitution = "general@1.0.0"
+[prompts]
+path = "prompts.jsonl"
+[model.policy]
+engine = "openai"
+model = "fake"
+base_url = [{urls}]
+concurrency = 8
+timeout_s = 30
+[revise]
+rounds = 2
+[judge]
+principles = 2
+[output]
+slice = 60
+window = 32
+flush_rows = 200
+flush_seconds = 0.1
+"""
+
+
+class Server:
+    """The fake server in a process of its own, on a port that it keeps."""
+
+    def __init__(self) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/v1"
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "constitution.engines.fake_server", "--port", str(self.port)]
+        self.process = subprocess.Popen([*command, "--latency", "0.04"], cwd=ROOT, stdout=subprocess.DEVNULL)
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    async def up(self) -> None:
+        for _ in range(200):
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                writer.close()
+                return
+            except OSError:
+                await asyncio.sleep(0.05)
+        raise AssertionError("the server did not come up")
+
+
+def project(folder: Path, urls: list[str]) -> Path:
+    folder.mkdir()
+    (folder / "principles").symlink_to(ROOT / "principles")
+    rows = [{"prompt": f"How does thing {number} work?"} for number in range(PROMPTS)]
+    (folder / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    recipe = folder / "recipe.toml"
+    recipe.write_text(RECIPE.format(urls=", ".join(map(json.dumps, urls))), encoding="utf-8")
+    return recipe
+
+
+async def hurt(servers: list[Server], recipe: Path, warehouse: Path) -> Run:
+    """The run, with the second server killed after an eighth of the prompts and started again 0.3 s later."""
+    due = asyncio.Event()
+
+    def watch(progress: Progress) -> None:
+        if progress.done >= PROMPTS // 8:
+            due.set()
+
+    async def outage() -> None:
+        await due.wait()
+        servers[1].kill()
+        await asyncio.sleep(0.3)
+        servers[1].start()
+
+    token = watcher.set(watch)
+    try:
+        run, _ = await asyncio.gather(run_once(recipe, warehouse, []), outage())
+    finally:
+        watcher.reset(token)
+    return run
+
+
+async def test_a_server_killed_and_started_again_in_mid_run_leaves_no_trace_in_the_rows(tmp_path: Path) -> None:
+    servers = [Server() for _ in range(3)]
+    try:
+        await asyncio.gather(*(server.up() for server in servers))
+        recipe = project(tmp_path / "hurt", [server.url for server in servers])
+        run = await hurt(servers, recipe, tmp_path / "warehouse")
+    finally:
+        for server in servers:
+            server.kill()
+    assert run.finished_at
+    assert (run.counts["done"], run.counts["open"], run.counts["lost"]) == (PROMPTS, 0, 0)
+    assert run.counts["failures"] == run.counts["unsaid"]
+    assert one(tmp_path / "warehouse", "SELECT count(*), count(*) FILTER (complete) FROM chains") == (PROMPTS, PROMPTS)
+    # Nothing twice (rows_of looks), and nothing but what a calm run against one server says.
+    rows = rows_of(tmp_path / "warehouse", run.run_id)
+    async with FakeServer() as calm:
+        clean = await run_once(project(tmp_path / "calm", [calm.base_url]), tmp_path / "clean", [])
+    assert clean.run_id == run.run_id
+    assert rows == rows_of(tmp_path / "clean", clean.run_id)
+    # The record says what happened.
+    told = next(iter(run.engines.values()))
+    [outage] = [event for event in told["events"] if "out of service" in event]
+    assert outage.startswith(f"{servers[1].url} out of service at ")
+    assert "; back at " in outage
+    stats = {each["base_url"]: each for each in told["endpoints"]}
+    assert stats[servers[1].url]["outages"] == 1
+    assert stats[servers[1].url]["failures"] > 0
+    assert sum(each["retries"] for each in stats.values()) > 0
+    assert stats[servers[0].url]["outages"] == stats[servers[2].url]["outages"] == 0
