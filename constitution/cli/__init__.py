@@ -16,7 +16,8 @@ from constitution.errors import ConstitutionError
 
 COMMANDS = {
     "run": ("constitution.cli.run:run", "Run a recipe: answer, critique, revise, judge, store."),
-    "runs": ("constitution.cli.runs:runs", "What ran, how far it got."),
+    "runs": ("constitution.cli.runs:runs", "What ran, how far it got, what it cost."),
+    "serve": ("constitution.cli.serve:serve", "Print the vLLM server command that fits a recipe."),
     "principles": (
         "constitution.cli.principles:principles",
         "Principles as code: list, show, check, lock, bump, diff.",
