@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import math
-import string
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -14,26 +11,19 @@ from typing import Any
 
 import pytest
 
-from constitution.engines import _served
 from constitution.engines.base import Completion, Request
 from constitution.engines.fake import FakeEngine
 from constitution.engines.fake_server import FakeServer, Fault
 from constitution.engines.openai import OpenAIEngine
-from constitution.errors import ConstitutionError, EngineUnavailable, ModelLoadError, RateLimited, RecipeError
+from constitution.errors import ConstitutionError, EngineUnavailable, RateLimited
 from constitution.recipe import FakeModel, OpenAIModel
 from constitution.records import Message, Sampling
 
 ASK = (Message("user", "How do I light a fire?"),)
-VOTE = (Message("user", "(A) yes\n(B) no"), Message("assistant", "The answer is: ("))
-CANARY = "sk-canary-77c1d2"
 
 
 def ask(seed: int = 1, affinity: str = "", priority: int = 0) -> Request:
     return Request(ASK, Sampling(), seed, priority, affinity=affinity)
-
-
-def vote(*choices: str) -> Request:
-    return Request(VOTE, Sampling(), seed=6, choices=choices)
 
 
 def slow(latency_s: float) -> FakeEngine:
@@ -81,6 +71,7 @@ async def test_a_prompts_chain_stays_on_one_server_and_prompts_spread() -> None:
         async def chain(number: int) -> None:
             for _ in range(5):
                 await engine.generate(ask(seed=number, affinity=f"prompt {number}"))
+                await asyncio.sleep(0.001 * (number % 7))  # so that chains do not walk in step
 
         await asyncio.gather(*map(chain, range(60)))
         counts = [Counter(seeds(server)) for server in servers]
@@ -125,6 +116,18 @@ async def test_an_idle_server_takes_the_most_urgent_of_anothers_queue_and_keeps_
         assert seeds(second)[:2] == [3, 5]
         await engine.generate(ask(6, "q"))
         assert seeds(second)[-1] == 6
+
+
+async def test_of_several_queues_the_most_urgent_request_is_taken() -> None:
+    servers = [FakeServer(slow(0.3)), FakeServer(slow(0.3)), FakeServer(slow(0.05))]
+    async with fleet(servers, concurrency=1) as engine:
+        tasks = [asyncio.create_task(engine.generate(ask(seed, f"p{seed}"))) for seed in range(3)]
+        await until(lambda: all(server.requests for server in servers))
+        # Queues: a late one behind p0, an urgent one behind p1; the third server is free first.
+        tasks.append(asyncio.create_task(engine.generate(ask(10, "p0", priority=5))))
+        tasks.append(asyncio.create_task(engine.generate(ask(11, "p1", priority=1))))
+        await asyncio.gather(*tasks)
+        assert seeds(servers[2]) == [2, 11, 10]
 
 
 async def test_a_cancelled_request_gives_its_place_back() -> None:
@@ -241,6 +244,18 @@ async def test_a_lost_server_is_left_and_taken_back_when_it_answers_again() -> N
         assert "(connection refused); back at " in said[0] or "(connection reset" in said[0]
 
 
+async def test_the_queue_of_a_lost_server_goes_on_elsewhere_by_priority() -> None:
+    first, second = FakeServer(faults=[None] + [Fault(delay_s=0.02, reset=True)] * 9), FakeServer(slow(0.04))
+    async with fleet([first, second], concurrency=1) as engine:
+        await engine.generate(ask(1, "a"))
+        calm = [asyncio.create_task(engine.generate(ask(seed, priority=9))) for seed in range(10, 20)]
+        hit = [asyncio.create_task(engine.generate(ask(seed, "a", priority=1))) for seed in range(2, 7)]
+        await asyncio.gather(*hit)
+        assert not all(task.done() for task in calm)
+        await asyncio.gather(*calm)
+        assert states(engine) == ["out of service", "in service"]
+
+
 @pytest.mark.parametrize("fault", [Fault(reset=True), Fault(status=500), Fault(truncate=True), Fault(delay_s=3)])
 async def test_a_server_that_always_fails_is_left_and_every_request_is_answered(fault: Fault) -> None:
     bad, good = FakeServer(faults=[fault] * 1000), FakeServer(slow(0.005))
@@ -299,148 +314,3 @@ async def test_a_refused_request_says_nothing_against_the_server() -> None:
             with pytest.raises(ConstitutionError):
                 await engine.generate(ask())
         assert (states(engine), engine.stats()["events"]) == (["in service"], [])
-
-
-# --- opening
-
-
-async def test_opening_needs_one_server_and_takes_up_the_others_when_they_come() -> None:
-    servers = [FakeServer(slow(0.01)) for _ in range(3)]
-    async with servers[1], servers[2]:
-        pass  # these two have a port now and do not listen
-    async with servers[0]:
-        engine = await opened(servers)
-        assert states(engine) == ["in service", "out of service", "out of service"]
-        assert sum("connection refused" in event for event in engine.stats()["events"]) == 2
-        assert (await engine.generate(ask())).text
-        async with servers[1]:
-            await until(lambda: states(engine)[1] == "in service")
-        await engine.close()
-    with pytest.raises(EngineUnavailable, match="none of the 3 servers answers") as caught:
-        await opened(servers, retries=0)
-    assert all(server.base_url in str(caught.value) for server in servers)
-
-
-@pytest.mark.parametrize("odd", [{"root": "other/weights"}, {"context": 4096}])
-async def test_servers_that_differ_are_named_and_a_late_one_stays_out(odd: dict[str, Any]) -> None:
-    one, two = FakeServer(context=1000), FakeServer(**{"context": 1000, **odd})
-    async with one, two:
-        with pytest.raises(RecipeError) as caught:
-            await opened([one, two])
-        assert one.base_url in str(caught.value)
-        assert two.base_url in str(caught.value)
-    async with one:
-        engine = await opened([one, two])
-        async with two:
-            await asyncio.sleep(1.0)
-            assert states(engine) == ["in service", "out of service"]
-            assert (await engine.generate(ask())).text
-        assert len(two.requests) == 0
-        await engine.close()
-
-
-async def test_a_server_of_another_model_is_refused() -> None:
-    other = FakeServer(FakeEngine(FakeModel(engine="fake", model="other")))
-    async with FakeServer() as good, other:
-        with pytest.raises(ModelLoadError, match="does not serve 'fake'; it lists other") as caught:
-            await opened([good, other])
-        assert other.base_url in str(caught.value)
-
-
-async def test_servers_without_a_health_check_or_a_list_of_models_do() -> None:
-    async with fleet([FakeServer(lacks=["health"]), FakeServer(lacks=["health", "models"])]) as engine:
-        await asyncio.gather(*(engine.generate(ask(seed)) for seed in range(8)))
-        assert states(engine) == ["in service"] * 2
-
-
-async def test_a_server_that_hangs_does_not_hold_up_the_opening(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_served, "CHECK_SECONDS", 0.2)
-    silent = await asyncio.start_server(lambda reader, writer: asyncio.sleep(5), "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}/v1"
-    async with FakeServer() as server:
-        section = OpenAIModel(engine="openai", model="fake", base_url=(url, server.base_url))
-        engine = await OpenAIEngine.open(section)
-        assert states(engine) == ["out of service", "in service"]
-        assert "no reply within 0.2 s" in engine.stats()["events"][0]
-        await engine.close()
-    silent.close()
-
-
-# --- vLLM's own fields
-
-
-async def test_votes_are_exact_also_for_labels_that_are_not_among_the_likeliest() -> None:
-    letters = tuple(string.ascii_uppercase)
-    exact = await FakeEngine(FakeModel(engine="fake")).generate(vote(*letters))
-    assert exact.choice_logprobs is not None
-    ranked = sorted(letters, key=lambda letter: -exact.choice_logprobs[letter])  # type: ignore[index]
-    likely, unlikely = ranked[0], ranked[-1]
-    for lack in ((), ("tokenize",), ("logprob_token_ids",)):
-        async with fleet([FakeServer(labels=letters, lacks=lack)]) as engine:  # type: ignore[arg-type]
-            found = (await engine.generate(vote(unlikely, likely))).choice_logprobs
-            events = engine.stats()["events"]
-        assert found is not None
-        assert found[likely] == pytest.approx(exact.choice_logprobs[likely])
-        assert found[unlikely] == (-math.inf if lack else pytest.approx(exact.choice_logprobs[unlikely]))
-        assert len(events) == bool(lack)
-        assert all("20 likeliest tokens" in event for event in events)
-
-
-async def test_a_labels_tokens_are_asked_once_and_long_labels_fall_back_and_say_so() -> None:
-    server = FakeServer(slow(0.01), labels=("A", "B", "Yes", "No"))
-    async with fleet([server]) as engine:
-        await asyncio.gather(*(engine.generate(vote("A", "B")) for _ in range(20)))
-        tail = VOTE[-1].content
-        assert server.tokenized == [tail, tail + "A", tail + "B"]
-        assert server.requests[-1].body["logprob_token_ids"] == [65, 66]
-        await asyncio.gather(*(engine.generate(vote("Yes", "No")) for _ in range(5)))
-        assert "logprob_token_ids" not in server.requests[-1].body
-        assert len(server.tokenized) == 6
-        [event] = engine.stats()["events"]
-        assert "'Yes', 'No' are not one token each" in event
-
-
-async def test_priority_and_salt_go_to_vllm_and_to_no_other() -> None:
-    server = FakeServer()
-    async with fleet([server], cache_salt="salt") as engine:
-        await engine.generate(ask(priority=3))
-        body = server.requests[-1].body
-        assert (body["priority"], body["cache_salt"]) == (3, "salt")
-    server = FakeServer(prefix="echo")
-    async with fleet([server], cache_salt="salt") as engine:
-        await engine.generate(ask(priority=3))
-        await engine.generate(vote("A", "B"))
-        assert not {"priority", "cache_salt"} & set(server.requests[0].body)
-        assert "logprob_token_ids" not in server.requests[1].body
-        assert server.tokenized == []
-
-
-async def test_a_server_without_priorities_gets_none_and_the_run_is_told_once() -> None:
-    server = FakeServer(slow(0.005), lacks=["priority"])
-    async with fleet([server]) as engine:
-        await asyncio.gather(*(engine.generate(ask(seed, priority=3)) for seed in range(8)))
-        await engine.generate(ask(priority=2))
-        assert "priority" not in server.requests[-1].body
-        [event] = engine.stats()["events"]
-        assert "--scheduling-policy priority" in event
-        assert states(engine) == ["in service"]
-
-
-# --- what is told
-
-
-async def test_what_is_told_holds_no_key_is_json_and_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TEST_KEY", CANARY)
-    leaky = Fault(status=500, body=json.dumps({"error": {"message": f"bad key {CANARY}"}}))
-    async with fleet([FakeServer(faults=[leaky] * 300), FakeServer()], api_key_env="TEST_KEY") as engine:
-        await asyncio.gather(*(engine.generate(ask(seed)) for seed in range(60)))
-        for number in range(500):
-            engine._fleet.events.add(f"event {number}")
-        said = json.dumps([engine.stats(), engine.describe()])
-        events = engine.stats()["events"]
-        first = engine._fleet.endpoints[0]
-        assert "***" in first.reason
-    assert CANARY not in said
-    assert len(events) == 101
-    assert events[-1] == "event 499"
-    assert "earlier events are left out" in events[0]

@@ -18,7 +18,7 @@ from constitution.pipeline import Progress, watcher
 from constitution.records import Run
 
 ROOT = Path(__file__).parents[1]
-PROMPTS = 240
+PROMPTS = 200
 
 RECIPE = """
 name = "fleet"
@@ -55,7 +55,7 @@ class Server:
 
     def start(self) -> None:
         command = [sys.executable, "-m", "constitution.engines.fake_server", "--port", str(self.port)]
-        self.process = subprocess.Popen([*command, "--latency", "0.04"], cwd=ROOT, stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen([*command, "--latency", "0.03"], cwd=ROOT, stdout=subprocess.DEVNULL)
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)

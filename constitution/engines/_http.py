@@ -31,7 +31,8 @@ CHAT = "/chat/completions"
 MODELS = "/models"
 TOKENIZE = "/tokenize"
 HEALTH = "/health"
-AT_ROOT = {TOKENIZE, HEALTH}
+METRICS = "/metrics"
+AT_ROOT = {TOKENIZE, HEALTH, METRICS}
 """Paths that vLLM serves beside /v1 and not under it."""
 
 CONNECT_SECONDS = 10.0
@@ -54,9 +55,7 @@ class Transport:
         self.place = base_url.rstrip("/")
         """The server's address, for messages and the provenance; the recipe sees to it that it holds no credentials."""
         root = self.place.removesuffix("/v1")
-        self._urls = {
-            path: URL((root if path in AT_ROOT else self.place) + path) for path in (CHAT, MODELS, TOKENIZE, HEALTH)
-        }
+        self._urls = {path: URL((root if path in AT_ROOT else self.place) + path) for path in (CHAT, MODELS, *AT_ROOT)}
         self._secrets = [key] if key else []
         self._timeout_s = timeout_s
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
@@ -80,12 +79,20 @@ class Transport:
 
     async def get(self, path: str, timeout_s: float) -> Any:
         """The reply's JSON; None for an empty reply. Raises EngineError."""
+        raw = await self._got(path, timeout_s)
+        return self._decoded(raw) if raw.strip() else None
+
+    async def text(self, path: str, timeout_s: float) -> str:
+        """The reply as it is. Raises EngineError."""
+        return (await self._got(path, timeout_s)).decode("utf-8", errors="replace")
+
+    async def _got(self, path: str, timeout_s: float) -> bytes:
         limit = min(timeout_s, self._timeout_s)
         timeout = aiohttp.ClientTimeout(total=limit)
         status, headers, raw = await self._exchange("GET", path, limit, timeout=timeout)
         if status != 200:
             raise self._refusal(status, headers, raw.decode("utf-8", errors="replace"))
-        return self._decoded(raw) if raw.strip() else None
+        return raw
 
     async def _exchange(
         self, method: str, path: str, limit: float, **settings: Any

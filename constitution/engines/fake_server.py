@@ -6,7 +6,7 @@
     python -m constitution.engines.fake_server --port 8000
 
 It serves GET /v1/models and POST /v1/chat/completions, with continued prefixes, seeds and log-probabilities, and as
-vLLM does GET /health and POST /tokenize. Its tokens are characters; the ids are their code points.
+vLLM does GET /health, GET /metrics and POST /tokenize. Its tokens are characters; the ids are their code points.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from constitution.errors import ContextTooLong, EngineError, EngineUnavailable
 from constitution.recipe import FakeModel
 from constitution.records import Message, Sampling
 
-Lack = Literal["health", "models", "tokenize", "logprob_token_ids", "priority"]
+Lack = Literal["health", "metrics", "models", "tokenize", "logprob_token_ids", "priority"]
 """What a server may be without: a path; a field that it ignores; priorities, which it refuses."""
 
 KEPT = 10_000
@@ -91,6 +91,7 @@ class FakeServer:
         self._runner: web.AppRunner | None = None
         self.requests: deque[Received] = deque(maxlen=KEPT)
         """Chat requests received, faulty ones too, the newest last."""
+        self._running = self._prompt_tokens = self._cached_tokens = 0
         self.tokenized: list[str] = []
         """Texts that /tokenize was asked for."""
 
@@ -102,6 +103,8 @@ class FakeServer:
         app = web.Application(client_max_size=64 * 2**20)
         if "health" not in self._lacks:
             app.router.add_get("/health", self._health)
+        if "metrics" not in self._lacks:
+            app.router.add_get("/metrics", self._metrics)
         if "models" not in self._lacks:
             app.router.add_get("/v1/models", self._models)
         if "tokenize" not in self._lacks:
@@ -122,6 +125,18 @@ class FakeServer:
 
     async def _health(self, request: web.Request) -> web.Response:
         return web.Response()
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        figures = {
+            "num_requests_running": self._running,
+            "num_requests_waiting": 0,
+            "num_preemptions_total": 0,
+            "prefix_cache_queries_total": self._prompt_tokens,
+            "prefix_cache_hits_total": self._cached_tokens,
+        }
+        labels = f'{{engine="0",model_name="{self._engine.model}"}}'
+        lines = [f"# TYPE vllm:{name} gauge\nvllm:{name}{labels} {value:.1f}\n" for name, value in figures.items()]
+        return web.Response(text="".join(lines))
 
     async def _tokenize(self, request: web.Request) -> web.Response:
         text = str((await request.json())["prompt"])
@@ -165,6 +180,7 @@ class FakeServer:
     async def _reply(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The completion's JSON. Raises _Refused."""
         asked, echo = self._read(body)
+        self._running += 1
         try:
             completion = await self._engine.generate(asked)
         except ContextTooLong as error:
@@ -173,6 +189,10 @@ class FakeServer:
             raise _Refused(503, str(error)) from error
         except EngineError as error:
             raise _Refused(500, str(error)) from error
+        finally:
+            self._running -= 1
+        self._prompt_tokens += completion.prompt_tokens
+        self._cached_tokens += completion.cached_tokens
         ids = [int(id) for id in body.get("logprob_token_ids") or () if "logprob_token_ids" not in self._lacks]
         choice = {
             "index": 0,
