@@ -26,7 +26,8 @@ from constitution.recipe import VLLMModel
 
 def library() -> Any:
     """The vllm package; its import takes seconds. Raises ModelLoadError where it is not installed."""
-    if importlib.util.find_spec("vllm") is None:
+    found = importlib.util.find_spec("vllm")
+    if found is None or found.origin is None:  # a mere folder of that name has no origin
         raise ModelLoadError(
             "engine vllm: vLLM is not installed",
             hint="pip install 'constitution[vllm]', or serve the model and use the openai engine",
@@ -118,7 +119,7 @@ def start(
         **given,
     }
 
-    class Owned(AsyncLLM):
+    class Owned(AsyncLLM):  # type: ignore[misc]
         def __del__(self) -> None:
             """Its owner has shut it down; vLLM does it again when Python ends, and complains of what is gone."""
 

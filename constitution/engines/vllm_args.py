@@ -90,7 +90,7 @@ def check(section: VLLMModel | OpenAIModel) -> None:
         if name in ("api_key", "hf_token"):
             variable = {"api_key": "VLLM_API_KEY", "hf_token": "HF_TOKEN"}[name]
             raise RecipeError(f"vllm.{name}: a key does not stand in a recipe", hint=f"set {variable} where vLLM runs")
-        if name == "load_format" and value not in SAFE_FORMATS:
+        if name == "load_format" and not (isinstance(value, str) and value in SAFE_FORMATS):
             raise RecipeError(
                 f"vllm.load_format: {value!r} may read pickles, which can run code",
                 hint=f"one of {', '.join(sorted(SAFE_FORMATS))}; or leave it out",
