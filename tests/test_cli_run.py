@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from constitution.cli._progress import Lines, left, rate
+from constitution.cli._progress import Lines, duration, figures
 from constitution.cli.init import PARTS, init
 from constitution.cli.run import load_flow, run
 from constitution.errors import InputError, RecipeError
-from constitution.pipeline import Progress
+from constitution.pipeline import Pace, Progress
 from constitution.warehouse import Warehouse
 
 ROOT = Path(__file__).parents[1]
@@ -65,12 +65,16 @@ def test_a_faulty_recipe_is_told_before_prefect_starts(tmp_path: Path) -> None:
     assert time.monotonic() - started < 2
 
 
-def test_figures_of_a_resumed_run(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = Progress(total=100, done=60, resumed=50, started=time.monotonic() - 5)
-    assert rate(progress) == pytest.approx(2, rel=0.05)
-    assert left(progress) == "0:00:20"
-    assert left(Progress(total=3)) == "-:--:--"
+def test_figures_of_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+    progress, pace = Progress(total=100, started=0.0), Pace()
+    pace.update(progress, 0.0)
+    assert figures(progress, pace) == "0.0/s · 0 tokens/s · 0 failures · -:--:-- left"
+    progress.done = 20
+    pace.update(progress, 10.0)
     progress.rows.update(failures=5, unsaid=2)
+    progress.cost = lambda: 1.234
+    assert figures(progress, pace) == "2.0/s · 0 tokens/s · 3 failures · 1.23 USD · 0:00:40 left"
+    assert duration(3723.4) == "1:02:03"
     progress.done = 100
     with Lines() as lines:
         lines.update(progress)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Self
 
 import click
 
-from constitution.pipeline import Progress
+from constitution.pipeline import Pace, Progress
+from constitution.pipeline.account import money
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -16,26 +17,26 @@ if TYPE_CHECKING:
 
 EVERY = 10.0
 """Seconds between two lines."""
+REFRESH = 0.1
+"""Seconds between two states of the bar."""
 
 
-def _figures(progress: Progress) -> str:
-    out = progress.completion_tokens
-    engine_failures = progress.rows["failures"] - progress.rows["unsaid"]
-    return f"{out:,} tokens out · {engine_failures:,} failures"
+def figures(progress: Progress, pace: Pace) -> str:
+    """Prompts and tokens a second, failures, cost and time left."""
+    told = [f"{pace.prompts():,.1f}/s", f"{pace.tokens():,.0f} tokens/s"]
+    told.append(f"{progress.rows['failures'] - progress.rows['unsaid']:,} failures")
+    cost = progress.cost()
+    if cost is not None:
+        told.append(f"{money(cost)} {progress.currency}")
+    return " · ".join([*told, f"{duration(pace.left(progress))} left"])
 
 
-def rate(progress: Progress) -> float:
-    """Prompts a second of this start; prompts that were finished before do not count."""
-    return (progress.done - progress.resumed) / progress.seconds if progress.seconds > 0 else 0.0
-
-
-def left(progress: Progress) -> str:
-    """Time to go at this start's rate, h:mm:ss; unknown before the first prompt."""
-    speed = rate(progress)
-    if not speed:
+def duration(seconds: float | None) -> str:
+    """h:mm:ss; None: not known."""
+    if seconds is None:
         return "-:--:--"
-    seconds = round((progress.total - progress.done) / speed)
-    return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
 class Lines:
@@ -43,6 +44,7 @@ class Lines:
 
     def __init__(self) -> None:
         self._last = time.monotonic()
+        self._pace = Pace()
 
     def __enter__(self) -> Self:
         return self
@@ -54,21 +56,21 @@ class Lines:
 
     def update(self, progress: Progress) -> None:
         now = time.monotonic()
+        self._pace.update(progress, now)
         if now - self._last < EVERY and progress.done < progress.total:
             return
         self._last = now
-        click.echo(
-            f"{progress.done:,}/{progress.total:,} prompts · {rate(progress):.1f}/s · {_figures(progress)}"
-            f" · {left(progress)} left"
-        )
+        click.echo(f"{progress.done:,}/{progress.total:,} prompts · {figures(progress, self._pace)}")
 
 
 class Bar:
-    """A bar with prompts done, rate, tokens, failures and time left."""
+    """A bar with prompts done, and the same figures."""
 
     def __init__(self) -> None:
         self._bar: RichProgress | None = None
         self._task: TaskID | None = None
+        self._last = 0.0
+        self._pace = Pace()
 
     def __enter__(self) -> Self:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
@@ -88,12 +90,17 @@ class Bar:
             self._bar.stop()
 
     def update(self, progress: Progress) -> None:
+        now = time.monotonic()
+        self._pace.update(progress, now)
         if self._bar is None or self._task is None:
             return
+        if now - self._last < REFRESH and progress.done < progress.total:
+            return
+        self._last = now
         self._bar.update(
             self._task,
             description="prompts",
             completed=progress.done,
             total=progress.total,
-            figures=f"{rate(progress):.1f}/s · {_figures(progress)} · {left(progress)} left",
+            figures=figures(progress, self._pace),
         )

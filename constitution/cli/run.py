@@ -19,8 +19,9 @@ import click
 
 from constitution.cli._options import warehouse_option
 from constitution.cli._progress import Bar, Lines
+from constitution.cli._summary import show
 from constitution.errors import ConstitutionError, InputError
-from constitution.pipeline import rows, watcher
+from constitution.pipeline import watcher
 from constitution.recipe import load_recipe
 from constitution.records import Run
 
@@ -47,8 +48,8 @@ Flow = Callable[..., Awaitable[Run]]
 def run(recipe: Path, limit: int | None, overrides: tuple[str, ...], fresh: bool, warehouse: Path) -> None:
     """Run RECIPE: answer, critique, revise, judge, store.
 
-    The same command goes on where a run was stopped. Exit code 1: the run ended, and engines failed on some prompts;
-    130 and 143: it was stopped, by Ctrl-C and by SIGTERM.
+    The same command goes on where a run was stopped. Exit code 1: the run ended, and engines failed on some prompts,
+    or its budget is spent; 130 and 143: it was stopped, by Ctrl-C and by SIGTERM.
 
     \b
     Examples:
@@ -173,25 +174,20 @@ async def _watched(flow: Flow, interrupt: _Interrupt, arguments: tuple[object, .
 
 def _tell(run: Run, warehouse: Path) -> None:
     """The summary: what there is, where it lies, what to do next."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False, soft_wrap=True)
-    table = Table(show_header=False, box=None, padding=(0, 2))
-    table.add_column()
-    table.add_column(justify="right")
-    for name, number in rows(run):
-        table.add_row(name, number)
-    console.print(
-        f"\n[bold]{run.run_id}[/bold]  {run.constitution}  {'finished' if run.finished_at else 'not finished'}"
-    )
-    console.print(table)
-    console.print(f"Data: {warehouse}/")
+    show(run, "finished" if run.finished_at else "not finished")
+    click.echo(f"Data: {warehouse}/")
     place = "" if str(warehouse) == "warehouse" else f" --warehouse {shlex.quote(str(warehouse))}"
-    if run.finished_at is None:
-        console.print("Engines failed on some prompts: the same command tries those again. Why they failed:")
+    if run.stopped:
+        click.echo(
+            f"Stopped by its {run.stopped}. Raise budget.limit, in the recipe or by --set budget.limit=…, and the same "
+            "command goes on."
+        )
+    if run.finished_at:
+        click.echo("Next:")
+        query = f"SELECT prompt, chosen, rejected, p_chosen FROM pairs WHERE run_id = '{run.run_id}' LIMIT 5"
+    elif run.counts.get("open", 0) or not run.stopped:
+        click.echo("Engines failed on some prompts: the same command tries those again. Why they failed:")
         query = f"SELECT step, error, message, count(*) FROM failures WHERE run_id = '{run.run_id}' GROUP BY ALL"
     else:
-        query = f"SELECT prompt, chosen, rejected, p_chosen FROM pairs WHERE run_id = '{run.run_id}' LIMIT 5"
-        console.print("Next:")
-    console.print(f'  constitution sql{place} "{query}"')
+        query = f"SELECT * FROM usage WHERE run_id = '{run.run_id}'"
+    click.echo(f'  constitution sql{place} "{query}"')

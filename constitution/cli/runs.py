@@ -2,69 +2,98 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
+import duckdb
 
 from constitution.cli._options import warehouse_option
+from constitution.cli._summary import show
 from constitution.cli.sql import readable, show_table
+from constitution.errors import InputError
+from constitution.pipeline.report import cost
+from constitution.records import Run, Usage
 from constitution.warehouse import Warehouse, ask, connect
 
 _FIGURES = """
 WITH chain AS (
     SELECT run_id, count(*) AS prompts, count(*) FILTER (complete) AS done FROM chains GROUP BY ALL
 ),
-response AS (
-    SELECT
-        run_id, count(*) AS responses,
-        sum(prompt_tokens + critique_prompt_tokens) AS tokens_in,
-        sum(completion_tokens + critique_completion_tokens) AS tokens_out
-    FROM responses GROUP BY ALL
-),
-judgement AS (
-    SELECT run_id, count(*) AS judgements, sum(prompt_tokens) AS tokens_in, sum(completion_tokens) AS tokens_out
-    FROM judgements GROUP BY ALL
+used AS (
+    SELECT run_id, sum(prompt_tokens) AS tokens_in, sum(completion_tokens) AS tokens_out FROM usage GROUP BY ALL
 ),
 preference AS (SELECT run_id, count(*) FILTER (kept) AS kept FROM preferences GROUP BY ALL),
 failure AS (SELECT run_id, count(*) AS failures FROM failures GROUP BY ALL)
 SELECT
-    run_id, coalesce(done, 0), coalesce(prompts, 0), coalesce(responses, 0), coalesce(judgements, 0),
-    coalesce(kept, 0), coalesce(failures, 0),
-    coalesce(response.tokens_in, 0) + coalesce(judgement.tokens_in, 0),
-    coalesce(response.tokens_out, 0) + coalesce(judgement.tokens_out, 0)
+    run_id, coalesce(done, 0), coalesce(prompts, 0), coalesce(kept, 0), coalesce(failures, 0),
+    coalesce(tokens_in, 0), coalesce(tokens_out, 0)
 FROM runs
-LEFT JOIN chain USING (run_id) LEFT JOIN response USING (run_id) LEFT JOIN judgement USING (run_id)
+LEFT JOIN chain USING (run_id) LEFT JOIN used USING (run_id)
 LEFT JOIN preference USING (run_id) LEFT JOIN failure USING (run_id)
 """
 
-_NAMES = ("run", "recipe", "constitution", "status")
-_NUMBERS = ("prompts", "responses", "judgements", "kept", "failures", "time", "tokens in", "tokens out")
+_NAMES = ("run", "constitution", "status")
+_NUMBERS = ("prompts", "kept", "failures", "time", "cost", "tokens in", "tokens out")
 
 
 @click.command()
+@click.argument("run_id", required=False)
 @warehouse_option
-def runs(warehouse: Path) -> None:
-    """What ran, how far it got, what it cost.
+def runs(run_id: str | None, warehouse: Path) -> None:
+    """What ran, how far it got, what it cost; with RUN_ID (or how it begins) one run in full.
 
-    `prompts` are those whose chain is complete, of all. A run that is `open` was stopped; starting its recipe again
-    goes on with it.
+    `prompts` are those whose chain is complete, of all. A run that is `open` was stopped, one that is `stopped` has
+    spent its budget; starting its recipe again goes on with it. A running run's figures are ten
+    seconds old at the most.
 
-    Example:  constitution runs
+    \b
+    Examples:
+      constitution runs
+      constitution runs fake-0a7d1f1e5b5c
     """
-    with connect(warehouse) as connection:
-        figures = {row[0]: row[1:] for row in ask(connection, _FIGURES).rows}
     store = Warehouse(warehouse)
+    with connect(warehouse) as connection:
+        if run_id is not None:
+            _show(store, connection, _find(store.runs(), run_id))
+            return
+        found = {row[0]: row[1:] for row in ask(connection, _FIGURES).rows}
     rows = []
     for run in store.runs():
-        done, prompts, *counts = figures.get(run.run_id, (0,) * 8)
-        status = "finished" if run.finished_at else "running" if store.locked(run.run_id) else "open"
-        name = str(run.recipe.get("name", ""))
-        cells: list[Any] = [run.run_id, name, run.constitution, status, f"{done:,} / {prompts:,}"]
-        cells += [readable(count) for count in counts[:4]]
-        cells += [_duration(run.seconds), *(readable(count) for count in counts[4:])]
-        rows.append(cells)
+        done, prompts, kept, failures, tokens_in, tokens_out = found.get(run.run_id, (0,) * 6)
+        cells = [run.run_id, run.constitution, _status(store, run), f"{done:,} / {prompts:,}"]
+        cells += [readable(kept), readable(failures), _duration(run.seconds), cost(run) or "·"]
+        rows.append([*cells, readable(tokens_in), readable(tokens_out)])
     show_table((*_NAMES, *_NUMBERS), rows, right=_NUMBERS, whole=("run",))
+
+
+def _find(known: list[Run], run_id: str) -> Run:
+    """The run of this id, or the one whose id begins so. InputError where there is none, or several."""
+    found = [run for run in known if run.run_id == run_id] or [run for run in known if run.run_id.startswith(run_id)]
+    if len(found) != 1:
+        several = f"{len(found)} runs begin so" if found else "there is no such run"
+        raise InputError(f"{run_id}: {several}", hint="`constitution runs` lists them")
+    return found[0]
+
+
+def _show(store: Warehouse, connection: duckdb.DuckDBPyConnection, run: Run) -> None:
+    if not run.usage:  # a record of an earlier version
+        query = f"SELECT * EXCLUDE run_id FROM usage WHERE run_id = '{run.run_id}' ORDER BY ALL"
+        run = replace(run, usage=tuple(Usage(*row) for row in ask(connection, query).rows))
+    show(run, _status(store, run))
+    click.echo()
+    if run.stopped:
+        click.echo(f"  {run.stopped}")
+    ended = f", finished {run.finished_at}" if run.finished_at else ""
+    click.echo(f"  started {run.started_at}{ended}; {run.starts} start{'' if run.starts == 1 else 's'}")
+    for role, facts in run.models.items():
+        click.echo(f"  {role}: " + ", ".join(f"{name} {readable(value)}" for name, value in facts.items()))
+
+
+def _status(store: Warehouse, run: Run) -> str:
+    if run.finished_at:
+        return "finished"
+    return "running" if store.locked(run.run_id) else "stopped" if run.stopped else "open"
 
 
 def _duration(seconds: float) -> str:

@@ -2,7 +2,7 @@
 
     plan = prepare(recipe, recipe_path, Path("warehouse"))
     async with Session(plan) as session:
-        await each(plan.parts, session.work, at_once=session.slices_at_once)
+        await session.walk()
         run = await session.finish()
 
 `flows/generate.py` is these four lines with a Prefect task around each step.
@@ -11,6 +11,6 @@
 from constitution.pipeline.plan import Plan, prepare
 from constitution.pipeline.progress import Pace, Progress, watcher
 from constitution.pipeline.report import report, rows
-from constitution.pipeline.session import Session, each
+from constitution.pipeline.session import Session
 
-__all__ = ["Pace", "Plan", "Progress", "Session", "each", "prepare", "report", "rows", "watcher"]
+__all__ = ["Pace", "Plan", "Progress", "Session", "prepare", "report", "rows", "watcher"]

@@ -1,8 +1,11 @@
-"""What a run came to, as a Markdown table."""
+"""What a run came to: counts, usage, engines and cost in words, and all of it as Markdown."""
 
 from __future__ import annotations
 
-from constitution.records import Run
+from typing import Any
+
+from constitution.pipeline.account import money
+from constitution.records import Run, Usage
 
 LABELS = {
     "prompts": "prompts",
@@ -20,12 +23,48 @@ LABELS = {
 }
 """Names of `Run.counts` in the words of a reader, in the order that they are shown in."""
 
+USAGE = ("stage", "model", "calls", "tokens in", "cached", "tokens out")
+"""Heads of `usage_rows`."""
+
 
 def rows(run: Run) -> list[tuple[str, str]]:
     """Name and number for each count; those of things that went wrong only where there are any."""
     shown = {name: run.counts.get(name, 0) for name in LABELS}
-    found = [(LABELS[name], f"{n:,}") for name, n in shown.items() if n or name not in ("unsaid", "open", "lost")]
-    return [*found, ("seconds", f"{run.seconds:,.1f}")]
+    found = {name: f"{n:,}" for name, n in shown.items() if n or name not in ("unsaid", "open", "lost")}
+    found["cached_tokens"] += _share(shown["cached_tokens"], shown["prompt_tokens"])
+    listed = [(LABELS[name], number) for name, number in found.items()]
+    listed += [("cost", spent)] if (spent := cost(run)) else []
+    return [*listed, ("seconds", f"{run.seconds:,.1f}")]
+
+
+def usage_rows(run: Run) -> list[tuple[str, ...]]:
+    """One row per stage and model, in the columns of USAGE."""
+    return [
+        (
+            one.stage,
+            one.model,
+            f"{one.calls:,}",
+            f"{one.prompt_tokens:,}",
+            f"{one.cached_tokens:,}" + _share(one.cached_tokens, one.prompt_tokens),
+            f"{one.completion_tokens:,}",
+        )
+        for one in (*run.usage, *_total(run.usage))
+    ]
+
+
+def engines(run: Run) -> list[str]:
+    """A sentence per engine, on its calls, its time, and whatever figures of its own it gave."""
+    return [f"{role}: {_engine(stats)}" for role, stats in run.engines.items()]
+
+
+def events(run: Run) -> list[str]:
+    """What went wrong in the engines and was mended, in their words."""
+    return [f"{role}: {event}" for role, stats in run.engines.items() for event in stats.get("events", ())]
+
+
+def cost(run: Run) -> str:
+    """`9.98 USD`; empty without prices."""
+    return "" if run.cost is None else f"{money(run.cost)} {(run.recipe.get('budget') or {}).get('currency', 'USD')}"
 
 
 def report(run: Run) -> str:
@@ -34,11 +73,46 @@ def report(run: Run) -> str:
         f"# {run.run_id}",
         "",
         f"Constitution {run.constitution}, {state}.",
+        *([f"Stopped by its {run.stopped}."] if run.stopped else []),
         "",
         "| | |",
         "|---|--:|",
         *(f"| {name} | {number} |" for name, number in rows(run)),
         "",
-        *(f"- {role}: {facts.get('name', '?')} ({facts.get('engine', '?')})" for role, facts in run.models.items()),
     ]
+    if run.usage:
+        lines += [_line(USAGE), "|---|---|--:|--:|--:|--:|", *(_line(row) for row in usage_rows(run)), ""]
+    lines += [f"- {role}: {facts.get('name', '?')} ({facts.get('engine', '?')})" for role, facts in run.models.items()]
+    lines += [f"- {sentence}" for sentence in (*engines(run), *events(run))]
     return "\n".join(lines)
+
+
+def _line(cells: tuple[str, ...]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _share(part: int, whole: int) -> str:
+    return f" ({part / whole:.0%})" if part and whole else ""
+
+
+def _total(usage: tuple[Usage, ...]) -> tuple[Usage, ...]:
+    """The sum, where there is something to sum."""
+    if len(usage) < 2:
+        return ()
+    names = ("calls", "prompt_tokens", "cached_tokens", "completion_tokens")
+    return (Usage("all", "", *(sum(getattr(one, name) for one in usage) for name in names)),)
+
+
+def _engine(stats: dict[str, Any]) -> str:
+    told = [
+        f"{stats.get('calls', 0):,} calls ({stats.get('failures', 0):,} failed)",
+        f"at most {stats.get('most_in_flight', 0):,} in flight",
+        f"busy {stats.get('busy_seconds', 0.0):,.1f} of {stats.get('open_seconds', 0.0):,.1f} s open",
+    ]
+    known = {"calls", "failures", "most_in_flight", "busy_seconds", "open_seconds"}
+    own = {name: value for name, value in stats.items() if name not in known and isinstance(value, int | float | str)}
+    return ", ".join([*told, *(f"{name.replace('_', ' ')} {_figure(value)}" for name, value in own.items())])
+
+
+def _figure(value: float | str) -> str:
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from constitution.engines import Engines, open_engines
 from constitution.errors import RecipeError, WarehouseError
 from constitution.judge import Ballot, Judge, given_answers, pairs, vote
 from constitution.pipeline.account import Account, Budget, Ledger
-from constitution.pipeline.plan import Plan, principles_for, slice_of
+from constitution.pipeline.plan import Plan, principles_for
 from constitution.pipeline.progress import UNSAID, Progress, watcher
 from constitution.prefer import Rules, prefer
 from constitution.records import Prompt, Row, Run
@@ -26,6 +26,9 @@ from constitution.revise import Chain, Emit, Reviser, revise
 from constitution.warehouse import Tally, Warehouse, Writer
 
 P = ParamSpec("P")
+
+FEEDING = 2
+"""Slices that have prompts still to be taken up, at the most: one feeds the window and the next is read meanwhile."""
 
 HEARTBEAT = 10.0
 """Seconds between two times that a run's record is written while it works."""
@@ -42,8 +45,7 @@ class Session:
         self.run = plan.run
         output, budget = plan.recipe.output, plan.recipe.budget
         self.progress = Progress(plan.prompts, currency=budget.currency if budget else "USD")
-        self.slices_at_once = -(-output.window // (output.slice or slice_of(plan.prompts))) + 1
-        """So many slices fill the window while one of them runs out."""
+        self._feeding = asyncio.Semaphore(FEEDING)
         self._window = asyncio.Semaphore(output.window)
         self._warehouse = Warehouse(plan.warehouse)
         self._watcher = watcher.get()
@@ -117,9 +119,32 @@ class Session:
             self._rules = Rules(recipe.judge.margin, recipe.judge.min_label_mass)
             self._weights = {principle.id: principle.weight for principle in judging}
 
+    async def walk(self, work: Callable[[Path], Awaitable[object]] | None = None) -> None:
+        """Works every slice; the first error cancels the rest and is raised. work: what is called for a slice, to
+        wrap `Session.work`, which it must call.
+
+        A slice is begun when another has no prompt left to take up, however long its last ones may take, so that the
+        window stays full over the seams.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                for part in self.plan.parts:
+                    await self._feeding.acquire()
+                    group.create_task(_call(work or self.work, part))
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from errors
+
     async def work(self, part: Path) -> int:
         """Walks every prompt of one slice to its end, within the window that all slices share; returns how many, which
         are not all of them once the budget is spent."""
+        async with asyncio.TaskGroup() as group:
+            try:
+                return await self._take_up(part, group)
+            finally:
+                self._feeding.release()
+
+    async def _take_up(self, part: Path, group: asyncio.TaskGroup) -> int:
+        """A task for each prompt of the slice, as the window has room for it: so tasks are as many as the window."""
         if self._budget.stopped:
             return 0
         prompts = await asyncio.to_thread(self._warehouse.read_prompts, part)
@@ -127,17 +152,13 @@ class Session:
         if self._resumes:
             ids = [prompt.id for prompt in prompts]
             have = await asyncio.to_thread(self._warehouse.rows_of, self.plan.run_id, ids)
-        taken = 0
-        async with asyncio.TaskGroup() as group:
-            for prompt in prompts:
-                # A prompt becomes a task when the window has room for it, so that tasks are as many as the window.
-                await self._window.acquire()
-                if not await self._budget.admits():
-                    self._window.release()
-                    break
-                group.create_task(self._in_window(prompt, have.get(prompt.id, ())))
-                taken += 1
-        return taken
+        for taken, prompt in enumerate(prompts):
+            await self._window.acquire()
+            if not await self._budget.admits():
+                self._window.release()
+                return taken
+            group.create_task(self._in_window(prompt, have.get(prompt.id, ())))
+        return len(prompts)
 
     async def finish(self) -> Run:
         """Writes what is left, and the run's record. Call it when every slice is worked.
@@ -249,20 +270,8 @@ class Session:
             self.progress.count(row)
 
 
-async def each(parts: Iterable[Path], work: Callable[[Path], Awaitable[object]], at_once: int) -> None:
-    """Calls `work` on every part, `at_once` of them at a time; the first error cancels the rest and is raised."""
-    waiting = iter(parts)
-
-    async def worker() -> None:
-        for part in waiting:
-            await work(part)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(at_once):
-                group.create_task(worker())
-    except BaseExceptionGroup as errors:
-        raise _first(errors) from errors
+async def _call(work: Callable[[Path], Awaitable[object]], part: Path) -> None:
+    await work(part)
 
 
 async def _to_its_end(write: Callable[P, object], *arguments: P.args, **settings: P.kwargs) -> None:

@@ -1,0 +1,32 @@
+"""A run for the eye: counts, usage per stage, engines, events. `run` shows it at the end, `runs RUN_ID` later."""
+
+from __future__ import annotations
+
+from constitution.pipeline.report import USAGE, engines, events, rows, usage_rows
+from constitution.records import Run
+
+
+def show(run: Run, status: str) -> None:
+    """status: finished, running, …"""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"\n[bold]{run.run_id}[/bold]  {run.constitution}  {status}")
+    counts = Table(show_header=False, box=None, padding=(0, 2))
+    counts.add_column()
+    counts.add_column(justify="right")
+    for name, number in rows(run):
+        counts.add_row(name, number)
+    console.print(counts)
+    if run.usage:
+        usage = Table(box=None, padding=(0, 2), header_style="dim")
+        for place, name in enumerate(USAGE):
+            usage.add_column(name, justify="left" if place < 2 else "right")
+        for row in usage_rows(run):
+            usage.add_row(*map(escape, row))
+        console.print()
+        console.print(usage)
+    for sentence in (*engines(run), *events(run)):
+        console.print(f"  {escape(sentence)}")
