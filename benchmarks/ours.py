@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.figures import Moment, report
-from constitution.pipeline import Session, each, prepare
+from constitution.pipeline import Session, prepare
 from constitution.recipe import load_recipe
 
 
@@ -18,7 +18,7 @@ async def main(recipe: Path, warehouse: Path) -> None:
     begun = Moment.now()
     plan = prepare(load_recipe(recipe), recipe, warehouse)
     async with Session(plan) as session:
-        await each(plan.parts, session.work, at_once=session.slices_at_once)
+        await session.walk()
         run = await session.finish()
     report(begun, run.counts["done"])
 

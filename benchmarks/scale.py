@@ -27,8 +27,7 @@ from typing import Any
 
 import click
 
-from constitution.cli._progress import rate
-from constitution.pipeline import Progress, Session, each, prepare, watcher
+from constitution.pipeline import Pace, Progress, Session, prepare, watcher
 from constitution.recipe import load_recipe
 from constitution.warehouse import ask, connect
 
@@ -61,11 +60,6 @@ class Mark:
     """The promised seconds to go."""
 
 
-def left(progress: Progress) -> float | None:
-    speed = rate(progress)
-    return (progress.total - progress.done) / speed if speed else None
-
-
 def rss_mib() -> float:
     """Resident memory of this process now, MiB (Linux)."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -86,18 +80,20 @@ async def run(folder: Path, prompts: int) -> dict[str, Any]:
     (folder / "scale.toml").write_text(RECIPE)
     (folder / "principles").symlink_to(ROOT / "principles")
     marks: list[Mark] = []
+    pace = Pace()
 
     def watch(progress: Progress) -> None:
+        pace.update(progress, time.monotonic())
         if progress.done * 10 >= progress.total * (len(marks) + 1):
             seconds, cpu = time.monotonic() - begun, time.process_time() - worked
-            marks.append(Mark(progress.done, seconds, cpu, rss_mib(), left(progress)))
+            marks.append(Mark(progress.done, seconds, cpu, rss_mib(), pace.left(progress)))
 
     token = watcher.set(watch)
     try:
         plan = prepare(load_recipe(folder / "scale.toml"), folder / "scale.toml", folder / "warehouse")
         begun, worked = time.monotonic(), time.process_time()
         async with Session(plan) as session:
-            await each(plan.parts, session.work, at_once=session.slices_at_once)
+            await session.walk()
             await session.finish()
     finally:
         watcher.reset(token)

@@ -4,7 +4,7 @@
     python -m benchmarks.vllm_job --prompts 600 --repeats 3
 
 Three contenders, in turns in one run, each with vLLM's prefix cache emptied before:
-  ours     the library: prepare, Session, each, finish, with storage and resume on (vllm_ours.py)
+  ours     the library: prepare and Session, with storage and resume on (vllm_ours.py)
   script   stage after stage, each stage one call of LLM.generate (vllm_script.py)
   floor    the script's requests, all known in advance with their lengths, in one call
 The engines start once, and their start is not timed. Beside the speed stands the prefix hit rate, and the one that the

@@ -12,7 +12,7 @@ from unittest.mock import patch
 from benchmarks.vllm_graph import Call
 from benchmarks.vllm_outcome import Outcome
 from constitution.engines import Engines, open_engines
-from constitution.pipeline import Session, each, prepare, session
+from constitution.pipeline import Session, prepare, session
 from constitution.recipe import Models, Recipe
 from constitution.warehouse import ask, connect
 
@@ -48,7 +48,7 @@ class Ours:
             begun = time.perf_counter()
             plan = prepare(self.recipe, self.recipe_path, warehouse)
             async with Session(plan) as work:
-                await each(plan.parts, work.work, at_once=work.slices_at_once)
+                await work.walk()
                 run = await work.finish()
             seconds = time.perf_counter() - begun
         answers, votes = _rows(warehouse)

@@ -17,7 +17,7 @@ from prefect.artifacts import acreate_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
-from constitution.pipeline import Plan, Session, each, prepare, report
+from constitution.pipeline import Plan, Session, prepare, report
 from constitution.recipe import load_recipe
 from constitution.records import Run
 
@@ -61,7 +61,7 @@ async def generate(
         get_run_logger().info("run %s is finished already", plan.run_id)
     else:
         async with Session(plan) as session:
-            await each(plan.parts, lambda part: work_slice(part, session), at_once=session.slices_at_once)
+            await session.walk(lambda part: work_slice(part, session))
             run = await finish_run(session)
     await acreate_markdown_artifact(report(run), key="generate", description=f"Run {run.run_id}")
     return run

@@ -6,7 +6,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from constitution.pipeline import Session, each, prepare
+from constitution.pipeline import Session, prepare
 from constitution.recipe import load_recipe
 from constitution.records import Run
 
@@ -17,7 +17,7 @@ async def run_once(recipe: Path, warehouse: Path, overrides: list[str], fresh: b
         return plan.run
     async with Session(plan) as session:
         print("working", flush=True)
-        await each(plan.parts, session.work, at_once=session.slices_at_once)
+        await session.walk()
         return await session.finish()
 
 

@@ -18,8 +18,10 @@ from pathlib import Path
 import pytest
 from run_once import run_once
 
+from constitution.engines import Completion, Request
+from constitution.engines.fake import FakeEngine
 from constitution.errors import PromptError, RecipeError, RunLocked, WarehouseError
-from constitution.pipeline import Progress, Session, each, prepare, report, watcher
+from constitution.pipeline import Progress, Session, prepare, report, watcher
 from constitution.pipeline.plan import model_identity
 from constitution.recipe import TransformersModel, load_recipe
 from constitution.records import Failure, Row, Run
@@ -210,8 +212,35 @@ async def test_prompts_in_flight_are_bounded_over_all_slices(project: Path) -> N
     finally:
         watcher.reset(token)
     assert [done for done, _ in seen] == list(range(1, PROMPTS + 1))
-    # 16 prompts with at most 4 votes each, 7 slices, the writer, the session's own task; never one task a prompt.
-    assert max(tasks for _, tasks in seen) <= 16 + 16 * 4 + 7 + 3
+    # 16 prompts with at most 4 votes each, 7 slices in two tasks, writer, heartbeat, the session's own task; never one
+    # task a prompt.
+    assert max(tasks for _, tasks in seen) <= 16 + 16 * 4 + 2 * 7 + 4
+
+
+async def test_a_slow_prompt_holds_up_no_other_slice(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generate, freed, finished = FakeEngine.generate, asyncio.Event(), [0]
+    first: list[Request] = []
+
+    async def one_is_slow(self: FakeEngine, request: Request) -> Completion:
+        if not first:
+            first.append(request)
+            await freed.wait()
+        return await generate(self, request)
+
+    def watch(progress: Progress) -> None:
+        finished.append(progress.done)
+        if progress.done == PROMPTS - 1:
+            freed.set()
+
+    monkeypatch.setattr(FakeEngine, "generate", one_is_slow)
+    token = watcher.set(watch)
+    try:
+        settings = ["output.slice=3", "output.window=4", "revise.rounds=0", 'judge.pairs=["given"]']
+        async with asyncio.timeout(30):
+            await run_once(project / "recipe.toml", project / "warehouse", settings)
+    finally:
+        watcher.reset(token)
+    assert finished[-1] == PROMPTS
 
 
 async def test_cancelled_while_it_compacts_a_run_keeps_its_lock_to_the_end_of_that(
@@ -254,7 +283,13 @@ async def test_an_error_of_ours_is_raised_as_it_is_and_what_was_made_is_kept(pro
 
     async def work() -> None:
         async with Session(broken) as session:
-            await each(broken.parts, session.work, at_once=1)
+
+            async def last(part: Path) -> int:
+                while part == broken.parts[-1] and not rows_of(project / "warehouse", plan.run_id):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+                return await session.work(part)
+
+            await session.walk(last)
 
     with pytest.raises(WarehouseError, match=r"gone\.parquet"):
         await work()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from constitution.pipeline import Session, each, prepare
+from constitution.pipeline import Session, prepare
 from constitution.pocket import measure
 from constitution.principles import find_root, load_constitution
 from constitution.recipe import load_recipe
@@ -27,7 +27,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> measure.Data:
 
     async def run() -> None:
         async with Session(plan) as session:
-            await each(plan.parts, session.work, at_once=session.slices_at_once)
+            await session.walk()
             await session.finish()
 
     asyncio.run(run())
