@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from constitution.engines import _fleet
+from constitution.engines._endpoint import Endpoint, Events
+from constitution.engines._http import Transport
 from constitution.engines.base import Completion, Request
 from constitution.engines.fake import FakeEngine
 from constitution.engines.fake_server import FakeServer, Fault
@@ -143,10 +146,26 @@ async def test_a_cancelled_request_gives_its_place_back() -> None:
         await asyncio.gather(*(engine.generate(ask(seed)) for seed in range(8)))
 
 
+async def test_a_request_cancelled_just_as_its_turn_comes_gives_the_place_on() -> None:
+    async with fleet([FakeServer()], concurrency=1) as engine:
+        [endpoint] = engine._fleet.endpoints
+        endpoint.in_flight = 1
+        late = asyncio.create_task(engine.generate(ask()))
+        await until(lambda: endpoint.first() is not None)
+        engine._fleet._leave(endpoint)  # the place is the late one's now, which has not run yet
+        late.cancel()
+        await asyncio.gather(late, return_exceptions=True)
+        assert late.cancelled()
+        assert endpoint.in_flight == 0
+
+
 # --- limits
 
 
-async def test_a_refusal_goes_on_elsewhere_at_once_and_retry_after_holds_back_one_server_only() -> None:
+async def test_a_refusal_goes_on_elsewhere_at_once_and_retry_after_holds_back_one_server_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_fleet, "BACKOFF_SECONDS", 30.0)
     first, second = FakeServer(faults=[Fault(status=429, headers={"Retry-After": "1"})]), FakeServer()
     async with fleet([first, second]) as engine:
         start = time.monotonic()
@@ -216,6 +235,24 @@ async def test_a_long_wait_that_is_asked_for_is_passed_on_unless_another_server_
         assert len(only.requests) == 1
 
 
+async def test_what_an_endpoint_makes_of_failures() -> None:
+    endpoint = Endpoint(Transport("http://127.0.0.1:1/v1", "", timeout_s=1), 32, Events())
+    endpoint.in_flight = 4
+    before = endpoint.begin(False)
+    assert not endpoint.failed(RateLimited("busy"), before)
+    assert endpoint.limit == 2  # half of what it had
+    assert [endpoint.failed(EngineUnavailable("gone"), endpoint.begin(False)) for _ in range(3)] == [False, False, True]
+    endpoint.leave("gone", 1.0)
+    endpoint.come_back()
+    assert endpoint.limit == 2  # a sixteenth of what it may have
+    assert not endpoint.failed(EngineUnavailable("gone"), before)  # sent before the outage
+    assert endpoint.failed(EngineUnavailable("gone"), endpoint.begin(False))  # the first failure on trial
+    endpoint.come_back()
+    endpoint.succeeded()
+    assert not endpoint.failed(EngineUnavailable("gone"), endpoint.begin(False))
+    await endpoint.transport.close()
+
+
 # --- outages
 
 
@@ -253,7 +290,7 @@ async def test_the_queue_of_a_lost_server_goes_on_elsewhere_by_priority() -> Non
         await asyncio.gather(*hit)
         assert not all(task.done() for task in calm)
         await asyncio.gather(*calm)
-        assert states(engine) == ["out of service", "in service"]
+        assert "out of service" in engine.stats()["events"][0]
 
 
 @pytest.mark.parametrize("fault", [Fault(reset=True), Fault(status=500), Fault(truncate=True), Fault(delay_s=3)])
@@ -279,6 +316,20 @@ async def test_requests_wait_for_the_only_server_to_come_back() -> None:
         async with server:
             assert len(await waiting) == 12
         assert "back at" in engine.stats()["events"][0]
+
+
+async def test_what_waits_goes_to_the_first_server_that_is_back_whichever_it_waited_for() -> None:
+    first, second = FakeServer(), FakeServer(slow(0.01))
+    async with fleet([first, second], concurrency=1, timeout_s=20) as engine:
+        for server in (first, second):
+            await server.__aexit__(None, None, None)
+        lost = [asyncio.create_task(engine.generate(ask(99, priority=20))) for _ in range(12)]
+        await until(lambda: states(engine) == ["out of service"] * 2)
+        # Without a server in service they wait evenly for both.
+        tasks = [asyncio.create_task(engine.generate(ask(seed, priority=1 + seed % 2))) for seed in range(16)]
+        async with second:
+            await asyncio.gather(*tasks, *lost)
+        assert [seed % 2 for seed in seeds(second)[:16]] == [0] * 8 + [1] * 8
 
 
 async def test_when_all_are_gone_the_error_says_which_and_since_when() -> None:

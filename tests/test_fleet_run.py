@@ -8,14 +8,20 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import pytest
 from run_once import run_once
 from test_pipeline import one, rows_of
 
+from constitution.engines import _metrics
+from constitution.engines.base import Request
 from constitution.engines.fake_server import FakeServer
+from constitution.engines.openai import OpenAIEngine
 from constitution.pipeline import Progress, watcher
-from constitution.records import Run
+from constitution.recipe import OpenAIModel
+from constitution.records import Message, Run, Sampling
 
 ROOT = Path(__file__).parents[1]
 PROMPTS = 200
@@ -102,6 +108,35 @@ async def hurt(servers: list[Server], recipe: Path, warehouse: Path) -> Run:
     finally:
         watcher.reset(token)
     return run
+
+
+async def test_a_frozen_server_is_given_up_long_before_its_requests_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_metrics, "EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(_metrics, "READ_SECONDS", 0.3)
+    server = Server()
+    try:
+        await server.up()
+        async with FakeServer() as other:
+            section = OpenAIModel(engine="openai", model="fake", base_url=(server.url, other.base_url))
+            engine = await OpenAIEngine.open(section)
+            server.process.send_signal(signal.SIGSTOP)
+            requests = [Request((Message("user", "?"),), Sampling(), seed) for seed in range(20)]
+            start = time.monotonic()
+            completions = await asyncio.gather(*map(engine.generate, requests))
+            assert len(completions) == len(other.requests) == 20
+            assert time.monotonic() - start < 10  # and not the 600 s of a request
+            [event] = engine.stats()["events"]
+            assert event.startswith(f"{server.url} out of service at ")
+            assert "it answers nothing any more" in event
+            server.process.send_signal(signal.SIGCONT)
+            for _ in range(100):
+                await asyncio.sleep(0.1)
+                if engine.stats()["endpoints"][0]["state"] == "in service":
+                    break
+            assert "back at" in engine.stats()["events"][0]
+            await engine.close()
+    finally:
+        server.kill()
 
 
 async def test_a_server_killed_and_started_again_in_mid_run_leaves_no_trace_in_the_rows(tmp_path: Path) -> None:

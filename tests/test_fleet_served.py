@@ -167,17 +167,17 @@ async def test_vllms_own_figures_are_read_back(monkeypatch: pytest.MonkeyPatch) 
         engine = await opened([first])
         await asyncio.sleep(0.1)
         [before] = engine.stats()["endpoints"]
-        assert before["server"]["prefix_cache_queries"] == 0
+        assert before["server"]["prefix_queries"] == 0
         completion = await engine.generate(ask())
-        await until(lambda: engine.stats()["endpoints"][0]["server"]["prefix_cache_queries"] > 0)
+        await until(lambda: engine.stats()["endpoints"][0]["server"]["prefix_queries"] > 0)
         [after] = engine.stats()["endpoints"]
-        assert after["server"]["prefix_cache_queries"] == completion.prompt_tokens
+        assert after["server"]["prefix_queries"] == completion.prompt_tokens
         assert set(after["server"]) == {
             "running",
             "waiting",
             "preemptions",
-            "prefix_cache_queries",
-            "prefix_cache_hits",
+            "prefix_queries",
+            "prefix_hits",
         }
         await engine.close()
     async with fleet([second]) as engine:

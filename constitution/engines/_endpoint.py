@@ -102,6 +102,8 @@ class Endpoint:
         self.hopeless_at = 0.0
         """Monotonic clock: nobody waits for it any longer than that."""
         self.probe_seconds = FIRST_PROBE_SECONDS
+        self.answers = 0
+        """Calls that had a reply of any kind."""
         self.figures = Figures()
         self._most = concurrency
         self._limit = float(concurrency)
@@ -157,6 +159,7 @@ class Endpoint:
         return self.figures.calls
 
     def succeeded(self) -> None:
+        self.answers += 1
         if self._limit < self._most:
             self._limit = min(self._most, self._limit + max(1.0, self._most / STEPS) / self._limit)
         if self._strikes:
@@ -166,6 +169,8 @@ class Endpoint:
     def failed(self, error: EngineError, number: int) -> bool:
         """Whether the server has to leave service; `number` is that of the call that failed."""
         self.figures.failures += 1
+        lost = isinstance(error, EngineUnavailable) and error.status is None
+        self.answers += not lost
         if isinstance(error, RateLimited | EngineTimeout) or getattr(error, "status", None) in OVERLOAD:
             self._overloaded(error, number)
         if not self.in_service or number <= self._returned or isinstance(error, AccessDenied | RateLimited):
@@ -173,7 +178,6 @@ class Endpoint:
         if not isinstance(error, EngineUnavailable | MalformedReply):
             self._strikes = 0  # it refuses a request, so it works
             return False
-        lost = isinstance(error, EngineUnavailable) and error.status is None
         self._strikes += LOST_STRIKES if lost else 1
         return self._strikes >= STRIKES_OUT
 

@@ -115,6 +115,12 @@ class Fleet:
                 await asyncio.sleep(wait)
             attempt += 1
 
+    async def lose(self, endpoint: Endpoint, reason: str) -> None:
+        """Give a server up that went silent: what it has in flight goes on elsewhere, without waiting for time-outs."""
+        if endpoint.in_service and not self._closed:
+            self._out(endpoint, reason, self._timeout_s)
+            await endpoint.transport.break_off()
+
     # --- places
 
     def _route(self, affinity: str, tried: set[Endpoint]) -> Endpoint:

@@ -58,17 +58,27 @@ class Transport:
         self._urls = {path: URL((root if path in AT_ROOT else self.place) + path) for path in (CHAT, MODELS, *AT_ROOT)}
         self._secrets = [key] if key else []
         self._timeout_s = timeout_s
+        self._session = self._new_session()
+
+    def _new_session(self) -> aiohttp.ClientSession:
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-        self._session = aiohttp.ClientSession(
-            headers=headers | ({"Authorization": f"Bearer {key}"} if key else {}),
+        for key in self._secrets:
+            headers["Authorization"] = f"Bearer {key}"
+        return aiohttp.ClientSession(
+            headers=headers,
             # The fleet bounds what is in flight.
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS),
-            timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(CONNECT_SECONDS, timeout_s)),
+            timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=min(CONNECT_SECONDS, self._timeout_s)),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
     async def close(self) -> None:
         await self._session.close()
+
+    async def break_off(self) -> None:
+        """End all exchanges that are under way, as if the connections had been lost; new ones can be made."""
+        old, self._session = self._session, self._new_session()
+        await old.close()
 
     async def post(self, path: str, body: bytes) -> Any:
         """The reply's JSON. Raises EngineError."""

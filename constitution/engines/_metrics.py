@@ -1,20 +1,29 @@
-"""What a vLLM server says of itself under /metrics, in Prometheus' text format: read rarely, since opening."""
+"""What vLLM servers say of themselves under /metrics, in Prometheus' text format, and whether they say anything at all.
+
+A machine that is gone, or a process that is frozen, breaks no connection: its requests would wait for their time-out,
+which is long, because a server that generates is silent too. But it answers this in the meantime.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
+from constitution.engines._endpoint import Endpoint
+from constitution.engines._fleet import Fleet
 from constitution.engines._http import METRICS, Transport
-from constitution.errors import EngineError
+from constitution.errors import EngineError, EngineUnavailable
 
 EVERY_SECONDS = 10.0
-READ_SECONDS = 5.0
+READ_SECONDS = 10.0
+SILENCES = 3
+"""So many times in a row without an answer, to this or to any request, and a server is given up."""
 
 GAUGES = {"vllm:num_requests_running": "running", "vllm:num_requests_waiting": "waiting"}
 COUNTERS = {
     "vllm:num_preemptions_total": "preemptions",
-    "vllm:prefix_cache_queries_total": "prefix_cache_queries",
-    "vllm:prefix_cache_hits_total": "prefix_cache_hits",
+    "vllm:prefix_cache_queries_total": "prefix_queries",
+    "vllm:prefix_cache_hits_total": "prefix_hits",
 }
 
 
@@ -26,23 +35,58 @@ class ServerFigures:
         self._last: dict[str, float] = {}
         self._grown: dict[str, float] = {}
 
-    async def read(self) -> None:
-        """Ask the server; one that does not answer leaves the figures as they are."""
+    async def read(self) -> bool:
+        """Ask the server: whether it answered. An answer without figures leaves them as they are."""
         try:
             found = parsed(await self._transport.text(METRICS, READ_SECONDS))
-        except EngineError:
-            return
+        except EngineError as error:
+            return not isinstance(error, EngineUnavailable) or error.status is not None
         for name in COUNTERS.values():
             if name in found and name in self._last:
                 # A server that was started again counts from nothing.
                 before = self._last[name] if found[name] >= self._last[name] else 0.0
                 self._grown[name] = self._grown.get(name, 0.0) + found[name] - before
         self._last.update(found)
+        return True
 
     def stats(self) -> Mapping[str, int]:
         """Empty where the server told nothing."""
         gauges = {name: int(self._last[name]) for name in GAUGES.values() if name in self._last}
         return gauges | {name: int(self._grown.get(name, 0.0)) for name in COUNTERS.values() if name in self._last}
+
+
+class Watch:
+    """Reads the figures of a fleet's servers from time to time, and gives up those that went silent."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._figures = {endpoint: ServerFigures(endpoint.transport) for endpoint in fleet.endpoints}
+        self._silences = dict.fromkeys(fleet.endpoints, 0)
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def stats(self, endpoint: Endpoint) -> Mapping[str, int]:
+        return self._figures[endpoint].stats()
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.gather(*(self._look(each) for each in self._fleet.endpoints if each.in_service))
+            await asyncio.sleep(EVERY_SECONDS)
+
+    async def _look(self, endpoint: Endpoint) -> None:
+        before = endpoint.answers
+        answered = await self._figures[endpoint].read() or endpoint.answers > before
+        self._silences[endpoint] = 0 if answered else self._silences[endpoint] + 1
+        if self._silences[endpoint] >= SILENCES:
+            self._silences[endpoint] = 0
+            await self._fleet.lose(endpoint, "it answers nothing any more")
 
 
 def parsed(text: str) -> dict[str, float]:

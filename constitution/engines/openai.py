@@ -8,15 +8,14 @@ retries and outages are in `_fleet`; this module knows what is said to a server 
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from constitution.engines import _metrics
 from constitution.engines._endpoint import Endpoint, Events
 from constitution.engines._fleet import Fleet
 from constitution.engines._http import CHAT, TOKENIZE, Transport, encoded
+from constitution.engines._metrics import Watch
 from constitution.engines._served import SELF_HOSTED, Census
 from constitution.engines._votes import LabelTokens, read, wanted
 from constitution.engines.base import Completion, Request
@@ -42,8 +41,9 @@ class OpenAIEngine:
         self._vllm = dialect == "vllm" and census.owner != "sglang"
         self._priorities = self._vllm
         self._labels = LabelTokens(self._tokenized, fleet.events.add)
-        self._figures = {endpoint: _metrics.ServerFigures(endpoint.transport) for endpoint in fleet.endpoints}
-        self._reader = asyncio.create_task(self._read_figures()) if self._vllm else None
+        self._watch = Watch(fleet)
+        if self._vllm:
+            self._watch.start()
         self._facts = {
             "name": section.model,
             "engine": "openai",
@@ -100,23 +100,15 @@ class OpenAIEngine:
     def stats(self) -> Mapping[str, Any]:
         """`endpoints`: per server calls, failures, retries, in_flight, limit, state, out_of_service_seconds, and under
         `server` what vLLM says of itself; `events`: sentences."""
-        figures = {endpoint: each.stats() for endpoint, each in self._figures.items()}
+        figures = {endpoint: self._watch.stats(endpoint) for endpoint in self._fleet.endpoints}
         return {
             "endpoints": [endpoint.stats() | ({"server": told} if told else {}) for endpoint, told in figures.items()],
             "events": self._fleet.events.sentences(),
         }
 
     async def close(self) -> None:
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.gather(self._reader, return_exceptions=True)
+        await self._watch.stop()
         await self._fleet.close()
-
-    async def _read_figures(self) -> None:
-        while True:
-            served = [figures for endpoint, figures in self._figures.items() if endpoint.in_service]
-            await asyncio.gather(*(figures.read() for figures in served))
-            await asyncio.sleep(_metrics.EVERY_SECONDS)
 
     def _body(self, request: Request) -> dict[str, Any]:
         sampling = request.sampling
