@@ -266,7 +266,9 @@ async def _cast(
     ids = [vote.id for vote in votes]
     async with asyncio.TaskGroup() as group:
         for vote, id in zip(votes, ids, strict=True):
-            known = have.get(id) or have.get(failure_id(vote.judge.run_id, vote.pair.a.prompt_id, "vote", id))
+            known = have and (
+                have.get(id) or have.get(failure_id(vote.judge.run_id, vote.pair.a.prompt_id, "vote", id))
+            )
             if isinstance(known, Judgement | Failure):
                 rows[id] = known
             else:

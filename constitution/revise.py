@@ -13,6 +13,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Any
 
 from constitution import templates
 from constitution.engines.base import Completion, Engine, Request
@@ -143,8 +144,9 @@ class _Walk:
             text=text,
             outcome=outcome if text else "empty",
             model=reviser.engine.model,
+            **_generation(done, sampling, chosen),
         )
-        await self._add(_with_answer(answer, done, sampling, chosen))
+        await self._add(answer)
 
     async def round(self, round: int) -> None:
         id = self._id("revision", round)
@@ -163,8 +165,8 @@ class _Walk:
         sampling, chosen = reviser.section.revision.sampling, self._seed("revision", round)
         done = await self._generate(f"revision-{round}", id, messages, sampling, chosen, left)
         text = clean(done.text)
-        answer = replace(answer, text=text, outcome=_outcome(text, parent.text, done.finish_reason))
-        await self._add(_with_answer(answer, done, sampling, chosen))
+        outcome = _outcome(text, parent.text, done.finish_reason)
+        await self._add(replace(answer, text=text, outcome=outcome, **_generation(done, sampling, chosen)))
 
     async def _critique(
         self, id: str, round: int, parent: Response, principle: Principle, exemplars: tuple[Exemplar, ...]
@@ -212,6 +214,8 @@ class _Walk:
 
     async def _known(self, id: str, *steps: str) -> bool:
         """Takes the row of a step from `have`. Raises _Stop where an earlier start failed for good."""
+        if not self.have:
+            return False
         row = self.have.get(id)
         if isinstance(row, Response):
             await self._add(row)
@@ -298,16 +302,16 @@ def _unsaid(answer: Response) -> Failure | None:
     return Failure(id, answer.run_id, answer.prompt_id, step, error, message, retryable=False)
 
 
-def _with_answer(answer: Response, done: Completion, sampling: Sampling, seed: int) -> Response:
-    return replace(
-        answer,
-        sampling=sampling,
-        seed=seed,
-        finish_reason=done.finish_reason,
-        prompt_tokens=done.prompt_tokens,
-        cached_tokens=done.cached_tokens,
-        completion_tokens=done.completion_tokens,
-    )
+def _generation(done: Completion, sampling: Sampling, seed: int) -> dict[str, Any]:
+    """Fields of a Response: how its text was generated."""
+    return {
+        "sampling": sampling,
+        "seed": seed,
+        "finish_reason": done.finish_reason,
+        "prompt_tokens": done.prompt_tokens,
+        "cached_tokens": done.cached_tokens,
+        "completion_tokens": done.completion_tokens,
+    }
 
 
 # --- failures

@@ -104,8 +104,8 @@ class Pace:
     """How fast a run goes, by the later half of the time that it has worked.
 
     So a slow start (weights, compiling, filling the window) is soon out of the figure, and the longer a run is, the
-    steadier it gets. Prompts that were finished before are neither work nor time. How long the last prompts in flight take,
-    when no others fill the window, is not foreseen.
+    steadier it gets. Prompts that were finished before are neither work nor time. How long the last prompts in flight
+    take, when no others fill the window, is not foreseen.
     """
 
     EVERY = 0.1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from constitution.identity import digest
@@ -112,24 +113,27 @@ def _opening(prompt: Messages, principle: Principle, exemplars: Sequence[Exempla
     """
     system = tuple(message for message in prompt if message.role == "system")
     turns = tuple(message for message in prompt if message.role != "system")
+    shown = _shown(tuple(exemplars), principle.critique_request, principle.revision_request)
+    return (*system, *shown, *turns)
+
+
+@lru_cache(maxsize=1024)
+def _shown(exemplars: tuple[Exemplar, ...], critique_request: str, revision_request: str) -> Messages:
+    """The exemplars as turns of a chat. Kept: they are the same in every chat by one principle."""
     shown: list[Message] = []
     for exemplar in exemplars:
         context, answer = exemplar.messages, exemplar.response
+        critique = _request("critique.txt", exemplar.critique_request or critique_request, context, answer)
+        revision = _request("revision.txt", exemplar.revision_request or revision_request, context, answer)
         shown += [
             *_without_system(context),
             Message("assistant", answer),
-            Message(
-                "user",
-                _request("critique.txt", exemplar.critique_request or principle.critique_request, context, answer),
-            ),
+            Message("user", critique),
             Message("assistant", exemplar.critique),
-            Message(
-                "user",
-                _request("revision.txt", exemplar.revision_request or principle.revision_request, context, answer),
-            ),
+            Message("user", revision),
             Message("assistant", exemplar.revision),
         ]
-    return (*system, *shown, *turns)
+    return tuple(shown)
 
 
 def _without_system(messages: Messages) -> Messages:
