@@ -105,24 +105,51 @@ def command(job: Job) -> list[str]:
     return [constitution, "run", str(job.recipe()), "--warehouse", str(job.warehouse)]
 
 
-def peer(name: str) -> Command:
+def peer(module: str, *more: str) -> Command:
+    """A script of benchmarks/peers in its own environment."""
+
     def line(job: Job) -> list[str]:
-        python, script = PEERS / name / "bin" / "python", ROOT / "benchmarks" / "peers" / f"{name}.py"
-        return [
-            str(python),
-            str(script),
-            "--base-url",
-            job.base_url,
-            "--prompts",
-            str(job.file),
-            "--out",
-            str(job.folder),
-        ]
+        python = PEERS / module / "bin" / "python"
+        given = ["--base-url", job.base_url, "--prompts", str(job.file), "--out", str(job.folder)]
+        return [str(python), "-m", f"benchmarks.peers.{module}", *given, *more]
 
     return line
 
 
 CLIENTS: dict[str, Command] = {"bare": bare, "ours": ours, "command": command}
+PEER_CLIENTS: dict[str, Command] = {
+    "datatrove": peer("datatrove"),
+    "datatrove, checkpoints": peer("datatrove", "--checkpoints"),
+    "data-designer": peer("datadesigner"),
+    "inspect_ai": peer("inspect"),
+    "curator": peer("curator"),
+    "distilabel": peer("distilabel"),
+}
+PEER_PROMPTS = 1000
+"""Fewer than ours: some are slow."""
+
+
+QUIET = {
+    "CURATOR_DISABLE_RICH_DISPLAY": "1",
+    "DISTILABEL_LOG_LEVEL": "WARNING",
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_OFFLINE": "1",
+    "NEMO_TELEMETRY_ENABLED": "false",
+    "OPENAI_API_KEY": "none",
+    "SIM_API_KEY": "none",
+    "TELEMETRY_ENABLED": "false",
+}
+"""Environment of the clients: no telemetry, no line of log for every request."""
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """What clients are started with; what they keep under their home goes to `folder`."""
+    variables = os.environ | QUIET | {"PYTHONPATH": str(ROOT), "PREFECT_HOME": str(folder), "HOME": str(folder)}
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)
+    # Two peers count tokens with tiktoken, which downloads its tables; litellm carries them.
+    for tables in PEERS.glob("*/lib/*/site-packages/litellm/litellm_core_utils/tokenizers"):
+        variables["TIKTOKEN_CACHE_DIR"] = str(tables)
+    return variables
 
 
 def write_prompts(path: Path, count: int) -> None:
@@ -164,12 +191,10 @@ def run(name: str, line: Command, prompts: int, speed: float) -> Trial:
     with tempfile.TemporaryDirectory() as folder, server(speed) as base_url:
         job = Job(base_url, Path(folder), prompts)
         write_prompts(job.file, prompts)
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "PREFECT_HOME": folder, "HOME": folder}
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        with (job.folder / "out").open("w+") as out, (job.folder / "err").open("w+") as err:
+        with (job.folder / "stdout").open("w+") as out, (job.folder / "stderr").open("w+") as err:
             started = time.monotonic()
             with on_core(CORES[-1]):
-                process = subprocess.Popen(line(job), cwd=ROOT, env=environment, stdout=out, stderr=err)
+                process = subprocess.Popen(line(job), cwd=ROOT, env=environment(job.folder), stdout=out, stderr=err)
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
             ended = time.monotonic()
@@ -263,7 +288,7 @@ def main(quick: bool, only: tuple[str, ...], peers: bool, prompts: int, repeats:
     for part, name, count, speed in parts(only, prompts, repeats):
         trials.setdefault(part, []).append(run(name, CLIENTS[name], count, speed))
     if peers or "peers" in only:
-        trials["peers"] = list(peer_trials(quick))
+        trials["peers"] = list(peer_trials(100 if quick else PEER_PROMPTS))
     found = verdicts(trials)
     text = markdown(trials)
     click.echo(text)
@@ -275,22 +300,15 @@ def main(quick: bool, only: tuple[str, ...], peers: bool, prompts: int, repeats:
         sys.exit(1)
 
 
-PEER_PROMPTS = 1000
-
-
-def peer_trials(quick: bool) -> Iterator[Trial]:
-    """Each peer that is set up, and the bare loop and ours beside them on the same prompts."""
-    count = 100 if quick else PEER_PROMPTS
+def peer_trials(prompts: int) -> Iterator[Trial]:
+    """Bare, ours, and each peer that is set up; one that fails is told and left out."""
     for name in ("bare", "ours"):
-        yield run(name, CLIENTS[name], count, 10.0)
-    for script in sorted((ROOT / "benchmarks" / "peers").glob("[a-z]*.py")):
-        if not (PEERS / script.stem / "bin" / "python").exists():
-            click.echo(f"  {script.stem}: not set up, run make bench-peers", err=True)
-            continue
+        yield run(name, CLIENTS[name], prompts, 10.0)
+    for name, line in PEER_CLIENTS.items():
         try:
-            yield run(script.stem, peer(script.stem), count, 10.0)
-        except SystemExit as failure:
-            click.echo(f"  {script.stem} failed: {failure}", err=True)
+            yield run(name, line, prompts, 10.0)
+        except (OSError, SystemExit) as failure:
+            click.echo(f"  {name} does not run here: {failure}", err=True)
 
 
 if __name__ == "__main__":

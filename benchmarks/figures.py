@@ -31,11 +31,15 @@ class Moment:
         )
 
 
-def report(begun: Moment, prompts: int) -> None:
-    """Print the figures of the stretch from `begun`, when the first prompt was about to be read, until now."""
+def report(begun: Moment, prompts: int, processes: bool = False) -> None:
+    """Print the figures of the stretch from `begun`, when the first prompt was about to be read, until now.
+
+    `processes`: the work was done in other processes too, whose CPU the system knows when all is over.
+    """
     ended = Moment.now()
     figures = {
         "prompts": prompts,
+        "processes": processes,
         "begun": begun.monotonic,
         "startup_cpu_s": begun.cpu,
         "wall_s": ended.monotonic - begun.monotonic,

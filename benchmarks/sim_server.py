@@ -142,6 +142,7 @@ class Connection(asyncio.Protocol):
         self._server = server
         self._buffer = b""
         self._job: Job | None = None
+        self._closes = False
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -171,6 +172,7 @@ class Connection(asyncio.Protocol):
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             return False
         body, self._buffer = rest[:length], rest[length:]
+        self._closes = b"\r\nconnection: close" in b"\r\n" + headers
         method, path, _ = line.decode("latin-1").split(" ", 2)
         try:
             if b"transfer-encoding:" in headers:
@@ -212,6 +214,8 @@ class Connection(asyncio.Protocol):
         body = orjson.dumps(value)
         head = b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (status, len(body))
         self._transport.write(head + body)
+        if self._closes:
+            self._transport.close()
 
 
 def _json(body: bytes) -> dict[str, Any]:
