@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import os
 import socket
@@ -13,6 +14,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
+
+# vLLM has an environment of its own: `make test-vllm`.
+_vllm = importlib.util.find_spec("vllm")
+collect_ignore = ["vllm"] if _vllm is None or _vllm.origin is None else []
 
 
 class OutsideConnection(AssertionError):

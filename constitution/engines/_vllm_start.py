@@ -32,10 +32,10 @@ def library() -> Any:
             "engine vllm: vLLM is not installed",
             hint="pip install 'constitution[vllm]', or serve the model and use the openai engine",
         )
-    # Read once, at the import. A forked engine would hold the run's lock and the parent's threads' locks; a line of
-    # log per request would hide the progress bar; and nothing is to be sent to anybody.
+    # Read once, at the import. A forked engine would hold the run's lock and the parent's threads' locks; its
+    # many remarks would tear the progress bar; and nothing is to be sent to anybody.
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     import vllm
 
