@@ -7,11 +7,11 @@ which is long, because a server that generates is silent too. But it answers thi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 from constitution.engines._endpoint import Endpoint
 from constitution.engines._fleet import Fleet
-from constitution.engines._http import METRICS, Transport
+from constitution.engines._http import HEALTH, METRICS, Transport
 from constitution.errors import EngineError, EngineUnavailable
 
 EVERY_SECONDS = 10.0
@@ -40,7 +40,7 @@ class ServerFigures:
         try:
             found = parsed(await self._transport.text(METRICS, READ_SECONDS))
         except EngineError as error:
-            return not isinstance(error, EngineUnavailable) or error.status is not None
+            return _is_reply(error)
         for name in COUNTERS.values():
             if name in found and name in self._last:
                 # A server that was started again counts from nothing.
@@ -62,6 +62,7 @@ class Watch:
         self._fleet = fleet
         self._figures = {endpoint: ServerFigures(endpoint.transport) for endpoint in fleet.endpoints}
         self._silences = dict.fromkeys(fleet.endpoints, 0)
+        self._answers = dict.fromkeys(fleet.endpoints, 0)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -81,12 +82,27 @@ class Watch:
             await asyncio.sleep(EVERY_SECONDS)
 
     async def _look(self, endpoint: Endpoint) -> None:
-        before = endpoint.answers
-        answered = await self._figures[endpoint].read() or endpoint.answers > before
+        answered = await self._figures[endpoint].read() or endpoint.answers > self._answers[endpoint]
+        self._answers[endpoint] = endpoint.answers
         self._silences[endpoint] = 0 if answered else self._silences[endpoint] + 1
         if self._silences[endpoint] >= SILENCES:
             self._silences[endpoint] = 0
-            await self._fleet.lose(endpoint, "it answers nothing any more")
+            # A gateway may shut /metrics off; a frozen server answers nothing.
+            if not await _replies(endpoint.transport.text(HEALTH, READ_SECONDS)):
+                await self._fleet.lose(endpoint, "it answers nothing any more")
+
+
+async def _replies(exchange: Awaitable[str]) -> bool:
+    try:
+        await exchange
+    except EngineError as error:
+        return _is_reply(error)
+    return True
+
+
+def _is_reply(error: EngineError) -> bool:
+    """Whether the server said this, and not the lack of an answer."""
+    return not isinstance(error, EngineUnavailable) or error.status is not None
 
 
 def parsed(text: str) -> dict[str, float]:

@@ -72,20 +72,19 @@ class FakeServer:
         prefix: Literal["flag", "continue", "echo"] = "flag",
         labels: Sequence[str] = ("A", "B"),
         context: int | None = None,
-        root: str = "",
         lacks: Collection[Lack] = (),
         port: int = 0,
     ) -> None:
         """`faults`: one for each request to come, None for a sound one; after the last all are sound. `labels`: the
         tokens that log-probabilities are given for. `context`: words that a request may have, answer included, and
-        its `max_model_len`. `root`: the weights that it says it serves. A `port` of 0 takes a free one, and keeps it
-        when the server is started again."""
+        its `max_model_len`. A `port` of 0 takes a free one, and keeps it when the server is started again."""
         self._engine = engine or FakeEngine(FakeModel(engine="fake"))
         self._faults = deque(faults)
         self._prefix = prefix
         self._labels = tuple(labels)
         self._context = context
-        self._root = root
+        self.root = self._engine.model
+        """The weights that it says it serves."""
         self._lacks = frozenset(lacks)
         self._port = port
         self._runner: web.AppRunner | None = None
@@ -146,7 +145,7 @@ class FakeServer:
     async def _models(self, request: web.Request) -> web.Response:
         owner = "vllm" if self._prefix == "flag" else "constitution"
         name = self._engine.model
-        entry: dict[str, Any] = {"id": name, "object": "model", "owned_by": owner, "root": self._root or name}
+        entry: dict[str, Any] = {"id": name, "object": "model", "owned_by": owner, "root": self.root}
         entry |= {"max_model_len": self._context} if self._context else {}
         return web.json_response({"object": "list", "data": [entry]})
 
