@@ -22,7 +22,7 @@ BLOCK = 64
 
 MEDIAN_TOKENS, SIGMA = 100, 0.7
 """Output lengths are lognormal: mean 128 tokens, one in a hundred over 500."""
-LENGTHS = [max(4, round(MEDIAN_TOKENS * math.exp(SIGMA * NormalDist().inv_cdf((i + 0.5) / 1024)))) for i in range(1024)]
+LENGTHS = [max(8, round(MEDIAN_TOKENS * math.exp(SIGMA * NormalDist().inv_cdf((i + 0.5) / 1024)))) for i in range(1024)]
 LONGEST = 2048
 """Tokens of a reply at the most."""
 
@@ -56,9 +56,11 @@ def output_tokens(first_turn: str, turns: int, most: int) -> int:
 
 
 def reply_text(prompt: str, seed: int, tokens: int) -> str:
-    """Plain sentences, the last one cut off."""
-    start = STARTS[crc32(prompt.encode(), seed & 0xFFFFFFFF) % len(STARTS)]
-    return FILLER[start : start + tokens * CHARACTERS].rstrip()
+    """Plain sentences, the last one cut off. They begin with a number of their own, so that no two replies are the same
+    by chance: a revision would then leave its answer unchanged, and there would be nothing to vote on."""
+    bits = crc32(prompt.encode(), seed & 0xFFFFFFFF)
+    start = STARTS[bits % len(STARTS)]
+    return (f"Number {bits}. " + FILLER[start : start + tokens * CHARACTERS])[: tokens * CHARACTERS].rstrip()
 
 
 def label_logprobs(prompt: str) -> tuple[float, float]:

@@ -146,6 +146,11 @@ def test_texts_are_as_long_as_they_say_and_differ_by_prompt_and_seed() -> None:
     assert text not in (reply_text("a prompt", seed=2, tokens=50), reply_text("another", seed=1, tokens=50))
 
 
+def test_no_two_prompts_get_the_same_text() -> None:
+    texts = {reply_text(f"prompt {number}", seed=0, tokens=8) for number in range(20_000)}
+    assert len(texts) == 20_000
+
+
 # --- over HTTP
 
 
@@ -251,6 +256,16 @@ async def test_requests_in_pieces_and_back_to_back() -> None:
             replies.append(json.loads(await reader.readexactly(length)))
         writer.close()
     assert [reply.get("object") for reply in replies] == ["chat.completion", "chat.completion", None]
+
+
+async def test_a_client_that_says_close_is_hung_up_on() -> None:
+    async with SimServer() as server:
+        port = int(server.base_url.split(":")[2].removesuffix("/v1"))
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /v1/models HTTP/1.1\r\nConnection: close\r\n\r\n")
+        reply = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+    assert json.loads(reply.split(b"\r\n\r\n")[1])["data"][0]["id"] == MODEL
 
 
 @pytest.mark.parametrize(
