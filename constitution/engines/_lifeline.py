@@ -15,15 +15,19 @@ import threading
 class Lifeline:
     """vLLM mixes it into its worker (`worker_extension_cls`), where `follow` is then called by name."""
 
-    def follow(self, parent: int) -> None:
-        """Kill this process as soon as the process `parent` of this machine is gone."""
+    def follow(self, owner: int) -> None:
+        """Kill this process, and the scheduler's where that is another, when the process `owner` is gone."""
         try:
-            descriptor = os.pidfd_open(parent)
-        except OSError:  # not this machine's, or a kernel without it: then it lives on, as vLLM's do
+            descriptor = os.pidfd_open(owner)
+        except OSError:  # not a process of this machine, or a kernel without it: then it lives on, as vLLM's do
             return
-        threading.Thread(target=_leave_with, args=(descriptor,), name="lifeline", daemon=True).start()
+        parent = os.getppid()
+        scheduler = parent if parent != owner else 0
+        threading.Thread(target=_leave_with, args=(descriptor, scheduler), name="lifeline", daemon=True).start()
 
 
-def _leave_with(descriptor: int) -> None:
+def _leave_with(descriptor: int, scheduler: int) -> None:
     select.select([descriptor], [], [])
+    if scheduler and os.getppid() == scheduler:
+        os.kill(scheduler, signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -83,7 +83,7 @@ def _parse(parser: Any, name: str, value: Any, place: str) -> Any:
     try:
         return getattr(parser.parse_args(flag(name, value)), name)
     except SystemExit:
-        message = said[0].partition(": ")[2] or said[0] if said else "not taken"
+        message = " ".join((said[0].partition(": ")[2] or said[0]).split())  # pydantic's has several lines
     except Exception as error:  # whatever its types raise
         message = first_line(error)
     raise RecipeError(f"{place}: {message}", hint="see vLLM's engine arguments")
@@ -172,7 +172,9 @@ def _for_cpu(given: Mapping[str, Any]) -> dict[str, Any]:
         # makes a step large enough for the longest prompt.
         settings["enable_chunked_prefill"] = False
     if all(given.get(f"{kind}_parallel_size", 1) == 1 for kind in ("tensor", "pipeline", "data")):
-        # Model and scheduler in one process: two would poll each other, and cores are what a CPU has least of.
+        # Model and scheduler in one process: two would poll each other, and cores are what a CPU has least of. vLLM
+        # allows that on a CPU where this variable says so, which an asynchronous engine does not read otherwise.
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         settings["distributed_executor_backend"] = "uni"
     return settings
 
@@ -206,5 +208,5 @@ def _cause(error: Exception) -> str:
     """In one line; of pydantic's several lines the one that says what is wrong."""
     details = getattr(error, "errors", None)
     if callable(details) and (found := details()):
-        return str(found[0].get("msg", error)).removeprefix("Value error, ")
+        return str(found[0].get("msg", error)).removeprefix("Value error, ").splitlines()[0]
     return first_line(error)
