@@ -57,7 +57,7 @@ async def until(true: Callable[[], bool], seconds: float = 8.0) -> None:
 
 
 def states(engine: OpenAIEngine) -> list[str]:
-    return [endpoint["state"] for endpoint in engine.stats()["endpoints"]]
+    return [endpoint["state"].partition(" (")[0] for endpoint in engine.stats()["endpoints"]]
 
 
 def seeds(server: FakeServer) -> list[int]:

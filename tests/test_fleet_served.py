@@ -61,6 +61,9 @@ async def test_servers_that_differ_are_named_and_a_late_one_stays_out(root: str,
         async with two:
             await asyncio.sleep(1.0)
             assert states(engine) == ["in service", "out of service"]
+            [_, event] = engine.stats()["events"]
+            assert event.startswith(f"{two.base_url} answers again and stays out of service: ")
+            assert one.base_url in event
             assert (await engine.generate(ask())).text
         assert len(two.requests) == 0
         await engine.close()

@@ -228,7 +228,7 @@ class Endpoint:
         out = 0.0 if self.in_service else time.monotonic() - self.out_since
         return {
             "base_url": self.place,
-            "state": ("held" if self.held else "in service") if self.in_service else "out of service",
+            "state": ("held" if self.held else "in service") if self.in_service else f"out of service ({self.reason})",
             "calls": figures.calls,
             "failures": figures.failures,
             "retries": figures.retries,

@@ -256,7 +256,10 @@ class Fleet:
             try:
                 await self._check(endpoint.transport)
             except ConstitutionError as error:
-                endpoint.reason = endpoint.words(error)
+                reason = endpoint.words(error)
+                if reason != endpoint.reason and not isinstance(error, EngineUnavailable):
+                    self.events.add(f"{endpoint.place} answers again and stays out of service: {reason}")
+                endpoint.reason = reason
                 continue
             break
         endpoint.come_back()
