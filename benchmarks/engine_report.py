@@ -138,10 +138,11 @@ def markdown(trials: Mapping[str, Sequence[Trial]]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def write_results(out: Path, text: str, found: Sequence[Verdict], trials: Mapping[str, Any]) -> None:
-    """`out` (JSON) and a Markdown file beside it."""
+def write_results(out: Path, text: str, found: Sequence[Verdict], trials: Mapping[str, Any]) -> str:
+    """`out` (JSON), and a Markdown file beside it, whose text is returned."""
+    date = datetime.now(UTC).date().isoformat()
     figures = {
-        "date": datetime.now(UTC).date().isoformat(),
+        "date": date,
         "machine": machine(),
         "verdicts": [asdict(verdict) | {"passes": verdict.passes} for verdict in found],
         "trials": trials,
@@ -149,7 +150,20 @@ def write_results(out: Path, text: str, found: Sequence[Verdict], trials: Mappin
     out.parent.mkdir(parents=True, exist_ok=True)
     rounded = json.loads(json.dumps(figures), parse_float=lambda number: round(float(number), 4))
     out.write_text(json.dumps(rounded, indent=1) + "\n")
-    out.with_suffix(".md").write_text(text + "\n" + "\n".join(f"- {verdict}" for verdict in found) + "\n")
+    lines = [f"Measured {date} on {machine()}.", "", text, *(f"- {verdict}" for verdict in found)]
+    page = "\n".join(lines).strip() + "\n"
+    out.with_suffix(".md").write_text(page)
+    return page
+
+
+def put_into(page: str, name: str, text: str) -> str:
+    """`page` with `text` between its two marks of that name."""
+    head, opening, rest = page.partition(f"<!-- {name}: ")
+    mark, _, behind = rest.partition("\n")
+    _, closing, tail = behind.partition(f"<!-- /{name} -->")
+    if not (opening and closing):
+        raise ValueError(f"the page has no place for {name}")
+    return f"{head}{opening}{mark}\n{text.strip()}\n{closing}{tail}"
 
 
 def machine() -> str:
