@@ -81,7 +81,7 @@ async def test_hours_count_towards_the_limit(tmp_path: Path) -> None:
     assert run.finished_at is None
     assert run.cost is not None
     assert run.cost == pytest.approx(run.engines["policy"]["open_seconds"] * 1000 / 3600, rel=0.1)
-    assert 0.25 < run.cost < 0.45
+    assert 0.2 < run.cost < 0.7
     assert 20 < run.counts["done"] < 500
 
 

@@ -28,5 +28,6 @@ def show(run: Run, status: str) -> None:
             usage.add_row(*map(escape, row))
         console.print()
         console.print(usage)
-    for sentence in (*engines(run), *events(run)):
-        console.print(f"  {escape(sentence)}")
+    told = [*engines(run), *events(run)]
+    if told:
+        console.print("\n" + "\n".join(f"  {escape(sentence)}" for sentence in told))
