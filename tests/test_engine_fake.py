@@ -12,7 +12,7 @@ from constitution.engines import open_engine, open_engines
 from constitution.engines.base import Request
 from constitution.engines.fake import SENTENCES, FakeEngine, candidates, quality
 from constitution.errors import EngineUnavailable
-from constitution.recipe import FakeModel, Models
+from constitution.recipe import FakeModel, Models, Price
 from constitution.records import Message, Messages, Principle, Sampling
 from constitution.templates import critique_messages, revision_messages, vote_messages
 
@@ -129,6 +129,9 @@ async def test_equal_sections_share_one_engine() -> None:
     async with open_engines(Models(policy=policy)) as engines:
         assert engines.judge is engines.policy
     async with open_engines(Models(policy=policy, judge=FakeModel(engine="fake"))) as engines:
+        assert engines.judge is engines.policy
+    dear = FakeModel(engine="fake", price=Price(input=2.0))
+    async with open_engines(Models(policy=policy, judge=dear)) as engines:
         assert engines.judge is engines.policy
     async with open_engines(Models(policy=policy, judge=other)) as engines:
         assert engines.judge is not engines.policy

@@ -6,6 +6,7 @@ async with open_engines(recipe.model) as engines:
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -61,7 +62,8 @@ async def open_engine(section: ModelSection) -> Engine:
 @asynccontextmanager
 async def open_engines(models: Models) -> AsyncIterator[Engines]:
     """Policy and judge, closed at the end; without a judge's section the policy judges."""
-    policy, *others = [Metered(engine) for engine in await _open(models)]
+    began = time.monotonic()
+    policy, *others = [Metered(engine, began) for engine in await _open(models)]
     engines = Engines(policy, others[0] if others else policy)
     try:
         yield engines
@@ -69,9 +71,14 @@ async def open_engines(models: Models) -> AsyncIterator[Engines]:
         await engines.close()
 
 
+def _unpriced(section: ModelSection) -> ModelSection:
+    """The section without its price, which makes no other model."""
+    return section.model_copy(update={"price": None})
+
+
 async def _open(models: Models) -> list[Engine]:
     """The policy's engine, and the judge's where it is another one."""
-    if models.judge is None or models.judge == models.policy:
+    if models.judge is None or _unpriced(models.judge) == _unpriced(models.policy):
         return [await open_engine(models.policy)]
     if isinstance(models.policy, VLLMModel) and isinstance(models.judge, VLLMModel):
         return [*await open_together([models.policy, models.judge], models.placement)]

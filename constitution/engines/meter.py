@@ -12,9 +12,10 @@ from constitution.engines.base import Completion, Engine, Request
 class Metered:
     """An `Engine` that counts what passes through to the one within it. Seconds are of the monotonic clock."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, began: float | None = None) -> None:
+        """began: when the engine began to open, monotonic clock; None: now."""
         self._engine = engine
-        self._opened = time.monotonic()
+        self._opened = time.monotonic() if began is None else began
         self._since = 0.0
         self._busy = 0.0
         self._in_flight = 0
@@ -31,7 +32,7 @@ class Metered:
 
     @property
     def open_seconds(self) -> float:
-        """Since the engine was open: what an accelerator is paid for."""
+        """Since the engine began to open, loading included: what an accelerator is paid for."""
         return time.monotonic() - self._opened
 
     @property
