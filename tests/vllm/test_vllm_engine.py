@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 import pytest
-from conftest import CONTEXT
+from real_vllm import CONTEXT
 
 from constitution.engines.base import Completion, Request
 from constitution.engines.transformers import TransformersEngine

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ARGUMENTS  # type: ignore[attr-defined]
+from real_vllm import ARGUMENTS
 
 from constitution.engines import open_engine, open_engines
 from constitution.engines._vllm_start import arguments
