@@ -16,7 +16,7 @@ from constitution.engines.vllm_args import check, decisive, flag, serve_command
 from constitution.engines.weights import POCKET, find, find_adapter
 from constitution.errors import ModelLoadError, RecipeError
 from constitution.pipeline.plan import model_identity
-from constitution.recipe import OpenAIModel, VLLMModel
+from constitution.recipe import OpenAIModel, VLLMModel, load_recipe
 
 GIB = 2**30
 
@@ -93,6 +93,13 @@ def test_adapters_are_served_by_their_names(modules: object) -> None:
     command = serve_command(local("org/base", adapter="/adapters/kind/"))
     assert value(command, "--lora-modules") == "kind=/adapters/kind/"
     assert value(command, "--served-model-name") == "org/base"
+
+
+def test_the_projects_own_recipe_passes() -> None:
+    models = load_recipe(Path(__file__).parents[1] / "recipes" / "vllm.toml").model
+    for section in (models.policy, models.judge):
+        assert isinstance(section, VLLMModel)
+        check(section)
 
 
 # --- what is refused
