@@ -31,6 +31,11 @@ class ChatTokenizer:
         self._tokenizer = tokenizer
         self._model = model
         self._lock = threading.RLock()
+        # transformers' own call hands every single text to a pool of threads, which it waits for where cores are busy.
+        self._backend = getattr(tokenizer, "backend_tokenizer", None)
+        if self._backend is not None:
+            self._backend.no_truncation()
+            self._backend.no_padding()
         special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
         self._control = re.compile("|".join(map(re.escape, special))) if special else None
         hello, system = Message("user", "hello"), Message("system", "SYSTEMTEXT")
@@ -73,8 +78,11 @@ class ChatTokenizer:
         return own, both[len(own) :] if own and both[: len(own)] == own else alone
 
     def _encode(self, text: str, *, plain: bool) -> list[int]:
-        tokens: list[int] = self._tokenizer(text, add_special_tokens=False, split_special_tokens=plain)["input_ids"]
-        return tokens
+        if self._backend is None:
+            tokens: list[int] = self._tokenizer(text, add_special_tokens=False, split_special_tokens=plain)["input_ids"]
+            return tokens
+        self._backend.encode_special_tokens = plain
+        return list(self._backend.encode(text, add_special_tokens=False).ids)
 
     def _decode(self, tokens: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
