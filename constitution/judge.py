@@ -164,15 +164,15 @@ def draw_principles(judge: Judge, pair: Pair) -> tuple[Principle, ...]:
 async def vote(judge: Judge, prompt: Prompt, pair: Pair, have: Mapping[str, Row], emit: Emit) -> Ballot:
     """All votes on one pair; those in `have` are not asked for again. An engine's error is a Failure of that vote.
 
-    Of each order one vote goes ahead and fills the engine's prefix cache with conversation and answers; the others,
-    which differ in the question at the end alone, follow together.
+    All go out together, those of one order, which differ in the question at the end alone, one after the other. Engines
+    that batch read the shared beginning once all the same (vLLM has a prompt's blocks in its cache from the moment it
+    is scheduled); to send one vote ahead and wait for it cost time and found not one token more there.
     """
     if not pair.votable:
         return Ballot((), 0)
-    first, *others = draw_principles(judge, pair)
-    ahead = [_Vote(judge, pair, first, order) for order in ORDERS]
-    follow = [_Vote(judge, pair, other, order) for order in ORDERS for other in others]
-    cast = [*await _cast(ahead, prompt, have, emit), *await _cast(follow, prompt, have, emit)]
+    principles = draw_principles(judge, pair)
+    votes = [_Vote(judge, pair, principle, order) for order in ORDERS for principle in principles]
+    cast = await _cast(votes, prompt, have, emit)
     judgements = tuple(row for row in cast if isinstance(row, Judgement))
     failures = tuple(row for row in cast if isinstance(row, Failure))
     return Ballot(judgements, len(cast), failures)

@@ -111,7 +111,7 @@ async def test_votes_of_one_order_share_everything_before_the_question() -> None
     assert len(heads) == 2
 
 
-async def test_one_vote_of_each_order_goes_ahead_of_the_others() -> None:
+async def test_votes_go_out_together_those_of_one_order_side_by_side() -> None:
     inside: list[int] = []
     running = 0
 
@@ -126,8 +126,11 @@ async def test_one_vote_of_each_order_goes_ahead_of_the_others() -> None:
         running -= 1
         return prefers_second_text(request)
 
-    await vote(judge(Scripted(leave, delay=note)), prompt(), PAIR, {}, Rows().put)
-    assert inside == [1, 2, 1, 2, 3, 4]
+    engine = Scripted(leave, delay=note)
+    await vote(judge(engine), prompt(), PAIR, {}, Rows().put)
+    assert inside == [1, 2, 3, 4, 5, 6]
+    heads = [request.messages[0].content.partition("Which answer is better by")[0] for request in engine.requests]
+    assert len(set(heads[:3])) == len(set(heads[3:])) == 1
 
 
 def test_principles_are_drawn_without_replacement_and_by_seed() -> None:
