@@ -1,4 +1,4 @@
-"""The job as the library does it: prepare, Session, each, finish, with storage and resume on, on `engine = "vllm"`."""
+"""The job as the library does it: prepare, Session, walk, finish, with storage and resume on, on `engine = "vllm"`."""
 
 from __future__ import annotations
 
