@@ -100,7 +100,8 @@ def _row_groups(paths: Sequence[Path]) -> Iterator[pa.Table]:
     count = 0
     for path in paths:
         with pq.ParquetFile(path) as source:
-            for batch in source.iter_batches(batch_size=ROW_GROUP_ROWS):
+            # Threads would each hold a column's pages: a quarter more memory, and no faster beside a run's own work.
+            for batch in source.iter_batches(batch_size=ROW_GROUP_ROWS, use_threads=False):
                 waiting.append(batch)
                 count += batch.num_rows
                 while count >= ROW_GROUP_ROWS:
