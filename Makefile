@@ -30,7 +30,7 @@ VLLM_INSTALL = $(VLLM_UV) $(VLLM)/bin/uv pip install -q --python $(VLLM)/bin/pyt
 
 INSTALL = $(BIN)/uv pip install -q --python $(BIN)/python -c requirements/lock.txt -e '.[dev]'
 
-.PHONY: bench-engine bench-peers help setup demo test test-vllm can-test-vllm lint format lock lock-vllm pocket pocket-figures clean
+.PHONY: bench-engine bench-peers bench-vllm help setup demo test test-vllm can-test-vllm lint format lock lock-vllm pocket pocket-figures clean
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -52,6 +52,9 @@ test: $(READY)  ## the tests
 
 test-vllm: $(VLLM_READY)  ## the tests on a real vLLM, in an environment of its own (Linux x86-64, Python 3.11)
 	$(VLLM)/bin/python -m pytest tests/vllm
+
+bench-vllm: $(VLLM_READY)  ## the whole job on a real vLLM against a hand-written script over it (half an hour)
+	$(VLLM)/bin/python -m benchmarks.vllm_job --out benchmarks/results/vllm-cpu.json
 
 $(VLLM)/bin/uv:
 	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)

@@ -143,9 +143,8 @@ def pocket_prompts(count: int) -> list[dict[str, Any]]:
 
 def dummy_prompts(count: int, words: tuple[int, int]) -> list[dict[str, Any]]:
     draw = random.Random(1)
-    return [
-        {"prompt": f"{number}: " + " ".join(draw.choices(WORDS, k=draw.randint(*words)))} for number in range(count)
-    ]
+    texts = [f"{number}: " + " ".join(draw.choices(WORDS, k=draw.randint(*words))) for number in range(count)]
+    return [{"prompt": text, "tags": []} for text in texts]
 
 
 def write_dummy(folder: Path, layers: dict[str, int]) -> None:
