@@ -2,7 +2,7 @@
 
     make bench-engine                          about ten minutes
     python -m benchmarks.engine --quick        400 prompts, to see that it works
-    python -m benchmarks.engine --only fast    one part: real, fast, memory, peers
+    python -m benchmarks.engine --only fast    one part: real, fast, flood, memory, peers
 
 Every trial has a new server and does the same job: so many prompts × 5 calls (initial, critique, revision, votes AB and
 BA), 256 prompts in flight. Trials are interleaved and medians compared. After each one the server's counter must say 5
@@ -266,17 +266,23 @@ def parts(only: tuple[str, ...], prompts: int, repeats: int) -> Iterator[tuple[s
         yield from (("real", name, prompts, 1.0) for name in ("bare", "ours", "command"))
     if "fast" in only:
         yield from (("fast", name, prompts, 10.0) for _ in range(repeats) for name in ("bare", "ours"))
+    if "flood" in only:
+        yield from (("flood", name, prompts, 100.0) for _ in range(repeats) for name in ("bare", "ours"))
     if "memory" in only:
         yield from (("memory", "ours", count, 10.0) for count in (prompts, 10 * prompts))
 
 
 @click.command(help=__doc__)
 @click.option("--quick", is_flag=True, help="400 prompts, each trial once, no memory part.")
-@click.option("--only", multiple=True, type=click.Choice(["real", "fast", "memory", "peers"]))
+@click.option("--only", multiple=True, type=click.Choice(["real", "fast", "flood", "memory", "peers"]))
 @click.option("--peers", is_flag=True, help="Also the peers that are set up (make bench-peers).")
 @click.option("--prompts", default=4000, show_default=True, type=click.IntRange(min=1))
 @click.option(
-    "--repeats", default=3, show_default=True, type=click.IntRange(min=1), help="Of the trials at ten-fold speed."
+    "--repeats",
+    default=3,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Of the trials at ten-fold and hundred-fold speed.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Write the figures here as JSON and as a Markdown table.")
 @click.option("--page", type=click.Path(path_type=Path, exists=True), help="Put the table into this page too.")
@@ -293,7 +299,7 @@ def main(
         click.echo("one core only: client and server share it, and the figures mean little", err=True)
     if quick:
         prompts, repeats = 400, 1
-    only = only or (("real", "fast") if quick else ("real", "fast", "memory"))
+    only = only or (("real", "fast") if quick else ("real", "fast", "flood", "memory"))
     trials: dict[str, list[Trial]] = {}
     for part, name, count, speed in parts(only, prompts, repeats):
         trials.setdefault(part, []).append(run(name, CLIENTS[name], count, speed))
