@@ -54,7 +54,9 @@ class Ours:
         answers, votes = _rows(warehouse)
         failures = run.counts["failures"] - run.counts["unsaid"]
         if failures or run.counts["done"] != run.counts["prompts"] or len(answers) != run.counts["prompts"]:
-            raise RuntimeError(f"{failures} failures, {len(answers)} prompts of {run.counts['prompts']} stored")
+            raise RuntimeError(
+                f"{failures} failures, {len(answers)} prompts of {run.counts['prompts']} stored: {_failure(warehouse)}"
+            )
         return Outcome(
             seconds=seconds,
             prompts=len(answers),
@@ -93,6 +95,12 @@ def _rows(warehouse: Path) -> tuple[dict[str, list[str]], dict[str, float]]:
         ).rows:
             votes[f"{prompt}/{principle}/{'ab' if first else 'ba'}"] = p_first
     return answers, votes
+
+
+def _failure(warehouse: Path) -> str:
+    with connect(warehouse) as connection:
+        told = [" · ".join(row) for row in ask(connection, "SELECT step, error, message FROM failures LIMIT 1").rows]
+    return told[0] if told else "no failure is stored"
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The jobs of `make bench-vllm`: on a CPU the rehearsal's, on a GPU one of the size that people run.
 
-A dummy model has the shape of a real one and random weights, so its speed is real and its text is not. Its end token is
-one that its output layer does not have: no answer ends before max_tokens, and every run does the same work.
+A dummy model has the shape of a real one and random weights, so its speed is real and its text is not. It has no end
+token: no answer ends before max_tokens, and every run does the same work.
 """
 
 from __future__ import annotations
@@ -148,12 +148,12 @@ def dummy_prompts(count: int, words: tuple[int, int]) -> list[dict[str, Any]]:
 
 
 def write_dummy(folder: Path, layers: dict[str, int]) -> None:
-    """A Llama of these layers without weights, with the pocket model's tokenizer and an end token out of its reach."""
+    """A Llama of these layers without weights, with the pocket model's tokenizer and no end token."""
     folder.mkdir(parents=True)
     for name in ("tokenizer.json", "chat_template.jinja"):
         shutil.copy(POCKET / name, folder)
     settings = json.loads((POCKET / "tokenizer_config.json").read_text())
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"eos_token": "<|never|>"}))
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"eos_token": None}))
     config = json.loads((POCKET / "config.json").read_text())
     config |= {"eos_token_id": None, "tie_word_embeddings": False, "max_position_embeddings": 8192, **layers}
     (folder / "config.json").write_text(json.dumps(config))
