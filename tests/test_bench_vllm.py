@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
+from typing import Any
 
+import pytest
+
+from benchmarks.engine_report import put_into
 from benchmarks.vllm_graph import Call, hit_rates, reusable
+from benchmarks.vllm_outcome import Outcome, agreement
+from benchmarks.vllm_report import figures, page, table, verdicts
+from benchmarks.vllm_shapes import ROOT, SHAPES, Job
+from constitution.recipe import VLLMModel
 
 
 def test_a_first_prompt_finds_nothing() -> None:
@@ -66,3 +75,62 @@ def test_agrees_with_comparing_every_pair() -> None:
                 default=0,
             )
         assert reusable(calls, block) == expected
+
+
+def outcome(seconds: float, cached: int, **more: Any) -> Outcome:
+    return Outcome(seconds, 100, requests=300, prompt_tokens=1000, cached_tokens=cached, output_tokens=50, **more)
+
+
+def found(ours: tuple[float, ...], cached: int) -> dict[str, Any]:
+    script, floor = figures([outcome(10.0, 400)]), figures([outcome(8.0, 400)])
+    return {
+        "block": 16,
+        "requests_allow": {"ours": 0.5, "script": 0.5},
+        "agreement": {"chains": 1.0, "votes_shared": 1.0, "votes": 1.0},
+        "contenders": {
+            "ours": figures([outcome(seconds, cached) for seconds in ours]),
+            "script": script,
+            "floor": floor,
+        },
+    }
+
+
+def test_verdicts_compare_medians() -> None:
+    kept = verdicts(found((20.0, 9.0, 8.0), cached=450))
+    assert [verdict.measured for verdict in kept] == pytest.approx([10 / 9, 0.9])
+    assert all(verdict.passes for verdict in kept)
+    broken = verdicts(found((11.0, 10.5, 8.0), cached=440))
+    assert [verdict.passes for verdict in broken] == [False, False]
+
+
+def test_the_report_shows_every_contender() -> None:
+    results = found((5.0,), cached=500)
+    assert "| ours | 20.00 | 2.000 |" in table(results)
+    assert "| floor | 12.50 | 1.250 |" in table(results)
+    about = {"date": "2026-01-02", "machine": "2 cores", "versions": {"vllm": "1"}, "prompts": 100, "shape": "a model"}
+    text = page(about, results)
+    assert "allow 50.0%" in text
+    assert text.count("PASS") == 2
+    put_into((ROOT / "docs" / "performance.md").read_text(), "bench-vllm", text)
+
+
+def test_agreement_counts_what_both_said() -> None:
+    one = outcome(1.0, 0, answers={"p": ["a"], "q": ["b"]}, votes={"v": 0.5, "w": 0.5})
+    other = outcome(1.0, 0, answers={"p": ["a"], "q": ["c"]}, votes={"v": 0.5004, "x": 0.5})
+    same = agreement(one, other)
+    assert [same.chains, same.votes, same.votes_shared] == pytest.approx([0.5, 1.0, 1 / 3])
+    assert agreement(one, one).chains == agreement(one, one).votes_shared == 1.0
+
+
+@pytest.mark.parametrize("name", list(SHAPES))
+def test_every_shape_makes_a_recipe(name: str, tmp_path: Path) -> None:
+    job = Job(SHAPES[name], tmp_path, prompts=4, window=8, more={"block_size": 32})
+    job.write()
+    recipe = job.recipe()
+    assert isinstance(recipe.model.policy, VLLMModel)
+    assert recipe.model.policy.vllm["block_size"] == 32
+    assert recipe.output.window == 8
+    assert len((tmp_path / "prompts.jsonl").read_text().splitlines()) == 4
+    if SHAPES[name].layers:
+        assert recipe.model.policy.vllm["load_format"] == "dummy"
+        assert (job.model / "tokenizer.json").exists()
