@@ -101,11 +101,37 @@ def test_a_label_is_tokenized_as_it_reads_after_the_prefix(folder: Path) -> None
     for prefix, label in (("The answer is:", " kind"), ("The answer is: (", "A"), ("The ans", "wer is"), ("", "kind")):
         messages = turns("u which?", f"a {prefix}") if prefix else turns("u which?")
         prompt = chat.encode(messages)
-        tokens = chat.label(messages, prompt, label)
+        tokens = chat.label(messages, label)
         assert chat.decode(tokens) == label
         if prefix:
             both = chat.encode((*messages[:-1], Message("assistant", prefix + label)))
             assert tokens == both[len(prompt) :] if both[: len(prompt)] == prompt else tokens
+
+
+@pytest.mark.parametrize("scheme", ["first", "always"])
+def test_a_label_after_a_prefix_gets_no_blank_from_sentencepiece(scheme: str) -> None:
+    """It puts one before every text: the prefix alone begins otherwise than it does within the prompt."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<unk>", "</s>", "<user>", "<bot>", "▁", "▁Answer", "Answer", ":", "▁(", "(", "▁A", "A", "▁hi", "hi", "\n"]
+    tokenizer = Tokenizer(models.Unigram([(word, -1.0) for word in words], unk_id=0))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme=scheme)
+    make_tokenizer: Any = PreTrainedTokenizerFast
+    fast = make_tokenizer(
+        tokenizer_object=tokenizer, eos_token="</s>", additional_special_tokens=["<user>", "<bot>"], unk_token="<unk>"
+    )
+    fast.chat_template = (
+        "{% for m in messages %}{{ '<user>' if m.role == 'user' else '<bot>\n' }}{{ m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}<bot>\n{% endif %}"
+    )
+    chat = ChatTokenizer(fast, "pieces")
+    for prefix in ("Answer: (", "("):
+        messages = turns("u hi", f"a {prefix}")
+        prompt, read = chat.encode(messages), chat.encode(turns("u hi", f"a {prefix}A"))
+        assert read[: len(prompt)] == prompt
+        assert chat.label(messages, "A") == read[len(prompt) :] == [words.index("A")]
 
 
 def test_prompts_read_together_give_the_logits_of_each_alone(folder: Path) -> None:

@@ -187,3 +187,21 @@ async def test_closing_waits_for_a_change_under_way(turns: Turns[Noted], a: Note
     await closing
     assert log[:2] == ["a sleep", "b wake"]
     await waiting
+
+
+async def test_nobody_waits_for_a_turn_that_a_closing_takes_away(
+    turns: Turns[Noted], a: Noted, b: Noted, log: list[str]
+) -> None:
+    busy = asyncio.create_task(work(turns, a, log, "works", 0.02))
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(work(turns, b, log, "never"))
+    await asyncio.sleep(0)
+    await turns.close()
+    with pytest.raises(EngineUnavailable, match="closed"):
+        await asyncio.wait_for(waiting, 5)
+    await busy
+    with pytest.raises(EngineUnavailable, match="closed"):
+        await work(turns, b, log, "never")
+    await asyncio.sleep(0.02)
+    # A closed engine is asked neither to sleep nor to wake.
+    assert log == ["a works"]

@@ -51,19 +51,16 @@ class ChatTokenizer:
                 tokens += self._encode(text, plain=plain)
             return tokens
 
-    def label(self, messages: Messages, prompt: Sequence[int], label: str) -> list[int]:
-        """The tokens of `label` as the next text of `prompt`, which is what `encode` made of `messages`.
+    def label(self, messages: Messages, label: str) -> list[int]:
+        """The tokens of `label` as the text after `messages`.
 
-        They are what the tokenizer makes of prompt and label together where that leaves the prompt's tokens as they
+        They are what the tokenizer makes of prefix and label together where that leaves the prefix's tokens as they
         are, else what it makes of the label alone.
         """
         normal = self._normal(messages)
         prefix = normal[-1].content if normal[-1].role == "assistant" else ""
         with self._lock:
-            own, after = self._label_tokens(prefix, label)
-            if own and list(prompt[-len(own) :]) == list(own):
-                return list(after)
-            return list(self._label_tokens("", label)[1])
+            return list(self._label_tokens(prefix, label))
 
     def decode(self, tokens: Sequence[int], before: Sequence[int] = ()) -> str:
         """The text of `tokens`; with `before`, as it reads after those (a blank at its start may depend on them)."""
@@ -71,11 +68,12 @@ class ChatTokenizer:
             text = self._decode([*before, *tokens])
             return text[len(self._decode(before)) :] if before else text
 
-    def _label_tokens_uncached(self, prefix: str, label: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        own = tuple(self._encode(prefix, plain=True)) if prefix else ()
-        both = tuple(self._encode(prefix + label, plain=True))
-        alone = tuple(self._encode(label, plain=True))
-        return own, both[len(own) :] if own and both[: len(own)] == own else alone
+    def _label_tokens_uncached(self, prefix: str, label: str) -> tuple[int, ...]:
+        # Only the border of prefix and label matters. At its start, the prefix alone may read otherwise than in the
+        # prompt: SentencePiece puts a blank before every text, and before a label alone too, where none belongs.
+        own = self._encode(prefix, plain=True)
+        both = self._encode(prefix + label, plain=True)
+        return tuple(both[len(own) :] if both[: len(own)] == own else self._encode(label, plain=True))
 
     def _encode(self, text: str, *, plain: bool) -> list[int]:
         if self._backend is None:

@@ -46,7 +46,8 @@ class Turns(Generic[S]):
         self._engines = {id(engine): engine for engine in engines}
         self._timer: asyncio.TimerHandle | None = None
         self._switch: asyncio.Task[None] | None = None
-        self._failure: Exception | None = None
+        self._failure = ""
+        """What has gone wrong; not empty: nobody is let in any more."""
 
     @asynccontextmanager
     async def turn(self, engine: S) -> AsyncIterator[None]:
@@ -58,7 +59,7 @@ class Turns(Generic[S]):
             self._leave()
 
     async def _enter(self, engine: S) -> None:
-        if self._failure is not None:
+        if self._failure:
             raise self._unavailable()
         if self._awake is engine:
             self._in_flight += 1
@@ -80,7 +81,9 @@ class Turns(Generic[S]):
 
     def _look(self) -> None:
         """Begin to switch in a moment, if the awake engine has nothing to do and another one is waited for."""
-        if self._awake is not None and not self._in_flight and self._timer is None and self._next() is not None:
+        if self._failure or self._awake is None or self._in_flight or self._timer is not None:
+            return
+        if self._next() is not None:
             self._timer = asyncio.get_running_loop().call_later(self._linger_s, self._begin)
 
     def _stay(self) -> None:
@@ -108,11 +111,7 @@ class Turns(Generic[S]):
             await leaving.sleep()
             await following.wake_up()
         except Exception as error:
-            self._failure = error
-            for waiter in [waiter for waiters in self._waiting.values() for waiter in waiters]:
-                if not waiter.done():
-                    waiter.set_exception(self._unavailable())
-            self._waiting.clear()
+            self._fail(f"the engines cannot take turns: {type(error).__name__}: {error}")
             return
         self._awake = following
         for waiter in self._waiting.pop(id(following), ()):
@@ -121,14 +120,25 @@ class Turns(Generic[S]):
                 waiter.set_result(None)
         self._look()  # all of them may have been cancelled meanwhile
 
+    def _fail(self, why: str) -> None:
+        """All who wait and all who come are told."""
+        self._failure = self._failure or why
+        for waiter in [waiter for waiters in self._waiting.values() for waiter in waiters]:
+            if not waiter.done():
+                waiter.set_exception(self._unavailable())
+        self._waiting.clear()
+
     def _unavailable(self) -> EngineUnavailable:
         return EngineUnavailable(
-            f"the engines cannot take turns: {type(self._failure).__name__}: {self._failure}",
+            self._failure,
             hint='starting the run again resumes it; placement = "together" keeps both in memory',
         )
 
     async def close(self) -> None:
-        """Wait for a change that is under way, so that no engine is closed in the middle of it."""
+        """Wait for a change that is under way, so that no engine is closed in the middle of it; none comes after it,
+        and those who still wait get EngineUnavailable."""
         self._stay()
         if self._switch is not None:
             await asyncio.gather(self._switch, return_exceptions=True)
+        self._stay()
+        self._fail("the engines are closed")

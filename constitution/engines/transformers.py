@@ -44,7 +44,7 @@ class TransformersEngine:
         """Raises ContextTooLong for a prompt that leaves no room for a token; where only the answer would be too
         long, max_tokens is cut to the room there is, and the answer ends as `length`."""
         prompt = self._model.chat.encode(request.messages)
-        labels = {label: self._label(request, prompt, label) for label in request.choices}
+        labels = {label: self._label(request, label) for label in request.choices}
         room = self._model.context - len(prompt) - max((len(tokens) - 1 for tokens in labels.values()), default=0)
         if room < 1:
             raise ContextTooLong(
@@ -80,7 +80,7 @@ class TransformersEngine:
     async def close(self) -> None:
         await asyncio.to_thread(self._worker.close)
 
-    def _label(self, request: Request, prompt: list[int], label: str) -> list[int]:
+    def _label(self, request: Request, label: str) -> list[int]:
         if not label:
             raise RequestRefused(f"{self.model}: an empty label has no probability")
-        return self._model.chat.label(request.messages, prompt, label)
+        return self._model.chat.label(request.messages, label)

@@ -56,7 +56,7 @@ class VLLMEngine:
         long, max_tokens is cut to the room there is, and the answer ends as `length`."""
         core = self._core
         prompt = core.chat.encode(request.messages)
-        labels = {label: self._label(request, prompt, label) for label in request.choices}
+        labels = {label: self._label(request, label) for label in request.choices}
         room = core.context - len(prompt) - max((len(tokens) - 1 for tokens in labels.values()), default=0)
         if room < 1:
             raise ContextTooLong(
@@ -148,10 +148,10 @@ class VLLMEngine:
             logprobs,
         )
 
-    def _label(self, request: Request, prompt: list[int], label: str) -> list[int]:
+    def _label(self, request: Request, label: str) -> list[int]:
         if not label:
             raise RequestRefused(f"{self.model}: an empty label has no probability")
-        return self._core.chat.label(request.messages, prompt, label)
+        return self._core.chat.label(request.messages, label)
 
     def stats(self) -> Mapping[str, Any]:
         """vLLM's own figures (`Gauges.stats`); engines that share one tell the same."""

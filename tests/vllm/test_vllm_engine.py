@@ -101,8 +101,7 @@ async def test_choice_log_probabilities_are_exact(
     ]
     ours, theirs = await all_of(engine, requests), await all_of(reference, requests)
     chat = engine._core.chat
-    prompt = chat.encode(requests[0].messages)
-    assert max(len(chat.label(requests[0].messages, prompt, label)) for label in labels) > 2
+    assert max(len(chat.label(requests[0].messages, label)) for label in labels) > 2
     for mine, other, request in zip(ours, theirs, requests, strict=True):
         assert mine.choice_logprobs == pytest.approx(other.choice_logprobs, abs=1e-3)
         assert mine.choice_logprobs is not None
@@ -121,7 +120,7 @@ async def test_labels_of_one_token_cost_one_request(engine: VLLMEngine, conversa
     long = Request(request.messages, GREEDY, seed=1, choices=("A", "both of them"))
     done = await engine.generate(long)
     # One for each beginning of the longer label: the tokens of all of them are counted, as vLLM computed them.
-    tokens = len(engine._core.chat.label(long.messages, engine._core.chat.encode(long.messages), "both of them"))
+    tokens = len(engine._core.chat.label(long.messages, "both of them"))
     assert tokens > 1
     assert done.completion_tokens == tokens
     assert done.prompt_tokens == sum(length + place for place in range(tokens))
