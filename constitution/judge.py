@@ -192,9 +192,10 @@ def read_labels(logprobs: Mapping[str, float] | None) -> tuple[float, float]:
     return first / mass, min(mass, 1.0)
 
 
-def nonce(judge: Judge, pair: Pair, order: str) -> str:
-    """Six hex digits for the marks of the vote template: the same for all principles, so that they share the prefix."""
-    return digest([judge.seed, pair.id, order])[:6]
+def nonce(judge: Judge, prompt_id: str) -> str:
+    """Six hex digits for the marks of the vote template: the same for all votes on a prompt's answers, so that those of
+    one order share conversation and answers in the engine's cache, and both orders the conversation."""
+    return digest([judge.seed, prompt_id])[:6]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +214,7 @@ class _Vote:
     async def cast(self, id: str, prompt: Prompt) -> Judgement | Failure:
         judge, pair, principle = self.judge, self.pair, self.principle
         first, second = pair.shown(self.order)
-        mark = nonce(judge, pair, self.order)
+        mark = nonce(judge, pair.a.prompt_id)
         messages = templates.vote_messages(prompt.messages, first.text, second.text, principle, mark)
         chosen = seed(judge.seed, pair.a.prompt_id, "vote", *_place(pair), principle.id, self.order)
         try:

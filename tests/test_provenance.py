@@ -104,11 +104,12 @@ async def test_votes_and_label_can_be_made_anew(found: list[dict[str, Any]]) -> 
     pair, votes = found[0], [row for row in found if row["part"] == "vote"]
     answers = {row["round"]: row["text"] for row in found if row["part"] == "response"}
     a, b = answers[0], answers[max(answers)]
+    [asked_of] = [row for row in found if row["part"] == "prompt"]
     assert len(votes) == 6
     for row in votes:
         assert row["templates"] == dict(templates.JUDGE.texts)
         a_first = row["what"].startswith("a first")
-        nonce = digest([json.loads(row["recipe"])["seed"], pair["id"], "ab" if a_first else "ba"])[:6]
+        nonce = digest([json.loads(row["recipe"])["seed"], asked_of["id"]])[:6]
         asked = templates.vote_messages(conversation(found), *((a, b) if a_first else (b, a)), principle(row), nonce)
         done = await engine(row).generate(Request(asked, SAMPLING, row["seed"], choices=templates.LABELS))
         p_first, mass = read_labels(done.choice_logprobs)
