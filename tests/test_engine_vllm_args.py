@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tiny import save_tiny_model
 
 from constitution.engines import open_engine
 from constitution.engines._vllm_place import fit, shares
+from constitution.engines._vllm_start import _for_adapters as for_adapters
 from constitution.engines.vllm_args import check, decisive, flag, serve_command
 from constitution.engines.weights import POCKET, find, find_adapter
 from constitution.errors import ModelLoadError, RecipeError
@@ -113,6 +115,17 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"load_format": ["pt"]}, "pickles"),
     ({"hf_token": "secret"}, "does not stand in a recipe"),
     ({"max-model-len": 5}, "max_model_len"),
+    # What vLLM's command would take for one of these.
+    ({"trust_remote": True}, "did you mean trust_remote_code"),
+    ({"load_form": "pt"}, "did you mean load_format"),
+    ({"speculative_config.trust_remote_code": True}, "with underscores"),
+    ({"cudagraph_capture_sizes": [1, "--trust-remote-code"]}, "an option of its own"),
+    ({"dtype": "-O3"}, "an option of its own"),
+    (
+        {"speculative_config": {"model": "x", "draft_load_config": {"load_format": "pt"}}},
+        "draft_load_config.load_format",
+    ),
+    ({"config": "more.yaml"}, "in the recipe itself"),
 ]
 
 
@@ -138,6 +151,9 @@ def test_arguments_that_the_engine_sets_itself_name_the_field_instead(name: str)
 def test_a_refused_argument_is_told_before_any_run_is_written() -> None:
     with pytest.raises(RecipeError, match="trust_remote_code"):
         model_identity(local(vllm={"trust_remote_code": True}))
+    # Nor is a model looked for, and perhaps downloaded, in vain.
+    with pytest.raises(RecipeError, match="trust_remote_code"):
+        model_identity(local("nobody/has-this", vllm={"trust_remote_code": True}))
 
 
 async def test_without_vllm_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,6 +170,39 @@ async def test_without_vllm_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ModelLoadError, match="not installed") as caught:
         await open_engine(local())
     assert "constitution[vllm]" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "code",
+    ['raise ImportError("libcudart.so.13: cannot open shared object file")', "__version__ = '0.1'"],
+    ids=["broken", "old"],
+)
+async def test_a_vllm_that_cannot_be_imported_is_told_in_one_line(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "vllm").mkdir()
+    (tmp_path / "vllm" / "__init__.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        with pytest.raises(ModelLoadError, match=r"cannot be imported: (libcudart|No module named)") as caught:
+            await open_engine(local())
+    finally:
+        sys.modules.pop("vllm", None)
+    assert "0.26" in caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["{", '{"r": "many"}', "{}", "[]"])
+def test_an_adapter_without_a_rank_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(text)
+    with pytest.raises(ModelLoadError, match="says no rank") as caught:
+        for_adapters([tmp_path])
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_the_rank_has_room_for_every_adapter(tmp_path: Path) -> None:
+    folders = [adapter(tmp_path / str(rank), rank=rank) for rank in (4, 24)]
+    assert for_adapters(folders) == {"enable_lora": True, "max_loras": 2, "max_lora_rank": 32}
+    assert for_adapters([]) == {}
 
 
 # --- identity

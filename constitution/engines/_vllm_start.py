@@ -25,7 +25,7 @@ from constitution.recipe import VLLMModel
 
 
 def library() -> Any:
-    """The vllm package; its import takes seconds. Raises ModelLoadError where it is not installed."""
+    """The vllm package; its import takes seconds. Raises ModelLoadError where it is not installed or does not work."""
     found = importlib.util.find_spec("vllm")
     if found is None or found.origin is None:  # a mere folder of that name has no origin
         raise ModelLoadError(
@@ -37,9 +37,22 @@ def library() -> Any:
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    import vllm
-
+    with parts():
+        import vllm
     return vllm
+
+
+@contextmanager
+def parts() -> Iterator[None]:
+    """Imports of vLLM's parts; the first one loads what it is built on. Raises ModelLoadError where they fail."""
+    try:
+        yield
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        raise ModelLoadError(
+            f"engine vllm: vLLM cannot be imported: {first_line(error)}",
+            hint="0.26 or newer is needed, in the build for this machine's torch and driver; "
+            "`python -c 'import vllm.v1.engine.async_llm'` says more",
+        ) from error
 
 
 def arguments(section: VLLMModel) -> dict[str, Any]:
@@ -49,8 +62,9 @@ def arguments(section: VLLMModel) -> dict[str, Any]:
     """
     check(section)
     version = library().__version__
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.utils.argparse_utils import FlexibleArgumentParser
+    with parts():
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     parser: Any = AsyncEngineArgs.add_cli_args(FlexibleArgumentParser())
     options = {action.dest for action in parser._actions}
@@ -98,9 +112,10 @@ def start(
     Raises RecipeError for arguments that vLLM does not take, ModelLoadError for a model that it does not load.
     """
     given = arguments(section)
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.usage.usage_lib import UsageContext
-    from vllm.v1.engine.async_llm import AsyncLLM
+    with parts():
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.usage.usage_lib import UsageContext
+        from vllm.v1.engine.async_llm import AsyncLLM
 
     settings: dict[str, Any] = {
         "model": str(folder),
@@ -182,12 +197,19 @@ def _for_cpu(given: Mapping[str, Any]) -> dict[str, Any]:
 def _for_adapters(adapters: Sequence[Path]) -> dict[str, Any]:
     if not adapters:
         return {}
-    ranks = []
-    for folder in adapters:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        ranks.append(int(config.get("r", 0)))
-    rank = next((size for size in (8, 16, 32, 64, 128, 256, 320, 512) if size >= max(ranks)), 512)
+    most = max(map(_rank, adapters))
+    rank = next((size for size in (8, 16, 32, 64, 128, 256, 320, 512) if size >= most), 512)
     return {"enable_lora": True, "max_loras": len(adapters), "max_lora_rank": rank}
+
+
+def _rank(adapter: Path) -> int:
+    try:
+        return int(json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ModelLoadError(
+            f"adapter {adapter}: its adapter_config.json says no rank: {type(error).__name__}: {first_line(error)}",
+            hint="name a folder in PEFT's format",
+        ) from error
 
 
 @contextmanager

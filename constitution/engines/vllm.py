@@ -13,7 +13,7 @@ import itertools
 import math
 import os
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -168,7 +168,11 @@ class Core:
     """vLLM's engine, with what is known of its model."""
 
     def __init__(self, section: VLLMModel, folder: Path, llm: Any, gauges: Gauges) -> None:
-        """Raises ModelLoadError for a tokenizer that cannot be used."""
+        """Raises ModelLoadError for a tokenizer that cannot be used, and for a vLLM that lacks what requests need."""
+        with _vllm_start.parts():
+            from vllm.exceptions import VLLMValidationError
+            from vllm.inputs.engine import tokens_input
+            from vllm.sampling_params import RequestOutputKind, SamplingParams
         self.name = short_name(section)
         self.gauges = gauges
         self.turns: Turns[Core] | None = None
@@ -181,6 +185,10 @@ class Core:
         self.ends = ends(_generation_config(folder), tokenizer)
         self.context = int(llm.model_config.max_model_len)
         self._numbers = itertools.count()
+        self._input = tokens_input
+        self._refusals = (VLLMValidationError, ValueError)
+        # skip_clone: they are made for one request alone.
+        self._params = partial(SamplingParams, output_kind=RequestOutputKind.FINAL_ONLY, skip_clone=True)
         self._loras: dict[Path, Any] = {}
 
     @classmethod
@@ -232,22 +240,14 @@ class Core:
     async def run(self, prompt: list[int], priority: int, lora: Any, **fields: Any) -> Any:
         """vLLM's RequestOutput for a prompt's tokens; `fields` are of its SamplingParams. A cancelled call takes its
         request out of vLLM. Raises RequestRefused, EngineUnavailable, EngineError."""
-        from vllm.inputs.engine import tokens_input
-        from vllm.sampling_params import RequestOutputKind, SamplingParams
-
         llm, out = self._llm, None
         if llm is None:
             raise self._gone("is closed")
         self.in_flight += 1
         try:
-            params = SamplingParams(
-                **fields,
-                stop_token_ids=list(self.ends),
-                output_kind=RequestOutputKind.FINAL_ONLY,
-                skip_clone=True,  # made for this request alone
-            )
-            number = f"{next(self._numbers)}"
-            async for each in llm.generate(tokens_input(prompt), params, number, priority=priority, lora_request=lora):
+            params = self._params(**fields, stop_token_ids=list(self.ends))
+            number, tokens = f"{next(self._numbers)}", self._input(prompt)
+            async for each in llm.generate(tokens, params, number, priority=priority, lora_request=lora):
                 out = each  # the final one alone
         except Exception as error:
             raise self._translated(error) from error
@@ -258,11 +258,9 @@ class Core:
         return out
 
     def _translated(self, error: Exception) -> ConstitutionError:
-        from vllm.exceptions import VLLMValidationError
-
         if self._llm is None or self._llm.errored:
             return self._gone("is dead")
-        if isinstance(error, VLLMValidationError | ValueError):
+        if isinstance(error, self._refusals):
             return RequestRefused(f"{self.name}: vLLM refuses the request: {first_line(error)}")
         cause = error.__cause__ or error
         return EngineError(f"{self.name}: {type(cause).__name__} in vLLM: {first_line(cause)}")

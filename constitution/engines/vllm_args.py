@@ -9,6 +9,7 @@ against its own command-line parser when the engine opens.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,10 @@ SAFE_FORMATS |= {"bitsandbytes", "runai_streamer_sharded", "dummy"}
 """Values of `load_format` that cannot end in reading pickles, which may run code; dummy needs no weights."""
 
 
+_GUARDED = ("trust_remote_code", "load_format", "api_key", "hf_token", "config")
+"""Arguments that are refused, or some of whose values are: vLLM's command takes any beginning of a name for it too."""
+
+
 def decisive(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Those of `arguments` that may change what the model answers: all that are not known to be operational."""
     return {name: value for name, value in sorted(arguments.items()) if name not in OPERATIONAL}
@@ -82,32 +87,47 @@ def decisive(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 def check(section: VLLMModel | OpenAIModel) -> None:
     """Raises RecipeError for arguments that are refused whatever vLLM says of them."""
-    for name, value in section.vllm.items():
-        if name != name.lower() or "-" in name:
-            raise RecipeError(f"vllm.{name}: expected the name with underscores: {name.lower().replace('-', '_')}")
+    for name in section.vllm:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            raise RecipeError(
+                f"vllm.{name}: expected the name with underscores: {re.sub(r'[^a-z0-9]+', '_', name.lower())}"
+            )
+        if near := [each for each in _GUARDED if each.startswith(name) and each != name]:
+            raise RecipeError(f"vllm.{name}: a name that is cut short; did you mean {near[0]}?")
         if isinstance(section, VLLMModel) and name in OWNED:
             raise RecipeError(f"vllm.{name}: cannot be set here", hint=OWNED[name])
         if name in ("api_key", "hf_token"):
             variable = {"api_key": "VLLM_API_KEY", "hf_token": "HF_TOKEN"}[name]
             raise RecipeError(f"vllm.{name}: a key does not stand in a recipe", hint=f"set {variable} where vLLM runs")
-        if name == "load_format" and not (isinstance(value, str) and value in SAFE_FORMATS):
-            raise RecipeError(
-                f"vllm.load_format: {value!r} may read pickles, which can run code",
-                hint=f"one of {', '.join(sorted(SAFE_FORMATS))}; or leave it out",
-            )
-    _no_remote_code(section.vllm, "vllm")
+        if name == "config":
+            raise RecipeError("vllm.config: arguments stand in the recipe itself, not in a file of their own")
+    _no_foreign_code(section.vllm, "vllm")
 
 
-def _no_remote_code(value: Any, place: str) -> None:
-    """Also inside tables: a draft model's has the switch too."""
+def _no_foreign_code(value: Any, place: str) -> None:
+    """Also inside tables: a draft model's has the same switches. A text that the command would read as another option
+    is refused too."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            if name == "trust_remote_code":
+            _no_option(name, place)
+            if name.replace("-", "_") == "trust_remote_code":
                 raise RecipeError(f"{place}.{name}: code from a model's folder never runs", hint="leave it out")
-            _no_remote_code(inner, f"{place}.{name}")
+            if name.replace("-", "_") == "load_format" and not (isinstance(inner, str) and inner in SAFE_FORMATS):
+                raise RecipeError(
+                    f"{place}.{name}: {inner!r} may read pickles, which can run code",
+                    hint=f"one of {', '.join(sorted(SAFE_FORMATS))}; or leave it out",
+                )
+            _no_foreign_code(inner, f"{place}.{name}")
     elif isinstance(value, list | tuple):
         for inner in value:
-            _no_remote_code(inner, place)
+            _no_foreign_code(inner, place)
+    else:
+        _no_option(value, place)
+
+
+def _no_option(value: Any, place: str) -> None:
+    if isinstance(value, str) and re.match(r"-\D", value):
+        raise RecipeError(f"{place}: {value!r} would be read as an option of its own")
 
 
 def flag(name: str, value: Any) -> list[str]:

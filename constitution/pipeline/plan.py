@@ -127,6 +127,8 @@ def model_identity(section: ModelSection) -> dict[str, Any]:
     apart. A server's model is its name and settings; where it is served is a place. Of vLLM's arguments those are left
     out that say where and how fast it runs. Raises RecipeError for arguments that are refused, ModelLoadError.
     """
+    if isinstance(section, VLLMModel | OpenAIModel):
+        check(section)  # first: finding a model may download it
     fields = section.model_dump(mode="json", exclude=OPERATIONAL)
     if isinstance(section, TransformersModel | VLLMModel):
         fields |= {"model": folder_digest(find(section)), "revision": None}
@@ -134,7 +136,6 @@ def model_identity(section: ModelSection) -> dict[str, Any]:
         adapter = find_adapter(section)
         fields |= {"adapter": adapter and folder_digest(adapter)}
     if isinstance(section, VLLMModel | OpenAIModel):
-        check(section)
         fields |= {"vllm": decisive(section.vllm)}
     return fields
 
