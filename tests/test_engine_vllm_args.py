@@ -12,6 +12,7 @@ import pytest
 from tiny import save_tiny_model
 
 from constitution.engines import open_engine
+from constitution.engines._vllm_place import _weights_on_device as weights_on_device
 from constitution.engines._vllm_place import fit, shares
 from constitution.engines._vllm_start import _for_adapters as for_adapters
 from constitution.engines.vllm_args import check, decisive, flag, serve_command
@@ -139,7 +140,9 @@ def test_refused_whatever_vllm_says(section: Any, table: dict[str, Any], said: s
         serve_command(section(vllm=table))
 
 
-@pytest.mark.parametrize("name", ["model", "revision", "served_model_name", "enable_lora", "logprobs_mode"])
+@pytest.mark.parametrize(
+    "name", ["model", "revision", "served_model_name", "enable_lora", "logprobs_mode", "model_weights"]
+)
 def test_arguments_that_the_engine_sets_itself_name_the_field_instead(name: str) -> None:
     with pytest.raises(RecipeError, match=rf"vllm\.{name}") as caught:
         check(local(vllm={name: "x"}))
@@ -210,7 +213,13 @@ def test_the_rank_has_room_for_every_adapter(tmp_path: Path) -> None:
 
 def test_speed_and_place_stay_out_of_the_runs_identity() -> None:
     plain = model_identity(local())
-    table = {"tensor_parallel_size": 4, "gpu_memory_utilization": 0.5, "max_num_seqs": 9, "enforce_eager": True}
+    table = {
+        "log_level": "debug",
+        "tensor_parallel_size": 4,
+        "gpu_memory_utilization": 0.5,
+        "max_num_seqs": 9,
+        "enforce_eager": True,
+    }
     assert model_identity(local(vllm=table)) == plain
     assert model_identity(served(vllm=table)) == model_identity(served())
 
@@ -277,6 +286,17 @@ def test_shares_follow_the_weights_and_leave_a_tenth() -> None:
     assert large + small == pytest.approx(0.9, abs=0.002)
     assert (large - small) * 80 == pytest.approx(24, abs=0.2)
     assert shares([0, 0], 1, [None, None]) == (0.45, 0.45)
+
+
+def test_weights_that_lie_there_twice_are_counted_once(tmp_path: Path) -> None:
+    for name, size in (("model-00001-of-00002", 100), ("model-00002-of-00002", 60), ("consolidated", 160)):
+        (tmp_path / f"{name}.safetensors").write_bytes(bytes(size))
+    section = local(str(tmp_path))
+    assert weights_on_device(section) == 160
+    assert weights_on_device(local(str(tmp_path), vllm={"tensor_parallel_size": 2})) == 80
+    for part in tmp_path.glob("model-*"):
+        part.unlink()
+    assert weights_on_device(section) == 160
 
 
 def test_a_share_that_the_recipe_gives_is_left_alone() -> None:

@@ -72,7 +72,10 @@ def _weights_on_device(section: VLLMModel) -> int:
     """Bytes of weights on each accelerator."""
     folder = find(section)
     devices = section.vllm.get("tensor_parallel_size", 1) * section.vllm.get("pipeline_parallel_size", 1)
-    size = sum(path.stat().st_size for path in folder.glob("*.safetensors")) or _estimate(section, folder)
+    files = list(folder.glob("*.safetensors"))
+    # Some publishers (Mistral) put the same weights there a second time, in a form of their own.
+    files = [path for path in files if not path.name.startswith("consolidated")] or files
+    size = sum(path.stat().st_size for path in files) or _estimate(section, folder)
     return int(size) // max(int(devices), 1)
 
 

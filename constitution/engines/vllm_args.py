@@ -45,7 +45,7 @@ _HANDLING = (
     "safetensors_prefetch_block_size disable_log_stats enable_log_requests aggregate_engine_logging "
     "otlp_traces_endpoint collect_detailed_traces kv_cache_metrics kv_cache_metrics_sample cudagraph_metrics "
     "enable_mfu_metrics enable_logging_iteration_details shutdown_timeout host port root_path uvicorn_log_level "
-    "disable_uvicorn_access_log"
+    "disable_uvicorn_access_log log_level log_config_file logging_config cpu_distributed_timeout_seconds"
 )
 OPERATIONAL = frozenset(f"{_WHERE} {_MEMORY} {_SPEED} {_HANDLING}".split())
 """Arguments that say where, in how much memory and how fast a model runs, and not what it answers."""
@@ -58,6 +58,7 @@ OWNED = {
     "tokenizer_revision": "the tokenizer is the one in the model's folder",
     "tokenizer_mode": "the tokenizer is the one in the model's folder",
     "skip_tokenizer_init": "stop strings need the tokenizer",
+    "model_weights": "the weights are those in the model's folder",
     "hf_config_path": "the configuration is the one in the model's folder; `hf_overrides` changes parts of it",
     "runner": "only generation is used",
     "convert": "only generation is used",
