@@ -105,6 +105,7 @@ class Script:
         seconds = time.perf_counter() - begun
         self.done = list(zip(found, settings, strict=True))
         outcome = self._outcome(seconds, {}, {}, False)
+        outcome.prompts = self.recipe.prompts.limit or 0
         self.done = before
         return outcome
 
