@@ -57,6 +57,11 @@ class _Model(_Section):
     price: Price | None = None
     """None: the model's use is counted and costs nothing."""
 
+    @property
+    def unpriced(self) -> Self:
+        """The section without its price, which makes no other model."""
+        return self.model_copy(update={"price": None})
+
 
 class TransformersModel(_Model):
     """A model run in this process by `transformers`; `model` is a folder, a hub name, or `pocket`."""
@@ -87,7 +92,7 @@ class OpenAIModel(_Model):
 
     engine: Literal["openai"]
     model: str
-    base_url: str | Annotated[tuple[str, ...], Field(min_length=1)]
+    base_url: str | tuple[str, ...]
     """Up to and including /v1; a list of them is a fleet."""
     api_key_env: str = ""
     """Name of the environment variable that holds the key; the key itself never stands in a recipe."""
@@ -112,6 +117,8 @@ class OpenAIModel(_Model):
     def _plain_addresses(cls, given: str | tuple[str, ...]) -> str | tuple[str, ...]:
         """Refused here and not when the engine opens: by then the recipe stands in the run's record."""
         addresses = (given,) if isinstance(given, str) else given
+        if not addresses:
+            raise ValueError("no address, expected e.g. http://127.0.0.1:8000/v1")
         for address in addresses:
             _check_address(address)
         if len({address.rstrip("/") for address in addresses}) < len(addresses):
@@ -311,7 +318,10 @@ def _first_fault(error: ValidationError) -> str:
     first: a missing field is often one that was misspelt."""
     faults = error.errors(include_url=False)
     fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
-    place = ".".join(str(part) for part in fault["loc"])
+    words = [str(part) for part in fault["loc"]]
+    if words[:1] == ["model"]:
+        del words[2:3]  # pydantic names the engine there, which is no part of the way to the field
+    place = ".".join(words)
     if fault["type"] != "extra_forbidden":
         message = fault["msg"].removeprefix("Value error, ")
         return (f"{place}: " if place else "") + message[0].lower() + message[1:]

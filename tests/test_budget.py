@@ -65,6 +65,15 @@ async def test_a_run_stops_at_its_limit_and_goes_on_when_it_is_raised(
     assert (done.usage, done.cost, done.counts) == (clean.usage, clean.cost, clean.counts)
 
 
+async def test_a_window_that_is_wide_does_not_overshoot_a_small_limit(tmp_path: Path) -> None:
+    recipe, _, each_costs = await whole(tmp_path, 200)
+    wide = [*SLOW, "output.window=200", f"budget.limit={3 * each_costs}"]
+    stopped = await run_once(recipe, tmp_path / "w", wide)
+    assert stopped.finished_at is None
+    assert 3 <= stopped.counts["done"] <= 16
+    assert stopped.stopped
+
+
 async def test_a_limit_that_is_enough_stops_nothing(tmp_path: Path) -> None:
     recipe, clean, each_costs = await whole(tmp_path, 20)
     run = await run_once(recipe, tmp_path / "w", [f"budget.limit={30 * each_costs}"])

@@ -43,6 +43,7 @@ def test_two_models_in_process_get_two_ports_and_equal_ones_a_single_server() ->
         "8001",
     ]
     assert len(commands(policy=model, judge=model)) == 1
+    assert len(commands(policy=model, judge={**model, "price": {"input": 1}})) == 1
     assert len(commands(policy=openai("http://one/v1"), judge=openai("http://one/v1", timeout_s=9))) == 1
 
 

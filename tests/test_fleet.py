@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from constitution.engines import _fleet
+from constitution.engines import _fleet, _metrics
 from constitution.engines._endpoint import Endpoint, Events
 from constitution.engines._http import Transport
 from constitution.engines.base import Completion, Request
@@ -131,6 +131,14 @@ async def test_of_several_queues_the_most_urgent_request_is_taken() -> None:
         tasks.append(asyncio.create_task(engine.generate(ask(11, "p1", priority=1))))
         await asyncio.gather(*tasks)
         assert seeds(servers[2]) == [2, 11, 10]
+
+
+async def test_what_is_remembered_of_prompts_does_not_grow_with_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_fleet, "HOMES_KEPT", 50)
+    for servers, kept in (([FakeServer()], 0), ([FakeServer(), FakeServer()], 50)):
+        async with fleet(servers) as engine:
+            await asyncio.gather(*(engine.generate(ask(seed, f"p{seed}")) for seed in range(60)))
+            assert len(engine._fleet._homes) == kept
 
 
 async def test_a_cancelled_request_gives_its_place_back() -> None:
@@ -305,6 +313,29 @@ async def test_a_server_that_always_fails_is_left_and_every_request_is_answered(
         assert len(bad.requests) < 64
         assert engine.stats()["endpoints"][0]["outages"] >= 1
         assert any("out of service" in event for event in engine.stats()["events"])
+
+
+async def test_what_a_lost_server_was_sent_before_does_not_wait_for_the_time_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A machine that is gone takes no connections and breaks none."""
+    monkeypatch.setattr(_metrics, "EVERY_SECONDS", 60.0)
+    gone, good = FakeServer(slow(60)), FakeServer(slow(0.005))
+    async with good:
+        await gone.__aenter__()
+        engine = await opened([gone, good], timeout_s=60)
+        engine._fleet._settle("p", engine._fleet.endpoints[0])
+        hanging = asyncio.create_task(engine.generate(ask(1, "p")))
+        await until(lambda: len(gone.requests) == 1)
+        assert gone._runner is not None
+        for site in list(gone._runner.sites):
+            await site.stop()
+        others = [engine.generate(ask(seed, f"q{seed}")) for seed in range(2, 40)]
+        async with asyncio.timeout(5):
+            await asyncio.gather(*others, hanging)
+        assert "out of service" in engine.stats()["events"][0]
+        await engine.close()
+        await gone.__aexit__(None, None, None)
 
 
 async def test_requests_wait_for_the_only_server_to_come_back() -> None:

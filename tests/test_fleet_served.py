@@ -8,6 +8,7 @@ import math
 import string
 
 import pytest
+from aiohttp import web
 from test_fleet import ask, fleet, opened, slow, states, until
 
 from constitution.engines import _metrics, _served
@@ -81,6 +82,16 @@ async def test_servers_without_a_health_check_or_a_list_of_models_do() -> None:
     async with fleet([FakeServer(lacks=["health"]), FakeServer(lacks=["health", "models"])]) as engine:
         await asyncio.gather(*(engine.generate(ask(seed)) for seed in range(8)))
         assert states(engine) == ["in service"] * 2
+
+
+async def test_a_health_check_that_wants_another_key_says_nothing_of_the_server() -> None:
+    async def refuse(request: web.Request) -> web.Response:
+        return web.Response(status=401)
+
+    server = FakeServer()
+    server._health = refuse  # type: ignore[method-assign]
+    async with fleet([server]) as engine:
+        assert (await engine.generate(ask())).text
 
 
 async def test_a_server_that_hangs_does_not_hold_up_the_opening(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,6 +203,7 @@ async def test_vllms_own_figures_are_read_back(monkeypatch: pytest.MonkeyPatch) 
 def test_figures_are_summed_over_engines_and_broken_lines_left_out() -> None:
     lines = ['vllm:num_requests_running{engine="0"} 3.0', 'vllm:num_requests_running{engine="1"} 4.0', "# HELP x"]
     lines += ["vllm:num_requests_waiting 2", "vllm:num_preemptions_total{} x", "vllm:num_requests_running_max{} 9"]
+    lines += ["vllm:prefix_cache_hits_total NaN", "vllm:prefix_cache_queries_total +Inf"]
     assert _metrics.parsed("\n".join(lines)) == {"running": 7, "waiting": 2}
 
 

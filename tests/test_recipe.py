@@ -118,3 +118,13 @@ def test_an_address_with_a_key_in_it_is_refused_before_anything_is_written(tmp_p
 def test_an_empty_stop_string_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"revise\.initial\.stop"):
         load_recipe(write(tmp_path, GOOD), ['revise.initial.stop=["x", ""]'])
+
+
+def test_a_fault_in_a_model_is_named_by_the_way_that_set_takes(tmp_path: Path) -> None:
+    text = GOOD.replace('engine = "fake"', 'engine = "openai"\nmodel = "m"\nbase_url = []')
+    with pytest.raises(RecipeError, match=r": model\.policy\.base_url: no address"):
+        load_recipe(write(tmp_path, text))
+    with pytest.raises(RecipeError, match=r": model\.policy: "):
+        load_recipe(write(tmp_path, GOOD), ["model.policy.engine=fook"])
+    with pytest.raises(RecipeError, match=r": model\.policy\.latensy_s: unknown field; did you mean latency_s"):
+        load_recipe(write(tmp_path, GOOD), ["model.policy.latensy_s=1"])

@@ -41,7 +41,7 @@ def servers(models: Models) -> Iterator[tuple[list[str], list[str]]]:
     """Remarks and argv of each server; roles with equal sections share theirs. Raises RecipeError where none of the
     models can be served by vLLM."""
     roles: dict[str, ModelSection] = {"policy": models.policy}
-    if models.judge is not None and models.judge != models.policy:
+    if models.judge is not None and models.judge.unpriced != models.policy.unpriced:
         roles["judge"] = models.judge
     able = {role: section for role, section in roles.items() if isinstance(section, VLLMModel | OpenAIModel)}
     if not able:

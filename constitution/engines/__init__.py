@@ -71,14 +71,9 @@ async def open_engines(models: Models) -> AsyncIterator[Engines]:
         await engines.close()
 
 
-def _unpriced(section: ModelSection) -> ModelSection:
-    """The section without its price, which makes no other model."""
-    return section.model_copy(update={"price": None})
-
-
 async def _open(models: Models) -> list[Engine]:
     """The policy's engine, and the judge's where it is another one."""
-    if models.judge is None or _unpriced(models.judge) == _unpriced(models.policy):
+    if models.judge is None or models.judge.unpriced == models.policy.unpriced:
         return [await open_engine(models.policy)]
     if isinstance(models.policy, VLLMModel) and isinstance(models.judge, VLLMModel):
         return [*await open_together([models.policy, models.judge], models.placement)]

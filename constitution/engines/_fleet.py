@@ -38,8 +38,8 @@ BACKOFF_MOST = 30.0
 PROBE_MOST = 15.0
 """Upper bound of the seconds between two probes of a server out of service."""
 OPEN_RETRIES = 2
-HOMES_KEPT = 100_000
-"""Prompts whose server is remembered; more than are ever in flight."""
+HOMES_KEPT = 20_000
+"""Prompts whose server is remembered, those asked for last; more than are in flight."""
 
 Check = Callable[[Transport], Awaitable[None]]
 """Asks a server whether it is well and serves what the others do; raises ConstitutionError where not."""
@@ -135,7 +135,7 @@ class Fleet:
         return best
 
     def _settle(self, affinity: str, endpoint: Endpoint) -> None:
-        if affinity:
+        if affinity and len(self.endpoints) > 1:
             self._homes[affinity] = endpoint
             if len(self._homes) > HOMES_KEPT:
                 self._homes.popitem(last=False)
@@ -256,6 +256,9 @@ class Fleet:
             try:
                 await self._check(endpoint.transport)
             except ConstitutionError as error:
+                if isinstance(error, EngineUnavailable) and error.status is None and endpoint.in_flight:
+                    # A machine that is gone breaks no connection: what it was sent would wait for the time-out.
+                    await endpoint.transport.break_off()
                 reason = endpoint.words(error)
                 if reason != endpoint.reason and not isinstance(error, EngineUnavailable):
                     self.events.add(f"{endpoint.place} answers again and stays out of service: {reason}")

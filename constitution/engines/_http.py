@@ -115,7 +115,8 @@ class Transport:
                 raw = await reply.read()
                 return reply.status, reply.headers, raw
         except aiohttp.ConnectionTimeoutError:
-            raise EngineUnavailable(f"{self.place}: no connection within {CONNECT_SECONDS:g} s") from None
+            seconds = min(CONNECT_SECONDS, self._timeout_s)
+            raise EngineUnavailable(f"{self.place}: no connection within {seconds:g} s") from None
         except TimeoutError:
             raise EngineTimeout(f"{self.place}: no reply within {limit:g} s") from None
         except (aiohttp.ClientError, OSError) as error:

@@ -7,6 +7,7 @@ which is long, because a server that generates is silent too. But it answers thi
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Mapping
 
 from constitution.engines._endpoint import Endpoint
@@ -113,7 +114,9 @@ def parsed(text: str) -> dict[str, float]:
         name = names.get(line.partition("{")[0].partition(" ")[0])
         if name is not None:
             try:
-                found[name] = found.get(name, 0.0) + float(line.rpartition(" ")[2])
+                value = float(line.rpartition(" ")[2])
             except ValueError:
                 continue
+            if math.isfinite(value):
+                found[name] = found.get(name, 0.0) + value
     return found

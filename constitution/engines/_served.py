@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from constitution.engines._http import HEALTH, MODELS, Transport
-from constitution.errors import MalformedReply, ModelLoadError, RecipeError, RequestRefused
+from constitution.errors import AccessDenied, MalformedReply, ModelLoadError, RecipeError, RequestRefused
 
 CHECK_SECONDS = 10.0
 """A server that takes longer to list its models does not count as well."""
@@ -50,7 +50,8 @@ class Census:
     async def check(self, transport: Transport) -> None:
         """Ask one server. Raises EngineUnavailable where it is not well, ModelLoadError where it does not serve the
         model, RecipeError where it serves another one than a server that was asked before."""
-        with suppress(ModelLoadError, RequestRefused, MalformedReply):  # not every server has it
+        # Not every server has it, and a gateway may want another key there: what ours is good for, the models tell.
+        with suppress(ModelLoadError, RequestRefused, MalformedReply, AccessDenied):
             await transport.get(HEALTH, CHECK_SECONDS)
         try:
             served = _entry(await transport.get(MODELS, CHECK_SECONDS), self._model)

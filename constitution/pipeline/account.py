@@ -25,6 +25,8 @@ SUMS = ("calls", "failures", "busy_seconds", "open_seconds")
 """Of an engine's stats, those that are added up over a run's starts."""
 EVENTS = 100
 """So many of an engine's events are kept, the latest."""
+FIRST = 16
+"""So many prompts are let in before it is known what one costs."""
 
 
 class Ledger:
@@ -158,7 +160,8 @@ class Budget:
     """Lets a prompt in while the cost of those that are done, those that are in flight and this one stays under the
     limit, taking every prompt for as dear as those done were on the average.
 
-    Before the first prompt is done nothing is known of that, and what is let in can go over the limit.
+    Before the first prompt ends nothing is known of that: until then no more than FIRST are in flight, and those can go
+    over the limit.
     """
 
     def __init__(self, section: BudgetSection | None, account: Account, done: int) -> None:
@@ -166,6 +169,7 @@ class Budget:
         self._section = section
         self._account = account
         self._done = done
+        self._known = done > 0
         self._spent = account.token_cost(account.ledger)
         """Tokens of prompts that are not in flight, in money."""
         self._in_flight = 0
@@ -195,6 +199,7 @@ class Budget:
         if self._section is not None:
             self._spent += self._account.token_cost(used)
             self._done += done
+            self._known = True
             self._ended.set()
 
     def _fits(self) -> bool:
@@ -202,6 +207,8 @@ class Budget:
         goes on while prompts are in flight, at as much a prompt as before."""
         if self._section is None:
             return True
+        if not self._known and self._in_flight >= FIRST:
+            return False
         account, within = self._account, self._in_flight + 1
         tokens, engines = account.token_cost(account.ledger), account.engine_cost
         if self._done:
