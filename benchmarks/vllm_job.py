@@ -70,7 +70,7 @@ def answer_script(connection: Connection, job: Job) -> None:
             if asked["contender"] == "floor":
                 outcome = script.floor()
             else:
-                outcome = script.run(asked["run_id"], job.folder / "script.json", asked["keep_calls"])
+                outcome = script.run(job.folder / "script.json", asked["keep_calls"])
             outcome.cpu_seconds = cpu_seconds() - before
             connection.send(outcome)
 
@@ -130,14 +130,14 @@ def measure(job: Job, repeats: int) -> dict[str, Any]:
         script(start=True)
         # Untimed: it warms both up, tells the requests apart, and what both of them say.
         first = ours(keep_calls=True)
-        by_hand = script(contender="script", run_id=first.run_id, keep_calls=True)
+        by_hand = script(contender="script", keep_calls=True)
         runs: dict[str, list[Outcome]] = {name: [] for name in CONTENDERS}
         for repeat in range(repeats):
             for name in ORDERS[repeat % 2]:
                 if name == "ours":
                     runs[name].append(ours(keep_calls=False))
                 else:
-                    runs[name].append(script(contender=name, run_id=first.run_id, keep_calls=False))
+                    runs[name].append(script(contender=name, keep_calls=False))
                 click.echo(f"{repeat + 1}/{repeats} {name}: {runs[name][-1].seconds:.1f} s", err=True)
     same = agreement(first, by_hand)
     return {

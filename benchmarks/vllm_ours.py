@@ -67,7 +67,6 @@ class Ours:
             prompt_tokens=run.counts["prompt_tokens"],
             cached_tokens=run.counts["cached_tokens"],
             output_tokens=run.counts["completion_tokens"],
-            run_id=run.run_id,
         )
 
     @asynccontextmanager

@@ -25,7 +25,6 @@ class Outcome:
     output_tokens: int = 0
     cpu_seconds: float = 0.0
     """Of the contender's processes, the engine's among them."""
-    run_id: str = ""
 
     @property
     def speed(self) -> float:

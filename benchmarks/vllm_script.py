@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.vllm_graph import Call
 from benchmarks.vllm_outcome import Outcome
 from constitution import templates
-from constitution.identity import digest, row_id, seed
+from constitution.identity import digest, seed
 from constitution.pipeline.plan import principles_for
 from constitution.principles import find_root, load_constitution
 from constitution.prompts import read_prompts
@@ -41,8 +41,7 @@ class Script:
         self.done: list[tuple[Any, Any]] = []
         """vLLM's own record of every request of the latest run, with its parameters: what the floor replays."""
 
-    def run(self, run_id: str, out: Path, keep_calls: bool) -> Outcome:
-        """`run_id` is in the marks of the library's votes: with the same one both send the same tokens."""
+    def run(self, out: Path, keep_calls: bool) -> Outcome:
         self.llm.reset_prefix_cache()
         self.done = []
         begun = time.perf_counter()
@@ -76,7 +75,7 @@ class Script:
             for i, revision in zip(able, revisions, strict=True):
                 texts[i].append(revision)
                 last[i] = revision or last[i]
-        votes = self._votes(run_id, prompts, initial, last, judging)
+        votes = self._votes(prompts, initial, last, judging)
         answers = dict(zip(ids, texts, strict=True))
         out.write_text(json.dumps({"answers": answers, "votes": votes}))
         return self._outcome(time.perf_counter() - begun, answers, votes, keep_calls)
@@ -127,12 +126,7 @@ class Script:
         return [clean(output.outputs[0].text) for output in self._generate(chats, settings, continues=False)]
 
     def _votes(
-        self,
-        run_id: str,
-        prompts: Sequence[Prompt],
-        initial: Sequence[str],
-        last: Sequence[str],
-        judging: Sequence[Any],
+        self, prompts: Sequence[Prompt], initial: Sequence[str], last: Sequence[str], judging: Sequence[Any]
     ) -> dict[str, float]:
         from vllm import SamplingParams
 
@@ -140,9 +134,8 @@ class Script:
         for prompt, first, second in zip(prompts, initial, last, strict=True):
             if not first or first == second:
                 continue
-            pair = self._pair(run_id, prompt.id)
+            nonce = digest([self.recipe.seed, prompt.id])[:6]  # as the library makes it: the same tokens for both
             for order, shown in (("ab", (first, second)), ("ba", (second, first))):
-                nonce = digest([self.recipe.seed, pair, order])[:6]
                 for principle in judging:
                     chats.append(templates.vote_messages(prompt.messages, *shown, principle, nonce))
                     names.append(f"{prompt.id}/{principle.id}/{order}")
@@ -153,12 +146,6 @@ class Script:
             a, b = (math.exp(output.outputs[0].logprobs[0][label].logprob) for label in self.labels)
             found[name] = a / (a + b)
         return found
-
-    def _pair(self, run_id: str, prompt_id: str) -> str:
-        """The id of the prompt's pair as the library makes it: the marks in the votes' texts come from it."""
-        initial = row_id(run_id, prompt_id, "initial", 0)
-        last = row_id(run_id, prompt_id, "revision", self.recipe.revise.rounds)
-        return row_id(run_id, prompt_id, "pair", "first-last", initial, last)
 
     def _generate(self, chats: Sequence[Messages], settings: list[Any], *, continues: bool) -> list[Any]:
         from vllm import TokensPrompt
