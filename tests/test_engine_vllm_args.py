@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import json
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tiny import save_tiny_model
 
-from constitution.engines import open_engine
+from constitution.engines import _vllm_start, open_engine
 from constitution.engines._vllm_place import _weights_on_device as weights_on_device
 from constitution.engines._vllm_place import fit, shares
 from constitution.engines._vllm_start import _for_adapters as for_adapters
@@ -192,6 +194,31 @@ async def test_a_vllm_that_cannot_be_imported_is_told_in_one_line(
     finally:
         sys.modules.pop("vllm", None)
     assert "0.26" in caught.value.hint
+
+
+async def test_an_engine_whose_opening_was_cancelled_is_shut_down_when_it_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun, go_on, ended = (threading.Event() for _ in range(3))
+
+    class Started:
+        def shutdown(self) -> None:
+            ended.set()
+
+    def start(*given: Any) -> tuple[Any, Any]:
+        begun.set()
+        assert go_on.wait(10)
+        return Started(), None
+
+    monkeypatch.setattr(_vllm_start, "start", start)
+    opening = asyncio.create_task(open_engine(local()))
+    assert await asyncio.to_thread(begun.wait, 10)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert not ended.is_set()
+    go_on.set()
+    assert await asyncio.to_thread(ended.wait, 10)
 
 
 @pytest.mark.parametrize("text", ["{", '{"r": "many"}', "{}", "[]"])

@@ -13,6 +13,7 @@ import itertools
 import math
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -197,7 +198,7 @@ class Core:
     ) -> Core:
         """As `_vllm_start.start`, in a thread."""
         folder = await asyncio.to_thread(find, section)
-        llm, gauges = await asyncio.to_thread(_vllm_start.start, section, folder, adapters, memory, sleeps)
+        llm, gauges = await _started(section, folder, adapters, memory, sleeps)
         try:
             if not _distributed(llm):
                 await llm.collective_rpc("follow", args=(os.getpid(),))
@@ -313,6 +314,24 @@ async def open_together(
             core.turns = turns
     cores.reverse()
     return [VLLMEngine(cores[distinct.index(base)], folder) for base, folder in zip(bases, adapters, strict=True)]
+
+
+async def _started(*given: Any) -> tuple[Any, Gauges]:
+    """`_vllm_start.start` in a thread. That cannot be cancelled: an engine that nobody waits for any more is shut down
+    as soon as it is there."""
+    threads = ThreadPoolExecutor(1, "vllm-start")
+    starting = threads.submit(_vllm_start.start, *given)
+    threads.shutdown(wait=False)
+    try:
+        return await asyncio.wrap_future(starting)
+    except asyncio.CancelledError:
+        starting.add_done_callback(_abandon)
+        raise
+
+
+def _abandon(started: Future[tuple[Any, Gauges]]) -> None:
+    if not started.cancelled() and started.exception() is None:
+        started.result()[0].shutdown()
 
 
 async def _together(calls: Sequence[Any]) -> list[Any]:
