@@ -19,7 +19,7 @@ from constitution.engines import _metrics
 from constitution.engines.base import Request
 from constitution.engines.fake_server import FakeServer
 from constitution.engines.openai import OpenAIEngine
-from constitution.pipeline import Progress, watcher
+from constitution.pipeline import Progress, report, watcher
 from constitution.recipe import OpenAIModel
 from constitution.records import Message, Run, Sampling
 
@@ -168,3 +168,8 @@ async def test_a_server_killed_and_started_again_in_mid_run_leaves_no_trace_in_t
     assert stats[servers[1].url]["failures"] > 0
     assert sum(each["retries"] for each in stats.values()) > 0
     assert stats[servers[0].url]["outages"] == stats[servers[2].url]["outages"] == 0
+    shown = report(run)
+    for url, each in stats.items():
+        assert f"- policy at {url}: {each['calls']:,} calls ({each['failures']:,} failed), " in shown
+    assert shown.count(" calls (") == 4
+    assert shown.count(", out of service for ") == 1

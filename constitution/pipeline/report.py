@@ -53,8 +53,15 @@ def usage_rows(run: Run) -> list[tuple[str, ...]]:
 
 
 def engines(run: Run) -> list[str]:
-    """A sentence per engine, on its calls, its time, and whatever figures of its own it gave."""
-    return [f"{role}: {_engine(stats)}" for role, stats in run.engines.items()]
+    """A sentence per engine, on its calls, its time, and whatever figures of its own it gave; and one per server of a
+    fleet, on the last start."""
+    told = []
+    for role, stats in run.engines.items():
+        told.append(f"{role}: {_engine(stats)}")
+        fleet = stats.get("endpoints", ())
+        if len(fleet) > 1:
+            told += [f"{role} at {_endpoint(endpoint)}" for endpoint in fleet]
+    return told
 
 
 def events(run: Run) -> list[str]:
@@ -112,6 +119,13 @@ def _engine(stats: dict[str, Any]) -> str:
     known = {"calls", "failures", "most_in_flight", "busy_seconds", "open_seconds"}
     own = {name: value for name, value in stats.items() if name not in known and isinstance(value, int | float | str)}
     return ", ".join([*told, *(f"{name.replace('_', ' ')} {_figure(value)}" for name, value in own.items())])
+
+
+def _endpoint(stats: dict[str, Any]) -> str:
+    told = [f"{stats['base_url']}: {stats['calls']:,} calls ({stats['failures']:,} failed)"]
+    if stats["outages"]:
+        told.append(f"out of service for {stats['out_of_service_seconds']:,.1f} s")
+    return ", ".join([*told, stats["state"]])
 
 
 def _figure(value: float | str) -> str:
