@@ -47,7 +47,8 @@ CPU = {
     "enforce_eager": True,
     "max_model_len": 2048,
     "max_num_seqs": 256,
-    "block_size": 32,  # as the library's engine on a CPU has it; vLLM's own 128 would cost all contenders a quarter more
+    # As the library's engine on a CPU has it; vLLM's own 128 would cost all contenders a quarter more.
+    "block_size": 32,
     # A seeded request whose prompt is read in chunks ends the CPU build's engine.
     "enable_chunked_prefill": False,
     "max_num_batched_tokens": 8192,

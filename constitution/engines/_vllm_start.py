@@ -180,8 +180,8 @@ def device_memory() -> int:
 def _for_cpu(given: Mapping[str, Any]) -> dict[str, Any]:
     if not on_cpu():
         return {}
-    # vLLM's own 128 tokens there leave short prompts little to share: with 32 a rehearsal found 62 % of its prompt tokens
-    # in the cache instead of 46 %.
+    # vLLM's own 128 tokens there leave short prompts little to share: with 32 the pocket job found 62 % of its prompt
+    # tokens in the cache instead of 46 %.
     settings: dict[str, Any] = {"block_size": 32}
     if not {"enable_chunked_prefill", "max_num_batched_tokens"} & set(given):
         # vLLM's CPU sampler cannot skip the random numbers of a chunk that yields no token ("CPU Generator does not
