@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from warehouse_rows import RUN, chain, prompt
 import constitution.engines as engines_module
 from constitution.cli.runs import runs
 from constitution.engines import Engines, Metered
-from constitution.engines.base import Request
+from constitution.engines.base import Completion, Request
 from constitution.errors import EngineUnavailable, InputError, RecipeError
 from constitution.pipeline import Progress, Session, prepare, report, session, watcher
 from constitution.pipeline.account import Account, Ledger
@@ -145,9 +146,24 @@ async def test_stats_of_several_starts_are_one_record() -> None:
     assert (stats["events"][0], stats["events"][-1], len(stats["events"])) == ("old 20", "event 69", 100)
 
 
+async def test_a_call_that_is_cancelled_is_no_failure() -> None:
+    class Silent(Scripted):
+        async def generate(self, request: Request) -> Completion:
+            await asyncio.sleep(60)
+            raise AssertionError
+
+    metered = Metered(Silent(lambda request: ""))
+    call = asyncio.create_task(metered.generate(Request((Message("user", "?"),), Sampling(), 1)))
+    await asyncio.sleep(0.01)
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+    stats = metered.stats()
+    assert (stats["calls"], stats["failures"]) == (1, 0)
+
+
 def kill_midway(recipe: Path, warehouse: Path) -> None:
     script = str(Path(__file__).parent / "run_once.py")
-    command = [sys.executable, script, str(recipe), str(warehouse), "model.policy.latency_s=0.02"]
+    command = [sys.executable, script, str(recipe), str(warehouse), "model.policy.latency_s=0.06"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -159,6 +175,11 @@ async def test_nothing_is_lost_and_nothing_counted_twice_after_kills(tmp_path: P
     recipe = small_project(tmp_path)
     for _ in range(2):
         kill_midway(recipe, tmp_path / "w")
+    [killed] = Warehouse(tmp_path / "w").runs()
+    assert not killed.usage  # its record was not written since it began
+    [(responses,)] = table(tmp_path / "w", "SELECT count(*) FROM responses")
+    shown = CliRunner().invoke(runs, [killed.run_id, "--warehouse", str(tmp_path / "w")])
+    assert re.search(rf"^ *responses +{responses:,} *$", shown.output, re.MULTILINE)
     done = await run_once(recipe, tmp_path / "w", [])
     clean = await run_once(recipe, tmp_path / "clean", [])
     assert done.starts == 3

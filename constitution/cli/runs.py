@@ -6,14 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
-import duckdb
 
 from constitution.cli._options import warehouse_option
 from constitution.cli._summary import show
 from constitution.cli.sql import readable, show_table
 from constitution.errors import InputError
+from constitution.pipeline import Progress
 from constitution.pipeline.report import cost
-from constitution.records import Run, Usage
+from constitution.records import Run
 from constitution.warehouse import Warehouse, ask, connect
 
 _FIGURES = """
@@ -55,7 +55,7 @@ def runs(run_id: str | None, warehouse: Path) -> None:
     store = Warehouse(warehouse)
     with connect(warehouse) as connection:
         if run_id is not None:
-            _show(store, connection, _find(store.runs(), run_id))
+            _show(store, _find(store.runs(), run_id))
             return
         found = {row[0]: row[1:] for row in ask(connection, _FIGURES).rows}
     rows = []
@@ -76,10 +76,11 @@ def _find(known: list[Run], run_id: str) -> Run:
     return found[0]
 
 
-def _show(store: Warehouse, connection: duckdb.DuckDBPyConnection, run: Run) -> None:
-    if not run.usage:  # a record of an earlier version
-        query = f"SELECT * EXCLUDE run_id FROM usage WHERE run_id = '{run.run_id}' ORDER BY ALL"
-        run = replace(run, usage=tuple(Usage(*row) for row in ask(connection, query).rows))
+def _show(store: Warehouse, run: Run) -> None:
+    if not run.usage:  # killed before the record told of any, or a record of an earlier version
+        stored = Progress(run.counts.get("prompts", 0))
+        stored.take_stock(store.tally(run.run_id))
+        run = replace(run, usage=stored.ledger.usage(), counts=stored.counts() | run.counts)
     show(run, _status(store, run))
     click.echo()
     if run.stopped:

@@ -60,7 +60,7 @@ class Metered:
         self._calls += 1
         try:
             return await self._engine.generate(request)
-        except BaseException:
+        except Exception:  # to be cancelled is no failure
             self._failures += 1
             raise
         finally:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from constitution.pipeline.account import Ledger
 from constitution.records import Failure, Judgement, Preference, Response, Row
+from constitution.warehouse import Tally
 
 UNSAID = ("EmptyOutput", "CritiqueRefused")
 """Failures that are what a model said, not an engine that failed."""
@@ -64,6 +65,11 @@ class Progress:
     def left(self) -> float:
         """Prompts' worth of work that is still to do; those that were finished before are none."""
         return max(0.0, self.total - max(self.before, self.resumed) - self.worked)
+
+    def take_stock(self, tally: Tally) -> None:
+        """Rows and tokens of the starts before this one."""
+        self.rows.update(tally.counts, unsaid=sum(tally.errors.get(error, 0) for error in UNSAID))
+        self.ledger = Ledger(tally.usage)
 
     def count(self, row: Row) -> None:
         """A new row."""

@@ -81,8 +81,7 @@ class Session:
         recipe, progress = self.plan.recipe, self.progress
         self._resumes = any(tally.counts.values())
         progress.before = tally.labelled if recipe.judge else tally.answered.get(recipe.revise.rounds, 0)
-        progress.rows.update(tally.counts, unsaid=sum(tally.errors.get(error, 0) for error in UNSAID))
-        progress.ledger = Ledger(tally.usage)
+        progress.take_stock(tally)
         self._account = Account(recipe.model, progress.ledger, self.run.engines)
         progress.cost = lambda: self._account.cost
         self._budget = Budget(recipe.budget, self._account, progress.before)
