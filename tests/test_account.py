@@ -333,5 +333,11 @@ async def test_what_is_shown_of_a_run(tmp_path: Path) -> None:
     assert shown.exit_code == 0
     for expected in ("critique", "fake-judge", "USD", "judge: one server was gone", "1 start", "finished 20"):
         assert expected in shown.output
+    long = replace(run, usage=(*run.usage, Usage("vote", "m" * 50, 9, 1_234_567_890, 0, 9_876_543_210)))
+    Warehouse(tmp_path / "w").write_run(long)
+    narrow = CliRunner().invoke(runs, [run.run_id, "--warehouse", str(tmp_path / "w")], env={"COLUMNS": "80"}).output
+    assert sum(word.count("m") for word in narrow.split() if set(word) == {"m"}) == 50
+    assert "1,234,567,890" in narrow
+    assert "9,876,543,210" in narrow
     missing = CliRunner().invoke(runs, ["nowhere", "--warehouse", str(tmp_path / "w")])
     assert isinstance(missing.exception, InputError)
