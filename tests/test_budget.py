@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from pathlib import Path
 
 import pytest
+from chains import Scripted
 from click.testing import CliRunner
 from run_once import run_once
 from small_project import small_project, table
 
 from constitution.cli import run as run_command
+from constitution.engines import Engines, Metered
 from constitution.pipeline import Progress, Session, prepare, report, session, watcher
 from constitution.pipeline.account import Account, Budget, Ledger, money
 from constitution.recipe import BudgetSection, Models, load_recipe
@@ -128,6 +131,20 @@ async def test_nobody_waits_in_circles_and_no_more_than_the_money_is_in_flight()
     assert asked < 300
     assert 1000 - 25 <= (account.cost or 0) <= 1000 + 25 * 16
     assert budget.stopped.startswith("budget: ")
+
+
+async def test_loading_a_model_is_no_part_of_what_a_prompt_costs() -> None:
+    models = Models.model_validate({"policy": {"engine": "fake", "price": {"gpu_hour": 1}}})
+    account = Account(models, Ledger(), {"policy": {"open_seconds": 0}})
+    budget = Budget(BudgetSection(limit=10), account, 0)
+    policy = Metered(Scripted(lambda request: ""), time.monotonic() - 6 * 3600)
+    account.engines = Engines(policy, policy)
+    for _ in range(3):
+        assert await budget.admits()
+        budget.ended(Ledger(), True)
+    policy._opened -= 3.9 * 3600  # 1.3 h a prompt, and a tenth of an hour left
+    assert not await budget.admits()
+    assert budget.stopped == "budget: 9.90 of 10.00 USD spent"
 
 
 def test_what_is_spent_is_known_before_anything_opens() -> None:

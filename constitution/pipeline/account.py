@@ -172,6 +172,9 @@ class Budget:
         self._known = done > 0
         self._spent = account.token_cost(account.ledger)
         """Tokens of prompts that are not in flight, in money."""
+        self._before = account.engine_cost
+        self._loading: float | None = None
+        """What the engines had cost in this start before the first prompt; None: nobody asked yet."""
         self._in_flight = 0
         self._ended = asyncio.Event()
         self.stopped = ""
@@ -182,6 +185,8 @@ class Budget:
     async def admits(self) -> bool:
         """Waits until there is money for one more prompt, or until it is certain that there is none (False). A prompt
         that was let in is given back by `ended`."""
+        if self._loading is None:
+            self._loading = self._account.engine_cost - self._before
         while not self.stopped:
             if self._fits():
                 self._in_flight += 1
@@ -204,7 +209,7 @@ class Budget:
 
     def _fits(self) -> bool:
         """Tokens: those in flight will have cost their mean, or what they have cost already. Accelerators: their cost
-        goes on while prompts are in flight, at as much a prompt as before."""
+        goes on while prompts are in flight, at as much a prompt as before, this start's loading left out."""
         if self._section is None:
             return True
         if not self._known and self._in_flight >= FIRST:
@@ -213,7 +218,7 @@ class Budget:
         tokens, engines = account.token_cost(account.ledger), account.engine_cost
         if self._done:
             tokens = max(tokens, self._spent + within * self._spent / self._done)
-            engines += within * engines / self._done
+            engines += within * (engines - (self._loading or 0.0)) / self._done
         return tokens + engines < self._section.limit
 
     def _stop(self) -> None:
