@@ -22,6 +22,7 @@ from constitution.warehouse import files
 from constitution.warehouse.schema import COMPRESSION, COMPRESSION_LEVEL, ROW_GROUP_ROWS, Table
 
 TARGET_BYTES = 512 * 2**20
+READ_ROWS = 1024
 
 
 def compact_folder(table: Table, folder: Path, target_bytes: int = TARGET_BYTES) -> int:
@@ -85,7 +86,7 @@ def _merge(table: Table, paths: Sequence[Path], staging: Path, number: int, targ
                 use_dictionary=table.dictionary_paths,
             ) as writer:
                 while group is not None and file.tell() < target_bytes:
-                    writer.write_table(group.cast(table.schema), row_group_size=ROW_GROUP_ROWS)
+                    writer.write_table(group.cast(table.schema), row_group_size=group.num_rows)
                     group = None
                     pa.default_memory_pool().release_unused()  # the allocator would keep a third more than it needs
                     group = next(groups, None)
@@ -95,20 +96,18 @@ def _merge(table: Table, paths: Sequence[Path], staging: Path, number: int, targ
 
 
 def _row_groups(paths: Sequence[Path]) -> Iterator[pa.Table]:
-    """All rows of the files in turn, in tables of ROW_GROUP_ROWS (the last one may be shorter)."""
+    """All rows of the files in turn, in tables of about ROW_GROUP_ROWS (the last one may be shorter)."""
     waiting: list[pa.RecordBatch] = []
     count = 0
     for path in paths:
         with pq.ParquetFile(path) as source:
-            # Threads would each hold a column's pages: a quarter more memory, and no faster beside a run's own work.
-            for batch in source.iter_batches(batch_size=ROW_GROUP_ROWS, use_threads=False):
+            # In small batches and without threads, which would each hold a column's pages: memory is what counts here.
+            for batch in source.iter_batches(batch_size=READ_ROWS, use_threads=False):
                 waiting.append(batch)
                 count += batch.num_rows
-                while count >= ROW_GROUP_ROWS:
-                    whole = pa.Table.from_batches(waiting)
-                    yield whole.slice(0, ROW_GROUP_ROWS)
-                    waiting = whole.slice(ROW_GROUP_ROWS).to_batches()
-                    count -= ROW_GROUP_ROWS
+                if count >= ROW_GROUP_ROWS:
+                    yield pa.Table.from_batches(waiting)
+                    waiting, count = [], 0
     if count:
         yield pa.Table.from_batches(waiting)
 

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import pyarrow as pa
 
-ROW_GROUP_ROWS = 16_384
+ROW_GROUP_ROWS = 10_240
 COMPRESSION = "zstd"
 COMPRESSION_LEVEL = 3
 
