@@ -30,7 +30,7 @@ VLLM_INSTALL = $(VLLM_UV) $(VLLM)/bin/uv pip install -q --python $(VLLM)/bin/pyt
 
 INSTALL = $(BIN)/uv pip install -q --python $(BIN)/python -c requirements/lock.txt -e '.[dev]'
 
-.PHONY: bench-engine bench-peers bench-vllm help setup demo test test-vllm can-test-vllm lint format lock lock-vllm pocket pocket-figures clean
+.PHONY: bench-engine bench-peers bench-scale bench-vllm help setup demo test test-vllm can-test-vllm lint format lock lock-vllm pocket pocket-figures clean
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -94,6 +94,9 @@ build/bench/.ready: benchmarks/sim_server.txt | $(READY)
 bench-engine: build/bench/.ready  ## our overhead against a bare loop, on a simulated server (about ten minutes)
 	$(BIN)/python -m benchmarks.engine --out benchmarks/results/engine.json \
 	  --page docs/performance.md
+
+bench-scale: $(READY)  ## memory, time and the promised time left at 100,000 prompts through the fake engine
+	$(BIN)/python benchmarks/scale.py --out benchmarks/results/scale.json
 
 PEERS := $(patsubst benchmarks/peers/%.txt,build/peers/%/.ready,$(wildcard benchmarks/peers/*.txt))
 build/peers/%/.ready: benchmarks/peers/%.txt | $(READY)
