@@ -96,7 +96,7 @@ bench-engine: build/bench/.ready  ## our overhead against a bare loop, on a simu
 	  --page docs/performance.md
 
 bench-scale: $(READY)  ## memory, time and the promised time left at 100,000 prompts through the fake engine
-	$(BIN)/python benchmarks/scale.py --out benchmarks/results/scale.json
+	$(BIN)/python -m benchmarks.scale --out benchmarks/results/scale.json
 
 PEERS := $(patsubst benchmarks/peers/%.txt,build/peers/%/.ready,$(wildcard benchmarks/peers/*.txt))
 build/peers/%/.ready: benchmarks/peers/%.txt | $(READY)
@@ -122,5 +122,5 @@ pocket-figures: $(READY)  ## measure the pocket model on 600 held-out prompts, f
 	$(BIN)/python -m constitution.pocket.measure --warehouse build/pocket --format json > constitution/pocket/model/measured.json
 	$(BIN)/python -m constitution.pocket.measure --warehouse build/pocket --format markdown
 
-clean:  ## remove the environment and the demo's warehouse
-	rm -rf $(VENV) $(VLLM) warehouse
+clean:  ## remove the environments, what was built, and the demo's warehouse
+	rm -rf $(VENV) $(VLLM) build warehouse

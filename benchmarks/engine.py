@@ -152,13 +152,13 @@ def environment(folder: Path) -> dict[str, str]:
     return variables
 
 
-def write_prompts(path: Path, count: int) -> None:
-    """Requests of 60 to 150 words, always the same, each with a number of its own."""
+def write_prompts(path: Path, count: int, words: tuple[int, int] = (60, 150)) -> None:
+    """Requests of so many words, from and to, always the same, each with a number of its own."""
     generator = random.Random(1)
     with path.open("w", encoding="utf-8") as file:
         for number in range(count):
-            words = " ".join(generator.choices(WORDS, k=generator.randint(60, 150)))
-            file.write(json.dumps({"prompt": f"Question {number}. {words.capitalize()}?"}) + "\n")
+            text = " ".join(generator.choices(WORDS, k=generator.randint(*words)))
+            file.write(json.dumps({"prompt": f"Question {number}. {text.capitalize()}?"}) + "\n")
 
 
 @contextmanager

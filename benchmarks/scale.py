@@ -1,7 +1,7 @@
 """Does a run's cost grow with its size? Memory, time and the progress bar's time left, through the fake engine.
 
     make bench-scale                       100,000 prompts
-    python benchmarks/scale.py --prompts 1000000
+    python -m benchmarks.scale --prompts 1000000
 
 The pipeline as `constitution run` drives it, without Prefect: five calls a prompt, real Parquet and DuckDB. At every
 tenth of the prompts the resident memory, the time and the time left that the bar promises are noted. A run of a
@@ -13,8 +13,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import platform
-import random
 import resource
 import subprocess
 import sys
@@ -27,6 +25,8 @@ from typing import Any
 
 import click
 
+from benchmarks.engine import write_prompts
+from benchmarks.engine_report import machine
 from constitution.pipeline import Pace, Progress, Session, prepare, watcher
 from constitution.recipe import load_recipe
 from constitution.warehouse import ask, connect
@@ -44,7 +44,6 @@ rounds = 1
 [judge]
 principles = 1
 """
-WORDS = ("water", "river", "stone", "bread", "lamp", "winter", "letter", "garden", "honest", "quiet", "market", "road")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +65,9 @@ def rss_mib() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def write_prompts(path: Path, count: int) -> None:
-    draw = random.Random(1)
-    with path.open("w", encoding="utf-8") as file:
-        for number in range(count):
-            text = " ".join(draw.choices(WORDS, k=draw.randint(20, 60)))
-            file.write(json.dumps({"prompt": f"Question {number}: {text}?"}) + "\n")
-
-
 async def run(folder: Path, prompts: int) -> dict[str, Any]:
     """One run of `prompts` prompts: a mark a tenth, its seconds, and this process's peak of memory, MiB."""
-    write_prompts(folder / "prompts.jsonl", prompts)
+    write_prompts(folder / "prompts.jsonl", prompts, words=(20, 60))
     (folder / "scale.toml").write_text(RECIPE)
     (folder / "principles").symlink_to(ROOT / "principles")
     marks: list[Mark] = []
@@ -108,8 +99,8 @@ async def run(folder: Path, prompts: int) -> dict[str, Any]:
 
 def apart(prompts: int) -> dict[str, Any]:
     """`run` in a process of its own, so that its peak of memory is its own."""
-    command = [sys.executable, __file__, "--prompts", str(prompts), "--one"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    command = [sys.executable, "-m", "benchmarks.scale", "--prompts", str(prompts), "--one"]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True)
     figures: dict[str, Any] = json.loads(done.stdout)
     return figures
 
@@ -160,8 +151,7 @@ def main(prompts: int, one: bool, out: Path | None) -> None:
     for what, measured, bound in found:
         click.echo(f"{'PASS' if measured <= bound else 'FAIL'}  {what}: {measured:.3f} (at most {bound})")
     if out is not None:
-        machine = f"{os.cpu_count()} cores, {platform.machine()}"
-        figures = {"date": datetime.now(UTC).date().isoformat(), "machine": machine, "small": small, "large": large}
+        figures = {"date": datetime.now(UTC).date().isoformat(), "machine": machine(), "small": small, "large": large}
         out.write_text(json.dumps({**figures, "verdicts": found}, indent=1) + "\n")
     if any(measured > bound for _, measured, bound in found):
         sys.exit(1)

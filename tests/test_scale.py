@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-SCRIPT = Path(__file__).parent.parent / "benchmarks" / "scale.py"
+ROOT = Path(__file__).parent.parent
 
 
 def run(prompts: int) -> dict[str, Any]:
-    command = [sys.executable, str(SCRIPT), "--prompts", str(prompts), "--one"]
-    figures: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    command = [sys.executable, "-m", "benchmarks.scale", "--prompts", str(prompts), "--one"]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    figures: dict[str, Any] = json.loads(done.stdout)
     return figures
 
 

@@ -326,7 +326,7 @@ def test_runs_lists_what_ran(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0
     header, _, row = result.stdout.splitlines()
-    assert row.split() == [RUN, "demo@1.2.0", "open", "5", "/", "6", "5", "1", "5:00", "·", "3,700", "350"]
+    assert row.split() == [RUN, "demo@1.2.0", "open", "5", "/", "6", "5", "1", "0:05:00", "·", "3,700", "350"]
     assert header.split()[:4] == ["run", "constitution", "status", "prompts"]
     with warehouse.lock(RUN):
         assert "running" in CliRunner().invoke(app, arguments).stdout

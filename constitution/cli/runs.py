@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from constitution.cli._options import warehouse_option
+from constitution.cli._progress import duration
 from constitution.cli._summary import show
 from constitution.cli.sql import readable, show_table
 from constitution.errors import InputError
@@ -62,7 +63,7 @@ def runs(run_id: str | None, warehouse: Path) -> None:
     for run in store.runs():
         done, prompts, kept, failures, tokens_in, tokens_out = found.get(run.run_id, (0,) * 6)
         cells = [run.run_id, run.constitution, _status(store, run), f"{done:,} / {prompts:,}"]
-        cells += [readable(kept), readable(failures), _duration(run.seconds), cost(run) or "·"]
+        cells += [readable(kept), readable(failures), duration(run.seconds), cost(run) or "·"]
         rows.append([*cells, readable(tokens_in), readable(tokens_out)])
     show_table((*_NAMES, *_NUMBERS), rows, right=_NUMBERS, whole=("run",))
 
@@ -95,10 +96,3 @@ def _status(store: Warehouse, run: Run) -> str:
     if run.finished_at:
         return "finished"
     return "running" if store.locked(run.run_id) else "stopped" if run.stopped else "open"
-
-
-def _duration(seconds: float) -> str:
-    """1:02:03, or 2:03 under an hour."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
