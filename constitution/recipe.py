@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from constitution.errors import RecipeError
-from constitution.records import Sampling
+from constitution.records import Infraction, Method, Sampling
 
 
 class _Section(BaseModel):
@@ -56,6 +56,8 @@ class Price(_Section):
 class _Model(_Section):
     price: Price | None = None
     """None: the model's use is counted and costs nothing."""
+    family: str = ""
+    """Models of one family (qwen, llama, …) are looked at for preferring their own; empty: not known."""
 
     @property
     def unpriced(self) -> Self:
@@ -153,6 +155,18 @@ class FakeModel(_Model):
     """Share of the requests that fail."""
     position_bias: float = Field(default=0.0, ge=-5, le=5)
     """Added to the logit of the answer shown first."""
+    length_bias: float = Field(default=0.0, ge=-50, le=50)
+    """Logits for each unit of the length difference (first − second) / (first + second), in tokens."""
+    style_bias: float = Field(default=0.0, ge=-50, le=50)
+    """Logits for each unit of the differences in headers, lists and bold, as the audit measures them."""
+    noise: float = Field(default=1.0, ge=0, le=20)
+    """Half the width, in logits, of a vote's uniform noise."""
+    accuracy: float | dict[str, Annotated[float, Field(ge=0, le=1)]] = 1.0
+    """Probability that a vote looks at what is better and not at its opposite; per principle, by its id or with "*" for
+    all others."""
+    verbosity: int = Field(default=0, ge=0, le=8)
+    """Answers get up to so many sentences that say nothing, and markdown, neither of which has to do with how good they
+    are."""
 
 
 ModelSection = Annotated[TransformersModel | VLLMModel | OpenAIModel | FakeModel, Field(discriminator="engine")]
@@ -162,6 +176,8 @@ class Models(_Section):
     policy: ModelSection
     judge: ModelSection | None = None
     """None: the policy judges itself."""
+    jury: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")], ModelSection] = {}
+    """Several judges, each by the name that its votes bear, in place of `judge`."""
     placement: Literal["auto", "together", "turns"] = "auto"
     """Two different vLLM models on the same accelerator: both in its memory, or in turns, the other one asleep. auto:
     together where both fit."""
@@ -185,6 +201,8 @@ class PromptsSection(_Section):
     """Keys that hold given answers, to be judged as they are; for transcripts: keys of whole transcripts."""
     gold: str | None = None
     """Which of `answers` people prefer."""
+    families: dict[str, str] = {}
+    """Key of an answer → family of the model that wrote it, where that is known."""
     tags: tuple[str, ...] = ()
     """Tags for all of them."""
     tags_field: str | None = None
@@ -199,6 +217,8 @@ class PromptsSection(_Section):
             raise ValueError(f"format {self.format} needs `{needed}`")
         if self.gold is not None and self.gold not in self.answers:
             raise ValueError(f"gold: {self.gold!r} is not one of `answers`")
+        if unknown := set(self.families) - set(self.answers):
+            raise ValueError(f"families: {min(unknown)!r} is not one of `answers`")
         return self
 
 
@@ -213,8 +233,34 @@ class ReviseSection(_Section):
     revision: SamplingSection = SamplingSection()
 
 
+class InfractionsSection(_Section):
+    share: float = Field(default=0.1, gt=0, le=1)
+    """Of the prompts, drawn by the seed, whose last answer the policy spoils on purpose, for the judges to see."""
+    kinds: tuple[Infraction, ...] = Field(default=("polished", "terse", "sarcastic"), min_length=1)
+    sampling: SamplingSection = SamplingSection()
+
+
 class JudgeSection(_Section):
-    method: Literal["label"] = "label"
+    method: Method = "label"
+    """label: the labels' probabilities, at once. rationale: the judge reasons first. score: it gives each answer a
+    grade. rubric: it goes through the principle's checklist for each answer."""
+    rationale: SamplingSection = SamplingSection(temperature=0.0)
+    """Of method rationale: how the reasoning is written; temperature 0 is greedy."""
+    clamp: tuple[Annotated[float, Field(ge=0, le=0.5)], Annotated[float, Field(ge=0.5, le=1)]] = (0.4, 0.6)
+    """Of method rationale: a vote counts as no less and no more than this (arXiv 2212.08073, section 4.1)."""
+    repeats: int = Field(default=1, ge=1, le=32)
+    """Each vote is asked for so many times, with other seeds."""
+    quorum: int | None = Field(default=None, ge=1)
+    """A pair is labelled, whoever else fails, once so many judges have cast all their votes on it. None: of a jury,
+    more than half; a judge alone is waited for."""
+    aggregate: Literal["mean", "majority", "dawid-skene"] = "mean"
+    """How the couples of votes make a label."""
+    control: Literal["off", "length", "style"] = "off"
+    """What is taken out of the votes before they make a label: the effect of length, or of length and markdown."""
+    calibrate: Literal["off", "temperature", "isotonic"] = "off"
+    """How labels are fitted to the gold labels that there are, each half of the prompts by the other."""
+    infractions: InfractionsSection | None = None
+    """None: no answer is spoiled."""
     principles: Literal["all"] | Annotated[int, Field(ge=1)] = "all"
     """Principles that vote on a pair: all that compare, or so many, drawn per pair without replacement."""
     only: tuple[str, ...] = ()
@@ -260,6 +306,10 @@ class Recipe(_Section):
 
     @model_validator(mode="after")
     def _pairs_exist(self) -> Self:
+        if self.model.jury and self.model.judge:
+            raise ValueError("model: has a judge and a jury; name the judge among the jury")
+        if self.judge and (self.judge.quorum or 1) > max(len(self.model.jury), 1):
+            raise ValueError("judge.quorum: more than there are judges")
         pairs = self.judge.pairs if self.judge else ()
         if self.revise.rounds == 0 and {"first-last", "parent"} & set(pairs):
             raise ValueError("judge.pairs: first-last and parent need revise.rounds of 1 or more")
@@ -331,5 +381,6 @@ def _first_fault(error: ValidationError) -> str:
 
 def _all_field_names() -> list[str]:
     sections: list[type[BaseModel]] = [Recipe, Models, PromptsSection, ReviseSection, JudgeSection, OutputSection]
+    sections += [InfractionsSection]
     sections += [SamplingSection, BudgetSection, Price, TransformersModel, VLLMModel, OpenAIModel, FakeModel]
     return [name for section in sections for name in section.model_fields]

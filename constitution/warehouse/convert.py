@@ -17,6 +17,7 @@ import pyarrow as pa
 from constitution.errors import WarehouseError
 from constitution.records import (
     Constitution,
+    Criterion,
     Example,
     Exemplar,
     Failure,
@@ -103,6 +104,9 @@ def rows_from_arrow(table: str, data: pa.Table) -> list[Row]:
     if kind is Response:
         place = [field.name for field in fields(kind)].index("sampling")
         columns[place] = [value and Sampling(**{**value, "stop": tuple(value["stop"])}) for value in columns[place]]
+    for place, field in enumerate(fields(kind)):
+        if field.name in ("read_first", "read_second", "dissent"):
+            columns[place] = [None if value is None else tuple(value) for value in columns[place]]
     return [kind(*values) for values in zip(*columns, strict=True)]
 
 
@@ -193,4 +197,5 @@ def _principle(row: Mapping[str, Any]) -> Principle:
         source=row["source"],
         exemplars=_exemplars(row["exemplars"]),
         examples=tuple(Example(**{**value, "messages": _messages(value["messages"])}) for value in row["examples"]),
+        criteria=tuple(Criterion(**value) for value in row["criteria"]),
     )

@@ -84,7 +84,10 @@ EXEMPLARS = pa.list_(
         ]
     )
 )
+CRITERIA = pa.list_(pa.struct([("question", pa.string()), ("good", pa.string()), ("weight", pa.float64())]))
 EXAMPLES = pa.list_(pa.struct([("messages", MESSAGES), ("better", pa.string()), ("worse", pa.string())]))
+
+READINGS = pa.list_(pa.float64())
 
 RUN_ID = _few("run_id", "The run that the row belongs to; also the name of its folder, so a filter on it skips files.")
 PROMPT_ID = _text("prompt_id", "`prompts.id`.")
@@ -113,6 +116,7 @@ PRINCIPLES = Table(
         _text("source", "Where the principle comes from; empty: written here."),
         Column("exemplars", EXEMPLARS, "Worked critiques and revisions of its own."),
         Column("examples", EXAMPLES, "Its unit tests: a judge that follows it prefers `better`."),
+        Column("criteria", CRITERIA, "Its checklist: yes/no questions about one answer, and which reply is good."),
         Column("shared_exemplars", EXEMPLARS, "The constitution's exemplars, for principles with none of their own."),
         CREATED_AT,
     ),
@@ -146,13 +150,14 @@ RESPONSES = Table(
         RUN_ID,
         _text("id", "Digest of run, prompt, kind and round."),
         PROMPT_ID,
-        _few("kind", "initial · revision · sample (also: an answer that came with the prompt) · synthesis."),
-        _int("round", "0 for the initial answer, r for the revision of round r."),
+        _few("kind", "initial · revision · sample (also: an answer that came with the prompt) · synthesis · variant "
+             "(its parent with an infraction put in on purpose)."),
+        _int("round", "0 for the initial answer, r for the revision of round r; of a variant, its parent's."),
         _text("text", "The answer."),
         _few("outcome", "ok · cut (by max_tokens) · empty · unchanged (equal to its parent) · skipped (no revision was "
              "asked for; the text is the parent's)."),
         _few("model", "Short name of the model; `given`: it came with the prompt."),
-        _text("parent_id", "The response that this one revises; null: none.", null=True),
+        _text("parent_id", "The response that this one revises or spoils; null: none.", null=True),
         _few("principle_id", "The principle drawn for this round; null: none.", null=True),
         _few("principle_digest", PRINCIPLE_DIGEST + " Null: none.", null=True),
         _text("critique", "The critique of the parent; null: none was asked for.", null=True),
@@ -171,35 +176,43 @@ RESPONSES = Table(
         _int("prompt_tokens", "Tokens of input of the answer."),
         _int("cached_tokens", "Of these, found in the engine's prefix cache."),
         _int("completion_tokens", "Tokens of output of the answer."),
+        _few("family", "Family of the model that wrote it, as the recipe names it; null: not known.", null=True),
+        _few("infraction", "Of a variant: polished · terse · sarcastic; null: no variant.", null=True),
         CREATED_AT,
     ),
 )  # fmt: skip
 
 JUDGEMENTS = Table(
     "judgements",
-    "One row per vote: one judge, one principle, one order of the pair.",
+    "One row per vote: one judge, one principle, one order of the pair, one repeat.",
     (
         RUN_ID,
-        _text("id", "Digest of run, pair, judge, principle and order."),
+        _text("id", "Digest of run, pair, judge, principle, order and repeat."),
         PROMPT_ID,
         _text("pair_id", "`preferences.id`."),
         _text("first_id", "`responses.id` of the answer shown first, as (A)."),
         _text("second_id", "`responses.id` of the answer shown second, as (B)."),
-        _few("judge", "Short name of the judge's model."),
+        _few("judge", "Name of the jury's member; of a judge alone, short name of its model."),
         _few("principle_id", "The principle that was asked about."),
         _few("principle_digest", PRINCIPLE_DIGEST),
-        _few("method", "How the vote was taken, e.g. label."),
-        _real("p_first", "Probability that the first is better, renormalised over the two labels."),
-        _real("label_mass", "Probability on the two labels together before renormalising; 1 − it is missing."),
+        _few("method", "label · rationale · score · rubric; the last two look at one answer at a time, in one order."),
+        _real("p_first", "Probability that the first is better, as it was read: neither clamped nor corrected."),
+        _real("label_mass", "Probability on the labels together before renormalising; 1 − it is missing. Of several "
+              "readings, the smallest."),
         _few("template_digest", "`templates.digest` of what rendered the question."),
         _text("rationale", "What the judge wrote before its vote; null: nothing was asked for.", null=True),
         Column("seed", pa.int64(), "Seed of the request; null: none.", null=True),
-        _int("prompt_tokens", "Tokens of input."),
+        _int("prompt_tokens", "Tokens of input, of all its calls."),
         _int("cached_tokens", "Of these, found in the engine's prefix cache."),
-        _int("completion_tokens", "Tokens of output."),
+        _int("completion_tokens", "Tokens of output, of all its calls."),
+        _int("repeat", "0 for the first vote of its kind, 1 for the second with another seed, and so on."),
+        _int("calls", "Calls to the engine that it took."),
+        Column("read_first", READINGS, "Of the first answer. score: raw probability of each grade, from 1; rubric: "
+               "P(yes) of each criterion, renormalised; null: label, rationale.", null=True),
+        Column("read_second", READINGS, "The same of the second answer.", null=True),
         CREATED_AT,
     ),
-)
+)  # fmt: skip
 
 PREFERENCES = Table(
     "preferences",
@@ -208,10 +221,11 @@ PREFERENCES = Table(
         RUN_ID,
         _text("id", "The pair's id, which its judgements name."),
         PROMPT_ID,
-        _few("kind", "first-last · parent (a round against its parent) · given (answers that came with the prompt)."),
+        _few("kind", "first-last · parent (a round against its parent) · given (answers that came with the prompt) · "
+             "infraction (an answer against its variant)."),
         _text("a_id", "`responses.id` of the earlier answer."),
         _text("b_id", "`responses.id` of the later one."),
-        _real("p_b", "Soft label: probability that b is better; null without votes.", null=True),
+        _real("p_b", "Soft label: probability that b is better, as `label_by` says; null without votes.", null=True),
         _int("votes", "Votes that count."),
         _int("votes_missing", "Votes that were asked for and failed or fell short of label mass."),
         _real("consistency", "Share of (judge, principle) that prefer the same answer in both orders; null: no such "
@@ -219,8 +233,15 @@ PREFERENCES = Table(
         _real("agreement", "Share of (judge, principle) that prefer what the label prefers; null without votes.",
               null=True),
         _real("label_mass", "Mean label mass of the votes; null without votes.", null=True),
-        _few("drop_reason", "tie · margin · identical · empty · cut · votes-missing; null: kept.", null=True),
+        _few("drop_reason", "tie · margin · identical · empty · cut · votes-missing · probe (of an infraction); null: "
+             "kept.", null=True),
         _text("gold_id", "`responses.id` of the answer that people prefer; null: not known.", null=True),
+        _real("p_mean", "The label that the plain mean of the votes makes; null without votes.", null=True),
+        _few("label_by", "mean · majority · dawid-skene, then what else was applied: style, length, temperature, "
+             "isotonic."),
+        _int("ties", "Couples (judge, principle) that prefer neither."),
+        Column("dissent", pa.list_(pa.string()), "`judge/principle` of the couples that prefer the other answer.",
+               few=("dissent.list.element",)),
         Column("kept", pa.bool_(), "True if `drop_reason` is null."),
         _text("chosen_id", "The preferred answer; of a tie or an unjudged pair, b."),
         _text("rejected_id", "The other one."),
@@ -244,7 +265,44 @@ FAILURES = Table(
     ),
 )
 
-TABLES = {table.name: table for table in (PRINCIPLES, PROMPTS, RESPONSES, JUDGEMENTS, PREFERENCES, FAILURES)}
+LABELS = Table(
+    "labels",
+    "One row per word of a person (or of a truth that is known) on a pair or a response, imported.",
+    (
+        RUN_ID,
+        _text("id", "Digest of run, rater, target and principle; of equal ones the newest counts."),
+        PROMPT_ID,
+        _few("rater", "Who says it."),
+        _real("value", "Of a pair: 0 prefers a, 1 prefers b, 0.5 neither. Of a response: any number, more is better."),
+        _few("source", "The file that it came from."),
+        _text("pair_id", "`preferences.id`; null: it is about a response.", null=True),
+        _text("response_id", "`responses.id`; null: it is about a pair.", null=True),
+        _few("principle_id", "The principle that it is about; null: about the whole.", null=True),
+        CREATED_AT,
+    ),
+)
+
+FIGURES = Table(
+    "figures",
+    "One row per number of a run's last audit.",
+    (
+        RUN_ID,
+        _few("figure", "What was measured, e.g. position_bias; docs/judging.md lists them."),
+        _few("judge", "Empty: all judges."),
+        _few("principle_id", "Empty: all principles."),
+        _few("subject", "What else it is about: a feature, a kind of pair, a round, a bin, another principle."),
+        _real("value", "The number; null: there is nothing to measure it on, and `note` says why.", null=True),
+        _real("low", "Lower end of the 95 % interval; null: it has none.", null=True),
+        _real("high", "Upper end of the 95 % interval; null: it has none.", null=True),
+        _int("n", "How many things it was measured on."),
+        _text("note", "What a reader must know with it; may be empty."),
+        CREATED_AT,
+    ),
+)
+
+TABLES = {
+    table.name: table for table in (PRINCIPLES, PROMPTS, RESPONSES, JUDGEMENTS, PREFERENCES, FAILURES, LABELS, FIGURES)
+}
 
 
 def markdown() -> str:

@@ -1,0 +1,64 @@
+"""The nouns: frozen records that every other module speaks in. Derived values are properties, never stored twice.
+
+What people write (principles, recipes) is validated elsewhere, by pydantic; these are what we make of it. Fields are
+documented under their names, with units and what None means; docs/warehouse.md shows them as columns.
+"""
+
+from constitution.records.principles import (
+    Constitution,
+    Criterion,
+    Example,
+    Exemplar,
+    Message,
+    Messages,
+    Principle,
+    Role,
+    as_dicts,
+)
+from constitution.records.rows import (
+    CritiqueOutcome,
+    DropReason,
+    Failure,
+    Figure,
+    Infraction,
+    Judgement,
+    Label,
+    Method,
+    Outcome,
+    Preference,
+    Prompt,
+    Response,
+    ResponseKind,
+    Row,
+    Sampling,
+)
+from constitution.records.runs import Run, Usage
+
+__all__ = [
+    "Constitution",
+    "Criterion",
+    "CritiqueOutcome",
+    "DropReason",
+    "Example",
+    "Exemplar",
+    "Failure",
+    "Figure",
+    "Infraction",
+    "Judgement",
+    "Label",
+    "Message",
+    "Messages",
+    "Method",
+    "Outcome",
+    "Preference",
+    "Principle",
+    "Prompt",
+    "Response",
+    "ResponseKind",
+    "Role",
+    "Row",
+    "Run",
+    "Sampling",
+    "Usage",
+    "as_dicts",
+]

@@ -1,0 +1,122 @@
+"""Messages, and what a constitution is made of."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from constitution.identity import digest
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Role
+    content: str
+
+
+Messages = tuple[Message, ...]
+
+
+def as_dicts(messages: Messages) -> list[dict[str, str]]:
+    """Messages in the shape that chat templates and chat APIs take."""
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
+def _said(value: Any) -> Any:
+    """`value` without what is empty, so that a digest stays when a later version knows another optional field."""
+    if isinstance(value, dict):
+        return {name: _said(content) for name, content in value.items() if content not in ("", (), None)}
+    return [_said(content) for content in value] if isinstance(value, tuple) else value
+
+
+@dataclass(frozen=True, slots=True)
+class Exemplar:
+    """A worked critique and revision, shown to the model before its own (few-shot)."""
+
+    messages: Messages
+    """The conversation, ending with a user turn."""
+    response: str
+    critique_request: str
+    """Empty: the request of the principle it is shown for."""
+    critique: str
+    revision_request: str
+    """Empty: the request of the principle it is shown for."""
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A principle's own unit test: a judge that follows the principle prefers `better`."""
+
+    messages: Messages
+    better: str
+    worse: str
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """One line of a principle's checklist: a yes/no question about one answer (as in arXiv 2507.17746)."""
+
+    question: str
+    good: Literal["yes", "no"] = "yes"
+    """Which reply speaks for the answer: a pitfall is asked about as it is, and `no` is good."""
+    weight: float = 1.0
+    """Share of the checklist's sum; > 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Principle:
+    id: str
+    critique_request: str = ""
+    revision_request: str = ""
+    """Critique and revision request come together, or both are empty: then the principle only compares."""
+    comparison_question: str = ""
+    """Asked of two answers; empty: the principle only revises."""
+    weight: float = 1.0
+    """Relative chance of being drawn, and weight of its votes; > 0."""
+    tags: tuple[str, ...] = ()
+    source: str = ""
+    """Where the principle comes from: a paper, a public vote, a policy document. Empty: written here."""
+    exemplars: tuple[Exemplar, ...] = ()
+    examples: tuple[Example, ...] = ()
+    criteria: tuple[Criterion, ...] = ()
+    """The checklist that `judge.method = "rubric"` reads; empty: the principle has none."""
+
+    @property
+    def revises(self) -> bool:
+        return bool(self.critique_request)
+
+    @property
+    def compares(self) -> bool:
+        return bool(self.comparison_question)
+
+    @property
+    def digest(self) -> str:
+        return digest(_said(asdict(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class Constitution:
+    name: str
+    version: str
+    """Semantic version; the file is principles/<name>/<version>.toml."""
+    description: str
+    principles: tuple[Principle, ...]
+    exemplars: tuple[Exemplar, ...] = ()
+    """Shared by all principles that have none of their own."""
+    source: str = ""
+    license: str = ""
+
+    @property
+    def digest(self) -> str:
+        """Covers every field, so that comments and layout of the file do not matter and every word does."""
+        return digest(_said(asdict(self)))
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}@{self.version}"
+
+    def exemplars_for(self, principle: Principle) -> tuple[Exemplar, ...]:
+        return principle.exemplars or self.exemplars

@@ -1,0 +1,253 @@
+"""What goes through a run, row by row, and what is said of it afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from constitution.identity import row_id
+from constitution.records.principles import Messages
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    messages: Messages
+    """The whole conversation, ending with the user turn to be answered."""
+    source: str = ""
+    """Where it was read: file and row, e.g. `prompts.jsonl#17`."""
+    tags: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
+    """Answers that came with the prompt, to be judged as they are (e.g. a human-labelled pair)."""
+    gold: int | None = None
+    """Index into `answers` of the one that people prefer; None: not known."""
+    repeat: int = 0
+    """0 for the first prompt of a source with these messages, 1 for the second, and so on."""
+
+    @property
+    def id(self) -> str:
+        """Digest of the canonical messages; a repeated conversation is told apart by its `repeat`."""
+        messages = [[message.role, message.content] for message in self.messages]
+        return row_id(messages, self.repeat) if self.repeat else row_id(messages)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_tokens: int = 512
+    """Tokens of output at the most."""
+    stop: tuple[str, ...] = ()
+    """Strings that end the output; they are not part of it."""
+
+
+ResponseKind = Literal["initial", "revision", "sample", "synthesis", "variant"]
+Outcome = Literal["ok", "cut", "empty", "unchanged", "skipped"]
+CritiqueOutcome = Literal["ok", "cut", "empty", "refused"]
+Method = Literal["label", "rationale", "score", "rubric"]
+Infraction = Literal["polished", "terse", "sarcastic"]
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer to a prompt, with the principle and the critique that led to it."""
+
+    id: str
+    run_id: str
+    prompt_id: str
+    kind: ResponseKind
+    """`sample` is also the kind of an answer that came with the prompt (model `given`). `variant`: its parent with an
+    infraction put in on purpose, to see what the judges make of it; never training data."""
+    round: int
+    """0 for the initial answer, r for the revision of round r; of a variant, its parent's."""
+    text: str
+    outcome: Outcome
+    """ok · cut (stopped by max_tokens) · empty (no text) · unchanged (a revision equal to its parent) · skipped (no
+    revision was asked for, because the critique was empty or refused; the text is the parent's)."""
+    model: str
+    parent_id: str | None = None
+    principle_id: str | None = None
+    principle_digest: str | None = None
+    critique: str | None = None
+    critique_outcome: CritiqueOutcome | None = None
+    critique_seed: int | None = None
+    critique_prompt_tokens: int = 0
+    critique_cached_tokens: int = 0
+    critique_completion_tokens: int = 0
+    template_digest: str | None = None
+    """Digest of the templates that the critique and the answer were rendered with; None: the prompt's own messages."""
+    sampling: Sampling | None = None
+    seed: int | None = None
+    finish_reason: str | None = None
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    """Of `prompt_tokens`, those that the engine had in its prefix cache."""
+    completion_tokens: int = 0
+    family: str | None = None
+    """Family of the model that wrote it, as the recipe names it; None: not known."""
+    infraction: Infraction | None = None
+    """Of a variant: polished (wrong, but well formed) · terse (right, but curt) · sarcastic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """One vote: one judge, one principle, one order, one repeat."""
+
+    id: str
+    run_id: str
+    prompt_id: str
+    pair_id: str
+    first_id: str
+    """The response that was shown first, as (A)."""
+    second_id: str
+    judge: str
+    """Name of the jury's member; of a judge alone, its model's."""
+    principle_id: str
+    principle_digest: str
+    method: Method
+    """label (probabilities of A and B) · rationale (the same, after reasoning) · score (a grade for each answer) ·
+    rubric (a checklist for each answer). The last two look at one answer at a time: they have one order, ab."""
+    p_first: float
+    """Probability that the first is better, as it was read: neither clamped nor corrected. label, rationale: P(A) /
+    (P(A) + P(B)). score: P(first's grade is higher) + P(equal) / 2. rubric: 1/2 + (first's sum − second's) / 2."""
+    label_mass: float
+    """Probability that fell on the labels together, before renormalising; 1 − label_mass is missing. Of a vote of
+    several readings, the smallest."""
+    template_digest: str
+    rationale: str | None = None
+    seed: int | None = None
+    prompt_tokens: int = 0
+    """Of all its calls, as the other two."""
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    repeat: int = 0
+    """0 for the first vote of its kind, 1 for the second with another seed, and so on."""
+    calls: int = 1
+    """Calls to the engine that it took."""
+    read_first: tuple[float, ...] | None = None
+    """What was read of the first answer. score: raw probability of each grade, from 1. rubric: P(yes) / (P(yes) +
+    P(no)) of each criterion, in the principle's order. None: label, rationale."""
+    read_second: tuple[float, ...] | None = None
+
+
+DropReason = Literal["tie", "margin", "identical", "empty", "cut", "votes-missing", "probe"]
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """One pair and what the votes made of it. `id` is the pair's id, which its judgements name."""
+
+    id: str
+    run_id: str
+    prompt_id: str
+    kind: str
+    """first-last · parent (a round against its parent) · given (answers that came with the prompt) · infraction (an
+    answer against its variant)."""
+    a_id: str
+    """The earlier response of the pair."""
+    b_id: str
+    """The later one."""
+    p_b: float | None
+    """Soft label: probability that b is better, made of the votes as `label_by` says; None without votes."""
+    votes: int
+    """Votes that made the label: those whose other order was cast as well."""
+    votes_missing: int
+    """Votes that should have been cast, less `votes`."""
+    consistency: float | None
+    """Share of (judge, principle) that prefer the same response in both orders; None without such a couple."""
+    agreement: float | None
+    """Share of (judge, principle), order-averaged, that prefer what the pair's label prefers; None without votes."""
+    label_mass: float | None
+    """Mean over all votes cast, those that did not count among them; None without any."""
+    drop_reason: DropReason | None
+    gold_id: str | None = None
+    """The response that people prefer; None: not known."""
+    p_mean: float | None = None
+    """The label that the plain mean makes: averaged over orders and repeats and then over principles and judges by
+    weight. Where `p_b` is on its other side, the recipe's further settings changed the label. None without votes."""
+    label_by: str = "mean"
+    """mean · majority · dawid-skene, and then, each after a comma and a space, `style` or `length` (controlled) and
+    `temperature` or `isotonic` (calibrated), where they were applied."""
+    ties: int = 0
+    """Couples (judge, principle) that prefer neither."""
+    dissent: tuple[str, ...] = ()
+    """`judge/principle` of the couples that prefer the answer that the label does not, in order."""
+
+    @property
+    def kept(self) -> bool:
+        return self.drop_reason is None
+
+    @property
+    def chosen_id(self) -> str:
+        """The preferred one; of a tie or an unjudged pair, b."""
+        return self.a_id if self.p_b is not None and self.p_b < 0.5 else self.b_id
+
+    @property
+    def rejected_id(self) -> str:
+        return self.b_id if self.chosen_id == self.a_id else self.a_id
+
+    @property
+    def p_chosen(self) -> float | None:
+        return None if self.p_b is None else max(self.p_b, 1.0 - self.p_b)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What did not work. Data, never a crash and never a default score."""
+
+    id: str
+    run_id: str
+    prompt_id: str
+    step: str
+    """The step of the chain: initial, critique-1, revision-1, vote, …"""
+    error: str
+    """Class name in `constitution.errors`, or EmptyOutput, CritiqueRefused for what a model did not say."""
+    message: str
+    retryable: bool
+    """True: a restarted run tries again."""
+
+
+Row = Response | Judgement | Preference | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What somebody who is not a judge of the run says of a pair or of a response: gold to hold the judges against."""
+
+    id: str
+    """Digest of run, rater, target and principle: a rater has one word on each, the last."""
+    run_id: str
+    prompt_id: str
+    rater: str
+    value: float
+    """Of a pair: 0 prefers a, 1 prefers b, 0.5 neither. Of a response: any number, more is better."""
+    source: str
+    """The file that it came from."""
+    pair_id: str | None = None
+    """`Preference.id`; None: it is about a response."""
+    response_id: str | None = None
+    """`Response.id`; None: it is about a pair."""
+    principle_id: str | None = None
+    """The principle that it is about; None: about the whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One number of an audit."""
+
+    run_id: str
+    figure: str
+    """What was measured, e.g. position_bias; docs/judging.md lists them."""
+    value: float | None
+    """None: there is nothing to measure it on, and `note` says why."""
+    n: int
+    """How many things it was measured on: pairs, couples of votes, responses, as docs/judging.md says."""
+    low: float | None = None
+    """Ends of the 95 % interval; None: it has none."""
+    high: float | None = None
+    judge: str = ""
+    """Empty: all judges."""
+    principle_id: str = ""
+    """Empty: all principles."""
+    subject: str = ""
+    """What else it is about: a feature, a kind of pair, a round, a bin, another principle."""
+    note: str = ""

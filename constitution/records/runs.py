@@ -1,0 +1,61 @@
+"""What is recorded of a run as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a run's calls of one stage to one model took in and put out: the calls whose replies are in its rows."""
+
+    stage: str
+    """initial · critique · revision · vote"""
+    model: str
+    calls: int
+    prompt_tokens: int
+    cached_tokens: int
+    """Of `prompt_tokens`, those that the engine had in its prefix cache."""
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What was run, with what, and how it went. Stored as runs/<run_id>.json; while it works, rewritten every ten
+    seconds."""
+
+    run_id: str
+    recipe: dict[str, Any]
+    """The recipe as it was run last, --set included; what decides the rows is the same in all starts."""
+    constitution: str
+    """name@version"""
+    constitution_digest: str
+    templates: dict[str, dict[str, str]]
+    """Digest of a template set → its files' texts: what a row's `template_digest` leads to."""
+    models: dict[str, dict[str, str]]
+    """Per role (policy, judge): what the engine says of its model: name, engine, digest or revision. Where it said
+    something else before a restart, that stands under `<role> until start <n>`."""
+    code_version: str
+    hardware: dict[str, str]
+    started_at: str
+    """UTC, ISO 8601; of the first start."""
+    finished_at: str | None = None
+    """None: not finished."""
+    starts: int = 1
+    """How often it was started; more than 1: it was resumed."""
+    seconds: float = 0.0
+    """Wall time over all starts, without loading models; of a start that was killed up to its last ten seconds."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """Rows per table, and tokens."""
+    usage: tuple[Usage, ...] = ()
+    """Calls and tokens per stage and model, over all starts."""
+    engines: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Per role (policy, judge; a judge that is the policy is not told of twice) what its engine tells of its work.
+    Calls, failures, busy_seconds and open_seconds are sums over all starts, events are those of all starts, and
+    anything else is of the last one. Calls are more than in `usage` where replies were lost or refused."""
+    cost: float | None = None
+    """Tokens and accelerator hours at the prices of the last start's recipe; None: it has no prices."""
+    stopped: str = ""
+    """Why the last start ended before the run did, e.g. `budget: 9.98 of 10.00 USD spent`; empty: by itself, by a
+    signal, or not yet."""
