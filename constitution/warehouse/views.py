@@ -57,6 +57,7 @@ def _create(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"COMMENT ON VIEW {table.name} IS '{table.doc.replace(chr(39), chr(39) * 2)}'")
     connection.execute(f"CREATE OR REPLACE VIEW usage AS {usage_query()}")
     connection.execute(_text("views.sql"))
+    connection.execute(_text("judging.sql"))
 
 
 def usage_query() -> str:
