@@ -78,10 +78,9 @@ SELECT
 FROM complete AS c
 LEFT JOIN style_differences AS s ON s.run_id = c.run_id AND s.pair_id = c.pair_id;
 
--- One row per pair and principle ('': the whole) that somebody has labelled: the mean over raters. A rater's word on the
--- pair counts before what follows from the same rater's words on its two responses; gold that came with the prompts is
--- one more rater, `prompts`.
-CREATE OR REPLACE VIEW gold AS
+-- One row per pair, principle ('': the whole) and rater that has labelled it. A rater's word on the pair counts before what
+-- follows from the same rater's words on its two responses; gold that came with the prompts is one more rater, `prompts`.
+CREATE OR REPLACE VIEW rated AS
 WITH word AS (
     SELECT * FROM labels QUALIFY row_number() OVER (PARTITION BY run_id, id ORDER BY created_at DESC) = 1
 ),
@@ -98,11 +97,12 @@ said AS (
         AND b.principle_id IS NOT DISTINCT FROM a.principle_id
     UNION ALL
     SELECT run_id, prompt_id, id, '', 'prompts', (gold_id = b_id)::INTEGER, 2 FROM preferences WHERE gold_id IS NOT NULL
-),
-one_each AS (
-    SELECT run_id, pair_id, principle_id, rater, any_value(prompt_id) AS prompt_id, arg_min(p_b, place) AS p_b
-    FROM said GROUP BY run_id, pair_id, principle_id, rater
 )
+SELECT run_id, any_value(prompt_id) AS prompt_id, pair_id, principle_id, rater, arg_min(p_b, place)::DOUBLE AS p_b
+FROM said GROUP BY run_id, pair_id, principle_id, rater;
+
+-- One row per pair and principle ('': the whole) that somebody has labelled: the mean over raters.
+CREATE OR REPLACE VIEW gold AS
 SELECT
     run_id, any_value(prompt_id) AS prompt_id, pair_id, principle_id, avg(p_b) AS p_b, count(*) AS raters
-FROM one_each GROUP BY run_id, pair_id, principle_id;
+FROM rated GROUP BY run_id, pair_id, principle_id;
