@@ -1,0 +1,17 @@
+"""Statistics of votes and labels: pure functions over NumPy arrays, which know nothing of runs or tables.
+
+    estimate   a mean and its 95 % interval, from a bootstrap over prompts
+    style      what length and markdown do to a judge's votes
+    calibrate  labels fitted to gold labels; ECE, Brier score, reliability
+    agreement  Cohen's kappa, Krippendorff's alpha
+    aggregate  Dawid–Skene
+
+Fits and scores are scikit-learn's, statsmodels', krippendorff's and crowd-kit's, imported when they are called: they
+take a second. Arguments that are not finite numbers are a ValueError; too little data is an Estimate without a value.
+"""
+
+from constitution.measures import aggregate, agreement, calibrate, estimate, style
+from constitution.measures.estimate import Estimate
+from constitution.measures.style import StyleFit
+
+__all__ = ["Estimate", "StyleFit", "aggregate", "agreement", "calibrate", "estimate", "style"]

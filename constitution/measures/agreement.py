@@ -1,0 +1,85 @@
+"""How far raters agree beyond chance: Cohen's kappa of two (statsmodels), Krippendorff's alpha of any number
+(krippendorff), with intervals from a bootstrap over items or, where given, over clusters of items."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from constitution.measures.estimate import Estimate, Floats, percentiles, sums
+
+
+def kappa(
+    a: ArrayLike, b: ArrayLike, clusters: ArrayLike | None = None, *, replicates: int = 1000, seed: int = 0
+) -> Estimate:
+    """Cohen's kappa (1960) of two raters' categories for the same n items. Without a value: no items, or both raters
+    always say one and the same. Raises ValueError for NaN."""
+    first, second = np.asarray(a), np.asarray(b)
+    if first.shape != second.shape or first.ndim != 1:
+        raise ValueError(f"raters: {first.shape} and {second.shape} items")
+    if any(rater.dtype.kind == "f" and np.isnan(rater).any() for rater in (first, second)):
+        raise ValueError("raters: every item needs a category")
+    n = first.size
+    if not n:
+        return Estimate(None, None, None, 0)
+    from statsmodels.stats.inter_rater import cohens_kappa
+
+    names, codes = np.unique(np.concatenate([first, second]), return_inverse=True)
+    width = len(names)
+
+    def of(counts: Floats) -> float:
+        with np.errstate(all="ignore"):
+            return float(cohens_kappa(counts.reshape(width, width), return_results=False))
+
+    cells = np.zeros((n, width * width))
+    cells[np.arange(n), codes[:n] * width + codes[n:]] = 1
+    value = of(cells.sum(axis=0)) if width > 1 else np.nan
+    if not np.isfinite(value):
+        return Estimate(None, None, None, n)
+    drawn = sums(cells, np.arange(n) if clusters is None else clusters, replicates=replicates, seed=seed)
+    return Estimate(value, *percentiles(np.array([of(counts) for counts in drawn])), n)
+
+
+def alpha(table: ArrayLike, clusters: ArrayLike | None = None, *, replicates: int = 1000, seed: int = 0) -> Estimate:
+    """Krippendorff's alpha (2004), nominal, of `table` (raters, items): categories as numbers, NaN where a rater said
+    nothing. n: items with two ratings or more. Without a value: no such item, or all ratings are the same."""
+    ratings = np.asarray(table, dtype=np.float64)
+    if ratings.ndim != 2:
+        raise ValueError(f"table: must be (raters, items), not {ratings.shape}")
+    pairable = (~np.isnan(ratings)).sum(axis=0) > 1
+    ratings, n = ratings[:, pairable], int(pairable.sum())
+    values = np.unique(ratings[~np.isnan(ratings)])
+    if not n or len(values) < 2:
+        return Estimate(None, None, None, n)
+    import krippendorff
+
+    counts = np.stack([(ratings == value).sum(axis=0) for value in values], axis=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        value = float(krippendorff.alpha(value_counts=counts, level_of_measurement="nominal"))
+    groups = np.arange(n) if clusters is None else np.asarray(clusters)[pairable]
+    drawn = sums(_coincidences(counts), groups, replicates=replicates, seed=seed)
+    return Estimate(value, *percentiles(_alphas(drawn, len(values))), n)
+
+
+def _coincidences(counts: Floats) -> Floats:
+    """What each item adds to the matrix of coincidences: (items, values²). Only the replicates are made of them; the
+    package would build each from all items anew, a thousand times."""
+    each = counts.astype(np.float64)
+    pairs = each[:, :, None] * each[:, None, :] - each[:, :, None] * np.eye(each.shape[1])
+    found: Floats = (pairs / (each.sum(axis=1) - 1)[:, None, None]).reshape(len(each), -1)
+    return found
+
+
+def _alphas(coincidences: Floats, width: int) -> Floats:
+    """1 − observed / expected disagreement of each replicate; NaN where it drew one value alone."""
+    observed = coincidences.reshape(-1, width, width)
+    margins = observed.sum(axis=2)
+    total = margins.sum(axis=1)
+    differ = 1 - np.eye(width)
+    expected = (margins[:, :, None] * margins[:, None, :] * differ).sum(axis=(1, 2)) / (total - 1)
+    with np.errstate(all="ignore"):
+        found: Floats = 1 - (observed * differ).sum(axis=(1, 2)) / expected
+    return found

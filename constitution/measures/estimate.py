@@ -1,0 +1,110 @@
+"""A number with its 95 % interval: the percentile bootstrap over prompts (Efron & Tibshirani 1993, chapter 13).
+
+Votes on the answers to one prompt stand and fall together, so prompts are drawn, not votes. What a replicate needs of a
+prompt are sums (of values, of cross-products), so a replicate is a product of how often each prompt was drawn with
+those sums, and memory does not grow with replicates × rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+CONFIDENCE = 0.95
+_CHUNK_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    value: float | None
+    """None: there is nothing to estimate it on."""
+    low: float | None
+    """Ends of the 95 % interval; None: there is too little for one."""
+    high: float | None
+    n: int
+    """Rows that it was estimated on."""
+
+
+def mean(
+    values: ArrayLike, clusters: ArrayLike, *, proportion: bool = False, replicates: int = 1000, seed: int = 0
+) -> Estimate:
+    """Mean of `values` (n), with an interval from a bootstrap over `clusters` (n; ids of prompts).
+
+    proportion: the values are shares in [0, 1]; where all are equal, or there is one cluster, and a bootstrap would say
+    nothing, the interval is Wilson's (1927), of as many trials as there are clusters. Otherwise one cluster gives no
+    interval. Raises ValueError where a value is not finite or, of a proportion, not in [0, 1].
+    """
+    given = finite(values, "values")
+    if proportion and given.size and (given.min() < 0 or given.max() > 1):
+        raise ValueError("values: a proportion is in [0, 1]")
+    if not given.size:
+        return Estimate(None, None, None, 0)
+    value, count = float(given.mean()), len(np.unique(_one_each(clusters, given.size)))
+    if proportion and (count < 2 or given.min() == given.max()):
+        from statsmodels.stats.proportion import proportion_confint
+
+        low, high = proportion_confint(value * count, count, alpha=1 - CONFIDENCE, method="wilson")
+        return Estimate(value, max(float(low), 0.0), min(float(high), 1.0), given.size)
+    if count < 2:
+        return Estimate(value, None, None, given.size)
+    drawn = sums(np.column_stack([given, np.ones_like(given)]), clusters, replicates=replicates, seed=seed)
+    low, high = percentiles(drawn[:, 0] / drawn[:, 1])
+    return Estimate(value, low, high, given.size)
+
+
+def sums(columns: Floats, clusters: ArrayLike, *, replicates: int = 1000, seed: int = 0) -> Floats:
+    """Column sums of `columns` (n, q) in each of the replicates, for which as many clusters are drawn, with
+    replacement, as there are: (replicates, q).
+
+    The same clusters and seed give the same draws, whatever the order of the rows.
+    """
+    names, places = np.unique(_one_each(clusters, len(columns)), return_inverse=True)
+    count, width = len(names), columns.shape[1]
+    totals = np.column_stack([np.bincount(places, column, count) for column in columns.T]) if width else np.empty(0)
+    found = np.empty((replicates, width))
+    generator = np.random.default_rng(seed)
+    chunk = max(1, _CHUNK_BYTES // (8 * max(count, 1)))
+    for start in range(0, replicates, chunk):
+        size = min(chunk, replicates - start)
+        times = np.empty((size, count))
+        for row in times:
+            row[:] = np.bincount(generator.integers(count, size=count), minlength=count)
+        found[start : start + size] = times @ totals
+    return found
+
+
+def percentiles(replicated: Floats) -> tuple[float | None, float | None]:
+    """The middle 95 % of a statistic's replicates; those in which it is not defined (NaN) do not count."""
+    defined = replicated[np.isfinite(replicated)]
+    if not defined.size:
+        return None, None
+    edge = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(defined, [edge, 1 - edge])
+    return float(low), float(high)
+
+
+def finite(values: ArrayLike, name: str) -> Floats:
+    """`values` as floats; ValueError where one of them is NaN or infinite."""
+    array = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: every one must be a finite number")
+    return array
+
+
+def probabilities(values: ArrayLike, name: str) -> Floats:
+    """`values` as floats in [0, 1]; ValueError where one of them is not."""
+    array = finite(values, name)
+    if array.size and (array.min() < 0 or array.max() > 1):
+        raise ValueError(f"{name}: every one must be in [0, 1]")
+    return array
+
+
+def _one_each(clusters: ArrayLike, count: int) -> NDArray[np.generic]:
+    names = np.asarray(clusters)
+    if names.shape != (count,):
+        raise ValueError(f"clusters: {count} rows need as many, not {names.shape}")
+    return names

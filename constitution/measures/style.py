@@ -1,0 +1,158 @@
+"""What the length and the markdown of the answers do to a judge's votes.
+
+The model is that of Chatbot Arena's style control (lmsys.org/blog/2024-08-28-style-control) and of length-controlled
+AlpacaEval (arXiv 2404.04475): log-odds of b over a = intercept + effects · (features of b − features of a). The
+features are made in SQL (warehouse/judging.sql).
+
+Votes here are probabilities, not wins, so the log-odds are there to be regressed upon: least squares on them (Berkson
+1944, "Application of the logistic function to bio-assay", JASA 39). It has a merit that matters: what the features
+leave out, the answers' quality above all, is noise to it, whereas it shrinks every effect of a logistic model of 0/1
+(Gail, Wieand & Piantadosi 1984). `logistic` is that model, for comparison.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from constitution.measures.estimate import Estimate, Floats, finite, percentiles, probabilities, sums
+
+_DEPENDENT = 1e-6
+"""A feature of which the others leave less than this share of its standard deviation tells nothing by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class StyleFit:
+    effects: dict[str, Estimate]
+    """Log-odds of b per unit of the feature's difference. Without a value: the feature never differs, or those before
+    it say the same."""
+    effects_sd: dict[str, Estimate]
+    """The same per standard deviation of the difference."""
+    intercept: Estimate
+    """Log-odds of b where the features do not differ."""
+
+    def shift(self, features: ArrayLike) -> Floats:
+        """What the features (n, k) have given b, in log-odds: (n). To subtract it from a vote's controls the vote."""
+        effects = np.array([effect.value or 0.0 for effect in self.effects.values()])
+        given: Floats = _table(features, len(effects)) @ effects
+        return given
+
+
+def fit(
+    log_odds: ArrayLike,
+    features: ArrayLike,
+    clusters: ArrayLike,
+    names: Sequence[str],
+    *,
+    replicates: int = 1000,
+    seed: int = 0,
+) -> StyleFit:
+    """Least squares of `log_odds` (n; of b better, averaged over both orders, one row per pair) on `features` (n, k;
+    differences b − a), with intervals from a bootstrap over `clusters` (n; ids of prompts).
+
+    Too few rows for so many features give no values. Raises ValueError where a number is not finite or shapes disagree.
+    """
+    target, given = _checked(log_odds, features, clusters, names)
+    scale, used = _used(given)
+    n = len(target)
+    nothing = Estimate(None, None, None, n)
+    if n < len(used) + 2:
+        none = dict.fromkeys(names, nothing)
+        return StyleFit(none, dict(none), nothing)
+    # Of the scaled features, so that one of lengths and one of shares are equally well conditioned.
+    design = np.column_stack([np.ones(n), given[:, used] / scale[used]])
+    found, *_ = np.linalg.lstsq(design, target)
+    intervals = _intervals(design, target, clusters, replicates, seed)
+    effects, effects_sd = dict.fromkeys(names, nothing), dict.fromkeys(names, nothing)
+    for place, feature in enumerate(used, start=1):
+        unit = float(scale[feature])
+        effects_sd[names[feature]] = Estimate(float(found[place]), *intervals[place], n)
+        low, high = (None if end is None else end / unit for end in intervals[place])
+        effects[names[feature]] = Estimate(float(found[place]) / unit, low, high, n)
+    return StyleFit(effects, effects_sd, Estimate(float(found[0]), *intervals[0], n))
+
+
+def logistic(p: ArrayLike, features: ArrayLike, clusters: ArrayLike, names: Sequence[str]) -> dict[str, Estimate]:
+    """Binomial regression of `p` (n; in [0, 1]) on `features` (n, k) and an intercept: log-odds per unit, with
+    cluster-robust 95 % intervals (statsmodels; Papke & Wooldridge 1996 for fractions).
+
+    Without values: features as in `fit`, and all where the fit does not converge, because they separate the votes.
+    """
+    target, given = _checked(probabilities(p, "p"), features, clusters, names)
+    scale, used = _used(given)
+    n = len(target)
+    effects = dict.fromkeys(names, Estimate(None, None, None, n))
+    if n < len(used) + 2:
+        return effects
+    import statsmodels.api as sm
+
+    groups = np.unique(np.asarray(clusters), return_inverse=True)[1]
+    robust = {"cov_type": "cluster", "cov_kwds": {"groups": groups}} if groups.max() else {}
+    model = sm.GLM(target, np.column_stack([np.ones(n), given[:, used] / scale[used]]), family=sm.families.Binomial())
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # it warns of separation, which is looked at below
+        try:
+            result = model.fit(**robust)
+        except (np.linalg.LinAlgError, ValueError):
+            return effects
+        ends = np.asarray(result.conf_int())
+    separated = not result.converged or np.abs(result.params).max() > 50 or not np.isfinite(result.params).all()
+    for place, feature in enumerate(used, start=1):
+        if separated:
+            break
+        value, low, high = (float(end) / float(scale[feature]) for end in (result.params[place], *ends[place]))
+        known = bool(robust) and np.isfinite([low, high]).all()
+        effects[names[feature]] = Estimate(value, low if known else None, high if known else None, n)
+    return effects
+
+
+def _intervals(
+    design: Floats, target: Floats, clusters: ArrayLike, replicates: int, seed: int
+) -> list[tuple[float | None, float | None]]:
+    """Of each coefficient. A replicate solves the normal equations, whose sums are the clusters' own sums."""
+    width = design.shape[1]
+    if len(np.unique(np.asarray(clusters))) < 2:
+        return [(None, None)] * width
+    above = np.triu_indices(width)
+    products = np.column_stack([design[:, above[0]] * design[:, above[1]], design * target[:, None]])
+    drawn = sums(products, clusters, replicates=replicates, seed=seed)
+    normal = np.empty((replicates, width, width))
+    normal[:, above[0], above[1]] = normal[:, above[1], above[0]] = drawn[:, : len(above[0])]
+    # A replicate may have drawn no row in which some feature differs: that coefficient is then 0.
+    found = np.linalg.pinv(normal, hermitian=True) @ drawn[:, len(above[0]) :, None]
+    return [percentiles(column) for column in found[:, :, 0].T]
+
+
+def _used(features: Floats) -> tuple[Floats, NDArray[np.intp]]:
+    """Standard deviation of each feature, and those that say something which neither a constant nor the ones before
+    them say."""
+    n, count = features.shape
+    scale = features.std(axis=0) if n else np.zeros(count)
+    used: list[int] = []
+    for feature in np.flatnonzero(scale > 0):
+        column = features[:, feature] / scale[feature]
+        design = np.column_stack([np.ones(n), features[:, used] / scale[used]])
+        left = column - design @ np.linalg.lstsq(design, column)[0]
+        if left.std() > _DEPENDENT:
+            used.append(int(feature))
+    return scale, np.array(used, dtype=np.intp)
+
+
+def _checked(
+    target: ArrayLike, features: ArrayLike, clusters: ArrayLike, names: Sequence[str]
+) -> tuple[Floats, Floats]:
+    found, given = finite(target, "votes"), _table(features, len(names))
+    if found.shape != (len(given),) or np.asarray(clusters).shape != (len(given),):
+        raise ValueError(f"{found.shape} votes, {given.shape} features, {np.asarray(clusters).shape} clusters")
+    return found, given
+
+
+def _table(features: ArrayLike, count: int) -> Floats:
+    given = finite(features, "features")
+    if given.ndim != 2 or given.shape[1] != count:
+        raise ValueError(f"features: must be (n, {count}), not {given.shape}")
+    return given
