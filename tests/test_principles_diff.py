@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from constitution.principles import diff_constitutions, render_diff, write_toml
 from constitution.principles.diff import word_diff
 from constitution.principles.schema import parse
-from constitution.records import Constitution, Example, Exemplar, Message, Principle
+from constitution.records import Constitution, Criterion, Example, Exemplar, Message, Principle
 
 A = Principle("a", "Is the answer rude?", "Rewrite it kindly.", "Which answer is kinder?", 1.0, ("tone",))
 B = Principle("b", comparison_question="Which answer is shorter?", tags=("style",))
@@ -32,9 +32,11 @@ def test_equal_but_for_name_and_version() -> None:
 def test_each_kind_of_change() -> None:
     exemplar = Exemplar((Message("user", "Q"),), "R", "", "It is rude to the person.", "", "S")
     example = Example((Message("user", "Q"),), "good", "bad")
+    criterion = Criterion("Does the answer insult anybody?", "no", 0.7)
     changed = replace(
         A, comparison_question="Which answer is kinder to all?", weight=2.0, tags=("tone", "care"), examples=(example,)
     )
+    changed = replace(changed, criteria=(criterion,))
     new = replace(BASE, description="More.", principles=(changed, C), exemplars=(exemplar,))
     assert kinds(BASE, new) == [
         ("reworded", None, "description"),
@@ -43,6 +45,7 @@ def test_each_kind_of_change() -> None:
         ("reweighted", "a", "weight"),
         ("retagged", "a", "tags"),
         ("examples", "a", "examples #1"),
+        ("criteria", "a", "criteria #1"),
         ("added", "c", ""),
         ("removed", "b", ""),
     ]
@@ -52,9 +55,10 @@ def test_each_kind_of_change() -> None:
     assert "retagged: tone → tone, care" in text
     assert "added principle c\n  + comparison_question: Which answer is truer?" in text
     assert "removed principle b" in text
+    assert "added criteria #1\n    + Does the answer insult anybody? (good: no, weight 0.7)" in text
     assert text.endswith(
         "principles: 1 added, 1 removed, 1 reworded, 1 reweighted, 1 retagged, "
-        "examples changed, exemplars changed, head changed"
+        "criteria changed, examples changed, exemplars changed, head changed"
     )
     assert "\x1b[" not in text
     assert "\x1b[32m{+ to all+}\x1b[0m" in render_diff(BASE, new, color=True)
@@ -95,6 +99,7 @@ turns = st.one_of(
 )
 exemplars = st.builds(Exemplar, turns, any_text, any_text, any_text, any_text, any_text)
 examples = st.builds(Example, turns, any_text, any_text)
+criteria = st.builds(Criterion, any_text, st.sampled_from(["yes", "no"]), st.floats(0.001, 1e6))
 principles = st.builds(
     Principle,
     id=ids,
@@ -106,6 +111,7 @@ principles = st.builds(
     source=st.one_of(st.just(""), any_text),
     exemplars=st.lists(exemplars, max_size=1).map(tuple),
     examples=st.lists(examples, max_size=1).map(tuple),
+    criteria=st.lists(criteria, max_size=2).map(tuple),
 )
 constitutions = st.builds(
     Constitution,

@@ -119,6 +119,9 @@ def _show_principle(principle: Principle) -> None:
     for label, text in texts:
         if text:
             click.echo(_wrapped(text, " " * 12, f"  {label:<10}"))
+    for criterion in principle.criteria:
+        text = f"{criterion.question} ({criterion.good} is good, weight {criterion.weight:g})"
+        click.echo(_wrapped(text, " " * 12, f"  {'criterion':<10}"))
     for example in principle.examples:
         for label, text in (("prompt", _last(example.messages)), ("better", example.better), ("worse", example.worse)):
             click.echo(_wrapped(text, " " * 12, f"  {label:<10}"))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from constitution.errors import PrincipleError
+from constitution.principles.checklists import criteria_faults
 from constitution.principles.files import (
     KEPT_NAME,
     LOCK_NAME,
@@ -108,7 +109,7 @@ def _text_findings(parsed: Parsed, label: str) -> list[Finding]:
     findings = [
         Finding(label, principle, message)
         for principle, record in parsed.principles
-        for message in principle_faults(record)
+        for message in (*principle_faults(record), *criteria_faults(record.criteria))
     ]
     records = [record for _, record in parsed.principles]
     for earlier, later, ratio in near_identical(records):

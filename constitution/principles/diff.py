@@ -8,11 +8,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from constitution.records import Constitution, Example, Exemplar, Principle
+from constitution.records import Constitution, Criterion, Example, Exemplar, Principle
 
 ChangeKind = Literal[
-    "added", "removed", "renamed", "reworded", "reweighted", "retagged", "exemplars", "examples", "reordered"
+    "added",
+    "removed",
+    "renamed",
+    "reworded",
+    "reweighted",
+    "retagged",
+    "exemplars",
+    "examples",
+    "criteria",
+    "reordered",
 ]
+_LISTS = ("exemplars", "examples", "criteria")
 _TEXTS = ("critique_request", "revision_request", "comparison_question", "source")
 
 
@@ -74,15 +84,16 @@ def _principle_changes(a: Principle, b: Principle) -> Iterator[Change]:
         yield Change("retagged", b.id, "tags", ", ".join(a.tags), ", ".join(b.tags))
     yield from _sequence("exemplars", b.id, a.exemplars, b.exemplars)
     yield from _sequence("examples", b.id, a.examples, b.examples)
+    yield from _sequence("criteria", b.id, a.criteria, b.criteria)
 
 
 def _sequence(
-    name: Literal["exemplars", "examples"],
+    name: Literal["exemplars", "examples", "criteria"],
     principle: str | None,
-    a: tuple[Exemplar, ...] | tuple[Example, ...],
-    b: tuple[Exemplar, ...] | tuple[Example, ...],
+    a: tuple[Exemplar, ...] | tuple[Example, ...] | tuple[Criterion, ...],
+    b: tuple[Exemplar, ...] | tuple[Example, ...] | tuple[Criterion, ...],
 ) -> Iterator[Change]:
-    """One change per exemplar or example that came, went, or stands elsewhere now."""
+    """One change per exemplar, example or criterion that came, went, or stands elsewhere now."""
     before, after = [_text(item) for item in a], [_text(item) for item in b]
     for operation, i, j, k, m in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
         if operation != "equal":
@@ -93,8 +104,10 @@ def _sequence(
                 yield Change(name, principle, f"{name} #{number}", old, new)
 
 
-def _text(item: Exemplar | Example) -> str:
-    """All of it, a line per field, so that any difference shows."""
+def _text(item: Exemplar | Example | Criterion) -> str:
+    """All of it, a line per field, so that any difference shows; a criterion in one line."""
+    if isinstance(item, Criterion):
+        return f"{item.question} (good: {item.good}, weight {item.weight!r})"
     lines = [f"{message.role}: {message.content}" for message in item.messages]
     fields = ("response", "critique_request", "critique", "revision_request", "revision", "better", "worse")
     return "\n".join(lines + [f"{name}: {value}" for name in fields if (value := getattr(item, name, ""))])
@@ -103,8 +116,8 @@ def _text(item: Exemplar | Example) -> str:
 def _whole(principle: Principle) -> str:
     lines = [f"{name}: {value}" for name in _TEXTS if (value := getattr(principle, name))]
     lines += [f"weight: {principle.weight:g}"] + ([f"tags: {', '.join(principle.tags)}"] if principle.tags else [])
-    counts = [(len(principle.exemplars), "exemplars"), (len(principle.examples), "examples")]
-    return "\n".join(lines + [f"{name}: {count}" for count, name in counts if count])
+    counts = {name: len(getattr(principle, name)) for name in ("exemplars", "examples", "criteria")}
+    return "\n".join(lines + [f"{name}: {count}" for name, count in counts.items() if count])
 
 
 def _reordered(a: Constitution, b: Constitution, renamed: dict[str, Principle]) -> list[Change]:
@@ -182,7 +195,7 @@ def render_diff(a: Constitution, b: Constitution, *, color: bool = False) -> str
 def _changed_lines(change: Change, color: bool) -> list[str]:
     if change.kind in ("reweighted", "renamed", "retagged", "reordered"):
         return [f"  {change.kind}: {change.before or 'nothing'} → {change.after or 'nothing'}"]
-    if change.kind in ("exemplars", "examples") and not (change.before and change.after):
+    if change.kind in _LISTS and not (change.before and change.after):
         kind, sign, text = ("added", "+", change.after) if change.after else ("removed", "-", change.before)
         return [f"  {kind} {change.field}", *(_paint(f"    {sign} {line}", sign, color) for line in text.splitlines())]
     marks = {"same": ("", ""), "removed": ("[-", "-]"), "added": ("{+", "+}")}
@@ -206,7 +219,7 @@ def _summary(changes: list[Change]) -> str:
         count = len({change.principle for change in changes if change.kind == kind and change.principle})
         if count:
             parts.append(f"{count} {kind}")
-    others = sorted({change.kind for change in changes if change.kind in ("exemplars", "examples", "reordered")})
+    others = sorted({change.kind for change in changes if change.kind in (*_LISTS, "reordered")})
     parts += [{"reordered": "order changed"}.get(kind, f"{kind} changed") for kind in others]
     if any(change.principle is None and change.kind == "reworded" for change in changes):
         parts.append("head changed")

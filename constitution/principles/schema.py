@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from constitution.records import Constitution, Example, Exemplar, Message, Messages, Principle
+from constitution.records import Constitution, Criterion, Example, Exemplar, Message, Messages, Principle
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,63}$"
 SEMVER_PATTERN = (
@@ -97,6 +97,16 @@ class ExampleTable(_Conversation):
         return Example(self.turns, self.better, self.worse)
 
 
+class CriterionTable(_Table):
+    question: Text
+    good: Literal["yes", "no"] = "yes"
+    weight: float = Field(1.0, gt=0, allow_inf_nan=False)
+
+    @property
+    def record(self) -> Criterion:
+        return Criterion(self.question, self.good, self.weight)
+
+
 class PrincipleTable(_Table):
     id: Slug
     critique_request: Text | None = None
@@ -107,6 +117,7 @@ class PrincipleTable(_Table):
     source: str = ""
     exemplars: list[ExemplarTable] = []
     examples: list[ExampleTable] = []
+    criteria: list[CriterionTable] = []
 
     @model_validator(mode="after")
     def _uses(self) -> PrincipleTable:
@@ -121,6 +132,8 @@ class PrincipleTable(_Table):
             raise ValueError("exemplars show a critique, and this principle has no critique_request")
         if self.examples and self.comparison_question is None:
             raise ValueError("examples are put to the judge, and this principle has no comparison_question")
+        if self.criteria and self.comparison_question is None:
+            raise ValueError("criteria are put to the judge, and this principle has no comparison_question")
         if len(set(self.tags)) < len(self.tags):
             raise ValueError("tags: the same tag stands there twice")
         return self
@@ -137,6 +150,7 @@ class PrincipleTable(_Table):
             source=self.source,
             exemplars=tuple(exemplar.record for exemplar in self.exemplars),
             examples=tuple(example.record for example in self.examples),
+            criteria=tuple(criterion.record for criterion in self.criteria),
         )
 
 
@@ -254,7 +268,12 @@ def _place(loc: tuple[int | str, ...]) -> str:
 
 
 def _known_fields(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    nested: dict[str, type[BaseModel]] = {"exemplars": ExemplarTable, "examples": ExampleTable, "messages": _Message}
+    nested: dict[str, type[BaseModel]] = {
+        "exemplars": ExemplarTable,
+        "examples": ExampleTable,
+        "criteria": CriterionTable,
+        "messages": _Message,
+    }
     for part in loc[:-1]:
         model = nested.get(str(part), model)
     return list(model.model_fields)
@@ -265,7 +284,6 @@ _EXPECTED = {
     "float_type": "a number",
     "list_type": "a list",
     "model_type": "a table",
-    "literal_error": "system, user or assistant",
 }
 
 
@@ -282,6 +300,8 @@ def _phrase(fault: Mapping[str, Any], known: list[str]) -> str:
         return f"{value!r} must be lower-case letters, digits and hyphens, 64 at the most"
     if kind == "value_error":
         return str(fault["ctx"]["error"])
+    if kind == "literal_error":
+        return f"expected {fault['ctx']['expected'].replace(chr(39), '')}, found {_toml_type(value)}"
     if kind in _EXPECTED:
         return f"expected {_EXPECTED[kind]}, found {_toml_type(value)}"
     return f"{fault['msg'][0].lower()}{fault['msg'][1:]}, found {value!r}"

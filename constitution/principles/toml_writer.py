@@ -8,7 +8,7 @@ line.
 
 from __future__ import annotations
 
-from constitution.records import Constitution, Example, Exemplar, Messages, Principle
+from constitution.records import Constitution, Criterion, Example, Exemplar, Messages, Principle
 
 WIDTH = 100
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r"}
@@ -42,6 +42,8 @@ def _principle(principle: Principle) -> list[str]:
         lines += ["", "[[principles.exemplars]]", *_exemplar(exemplar)]
     for example in principle.examples:
         lines += ["", "[[principles.examples]]", *_example(example)]
+    for criterion in principle.criteria:
+        lines += ["", "[[principles.criteria]]", *_criterion(criterion)]
     return lines
 
 
@@ -57,6 +59,15 @@ def _exemplar(exemplar: Exemplar) -> list[str]:
 
 def _example(example: Example) -> list[str]:
     return [*_conversation(example.messages), _pair("better", example.better), _pair("worse", example.worse)]
+
+
+def _criterion(criterion: Criterion) -> list[str]:
+    lines = [_pair("question", criterion.question)]
+    if criterion.good != "yes":
+        lines.append(_pair("good", criterion.good))
+    if criterion.weight != 1:
+        lines.append(f"weight = {float(criterion.weight)!r}")
+    return lines
 
 
 def _conversation(messages: Messages) -> list[str]:
