@@ -156,17 +156,18 @@ class FakeModel(_Model):
     position_bias: float = Field(default=0.0, ge=-5, le=5)
     """Added to the logit of the answer shown first."""
     length_bias: float = Field(default=0.0, ge=-50, le=50)
-    """Logits for each unit of the length difference (first − second) / (first + second), in tokens."""
+    """Logits for each unit of the length difference (first − second) / (first + second), in tokens. An answer that is
+    judged alone is compared with one of 60 tokens and no markdown."""
     style_bias: float = Field(default=0.0, ge=-50, le=50)
     """Logits for each unit of the differences in headers, lists and bold, as the audit measures them."""
     noise: float = Field(default=1.0, ge=0, le=20)
     """Half the width, in logits, of a vote's uniform noise."""
     accuracy: float | dict[str, Annotated[float, Field(ge=0, le=1)]] = 1.0
-    """Probability that a vote looks at what is better and not at its opposite; per principle, by its id or with "*" for
-    all others."""
+    """Probability that a vote looks at what is better and not at its opposite, in both orders alike; per principle, by
+    any words of its comparison question (the first that occur in it count), or "*" for all others."""
     verbosity: int = Field(default=0, ge=0, le=8)
-    """Answers get up to so many sentences that say nothing, and markdown, neither of which has to do with how good they
-    are."""
+    """Answers and revisions get up to so many lines that say nothing, some of them as markdown; they have nothing to do
+    with how good the answer is."""
 
 
 ModelSection = Annotated[TransformersModel | VLLMModel | OpenAIModel | FakeModel, Field(discriminator="engine")]
