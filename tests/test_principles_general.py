@@ -19,7 +19,7 @@ THEMES = {
 }
 
 
-@pytest.fixture(params=["1.0.0", "1.1.0"])
+@pytest.fixture(params=["1.0.0", "1.1.0", "1.2.0"])
 def general(request: pytest.FixtureRequest) -> Constitution:
     return load_constitution(ROOT, f"general@{request.param}")
 
@@ -68,6 +68,25 @@ def test_the_second_version_adds_rewords_and_reweights() -> None:
     assert set(THEMES["1.1.0"].split()) <= {tag for principle in new.principles for tag in principle.tags}
 
 
+@pytest.mark.parametrize(("old", "new"), [("general@1.1.0", "general@1.2.0"), ("pocket@1.0.0", "pocket@1.1.0")])
+def test_the_newest_versions_add_checklists_and_nothing_else(old: str, new: str) -> None:
+    before, after = load_constitution(ROOT, old), load_constitution(ROOT, new)
+    assert {change.kind for change in diff_constitutions(before, after)} == {"criteria"}
+    for principle in after.principles:
+        assert principle.criteria
+        assert {criterion.weight for criterion in principle.criteria} <= {1.0, 0.7, 0.3}
+        assert max(criterion.weight for criterion in principle.criteria) == 1.0
+
+
+def test_the_general_checklists_have_two_to_five_lines_and_both_polarities() -> None:
+    newest = load_constitution(ROOT, "general@1.2.0")
+    for principle in newest.principles:
+        assert 2 <= len(principle.criteria) <= 5
+        assert {criterion.good for criterion in principle.criteria} == {"yes", "no"}
+    questions = [criterion.question for principle in newest.principles for criterion in principle.criteria]
+    assert len(set(questions)) == len(questions)
+
+
 def test_no_two_principles_share_most_of_their_words(general: Constitution, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(texts, "NEAR_IDENTICAL", 0.6)
     assert list(texts.near_identical(list(general.principles))) == []
@@ -81,8 +100,9 @@ def test_list_and_show() -> None:
     found = load_constitution(ROOT, "general@1.1.0")
     assert row[1:] == ["16", "16", "16", "5", "locked", found.digest[:12]]
 
+    found = load_constitution(ROOT, "general@1.2.0")
     shown = runner.invoke(principles, ["show", "general", "--root", str(ROOT)]).output
-    assert shown.startswith(f"general@1.1.0  locked  {found.digest[:12]}")
+    assert shown.startswith(f"general@1.2.0  locked  {found.digest[:12]}")
     flat = " ".join(shown.split())
     for principle in found.principles:
         assert principle.id in shown

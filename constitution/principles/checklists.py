@@ -13,7 +13,12 @@ from collections.abc import Iterator, Sequence
 from constitution.principles.texts import misplaced_placeholders, order_words, same, scaffolding
 from constitution.records import Criterion
 
-_OPEN = re.compile(r"(?:to |in |for |at |by |on )?(?:which|what|who|whom|whose|when|where|why|how)\b", re.I)
+_OPEN = re.compile(
+    r"(?:(?:to |in |for |at |by |on )?(?:which|what|who|whom|whose|why|how)\b"
+    r"|(?:when|where)\b(?![^?]*, ?(?:does|do|did|is|are|was|were|has|have|had|can|could|will|would)\b))",
+    re.I,
+)
+""""Where it is unsure, does the answer say so?" is no open question."""
 _QUOTED = re.compile(r"“[^”]*”|\"[^\"]*\"")
 _CLAUSE = re.compile(
     r"\b(?:that|which|who|whom|whose|what|where|when|why|how|if|whether|because|although|while|instead)\b|[,;:(—–]"
