@@ -50,6 +50,32 @@ def compact_folder(table: Table, folder: Path, target_bytes: int = TARGET_BYTES)
     return len(small) - new if exchanged else 0
 
 
+def replace_folder(table: Table, folder: Path, data: pa.Table) -> None:
+    """`data` in place of all rows in `folder`, the run's lock being held.
+
+    In one step where the file system can exchange folders; elsewhere a reader may for a moment see both.
+    """
+    staging = folder.with_name(files.STAGING + folder.name)
+    old = files.parts(folder)
+    with files.storing(folder):
+        files.make_folder(folder)
+        files.remove_tree(staging)
+        staging.mkdir()
+        part = staging / f"part-{files.next_number(folder)}.parquet"
+        with part.open("xb") as file:
+            write_table(table, data, file)
+            file.flush()
+            os.fsync(file.fileno())
+        files.sync_folder(staging)
+        if not files.exchange(staging, folder):
+            part.rename(folder / part.name)
+            for path in old:
+                path.unlink()
+            files.sync_folder(folder)
+        files.sync_folder(folder.parent)
+        files.remove_tree(staging)
+
+
 def recover_folder(folder: Path) -> None:
     """Deletes what an interrupted compaction or write left; the run's lock must be held."""
     with files.storing(folder):
@@ -71,7 +97,7 @@ def write_table(table: Table, data: pa.Table, file: object) -> None:
 
 def _merge(table: Table, paths: Sequence[Path], staging: Path, number: int, target_bytes: int) -> int:
     """Writes parts `number`, `number` + 1, … into `staging`; returns how many."""
-    groups = _row_groups(paths)
+    groups = _row_groups(table, paths)
     group = next(groups, None)
     made = 0
     while group is not None:
@@ -86,7 +112,7 @@ def _merge(table: Table, paths: Sequence[Path], staging: Path, number: int, targ
                 use_dictionary=table.dictionary_paths,
             ) as writer:
                 while group is not None and file.tell() < target_bytes:
-                    writer.write_table(group.cast(table.schema), row_group_size=group.num_rows)
+                    writer.write_table(group, row_group_size=group.num_rows)
                     group = None
                     pa.default_memory_pool().release_unused()  # the allocator would keep a third more than it needs
                     group = next(groups, None)
@@ -95,21 +121,21 @@ def _merge(table: Table, paths: Sequence[Path], staging: Path, number: int, targ
     return made
 
 
-def _row_groups(paths: Sequence[Path]) -> Iterator[pa.Table]:
+def _row_groups(table: Table, paths: Sequence[Path]) -> Iterator[pa.Table]:
     """All rows of the files in turn, in tables of about ROW_GROUP_ROWS (the last one may be shorter)."""
-    waiting: list[pa.RecordBatch] = []
+    waiting: list[pa.Table] = []
     count = 0
     for path in paths:
         with pq.ParquetFile(path) as source:
             # In small batches and without threads, which would each hold a column's pages: memory is what counts here.
             for batch in source.iter_batches(batch_size=READ_ROWS, use_threads=False):
-                waiting.append(batch)
+                waiting.append(table.conform(pa.Table.from_batches([batch])))
                 count += batch.num_rows
                 if count >= ROW_GROUP_ROWS:
-                    yield pa.Table.from_batches(waiting)
+                    yield pa.concat_tables(waiting)
                     waiting, count = [], 0
     if count:
-        yield pa.Table.from_batches(waiting)
+        yield pa.concat_tables(waiting)
 
 
 def _check_rows(folder: Path, old: Sequence[Path], new: Sequence[Path]) -> None:

@@ -21,7 +21,9 @@ from constitution.records import (
     Example,
     Exemplar,
     Failure,
+    Figure,
     Judgement,
+    Label,
     Message,
     Messages,
     Preference,
@@ -32,6 +34,8 @@ from constitution.records import (
     Sampling,
 )
 from constitution.warehouse.schema import MESSAGES, SAMPLING, TABLES, Table
+
+Note = Label | Figure
 
 ROW_TABLES: dict[str, type[Row]] = {
     "responses": Response,
@@ -44,8 +48,11 @@ votes that there are and of those that failed for good."""
 
 TABLE_OF: dict[type[Row], str] = {kind: name for name, kind in ROW_TABLES.items()}
 
+NOTE_TABLES: dict[str, type[Note]] = {"labels": Label, "figures": Figure}
+"""The tables of what is said of a run afterwards."""
 
-def rows_to_arrow(table: str, rows: Sequence[Row]) -> pa.Table:
+
+def rows_to_arrow(table: str, rows: Sequence[Row | Note]) -> pa.Table:
     """`rows`, all of the table's class, as one Arrow table with the table's schema."""
     special: dict[str, Callable[[], pa.Array]] = {}
     if table == "responses":
@@ -107,6 +114,13 @@ def rows_from_arrow(table: str, data: pa.Table) -> list[Row]:
     for place, field in enumerate(fields(kind)):
         if field.name in ("read_first", "read_second", "dissent"):
             columns[place] = [None if value is None else tuple(value) for value in columns[place]]
+    return [kind(*values) for values in zip(*columns, strict=True)]
+
+
+def notes_from_arrow(table: str, data: pa.Table) -> list[Note]:
+    """The labels or figures of an Arrow table."""
+    kind = NOTE_TABLES[table]
+    columns = [data.column(field.name).to_pylist() for field in fields(kind)]
     return [kind(*values) for values in zip(*columns, strict=True)]
 
 

@@ -25,6 +25,15 @@ class Column:
     null: bool = False
     few: tuple[str, ...] = ()
     """Parquet paths with few distinct values, which are dictionary-encoded; the column's own name for a flat one."""
+    older: int | str | tuple[()] | None = None
+    """What it says of rows that were written before there was such a column. None: null."""
+
+    @property
+    def older_sql(self) -> str:
+        """The same as a literal of SQL."""
+        if self.older is None:
+            return "NULL"
+        return "[]" if self.older == () else repr(self.older)
 
     @property
     def field(self) -> pa.Field:
@@ -41,21 +50,40 @@ class Table:
     def schema(self) -> pa.Schema:
         return pa.schema([column.field for column in self.columns], metadata={"table": self.name, "doc": self.doc})
 
+    def conform(self, data: pa.Table) -> pa.Table:
+        """`data`, which an older version may have written, with this version's columns in their order."""
+        arrays = [
+            data.column(column.name)
+            if column.name in data.column_names
+            else pa.array([column.older] * data.num_rows, column.type)
+            for column in self.columns
+        ]
+        return pa.Table.from_arrays(arrays, self.schema.names).cast(self.schema)
+
+    def select(self, source: str, *more: str) -> str:
+        """SQL: the rows of `source`, a table expression over files that older versions may have written, with this
+        version's columns in their order and with its types. more: further columns that `source` has."""
+        empty = ", ".join(f"NULL::{sql_type(c.type)} AS {c.name}" for c in self.columns)
+        own = [c.name if c.older is None else f"coalesce({c.name}, {c.older_sql}) AS {c.name}" for c in self.columns]
+        columns = ", ".join([*own, *more])
+        # The first arm has no rows: it is there for its columns.
+        return f"SELECT {columns} FROM (SELECT {empty} WHERE false UNION ALL BY NAME FROM {source})"
+
     @cached_property
     def dictionary_paths(self) -> list[str]:
         return [path for column in self.columns for path in column.few]
 
 
-def _few(name: str, doc: str, *, null: bool = False) -> Column:
-    return Column(name, pa.string(), doc, null, (name,))
+def _few(name: str, doc: str, *, null: bool = False, older: str | None = None) -> Column:
+    return Column(name, pa.string(), doc, null, (name,), older)
 
 
 def _text(name: str, doc: str, *, null: bool = False) -> Column:
     return Column(name, pa.string(), doc, null)
 
 
-def _int(name: str, doc: str, *, null: bool = False) -> Column:
-    return Column(name, pa.int32(), doc, null)
+def _int(name: str, doc: str, *, null: bool = False, older: int | None = None) -> Column:
+    return Column(name, pa.int32(), doc, null, older=older)
 
 
 def _real(name: str, doc: str, *, null: bool = False) -> Column:
@@ -116,7 +144,9 @@ PRINCIPLES = Table(
         _text("source", "Where the principle comes from; empty: written here."),
         Column("exemplars", EXEMPLARS, "Worked critiques and revisions of its own."),
         Column("examples", EXAMPLES, "Its unit tests: a judge that follows it prefers `better`."),
-        Column("criteria", CRITERIA, "Its checklist: yes/no questions about one answer, and which reply is good."),
+        Column(
+            "criteria", CRITERIA, "Its checklist: yes/no questions about one answer, and which reply is good.", older=()
+        ),
         Column("shared_exemplars", EXEMPLARS, "The constitution's exemplars, for principles with none of their own."),
         CREATED_AT,
     ),
@@ -205,8 +235,8 @@ JUDGEMENTS = Table(
         _int("prompt_tokens", "Tokens of input, of all its calls."),
         _int("cached_tokens", "Of these, found in the engine's prefix cache."),
         _int("completion_tokens", "Tokens of output, of all its calls."),
-        _int("repeat", "0 for the first vote of its kind, 1 for the second with another seed, and so on."),
-        _int("calls", "Calls to the engine that it took."),
+        _int("repeat", "0 for the first vote of its kind, 1 for the second with another seed, and so on.", older=0),
+        _int("calls", "Calls to the engine that it took.", older=1),
         Column("read_first", READINGS, "Of the first answer. score: raw probability of each grade, from 1; rubric: "
                "P(yes) of each criterion, renormalised; null: label, rationale.", null=True),
         Column("read_second", READINGS, "The same of the second answer.", null=True),
@@ -238,10 +268,10 @@ PREFERENCES = Table(
         _text("gold_id", "`responses.id` of the answer that people prefer; null: not known.", null=True),
         _real("p_mean", "The label that the plain mean of the votes makes; null without votes.", null=True),
         _few("label_by", "mean · majority · dawid-skene, then what else was applied: style, length, temperature, "
-             "isotonic."),
-        _int("ties", "Couples (judge, principle) that prefer neither."),
+             "isotonic.", older="mean"),
+        _int("ties", "Couples (judge, principle) that prefer neither.", older=0),
         Column("dissent", pa.list_(pa.string()), "`judge/principle` of the couples that prefer the other answer.",
-               few=("dissent.list.element",)),
+               few=("dissent.list.element",), older=()),
         Column("kept", pa.bool_(), "True if `drop_reason` is null."),
         _text("chosen_id", "The preferred answer; of a tie or an unjudged pair, b."),
         _text("rejected_id", "The other one."),
@@ -318,19 +348,19 @@ def markdown() -> str:
             "|---|---|---|---|",
         ]
         lines += [
-            f"| `{c.name}` | {_sql_type(c.type)} | {'yes' if c.null else ''} | {c.doc.replace('|', '/')} |"
+            f"| `{c.name}` | {sql_type(c.type)} | {'yes' if c.null else ''} | {c.doc.replace('|', '/')} |"
             for c in table.columns
         ]
         lines.append("")
     return "\n".join(lines)
 
 
-def _sql_type(kind: pa.DataType) -> str:
+def sql_type(kind: pa.DataType) -> str:
     """The type's name in DuckDB."""
     if pa.types.is_list(kind):
-        return f"{_sql_type(kind.value_type)}[]"
+        return f"{sql_type(kind.value_type)}[]"
     if pa.types.is_struct(kind):
-        inner = ", ".join(f"{kind.field(i).name} {_sql_type(kind.field(i).type)}" for i in range(kind.num_fields))
+        inner = ", ".join(f"{kind.field(i).name} {sql_type(kind.field(i).type)}" for i in range(kind.num_fields))
         return f"struct({inner})"
     if pa.types.is_timestamp(kind):
         return "timestamptz"

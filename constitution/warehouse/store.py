@@ -30,9 +30,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from constitution.errors import RunLocked, WarehouseError
-from constitution.records import Constitution, Prompt, Row, Run, Usage
-from constitution.warehouse import convert, files, views
-from constitution.warehouse.compact import TARGET_BYTES, compact_folder, recover_folder, write_table
+from constitution.records import Constitution, Figure, Label, Prompt, Row, Run, Usage
+from constitution.warehouse import convert, files, notes, views
+from constitution.warehouse.compact import TARGET_BYTES, compact_folder, recover_folder, replace_folder, write_table
 from constitution.warehouse.schema import TABLES
 
 RUN_SCHEMA = 1
@@ -90,6 +90,13 @@ class Warehouse:
             write_table(TABLES[table], data, file)
         return path
 
+    def replace_rows(self, table: str, run_id: str, rows: Sequence[Row]) -> None:
+        """`rows`, all of the table's class, in place of all that the run has in the table, holding the run's lock and
+        with no Writer open. Killed at any moment, it has happened whole or not at all."""
+        data = convert.rows_to_arrow(table, rows)
+        self._ensure_layout()
+        replace_folder(TABLES[table], self.folder(table, run_id), data)
+
     def rows_of(self, run_id: str, prompt_ids: Iterable[str]) -> dict[str, list[Row]]:
         """The rows that the run has written for these prompts; a prompt with none is not in the answer.
 
@@ -123,7 +130,7 @@ class Warehouse:
             for table in convert.ROW_TABLES:
                 # The file of no rows stands in for a table that has no parts yet.
                 paths = [self.root / table / views.NO_ROWS, *self.parts(table, run_id)]
-                connection.read_parquet([str(path) for path in paths], hive_partitioning=False).create_view(table)
+                connection.execute(f"CREATE VIEW {table} AS {TABLES[table].select(_files(paths))}")
             usage = connection.execute(f"SELECT * EXCLUDE run_id FROM ({views.usage_query()})").fetchall()
             ask = connection.execute(
                 "SELECT (SELECT count(*) FROM responses), (SELECT count(*) FROM judgements), (SELECT count(*) FROM "
@@ -138,16 +145,15 @@ class Warehouse:
         return Tally(tuple(Usage(*row) for row in usage), counts, dict(errors), dict(answered), labelled)
 
     def _select(self, table: str, run_id: str, prompt_ids: Sequence[str]) -> list[Row]:
-        paths = [str(path) for path in self.parts(table, run_id)]
+        paths = self.parts(table, run_id)
         if not paths:
             return []
-        by_round = "r.round, " if table == "responses" else ""
+        by_round = "round, " if table == "responses" else ""
         with _reading(self.folder(table, run_id)), duckdb.connect() as connection:
             connection.register("wanted", pa.table({"prompt_id": prompt_ids}))
             rows = connection.sql(
-                "SELECT r.* FROM read_parquet(?, hive_partitioning = false, file_row_number = true) r "
-                f"SEMI JOIN wanted USING (prompt_id) ORDER BY {by_round}r.created_at, r.file_row_number",
-                params=[paths],
+                f"FROM ({TABLES[table].select(_files(paths), 'file_row_number')}) SEMI JOIN wanted USING (prompt_id) "
+                f"ORDER BY {by_round}created_at, file_row_number"
             ).to_arrow_table()
         return convert.rows_from_arrow(table, rows)
 
@@ -187,8 +193,38 @@ class Warehouse:
         for path in self.parts("principles", run_id):
             with _reading(path), pq.ParquetFile(path) as file:
                 data = file.read()
-            return convert.constitution_from_arrow(data) if data.num_rows else None
+            return convert.constitution_from_arrow(TABLES["principles"].conform(data)) if data.num_rows else None
         return None
+
+    # What is said of a run afterwards; the run's lock is not needed
+
+    def write_labels(self, run_id: str, labels: Sequence[Label]) -> int:
+        """Adds people's words on a run; returns how many are new, other than before, or gone.
+
+        A label takes the place of the one with its id, and the labels of one rater and source that of all that this
+        rater had from this source: a corrected file replaces what it said before, and the same file changes nothing.
+        """
+        self._ensure_layout()
+        folder = self.folder("labels", run_id)
+        with _reading(folder):
+            return notes.add_labels(folder, labels)
+
+    def read_labels(self, run_id: str) -> list[Label]:
+        """What people have said of the run, the earliest first."""
+        folder = self.folder("labels", run_id)
+        with _reading(folder):
+            return notes.labels_of(notes.read(TABLES["labels"], folder))
+
+    def write_figures(self, run_id: str, figures: Sequence[Figure]) -> None:
+        """The figures of an audit, in place of those of the audit before."""
+        self._ensure_layout()
+        notes.put_figures(self.folder("figures", run_id), figures)
+
+    def read_figures(self, run_id: str) -> list[Figure]:
+        """The figures of the run's last audit; none if there was none."""
+        folder = self.folder("figures", run_id)
+        with _reading(folder):
+            return notes.figures_of(notes.read(TABLES["figures"], folder))
 
     # Runs
 
@@ -259,7 +295,7 @@ class Warehouse:
 
     def recover(self, run_id: str) -> None:
         """Clears what a killed process left of this run. Call it on opening a run for writing, holding its lock."""
-        for table in TABLES:
+        for table in TABLES.keys() - convert.NOTE_TABLES.keys():  # somebody may be labelling the run just now
             recover_folder(self.folder(table, run_id))
         with files.storing(self.root / "runs"):
             for leftover in (self.root / "runs").glob(f".{_checked(run_id)}.json.*.tmp"):
@@ -280,15 +316,15 @@ class Warehouse:
 
     def _ensure_layout(self) -> None:
         """The folders, each with a file of no rows, so that a glob over it always finds one."""
-        if (self.root / "runs" / views.NO_RUN).exists():
-            return
         for table in TABLES.values():
             path = self.root / table.name / views.NO_ROWS
             if not path.exists():
                 with files.replacing(path) as file:
                     write_table(table, table.schema.empty_table(), file)
-        with files.replacing(self.root / "runs" / views.NO_RUN) as file:
-            file.write(b"{}")
+        path = self.root / "runs" / views.NO_RUN
+        if not path.exists():
+            with files.replacing(path) as file:
+                file.write(b"{}")
 
     def _run_path(self, run_id: str) -> Path:
         return self.root / "runs" / f"{_checked(run_id)}.json"
@@ -304,6 +340,12 @@ def _checked(run_id: str) -> str:
             f"{run_id!r} cannot be a run id: letters, digits and . _ -, at most 128, a letter or digit first"
         )
     return run_id
+
+
+def _files(paths: Iterable[Path]) -> str:
+    """A table expression over these files, with the rows' places in them."""
+    names = ", ".join("'" + views.as_pattern(path).replace("'", "''") + "'" for path in paths)
+    return f"read_parquet([{names}], hive_partitioning = false, union_by_name = true, file_row_number = true)"
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -49,11 +49,13 @@ def create(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _create(connection: duckdb.DuckDBPyConnection) -> None:
     for table in TABLES.values():
-        connection.execute(
-            f"CREATE OR REPLACE VIEW {table.name} AS FROM read_parquet("
-            f"coalesce(getvariable('root') || '/', '') || '{table.name}/run_id=*/*.parquet', "
-            "hive_partitioning = true, hive_types_autocast = false, union_by_name = true)"
+        pattern = f"coalesce(getvariable('root') || '/', '') || '{table.name}/run_id=*/*.parquet'"
+        rows = (
+            f"read_parquet({pattern}, hive_partitioning = true, hive_types_autocast = false, union_by_name = true)"
+            if connection.execute(f"SELECT 1 FROM glob({pattern}) LIMIT 1").fetchall()
+            else "(SELECT 1 WHERE false)"  # a warehouse from before there was such a table
         )
+        connection.execute(f"CREATE OR REPLACE VIEW {table.name} AS {table.select(rows)}")
         connection.execute(f"COMMENT ON VIEW {table.name} IS '{table.doc.replace(chr(39), chr(39) * 2)}'")
     connection.execute(f"CREATE OR REPLACE VIEW usage AS {usage_query()}")
     connection.execute(_text("views.sql"))
