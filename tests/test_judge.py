@@ -18,7 +18,7 @@ from constitution.records import Failure, Judgement
 
 def judge(engine: Scripted, principles: int | str = "all", attempt: int = 1) -> Judge:
     section = JudgeSection.model_validate({"principles": principles})
-    return Judge("run-1", 7, attempt, engine, PRINCIPLES, section)
+    return Judge("run-1", 7, attempt, engine, engine.model, PRINCIPLES, section)
 
 
 PAIR = Pair("pair-1", "first-last", answer(0, "First text."), answer(1, "Second text."))

@@ -102,7 +102,8 @@ def slice_of(prompts: int) -> int:
 def principles_for(recipe: Recipe, constitution: Constitution) -> tuple[tuple[Principle, ...], tuple[Principle, ...]]:
     """The principles to revise by and those to judge by; either is empty where the recipe asks for none.
 
-    Raises RecipeError where it asks for principles that the constitution does not have.
+    Raises RecipeError where it asks for principles that the constitution does not have, or for a checklist that one of
+    them does not have.
     """
     revising: tuple[Principle, ...] = ()
     judging: tuple[Principle, ...] = ()
@@ -116,6 +117,12 @@ def principles_for(recipe: Recipe, constitution: Constitution) -> tuple[tuple[Pr
             raise RecipeError(
                 f"judge.principles: {recipe.judge.principles} to be drawn, and {constitution.label} has {len(judging)}",
                 hint='lower it, or say "all"',
+            )
+        bare = [principle.id for principle in judging if not principle.criteria]
+        if recipe.judge.method == "rubric" and bare:
+            raise RecipeError(
+                f"judge.method: rubric needs criteria, and {constitution.label} has none for {', '.join(bare)}",
+                hint="give them criteria in a new version, or leave them out with judge.only",
             )
     return revising, judging
 
@@ -158,7 +165,7 @@ def _decisive(recipe: Recipe, constitution: Constitution, source: str) -> dict[s
         "settings": settings,
         "models": [model_identity(recipe.model.policy), recipe.model.judge and model_identity(recipe.model.judge)],
         "constitution": constitution.digest,
-        "templates": [templates.REVISE.digest, templates.JUDGE.digest],
+        "templates": [texts.digest for texts in _template_sets(recipe)],
         "prompts": source,
         "version": __version__,
     }
@@ -181,13 +188,12 @@ def _which(warehouse: Warehouse, name: str, decisive: dict[str, Any], fresh: boo
 
 
 def _new_run(run_id: str, recipe: Recipe, constitution: Constitution, prompts: int) -> Run:
-    sets = (templates.REVISE, templates.JUDGE)
     return Run(
         run_id=run_id,
         recipe=recipe.model_dump(mode="json"),
         constitution=constitution.label,
         constitution_digest=constitution.digest,
-        templates={texts.digest: dict(texts.texts) for texts in sets},
+        templates={texts.digest: dict(texts.texts) for texts in _template_sets(recipe)},
         models={},  # what the engines say of themselves is added when they are open
         code_version=__version__,
         hardware={"machine": platform.machine(), "system": platform.system(), "cores": str(os.cpu_count())},
@@ -195,6 +201,11 @@ def _new_run(run_id: str, recipe: Recipe, constitution: Constitution, prompts: i
         starts=0,
         counts={"prompts": prompts},
     )
+
+
+def _template_sets(recipe: Recipe) -> tuple[templates.TemplateSet, ...]:
+    """Those that the run's rows are rendered with."""
+    return templates.REVISE, templates.VOTES[recipe.judge.method if recipe.judge else "label"]
 
 
 def _slices(prompts: Iterable[Prompt], size: int) -> Iterator[list[Prompt]]:

@@ -114,8 +114,9 @@ class Session:
         )
         self._judge: Judge | None = None
         if recipe.judge is not None:
-            self._judge = Judge(run.run_id, recipe.seed, run.starts, engines.judge, judging, recipe.judge)
-            self._rules = Rules(recipe.judge.margin, recipe.judge.min_label_mass)
+            engine = engines.judge
+            self._judge = Judge(run.run_id, recipe.seed, run.starts, engine, engine.model, judging, recipe.judge)
+            self._rules = Rules.of(recipe.judge)
             self._weights = {principle.id: principle.weight for principle in judging}
 
     async def walk(self, work: Callable[[Path], Awaitable[object]] | None = None) -> None:

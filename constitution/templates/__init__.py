@@ -1,7 +1,8 @@
 """Prompt texts as files beside this module, and the pure functions that fill them.
 
 A template's `{{name}}` is replaced in one pass, so that braces in what people or models wrote are never read again.
-`REVISE` and `JUDGE` are the two sets of templates; a row's `template_digest` is the digest of the set it came from.
+`REVISE` and, per method of judging, those of `VOTES` are the sets of templates; a row's `template_digest` is the digest
+of the set it came from.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ from functools import lru_cache
 from pathlib import Path
 
 from constitution.identity import digest
-from constitution.records import Exemplar, Message, Messages, Principle
+from constitution.records import Criterion, Exemplar, Message, Messages, Method, Principle
 
 LABELS = ("A", "B")
 """What the judge chooses from; the assistant's prefix opens the bracket, so that each is a token of its own."""
+GRADES = tuple("123456789")
+"""From the worst to the best. Not 10: it is two tokens, and the first of them is the grade 1."""
+REPLIES = ("Y", "N")
+"""To a criterion: yes, no."""
 
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 _FOLDER = Path(__file__).parent
@@ -41,6 +46,13 @@ def _load(*names: str) -> TemplateSet:
 
 REVISE = _load("critique.txt", "revision.txt")
 JUDGE = _load("vote.txt", "vote-prefix.txt")
+RATIONALE = _load("rationale.txt", "vote-prefix.txt")
+SCORE = _load("score.txt", "score-prefix.txt")
+RUBRIC = _load("rubric.txt", "vote-prefix.txt")
+VOTES: Mapping[Method, TemplateSet] = {"label": JUDGE, "rationale": RATIONALE, "score": SCORE, "rubric": RUBRIC}
+
+ENDING = JUDGE.texts["vote-prefix.txt"]
+"""After it comes a label: what a vote by label begins with, and a rationale ends with."""
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
@@ -72,15 +84,35 @@ def vote_messages(prompt: Messages, first: str, second: str, principle: Principl
     prefix cache serves them. `nonce` is in every mark and unknown to whoever wrote the texts; the texts lose it, and
     anything shaped like a mark.
     """
-    values = {
-        "nonce": nonce,
-        "conversation": _disarm(transcript(prompt), nonce),
-        "first": _disarm(first, nonce),
-        "second": _disarm(second, nonce),
-        "question": principle.comparison_question,
-    }
-    prefix = JUDGE.texts["vote-prefix.txt"]
-    return (Message("user", fill(JUDGE.texts["vote.txt"], values)), Message("assistant", prefix))
+    return (
+        Message("user", _two_answers(JUDGE.texts["vote.txt"], prompt, (first, second), principle, nonce)),
+        _ending(),
+    )
+
+
+def rationale_messages(
+    prompt: Messages, first: str, second: str, principle: Principle, nonce: str, rationale: str | None = None
+) -> Messages:
+    """As `vote_messages`, but the judge is to reason first. With the `rationale` that it wrote, the chat goes on after
+    that and the standard ending (arXiv 2309.00267), with one of `LABELS`."""
+    asked = _two_answers(RATIONALE.texts["rationale.txt"], prompt, (first, second), principle, nonce)
+    return (Message("user", asked),) if rationale is None else (Message("user", asked), _ending(rationale))
+
+
+def score_messages(prompt: Messages, answer: str, principle: Principle, nonce: str) -> Messages:
+    """The chat that asks for a grade of one answer; after its prefix the model writes one of `GRADES`.
+
+    Conversation and answer come first, so that a prefix cache serves all principles.
+    """
+    question = principle.comparison_question
+    asked = _one_answer(SCORE.texts["score.txt"], prompt, answer, nonce, {"question": question})
+    return (Message("user", asked), Message("assistant", SCORE.texts["score-prefix.txt"]))
+
+
+def rubric_messages(prompt: Messages, answer: str, criterion: Criterion, nonce: str) -> Messages:
+    """The chat that asks one criterion of one answer; after its prefix the model writes one of `REPLIES`."""
+    asked = _one_answer(RUBRIC.texts["rubric.txt"], prompt, answer, nonce, {"criterion": criterion.question})
+    return (Message("user", asked), _ending())
 
 
 def transcript(messages: Messages) -> str:
@@ -89,13 +121,39 @@ def transcript(messages: Messages) -> str:
 
 
 _MARK = re.compile(r"\[\s*/?\s*(?:conversation|answer\s+[AB]|end)\b[^\]\n]*\]", re.IGNORECASE)
+_MARK_OF_ONE = re.compile(r"\[\s*/?\s*(?:conversation|answer|end)\b[^\]\n]*\]", re.IGNORECASE)
 
 
-def _disarm(text: str, nonce: str) -> str:
+def _disarm(text: str, nonce: str, mark: re.Pattern[str] = _MARK) -> str:
     """`text` without the marks of the vote template. Repeated, since taking one out can put another together."""
-    while (stripped := _MARK.sub("", text.replace(nonce, ""))) != text:
+    while (stripped := mark.sub("", text.replace(nonce, ""))) != text:
         text = stripped
     return text
+
+
+def _two_answers(template: str, prompt: Messages, shown: tuple[str, str], principle: Principle, nonce: str) -> str:
+    values = {
+        "nonce": nonce,
+        "conversation": _disarm(transcript(prompt), nonce),
+        "first": _disarm(shown[0], nonce),
+        "second": _disarm(shown[1], nonce),
+        "question": principle.comparison_question,
+    }
+    return fill(template, values)
+
+
+def _one_answer(template: str, prompt: Messages, answer: str, nonce: str, asked: Mapping[str, str]) -> str:
+    values = {
+        "nonce": nonce,
+        "conversation": _disarm(transcript(prompt), nonce, _MARK_OF_ONE),
+        "answer": _disarm(answer, nonce, _MARK_OF_ONE),
+        **asked,
+    }
+    return fill(template, values)
+
+
+def _ending(rationale: str = "") -> Message:
+    return Message("assistant", f"{rationale}\n\n{ENDING}" if rationale else ENDING)
 
 
 def _request(template: str, request: str, prompt: Messages, response: str) -> str:

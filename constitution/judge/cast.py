@@ -1,0 +1,183 @@
+"""The votes on a pair: which they are, and their rows, each cast once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from constitution.engines.base import Engine
+from constitution.identity import digest, row_id, seed
+from constitution.judge.methods import ORDERS, TEMPLATES, PartFailed, Question, ask
+from constitution.judge.pairs import Pair
+from constitution.recipe import JudgeSection
+from constitution.records import Failure, Judgement, Principle, Prompt, Row
+from constitution.revise import Emit, clean, digest_of, failed, failure_id
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """What one engine's votes in a run have in common."""
+
+    run_id: str
+    seed: int
+    attempt: int
+    engine: Engine
+    name: str
+    """What its votes bear: the name in the jury, or of a judge alone its model's."""
+    principles: tuple[Principle, ...]
+    """All that may vote."""
+    section: JudgeSection
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """What became of one pair's votes."""
+
+    judgements: tuple[Judgement, ...]
+    expected: int
+    """Votes that should have been cast."""
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def open(self) -> bool:
+        """True while a restart may still bring a missing vote."""
+        return any(failure.retryable for failure in self.failures)
+
+
+def draw_principles(judge: Judge, pair: Pair) -> tuple[Principle, ...]:
+    """All that compare, or so many of them drawn for this pair without replacement, each with equal chance; the
+    same for all judges of a run.
+
+    Weights are the votes' and do not change the draw, or they would count twice.
+    """
+    wanted = judge.section.principles
+    if wanted == "all" or wanted >= len(judge.principles):
+        return judge.principles
+    generator = random.Random(seed(judge.seed, pair.a.prompt_id, "judge-principles", *pair.place))
+    drawn = set(generator.sample(range(len(judge.principles)), wanted))
+    return tuple(principle for index, principle in enumerate(judge.principles) if index in drawn)
+
+
+async def vote(judge: Judge, prompt: Prompt, pair: Pair, have: Mapping[str, Row], emit: Emit) -> Ballot:
+    """All votes on one pair; those in `have` are not asked for again. An engine's error is a Failure of that vote.
+
+    All go out together, those of one order, which differ in the question at the end alone, one after the other. Engines
+    that batch read the shared beginning once all the same (vLLM has a prompt's blocks in its cache from the moment it
+    is scheduled); to send one vote ahead and wait for it cost time and found not one token more there.
+    """
+    if not pair.votable:
+        return Ballot((), 0)
+    principles = draw_principles(judge, pair)
+    votes = [
+        _Vote(judge, pair, principle, order, repeat)
+        for repeat in range(judge.section.repeats)
+        for order in ORDERS[judge.section.method]
+        for principle in principles
+    ]
+    cast = await _cast(votes, prompt, have, emit)
+    judgements = tuple(row for row in cast if isinstance(row, Judgement))
+    failures = tuple(row for row in cast if isinstance(row, Failure))
+    return Ballot(judgements, len(cast), failures)
+
+
+def nonce(judge: Judge, prompt_id: str) -> str:
+    """Six hex digits for the marks of the vote template: the same for all votes on a prompt's answers, so that those of
+    one order share conversation and answers in the engine's cache, and both orders the conversation."""
+    return digest([judge.seed, prompt_id])[:6]
+
+
+@dataclass(frozen=True, slots=True)
+class _Vote:
+    """One vote to be cast."""
+
+    judge: Judge
+    pair: Pair
+    principle: Principle
+    order: str
+    repeat: int
+
+    @property
+    def id(self) -> str:
+        judge = self.judge
+        return row_id(judge.run_id, self.pair.id, judge.name, self.principle.id, self.order, *self._again)
+
+    @property
+    def _again(self) -> tuple[int, ...]:
+        """What tells a repeat from the first vote, in ids and seeds."""
+        return (self.repeat,) if self.repeat else ()
+
+    async def cast(self, id: str, prompt: Prompt) -> Judgement | Failure:
+        judge, pair, principle, method = self.judge, self.pair, self.principle, self.judge.section.method
+        prompt_id = pair.a.prompt_id
+        first, second = pair.shown(self.order)
+        chosen = seed(judge.seed, prompt_id, "vote", *pair.place, principle.id, self.order, *self._again)
+        question = Question(
+            judge.engine,
+            judge.section,
+            prompt.messages,
+            first.text,
+            second.text,
+            principle,
+            nonce(judge, prompt_id),
+            chosen,
+            affinity=prompt_id,
+        )
+        try:
+            verdict = await ask(question)
+        except PartFailed as failure:
+            row = failed(judge.run_id, prompt_id, "vote", id, failure.error, judge.attempt)
+            return replace(row, message=clean(str(failure)))
+        return Judgement(
+            id=id,
+            run_id=judge.run_id,
+            prompt_id=prompt_id,
+            pair_id=pair.id,
+            first_id=first.id,
+            second_id=second.id,
+            judge=judge.name,
+            principle_id=principle.id,
+            principle_digest=digest_of(principle),
+            method=method,
+            template_digest=TEMPLATES[method],
+            seed=chosen,
+            repeat=self.repeat,
+            p_first=verdict.p_first,
+            label_mass=verdict.label_mass,
+            rationale=verdict.rationale,
+            prompt_tokens=verdict.prompt_tokens,
+            cached_tokens=verdict.cached_tokens,
+            completion_tokens=verdict.completion_tokens,
+            calls=verdict.calls,
+            read_first=verdict.read_first,
+            read_second=verdict.read_second,
+        )
+
+
+async def _cast(
+    votes: Sequence[_Vote], prompt: Prompt, have: Mapping[str, Row], emit: Emit
+) -> list[Judgement | Failure]:
+    """The votes' rows, in their order, from `have` or cast together and emitted as they come.
+
+    When one raises (the disk is full), the others are cancelled before it goes on.
+    """
+
+    async def cast(vote: _Vote, id: str) -> Judgement | Failure:
+        row = await vote.cast(id, prompt)
+        await emit([row])
+        return row
+
+    rows: dict[str, Judgement | Failure] = {}
+    tasks: dict[str, asyncio.Task[Judgement | Failure]] = {}
+    ids = [vote.id for vote in votes]
+    async with asyncio.TaskGroup() as group:
+        for vote, id in zip(votes, ids, strict=True):
+            known = have and (
+                have.get(id) or have.get(failure_id(vote.judge.run_id, vote.pair.a.prompt_id, "vote", id))
+            )
+            if isinstance(known, Judgement | Failure):
+                rows[id] = known
+            else:
+                tasks[id] = group.create_task(cast(vote, id))
+    return [rows[id] if id in rows else tasks[id].result() for id in ids]
