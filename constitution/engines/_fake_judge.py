@@ -30,10 +30,11 @@ PITFALL = re.compile(
     re.IGNORECASE,
 )
 """A yes/no question with one of these words, and none of `DENIAL`, is taken to ask about something bad."""
-DENIAL = re.compile(r"\b(avoid|free of|no|not|never|without|refus)", re.IGNORECASE)
+DENIAL = re.compile(r"\b(avoid\w*|free of|not?|never|without|refus\w*)\b", re.IGNORECASE)
 
 _END = re.compile(r"\n\s*\[/?\s*end\b[^\n]*|\n\s*</", re.IGNORECASE)
 _MARKED = re.compile(r"(?im)^\[answer\b(?! +[A-Z]\b)[^\]\n]*\]\n")
+_OPTIONS = re.compile(r"\n(?:Options|Grades):")
 _VERDICT = re.compile(r"\bso answer ([A-Z]) is better\b", re.IGNORECASE)
 
 
@@ -69,7 +70,8 @@ def reason(messages: Messages, bits: str, section: FakeModel) -> str | None:
         return None
     lean = _lean(shown, bits, section)
     seen = (f"Answer {label} has {style(text).tokens} tokens." for label, text in zip("AB", shown.answers, strict=True))
-    return f"{' '.join(seen)} I look at what they advise. So answer {'A' if lean > 0 else 'B'} is better."
+    better = "A" if lean > 0 else "B"
+    return f"{' '.join(seen)} I look at what they advise. So answer {better} is better.\n\nThe answer is: ({better})"
 
 
 def candidates(text: str, first: str, second: str) -> tuple[str, str] | None:
@@ -154,8 +156,13 @@ def _compared(text: str, first: str, second: str) -> Shown | None:
             # Without an end mark the second answer is one paragraph: what follows it is the question.
             if len(two) == 1:
                 two = [*two[0].strip().split("\n\n", 1), ""]
-            return Shown((one.strip(), two[0].strip()), two[1].strip())
+            return Shown((one.strip(), two[0].strip()), _asked(two[1]))
     return None
+
+
+def _asked(behind: str) -> str:
+    """The question, out of what follows the answers."""
+    return _OPTIONS.split(behind, maxsplit=1)[0].strip()
 
 
 def _alone(text: str) -> Shown | None:
@@ -163,7 +170,7 @@ def _alone(text: str) -> Shown | None:
     if opening is None:
         return None
     answer, *rest = _END.split(text[opening.end() :], maxsplit=1)
-    return Shown((answer.strip(),), rest[0].strip() if rest else "")
+    return Shown((answer.strip(),), _asked(rest[0]) if rest else "")
 
 
 @lru_cache(maxsize=64)
