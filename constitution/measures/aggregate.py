@@ -4,6 +4,8 @@ crowd-kit."""
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -34,7 +36,9 @@ def dawid_skene(pairs: ArrayLike, workers: ArrayLike, prefers_b: ArrayLike, *, s
     cast = pd.DataFrame({"task": tasks, "worker": np.unique(by, return_inverse=True)[1]})
     cast["label"] = (votes.astype(bool) ^ swapped[tasks]).astype(int)
     cast = cast.sort_values(["task", "worker"], ignore_index=True)
-    posterior = DawidSkene(n_iter=ITERATIONS, tol=TOLERANCE).fit_predict_proba(cast)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of pandas, to crowd-kit
+        posterior = DawidSkene(n_iter=ITERATIONS, tol=TOLERANCE).fit_predict_proba(cast)
     second = posterior[1].reindex(range(len(names))) if 1 in posterior else pd.Series(0.0, index=range(len(names)))
     p_b = np.where(swapped, 1 - second.to_numpy(), second.to_numpy())
     return dict(zip(names.tolist(), np.clip(p_b, 0.0, 1.0).tolist(), strict=True))
