@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import string
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
@@ -139,6 +140,17 @@ async def test_a_labels_tokens_are_asked_once_and_long_labels_fall_back_and_say_
         assert len(server.tokenized) == 6
         [event] = engine.stats()["events"]
         assert "'Yes', 'No' are not one token each" in event
+
+
+async def test_labels_after_a_rationale_are_asked_once_for_all_rationales() -> None:
+    server = FakeServer()
+    async with fleet([server]) as engine:
+        for number in range(3):
+            reasoned = Message("assistant", f"Reason {number}.\n\nThe answer is: (")
+            request = replace(vote("A", "B"), messages=(VOTE[0], reasoned))
+            assert (await engine.generate(request)).choice_logprobs
+            assert server.requests[-1].body["logprob_token_ids"] == [65, 66]
+    assert server.tokenized == ["The answer is: (", "The answer is: (A", "The answer is: (B"]
 
 
 async def test_priority_and_salt_go_to_vllm_and_to_no_other() -> None:

@@ -81,7 +81,8 @@ class OpenAIEngine:
         ids: Sequence[int] = ()
         if request.choices:
             if self._vllm:
-                tail = request.messages[-1].content if request.continues else ""
+                # The last line is enough for the border to the label, and what stands above it differs with every vote.
+                tail = request.messages[-1].content.rpartition("\n")[2] if request.continues else ""
                 ids = await self._labels.of(tail, request.choices)
             body |= wanted(ids)
             body.pop("stop", None)
