@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from textwrap import fill
@@ -28,13 +29,29 @@ def root_option(command: F) -> F:
     return option(command)
 
 
-def _root(root: Path | None) -> Path:
+def root_of(root: Path | None) -> Path:
+    """The folder that --root names, or else the nearest."""
     return root.resolve() if root else library.find_root(Path.cwd())
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Group(click.Group):
+    """Knows the commands that ask a judge by name, and imports them only to run them or to help with them."""
+
+    JUDGED = ("test",)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *self.JUDGED]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in self.JUDGED and cmd_name not in self.commands:
+            module = importlib.import_module("constitution.cli.principles_judge")
+            self.add_command(getattr(module, cmd_name))
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 def principles() -> None:
-    """Principles as code: versioned files that are checked, locked, compared.
+    """Principles as code: versioned files that are checked, tested, locked, compared.
 
     Example:  constitution principles check
     """
@@ -49,7 +66,7 @@ def list_command(root: Path | None) -> None:
 
     Example:  constitution principles list
     """
-    root = _root(root)
+    root = root_of(root)
     lock = library.Lock.read(root)
     rows: list[tuple[str, ...]] = [("constitution", "principles", "revise", "compare", "exemplars", "state", "digest")]
     for name in library.names(root):
@@ -67,11 +84,17 @@ def list_command(root: Path | None) -> None:
             )
             cells = (*map(str, counts), str(len(found.exemplars)), state, found.digest[:12])
             rows.append((f"{name}@{version}", *cells))
-    widths = [max(len(row[column]) for row in rows) for column in range(7)]
+    for line in aligned(rows, right=range(1, 5)):
+        click.echo(line)
+
+
+def aligned(rows: Sequence[Sequence[str]], right: Collection[int]) -> Iterator[str]:
+    """Rows, the heading among them, as lines of columns; those in `right`, counted from 0, are set to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         columns = enumerate(zip(row, widths, strict=True))
-        padded = (cell.rjust(width) if 0 < i < 5 else cell.ljust(width) for i, (cell, width) in columns)
-        click.echo("  ".join(padded).rstrip())
+        padded = (cell.rjust(width) if place in right else cell.ljust(width) for place, (cell, width) in columns)
+        yield "  ".join(padded).rstrip()
 
 
 @principles.command()
@@ -83,7 +106,7 @@ def show(constitution: str, as_json: bool, root: Path | None) -> None:
 
     Example:  constitution principles show general@1.0.0
     """
-    root = _root(root)
+    root = root_of(root)
     name, version = library.resolve(root, constitution)
     found = library.read_constitution(root / name / f"{version}.toml")
     state = library.status(root, name, version, library.Lock.read(root))
@@ -164,7 +187,7 @@ def check(root: Path | None) -> None:
 
     Example:  constitution principles check
     """
-    root = _root(root)
+    root = root_of(root)
     _report(library.check(root))
     count = sum(len(library.versions(root, name)) for name in library.names(root))
     click.echo(f"{count} constitution{'s' if count != 1 else ''} checked, nothing to report")
@@ -180,7 +203,7 @@ def lock(constitutions: tuple[str, ...], root: Path | None) -> None:
 
     Example:  constitution principles lock
     """
-    added, findings = library.lock(_root(root), constitutions)
+    added, findings = library.lock(root_of(root), constitutions)
     _report(findings)
     for label in added:
         click.echo(f"locked {label}")
@@ -202,7 +225,7 @@ def bump(constitution: str, level: library.Level, root: Path | None) -> None:
 
     Example:  constitution principles bump general --patch
     """
-    root = _root(root)
+    root = root_of(root)
     done = library.bump(root, constitution, level)
     name = done.path.parent.name
     label = f"{root.name}/{name}/{done.version}.toml"
@@ -225,7 +248,7 @@ def diff(a: str, b: str, as_json: bool, root: Path | None) -> None:
 
     Example:  constitution principles diff general@1.0.0 general@1.1.0
     """
-    one, other = _either(a, root), _either(b, root)
+    one, other = either(a, root), either(b, root)
     changes = library.diff_constitutions(one, other)
     if as_json:
         click.echo(json.dumps([asdict(change) for change in changes], ensure_ascii=False, indent=2))
@@ -234,10 +257,11 @@ def diff(a: str, b: str, as_json: bool, root: Path | None) -> None:
     sys.exit(1 if changes else 0)
 
 
-def _either(text: str, root: Path | None) -> Constitution:
+def either(text: str, root: Path | None) -> Constitution:
+    """The constitution NAME, NAME@VERSION or in a .toml file, whatever the lock says of it."""
     if text.endswith(".toml"):
         return library.read_constitution(Path(text))
-    folder = _root(root)
+    folder = root_of(root)
     name, version = library.resolve(folder, text)
     return library.read_constitution(folder / name / f"{version}.toml", f"{folder.name}/{name}/{version}.toml")
 
@@ -259,7 +283,7 @@ def import_command(
 
     Example:  constitution principles import critiques.json comparisons.json --name published
     """
-    root = _root(root)
+    root = root_of(root)
     path = library.import_files(files, root, name, version, source=source, license=license)
     found = library.read_constitution(path)
     label = f"{root.name}/{name}/{version}.toml"

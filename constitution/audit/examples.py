@@ -1,0 +1,120 @@
+"""A constitution's own tests: does a judge prefer `better` over `worse` in each principle's examples?
+
+trials = await try_examples(constitution, Panel.of(recipe.model, recipe.judge))
+assert all(trial.right for trial in trials)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from constitution.audit.panel import Case, Panel, hear
+from constitution.judge import Ballot, Pair, given_answers, pairs
+from constitution.prefer import Rules, prefer
+from constitution.records import Constitution, Example, Judgement, Principle, Prompt
+
+_RUN = "principles-test"
+"""Stands where rows name their run; no such run exists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What one judge makes of one example of a principle, judged by that principle alone."""
+
+    judge: str
+    principle_id: str
+    example: int
+    """Its place among the principle's examples, from 1."""
+    shown_first: float | None
+    """Probability that `better` is better, where it was shown first; mean over repeats. None: no such vote."""
+    shown_second: float | None
+    """The same where it was shown second. None also where answers are looked at one by one (score, rubric)."""
+    p: float | None
+    """The label that these votes make, as a run's: probability that `better` is better. None: not judged."""
+    failure: str = ""
+    """Why votes are missing."""
+
+    @property
+    def judged(self) -> bool:
+        return self.p is not None
+
+    @property
+    def right(self) -> bool:
+        """A tie is not right."""
+        return self.p is not None and self.p > 0.5 + 1e-12
+
+    @property
+    def flips(self) -> bool:
+        """The judge prefers the same place, whichever answer stands there."""
+        if self.shown_first is None or self.shown_second is None:
+            return False
+        return (self.shown_first > 0.5) != (self.shown_second > 0.5)
+
+
+async def try_examples(constitution: Constitution, panel: Panel) -> list[Trial]:
+    """All examples before all judges of the panel: by judge, then in the file's order. Principles without examples
+    have no trial."""
+    examples = [
+        (principle, number, example)
+        for principle in constitution.principles
+        for number, example in enumerate(principle.examples, 1)
+    ]
+    readable = [each for each in examples if not _unreadable(panel, each[0])]
+    cases = [_case(principle, example) for principle, _, example in readable]
+    heard = await hear(panel, _RUN, cases)
+    trials = []
+    for judge, ballots in heard.items():
+        told = iter(zip(cases, ballots, strict=True))
+        for principle, number, _ in examples:
+            if reason := _unreadable(panel, principle):
+                trials.append(Trial(judge, principle.id, number, None, None, None, reason))
+            else:
+                case, ballot = next(told)
+                trials.append(_trial(judge, number, case, ballot, Rules.of(panel.section)))
+    return trials
+
+
+def untested(constitution: Constitution) -> list[str]:
+    """Ids of the principles that compare and have no example."""
+    return [principle.id for principle in constitution.principles if principle.compares and not principle.examples]
+
+
+def _unreadable(panel: Panel, principle: Principle) -> str:
+    return "" if panel.section.method != "rubric" or principle.criteria else "the principle has no criteria"
+
+
+def _case(principle: Principle, example: Example) -> Case:
+    prompt = Prompt(example.messages, answers=(example.better, example.worse))
+    [pair] = pairs(_RUN, prompt, (), given_answers(_RUN, prompt), ("given",))
+    return Case(prompt, pair, (principle,))
+
+
+def _trial(judge: str, number: int, case: Case, ballot: Ballot, rules: Rules) -> Trial:
+    [principle] = case.principles
+    label = prefer(case.pair, ballot.judgements, ballot.expected, {principle.id: 1.0}, rules)
+    better, worse = case.pair.a.id, case.pair.b.id
+    first, second = _mean(ballot.judgements, better), _mean(ballot.judgements, worse)
+    return Trial(
+        judge=judge,
+        principle_id=principle.id,
+        example=number,
+        shown_first=first,
+        shown_second=None if second is None else 1 - second,
+        p=None if label.p_b is None else 1 - label.p_b,
+        failure=_why(ballot, label.votes, case.pair),
+    )
+
+
+def _mean(judgements: Sequence[Judgement], first_id: str) -> float | None:
+    """Mean probability that the first is better, over the votes that showed `first_id` first."""
+    found = [vote.p_first for vote in judgements if vote.first_id == first_id]
+    return sum(found) / len(found) if found else None
+
+
+def _why(ballot: Ballot, counted: int, pair: Pair) -> str:
+    if ballot.failures:
+        return f"{ballot.failures[0].error}: {ballot.failures[0].message}"
+    if not pair.votable:
+        return "better and worse are the same text"
+    return "too little probability on the labels (judge.min_label_mass)" if not counted else ""

@@ -1,0 +1,84 @@
+"""Judges asked outside of any run, their rows kept in memory: for principles' own examples, and for what a new version
+of a constitution would change."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from constitution.engines import Engine, open_engine
+from constitution.judge import Ballot, Judge, Pair, vote
+from constitution.recipe import JudgeSection, Models, ModelSection
+from constitution.records import Principle, Prompt, Row
+
+WINDOW = 64
+"""Pairs in flight at the most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Who is asked, and how."""
+
+    judges: Mapping[str, ModelSection]
+    """By the name that their votes bear; empty: the model's own."""
+    section: JudgeSection
+    """All principles that are put to the judges vote, whatever its `principles` says."""
+    seed: int = 1
+
+    @classmethod
+    def of(cls, models: Models, section: JudgeSection | None = None, seed: int = 1) -> Panel:
+        """The judges of a recipe: the jury, the judge, or the policy that judges itself."""
+        return cls(models.jury or {"": models.judge or models.policy}, section or JudgeSection(), seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One pair, and the principles that vote on it."""
+
+    prompt: Prompt
+    pair: Pair
+    principles: tuple[Principle, ...]
+
+
+async def hear(panel: Panel, run_id: str, cases: Sequence[Case]) -> dict[str, list[Ballot]]:
+    """Per judge, by name, what became of its votes on each of `cases`.
+
+    One judge after the other, so that one model at a time is in memory. A vote that fails is a Failure in its ballot;
+    raises ModelLoadError, RecipeError or EngineUnavailable where an engine does not open.
+    """
+    heard = {}
+    for given, section in panel.judges.items():
+        engine = await open_engine(section)
+        try:
+            name = given or engine.model
+            heard[name] = await _hear(panel, run_id, cases, engine, name)
+        finally:
+            await engine.close()
+    return heard
+
+
+async def _hear(panel: Panel, run_id: str, cases: Sequence[Case], engine: Engine, name: str) -> list[Ballot]:
+    section = panel.section.model_copy(update={"principles": "all"})
+    window = asyncio.Semaphore(WINDOW)
+
+    async def ballot(case: Case) -> Ballot:
+        judge = Judge(
+            run_id=run_id,
+            seed=panel.seed,
+            attempt=1,
+            engine=engine,
+            name=name,
+            principles=case.principles,
+            section=section,
+        )
+        async with window:
+            return await vote(judge, case.prompt, case.pair, {}, _discard)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(ballot(case)) for case in cases]
+    return [task.result() for task in tasks]
+
+
+async def _discard(rows: Sequence[Row]) -> None:
+    """Nothing is written: the ballots hold the rows."""

@@ -1,0 +1,122 @@
+"""`constitution principles test` and `impact`: what judges make of principles."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from constitution.audit.examples import Trial, try_examples, untested
+from constitution.audit.panel import Panel
+from constitution.cli.principles import aligned, either, root_option
+from constitution.errors import PrincipleError
+from constitution.recipe import FakeModel, JudgeSection, ModelSection, TransformersModel, load_recipe
+from constitution.records import Constitution
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def judge_options(default: str) -> Callable[[F], F]:
+    """--model and --recipe; `default` says who judges without them."""
+
+    def add(command: F) -> F:
+        model = click.option(
+            "--model", help=f"Who judges: pocket, fake, or a folder or hub name for transformers.  [default: {default}]"
+        )
+        recipe = click.option(
+            "--recipe",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Judge as this recipe does: its judge, or each of its jury, by its [judge] section.",
+        )
+        return model(recipe(command))
+
+    return add
+
+
+def panel_of(model: str | None, recipe: Path | None, seed: int = 1) -> Panel | None:
+    """The judges that the options name; None where they name none."""
+    if model and recipe:
+        raise click.UsageError("--model and --recipe both say who judges; give one of them")
+    if recipe:
+        found = load_recipe(recipe)
+        return Panel.of(found.model, found.judge, seed)
+    if not model:
+        return None
+    fake = FakeModel(engine="fake")
+    section: ModelSection = fake if model == "fake" else TransformersModel(engine="transformers", model=model)
+    return Panel({"": section}, JudgeSection(), seed)
+
+
+@click.command()
+@click.argument("constitution", metavar="NAME[@VERSION]")
+@judge_options("pocket")
+@click.option("--json", "as_json", is_flag=True, help="All of it as one JSON object.")
+@root_option
+def test(constitution: str, model: str | None, recipe: Path | None, as_json: bool, root: Path | None) -> None:
+    """Put each principle's own examples to a judge.
+
+    An example is judged rightly if the judge, asked both ways round by that principle alone, prefers `better`. Exit
+    code 1 if one is judged wrongly, or cannot be judged.
+
+    Example:  constitution principles test pocket
+    """
+    panel = panel_of(model, recipe) or panel_of("pocket", None)
+    assert panel is not None
+    found = either(constitution, root)
+    if not any(principle.examples for principle in found.principles):
+        raise PrincipleError(
+            f"{found.label}: no principle has an example, so there is nothing to test",
+            hint="add [[principles.examples]] with prompt, better and worse",
+        )
+    trials = asyncio.run(try_examples(found, panel))
+    if as_json:
+        told = {"constitution": found.label, "digest": found.digest, "method": panel.section.method}
+        told |= {"trials": [_as_json(trial) for trial in trials], "untested": untested(found)}
+        click.echo(json.dumps(told, ensure_ascii=False, indent=2))
+    else:
+        _show(found, panel, trials)
+    sys.exit(0 if all(trial.right for trial in trials) else 1)
+
+
+def _as_json(trial: Trial) -> dict[str, Any]:
+    return {**asdict(trial), "right": trial.right, "flips": trial.flips}
+
+
+def _show(found: Constitution, panel: Panel, trials: Sequence[Trial]) -> None:
+    for judge in dict.fromkeys(trial.judge for trial in trials):
+        own = [trial for trial in trials if trial.judge == judge]
+        click.echo(f"{found.label}, judged by {judge} (method {panel.section.method}): P(better) by where it is shown")
+        rows: list[tuple[str, ...]] = [("principle", "example", "first", "second", "both", "")]
+        rows += [
+            (t.principle_id, str(t.example), _p(t.shown_first), _p(t.shown_second), _p(t.p), _verdict(t)) for t in own
+        ]
+        for line in aligned(rows, right=range(1, 5)):
+            click.echo(line)
+        right, judged = sum(trial.right for trial in own), sum(trial.judged for trial in own)
+        told = f"{right} right, {judged - right} wrong, {len(own) - judged} not judged"
+        flips = sum(trial.flips for trial in own)
+        click.echo(f"{len(own)} example{_s(len(own))}: {told}; {flips} position flip{_s(flips)}\n")
+    if missing := untested(found):
+        click.echo(f"without examples, so not tested: {', '.join(missing)}")
+
+
+def _verdict(trial: Trial) -> str:
+    if not trial.judged:
+        return f"not judged: {trial.failure}"
+    word = "right" if trial.right else "WRONG"
+    more = ["flips with the position"] * trial.flips + [f"votes missing: {trial.failure}"] * bool(trial.failure)
+    return "; ".join([word, *more])
+
+
+def _p(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"
