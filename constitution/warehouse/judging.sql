@@ -31,17 +31,34 @@ SELECT
     count_headers(text) AS headers, count_lists(text) AS lists, count_bold(text) AS bold
 FROM responses;
 
--- One row per pair: the differences in style, b minus a.
+-- One row per pair: the differences in style, b minus a. Its answers' texts are looked at once.
 CREATE OR REPLACE VIEW style_differences AS
+WITH shown AS (
+    SELECT run_id, id AS pair_id, prompt_id, kind, a_id, b_id, unnest([a_id, b_id]) AS response_id FROM preferences
+),
+counted AS (
+    SELECT
+        w.run_id, w.pair_id, w.prompt_id, w.kind, w.response_id = w.a_id AS is_a, w.response_id = w.b_id AS is_b,
+        count_tokens(r.text) AS tokens, count_headers(r.text) AS headers, count_lists(r.text) AS lists,
+        count_bold(r.text) AS bold
+    FROM shown AS w JOIN responses AS r ON r.run_id = w.run_id AND r.id = w.response_id
+),
+sides AS (
+    SELECT
+        run_id, pair_id, any_value(prompt_id) AS prompt_id, any_value(kind) AS kind,
+        max(tokens) FILTER (is_a) AS tokens_a, max(tokens) FILTER (is_b) AS tokens_b,
+        max(headers) FILTER (is_a) AS headers_a, max(headers) FILTER (is_b) AS headers_b,
+        max(lists) FILTER (is_a) AS lists_a, max(lists) FILTER (is_b) AS lists_b,
+        max(bold) FILTER (is_a) AS bold_a, max(bold) FILTER (is_b) AS bold_b
+    FROM counted GROUP BY run_id, pair_id
+)
 SELECT
-    p.run_id, p.id AS pair_id, p.prompt_id, p.kind,
-    length_difference(a.tokens, b.tokens) AS length,
-    density_difference(a.headers, a.tokens, b.headers, b.tokens) AS headers,
-    density_difference(a.lists, a.tokens, b.lists, b.tokens) AS lists,
-    density_difference(a.bold, a.tokens, b.bold, b.tokens) AS bold
-FROM preferences AS p
-LEFT JOIN style AS a ON a.run_id = p.run_id AND a.response_id = p.a_id
-LEFT JOIN style AS b ON b.run_id = p.run_id AND b.response_id = p.b_id;
+    run_id, pair_id, prompt_id, kind,
+    length_difference(tokens_a, tokens_b) AS length,
+    density_difference(headers_a, tokens_a, headers_b, tokens_b) AS headers,
+    density_difference(lists_a, tokens_a, lists_b, tokens_b) AS lists,
+    density_difference(bold_a, tokens_a, bold_b, tokens_b) AS bold
+FROM sides;
 
 -- One row per couple of votes: one judge, one principle, one pair, both orders (score and rubric have one, and p_ba,
 -- position, same_place and first_place are null). Repeats are averaged first. Votes with less label mass than the recipe
@@ -84,17 +101,24 @@ CREATE OR REPLACE VIEW rated AS
 WITH word AS (
     SELECT * FROM labels QUALIFY row_number() OVER (PARTITION BY run_id, id ORDER BY created_at DESC) = 1
 ),
+shown AS (
+    SELECT run_id, id AS pair_id, prompt_id, a_id, b_id, unnest([a_id, b_id]) AS response_id FROM preferences
+),
+answered AS (
+    SELECT
+        p.run_id, p.pair_id, any_value(p.prompt_id) AS prompt_id, coalesce(w.principle_id, '') AS principle_id, w.rater,
+        max(w.value) FILTER (w.response_id = p.a_id) AS a_value, max(w.value) FILTER (w.response_id = p.b_id) AS b_value
+    FROM shown AS p JOIN word AS w ON w.run_id = p.run_id AND w.response_id = p.response_id
+    GROUP BY p.run_id, p.pair_id, coalesce(w.principle_id, ''), w.rater
+),
 said AS (
     SELECT run_id, prompt_id, pair_id, coalesce(principle_id, '') AS principle_id, rater, value AS p_b, 0 AS place
     FROM word WHERE pair_id IS NOT NULL
     UNION ALL
     SELECT
-        p.run_id, p.prompt_id, p.id, coalesce(a.principle_id, ''), a.rater,
-        CASE WHEN b.value > a.value THEN 1 WHEN b.value < a.value THEN 0 ELSE 0.5 END, 1
-    FROM preferences AS p
-    JOIN word AS a ON a.run_id = p.run_id AND a.response_id = p.a_id
-    JOIN word AS b ON b.run_id = p.run_id AND b.response_id = p.b_id AND b.rater = a.rater
-        AND b.principle_id IS NOT DISTINCT FROM a.principle_id
+        run_id, prompt_id, pair_id, principle_id, rater,
+        CASE WHEN b_value > a_value THEN 1 WHEN b_value < a_value THEN 0 ELSE 0.5 END, 1
+    FROM answered WHERE a_value IS NOT NULL AND b_value IS NOT NULL
     UNION ALL
     SELECT run_id, prompt_id, id, '', 'prompts', (gold_id = b_id)::INTEGER, 2 FROM preferences WHERE gold_id IS NOT NULL
 )
@@ -106,3 +130,119 @@ CREATE OR REPLACE VIEW gold AS
 SELECT
     run_id, any_value(prompt_id) AS prompt_id, pair_id, principle_id, avg(p_b) AS p_b, count(*) AS raters
 FROM rated GROUP BY run_id, pair_id, principle_id;
+
+-- One row per judge and principle: where the preferred answer stood. Of method label and rationale; ties are left out of
+-- the shares. log_odds: what standing first is worth to an answer, in the mean.
+CREATE OR REPLACE VIEW position AS
+SELECT
+    run_id, judge, principle_id, count(*) AS couples, count(same_place) AS decided,
+    avg(same_place::INTEGER) AS same_place, avg(first_place::INTEGER) AS first_place, avg(position) AS log_odds
+FROM couples WHERE p_ba IS NOT NULL
+GROUP BY run_id, judge, principle_id;
+
+-- One row per principle, over all judges and over all pairs but those with an infraction. win_rate: share of couples that
+-- prefer b. entropy: mean of the order-averaged votes' own, in bits. majority_agreement: share of couples that prefer what
+-- most couples of the other principles on the pair prefer; where either prefers neither, left out.
+CREATE OR REPLACE VIEW principle_votes AS
+WITH said AS (
+    SELECT
+        run_id, pair_id, principle_id, p_b, side(p_b) AS own,
+        sum(side(p_b)) OVER (PARTITION BY run_id, pair_id)
+            - sum(side(p_b)) OVER (PARTITION BY run_id, pair_id, principle_id) AS others
+    FROM couples WHERE kind <> 'infraction'
+)
+SELECT
+    run_id, principle_id, count(*) AS couples, avg(prefers_b(p_b)) AS win_rate,
+    avg(-coalesce(p_b * log2(nullif(p_b, 0)), 0) - coalesce((1 - p_b) * log2(nullif(1 - p_b, 0)), 0)) AS entropy,
+    avg((sign(others) = own)::INTEGER) FILTER (own <> 0 AND others <> 0) AS majority_agreement
+FROM said
+GROUP BY run_id, principle_id;
+
+-- One row per two principles, both ways round: how their votes go together, on the same pair by the same judge. Ties are
+-- left out. phi is 1 where one principle says nothing that the other does not; null where one is always for one side.
+CREATE OR REPLACE VIEW phi AS
+WITH said AS (
+    SELECT run_id, pair_id, judge, principle_id, side(p_b)::DOUBLE AS own
+    FROM couples WHERE kind <> 'infraction' AND side(p_b) <> 0
+)
+SELECT
+    x.run_id, x.principle_id, y.principle_id AS other_id, count(*) AS couples,
+    CASE WHEN stddev_pop(x.own) > 0 AND stddev_pop(y.own) > 0 THEN corr(x.own, y.own) END AS phi
+FROM said AS x JOIN said AS y
+    ON y.run_id = x.run_id AND y.pair_id = x.pair_id AND y.judge = x.judge AND y.principle_id <> x.principle_id
+GROUP BY x.run_id, x.principle_id, y.principle_id;
+
+-- One row per judge and principle: share of its couples that prefer what gold prefers. Gold of the principle, where the
+-- run has any for it, else gold of the whole; its ties are left out, a vote's counts half. one_order: of the single votes.
+CREATE OR REPLACE VIEW alignment AS
+WITH own AS (SELECT DISTINCT run_id, principle_id FROM gold WHERE principle_id <> ''),
+meant AS (
+    SELECT
+        c.*, CASE WHEN o.principle_id IS NULL THEN '' ELSE c.principle_id END AS gold_principle,
+        CASE WHEN o.principle_id IS NULL THEN 'whole' ELSE 'principle' END AS gold
+    FROM couples AS c LEFT JOIN own AS o ON o.run_id = c.run_id AND o.principle_id = c.principle_id
+)
+SELECT
+    m.run_id, m.judge, m.principle_id, m.gold, count(*) AS n,
+    avg((1 + side(g.p_b) * (side(m.p_ab) + coalesce(side(m.p_ba), side(m.p_ab))) / 2) / 2) AS one_order,
+    avg((1 + side(g.p_b) * side(m.p_b)) / 2) AS both_orders
+FROM meant AS m
+JOIN gold AS g ON g.run_id = m.run_id AND g.pair_id = m.pair_id AND g.principle_id = m.gold_principle
+WHERE m.kind <> 'infraction' AND side(g.p_b) <> 0
+GROUP BY m.run_id, m.judge, m.principle_id, m.gold;
+
+-- One row per judge, principle and infraction: share of the couples that prefer the original to its spoilt variant.
+CREATE OR REPLACE VIEW infractions AS
+SELECT
+    c.run_id, c.judge, c.principle_id, r.infraction, count(*) AS n, avg(1 - prefers_b(c.p_b)) AS penalty
+FROM couples AS c
+JOIN preferences AS p ON p.run_id = c.run_id AND p.id = c.pair_id
+JOIN responses AS r ON r.run_id = c.run_id AND r.id = p.b_id
+WHERE c.kind = 'infraction'
+GROUP BY c.run_id, c.judge, c.principle_id, r.infraction;
+
+-- One row per judge of a run: votes that were asked for on labelled pairs, that it cast, and that are missing. All judges
+-- are asked the same of a pair. label_mass: the mean of the votes cast.
+CREATE OR REPLACE VIEW missing_votes AS
+WITH named AS (
+    SELECT
+        run_id,
+        CASE WHEN len(json_keys(recipe -> '$.model.jury')) > 0 THEN json_keys(recipe -> '$.model.jury')
+             ELSE [coalesce(models ->> '$.judge.name', models ->> '$.policy.name')] END AS judges
+    FROM runs
+),
+asked AS (
+    SELECT
+        p.run_id, p.id AS pair_id, unnest(n.judges) AS judge, (p.votes + p.votes_missing) // len(n.judges) AS votes
+    FROM preferences AS p JOIN named AS n ON n.run_id = p.run_id
+    WHERE p.votes + p.votes_missing > 0
+),
+spoken AS (
+    SELECT run_id, pair_id, judge, count(*) AS votes, sum(label_mass) AS mass FROM judgements GROUP BY ALL
+)
+SELECT
+    a.run_id, a.judge, count(*) AS pairs, sum(a.votes)::BIGINT AS asked, sum(coalesce(s.votes, 0))::BIGINT AS "cast",
+    sum(a.votes - coalesce(s.votes, 0))::BIGINT AS missing, sum(s.mass) / sum(s.votes) AS label_mass
+FROM asked AS a LEFT JOIN spoken AS s ON s.run_id = a.run_id AND s.pair_id = a.pair_id AND s.judge = a.judge
+GROUP BY a.run_id, a.judge;
+
+-- One row per principle that revised: revisions drawn for it, those that changed the text, and, where an answer was judged
+-- against the one that it was made from, how often the other principles' votes together prefer the revision (ties half).
+CREATE OR REPLACE VIEW drawn AS
+WITH verdict AS (
+    SELECT
+        r.run_id, r.id, prefers_b(sum(coalesce(w.weight, 1) * c.p_b) / sum(coalesce(w.weight, 1))) AS won
+    FROM responses AS r
+    JOIN preferences AS p ON p.run_id = r.run_id AND p.b_id = r.id AND p.a_id = r.parent_id AND p.kind <> 'infraction'
+    JOIN couples AS c ON c.run_id = p.run_id AND c.pair_id = p.id AND c.principle_id <> r.principle_id
+    LEFT JOIN principles AS w ON w.run_id = c.run_id AND w.principle_id = c.principle_id
+    WHERE r.kind = 'revision'
+    GROUP BY r.run_id, r.id
+)
+SELECT
+    r.run_id, r.principle_id, count(*) AS drawn,
+    count(*) FILTER (r.outcome NOT IN ('unchanged', 'skipped', 'empty')) AS changed,
+    count(v.won) AS judged, sum(v.won) AS won, avg(v.won) AS win_rate
+FROM responses AS r LEFT JOIN verdict AS v ON v.run_id = r.run_id AND v.id = r.id
+WHERE r.kind = 'revision' AND r.principle_id IS NOT NULL
+GROUP BY r.run_id, r.principle_id;
