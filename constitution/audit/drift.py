@@ -1,0 +1,54 @@
+"""What a new version of a constitution has changed: the votes of a run beside those of a run of the version before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from constitution.audit.evidence import Evidence
+from constitution.principles.files import is_semver, version_key
+from constitution.records import Figure, Run
+from constitution.warehouse import Warehouse
+
+
+def drift(evidence: Evidence) -> Iterator[Figure]:
+    """Difference of a principle's mean vote for the later answer, this run's less the other's, prompt by prompt, over
+    the prompts that both have. The answers are each run's own: where revisions are judged, they changed as well."""
+    before = previous(evidence)
+    if before is None:
+        name = evidence.constitution.name
+        yield evidence.missing("drift", f"no finished run of a lower version of {name} is in this warehouse")
+        return
+    sql = f"""
+        WITH earlier AS (
+            SELECT principle_id, prompt_id, avg(p_b) AS p_b FROM couples
+            WHERE run_id = '{before.run_id}' AND kind <> 'infraction' GROUP BY ALL
+        ),
+        ours AS (
+            SELECT principle_id, prompt_id, any_value(cluster) AS cluster, avg(p_b) AS p_b FROM audit.couples
+            WHERE kind <> 'infraction' GROUP BY ALL
+        )
+        SELECT principle_id, '{_version(before)}' AS subject, ours.p_b - earlier.p_b AS value, cluster
+        FROM ours JOIN earlier USING (principle_id, prompt_id)
+    """
+    nothing = f"{before.run_id}, of version {_version(before)}, has no votes on the same prompts by the same principles"
+    yield from evidence.means("drift", sql, "principle_id", "subject", otherwise=nothing)
+
+
+def previous(evidence: Evidence) -> Run | None:
+    """The latest finished run of the next lower version of the same constitution."""
+    ours = evidence.constitution
+    if not is_semver(ours.version):
+        return None
+    lower = [
+        run
+        for run in Warehouse(evidence.root).runs()
+        if run.constitution.partition("@")[0] == ours.name
+        and run.finished_at is not None
+        and is_semver(_version(run))
+        and version_key(_version(run)) < version_key(ours.version)
+    ]
+    return max(lower, key=lambda run: (version_key(_version(run)), run.started_at), default=None)
+
+
+def _version(run: Run) -> str:
+    return run.constitution.partition("@")[2]

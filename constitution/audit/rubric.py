@@ -1,0 +1,212 @@
+"""The principles, one by one: what they change, what their votes say, and what they add to each other.
+
+Of all judges together. Wins are counted over pairs of an answer and its revision; what asks only how a principle's
+votes go with something else (entropy, majority, phi, length, markdown) is counted over all pairs but those with an
+infraction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+
+import numpy as np
+
+from constitution.audit.evidence import Array, Evidence, correlation
+from constitution.measures import estimate
+from constitution.records import Figure, Principle
+from constitution.revise import select
+
+REVISED = "kind IN ('first-last', 'parent')"
+VOTED = "kind <> 'infraction'"
+LEAST = 20
+"""Pairs on which a principle must have voted to be called dead, and two principles to be compared."""
+
+NO_REVISIONS = "the run has no revisions: revise.rounds = 1 or more"
+NO_PAIRS = "no pair of an answer and its revision was judged: judge.pairs first-last or parent"
+NO_STEPS = 'no revision was judged against the answer that it was made from: judge.pairs = ["parent"]'
+ONE_PRINCIPLE = "fewer than two principles vote on the same pairs"
+
+
+def figures(evidence: Evidence) -> Iterator[Figure]:
+    yield from drawn(evidence)
+    yield from changed(evidence)
+    yield from change_won(evidence)
+    yield from principle_win_rate(evidence)
+    yield from entropy(evidence)
+    yield from majority_agreement(evidence)
+    yield from phi(evidence)
+    yield from correlations(evidence)
+    yield from dead(evidence)
+
+
+def drawn(evidence: Evidence) -> Iterator[Figure]:
+    """Revisions asked for in each principle's name, of all; 0 for principles that can be drawn and never were."""
+    counts = _drawn(evidence)
+    total = sum(counts.values())
+    if not total:
+        yield evidence.missing("drawn", NO_REVISIONS)
+        return
+    for principle in sorted(counts.keys() | {able.id for able in _revising(evidence)}):
+        yield evidence.count("drawn", counts.get(principle, 0), total, principle_id=principle)
+
+
+def changed(evidence: Evidence) -> Iterator[Figure]:
+    """Share of a principle's revisions that have another text than what they were made from."""
+    sql = f"""
+        SELECT principle_id, (outcome NOT IN ('unchanged', 'skipped', 'empty'))::INTEGER AS value, cluster
+        FROM responses JOIN audit.prompts USING (prompt_id)
+        WHERE run_id = '{evidence.run.run_id}' AND kind = 'revision'
+    """
+    yield from evidence.means("changed", sql, "principle_id", share=True, otherwise=NO_REVISIONS)
+
+
+def change_won(evidence: Evidence) -> Iterator[Figure]:
+    """Share of a principle's revisions, ties half, that the other principles' votes together prefer to the answer they
+    were made from."""
+    sql = """
+        SELECT p.revised_by AS principle_id, any_value(p.cluster) AS cluster,
+            prefers_b(sum(c.weight * c.p_b) / sum(c.weight)) AS value
+        FROM audit.pairs AS p JOIN audit.couples AS c USING (pair_id)
+        WHERE p.is_step AND c.principle_id <> p.revised_by AND p.kind <> 'infraction'
+        GROUP BY p.pair_id, p.revised_by
+    """
+    yield from evidence.means("change_won", sql, "principle_id", share=True, otherwise=NO_STEPS)
+
+
+def principle_win_rate(evidence: Evidence) -> Iterator[Figure]:
+    """Share of a principle's couples of votes, ties half, that prefer the revision."""
+    sql = f"SELECT principle_id, prefers_b(p_b) AS value, cluster FROM audit.couples WHERE {REVISED}"
+    yield from evidence.means("principle_win_rate", sql, "principle_id", share=True, otherwise=NO_PAIRS)
+
+
+def entropy(evidence: Evidence) -> Iterator[Figure]:
+    """Mean entropy of a principle's order-averaged votes, in bits: 1 is a coin on every pair, 0 is certainty."""
+    sql = f"""
+        SELECT principle_id, cluster,
+            -coalesce(p_b * log2(nullif(p_b, 0)), 0) - coalesce((1 - p_b) * log2(nullif(1 - p_b, 0)), 0) AS value
+        FROM audit.couples WHERE {VOTED}
+    """
+    yield from evidence.means("entropy", sql, "principle_id", share=True, otherwise="no principle has votes")
+
+
+def majority_agreement(evidence: Evidence) -> Iterator[Figure]:
+    """Share of a principle's couples that prefer what most couples of the other principles on the same pair prefer;
+    where they or it prefer neither, the pair is left out."""
+    sql = f"""
+        WITH said AS (SELECT pair_id, principle_id, cluster, side(p_b) AS own FROM audit.couples WHERE {VOTED}),
+        summed AS (
+            SELECT *, sum(own) OVER (PARTITION BY pair_id)
+                - sum(own) OVER (PARTITION BY pair_id, principle_id) AS others
+            FROM said
+        )
+        SELECT principle_id, (sign(others) = own)::INTEGER AS value, cluster FROM summed WHERE own <> 0 AND others <> 0
+    """
+    yield from evidence.means("majority_agreement", sql, "principle_id", share=True, otherwise=ONE_PRINCIPLE)
+
+
+def phi(evidence: Evidence) -> Iterator[Figure]:
+    """Correlation of two principles' sides on the same pairs, by the same judge; each two are there both ways round."""
+    names, clusters, sides = _sides(evidence)
+    if len(names) < 2:
+        yield evidence.missing("phi", ONE_PRINCIPLE)
+    for one, two in combinations(range(len(names)), 2):
+        both = (sides[one] != 0) & (sides[two] != 0)
+        x, y = (sides[place][both].astype(np.float64) for place in (one, two))
+        found = correlation(x, y, clusters[both], evidence.replicates)
+        note = (
+            "" if found.value is not None else "one of the two always votes for the same side, or they share no pairs"
+        )
+        for first, second in ((one, two), (two, one)):
+            yield evidence.figure("phi", found, note, principle_id=names[first], subject=names[second])
+
+
+def _why_no_phi(n: int) -> str:
+    return f"the two share fewer than {LEAST} pairs" if n < LEAST else "one of the two always votes for the same side"
+
+
+def _sides(evidence: Evidence) -> tuple[list[str], Array, Array]:
+    """Principles; the clusters of the rows, each one judge and pair; and (principles, rows) of sides, 0 for a tie or no
+    vote."""
+    table = evidence.ask(
+        f"""
+        SELECT principle_id, cluster, side(p_b)::TINYINT AS side,
+            dense_rank() OVER (ORDER BY judge, pair_id) - 1 AS place
+        FROM audit.couples WHERE {VOTED}
+        """
+    )
+    principles = table.column("principle_id").combine_chunks().dictionary_encode()
+    ids = principles.dictionary.to_pylist()
+    place = table.column("place").to_numpy()
+    sides = np.zeros((len(ids), int(place.max()) + 1 if len(place) else 0), dtype=np.int8)
+    sides[principles.indices.to_numpy(zero_copy_only=False), place] = table.column("side").to_numpy()
+    clusters = np.zeros(sides.shape[1], dtype=np.int64)
+    clusters[place] = table.column("cluster").to_numpy()
+    order = np.argsort(ids)
+    return [ids[index] for index in order], clusters, sides[order]
+
+
+def correlations(evidence: Evidence) -> Iterator[Figure]:
+    """How a principle's votes go with the differences in length, and in headers, lists and bold together."""
+    sql = f"""
+        SELECT principle_id, p_b, length, headers + lists + bold AS markdown, cluster FROM audit.couples
+        WHERE {VOTED} AND length IS NOT NULL
+    """
+    empty = True
+    for about, rows in evidence.groups(sql, "principle_id"):
+        empty = False
+        for feature in ("length", "markdown"):
+            found = correlation(rows["p_b"], rows[feature], rows["cluster"], evidence.replicates)
+            note = "" if found.value is not None else f"the votes, or the differences in {feature}, are all the same"
+            yield evidence.figure(f"{feature}_correlation", found, note, **about)
+    if empty:
+        yield evidence.missing("length_correlation", "no principle has votes")
+
+
+def dead(evidence: Evidence) -> Iterator[Figure]:
+    """1 for a principle whose votes always or never prefer the revision, or never prefer anything; and for one that
+    could be drawn to revise and never was. 0 for one that lives; no value where too few pairs tell."""
+    rows = evidence.connection.execute(
+        f"""
+        SELECT principle_id, count(DISTINCT pair_id), count(DISTINCT pair_id) FILTER ({REVISED}),
+            avg(prefers_b(p_b)) FILTER ({REVISED}), max(abs(side(p_b)))
+        FROM audit.couples WHERE {VOTED} GROUP BY principle_id
+        """
+    ).fetchall()
+    votes = {str(row[0]): (int(row[1]), int(row[2]), row[3], int(row[4])) for row in rows}
+    draws = _drawn(evidence)
+    total, able = sum(draws.values()), {principle.id for principle in _revising(evidence)}
+    for principle in sorted(votes.keys() | able):
+        pairs, revised, rate, sides = votes.get(principle, (0, 0, None, 0))
+        why = _why_dead(pairs, revised, rate, sides)
+        if not why and principle in able and total >= LEAST and not draws.get(principle):
+            why = f"never drawn for {total} revisions"
+        if why or pairs >= LEAST or draws.get(principle, 0) >= LEAST:
+            n = pairs or (total if why else draws.get(principle, 0))
+            found = estimate.Estimate(float(bool(why)), None, None, n)
+            yield evidence.figure("dead", found, why, principle_id=principle)
+        else:
+            yield evidence.missing("dead", f"fewer than {LEAST} pairs or revisions", pairs, principle_id=principle)
+
+
+def _why_dead(pairs: int, revised: int, rate: float | None, sides: int) -> str:
+    if revised >= LEAST and rate in (0.0, 1.0):
+        return f"{'always' if rate else 'never'} prefers the revision, on {revised} pairs"
+    return f"prefers neither answer, on all of {pairs} pairs" if pairs >= LEAST and not sides else ""
+
+
+def _drawn(evidence: Evidence) -> dict[str, int]:
+    rows = evidence.connection.execute(
+        "SELECT principle_id, count(*) FROM responses WHERE run_id = ? AND kind = 'revision' GROUP BY 1",
+        [evidence.run.run_id],
+    ).fetchall()
+    return {str(principle): int(count) for principle, count in rows}
+
+
+def _revising(evidence: Evidence) -> tuple[Principle, ...]:
+    """The principles that the recipe draws revisions from."""
+    section = evidence.run.recipe.get("revise") or {}
+    able = [principle for principle in evidence.constitution.principles if principle.revises]
+    if not able or not section.get("rounds"):
+        return ()
+    return select(able, section.get("principles") or (), "revise.principles")

@@ -1,0 +1,146 @@
+"""What length and markdown do to the votes, and what is left of the revisions' wins without them.
+
+Features and model as in measures.style. One row per pair and judge: the mean of its couples' log-odds over principles;
+pairs of all kinds but infraction, whose differences in style were made on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from constitution.audit.evidence import Array, Evidence
+from constitution.measures import Estimate, StyleFit
+from constitution.measures import style as measure
+from constitution.records import Figure
+
+FEATURES = ("length", "headers", "lists", "bold")
+CONTROLS = ("length", "style")
+
+_ROWS = """
+    SELECT judge, pair_id, any_value(cluster) AS cluster, avg(l_b) AS log_odds, avg(p_b) AS p,
+        any_value(length) AS length, any_value(headers) AS headers, any_value(lists) AS lists, any_value(bold) AS bold
+    FROM audit.couples WHERE kind <> 'infraction' AND length IS NOT NULL
+    GROUP BY judge, pair_id ORDER BY judge, pair_id
+"""
+
+_CONTROLLED = """
+CREATE TABLE audit.shifts AS FROM laid;
+
+CREATE MACRO audit.sigma(x) AS 1 / (1 + exp(-x));
+
+CREATE MACRO audit.without(ab, ba, shift) AS
+    (audit.sigma(log_odds(ab) - shift) + audit.sigma(log_odds(coalesce(ba, ab)) - shift)) / 2;
+
+CREATE TABLE audit.controlled AS
+SELECT
+    c.judge, c.principle_id, c.pair_id, c.kind, c.cluster, c.weight, c.p_b AS off,
+    audit.without(c.p_ab, c.p_ba, coalesce(s.length, 0)) AS length,
+    audit.without(c.p_ab, c.p_ba, coalesce(s.style, 0)) AS style
+FROM audit.couples AS c LEFT JOIN audit.shifts AS s USING (judge, pair_id)
+WHERE c.kind <> 'infraction';
+"""
+
+NO_VOTES = "no pair has votes: the recipe needs a [judge] section, and votes in both orders"
+NO_REVISIONS = "no pair of an answer and its revision was judged: judge.pairs first-last or parent"
+
+
+@dataclass(frozen=True)
+class Fits:
+    """One judge's."""
+
+    judge: str
+    style: StyleFit
+    length: StyleFit
+    """Of length alone."""
+    logistic: dict[str, Estimate]
+
+
+def lay_shifts(evidence: Evidence) -> list[Fits]:
+    """Fits every judge, and lays out what the fits take away from its votes: audit.shifts, audit.controlled."""
+    found: list[Fits] = []
+    shifts: list[pa.Table] = []
+    for about, rows in evidence.groups(_ROWS, "judge"):
+        features = np.column_stack([rows[name] for name in FEATURES])
+        fits = _fit(about["judge"], rows, features, evidence.replicates)
+        found.append(fits)
+        columns = {
+            "judge": pa.array([fits.judge] * len(features)).dictionary_encode(),
+            "pair_id": pa.array(rows["pair_id"]),
+            "length": fits.length.shift(features[:, :1]),
+            "style": fits.style.shift(features),
+        }
+        shifts.append(pa.table(columns))
+    nothing = pa.table({"judge": [""], "pair_id": [""], "length": [0.0], "style": [0.0]}).slice(0, 0)
+    evidence.connection.register("laid", pa.concat_tables([t.cast(nothing.schema) for t in shifts] or [nothing]))
+    evidence.lay(_CONTROLLED)
+    evidence.connection.unregister("laid")
+    return found
+
+
+def _fit(judge: str, rows: dict[str, Array], features: Array, replicates: int) -> Fits:
+    target, clusters = rows["log_odds"], rows["cluster"]
+    return Fits(
+        judge,
+        measure.fit(target, features, clusters, FEATURES, replicates=replicates),
+        measure.fit(target, features[:, :1], clusters, FEATURES[:1], replicates=replicates),
+        measure.logistic(rows["p"], features, clusters, FEATURES),
+    )
+
+
+def figures(evidence: Evidence, fits: list[Fits]) -> Iterator[Figure]:
+    yield from effects(evidence, fits)
+    yield from win_rates(evidence)
+    yield from labels_changed(evidence)
+
+
+def effects(evidence: Evidence, fits: list[Fits]) -> Iterator[Figure]:
+    names = ("style_effect", "style_effect_sd", "style_logistic")
+    if not fits:
+        yield from (evidence.missing(name, NO_VOTES) for name in names)
+    for fit in fits:
+        for name, found in zip(names, (fit.style.effects, fit.style.effects_sd, fit.logistic), strict=True):
+            for feature, effect in found.items():
+                note = "" if effect.value is not None else _why_none(fit, feature)
+                yield evidence.figure(name, effect, note, judge=fit.judge, subject=feature)
+
+
+def _why_none(fit: Fits, feature: str) -> str:
+    if fit.style.intercept.value is None:
+        return "too few pairs to fit four features"
+    if fit.style.effects[feature].value is None:
+        return f"the answers of a pair never differ in {feature}, or only as an earlier feature does"
+    return "the logistic fit does not converge: the features tell the votes apart completely"
+
+
+def win_rates(evidence: Evidence) -> Iterator[Figure]:
+    """Mean vote for the revision, by judge and kind of pair; and with the effect of length, or of all four, taken out
+    of each vote's log-odds. The effect is taken as known: its own uncertainty is not in these intervals."""
+    names = {"off": "win_rate", "length": "win_rate_length_controlled", "style": "win_rate_style_controlled"}
+    for column, name in names.items():
+        sql = f"""
+            SELECT judge, kind AS subject, {column} AS value, cluster FROM audit.controlled
+            WHERE kind IN ('first-last', 'parent')
+        """
+        yield from evidence.means(name, sql, "judge", "subject", share=True, otherwise=NO_REVISIONS)
+
+
+def labels_changed(evidence: Evidence) -> Iterator[Figure]:
+    """Share of the pairs whose label would be on another side without length, or style; and of those that the run's own
+    settings (`label`) did put on another side than the plain mean of the votes."""
+    for control in CONTROLS:
+        sql = f"""
+            SELECT
+                '{control}' AS subject, any_value(cluster) AS cluster,
+                (side(sum(weight * off) / sum(weight)) <> side(sum(weight * {control}) / sum(weight)))::INTEGER AS value
+            FROM audit.controlled GROUP BY pair_id
+        """
+        yield from evidence.means("labels_changed", sql, "subject", share=True, otherwise=NO_VOTES)
+    sql = """
+        SELECT 'label' AS subject, cluster, (side(p_b) <> side(p_mean))::INTEGER AS value FROM audit.pairs
+        WHERE kind <> 'infraction' AND p_b IS NOT NULL AND p_mean IS NOT NULL
+    """
+    yield from evidence.means("labels_changed", sql, "subject", share=True)
