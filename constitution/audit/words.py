@@ -1,0 +1,198 @@
+"""How the audit's numbers are written, and what the chief ones mean in a sentence."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+Unit = Literal["share", "points", "logit", "number", "count", "bits"]
+
+
+def tick(write: Callable[[float], str]) -> Callable[[float, object], str]:
+    """The same for the places of an axis, without the zeros that decimals end in."""
+    return lambda value, _: re.sub(r"\.(?!\d)", "", re.sub(r"(\.\d*?)0+(?!\d)", r"\1", write(value)))
+
+
+def sentence(note: str) -> str:
+    """A note as a sentence."""
+    return note and note[0].upper() + note[1:] + ("" if note.endswith((".", "!", "?")) else ".")
+
+
+def unbroken(text: str) -> str:
+    """A number and its unit stay in one line."""
+    return re.sub(r"(?<=\d) (?=%)", NO_BREAK, text)
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−")
+
+
+NO_BREAK = "\N{NO-BREAK SPACE}"
+
+UNITS: dict[Unit, Callable[[float], str]] = {
+    "share": lambda value: _minus(f"{value * 100:.1f}{NO_BREAK}%"),
+    "points": lambda value: _minus(f"{value * 100:+.1f}{NO_BREAK}points"),
+    "logit": lambda value: _minus(f"{value:+.2f}"),
+    "number": lambda value: _minus(f"{value:,.2f}"),
+    "count": lambda value: _minus(f"{value:,.0f}"),
+    "bits": lambda value: _minus(f"{value:.2f}{NO_BREAK}bits"),
+}
+"""How a fraction of each unit is written."""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One of the numbers that the report begins with: a row of `figures`."""
+
+    figure: str
+    judge: str
+    subject: str
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    note: str
+
+    @property
+    def title(self) -> str:
+        return _TOLD[self.figure].title.format(subject=_SUBJECTS.get(self.subject, self.subject))
+
+    @property
+    def unit(self) -> Unit:
+        return _TOLD[self.figure].unit
+
+    @property
+    def shown(self) -> str:
+        return UNITS[self.unit](self.value)
+
+    @property
+    def interval(self) -> str:
+        """`18 % to 22 %`; empty where it has none."""
+        if self.low is None or self.high is None:
+            return ""
+        return f"{UNITS[self.unit](self.low)} to {UNITS[self.unit](self.high)}"
+
+    @property
+    def told(self) -> str:
+        """The number in a sentence."""
+        who = f"the judge {self.judge}" if self.judge else "the judges"
+        subject = _SUBJECTS.get(self.subject, self.subject)
+        return sentence(_TOLD[self.figure].told.format(value=self.shown, who=who, subject=subject))
+
+    @property
+    def scale(self) -> str:
+        """What the number is to be compared with."""
+        return unbroken(_TOLD[self.figure].scale)
+
+    @property
+    def verdict(self) -> str:
+        """What can be concluded from the interval and the note; may be empty."""
+        nothing, told = _NOTHING.get(self.figure, (math.nan, ""))
+        held = self.low is not None and self.high is not None and self.low <= nothing <= self.high
+        told = told if held and told.lower().rstrip(".") not in self.note.lower() else ""
+        return " ".join(part for part in (told, unbroken(sentence(self.note))) if part)
+
+
+_SUBJECTS = {
+    "first-last": "the last revision against the initial answer",
+    "parent": "a revision against the answer that it revises",
+    "label": "labels as stored",
+    "calibrated": "after calibration",
+    "polished": "wrong but polished",
+    "terse": "right but terse",
+}
+
+
+@dataclass(frozen=True)
+class _Told:
+    title: str
+    told: str
+    """With {value}, {who} and {subject}."""
+    scale: str
+    unit: Unit = "share"
+
+
+_TOLD = {
+    "alignment": _Told(
+        "Agreement with gold",
+        "in {value} of the pairs with a gold label, the run's label prefers what people, or a truth that is known, "
+        "prefer",
+        "A coin gets 50 %.",
+    ),
+    "ece": _Told(
+        "Calibration error, {subject}",
+        "the probability and the share that turns out right are {value} apart on average",
+        "0 % is perfect.",
+    ),
+    "position_bias": _Told(
+        "Position bias",
+        "in {value} of the couples of votes, {who} prefers the same place, whichever answer stands there",
+        "At 0 % the place in which an answer is shown decides nothing.",
+    ),
+    "style_effect": _Told(
+        "Effect of length",
+        "of two answers that are alike but for one being twice as long, {who} prefers the longer with probability "
+        "{value}",
+        "At 50 % length decides nothing.",
+    ),
+    "win_rate": _Told(
+        "Wins, as voted",
+        "the mean vote of {who} for {subject} is {value}",
+        "At 50 % neither is better.",
+    ),
+    "win_rate_length_controlled": _Told(
+        "Wins at equal length",
+        "with the effect of length taken out, the mean vote of {who} for {subject} is {value}",
+        "At 50 % neither is better.",
+    ),
+    "win_rate_style_controlled": _Told(
+        "Wins at equal style",
+        "with the effect of length, headers, lists and bold taken out, the mean vote of {who} for {subject} is {value}",
+        "At 50 % neither is better.",
+    ),
+    "infraction_penalty": _Told(
+        "Infraction: {subject}",
+        "in {value} of the couples of votes, {who} prefers an answer as it was to the same made {subject} on purpose",
+        "At 50 % the infraction costs nothing, at 100 % everything.",
+    ),
+    "self_preference": _Told(
+        "Self-preference",
+        "{who} picks the own family's answer, where gold picks it, by {value} more often than others' where gold picks "
+        "those",
+        "0 is none.",
+        "points",
+    ),
+    "alpha": _Told(
+        "Agreement among the {subject}",
+        "Krippendorff's α between the {subject} is {value}",
+        "1 is full agreement, 0 is chance.",
+        "number",
+    ),
+    "labels_changed": _Told(
+        "Labels that {subject} decides",
+        "{value} of the labels would prefer the other answer if the effect of {subject} were taken out",
+        "At 0 % it decides none.",
+    ),
+    "votes_missing": _Told(
+        "Votes missing",
+        "{value} votes of {who} are missing: they failed, or said too little",
+        "They are no votes, neither for one answer nor for the other.",
+        "count",
+    ),
+}
+
+
+_NOTHING: dict[str, tuple[float, str]] = {
+    "alignment": (0.5, "No better than chance."),
+    "style_effect": (0.5, "This run shows no effect of length."),
+    "win_rate": (0.5, "No difference can be seen."),
+    "win_rate_length_controlled": (0.5, "No difference can be seen."),
+    "win_rate_style_controlled": (0.5, "No difference can be seen."),
+    "infraction_penalty": (0.5, "It goes unpunished."),
+    "self_preference": (0.0, "None can be seen."),
+    "alpha": (0.0, "No better than chance."),
+}
+"""Per figure: the value at which there is nothing, and what is said where the interval holds it."""
