@@ -1,7 +1,8 @@
 """warehouse.duckdb: views and macros, no data; the same statements serve `constitution sql` in memory.
 
 The views name their files relative to the warehouse, so the folder can be moved. DuckDB resolves such names against the
-working directory, or against the variable `root` where it is set: `SET VARIABLE root = '/path/to/warehouse'`.
+working directory, or against the variable `root` where it is set: `SET VARIABLE root = '/path/to/warehouse'`. Where the
+variable `run` is set, the tables have the rows of that run alone.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from constitution.warehouse.schema import TABLES
 
 DATABASE = "warehouse.duckdb"
 
-NO_ROWS = "run_id=_/_schema.parquet"
+NO_RUN_ID = "_"
+NO_ROWS = f"run_id={NO_RUN_ID}/_schema.parquet"
 """In each table's folder: a file of no rows, because DuckDB refuses a glob that finds nothing, and in a folder like a
 run's, because all files of a hive-partitioned table must lie equally deep."""
 
@@ -48,8 +50,13 @@ def create(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _create(connection: duckdb.DuckDBPyConnection) -> None:
+    # A view's query is bound when it is made: here to the files of no rows alone, or each view would open all files anew.
+    connection.execute(f"SET VARIABLE run = '{NO_RUN_ID}'")
     for table in TABLES.values():
-        pattern = f"coalesce(getvariable('root') || '/', '') || '{table.name}/run_id=*/*.parquet'"
+        pattern = (
+            f"coalesce(getvariable('root') || '/', '') || '{table.name}/run_id=' || coalesce(getvariable('run'), '*') "
+            "|| '/*.parquet'"
+        )
         rows = (
             f"read_parquet({pattern}, hive_partitioning = true, hive_types_autocast = false, union_by_name = true)"
             if connection.execute(f"SELECT 1 FROM glob({pattern}) LIMIT 1").fetchall()
@@ -60,6 +67,7 @@ def _create(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(f"CREATE OR REPLACE VIEW usage AS {usage_query()}")
     connection.execute(_text("views.sql"))
     connection.execute(_text("judging.sql"))
+    connection.execute("RESET VARIABLE run")
 
 
 def usage_query() -> str:
