@@ -90,10 +90,10 @@ class Warehouse:
             write_table(TABLES[table], data, file)
         return path
 
-    def replace_rows(self, table: str, run_id: str, rows: Sequence[Row]) -> None:
-        """`rows`, all of the table's class, in place of all that the run has in the table, holding the run's lock and
-        with no Writer open. Killed at any moment, it has happened whole or not at all."""
-        data = convert.rows_to_arrow(table, rows)
+    def replace_rows(self, table: str, run_id: str, rows: Sequence[Row] | pa.Table) -> None:
+        """`rows`, all of the table's class or with its columns, in place of all that the run has in the table, holding
+        the run's lock and with no Writer open. Killed at any moment, it has happened whole or not at all."""
+        data = TABLES[table].conform(rows) if isinstance(rows, pa.Table) else convert.rows_to_arrow(table, rows)
         self._ensure_layout()
         replace_folder(TABLES[table], self.folder(table, run_id), data)
 
