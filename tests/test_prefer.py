@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from chains import answer
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from constitution.judge import Pair
 from constitution.prefer import Rules, prefer
+from constitution.recipe import JudgeSection
 from constitution.records import Judgement, Preference
 
 A, B = answer(0, "First."), answer(1, "Second.")
@@ -42,8 +45,22 @@ def couple(principle: str, ab: float, ba: float) -> list[Judgement]:
     return [ballot(principle, "ab", ab), ballot(principle, "ba", ba)]
 
 
-def label(votes: Sequence[Judgement], expected: int | None = None, pair: Pair = PAIR, **rules: float) -> Preference:
-    return prefer(pair, votes, len(votes) if expected is None else expected, WEIGHTS, Rules(**rules))
+def label(
+    votes: Sequence[Judgement],
+    expected: int | None = None,
+    pair: Pair = PAIR,
+    shifts: Mapping[str, float] | None = None,
+    **rules: Any,
+) -> Preference:
+    return prefer(pair, votes, len(votes) if expected is None else expected, WEIGHTS, Rules(**rules), shifts)
+
+
+def by(judge: str, votes: Sequence[Judgement], **fields: Any) -> list[Judgement]:
+    return [replace(vote, id=f"{judge}-{vote.id}-{fields}", judge=judge, **fields) for vote in votes]
+
+
+def moved(p: float, shift: float) -> float:
+    return 1 / (1 + math.exp(shift - math.log(p / (1 - p))))
 
 
 def test_orders_are_put_back_on_the_answers_and_averaged() -> None:
@@ -132,3 +149,141 @@ def test_votes_on_another_pair_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match="not a vote on pair"):
             label([stray])
+
+
+# --- clamping, repeats, methods of one order
+
+
+def test_votes_by_rationale_are_clamped_and_no_others() -> None:
+    votes = by("j", couple("x", ab=0.02, ba=0.55), method="rationale")
+    found = label(votes)
+    assert found.p_b == pytest.approx((0.6 + 0.55) / 2)
+    assert found.p_mean == found.p_b
+    assert label(votes, clamp=(0.2, 0.8)).p_b == pytest.approx((0.8 + 0.55) / 2)
+    assert label(votes, clamp=(0.0, 1.0)).p_b == pytest.approx((0.98 + 0.55) / 2)
+    for method in ("label", "score", "rubric"):
+        assert label(by("j", couple("x", ab=0.02, ba=0.55), method=method)).p_b == pytest.approx((0.98 + 0.55) / 2)
+
+
+def test_repeats_are_averaged_before_the_orders() -> None:
+    again = by("j", [ballot("x", "ab", 0.2)], repeat=1)
+    found = label([*couple("x", ab=0.4, ba=0.9), *again])
+    assert found.p_b == pytest.approx((0.7 + 0.9) / 2)
+    assert (found.votes, found.votes_missing) == (3, 0)
+    one_order = label([ballot("x", "ab", 0.4), *again], expected=4)
+    assert (one_order.p_b, one_order.votes, one_order.votes_missing) == (None, 0, 4)
+
+
+@pytest.mark.parametrize("method", ["score", "rubric"])
+def test_a_vote_that_has_no_other_order_is_a_couple_by_itself(method: str) -> None:
+    votes = by("j", [ballot("x", "ab", 0.1), ballot("y", "ab", 0.7)], method=method)
+    found = label(votes)
+    assert found.p_b == pytest.approx((0.9 + 3 * 0.3) / 4)
+    assert (found.votes, found.votes_missing, found.consistency) == (2, 0, None)
+    assert found.agreement == 0.5
+    repeated = label([*votes[:1], *by("j", [ballot("x", "ab", 0.5)], method=method, repeat=1)])
+    assert repeated.p_b == pytest.approx(0.7)
+    assert repeated.votes == 2
+
+
+# --- several judges, majorities
+
+
+def test_judges_count_alike_and_what_they_owe_is_missing() -> None:
+    votes = by("one", couple("x", 0.2, 0.8)) + by("two", couple("x", 0.4, 0.6)) + by("three", [ballot("x", "ab", 0.0)])
+    found = label(votes, expected=6)
+    assert found.p_b == pytest.approx(0.7)
+    assert (found.votes, found.votes_missing, found.agreement) == (4, 2, 1.0)
+
+
+def test_a_majority_counts_couples_by_weight_and_a_tie_as_half() -> None:
+    votes = (
+        by("one", couple("x", 0.0, 1.0) + couple("y", 0.6, 0.4))
+        + by("two", couple("x", 0.0, 1.0) + couple("y", 0.55, 0.45))
+        + by("three", couple("x", 0.5, 0.5) + couple("y", 0.3, 0.3))
+    )
+    found, plain = label(votes, aggregate="majority"), label(votes)
+    assert found.p_b == pytest.approx((1 + 1 + 0.5 + 3 * (0 + 0 + 0.5)) / 12)
+    assert found.p_mean == pytest.approx((1 + 1 + 0.5 + 3 * (0.4 + 0.45 + 0.5)) / 12)
+    assert found.chosen_id == A.id
+    assert plain.chosen_id == B.id  # the rule changed the label, and the row says so
+    assert found.label_by == "majority"
+    assert found.ties == 2
+    assert found.dissent == ("one/x", "two/x")
+    assert found.agreement == pytest.approx(2 / 6)
+    assert (plain.label_by, plain.p_b) == ("mean", plain.p_mean)
+    assert plain.dissent == ("one/y", "two/y")
+
+
+def test_an_even_majority_is_a_tie_without_dissent() -> None:
+    found = label(by("one", couple("x", 0.0, 1.0)) + by("two", couple("x", 0.7, 0.3)), aggregate="majority")
+    assert (found.p_b, found.drop_reason, found.dissent) == (0.5, "tie", ())
+
+
+def test_nothing_to_count() -> None:
+    found = label([], expected=4, aggregate="majority")
+    assert (found.p_b, found.p_mean, found.ties, found.dissent) == (None, None, 0, ())
+
+
+# --- shifts
+
+
+def test_what_style_gave_b_is_taken_from_each_vote_of_that_judge() -> None:
+    votes = by("one", couple("x", ab=0.3, ba=0.9)) + by("two", couple("x", ab=0.4, ba=0.6))
+    found = label(votes, shifts={"one": 1.5, "three": 9.0})
+    assert found.p_b == pytest.approx(((moved(0.7, 1.5) + moved(0.9, 1.5)) / 2 + 0.6) / 2)
+    assert found.p_mean == pytest.approx(((0.7 + 0.9) / 2 + 0.6) / 2) == label(votes).p_b
+    assert found.consistency == 1.0
+
+
+def test_a_shift_can_turn_a_label_and_who_dissents() -> None:
+    votes = couple("x", ab=0.4, ba=0.6) + couple("y", ab=0.05, ba=0.95)
+    found = label(votes, shifts={"j": 1.0})
+    assert found.dissent == ("j/x",)
+    turned = label(votes, shifts={"j": 4.0})
+    assert (turned.chosen_id, turned.dissent, turned.agreement) == (A.id, (), 1.0)
+    assert turned.p_mean is not None
+    assert turned.p_mean > 0.5
+
+
+def test_a_shift_comes_before_the_clamp_and_certain_votes_are_clipped() -> None:
+    sure = by("j", couple("x", ab=0.0, ba=1.0))
+    assert label(sure, shifts={"j": 0.0}).p_b == 1.0
+    assert label(sure, shifts={"j": math.log(1e6)}).p_b == 0.5
+    reasoned = by("j", couple("x", ab=0.01, ba=0.99), method="rationale")
+    assert label(reasoned, shifts={"j": 1.0}).p_b == pytest.approx(0.6)  # moved to 0.97, and clamped then
+    assert label(reasoned, shifts={"j": math.log(99)}).p_b == 0.5
+
+
+@given(
+    st.lists(st.floats(0, 1), min_size=4, max_size=4),
+    st.floats(-3, 3),
+    st.sampled_from(["mean", "majority"]),
+    st.sampled_from(["label", "rationale"]),
+)
+def test_swapping_the_pair_and_the_shift_swaps_the_label(p: list[float], shift: float, rule: str, method: str) -> None:
+    votes = by("j", couple("x", p[0], p[1]) + couple("y", p[2], p[3]), method=method)
+    there = label(votes, shifts={"j": shift}, aggregate=rule)
+    back = label(votes, pair=replace(PAIR, a=B, b=A), shifts={"j": -shift}, aggregate=rule)
+    assert there.p_b is not None
+    assert back.p_b is not None
+    assert there.p_b == pytest.approx(1 - back.p_b)
+    assert (there.ties, there.dissent) == (back.ties, back.dissent)
+
+
+# --- rules
+
+
+def test_an_infraction_is_a_probe_whatever_the_votes_say() -> None:
+    for pair, votes in (
+        (replace(PAIR, kind="infraction"), couple("x", 0.1, 0.9)),
+        (replace(PAIR, kind="infraction", b=replace(B, text="")), []),
+    ):
+        found = label(votes, pair=pair)
+        assert (found.drop_reason, found.kept, found.kind) == ("probe", False, "infraction")
+
+
+def test_rules_are_the_recipes_and_what_needs_the_whole_run_begins_as_the_mean() -> None:
+    section = JudgeSection(margin=0.1, min_label_mass=0.5, clamp=(0.2, 0.8), aggregate="majority")
+    assert Rules.of(section) == Rules(0.1, 0.5, (0.2, 0.8), "majority")
+    assert Rules.of(JudgeSection(aggregate="dawid-skene")) == Rules()
