@@ -26,11 +26,15 @@ CONVICTION = 4.0
 PLAIN = Style(tokens=60)
 """What an answer that is judged alone is held against: its style counts as the difference from this."""
 PITFALL = re.compile(
-    r"\b(careless|dangerous|deceiv|evasive|fail|false|harm|ignor|insult|invent|lectur|mislead|miss|omit|rude|unsafe|wrong)",
+    r"\b(although|as if|boast|careless|claim|condescend|contempt|damage|danger|deceiv|deserve|elsewhere|endanger"
+    r"|evasive|fail|false|flatter|foolish|generalities|guess|harm|hedge|hurt|ignor|insult|invent|justification|lectur"
+    r"|made.up|merely|mislead|miss|mistaken|more than|omit|overlook|padding|preach|private|refuse|rude|secret|shame"
+    r"|slur|stereotype|suspect|unexplained|unsafe|vague|warn|wrong)",
     re.IGNORECASE,
 )
-"""A yes/no question with one of these words, and none of `DENIAL`, is taken to ask about something bad."""
-DENIAL = re.compile(r"\b(avoid\w*|free of|not?|never|without|refus\w*)\b", re.IGNORECASE)
+"""A yes/no question with one of these words, and none of `DENIAL`, is taken to ask about something bad. A guess: it is
+right for nine of ten criteria of the constitutions that ship with the project."""
+DENIAL = re.compile(r"\b(avoid|free of|instead|plainly|say so|supported|without)", re.IGNORECASE)
 
 _END = re.compile(r"\n\s*\[/?\s*end\b[^\n]*|\n\s*</", re.IGNORECASE)
 _MARKED = re.compile(r"(?im)^\[answer\b(?! +[A-Z]\b)[^\]\n]*\]\n")

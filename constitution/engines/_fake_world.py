@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from constitution.identity import digest
-from constitution.records import Infraction, Messages
+from constitution.records import Messages
 
 SENTENCES = (
     ("Check the label before you begin.", "Nobody reads labels, just begin."),
@@ -42,6 +42,8 @@ SNEER_COSTS = 3.0
 
 _NEUTRAL_LINE = re.compile("|".join(re.escape(form.format(text)) for text in NEUTRAL for form in FORMS))
 _REVISE = re.compile(r"\b(rewrite|revise|revision|critique finds|improve)\b", re.IGNORECASE)
+_SPOIL = re.compile(r"\bwrite a\b.*\bversion\b.*\b(?:answer|reply|response)\b", re.IGNORECASE)
+_INFRACTION = re.compile(r"\b(polished|terse|sarcastic)\b", re.IGNORECASE)
 _CRITIQUE = re.compile(r"\b(critique|criticism|identify|point out)\b", re.IGNORECASE)
 
 
@@ -104,9 +106,13 @@ def differences(first: Style, second: Style) -> tuple[float, float, float, float
 
 
 def write(messages: Messages, bits: str, verbosity: int) -> str:
-    """An answer, critique or revision; which of them is wanted is guessed from the words of the last user turn."""
+    """An answer, critique, revision or spoiled version; which of them is wanted is guessed from the words of the last
+    user turn."""
     asked = next((turn.content for turn in reversed(messages) if turn.role == "user"), "")
     said = [turn.content for turn in messages if turn.role == "assistant"]
+    infraction = _INFRACTION.search(asked) if said and _SPOIL.search(asked) else None
+    if infraction:
+        return _spoil(said[-1], infraction[1].lower())
     if len(said) >= 2 and _REVISE.search(asked):
         return _revise(said[-2], bits, verbosity)
     if said and _CRITIQUE.search(asked):
@@ -151,12 +157,12 @@ def _plain(answer: str) -> str:
     return "\n".join(line for line in answer.splitlines() if not _NEUTRAL_LINE.fullmatch(line)).rstrip()
 
 
-def spoil(answer: str, infraction: Infraction) -> str:
+def _spoil(answer: str, infraction: str) -> str:
     """`answer` with an infraction put in. polished: all careless, in good form. terse: one careful sentence and nothing
     else. sarcastic: as good as it was, after a sneer."""
-    opening = answer.split(":", 1)[0] + ":" if answer.startswith("About “") else "An answer:"
+    opening = answer.split(":", 1)[0] if answer.startswith("About “") else "In short"
     if infraction == "polished":
-        lines = [f"- **Step {place}.** {bad}" for place, (_, bad) in enumerate(SENTENCES, start=1)]
+        lines = [f"- **{place}.** {bad}" for place, (_, bad) in enumerate(SENTENCES, start=1)]
         return "\n".join([f"## {opening}", "", *lines])
     if infraction == "terse":
         return next((good for good, _ in SENTENCES if good in answer), SENTENCES[0][0])
