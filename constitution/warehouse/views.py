@@ -50,7 +50,7 @@ def create(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _create(connection: duckdb.DuckDBPyConnection) -> None:
-    # A view's query is bound when it is made: here to the files of no rows alone, or each view would open all files anew.
+    # Making a view binds its query: here to the files of no rows alone, or each view would open all files anew.
     connection.execute(f"SET VARIABLE run = '{NO_RUN_ID}'")
     for table in TABLES.values():
         pattern = (
