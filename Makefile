@@ -30,7 +30,7 @@ VLLM_INSTALL = $(VLLM_UV) $(VLLM)/bin/uv pip install -q --python $(VLLM)/bin/pyt
 
 INSTALL = $(BIN)/uv pip install -q --python $(BIN)/python -c requirements/lock.txt -e '.[dev]'
 
-.PHONY: bench-engine bench-peers bench-scale bench-vllm help setup demo test test-vllm can-test-vllm lint format lock lock-vllm pocket pocket-figures clean
+.PHONY: bench-engine bench-judges bench-peers bench-scale bench-vllm help setup demo test test-vllm can-test-vllm lint format lock lock-vllm pocket pocket-figures clean
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -97,6 +97,9 @@ bench-engine: build/bench/.ready  ## our overhead against a bare loop, on a simu
 
 bench-scale: $(READY)  ## memory, time and the promised time left at 100,000 prompts through the fake engine
 	$(BIN)/python -m benchmarks.scale --out benchmarks/results/scale.json
+
+bench-judges: $(READY)  ## does the audit find what was planted in a hundred fake judges (about eight minutes)
+	$(BIN)/python -m benchmarks.judges --out benchmarks/results/judges.json --page docs/judging.md
 
 PEERS := $(patsubst benchmarks/peers/%.txt,build/peers/%/.ready,$(wildcard benchmarks/peers/*.txt))
 build/peers/%/.ready: benchmarks/peers/%.txt | $(READY)
