@@ -60,9 +60,9 @@ class _Model(_Section):
     """Models of one family (qwen, llama, …) are looked at for preferring their own; empty: not known."""
 
     @property
-    def unpriced(self) -> Self:
-        """The section without its price, which makes no other model."""
-        return self.model_copy(update={"price": None})
+    def bare(self) -> Self:
+        """The section without its price and family, which make no other model."""
+        return self.model_copy(update={"price": None, "family": ""})
 
 
 class TransformersModel(_Model):
@@ -320,7 +320,7 @@ class Recipe(_Section):
 
     @model_validator(mode="after")
     def _budget_has_prices(self) -> Self:
-        sections = [self.model.policy, self.model.judge]
+        sections = [self.model.policy, self.model.judge, *self.model.jury.values()]
         if self.budget and not any(section and section.price for section in sections):
             raise ValueError("budget: without a price of any model ([model.policy.price]) nothing counts towards it")
         return self
@@ -371,7 +371,9 @@ def _first_fault(error: ValidationError) -> str:
     fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
     words = [str(part) for part in fault["loc"]]
     if words[:1] == ["model"]:
-        del words[2:3]  # pydantic names the engine there, which is no part of the way to the field
+        # After the section's name pydantic says the engine's, which is no part of the way to the field.
+        engine = 3 if words[1:2] == ["jury"] else 2
+        del words[engine : engine + 1]
     place = ".".join(words)
     if fault["type"] != "extra_forbidden":
         message = fault["msg"].removeprefix("Value error, ")

@@ -52,6 +52,8 @@ class Reviser:
     constitution: Constitution
     principles: tuple[Principle, ...]
     section: ReviseSection
+    family: str | None = None
+    """Of the engine's model; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,8 @@ class _Walk:
             text=text,
             outcome=outcome if text else "empty",
             model=reviser.engine.model,
-            **_generation(done, sampling, chosen),
+            family=reviser.family,
+            **generation(done, sampling, chosen),
         )
         await self._add(answer)
 
@@ -165,8 +168,8 @@ class _Walk:
         sampling, chosen = reviser.section.revision.sampling, self._seed("revision", round)
         done = await self._generate(f"revision-{round}", id, messages, sampling, chosen, left)
         text = clean(done.text)
-        outcome = _outcome(text, parent.text, done.finish_reason)
-        await self._add(replace(answer, text=text, outcome=outcome, **_generation(done, sampling, chosen)))
+        outcome = outcome_of(text, parent.text, done.finish_reason)
+        await self._add(replace(answer, text=text, outcome=outcome, **generation(done, sampling, chosen)))
 
     async def _critique(
         self, id: str, round: int, parent: Response, principle: Principle, exemplars: tuple[Exemplar, ...]
@@ -187,6 +190,7 @@ class _Walk:
             text="",
             outcome="empty",
             model=reviser.engine.model,
+            family=reviser.family,
             parent_id=parent.id,
             principle_id=principle.id,
             principle_digest=digest_of(principle),
@@ -228,7 +232,7 @@ class _Walk:
 
     async def _add(self, answer: Response) -> None:
         """Emits what is not yet written of the answer and its failure: a kill may have come between the two."""
-        failure = _unsaid(answer)
+        failure = unsaid(answer)
         self.responses.append(answer)
         if failure is not None:
             self.failures.append(failure)
@@ -278,7 +282,8 @@ def _critique_outcome(critique: str, finish_reason: str) -> CritiqueOutcome:
     return "cut" if finish_reason == "length" else "ok"
 
 
-def _outcome(text: str, parent: str, finish_reason: str) -> Outcome:
+def outcome_of(text: str, parent: str, finish_reason: str) -> Outcome:
+    """Of an answer made from its parent's text."""
     if not text:
         return "empty"
     if finish_reason == "length":
@@ -286,9 +291,11 @@ def _outcome(text: str, parent: str, finish_reason: str) -> Outcome:
     return "unchanged" if text == parent else "ok"
 
 
-def _unsaid(answer: Response) -> Failure | None:
+def unsaid(answer: Response) -> Failure | None:
     """The failure that says what a model did not say, if it did not; it follows from the answer alone."""
-    step = f"revision-{answer.round}" if answer.kind == "revision" else answer.kind
+    step: str = answer.kind
+    if answer.kind in ("revision", "variant"):
+        step = f"{answer.kind}-{answer.infraction or answer.round}"
     error, message = "EmptyOutput", f"the {answer.kind} answer has no text"
     if answer.outcome == "skipped":
         step = f"critique-{answer.round}"
@@ -302,7 +309,7 @@ def _unsaid(answer: Response) -> Failure | None:
     return Failure(id, answer.run_id, answer.prompt_id, step, error, message, retryable=False)
 
 
-def _generation(done: Completion, sampling: Sampling, seed: int) -> dict[str, Any]:
+def generation(done: Completion, sampling: Sampling, seed: int) -> dict[str, Any]:
     """Fields of a Response: how its text was generated."""
     return {
         "sampling": sampling,

@@ -97,7 +97,14 @@ def test_the_tally_of_rows_on_disk_is_the_ledgers(tmp_path: Path) -> None:
             ledger.add(row)
     tally = warehouse.tally(RUN)
     assert set(tally.usage) == set(ledger.usage())
-    assert tally.counts == {"responses": 8, "judgements": 0, "preferences": 0, "kept": 0, "failures": 0}
+    assert tally.counts == {
+        "responses": 8,
+        "judgements": 0,
+        "preferences": 0,
+        "kept": 0,
+        "votes_missing": 0,
+        "failures": 0,
+    }
     assert (tally.answered, tally.labelled) == ({0: 2, 1: 2, 2: 3}, 0)
 
 
@@ -113,12 +120,12 @@ def test_prices_of_cached_tokens_and_of_hours(monkeypatch: pytest.MonkeyPatch) -
     assert account.cost == pytest.approx(0.6 * 3 + 0.4 * 0.5 + 0.1 * 10 + 0.5 * 4 * 2.5)
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    account.engines = Engines(Metered(Scripted(lambda request: "")), Metered(Scripted(lambda request: "")))
+    account.engines = Engines(Metered(Scripted(lambda request: "")), {"fake": Metered(Scripted(lambda request: ""))})
     now[0] += 1800
     assert account.engine_cost == pytest.approx(10)
     assert account.stats()["judge"]["open_seconds"] == 3600
     shared = Metered(Scripted(lambda request: ""))
-    account.engines = Engines(shared, shared)
+    account.engines = Engines(shared, {"fake": shared})
     now[0] += 1800
     assert account.engine_cost == pytest.approx(5)  # the policy's hours have no price, and it is one engine
     assert Account(Models.model_validate({"policy": {"engine": "fake"}}), ledger, {}).cost is None
@@ -136,7 +143,7 @@ async def test_stats_of_several_starts_are_one_record() -> None:
     before["policy"]["events"] = [f"old {n}" for n in range(50)]  # type: ignore[assignment]
     account = Account(Models.model_validate({"policy": {"engine": "fake"}}), Ledger(), before)
     policy = Metered(Telling(refused))
-    account.engines = Engines(policy, policy)
+    account.engines = Engines(policy, {"fake": policy})
     with pytest.raises(EngineUnavailable):
         await policy.generate(Request((Message("user", "?"),), Sampling(), 1))
     stats = account.stats()["policy"]

@@ -138,7 +138,7 @@ async def test_loading_a_model_is_no_part_of_what_a_prompt_costs() -> None:
     account = Account(models, Ledger(), {"policy": {"open_seconds": 0}})
     budget = Budget(BudgetSection(limit=10), account, 0)
     policy = Metered(Scripted(lambda request: ""), time.monotonic() - 6 * 3600)
-    account.engines = Engines(policy, policy)
+    account.engines = Engines(policy, {"fake": policy})
     for _ in range(3):
         assert await budget.admits()
         budget.ended(Ledger(), True)

@@ -129,14 +129,14 @@ async def test_a_call_takes_microseconds() -> None:
 async def test_equal_sections_share_one_engine() -> None:
     policy, other = FakeModel(engine="fake"), FakeModel(engine="fake", model="other")
     async with open_engines(Models(policy=policy)) as engines:
-        assert engines.judge is engines.policy
+        assert engines.judges == {"fake": engines.policy}
     async with open_engines(Models(policy=policy, judge=FakeModel(engine="fake"))) as engines:
-        assert engines.judge is engines.policy
+        assert engines.judges["fake"] is engines.policy
     dear = FakeModel(engine="fake", price=Price(input=2.0))
     async with open_engines(Models(policy=policy, judge=dear)) as engines:
-        assert engines.judge is engines.policy
+        assert engines.judges["fake"] is engines.policy
     async with open_engines(Models(policy=policy, judge=other)) as engines:
-        assert engines.judge is not engines.policy
+        assert engines.judges["other"] is not engines.policy
         assert engines.describe()["judge"]["name"] == "other"
     assert isinstance(await open_engine(policy), FakeEngine)
 

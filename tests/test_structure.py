@@ -13,7 +13,7 @@ PACKAGE = ROOT / "constitution"
 # A module imports only from those above it.
 ORDER = (
     *("identity", "errors", "records", "principles", "templates", "recipe", "prompts", "engines", "revise", "judge"),
-    *("prefer", "measures", "warehouse", "pipeline", "audit", "export", "cli", "pocket"),
+    *("infract", "prefer", "measures", "warehouse", "pipeline", "audit", "export", "cli", "pocket"),
 )
 HEAVY = {"torch", "transformers", "vllm", "prefect", "datasets"}
 FILES = sorted(PACKAGE.rglob("*.py"))

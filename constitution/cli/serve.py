@@ -40,9 +40,7 @@ def serve(recipe: Path, overrides: tuple[str, ...]) -> None:
 def servers(models: Models) -> Iterator[tuple[list[str], list[str]]]:
     """Remarks and argv of each server; roles with equal sections share theirs. Raises RecipeError where none of the
     models can be served by vLLM."""
-    roles: dict[str, ModelSection] = {"policy": models.policy}
-    if models.judge is not None and models.judge.unpriced != models.policy.unpriced:
-        roles["judge"] = models.judge
+    roles = _roles(models)
     able = {role: section for role, section in roles.items() if isinstance(section, VLLMModel | OpenAIModel)}
     if not able:
         engines = " and ".join(sorted({section.engine for section in roles.values()}))
@@ -53,14 +51,29 @@ def servers(models: Models) -> Iterator[tuple[list[str], list[str]]]:
     made: list[list[str]] = []
     port = PORT
     for role, section in able.items():
-        title = "policy and judge" if len(roles) == 1 else role
         for address in addresses(section, port):
             command = serve_command(section, address)
             if command in made:
                 continue  # two roles on one server
             made.append(command)
-            yield [title, *_remarks(section, address)], command
+            yield [role, *_remarks(section, address)], command
             port += 1
+
+
+def _roles(models: Models) -> dict[str, ModelSection]:
+    """Each section once, by the roles that share it: `policy and judge`, `judge <name>`."""
+    sections: dict[str, ModelSection] = {"policy": models.policy}
+    sections |= {f"judge {name}": section for name, section in models.jury.items()}
+    if not models.jury:
+        sections["judge"] = models.judge or models.policy
+    shared: list[tuple[list[str], ModelSection]] = []
+    for role, section in sections.items():
+        same = next((roles for roles, other in shared if other.bare == section.bare), None)
+        if same is None:
+            shared.append(([role], section))
+        else:
+            same.append(role)
+    return {" and ".join(roles): section for roles, section in shared}
 
 
 def addresses(section: VLLMModel | OpenAIModel, port: int) -> tuple[str, ...]:

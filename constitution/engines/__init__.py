@@ -7,8 +7,8 @@ async with open_engines(recipe.model) as engines:
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,27 +25,39 @@ __all__ = ["Completion", "Engine", "Engines", "Metered", "Request", "open_engine
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """The engines of a run. `judge` is the same object as `policy` where both sections are equal."""
+    """The engines of a run. Where sections are equal, roles share one of these objects."""
 
     policy: Metered
-    judge: Metered
+    judges: Mapping[str, Metered]
+    """By the name that the votes bear: a jury's member's, or of a judge alone its model's."""
+    jury: bool = False
+    """False: there is a judge alone."""
+
+    @property
+    def roles(self) -> dict[str, Metered]:
+        """policy, and then judge, or `judge <name>` for each member of a jury."""
+        judges = {f"judge {name}" if self.jury else "judge": judge for name, judge in self.judges.items()}
+        return {"policy": self.policy, **judges}
+
+    @property
+    def distinct(self) -> dict[str, Metered]:
+        """Each engine once, under the first of its roles."""
+        seen: dict[int, tuple[str, Metered]] = {}
+        for role, engine in self.roles.items():
+            seen.setdefault(id(engine), (role, engine))
+        return dict(seen.values())
 
     def stats(self) -> dict[str, dict[str, Any]]:
-        """Per role what its engine tells of its work; a judge that is the policy is told of once."""
-        shared = self.judge is self.policy
-        return {"policy": dict(self.policy.stats())} | ({} if shared else {"judge": dict(self.judge.stats())})
+        """Per role what its engine tells of its work; an engine of several roles is told of under the first alone."""
+        return {role: dict(engine.stats()) for role, engine in self.distinct.items()}
 
     def describe(self) -> dict[str, dict[str, str]]:
         """Per role what determines its model's answers, as `Run.models` keeps it."""
-        return {"policy": dict(self.policy.describe()), "judge": dict(self.judge.describe())}
+        return {role: dict(engine.describe()) for role, engine in self.roles.items()}
 
     async def close(self) -> None:
-        """Close each engine once, the second also if the first fails."""
-        try:
-            await self.policy.close()
-        finally:
-            if self.judge is not self.policy:
-                await self.judge.close()
+        """Close each engine once, the others also if one fails."""
+        await _close(list(self.distinct.values()))
 
 
 async def open_engine(section: ModelSection) -> Engine:
@@ -61,25 +73,39 @@ async def open_engine(section: ModelSection) -> Engine:
 
 @asynccontextmanager
 async def open_engines(models: Models) -> AsyncIterator[Engines]:
-    """Policy and judge, closed at the end; without a judge's section the policy judges."""
+    """Policy and judges, closed at the end; without a judge's section and without a jury the policy judges."""
     began = time.monotonic()
-    policy, *others = [Metered(engine, began) for engine in await _open(models)]
-    engines = Engines(policy, others[0] if others else policy)
+    sections: list[ModelSection] = [models.policy, *(models.jury.values() or [models.judge or models.policy])]
+    bare = [section.bare for section in sections]
+    distinct = [section for place, section in enumerate(bare) if section not in bare[:place]]
+    opened = [Metered(engine, began) for engine in await _open(distinct, models)]
+    policy, *judges = [opened[distinct.index(section)] for section in bare]
+    names = list(models.jury) or [judges[0].model]
+    engines = Engines(policy, dict(zip(names, judges, strict=True)), jury=bool(models.jury))
     try:
         yield engines
     finally:
         await engines.close()
 
 
-async def _open(models: Models) -> list[Engine]:
-    """The policy's engine, and the judge's where it is another one."""
-    if models.judge is None or models.judge.unpriced == models.policy.unpriced:
-        return [await open_engine(models.policy)]
-    if isinstance(models.policy, VLLMModel) and isinstance(models.judge, VLLMModel):
-        return [*await open_together([models.policy, models.judge], models.placement)]
-    policy = await open_engine(models.policy)
+async def _open(sections: Sequence[ModelSection], models: Models) -> list[Engine]:
+    """The engines of `sections`, in order; those of vLLM together, for they share an accelerator."""
+    opened: dict[int, Engine] = {}
+    in_process = [(place, section) for place, section in enumerate(sections) if isinstance(section, VLLMModel)]
     try:
-        return [policy, await open_engine(models.judge)]
+        together = await open_together([section for _, section in in_process], models.placement) if in_process else []
+        opened |= {place: engine for (place, _), engine in zip(in_process, together, strict=True)}
+        for place, section in enumerate(sections):
+            if place not in opened:
+                opened[place] = await open_engine(section)
     except BaseException:
-        await policy.close()
+        await _close(list(opened.values()))
         raise
+    return [opened[place] for place in range(len(sections))]
+
+
+async def _close(engines: Sequence[Engine]) -> None:
+    """All of them; what one of them raises is raised at the end."""
+    async with AsyncExitStack() as stack:
+        for engine in reversed(engines):
+            stack.push_async_callback(engine.close)

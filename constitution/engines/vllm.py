@@ -293,7 +293,7 @@ async def open_together(
     """The engines of `sections`, in order. Those that differ in the adapter alone share one of vLLM's; others are on
     the same accelerator as `placement` says. Raises RecipeError, ModelLoadError."""
     adapters = [await asyncio.to_thread(find_adapter, section) for section in sections]
-    bases = [section.model_copy(update={"adapter": None, "price": None}) for section in sections]
+    bases = [section.bare.model_copy(update={"adapter": None}) for section in sections]
     distinct = [base for number, base in enumerate(bases) if base not in bases[:number]]
     placed = await asyncio.to_thread(place, placement, distinct)
     cores: list[Core] = []

@@ -19,7 +19,7 @@ from constitution.records import Judgement, Response, Row, Usage
 Stats = Mapping[str, Mapping[str, Any]]
 """Per role what its engine tells of its work, as `Engines.stats` gives it."""
 
-STAGES = ("initial", "critique", "revision", "vote")
+STAGES = ("initial", "critique", "revision", "variant", "vote")
 """In the order of a prompt's way; all but the vote are the policy's."""
 SUMS = ("calls", "failures", "busy_seconds", "open_seconds")
 """Of an engine's stats, those that are added up over a run's starts."""
@@ -44,15 +44,15 @@ class Ledger:
 
     def add(self, row: Row) -> None:
         """Counts the calls that made the row: none for an answer that came with its prompt, a critique and a revision
-        for a revision that was not skipped."""
+        for a revision that was not skipped, as many as it took for a vote."""
         if isinstance(row, Judgement):
-            self._call("vote", row.judge, row.prompt_tokens, row.cached_tokens, row.completion_tokens)
+            self._add("vote", row.judge, row.calls, row.prompt_tokens, row.cached_tokens, row.completion_tokens)
         elif isinstance(row, Response):
             if row.critique_outcome is not None:
                 prompt, cached = row.critique_prompt_tokens, row.critique_cached_tokens
-                self._call("critique", row.model, prompt, cached, row.critique_completion_tokens)
+                self._add("critique", row.model, 1, prompt, cached, row.critique_completion_tokens)
             if row.model != "given" and row.outcome != "skipped":
-                self._call(row.kind, row.model, row.prompt_tokens, row.cached_tokens, row.completion_tokens)
+                self._add(row.kind, row.model, 1, row.prompt_tokens, row.cached_tokens, row.completion_tokens)
 
     def usage(self) -> tuple[Usage, ...]:
         """Stages in their order, models by name."""
@@ -72,13 +72,13 @@ class Ledger:
     def completion_tokens(self) -> int:
         return sum(sums[3] for sums in self._sums.values())
 
-    def _call(self, stage: str, model: str, prompt: int, cached: int, completion: int) -> None:
-        self.calls += 1
+    def _add(self, stage: str, model: str, calls: int, prompt: int, cached: int, completion: int) -> None:
+        self.calls += calls
         self.written += completion
         sums = self._sums.get((stage, model))
         if sums is None:
             sums = self._sums[stage, model] = [0, 0, 0, 0]
-        sums[0] += 1
+        sums[0] += calls
         sums[1] += prompt
         sums[2] += cached
         sums[3] += completion
@@ -92,8 +92,12 @@ class Account:
     """
 
     def __init__(self, models: Models, ledger: Ledger, before: Stats) -> None:
-        judge = models.judge or models.policy
-        self._prices: dict[str, Price | None] = {"policy": models.policy.price, "judge": judge.price}
+        self._prices: dict[str, Price | None] = {"policy": models.policy.price}
+        """Per role, as `Engines.roles` names them."""
+        if models.jury:
+            self._prices |= {f"judge {name}": section.price for name, section in models.jury.items()}
+        else:
+            self._prices["judge"] = (models.judge or models.policy).price
         self._before = before
         self.ledger = ledger
         self.engines: Engines | None = None
@@ -112,7 +116,7 @@ class Account:
         """Of the ledger's tokens, by the million; cached ones at their own price where there is one."""
         total = 0.0
         for used in ledger.usage():
-            price = self._prices["judge" if used.stage == "vote" else "policy"]
+            price = self._prices["policy"] if used.stage != "vote" else self._vote_price(used.model)
             if price is not None:
                 cached = price.input if price.cached is None else price.cached
                 total += (used.prompt_tokens - used.cached_tokens) * price.input
@@ -133,12 +137,13 @@ class Account:
         now = self.engines.stats() if self.engines else {}
         return {role: _together(self._before.get(role, {}), now.get(role, {})) for role in {**self._before, **now}}
 
+    def _vote_price(self, judge: str) -> Price | None:
+        return self._prices["judge"] if "judge" in self._prices else self._prices.get(f"judge {judge}")
+
     def _open_seconds(self, role: str) -> float:
         before = float(self._before.get(role, {}).get("open_seconds", 0.0))
-        engines = self.engines
-        if engines is None or (role == "judge" and engines.judge is engines.policy):
-            return before
-        return before + (engines.judge if role == "judge" else engines.policy).open_seconds
+        engine = self.engines.distinct.get(role) if self.engines else None
+        return before + (engine.open_seconds if engine else 0.0)
 
 
 def _together(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:

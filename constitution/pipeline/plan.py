@@ -132,7 +132,8 @@ def model_identity(section: ModelSection) -> dict[str, Any]:
 
     A local model is the digest of its files, read in full: a part of them would not tell two trainings of one model
     apart. A server's model is its name and settings; where it is served is a place. Of vLLM's arguments those are left
-    out that say where and how fast it runs. Raises RecipeError for arguments that are refused, ModelLoadError.
+    out that say where and how fast it runs. The family is in, since it stands in what the policy wrote. Raises
+    RecipeError for arguments that are refused, ModelLoadError.
     """
     if isinstance(section, VLLMModel | OpenAIModel):
         check(section)  # first: finding a model may download it
@@ -163,7 +164,11 @@ def _decisive(recipe: Recipe, constitution: Constitution, source: str) -> dict[s
     )
     return {
         "settings": settings,
-        "models": [model_identity(recipe.model.policy), recipe.model.judge and model_identity(recipe.model.judge)],
+        "models": {
+            "policy": model_identity(recipe.model.policy),
+            "judge": recipe.model.judge and model_identity(recipe.model.judge),
+            "jury": {name: model_identity(section) for name, section in recipe.model.jury.items()},
+        },
         "constitution": constitution.digest,
         "templates": [texts.digest for texts in _template_sets(recipe)],
         "prompts": source,
@@ -205,7 +210,9 @@ def _new_run(run_id: str, recipe: Recipe, constitution: Constitution, prompts: i
 
 def _template_sets(recipe: Recipe) -> tuple[templates.TemplateSet, ...]:
     """Those that the run's rows are rendered with."""
-    return templates.REVISE, templates.VOTES[recipe.judge.method if recipe.judge else "label"]
+    judge = recipe.judge
+    variants = (templates.VARIANTS,) if judge and judge.infractions else ()
+    return templates.REVISE, templates.VOTES[judge.method if judge else "label"], *variants
 
 
 def _slices(prompts: Iterable[Prompt], size: int) -> Iterator[list[Prompt]]:

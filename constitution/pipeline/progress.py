@@ -33,8 +33,8 @@ class Progress:
     before: int = 0
     """Prompts that were finished before this start, as the rows on disk let it be known: taken up or not."""
     rows: Counter[str] = field(default_factory=Counter)
-    """Rows per table; also `kept`, the preferences that were not dropped, and `unsaid`, failures that are a model's
-    empty output or refusal."""
+    """Rows per table; also `kept`, the preferences that were not dropped, `votes_missing`, what the preferences do
+    without, and `unsaid`, failures that are a model's empty output or refusal."""
     ledger: Ledger = field(default_factory=Ledger)
     """Calls and tokens; `ledger.calls` are those of this start."""
     ended_calls: int = 0
@@ -83,13 +83,14 @@ class Progress:
         elif isinstance(row, Preference):
             rows["preferences"] += 1
             rows["kept"] += row.kept
+            rows["votes_missing"] += row.votes_missing
         elif isinstance(row, Failure):
             rows["failures"] += 1
             rows["unsaid"] += row.error in UNSAID
 
     def counts(self) -> dict[str, int]:
         """For the run's record."""
-        tables = ("responses", "judgements", "preferences", "kept", "failures", "unsaid")
+        tables = ("responses", "judgements", "preferences", "kept", "votes_missing", "failures", "unsaid")
         return {
             "prompts": self.total,
             "done": self.done,

@@ -11,6 +11,7 @@ LABELS = {
     "prompts": "prompts",
     "responses": "responses",
     "judgements": "votes",
+    "votes_missing": "votes missing",
     "preferences": "preferences",
     "kept": "of these kept",
     "failures": "failures",
@@ -23,6 +24,9 @@ LABELS = {
 }
 """Names of `Run.counts` in the words of a reader, in the order that they are shown in."""
 
+UNWANTED = ("votes_missing", "unsaid", "open", "lost")
+"""Those of `LABELS` that are shown only where there are any."""
+
 USAGE = ("stage", "model", "calls", "tokens in", "cached", "tokens out")
 """Heads of `usage_rows`."""
 
@@ -30,7 +34,7 @@ USAGE = ("stage", "model", "calls", "tokens in", "cached", "tokens out")
 def rows(run: Run) -> list[tuple[str, str]]:
     """Name and number for each count; those of things that went wrong only where there are any."""
     shown = {name: run.counts.get(name, 0) for name in LABELS}
-    found = {name: f"{n:,}" for name, n in shown.items() if n or name not in ("unsaid", "open", "lost")}
+    found = {name: f"{n:,}" for name, n in shown.items() if n or name not in UNWANTED}
     found["cached_tokens"] += _share(shown["cached_tokens"], shown["prompt_tokens"])
     listed = [(LABELS[name], number) for name, number in found.items()]
     listed += [("cost", spent)] if (spent := cost(run)) else []

@@ -16,13 +16,12 @@ from typing import Any, ParamSpec, Self
 
 from constitution.engines import Engines, open_engines
 from constitution.errors import RecipeError, WarehouseError
-from constitution.judge import Ballot, Judge, given_answers, pairs, vote
 from constitution.pipeline.account import Account, Budget, Ledger
+from constitution.pipeline.label import labeller
 from constitution.pipeline.plan import Plan, principles_for
 from constitution.pipeline.progress import UNSAID, Progress, watcher
-from constitution.prefer import Rules, prefer
 from constitution.records import Prompt, Row, Run
-from constitution.revise import Chain, Emit, Reviser, revise
+from constitution.revise import Emit, Reviser, revise
 from constitution.warehouse import Tally, Warehouse, Writer
 
 P = ParamSpec("P")
@@ -108,16 +107,18 @@ class Session:
 
     def _prepare_steps(self, engines: Engines) -> None:
         recipe, run = self.plan.recipe, self.run
-        revising, judging = principles_for(recipe, self.plan.constitution)
+        revising, _ = principles_for(recipe, self.plan.constitution)
         self._reviser = Reviser(
-            run.run_id, recipe.seed, run.starts, engines.policy, self.plan.constitution, revising, recipe.revise
+            run.run_id,
+            recipe.seed,
+            run.starts,
+            engines.policy,
+            self.plan.constitution,
+            revising,
+            recipe.revise,
+            recipe.model.policy.family or None,
         )
-        self._judge: Judge | None = None
-        if recipe.judge is not None:
-            engine = engines.judge
-            self._judge = Judge(run.run_id, recipe.seed, run.starts, engine, engine.model, judging, recipe.judge)
-            self._rules = Rules.of(recipe.judge)
-            self._weights = {principle.id: principle.weight for principle in judging}
+        self._labeller = labeller(self.plan, run, engines)
 
     async def walk(self, work: Callable[[Path], Awaitable[object]] | None = None) -> None:
         """Works every slice; the first error cancels the rest and is raised. work: what is called for a slice, to
@@ -240,29 +241,14 @@ class Session:
     async def _prompt(self, prompt: Prompt, have: Mapping[str, Row], emit: Emit) -> bool:
         """True where an engine failed it and a restart tries again."""
         chain = await revise(self._reviser, prompt, have, emit)
-        ballots = await self._label(prompt, chain, have, emit) if self._judge else []
-        failures = [*chain.failures, *(failure for ballot in ballots for failure in ballot.failures)]
+        left = await self._labeller.label(prompt, chain, have, emit) if self._labeller else []
+        failures = [*chain.failures, *left]
         retry = any(failure.retryable for failure in failures)
         progress = self.progress
         progress.done += 1
         progress.open += retry
         progress.lost += not retry and any(failure.error not in UNSAID for failure in failures)
         return retry
-
-    async def _label(self, prompt: Prompt, chain: Chain, have: Mapping[str, Row], emit: Emit) -> list[Ballot]:
-        judge = self._judge
-        assert judge is not None
-        run_id, kinds = self.plan.run_id, judge.section.pairs
-        given = given_answers(run_id, prompt) if "given" in kinds else ()
-        await emit([answer for answer in given if answer.id not in have])
-        ballots = []
-        for pair in pairs(run_id, prompt, () if chain.stopped else chain.responses, given, kinds):
-            ballot = await vote(judge, prompt, pair, have, emit)
-            ballots.append(ballot)
-            # A label is made once: not while a vote may still come.
-            if not ballot.open and pair.id not in have:
-                await emit([prefer(pair, ballot.judgements, ballot.expected, self._weights, self._rules)])
-        return ballots
 
     async def _emit(self, rows: Sequence[Row]) -> None:
         await self._writer.put(rows)
@@ -310,12 +296,13 @@ def _check_same_models(stored: Run, now: Mapping[str, Mapping[str, str]]) -> Non
     for role, facts in now.items():
         if facts.get("engine") != "openai":
             continue
+        section = role.replace("judge ", "jury.")
         earlier = [old for name, old in stored.models.items() if name.split(" until ")[0] == role]
         for fact in ("name", "server_model"):
             before = {old[fact] for old in earlier if old.get(fact, "unknown") != "unknown"}
             if before and facts.get(fact, "unknown") not in ("unknown", *before):
                 raise RecipeError(
-                    f"model.{role}: run {stored.run_id} was begun with {sorted(before)[0]}, and the server at "
+                    f"model.{section}: run {stored.run_id} was begun with {sorted(before)[0]}, and the server at "
                     f"{facts.get('base_url', 'base_url')} has {facts[fact]}",
                     hint="give the first server's address, or start a run of its own with --fresh",
                 )

@@ -1,8 +1,8 @@
 """Prompt texts as files beside this module, and the pure functions that fill them.
 
 A template's `{{name}}` is replaced in one pass, so that braces in what people or models wrote are never read again.
-`REVISE` and, per method of judging, those of `VOTES` are the sets of templates; a row's `template_digest` is the digest
-of the set it came from.
+`REVISE`, `VARIANTS` and, per method of judging, those of `VOTES` are the sets of templates; a row's `template_digest`
+is the digest of the set it came from.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from constitution.identity import digest
-from constitution.records import Criterion, Exemplar, Message, Messages, Method, Principle
+from constitution.records import Criterion, Exemplar, Infraction, Message, Messages, Method, Principle
 
 LABELS = ("A", "B")
 """What the judge chooses from; the assistant's prefix opens the bracket, so that each is a token of its own."""
@@ -49,6 +49,7 @@ JUDGE = _load("vote.txt", "vote-prefix.txt")
 RATIONALE = _load("rationale.txt", "vote-prefix.txt")
 SCORE = _load("score.txt", "score-prefix.txt")
 RUBRIC = _load("rubric.txt", "vote-prefix.txt")
+VARIANTS = _load("polished.txt", "terse.txt", "sarcastic.txt")
 VOTES: Mapping[Method, TemplateSet] = {"label": JUDGE, "rationale": RATIONALE, "score": SCORE, "rubric": RUBRIC}
 
 ENDING = JUDGE.texts["vote-prefix.txt"]
@@ -75,6 +76,11 @@ def revision_messages(
     request = _request("revision.txt", principle.revision_request, prompt, response)
     asked = critique_messages(prompt, response, principle, exemplars)
     return (*asked, Message("assistant", critique), Message("user", request))
+
+
+def variant_messages(prompt: Messages, answer: str, infraction: Infraction) -> Messages:
+    """The chat that asks for `answer` with an infraction put in."""
+    return (*prompt, Message("assistant", answer), Message("user", VARIANTS.texts[f"{infraction}.txt"]))
 
 
 def vote_messages(prompt: Messages, first: str, second: str, principle: Principle, nonce: str) -> Messages:

@@ -49,11 +49,11 @@ _LOCK_TRIES = 5  # × 50 ms: `locked` holds a lock for an instant to look at it
 class Tally:
     """Sums over a run's rows."""
 
-    COUNTS: ClassVar[tuple[str, ...]] = ("responses", "judgements", "preferences", "kept", "failures")
+    COUNTS: ClassVar[tuple[str, ...]] = ("responses", "judgements", "preferences", "kept", "votes_missing", "failures")
 
     usage: tuple[Usage, ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
-    """Rows per table; `kept`: of the preferences, those that were not dropped."""
+    """Rows per table; `kept`: of the preferences, those that were not dropped; `votes_missing`: their sum."""
     errors: dict[str, int] = field(default_factory=dict)
     """Failures per class of error."""
     answered: dict[int, int] = field(default_factory=dict)
@@ -134,12 +134,13 @@ class Warehouse:
             usage = connection.execute(f"SELECT * EXCLUDE run_id FROM ({views.usage_query()})").fetchall()
             ask = connection.execute(
                 "SELECT (SELECT count(*) FROM responses), (SELECT count(*) FROM judgements), (SELECT count(*) FROM "
-                "preferences), (SELECT count(*) FROM preferences WHERE kept), (SELECT count(*) FROM failures)"
+                "preferences), (SELECT count(*) FROM preferences WHERE kept), (SELECT coalesce(sum(votes_missing), 0)"
+                "::BIGINT FROM preferences), (SELECT count(*) FROM failures)"
             )
             counts = dict(zip(Tally.COUNTS, ask.fetchall()[0], strict=True))
             errors = connection.execute("SELECT error, count(*) FROM failures GROUP BY ALL").fetchall()
             # One row a prompt and round; to count distinct ids would take 500 MiB for a million prompts of five rounds.
-            prompts = "SELECT round, count(*) FROM responses WHERE kind <> 'sample' GROUP BY ALL"
+            prompts = "SELECT round, count(*) FROM responses WHERE kind NOT IN ('sample', 'variant') GROUP BY ALL"
             answered = connection.execute(prompts).fetchall()
             [labelled] = connection.execute("SELECT count(DISTINCT prompt_id) FROM preferences").fetchall()[0]
         return Tally(tuple(Usage(*row) for row in usage), counts, dict(errors), dict(answered), labelled)

@@ -1,17 +1,20 @@
 -- The view `usage`: calls and tokens of each run per stage and model, of the calls whose replies are in its rows. An
--- answer that came with its prompt (model `given`) is no call, and of a skipped revision only the critique is one.
+-- answer that came with its prompt (model `given`) is no call, of a skipped revision only the critique is one, and a
+-- vote is as many as it took, under the name of its judge.
 -- In a file of its own because a run that is opened asks the same of its own parts (Warehouse.tally).
 SELECT
-    run_id, stage, model, count(*) AS calls, sum(prompt_tokens)::BIGINT AS prompt_tokens,
+    run_id, stage, model, sum(calls)::BIGINT AS calls, sum(prompt_tokens)::BIGINT AS prompt_tokens,
     sum(cached_tokens)::BIGINT AS cached_tokens, sum(completion_tokens)::BIGINT AS completion_tokens
 FROM (
-    SELECT run_id, kind AS stage, model, prompt_tokens, cached_tokens, completion_tokens
+    SELECT run_id, kind AS stage, model, 1 AS calls, prompt_tokens, cached_tokens, completion_tokens
     FROM responses WHERE model <> 'given' AND outcome <> 'skipped'
     UNION ALL
     SELECT
-        run_id, 'critique' AS stage, model, critique_prompt_tokens, critique_cached_tokens, critique_completion_tokens
+        run_id, 'critique' AS stage, model, 1 AS calls, critique_prompt_tokens, critique_cached_tokens,
+        critique_completion_tokens
     FROM responses WHERE critique_outcome IS NOT NULL
     UNION ALL
-    SELECT run_id, 'vote' AS stage, judge AS model, prompt_tokens, cached_tokens, completion_tokens FROM judgements
+    SELECT run_id, 'vote' AS stage, judge AS model, calls, prompt_tokens, cached_tokens, completion_tokens
+    FROM judgements
 )
 GROUP BY run_id, stage, model

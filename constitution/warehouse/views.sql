@@ -45,30 +45,45 @@ SELECT
     CASE j.first_id WHEN p.b_id THEN j.p_first WHEN p.a_id THEN 1 - j.p_first END AS p_b,
     j.label_mass, c.weight, c.comparison_question,
     f.text AS first_text, s.text AS second_text,
-    j.principle_digest, j.template_digest, j.rationale, j.seed
+    j.principle_digest, j.template_digest, j.rationale, j.seed, j.repeat, j.calls, j.read_first, j.read_second
 FROM judgements AS j
 LEFT JOIN preferences AS p ON p.run_id = j.run_id AND p.id = j.pair_id
 LEFT JOIN principles AS c ON c.run_id = j.run_id AND c.principle_id = j.principle_id
 LEFT JOIN responses AS f ON f.run_id = j.run_id AND f.id = j.first_id
 LEFT JOIN responses AS s ON s.run_id = j.run_id AND s.id = j.second_id;
 
--- Every preference with its texts: what an export or a reader wants to see.
+-- Every preference with its texts: what an export or a reader wants to see. Answers that were spoiled on purpose are no
+-- preferences; they are in `probes`.
 CREATE OR REPLACE VIEW pairs AS
 SELECT
     p.run_id, p.id, p.prompt_id, p.kind, q.messages AS prompt, q.last_user,
     c.text AS chosen, r.text AS rejected, p.p_chosen, p.p_b, p.kept, p.drop_reason,
     p.votes, p.votes_missing, p.consistency, p.agreement, p.label_mass,
     p.chosen_id, p.rejected_id, c.round AS chosen_round, r.round AS rejected_round,
-    c.model AS chosen_model, r.model AS rejected_model, p.gold_id, p.gold_id = p.chosen_id AS agrees_with_gold,
+    c.model AS chosen_model, r.model AS rejected_model, c.family AS chosen_family, r.family AS rejected_family,
+    p.gold_id, p.gold_id = p.chosen_id AS agrees_with_gold, p.p_mean, p.label_by, p.ties, p.dissent,
     q.source, q.tags
 FROM preferences AS p
 LEFT JOIN prompts AS q ON q.run_id = p.run_id AND q.id = p.prompt_id
 LEFT JOIN responses AS c ON c.run_id = p.run_id AND c.id = p.chosen_id
-LEFT JOIN responses AS r ON r.run_id = p.run_id AND r.id = p.rejected_id;
+LEFT JOIN responses AS r ON r.run_id = p.run_id AND r.id = p.rejected_id
+WHERE p.kind <> 'infraction';
+
+-- Every answer that was spoiled on purpose, as it was and as it became: p_answer is what the votes give the answer.
+CREATE OR REPLACE VIEW probes AS
+SELECT
+    p.run_id, p.id, p.prompt_id, v.infraction, q.messages AS prompt, q.last_user, a.text AS answer, v.text AS variant,
+    1 - p.p_b AS p_answer, p.votes, p.votes_missing, p.consistency, p.agreement, p.dissent, p.label_mass, v.outcome,
+    p.a_id AS answer_id, p.b_id AS variant_id, a.kind AS answer_kind, a.round, v.model, v.family, q.source, q.tags
+FROM preferences AS p
+LEFT JOIN prompts AS q ON q.run_id = p.run_id AND q.id = p.prompt_id
+LEFT JOIN responses AS a ON a.run_id = p.run_id AND a.id = p.a_id
+LEFT JOIN responses AS v ON v.run_id = p.run_id AND v.id = p.b_id
+WHERE p.kind = 'infraction';
 
 -- One row per prompt: how far its chain is. complete: every round that the recipe asks for is there (or the initial
 -- answer was empty, and so had no revisions), and a preference of every kind of pair that can then be. failed: not
--- complete, and an engine failed it for good. open: the rest.
+-- complete, and an engine failed it for good. open: the rest. Spoiled answers and what is said of them do not count.
 CREATE OR REPLACE VIEW chains AS
 WITH wanted AS (
     SELECT
@@ -82,19 +97,22 @@ answered AS (
         run_id, prompt_id, count(*) AS responses,
         max(round) FILTER (kind IN ('initial', 'revision')) AS rounds,
         coalesce(bool_or(kind = 'initial' AND outcome = 'empty'), false) AS empty
-    FROM responses
+    FROM responses WHERE kind <> 'variant'
     GROUP BY ALL
 ),
 paired AS (
     SELECT run_id, prompt_id, count(*) AS pairs, count(*) FILTER (kept) AS kept, list(DISTINCT kind) AS kinds
-    FROM preferences
+    FROM preferences WHERE kind <> 'infraction'
     GROUP BY ALL
 ),
 broken AS (
-    -- What a model did not say and a vote that cannot be had stop no chain.
+    -- What a model did not say, a vote that cannot be had and a variant stop no chain.
     SELECT
         run_id, prompt_id, count(*) AS failures,
-        bool_or(NOT retryable AND step <> 'vote' AND error NOT IN ('EmptyOutput', 'CritiqueRefused')) AS final
+        bool_or(
+            NOT retryable AND step <> 'vote' AND step NOT LIKE 'variant-%'
+            AND error NOT IN ('EmptyOutput', 'CritiqueRefused')
+        ) AS final
     FROM failures
     GROUP BY ALL
 ),
@@ -144,7 +162,7 @@ rules AS (
     SELECT
         run_id, principle_id, digest,
         {'critique_request': critique_request, 'revision_request': revision_request,
-         'comparison_question': comparison_question, 'weight': weight} AS principle,
+         'comparison_question': comparison_question, 'weight': weight, 'criteria': criteria} AS principle,
         CASE WHEN len(exemplars) > 0 THEN exemplars ELSE shared_exemplars END AS exemplars
     FROM principles WHERE run_id IN (SELECT run_id FROM pair)
 ),
@@ -164,14 +182,17 @@ steps AS (
     FROM prompts AS q, pair WHERE q.run_id = pair.run_id AND q.id = pair.prompt_id
     UNION ALL BY NAME
     SELECT
-        2 AS place, 'response' AS part, run_id, id, kind || ' · ' || outcome AS what, round, 'policy' AS role, model,
+        2 AS place, 'response' AS part, run_id, id, concat(kind, ' ' || infraction, ' · ', outcome) AS what, round, 'policy' AS role, model,
         critique_seed, seed, to_json(sampling) AS sampling, principle_id, principle_digest, template_digest, critique,
         text
     FROM chain
     UNION ALL BY NAME
     SELECT
         3 AS place, 'vote' AS part, j.run_id, j.id,
-        CASE WHEN j.first_id = pair.a_id THEN 'a first' ELSE 'b first' END || ' · ' || j.method AS what,
+        concat(
+            CASE WHEN j.first_id = pair.a_id THEN 'a first' ELSE 'b first' END, ' · ', j.method,
+            CASE WHEN j.repeat > 0 THEN ' · repeat ' || j.repeat END
+        ) AS what,
         'judge' AS role, j.judge AS model, j.seed, j.principle_id, j.principle_digest, j.template_digest,
         j.rationale AS text, CASE WHEN j.first_id = pair.b_id THEN j.p_first ELSE 1 - j.p_first END AS p, j.label_mass
     FROM judgements AS j, pair WHERE j.run_id = pair.run_id AND j.pair_id = pair.id
@@ -180,7 +201,10 @@ SELECT
     s.part, s.id, s.what, s.round, s.model,
     CASE s.role
         WHEN 'policy' THEN runs.models -> '$.policy'
-        WHEN 'judge' THEN coalesce(runs.models -> '$.judge', runs.models -> '$.policy')
+        -- A member of a jury by its name; a judge alone; in a run from before there was such an entry, the policy.
+        WHEN 'judge' THEN coalesce(
+            CAST(runs.models AS MAP(VARCHAR, JSON))['judge ' || s.model], runs.models -> '$.judge', runs.models -> '$.policy'
+        )
     END AS model_identity,
     s.critique_seed, s.seed, s.sampling, s.principle_id, rules.principle, s.principle_digest,
     CASE s.role WHEN 'policy' THEN rules.exemplars END AS exemplars,
@@ -204,7 +228,7 @@ WITH pair AS (
         avg(consistency) AS position_consistency,
         avg(agreement) AS agreement,
         avg(label_mass) AS label_mass
-    FROM preferences WHERE run_id = run
+    FROM preferences WHERE run_id = run AND kind <> 'infraction'
 ),
 revision AS (
     SELECT
@@ -234,7 +258,7 @@ vote AS (
         principle_id,
         count(*) FILTER (run_id = run_a) AS votes_a, count(*) FILTER (run_id = run_b) AS votes_b,
         avg(p_b) FILTER (run_id = run_a) AS p_b_a, avg(p_b) FILTER (run_id = run_b) AS p_b_b
-    FROM votes WHERE run_id IN (run_a, run_b) GROUP BY ALL
+    FROM votes WHERE run_id IN (run_a, run_b) AND pair_kind IS DISTINCT FROM 'infraction' GROUP BY ALL
 ),
 revision AS (
     SELECT

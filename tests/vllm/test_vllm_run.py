@@ -89,7 +89,7 @@ def heard(monkeypatch: pytest.MonkeyPatch, engine: VLLMEngine) -> Iterator[list[
             return
         assert models.policy.vllm == ARGUMENTS
         metered = Metered(Noting(engine, noted))
-        yield Engines(metered, metered)
+        yield Engines(metered, {metered.model: metered})
 
     with monkeypatch.context() as patch:
         patch.setattr(session, "open_engines", lend)

@@ -1,0 +1,130 @@
+"""One prompt's answers, once its chain is walked: their pairs, the votes of all judges, the labels, and the probes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from constitution.engines import Engines
+from constitution.infract import Infractor, drawn, infract, pairs_of
+from constitution.judge import Ballot, Judge, Pair, given_answers, pairs, vote
+from constitution.pipeline.plan import Plan, principles_for
+from constitution.prefer import Rules, prefer
+from constitution.recipe import JudgeSection
+from constitution.records import Failure, Judgement, Preference, Prompt, Response, Row, Run
+from constitution.revise import Chain, Emit
+
+
+@dataclass(frozen=True, slots=True)
+class Labeller:
+    """What the labels of a run have in common."""
+
+    run_id: str
+    section: JudgeSection
+    judges: tuple[Judge, ...]
+    quorum: int
+    """A pair is labelled, whoever else fails, once so many judges have cast all their votes on it."""
+    families: tuple[str | None, ...]
+    """Of the answers that come with a prompt, in their order."""
+    weights: Mapping[str, float]
+    """Per principle id."""
+    rules: Rules
+    infractor: Infractor | None
+
+    async def label(self, prompt: Prompt, chain: Chain, have: Mapping[str, Row], emit: Emit) -> list[Failure]:
+        """Votes on all pairs of the prompt and labels them, each once. Returns the failures that left something
+        undone: those of pairs that a quorum labelled are not among them."""
+        kinds = self.section.pairs
+        given, answers = self._given(prompt), () if chain.stopped else chain.responses
+        if "given" in kinds:
+            await emit([answer for answer in given if answer.id not in have])
+        failures = []
+        for pair in pairs(self.run_id, prompt, answers, given, kinds):
+            failures += await self._label(prompt, pair, have, emit)
+        # The last answer of a chain that an engine failed may still come, after a restart.
+        final = not any(failure.retryable for failure in chain.failures)
+        if self.infractor is not None and drawn(self.infractor, prompt.id) and final:
+            failures += await self._probe(self.infractor, prompt, _last(answers, given, prompt.gold), have, emit)
+        return failures
+
+    async def _probe(
+        self, infractor: Infractor, prompt: Prompt, answer: Response | None, have: Mapping[str, Row], emit: Emit
+    ) -> list[Failure]:
+        if answer is None:
+            return []
+        if answer.kind == "sample" and "given" not in self.section.pairs and answer.id not in have:
+            await emit([answer])  # the variants' parent
+        variants = await infract(infractor, prompt, answer, have, emit)
+        failures = list(variants.failures)
+        for pair in pairs_of(answer, variants.responses):
+            failures += await self._label(prompt, pair, have, emit)
+        return failures
+
+    async def _label(self, prompt: Prompt, pair: Pair, have: Mapping[str, Row], emit: Emit) -> list[Failure]:
+        """A label is made once: not while a vote may still come that the quorum waits for, and never again."""
+        label = have.get(pair.id)
+        if isinstance(label, Preference):
+            return self._left(label, have)
+        ballots = await self._vote(prompt, pair, have, emit)
+        whole = sum(len(ballot.judgements) == ballot.expected for ballot in ballots)
+        if whole >= self.quorum or not any(ballot.open for ballot in ballots):
+            cast = [vote for ballot in ballots for vote in ballot.judgements]
+            expected = sum(ballot.expected for ballot in ballots)
+            await emit([prefer(pair, cast, expected, self.weights, self.rules)])
+        return [] if whole >= self.quorum else [failure for ballot in ballots for failure in ballot.failures]
+
+    async def _vote(self, prompt: Prompt, pair: Pair, have: Mapping[str, Row], emit: Emit) -> list[Ballot]:
+        """All judges at once."""
+        if len(self.judges) == 1:
+            return [await vote(self.judges[0], prompt, pair, have, emit)]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(vote(judge, prompt, pair, have, emit)) for judge in self.judges]
+        return [task.result() for task in tasks]
+
+    def _left(self, label: Preference, have: Mapping[str, Row]) -> list[Failure]:
+        """What `_label` returned when it made this label in an earlier start."""
+        of_each = (label.votes + label.votes_missing) / len(self.judges)
+        cast = Counter(row.judge for row in have.values() if isinstance(row, Judgement) and row.pair_id == label.id)
+        if not of_each or sum(votes == of_each for votes in cast.values()) >= self.quorum:
+            return []
+        # A failure does not say of which pair it is; those of its prompt tell as much of the prompt.
+        return [row for row in have.values() if isinstance(row, Failure) and row.step == "vote" and not row.retryable]
+
+    def _given(self, prompt: Prompt) -> tuple[Response, ...]:
+        given = given_answers(self.run_id, prompt)
+        return tuple(replace(answer, family=family) for answer, family in zip(given, self.families, strict=True))
+
+
+def labeller(plan: Plan, run: Run, engines: Engines) -> Labeller | None:
+    """For this start of the run; None where the recipe has no judges."""
+    recipe, section = plan.recipe, plan.recipe.judge
+    if section is None:
+        return None
+    _, judging = principles_for(recipe, plan.constitution)
+    infractor, policy = None, recipe.model.policy
+    if section.infractions is not None:
+        infractor = Infractor(
+            run.run_id, recipe.seed, run.starts, engines.policy, policy.family or None, section.infractions
+        )
+    return Labeller(
+        run_id=run.run_id,
+        section=section,
+        judges=tuple(
+            Judge(run.run_id, recipe.seed, run.starts, engine, name, judging, section)
+            for name, engine in engines.judges.items()
+        ),
+        quorum=section.quorum or len(engines.judges) // 2 + 1,
+        families=tuple(recipe.prompts.families.get(key) for key in recipe.prompts.answers),
+        weights={principle.id: principle.weight for principle in judging},
+        rules=Rules.of(section),
+        infractor=infractor,
+    )
+
+
+def _last(chain: Sequence[Response], given: Sequence[Response], gold: int | None) -> Response | None:
+    """The answer to be spoiled: the chain's last with text; without one, the given one that people prefer, or else the
+    first with text; None where there is none."""
+    preferred = [given[gold]] if gold is not None else []
+    return next((answer for answer in (*reversed(chain), *preferred, *given) if answer.text), None)
