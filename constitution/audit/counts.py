@@ -34,25 +34,15 @@ def pairs(evidence: Evidence) -> Iterator[Figure]:
 
 def votes(evidence: Evidence) -> Iterator[Figure]:
     """Votes that each judge cast, and those that it was to cast on labelled pairs and did not; n of both: those it was
-    to cast. All judges are asked the same of a pair, so each has an equal part in what its label counts on."""
-    run = evidence.run.run_id
-    jury = list((evidence.run.recipe.get("model") or {}).get("jury") or ())
-    sql = f"""
-        WITH cast_vote AS (
-            SELECT judge, pair_id, count(*) AS votes FROM judgements WHERE run_id = '{run}' GROUP BY ALL
-        ),
-        judge AS (SELECT DISTINCT judge FROM cast_vote UNION SELECT unnest($jury::VARCHAR[])),
-        asked AS (
-            SELECT pair_id, (votes + votes_missing) / (SELECT count(*) FROM judge) AS votes FROM audit.pairs
-        )
-        SELECT judge, coalesce(sum(c.votes), 0), coalesce(sum(greatest(a.votes - coalesce(c.votes, 0), 0)), 0)
-        FROM judge CROSS JOIN asked AS a LEFT JOIN cast_vote AS c USING (judge, pair_id) GROUP BY judge ORDER BY judge
-    """
-    rows = evidence.connection.execute(sql, {"jury": jury}).fetchall()
-    for judge, cast, missing in rows:
-        expected = int(cast + missing)
-        yield evidence.count("votes_cast", cast, expected, judge=judge)
-        yield evidence.count("votes_missing", missing, expected, judge=judge)
+    to cast."""
+    rows = evidence.ask(
+        f"""
+        SELECT judge, "cast", asked, missing FROM missing_votes WHERE run_id = '{evidence.run.run_id}' ORDER BY judge
+        """
+    ).to_pylist()
+    for row in rows:
+        yield evidence.count("votes_cast", row["cast"], row["asked"], judge=row["judge"])
+        yield evidence.count("votes_missing", row["missing"], row["asked"], judge=row["judge"])
     if not rows:
         yield evidence.missing("votes_cast", "nobody voted: the recipe has no [judge] section, or nothing came of it")
 

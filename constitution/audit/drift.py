@@ -9,6 +9,10 @@ from constitution.principles.files import is_semver, version_key
 from constitution.records import Figure, Run
 from constitution.warehouse import Warehouse
 
+_MEANS = """
+    SELECT principle_id, prompt_id, avg(p_b) AS p_b FROM {couples} WHERE kind <> 'infraction'
+"""
+
 
 def drift(evidence: Evidence) -> Iterator[Figure]:
     """Difference of a principle's mean vote for the later answer, this run's less the other's, prompt by prompt, over
@@ -18,17 +22,12 @@ def drift(evidence: Evidence) -> Iterator[Figure]:
         name = evidence.constitution.name
         yield evidence.missing("drift", f"no finished run of a lower version of {name} is in this warehouse")
         return
+    ours, theirs = _MEANS.format(couples="audit.couples"), _MEANS.format(couples="couples")
     sql = f"""
-        WITH earlier AS (
-            SELECT principle_id, prompt_id, avg(p_b) AS p_b FROM couples
-            WHERE run_id = '{before.run_id}' AND kind <> 'infraction' GROUP BY ALL
-        ),
-        ours AS (
-            SELECT principle_id, prompt_id, any_value(cluster) AS cluster, avg(p_b) AS p_b FROM audit.couples
-            WHERE kind <> 'infraction' GROUP BY ALL
-        )
         SELECT principle_id, '{_version(before)}' AS subject, ours.p_b - earlier.p_b AS value, cluster
-        FROM ours JOIN earlier USING (principle_id, prompt_id)
+        FROM ({ours} GROUP BY ALL) AS ours
+        JOIN ({theirs} AND run_id = '{before.run_id}' GROUP BY ALL) AS earlier USING (principle_id, prompt_id)
+        JOIN audit.prompts USING (prompt_id)
     """
     nothing = f"{before.run_id}, of version {_version(before)}, has no votes on the same prompts by the same principles"
     yield from evidence.means("drift", sql, "principle_id", "subject", otherwise=nothing)

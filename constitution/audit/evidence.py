@@ -36,9 +36,9 @@ Array = NDArray[Any]
 Group = tuple[dict[str, str], dict[str, Array]]
 """The values of the keys, which are fields of Figure, and the other columns."""
 
-CLUSTERS = 4096
+CLUSTERS = 2048
 """More prompts than this are drawn in so many groups, into which their ids' digests put them: a bootstrap over groups
-of prompts is as right as one over prompts, and its width differs from the other's by 1 or 2 %."""
+of prompts is as right as one over prompts, and its width differs from the other's by about 2 %."""
 
 _LAYOUT = f"""
 CREATE SCHEMA audit;

@@ -112,6 +112,9 @@ def figures(evidence: Evidence) -> Iterator[Figure]:
         )
         for about, rows in evidence.groups(_CALLS, "judge", "principle_id", "subject")
     ]
+    if len({call.judge for call in calls if call.judge}) == 1:
+        # The plain mean of one judge's votes is that judge's.
+        calls = [call for call in calls if call.judge or call.stage == "label"]
     if not calls:
         names = ("alignment", "brier", "ece", "reliability_predicted", "reliability_observed", "kappa")
         yield from (evidence.missing(name, NO_GOLD) for name in names)

@@ -45,6 +45,14 @@ def position_effect(evidence: Evidence, keys: tuple[str, ...]) -> Iterator[Figur
 
 def repetition_stability(evidence: Evidence, keys: tuple[str, ...]) -> Iterator[Figure]:
     """Share of a vote's repeats that fall on the side that most of them take (a tie is a side)."""
+    nothing = _once(keys, "every vote was cast once: judge.repeats = 2 or more asks again")
+    [most] = evidence.connection.execute(
+        "SELECT max(repeat) FROM judgements WHERE run_id = ?", [evidence.run.run_id]
+    ).fetchall()[0]
+    if not most:
+        if nothing:
+            yield evidence.missing("repetition_stability", nothing)
+        return
     sql = f"""
         WITH asked AS (
             SELECT judge, principle_id, pair_id, first_id, prompt_id, side(p_first) AS side, count(*) AS repeats
@@ -54,8 +62,7 @@ def repetition_stability(evidence: Evidence, keys: tuple[str, ...]) -> Iterator[
         FROM asked JOIN audit.prompts USING (prompt_id)
         GROUP BY judge, principle_id, pair_id, first_id HAVING sum(repeats) > 1
     """
-    nothing = "every vote was cast once: judge.repeats = 2 or more asks again"
-    yield from evidence.means("repetition_stability", sql, *keys, share=True, otherwise=_once(keys, nothing))
+    yield from evidence.means("repetition_stability", sql, *keys, share=True, otherwise=nothing)
 
 
 def _once(keys: tuple[str, ...], note: str) -> str:

@@ -113,10 +113,8 @@ def phi(evidence: Evidence) -> Iterator[Figure]:
     for one, two in combinations(range(len(names)), 2):
         both = (sides[one] != 0) & (sides[two] != 0)
         x, y = (sides[place][both].astype(np.float64) for place in (one, two))
-        found = correlation(x, y, clusters[both], evidence.replicates)
-        note = (
-            "" if found.value is not None else "one of the two always votes for the same side, or they share no pairs"
-        )
+        found = correlation(x, y, clusters[both], evidence.replicates, least=LEAST)
+        note = "" if found.value is not None else _why_no_phi(found.n)
         for first, second in ((one, two), (two, one)):
             yield evidence.figure("phi", found, note, principle_id=names[first], subject=names[second])
 

@@ -1,7 +1,7 @@
 """What length and markdown do to the votes, and what is left of the revisions' wins without them.
 
 Features and model as in measures.style. One row per pair and judge: the mean of its couples' log-odds over principles;
-pairs of all kinds but infraction, whose differences in style were made on purpose.
+pairs of all kinds but infraction, whose differences in style were made on purpose. Every kind has its own intercept.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ CONTROLS = ("length", "style")
 
 _ROWS = """
     SELECT judge, pair_id, any_value(cluster) AS cluster, avg(l_b) AS log_odds, avg(p_b) AS p,
-        any_value(length) AS length, any_value(headers) AS headers, any_value(lists) AS lists, any_value(bold) AS bold
+        any_value(kind) AS kind, any_value(length) AS length, any_value(headers) AS headers,
+        any_value(lists) AS lists, any_value(bold) AS bold
     FROM audit.couples WHERE kind <> 'infraction' AND length IS NOT NULL
     GROUP BY judge, pair_id ORDER BY judge, pair_id
 """
@@ -82,12 +83,12 @@ def lay_shifts(evidence: Evidence) -> list[Fits]:
 
 
 def _fit(judge: str, rows: dict[str, Array], features: Array, replicates: int) -> Fits:
-    target, clusters = rows["log_odds"], rows["cluster"]
+    target, clusters, kinds = rows["log_odds"], rows["cluster"], rows["kind"].astype(str)
     return Fits(
         judge,
-        measure.fit(target, features, clusters, FEATURES, replicates=replicates),
-        measure.fit(target, features[:, :1], clusters, FEATURES[:1], replicates=replicates),
-        measure.logistic(rows["p"], features, clusters, FEATURES),
+        measure.fit(target, features, clusters, FEATURES, strata=kinds, replicates=replicates),
+        measure.fit(target, features[:, :1], clusters, FEATURES[:1], strata=kinds, replicates=replicates),
+        measure.logistic(rows["p"], features, clusters, FEATURES, strata=kinds),
     )
 
 
@@ -138,7 +139,8 @@ def labels_changed(evidence: Evidence) -> Iterator[Figure]:
                 (side(sum(weight * off) / sum(weight)) <> side(sum(weight * {control}) / sum(weight)))::INTEGER AS value
             FROM audit.controlled GROUP BY pair_id
         """
-        yield from evidence.means("labels_changed", sql, "subject", share=True, otherwise=NO_VOTES)
+        made = list(evidence.means("labels_changed", sql, "subject", share=True))
+        yield from made or [evidence.missing("labels_changed", NO_VOTES, subject=control)]
     sql = """
         SELECT 'label' AS subject, cluster, (side(p_b) <> side(p_mean))::INTEGER AS value FROM audit.pairs
         WHERE kind <> 'infraction' AND p_b IS NOT NULL AND p_mean IS NOT NULL

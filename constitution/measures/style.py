@@ -48,15 +48,20 @@ def fit(
     clusters: ArrayLike,
     names: Sequence[str],
     *,
+    strata: ArrayLike | None = None,
     replicates: int = 1000,
     seed: int = 0,
 ) -> StyleFit:
     """Least squares of `log_odds` (n; of b better, averaged over both orders, one row per pair) on `features` (n, k;
     differences b − a), with intervals from a bootstrap over `clusters` (n; ids of prompts).
 
+    strata (n): kinds of pairs, each with an intercept of its own, so that two kinds that differ in how good b is and,
+    besides, in style do not pass for an effect of style; the fit's intercept is then their mean over the rows.
     Too few rows for so many features give no values. Raises ValueError where a number is not finite or shapes disagree.
     """
     target, given = _checked(log_odds, features, clusters, names)
+    marks = _marks(strata, len(target))
+    given = np.column_stack([marks, given])
     scale, used = _used(given)
     n = len(target)
     nothing = Estimate(None, None, None, n)
@@ -69,20 +74,26 @@ def fit(
     intervals = _intervals(design, target, clusters, replicates, seed)
     effects, effects_sd = dict.fromkeys(names, nothing), dict.fromkeys(names, nothing)
     for place, feature in enumerate(used, start=1):
-        unit = float(scale[feature])
-        effects_sd[names[feature]] = Estimate(float(found[place]), *intervals[place], n)
+        if feature < marks.shape[1]:
+            continue
+        name, unit = names[feature - marks.shape[1]], float(scale[feature])
+        effects_sd[name] = Estimate(float(found[place]), *intervals[place], n)
         low, high = (None if end is None else end / unit for end in intervals[place])
-        effects[names[feature]] = Estimate(float(found[place]) / unit, low, high, n)
+        effects[name] = Estimate(float(found[place]) / unit, low, high, n)
     return StyleFit(effects, effects_sd, Estimate(float(found[0]), *intervals[0], n))
 
 
-def logistic(p: ArrayLike, features: ArrayLike, clusters: ArrayLike, names: Sequence[str]) -> dict[str, Estimate]:
-    """Binomial regression of `p` (n; in [0, 1]) on `features` (n, k) and an intercept: log-odds per unit, with
-    cluster-robust 95 % intervals (statsmodels; Papke & Wooldridge 1996 for fractions).
+def logistic(
+    p: ArrayLike, features: ArrayLike, clusters: ArrayLike, names: Sequence[str], *, strata: ArrayLike | None = None
+) -> dict[str, Estimate]:
+    """Binomial regression of `p` (n; in [0, 1]) on `features` (n, k) and an intercept, or one for each of `strata`:
+    log-odds per unit, with cluster-robust 95 % intervals (statsmodels; Papke & Wooldridge 1996 for fractions).
 
     Without values: features as in `fit`, and all where the fit does not converge, because they separate the votes.
     """
     target, given = _checked(probabilities(p, "p"), features, clusters, names)
+    marks = _marks(strata, len(target))
+    given = np.column_stack([marks, given])
     scale, used = _used(given)
     n = len(target)
     effects = dict.fromkeys(names, Estimate(None, None, None, n))
@@ -102,11 +113,11 @@ def logistic(p: ArrayLike, features: ArrayLike, clusters: ArrayLike, names: Sequ
         ends = np.asarray(result.conf_int())
     separated = not result.converged or np.abs(result.params).max() > 50 or not np.isfinite(result.params).all()
     for place, feature in enumerate(used, start=1):
-        if separated:
-            break
+        if separated or feature < marks.shape[1]:
+            continue
         value, low, high = (float(end) / float(scale[feature]) for end in (result.params[place], *ends[place]))
         known = bool(robust) and np.isfinite([low, high]).all()
-        effects[names[feature]] = Estimate(value, low if known else None, high if known else None, n)
+        effects[names[feature - marks.shape[1]]] = Estimate(value, low if known else None, high if known else None, n)
     return effects
 
 
@@ -125,6 +136,18 @@ def _intervals(
     # A replicate may have drawn no row in which some feature differs: that coefficient is then 0.
     found = np.linalg.pinv(normal, hermitian=True) @ drawn[:, len(above[0]) :, None]
     return [percentiles(column) for column in found[:, :, 0].T]
+
+
+def _marks(strata: ArrayLike | None, n: int) -> Floats:
+    """One column for each stratum but the first: which rows are in it, centred. (n, strata − 1)"""
+    if strata is None:
+        return np.empty((n, 0))
+    names, places = np.unique(np.asarray(strata), return_inverse=True)
+    if places.shape != (n,):
+        raise ValueError(f"strata: {n} rows need as many, not {places.shape}")
+    marks = (places[:, None] == np.arange(1, len(names))).astype(np.float64)
+    found: Floats = marks - marks.mean(axis=0) if n else marks
+    return found
 
 
 def _used(features: Floats) -> tuple[Floats, NDArray[np.intp]]:
