@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from textwrap import fill
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import click
 
@@ -37,15 +37,18 @@ def root_of(root: Path | None) -> Path:
 class _Group(click.Group):
     """Knows the commands that ask a judge by name, and imports them only to run them or to help with them."""
 
-    JUDGED = ("test",)
+    JUDGED: ClassVar[Mapping[str, str]] = {
+        "test": "constitution.cli.principles_judge:test",
+        "impact": "constitution.cli.principles_impact:impact_command",
+    }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*super().list_commands(ctx), *self.JUDGED]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in self.JUDGED and cmd_name not in self.commands:
-            module = importlib.import_module("constitution.cli.principles_judge")
-            self.add_command(getattr(module, cmd_name))
+            module, _, name = self.JUDGED[cmd_name].partition(":")
+            self.add_command(getattr(importlib.import_module(module), name))
         return super().get_command(ctx, cmd_name)
 
 

@@ -1,4 +1,4 @@
-"""`constitution principles test` and `impact`: what judges make of principles."""
+"""`constitution principles test`: what a judge makes of principles' own examples; and the options that name a judge."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from constitution.recipe import FakeModel, JudgeSection, ModelSection, Transform
 from constitution.records import Constitution
 
 F = TypeVar("F", bound=Callable[..., Any])
+POCKET = TransformersModel(engine="transformers", model="pocket")
 
 
 def judge_options(default: str) -> Callable[[F], F]:
@@ -66,8 +67,7 @@ def test(constitution: str, model: str | None, recipe: Path | None, as_json: boo
 
     Example:  constitution principles test pocket
     """
-    panel = panel_of(model, recipe) or panel_of("pocket", None)
-    assert panel is not None
+    panel = panel_of(model, recipe) or Panel({"": POCKET}, JudgeSection())
     found = either(constitution, root)
     if not any(principle.examples for principle in found.principles):
         raise PrincipleError(
@@ -76,7 +76,7 @@ def test(constitution: str, model: str | None, recipe: Path | None, as_json: boo
         )
     trials = asyncio.run(try_examples(found, panel))
     if as_json:
-        told = {"constitution": found.label, "digest": found.digest, "method": panel.section.method}
+        told: dict[str, Any] = {"constitution": found.label, "digest": found.digest, "method": panel.section.method}
         told |= {"trials": [_as_json(trial) for trial in trials], "untested": untested(found)}
         click.echo(json.dumps(told, ensure_ascii=False, indent=2))
     else:

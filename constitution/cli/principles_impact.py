@@ -1,0 +1,171 @@
+"""`constitution principles impact`: which labels another version of a constitution would turn round."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+import click
+from pydantic import ValidationError
+
+from constitution.audit.impact import Effect, Impact, Shift, impact, sample_pairs
+from constitution.audit.panel import Panel
+from constitution.cli._options import warehouse_option
+from constitution.cli.principles import aligned, either, root_option
+from constitution.cli.principles_judge import judge_options, panel_of
+from constitution.errors import RecipeError, WarehouseError
+from constitution.measures import Estimate
+from constitution.recipe import JudgeSection, Models
+from constitution.records import Constitution, Run
+from constitution.warehouse import Warehouse
+
+SHOWN = 10
+"""Flipped pairs that are shown with their texts."""
+COLUMNS = ("pair_id", "prompt_id", "kind", "p_old", "p_new", "change", "flips", "prompt", "earlier", "later")
+"""Of a pair, in JSON and CSV. p_old, p_new: probability that the later answer is better."""
+
+
+@click.command("impact")
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.option("--run", "run_id", help="Whose pairs: a run's id, or how it begins.  [default: the newest run]")
+@click.option("--sample", type=click.IntRange(min=1), default=200, show_default=True, help="How many pairs.")
+@judge_options("as the run was judged")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Draws the sample.")
+@click.option("--json", "as_json", is_flag=True, help="All of it, every pair with its texts, as one JSON object.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Also every pair as a CSV file.")
+@warehouse_option
+@root_option
+def impact_command(a: str, b: str, **options: Any) -> None:
+    """Judge a sample of stored pairs under two versions, and show which labels flip.
+
+    A and B are NAME, NAME@VERSION or a .toml file. What both ask alike is asked once. Nothing is written to the
+    warehouse.
+
+    Example:  constitution principles impact general@1.0.0 general@1.1.0 --sample 100
+    """
+    old, new = either(a, options["root"]), either(b, options["root"])
+    warehouse = Warehouse(options["warehouse"])
+    panel = panel_of(options["model"], options["recipe"])
+    run = _run(warehouse, options["run_id"])
+    panel = panel or _panel_of_run(run)
+    stored = sample_pairs(warehouse, run.run_id, options["sample"], options["seed"])
+    found = asyncio.run(impact(old, new, stored, panel))
+    if options["out"]:
+        _write(options["out"], found)
+    if options["as_json"]:
+        click.echo(json.dumps(_as_json(old, new, run, found), ensure_ascii=False, indent=2))
+        return
+    click.echo("\n".join(_told(old, new, run, found)))
+
+
+def _run(warehouse: Warehouse, run_id: str | None) -> Run:
+    known = warehouse.runs()
+    if run_id is None and known:
+        return known[-1]
+    found = [run for run in known if run.run_id == run_id] or [
+        run for run in known if run.run_id.startswith(run_id or "")
+    ]
+    if len(found) != 1:
+        what = (
+            f"{len(found)} runs begin with {run_id}" if found else f"there is no run {run_id}" if run_id else "no run"
+        )
+        raise WarehouseError(
+            f"{warehouse.root}: {what}", hint="`constitution runs` lists them; --warehouse names another"
+        )
+    return found[0]
+
+
+def _panel_of_run(run: Run) -> Panel:
+    """The run's own judges and how they judged, as it is recorded."""
+    try:
+        section = JudgeSection.model_validate(run.recipe.get("judge") or {})
+        return Panel.of(Models.model_validate(run.recipe["model"]), section, run.recipe.get("seed", 1))
+    except (ValidationError, KeyError):
+        raise RecipeError(
+            f"run {run.run_id}: this version cannot read its recipe", hint="say who judges with --model or --recipe"
+        ) from None
+
+
+def _told(old: Constitution, new: Constitution, run: Run, found: Impact) -> Iterator[str]:
+    if not found.effects:
+        yield f"{old.label} → {new.label}: both ask the same, with the same weights, so no label can flip"
+        return
+    judges, pairs = ", ".join(found.judges), len(found.shifts)
+    kept = [sum(label.kept for label in labels) for labels in zip(*((s.old, s.new) for s in found.shifts), strict=True)]
+    missing = f", {found.votes_missing:,} missing" if found.votes_missing else ""
+    yield f"{old.label} → {new.label}: {pairs} pair{'' if pairs == 1 else 's'} of run {run.run_id}, judged by {judges}"
+    yield f"  labels that flip      {_share(found.flips)}"
+    yield f"  P(later is better)    {_number(found.change)} on average; {_number(found.size, '')} without the sign"
+    yield f"  pairs kept            {kept[0]} → {kept[1]}"
+    yield f"  votes for this        {found.votes:,}{missing}"
+    heading = ("principle", "change", "flips by it alone", "mean change by it alone", "flips of its own votes")
+    yield ""
+    yield from aligned([heading, *map(_row, found.effects)], right=())
+    flipped = sorted((shift for shift in found.shifts if shift.flips), key=lambda shift: -abs(shift.change or 0))
+    for number, shift in enumerate(flipped[:SHOWN], 1):
+        yield from _pair(number, shift)
+    if len(flipped) > SHOWN:
+        yield f"\n{len(flipped) - SHOWN} more have flipped: --out FILE.csv or --json has all pairs"
+
+
+def _row(effect: Effect) -> tuple[str, ...]:
+    own = "-" if effect.own_flips is None else _share(effect.own_flips)
+    return (effect.principle_id, ", ".join(effect.kinds), _share(effect.flips), _number(effect.change), own)
+
+
+def _pair(number: int, shift: Shift) -> Iterator[str]:
+    yield f"\n{number}. {shift.old.p_b:.2f} → {shift.new.p_b:.2f}  {shift.pair.kind}  pair {shift.pair.id}"
+    texts = (
+        ("prompt", shift.prompt.messages[-1].content),
+        ("earlier", shift.pair.a.text),
+        ("later", shift.pair.b.text),
+    )
+    for label, text in texts:
+        yield f"   {label:<8}{shorten(text, 200, placeholder=' …')}"
+
+
+def _share(found: Estimate) -> str:
+    """`6.0 % (3.1 to 9.8) of 200`"""
+    if found.value is None:
+        return "- of 0"
+    interval = "" if found.low is None or found.high is None else f" ({100 * found.low:.1f} to {100 * found.high:.1f})"
+    return f"{100 * found.value:.1f} %{interval} of {found.n:,}"
+
+
+def _number(found: Estimate, sign: str = "+") -> str:
+    if found.value is None:
+        return "-"
+    interval = "" if found.low is None or found.high is None else f" ({found.low:{sign}.3f} to {found.high:{sign}.3f})"
+    return f"{found.value:{sign}.3f}{interval}"
+
+
+def _rows(found: Impact) -> list[dict[str, Any]]:
+    return [dict(zip(COLUMNS, _cells(shift), strict=True)) for shift in found.shifts]
+
+
+def _cells(shift: Shift) -> tuple[Any, ...]:
+    pair, labels = shift.pair, (shift.old.p_b, shift.new.p_b)
+    texts = (shift.prompt.messages[-1].content, pair.a.text, pair.b.text)
+    return (pair.id, pair.a.prompt_id, pair.kind, *labels, shift.change, shift.flips, *texts)
+
+
+def _as_json(old: Constitution, new: Constitution, run: Run, found: Impact) -> dict[str, Any]:
+    versions = {name: {"name": each.label, "digest": each.digest} for name, each in (("old", old), ("new", new))}
+    figures = {name: asdict(getattr(found, name)) for name in ("flips", "change", "size")}
+    effects = [asdict(effect) for effect in found.effects]
+    told = {**versions, "run_id": run.run_id, "judges": found.judges, **figures, "effects": effects}
+    return {**told, "votes": found.votes, "votes_missing": found.votes_missing, "pairs": _rows(found)}
+
+
+def _write(out: Path, found: Impact) -> None:
+    with out.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=COLUMNS)
+        writer.writeheader()
+        writer.writerows(_rows(found))
