@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
+import textwrap
+import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +25,7 @@ from constitution.recipe import FakeModel, JudgeSection
 from constitution.records import Criterion, Failure, Judgement, Method, Principle
 from constitution.warehouse import Warehouse, ask, connect
 
+DOCS = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text(encoding="utf-8")
 METHODS: tuple[Method, ...] = ("label", "rationale", "score", "rubric")
 CRITERIA = (
     Criterion("Does it say what to check first?"),
@@ -391,6 +395,26 @@ async def test_a_run_keeps_each_vote_whole_and_its_templates(project: Path, meth
     assert again.starts == run.starts  # it was finished
     failures = list(Warehouse(project / "warehouse").rows_of(run.run_id, [votes[0].prompt_id])[votes[0].prompt_id])
     assert not any(isinstance(row, Failure) for row in failures)
+
+
+async def test_the_expected_grade_by_the_query_in_the_docs(project: Path) -> None:
+    settings = ["judge.method=score", 'judge.only=["careful", "modest"]']
+    await run_once(project / "recipe.toml", project / "warehouse", settings)
+    [query] = re.findall(r"\n    (SELECT principle_id, first_id,\n(?:    .*\n)+)", DOCS)
+    with connect(project / "warehouse") as connection:
+        found = list(ask(connection, query).rows)
+        votes = list(ask(connection, "SELECT read_first FROM judgements").rows)
+    assert len(found) == len(votes) > 0
+    for (*_, grade), (read,) in zip(found, votes, strict=True):
+        assert grade == pytest.approx(sum(g * p for g, p in enumerate(read, 1)) / sum(read))
+        assert 1 <= grade <= 9
+
+
+def test_the_docs_examples_are_recipes() -> None:
+    text = DOCS[DOCS.index("### Methods") : DOCS.index("## [model]")]
+    examples = re.findall(r"\n    \[judge\]\n((?:    .+\n)+)", text)
+    sections = [JudgeSection.model_validate(tomllib.loads(textwrap.dedent(example))) for example in examples]
+    assert [section.method for section in sections] == list(METHODS)
 
 
 async def test_principles_without_criteria_cannot_judge_by_rubric(project: Path) -> None:
