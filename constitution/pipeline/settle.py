@@ -1,0 +1,393 @@
+"""The labels of a run made anew from all its stored votes: what one pair's votes alone cannot say.
+
+    settled = settle(warehouse, run_id, recipe.judge)
+
+`prefer` makes a label when a pair's votes are in. Three settings want the votes of every pair: Dawid–Skene learns each
+voter's error rates, control learns what length and style have given, calibration holds the labels against gold labels.
+Without them settling gives what `prefer` gave (a test compares the two). It works on columns: a million votes as
+records would take minutes and gigabytes.
+
+Probes (pairs of kind infraction) teach nothing and are left as `prefer` makes them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from constitution.errors import WarehouseError
+from constitution.judge import ORDERS
+from constitution.measures import aggregate, calibrate, style
+from constitution.measures.estimate import Floats
+from constitution.prefer import Rules
+from constitution.recipe import JudgeSection
+from constitution.warehouse import Warehouse, connect
+
+LEAST_PAIRS = 50
+"""So many pairs must a judge have voted on for its votes to be controlled."""
+LEAST_GOLD = 50
+"""So many gold labels must each half of the prompts have for the labels to be calibrated."""
+
+FEATURES = {"length": ("length",), "style": ("length", "headers", "lists", "bold")}
+
+_COUPLES = """
+WITH vote AS (
+    SELECT
+        pair.place, voter.voter, voter.orders, j.first_id = pair.b_id AS b_first, j.p_first AS p,
+        CASE WHEN coalesce(given.shift, 0) = 0 THEN j.p_first
+             ELSE 1 / (1 + exp((CASE WHEN b_first THEN 1 ELSE -1 END) * given.shift - log_odds(j.p_first)))
+        END AS controlled,
+        CASE WHEN j.method = 'rationale' THEN $low ELSE 0 END AS low,
+        CASE WHEN j.method = 'rationale' THEN $high ELSE 1 END AS high
+    FROM judgements AS j
+    JOIN pair ON pair.id = j.pair_id
+    JOIN voter USING (judge, principle_id, method)
+    LEFT JOIN given ON given.place = pair.place AND given.judge = j.judge
+    WHERE j.run_id = $run AND j.label_mass >= $mass
+),
+-- Repeats are averaged in the order of their values, so that no sum depends on the order of reading.
+ordered AS (
+    SELECT
+        place, voter, orders, b_first, count(*) AS votes,
+        avg(p ORDER BY p) AS p,
+        avg(least(greatest(p, low), high) ORDER BY p) AS plain,
+        avg(least(greatest(controlled, low), high) ORDER BY controlled) AS shifted
+    FROM vote GROUP BY place, voter, orders, b_first
+),
+turned AS (
+    SELECT
+        place, voter, orders, votes, (CASE WHEN b_first THEN 1 ELSE -1 END) * log_odds(p) AS log_odds,
+        CASE WHEN b_first THEN plain ELSE 1 - plain END AS plain,
+        CASE WHEN b_first THEN shifted ELSE 1 - shifted END AS shifted
+    FROM ordered
+)
+SELECT
+    place, voter, sum(votes)::BIGINT AS votes, avg(log_odds) AS log_odds, avg(plain) AS plain, avg(shifted) AS shifted,
+    CASE WHEN count(*) = 2 THEN (min(side(plain)) = max(side(plain)))::DOUBLE ELSE 'NaN'::DOUBLE END AS consistent
+FROM turned GROUP BY place, voter, orders HAVING count(*) = orders ORDER BY place, voter
+"""
+
+_GIVEN = pa.schema({"place": pa.int64(), "judge": pa.string(), "shift": pa.float64()})
+"""Log-odds for b that are taken out of a judge's votes on a pair."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of a run's labels."""
+
+    labels: int
+    """Pairs with a label."""
+    turned: int
+    """Of these, those that prefer the other answer now."""
+    gained: int
+    """Pairs kept now that were dropped."""
+    lost: int
+    """Pairs dropped now that were kept."""
+    label_by: str
+    """What was applied, as `preferences.label_by` says it."""
+    notes: tuple[str, ...]
+    """What was asked for and not applied, or is to be known with it."""
+
+
+def needed(section: JudgeSection) -> bool:
+    """Whether the section asks for labels that only the whole run can make."""
+    return section.aggregate == "dawid-skene" or section.control != "off" or section.calibrate != "off"
+
+
+def settle(warehouse: Warehouse, run_id: str, section: JudgeSection) -> Settled:
+    """Rewrites the run's preferences in one step, holding its lock and with no Writer open. To do it again changes
+    nothing. Raises WarehouseError for what cannot be read or written."""
+    constitution = warehouse.read_principles(run_id)
+    weights = {principle.id: principle.weight for principle in constitution.principles} if constitution else {}
+    try:
+        with connect(warehouse.root) as connection:
+            votes = _Votes.read(connection, run_id, section, weights)
+            control = _control(votes)
+            couples = votes.couples(control.given)
+            p_b = _labels(votes, couples)
+            calibration = _calibrate(votes, p_b)
+    except duckdb.Error as error:
+        raise WarehouseError(f"{warehouse.root}: cannot be read: {str(error).splitlines()[0]}") from error
+    label_by = _label_by(votes, couples, control, calibration)
+    table = _table(votes, couples, calibration.p_b, label_by)
+    warehouse.replace_rows("preferences", run_id, table)
+    notes = (*control.notes, *calibration.notes)
+    return _settled(votes, table, max(label_by, key=len, default=section.aggregate), notes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Couples:
+    """What each voter says of each pair, by pair and voter: probabilities that b is better."""
+
+    place: NDArray[np.int64]
+    voter: NDArray[np.int64]
+    votes: NDArray[np.int64]
+    log_odds: Floats
+    """Of b, mean of the orders, as they were read: neither clamped nor shifted."""
+    plain: Floats
+    shifted: Floats
+    consistent: Floats
+    """1: both orders prefer the same answer. 0: they do not. NaN: there is one order."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Votes:
+    """A run's pairs and voters, and a connection that has them as `pair` and `voter`."""
+
+    connection: duckdb.DuckDBPyConnection
+    run_id: str
+    section: JudgeSection
+    pairs: pa.Table
+    """The run's preferences as they are stored; a pair's place is its row."""
+    probe: NDArray[np.bool_]
+    names: list[tuple[str, str]]
+    """Judge and principle of each voter, sorted."""
+    weight: Floats
+    """Of each voter."""
+
+    @classmethod
+    def read(
+        cls, connection: duckdb.DuckDBPyConnection, run_id: str, section: JudgeSection, weights: dict[str, float]
+    ) -> _Votes:
+        pairs = connection.sql("FROM preferences WHERE run_id = $run", params={"run": run_id}).to_arrow_table()
+        places = pa.array(np.arange(len(pairs)))
+        columns = {name: pairs.column(name) for name in ("id", "prompt_id", "b_id")}
+        connection.register("pair", pa.table({**columns, "place": places}))
+        distinct = "SELECT DISTINCT judge, principle_id, method FROM judgements WHERE run_id = $run ORDER BY ALL"
+        voters = connection.sql(distinct, params={"run": run_id}).to_arrow_table()
+        orders = pa.array([len(ORDERS[method]) for method in voters.column("method").to_pylist()], pa.int64())
+        numbers = pa.array(np.arange(len(voters)))
+        connection.register("voter", voters.append_column("orders", orders).append_column("voter", numbers))
+        names = list(zip(voters.column("judge").to_pylist(), voters.column("principle_id").to_pylist(), strict=True))
+        probe = _array(pc.equal(pairs.column("kind"), "infraction")).astype(bool)
+        return cls(connection, run_id, section, pairs, probe, names, np.array([weights[name] for _, name in names]))
+
+    def ask(self, query: str, **settings: Any) -> dict[str, NDArray[Any]]:
+        found = self.connection.sql(query, params={"run": self.run_id, **settings}).to_arrow_table()
+        return {name: _array(found.column(name)) for name in found.column_names}
+
+    def couples(self, given: pa.Table) -> _Couples:
+        """The complete ones. given: as _GIVEN says."""
+        self.connection.register("given", given)
+        low, high = self.section.clamp
+        return _Couples(**self.ask(_COUPLES, low=low, high=high, mass=self.section.min_label_mass))
+
+    def column(self, name: str) -> NDArray[Any]:
+        return _array(self.pairs.column(name))
+
+
+# --- what makes a label
+
+
+@dataclass(frozen=True, slots=True)
+class _Control:
+    given: pa.Table
+    """As _GIVEN says."""
+    judges: frozenset[str] = frozenset()
+    """Those whose votes are controlled."""
+    notes: tuple[str, ...] = ()
+
+
+def _control(votes: _Votes) -> _Control:
+    """What style has given b in each judge's votes, as far as it can be told: a fit per judge, one row per pair."""
+    given = _GIVEN.empty_table()
+    if votes.section.control == "off":
+        return _Control(given)
+    names = FEATURES[votes.section.control]
+    found = votes.ask(
+        f"SELECT place, {', '.join(names)} FROM style_differences AS s JOIN pair ON pair.id = s.pair_id "
+        "WHERE s.run_id = $run AND s.length IS NOT NULL ORDER BY place"
+    )
+    features = np.full((len(votes.pairs), len(names)), np.nan)
+    features[found["place"]] = np.column_stack([found[name] for name in names])
+    known = ~votes.probe & ~np.isnan(features).any(axis=1)
+    couples = votes.couples(given)
+    pieces, judges, notes = [given], set(), []
+    for judge in sorted({judge for judge, _ in votes.names}):
+        own = np.array([name == judge for name, _ in votes.names])[couples.voter]
+        count, total = (
+            np.bincount(couples.place[own], weights, len(known)) for weights in (None, couples.log_odds[own])
+        )
+        places = np.flatnonzero(known & (count > 0))
+        fitted = style.fit(total[places] / count[places], features[places], places, names, replicates=0)
+        if len(places) < LEAST_PAIRS:
+            notes.append(f"control: not of {judge}, which voted on {len(places)} pairs; {LEAST_PAIRS} are needed")
+        elif all(effect.value is None for effect in fitted.effects.values()):
+            notes.append(f"control: not of {judge}: the answers it voted on do not differ in {votes.section.control}")
+        else:
+            shift = pa.array(fitted.shift(features[places]))
+            pieces.append(pa.table({"place": places, "judge": pa.array([judge] * len(places)), "shift": shift}))
+            judges.add(judge)
+    return _Control(pa.concat_tables(pieces), frozenset(judges), tuple(notes))
+
+
+def _labels(votes: _Votes, couples: _Couples) -> Floats:
+    """P(b) of each pair, NaN without a complete couple."""
+    sides, weight = _side(couples.shifted), votes.weight[couples.voter]
+    majority = votes.section.aggregate == "majority"
+    p_b = _weighted(couples, weight, (1 + sides) / 2 if majority else couples.shifted, len(votes.pairs))
+    if votes.section.aggregate == "dawid-skene":
+        ids = votes.column("id")
+        decided = (sides != 0) & ~votes.probe[couples.place]
+        place = couples.place[decided]
+        posterior = aggregate.dawid_skene(ids[place], couples.voter[decided], sides[decided] > 0)
+        labelled = ~np.isnan(p_b) & ~votes.probe
+        p_b[labelled] = [posterior.get(id, 0.5) for id in ids[labelled]]  # of ties alone: one half
+    return _tidy(p_b)
+
+
+@dataclass(frozen=True, slots=True)
+class _Calibration:
+    p_b: Floats
+    applied: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def _calibrate(votes: _Votes, p_b: Floats) -> _Calibration:
+    """Each half of the prompts by what the other half's gold labels teach."""
+    method = votes.section.calibrate
+    if method == "off":
+        return _Calibration(p_b)
+    found = votes.ask(
+        "SELECT place, g.p_b FROM gold AS g JOIN pair ON pair.id = g.pair_id "
+        "WHERE g.run_id = $run AND g.principle_id = '' ORDER BY place"
+    )
+    labelled = ~np.isnan(p_b) & ~votes.probe
+    gold = np.full(len(p_b), np.nan)
+    gold[found["place"]] = found["p_b"]
+    second = calibrate.half(votes.column("prompt_id"))
+    taught = [labelled & ~np.isnan(gold) & (second == half) for half in (False, True)]
+    counts = [int(each.sum()) for each in taught]
+    if min(counts) < LEAST_GOLD:
+        few = f"calibrate: not applied: {counts[0]} and {counts[1]} gold labels in the two halves of the prompts"
+        return _Calibration(p_b, notes=(f"{few}; {LEAST_GOLD} are needed in each",))
+    new = p_b.copy()
+    for half, teachers in zip((True, False), taught, strict=True):
+        taken = labelled & (second == half)
+        new[taken] = calibrate.fit(method, p_b[teachers], gold[teachers])(p_b[taken])
+    new = _tidy(new)
+    useless = "calibrate: all labels became ties: they agree with the gold labels no more often than chance"
+    return _Calibration(new, True, (useless,) if labelled.any() and (new[labelled] == 0.5).all() else ())
+
+
+# --- the rows
+
+
+def _label_by(votes: _Votes, couples: _Couples, control: _Control, calibration: _Calibration) -> list[str]:
+    section, rules = votes.section, Rules.of(votes.section)
+    controlled = np.zeros(len(votes.pairs), dtype=bool)
+    by = np.array([judge in control.judges for judge, _ in votes.names], dtype=bool)
+    controlled[couples.place[by[couples.voter]]] = True
+    labelled = np.zeros(len(votes.pairs), dtype=bool)
+    labelled[couples.place] = True
+    said = []
+    for probe, with_control, with_label in zip(votes.probe, controlled, labelled, strict=True):
+        parts: list[str] = [rules.aggregate if probe else section.aggregate]
+        if with_control and not probe:
+            parts.append(section.control)
+        if calibration.applied and with_label and not probe:
+            parts.append(section.calibrate)
+        said.append(", ".join(parts))
+    return said
+
+
+def _table(votes: _Votes, couples: _Couples, p_b: Floats, label_by: list[str]) -> pa.Table:
+    """The preferences with everything that follows from the votes and from `p_b`."""
+    pairs, n = votes.pairs, len(votes.pairs)
+    sides, label = _side(couples.shifted), np.where(np.isnan(p_b), 0, _side(p_b))
+    cast = np.bincount(couples.place, couples.votes, n).astype(np.int64)
+    expected = votes.column("votes") + votes.column("votes_missing")
+    both = ~np.isnan(couples.consistent)
+    dissents = sides * label[couples.place] < 0
+    names = pa.array([f"{judge}/{principle}" for judge, principle in votes.names], pa.string())
+    ends = np.concatenate([[0], np.cumsum(np.bincount(couples.place[dissents], minlength=n))])
+    dissent = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), names.take(pa.array(couples.voter[dissents])))
+    chose_a = np.nan_to_num(p_b, nan=0.5) < 0.5
+    reason = _drop_reasons(votes, p_b)
+    made = {
+        "p_b": _nullable(p_b),
+        "p_mean": _nullable(_tidy(_weighted(couples, votes.weight[couples.voter], couples.plain, n))),
+        "votes": pa.array(cast),
+        "votes_missing": pa.array(expected - cast),
+        "consistency": _nullable(_shares(couples.place[both], couples.consistent[both], n)),
+        "agreement": _nullable(_shares(couples.place, sides == label[couples.place], n)),
+        "ties": pa.array(np.bincount(couples.place, sides == 0, n).astype(np.int64)),
+        "dissent": dissent,
+        "label_by": pa.array(label_by, pa.string()),
+        "drop_reason": reason,
+        "kept": pc.is_null(reason),
+        "chosen_id": pc.if_else(pa.array(chose_a), pairs.column("a_id"), pairs.column("b_id")),
+        "rejected_id": pc.if_else(pa.array(chose_a), pairs.column("b_id"), pairs.column("a_id")),
+        "p_chosen": _nullable(np.maximum(p_b, 1 - p_b)),
+    }
+    return pa.table({name: made.get(name, pairs.column(name)) for name in pairs.column_names})
+
+
+def _drop_reasons(votes: _Votes, p_b: Floats) -> pa.Array:
+    """As `prefer` finds them; what no vote changes (probe, empty, identical, cut) stays."""
+    stored = votes.column("drop_reason")
+    found = np.full(len(p_b), None, dtype=object)
+    found[np.maximum(p_b, 1 - p_b) < 0.5 + votes.section.margin] = "margin"
+    found[_side(p_b) == 0] = "tie"
+    found[np.isnan(p_b)] = "votes-missing"
+    fixed = np.isin(stored.astype(str), ("probe", "empty", "identical", "cut"))
+    found[fixed] = stored[fixed]
+    return pa.array(found, pa.string())
+
+
+def _settled(votes: _Votes, table: pa.Table, label_by: str, notes: tuple[str, ...]) -> Settled:
+    before, after = (np.nan_to_num(_array(each.column("p_b")), nan=0.5) for each in (votes.pairs, table))
+    was, kept = (_array(each.column("kept")).astype(bool) for each in (votes.pairs, table))
+    return Settled(
+        labels=int(len(table) - table.column("p_b").null_count),
+        turned=int((_side(before) * _side(after) < 0).sum()),
+        gained=int((kept & ~was).sum()),
+        lost=int((was & ~kept).sum()),
+        label_by=label_by,
+        notes=notes,
+    )
+
+
+# --- arrays
+
+
+def _array(column: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
+    """Of numbers with nulls as NaN; of text as objects."""
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    found: NDArray[Any] = whole.to_numpy(zero_copy_only=False)
+    return found
+
+
+def _nullable(values: Floats) -> pa.Array:
+    return pa.array(values, pa.float64(), mask=np.isnan(values))
+
+
+def _side(p_b: Floats) -> NDArray[np.int64]:
+    """1: b is preferred, -1: a, 0: neither, as in `prefer`."""
+    found: NDArray[np.int64] = np.where(np.abs(p_b - 0.5) < 1e-12, 0, np.where(p_b > 0.5, 1, -1))
+    return found
+
+
+def _tidy(p_b: Floats) -> Floats:
+    """What is within rounding of one half is one half."""
+    found: Floats = np.where(_side(p_b) == 0, 0.5, np.clip(p_b, 0.0, 1.0))
+    return found
+
+
+def _weighted(couples: _Couples, weight: Floats, values: NDArray[Any], count: int) -> Floats:
+    """Weighted mean per pair; NaN where it has no couple."""
+    with np.errstate(invalid="ignore"):
+        found: Floats = np.bincount(couples.place, weight * values, count) / np.bincount(couples.place, weight, count)
+    return found
+
+
+def _shares(place: NDArray[np.int64], flags: NDArray[Any], count: int) -> Floats:
+    with np.errstate(invalid="ignore"):
+        found: Floats = np.bincount(place, flags, count) / np.bincount(place, minlength=count)
+    return found

@@ -1,0 +1,329 @@
+"""The labels of a whole run: equal to `prefer` where `prefer` can make them, better where they know more than it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from votes_run import RUN, WEIGHTS, Voter, Votes, make
+
+from constitution.measures import aggregate, calibrate, style
+from constitution.pipeline.settle import FEATURES, LEAST_GOLD, needed, settle
+from constitution.prefer import Rules, prefer
+from constitution.recipe import JudgeSection
+from constitution.records import Label, Preference
+from constitution.warehouse import Warehouse, ask, connect
+
+JURY = (Voter("one", position=0.8), Voter("three", length=1.5, noise=1.0), Voter("two", sharpness=2.0))
+
+
+def stored(warehouse: Warehouse) -> dict[str, Preference]:
+    rows = warehouse.rows_of(RUN, warehouse.ids("preferences", RUN, "prompt_id"))
+    return {row.id: row for prompt in rows.values() for row in prompt if isinstance(row, Preference)}
+
+
+def table(warehouse: Warehouse, query: str) -> list[tuple[Any, ...]]:
+    with connect(warehouse.root) as connection:
+        return list(ask(connection, query).rows)
+
+
+def same(found: Preference, expected: Preference, **other: Any) -> None:
+    for name, value in {**asdict(expected), **other}.items():
+        wanted = pytest.approx(value, abs=1e-9) if isinstance(value, float) else value
+        assert getattr(found, name) == wanted, (name, expected)
+
+
+def section(**settings: Any) -> JudgeSection:
+    return JudgeSection(**settings)
+
+
+# --- what `prefer` can make
+
+
+@pytest.mark.parametrize(
+    ("voters", "settings"),
+    [
+        (JURY, {}),
+        (JURY, {"aggregate": "majority", "margin": 0.1}),
+        (JURY, {"repeats": 3, "min_label_mass": 0.5}),
+        ((Voter("one", method="rationale", position=0.5), Voter("two", method="rationale")), {"clamp": (0.3, 0.6)}),
+        ((Voter("one", method="score"), Voter("two", method="rubric")), {"repeats": 2, "aggregate": "majority"}),
+    ],
+)
+def test_without_more_it_makes_what_prefer_made(
+    tmp_path: Path, voters: tuple[Voter, ...], settings: dict[str, Any]
+) -> None:
+    warehouse = Warehouse(tmp_path)
+    votes = make(warehouse, voters, section=section(**settings))
+    before = stored(warehouse)
+    assert {row.drop_reason for row in before.values()} >= {None, "probe", "identical", "empty", "cut"}
+    done = settle(warehouse, RUN, votes.section)
+    after = stored(warehouse)
+    assert after.keys() == before.keys()
+    for id, row in before.items():
+        same(after[id], row)
+    assert (done.turned, done.gained, done.lost, done.notes) == (0, 0, 0, ())
+    assert done.labels == sum(row.p_b is not None for row in before.values())
+    assert (done.label_by, needed(votes.section)) == (votes.section.aggregate, False)
+
+
+def test_other_settings_make_what_prefer_would_have_made(tmp_path: Path) -> None:
+    warehouse = Warehouse(tmp_path)
+    votes = make(warehouse, JURY)
+    before = stored(warehouse)
+    done = settle(warehouse, RUN, section(aggregate="majority", margin=0.2))
+    after = stored(warehouse)
+    for row in votes.preferences(Rules(margin=0.2, aggregate="majority")):
+        same(after[row.id], row)
+    assert done.lost == sum(before[id].kept and not after[id].kept for id in after) > 0
+    assert done.gained == sum(after[id].kept and not before[id].kept for id in after)
+    assert done.turned == sum(
+        ((before[id].p_b or 0.5) - 0.5) * ((after[id].p_b or 0.5) - 0.5) < 0 for id in after
+    )  # fmt: skip
+    settle(warehouse, RUN, votes.section)
+    for id, row in stored(warehouse).items():
+        same(row, before[id])
+
+
+def test_derived_columns_follow_the_label(tmp_path: Path) -> None:
+    warehouse = Warehouse(tmp_path)
+    make(warehouse, JURY)
+    settle(warehouse, RUN, section(aggregate="majority", margin=0.1))
+    rows = table(warehouse, "SELECT id, kept, chosen_id, rejected_id, p_chosen, created_at IS NULL FROM preferences")
+    records = stored(warehouse)
+    assert len(rows) == len(records) == 200
+    for id, kept, chosen, rejected, p_chosen, undated in rows:
+        row = records[id]
+        assert (kept, chosen, rejected) == (row.kept, row.chosen_id, row.rejected_id)
+        assert p_chosen == pytest.approx(row.p_chosen)
+        assert not undated
+
+
+# --- control
+
+
+@pytest.mark.parametrize("control", ["length", "style"])
+def test_control_is_prefers_shift(tmp_path: Path, control: str) -> None:
+    warehouse = Warehouse(tmp_path)
+    votes = make(warehouse, JURY, pairs=300, section=section(control=control, aggregate="majority"))
+    shifts = expected_shifts(warehouse, votes, control)
+    done = settle(warehouse, RUN, votes.section)
+    after = stored(warehouse)
+    assert done.notes == ()
+    assert done.label_by == f"majority, {control}"
+    for pair in votes.pairs:
+        cast = votes.judgements[pair.id]
+        probe = pair.kind == "infraction"
+        row = prefer(pair, cast, votes.expected[pair.id], WEIGHTS, Rules.of(votes.section),
+                     {} if probe else shifts.get(pair.id, {}))  # fmt: skip
+        same(after[pair.id], row, label_by=f"majority, {control}" if row.votes and not probe else "majority")
+    assert done.turned > 0
+
+
+def expected_shifts(warehouse: Warehouse, votes: Votes, control: str) -> dict[str, dict[str, float]]:
+    """Per pair and judge, from the view `couples`."""
+    names = FEATURES[control]
+    shifts: dict[str, dict[str, float]] = {}
+    for voter in JURY:
+        rows = table(
+            warehouse,
+            f"SELECT pair_id, avg(l_b), {', '.join(f'any_value({name})' for name in names)} FROM couples "
+            f"WHERE judge = '{voter.name}' AND kind <> 'infraction' GROUP BY pair_id",
+        )
+        features = np.array([row[2:] for row in rows], dtype=float)
+        fit = style.fit([row[1] for row in rows], features, [row[0] for row in rows], names, replicates=0)
+        for row, shift in zip(rows, fit.shift(features), strict=True):
+            shifts.setdefault(row[0], {})[voter.name] = float(shift)
+    return shifts
+
+
+def test_control_finds_the_truth_that_length_hid(tmp_path: Path) -> None:
+    warehouse = Warehouse(tmp_path)
+    votes = make(warehouse, [Voter("long", length=4.0, noise=0.3)], pairs=1500, section=section(control="length"))
+
+    def right() -> float:
+        rows = [row for row in stored(warehouse).values() if row.p_b is not None]
+        return float(np.mean([(row.p_b > 0.5) == votes.better_b[row.id] for row in rows if row.p_b is not None]))
+
+    before = right()
+    settle(warehouse, RUN, votes.section)
+    assert right() > before + 0.05
+    after = stored(warehouse)
+    for row in votes.preferences():
+        assert after[row.id].p_mean == pytest.approx(row.p_mean)
+
+
+def test_too_few_pairs_are_not_controlled_and_it_says_so(tmp_path: Path) -> None:
+    warehouse = Warehouse(tmp_path)
+    votes = make(warehouse, JURY, pairs=40, section=section(control="style"))
+    done = settle(warehouse, RUN, votes.section)
+    assert [note.split(",")[0] for note in done.notes] == [
+        f"control: not of {name}" for name in ("one", "three", "two")
+    ]
+    assert done.label_by == "mean"
+    after = stored(warehouse)
+    for row in votes.preferences():
+        same(after[row.id], row)
+
+
+# --- Dawid–Skene
+
+
+def test_dawid_skene_is_of_the_order_averaged_votes_without_ties(tmp_path: Path) -> None:
+    warehouse = Warehouse(tmp_path)
+    votes = make(warehouse, JURY, section=section(aggregate="dawid-skene", margin=0.05))
+    before = stored(warehouse)
+    done = settle(warehouse, RUN, votes.section)
+    after = stored(warehouse)
+    rows = table(
+        warehouse,
+        "SELECT pair_id, judge || '/' || principle_id, p_b > 0.5 FROM couples WHERE kind <> 'infraction' "
+        "AND abs(p_b - 0.5) > 1e-12",
+    )
+    expected = aggregate.dawid_skene(*(np.array(column) for column in zip(*rows, strict=True)))
+    assert done.label_by == "dawid-skene"
+    checked = 0
+    for id, row in after.items():
+        assert row.p_mean == pytest.approx(before[id].p_mean)
+        if row.kind == "infraction":
+            same(row, before[id])
+        elif id in expected:
+            checked += 1
+            assert row.label_by == "dawid-skene"
+            assert row.p_b == pytest.approx(expected[id], abs=1e-6)
+            assert row.p_chosen is not None
+            if row.drop_reason not in ("identical", "empty", "cut"):
+                assert row.drop_reason == ("margin" if row.p_chosen < 0.55 else None)
+            sides = {name: b for pair, name, b in rows if pair == id}
+            prefers_b = row.chosen_id == row.b_id
+            assert list(row.dissent) == sorted(name for name, b in sides.items() if b != prefers_b)
+            assert row.agreement == pytest.approx(
+                sum(b == prefers_b for b in sides.values()) / (len(sides) + row.ties)
+            )  # fmt: skip
+    assert checked > 100
+
+
+def test_dawid_skene_hears_the_better_judge(tmp_path: Path) -> None:
+    warehouse = Warehouse(tmp_path)
+    voters = [Voter("good", sharpness=5.0), *(Voter(f"poor-{n}", sharpness=0.2, noise=2.0) for n in range(3))]
+    votes = make(warehouse, voters, pairs=800, section=section(aggregate="majority"))
+
+    def right() -> float:
+        rows = [row for row in stored(warehouse).values() if row.p_b is not None and row.kind != "infraction"]
+        return float(
+            np.mean([(row.p_b or 0) > 0.5 if votes.better_b[row.id] else (row.p_b or 0) < 0.5 for row in rows])
+        )
+
+    before = right()
+    settle(warehouse, RUN, section(aggregate="dawid-skene"))
+    assert right() > before + 0.03
+
+
+# --- calibration
+
+
+@pytest.mark.parametrize("method", ["temperature", "isotonic"])
+def test_each_half_is_calibrated_by_the_other(tmp_path: Path, method: calibrate.Calibration) -> None:
+    warehouse = Warehouse(tmp_path)
+    votes = make(warehouse, [Voter("shy", sharpness=0.3, noise=0.1)], pairs=900, gold=0.6)
+    plain = stored(warehouse)
+    done = settle(warehouse, RUN, section(calibrate=method))
+    after = stored(warehouse)
+    assert done.notes == ()
+    assert done.label_by == f"mean, {method}"
+    pairs = [pair for pair in votes.pairs if pair.kind != "infraction" and plain[pair.id].p_b is not None]
+    p = np.array([plain[pair.id].p_b for pair in pairs], dtype=float)
+    y = np.array([np.nan if pair.gold_id is None else pair.gold_id == pair.b.id for pair in pairs], dtype=float)
+    second = calibrate.half(pair.a.prompt_id for pair in pairs)
+    for half in (False, True):
+        taught = ~np.isnan(y) & (second != half)
+        fitted = calibrate.fit(method, p[taught], y[taught])
+        own = second == half
+        found = [after[pair.id].p_b for pair, mine in zip(pairs, own, strict=True) if mine]
+        np.testing.assert_allclose(np.array(found, dtype=float), fitted(p[own]), atol=1e-9)
+    known = ~np.isnan(y)
+    new = np.array([after[pair.id].p_b for pair in pairs], dtype=float)
+    before, now = calibrate.ece(p[known], y[known]), calibrate.ece(new[known], y[known])
+    assert before is not None
+    assert now is not None
+    assert now < before - 0.05
+    assert now < 0.1
+    for pair in votes.pairs:
+        if pair.kind == "infraction":
+            same(after[pair.id], plain[pair.id])
+
+
+def test_peoples_labels_teach_as_gold_ids_do(tmp_path: Path) -> None:
+    one, other = Warehouse(tmp_path / "gold"), Warehouse(tmp_path / "labels")
+    votes = make(one, JURY, pairs=400, gold=0.7)
+    make(other, JURY, pairs=400, gold=0.0)
+    same_seed = {pair.id: pair for pair in votes.pairs}
+    ungolded = {id: row for id, row in stored(other).items() if row.gold_id is None}
+    assert len(ungolded) == 400
+    labels = [
+        Label(f"label-{id}", RUN, pair.a.prompt_id, "ann", float(pair.gold_id == pair.b.id), "file.csv", pair_id=id)
+        for id, pair in same_seed.items()
+        if pair.gold_id
+    ]
+    other.write_labels(RUN, labels)
+    settled = [settle(warehouse, RUN, section(calibrate="temperature")) for warehouse in (one, other)]
+    assert settled[0] == settled[1]
+    assert {id: row.p_b for id, row in stored(one).items()} == {id: row.p_b for id, row in stored(other).items()}
+
+
+def test_too_little_gold_is_not_applied_and_it_says_so(tmp_path: Path) -> None:
+    warehouse = Warehouse(tmp_path)
+    votes = make(warehouse, JURY, pairs=150, gold=0.5)
+    done = settle(warehouse, RUN, section(calibrate="isotonic"))
+    assert len(done.notes) == 1
+    assert done.notes[0].startswith("calibrate: not applied: ")
+    assert f"{LEAST_GOLD} are needed" in done.notes[0]
+    after = stored(warehouse)
+    for row in votes.preferences():
+        same(after[row.id], row)
+
+
+def test_labels_that_gold_contradicts_become_ties_and_it_says_so(tmp_path: Path) -> None:
+    warehouse = Warehouse(tmp_path)
+    make(warehouse, [Voter("wrong", sharpness=-3.0)], pairs=400, gold=1.0)
+    done = settle(warehouse, RUN, section(calibrate="temperature"))
+    assert done.notes == (
+        "calibrate: all labels became ties: they agree with the gold labels no more often than chance",
+    )
+    assert not any(row.kept for row in stored(warehouse).values())
+
+
+# --- the whole
+
+
+def test_everything_at_once_twice_gives_the_same_rows(tmp_path: Path) -> None:
+    warehouse = Warehouse(tmp_path)
+    make(warehouse, JURY, pairs=500, gold=0.5, section=section(repeats=3))
+    every = section(repeats=3, aggregate="dawid-skene", control="style", calibrate="isotonic", margin=0.02)
+    first = settle(warehouse, RUN, every)
+    assert first.label_by == "dawid-skene, style, isotonic"
+    assert needed(every)
+    rows = table(warehouse, "FROM preferences ORDER BY id")
+    again = settle(warehouse, RUN, every)
+    assert table(warehouse, "FROM preferences ORDER BY id") == rows
+    assert (again.turned, again.gained, again.lost, again.labels) == (0, 0, 0, first.labels)
+    warehouse.compact(RUN)
+    settle(warehouse, RUN, every)
+    assert table(warehouse, "FROM preferences ORDER BY id") == rows
+
+
+def test_a_run_without_votes_or_pairs(tmp_path: Path) -> None:
+    warehouse = Warehouse(tmp_path)
+    votes = make(warehouse, JURY, pairs=5)
+    for name in ("judgements", "preferences"):
+        for part in warehouse.parts(name, RUN):
+            part.unlink()
+    every = section(aggregate="dawid-skene", control="style", calibrate="isotonic")
+    assert settle(warehouse, RUN, every).labels == 0
+    assert stored(warehouse) == {}
+    warehouse.write_part("preferences", RUN, votes.preferences())
+    settle(warehouse, RUN, every)
+    assert {row.drop_reason for row in stored(warehouse).values()} <= {"votes-missing", "probe", "empty", "identical"}
