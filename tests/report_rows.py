@@ -67,7 +67,7 @@ def _named() -> Iterator[tuple[str, str, str, str, str]]:
     for control in ("length", "style"):
         yield "labels_changed", "", "", control, ""
     for principle in PRINCIPLES:
-        for name in ("drawn", "change", "change_won", "principle_win_rate", "entropy", "majority_agreement"):
+        for name in ("drawn", "changed", "change_won", "principle_win_rate", "entropy", "majority_agreement"):
             yield name, "", principle, "", ""
         yield "length_correlation", "", principle, "", ""
         yield "markdown_correlation", "", principle, "", ""

@@ -47,7 +47,7 @@ PRINCIPLES = Section(
             "two: how its votes go with length and markdown, from −1 to 1.",
             """SELECT principle_id AS principle,
   max(value) FILTER (figure = 'drawn')::BIGINT AS drawn,
-  max(value) FILTER (figure = 'change') AS changed,
+  max(value) FILTER (figure = 'changed') AS changed,
   max(value) FILTER (figure = 'change_won') AS "change won",
   max(value) FILTER (figure = 'principle_win_rate') AS "win rate",
   max(value) FILTER (figure = 'entropy') AS entropy,
@@ -125,8 +125,8 @@ EXAMPLES = Section(
         Exhibit(
             "most-position",
             "Most bound to the place",
-            "Here the votes go most with the order in which the answers were shown. `first place` is the mean log-odds "
-            "that it added.",
+            "Here the votes go most with the order in which the answers were shown. First place: the mean "
+            "log-odds that it added.",
             pairs("p.id AS pair, p.p_b AS p, c.position AS \"first place\"",
                   "abs(c.position) > 0", "abs(c.position) DESC",
                   "JOIN (SELECT run_id, pair_id, avg(position) AS position FROM couples GROUP BY ALL) c\n"

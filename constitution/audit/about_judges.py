@@ -55,6 +55,7 @@ TRUST = Section(
             "  AND o.principle_id = '' AND o.figure = 'reliability_observed'\n"
             "WHERE p.run_id = {run} AND p.figure = 'reliability_predicted' AND p.principle_id = ''\n"
             "  AND p.value IS NOT NULL AND o.value IS NOT NULL AND stage IN ('both orders', 'calibrated', 'label')\n"
+            "QUALIFY p.judge = '' OR count(DISTINCT p.judge) OVER () > 2  -- a judge alone is all judges\n"
             "ORDER BY p.judge = '', p.judge, list_position(['both orders', 'calibrated', 'label'], stage), bin",
             ("reliability_observed",),
             plot=plots.reliability,
@@ -181,7 +182,8 @@ STYLE = Section(
         Exhibit(
             "labels-changed",
             "Labels that a control or correction changes",
-            "Share of the pairs whose preferred answer would be the other one.",
+            "Share of the pairs whose preferred answer would be the other one, were length or style taken out; label: "
+            "that is the other one, because the recipe's settings changed it from the plain mean of the votes.",
             figures("labels_changed", "subject AS control, judge", ALL, "subject, judge"),
             ("labels_changed",),
             nothing="No label could change.",
@@ -227,12 +229,15 @@ JUDGES = Section(
             "votes",
             "Votes",
             "Votes that each judge cast, votes that were asked for and are missing, and the mean probability that fell "
-            "on the labels at all (what is not on them was neither answer).",
+            "on the labels at all (what is not on them was neither answer). Ties: share of couples that prefer "
+            "neither.",
             """SELECT judge, max(value) FILTER (figure = 'votes_cast')::BIGINT AS votes,
   max(value) FILTER (figure = 'votes_missing')::BIGINT AS missing,
-  max(value) FILTER (figure = 'label_mass') AS "label mass"
+  max(value) FILTER (figure = 'label_mass') AS "label mass",
+  max(value) FILTER (figure = 'ties') AS ties
 FROM figures
-WHERE run_id = {run} AND principle_id = '' AND subject = '' AND figure IN ('votes_cast', 'votes_missing', 'label_mass')
+WHERE run_id = {run} AND principle_id = '' AND subject = ''
+  AND figure IN ('votes_cast', 'votes_missing', 'label_mass', 'ties')
 GROUP BY judge
 HAVING votes IS NOT NULL OR missing IS NOT NULL
 ORDER BY judge""",
@@ -244,8 +249,8 @@ ORDER BY judge""",
             "Pairs",
             "What was judged, what was kept, and why the rest was dropped. Infractions are judged and never kept.",
             "SELECT figure AS pairs, subject AS which, value::BIGINT AS times\nFROM figures\n"
-            "WHERE run_id = {run} AND judge = '' AND figure IN ('pairs', 'kept', 'dropped', 'ties')\n"
-            "ORDER BY list_position(['pairs', 'kept', 'dropped', 'ties'], figure), subject",
+            "WHERE run_id = {run} AND judge = '' AND figure IN ('pairs', 'kept', 'dropped')\n"
+            "ORDER BY list_position(['pairs', 'kept', 'dropped'], figure), subject",
             ("pairs",),
             nothing="There are no pairs.",
         ),
@@ -261,9 +266,11 @@ ORDER BY judge""",
             "agreement",
             "Agreement",
             "Krippendorff's α for any number of judges or raters, Cohen's κ for one judge against gold: 1 is full "
-            "agreement, 0 is chance, under 0 is worse than chance.",
-            figures("alpha, kappa", "CASE figure WHEN 'alpha' THEN 'α' ELSE 'κ against gold' END AS measure,\n"
-                    "  concat_ws(' ', nullif(subject, ''), nullif(judge, '')) AS \"between\"", ALL,
+            "agreement, 0 is chance, under 0 is worse than chance. With the label: the share of a pair's couples of "
+            "votes that prefer what its label prefers.",
+            figures("alpha, kappa, agreement",
+                    "CASE figure WHEN 'alpha' THEN 'α' WHEN 'kappa' THEN 'κ against gold' ELSE 'with the label' END "
+                    "AS measure,\n  coalesce(nullif(trim(subject || ' ' || judge), ''), 'labels') AS \"of\"", ALL,
                     "figure, subject, judge"),
             ("alpha", "kappa"),
             "number",

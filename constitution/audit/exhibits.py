@@ -92,6 +92,7 @@ _HEADLINES = (
     ("ece", "label"),
     ("ece", "calibrated"),
     ("position_bias", ""),
+    ("first_place", ""),
     ("style_effect", "length"),
     ("win_rate", "first-last"),
     ("win_rate", "parent"),

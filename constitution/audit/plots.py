@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from constitution.audit.words import tick
+from constitution.audit.words import UNITS, tick
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,7 +118,7 @@ def reliability(rows: Rows) -> list[str]:
             axes.set_xlabel("predicted probability")
             axes.set_ylabel("observed share")
             axes.grid(linewidth=0.6)
-            axes.set_title(_short(judge or "the labels as stored", 40), loc="left", fontsize=11)
+            axes.set_title(_short(judge or "all judges", 40), loc="left", fontsize=11)
             _legend(figure, stages)
         drawings += written
     return drawings
@@ -186,7 +186,11 @@ def rounds(rows: Rows, *, panels: Mapping[str, Write]) -> list[str]:
                 )
             axes.margins(x=0.15, y=0.3)
             axes.set_xticks(x, [f"round {number}" for number in x])
-            axes.yaxis.set_major_locator(_locator(3))
+            if panels[name] is UNITS["share"]:
+                axes.set_ylim(0, 1.2)
+                axes.set_yticks([0, 0.5, 1])
+            else:
+                axes.yaxis.set_major_locator(_locator(3))
             axes.yaxis.set_major_formatter(tick(panels[name]))
             axes.tick_params(axis="y", labelcolor=_MUTED)
             axes.grid(axis="y", linewidth=0.6)

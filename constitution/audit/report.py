@@ -35,7 +35,7 @@ _NOTES = (
 @dataclass(frozen=True)
 class Cell:
     kind: str
-    """text · number · interval · note"""
+    """text · long · number · interval · note"""
     values: Sequence[tuple[str, str]]
     """What is shown and the raw value, of an interval three of them: value, low, high."""
 
@@ -104,6 +104,17 @@ def headlines(connection: duckdb.DuckDBPyConnection, run_id: str) -> list[Headli
     return [Headline(**row) for row in _rows(connection, _query(HEADLINE, run_id))]
 
 
+def summary(root: Path, run_id: str) -> str:
+    """The headline as Markdown."""
+    with connect(root) as connection:
+        told = headlines(connection, run_id)
+    lines = [f"# Audit of {run_id}", "", "| | judge | value | 95 % interval | n | |", "|---|---|--:|---|--:|---|"]
+    for one in told:
+        cells = (one.title, one.judge or "all", one.shown, one.interval, f"{one.n:,}", one.verdict)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join([*lines, "", *(f"- {one.told} {one.scale}" for one in told)])
+
+
 def cards(told: Iterable[Headline]) -> list[list[Headline]]:
     """Headlines that differ in the judge alone, together."""
     return [list(card) for _, card in groupby(told, lambda one: (one.figure, one.subject))]
@@ -139,7 +150,8 @@ def _columns(names: Sequence[str], types: Sequence[str], rows: Sequence[Sequence
         elif name == "note":
             columns.append(Column(name, "note", hidden=not any(row[place] for row in rows)))
         else:
-            columns.append(Column(name, "text" if kind == "VARCHAR" else "number"))
+            longest = max((len(row[place] or "") for row in rows), default=0) if kind == "VARCHAR" else 0
+            columns.append(Column(name, "number" if kind != "VARCHAR" else "text" if longest <= 28 else "long"))
     return columns
 
 
@@ -151,7 +163,7 @@ def _cells(exhibit: Exhibit, columns: Sequence[Column], row: Mapping[str, Any]) 
             values = [(_written(row[name], unit), raw(row[name])) for name in ("value", "low", "high")]
         else:
             value = row[column.name]
-            shown = "all" if value == "" and column.name in ("judge", "principle") else value
+            shown = "all" if value == "" and column.name in ("judge", "principle", "which") else value
             values = [(_written(shown, exhibit.units.get(column.name, unit)), raw(value))]
         cells.append(Cell(column.kind, values))
     return cells

@@ -18,7 +18,8 @@ def tick(write: Callable[[float], str]) -> Callable[[float, object], str]:
 
 def sentence(note: str) -> str:
     """A note as a sentence."""
-    return note and note[0].upper() + note[1:] + ("" if note.endswith((".", "!", "?")) else ".")
+    text = unbroken(note.replace("`", ""))
+    return text and text[0].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 def unbroken(text: str) -> str:
@@ -35,7 +36,7 @@ NO_BREAK = "\N{NO-BREAK SPACE}"
 UNITS: dict[Unit, Callable[[float], str]] = {
     "share": lambda value: _minus(f"{value * 100:.1f}{NO_BREAK}%"),
     "points": lambda value: _minus(f"{value * 100:+.1f}{NO_BREAK}points"),
-    "logit": lambda value: _minus(f"{value:+.2f}"),
+    "logit": lambda value: _minus(f"{value:+.2f}") if abs(value) >= 0.005 else "0.00",
     "number": lambda value: _minus(f"{value:,.2f}"),
     "count": lambda value: _minus(f"{value:,.0f}"),
     "bits": lambda value: _minus(f"{value:.2f}{NO_BREAK}bits"),
@@ -58,7 +59,7 @@ class Headline:
 
     @property
     def title(self) -> str:
-        return _TOLD[self.figure].title.format(subject=_SUBJECTS.get(self.subject, self.subject))
+        return _TOLD[self.figure].title.format(subject=_SUBJECTS.get(self.subject, self.subject), kind=self.subject)
 
     @property
     def unit(self) -> Unit:
@@ -83,6 +84,11 @@ class Headline:
         return sentence(_TOLD[self.figure].told.format(value=self.shown, who=who, subject=subject))
 
     @property
+    def what(self) -> str:
+        """What is measured, of whichever judge."""
+        return _TOLD[self.figure].what.format(subject=_SUBJECTS.get(self.subject, self.subject))
+
+    @property
     def scale(self) -> str:
         """What the number is to be compared with."""
         return unbroken(_TOLD[self.figure].scale)
@@ -93,7 +99,12 @@ class Headline:
         nothing, told = _NOTHING.get(self.figure, (math.nan, ""))
         held = self.low is not None and self.high is not None and self.low <= nothing <= self.high
         told = told if held and told.lower().rstrip(".") not in self.note.lower() else ""
-        return " ".join(part for part in (told, unbroken(sentence(self.note))) if part)
+        return " ".join(part for part in (told, sentence(self.note)) if part)
+
+    @property
+    def alarming(self) -> bool:
+        """Whether the verdict is that there is nothing in it."""
+        return any(told.lower().rstrip(".") in self.verdict.lower() for _, told in _NOTHING.values())
 
 
 _SUBJECTS = {
@@ -109,6 +120,7 @@ _SUBJECTS = {
 @dataclass(frozen=True)
 class _Told:
     title: str
+    what: str
     told: str
     """With {value}, {who} and {subject}."""
     scale: str
@@ -118,48 +130,64 @@ class _Told:
 _TOLD = {
     "alignment": _Told(
         "Agreement with gold",
+        "How often a label prefers what people, or a truth that is known, prefer.",
         "in {value} of the pairs with a gold label, the run's label prefers what people, or a truth that is known, "
         "prefer",
         "A coin gets 50 %.",
     ),
     "ece": _Told(
         "Calibration error, {subject}",
+        "How far the probability and the share that turns out right are apart on average.",
         "the probability and the share that turns out right are {value} apart on average",
         "0 % is perfect.",
     ),
     "position_bias": _Told(
         "Position bias",
+        "How often a judge prefers the same place, whichever answer stands there.",
         "in {value} of the couples of votes, {who} prefers the same place, whichever answer stands there",
         "At 0 % the place in which an answer is shown decides nothing.",
     ),
+    "first_place": _Told(
+        "The place preferred",
+        "Where a judge goes by the place: how often it is the first.",
+        "where {who} goes by the place, it is the first in {value}",
+        "Over 50 % is primacy, under it recency.",
+    ),
     "style_effect": _Told(
         "Effect of length",
+        "How probably a judge prefers the longer of two answers that are alike but for one being twice as long.",
         "of two answers that are alike but for one being twice as long, {who} prefers the longer with probability "
         "{value}",
         "At 50 % length decides nothing.",
     ),
     "win_rate": _Told(
-        "Wins, as voted",
+        "Wins, as voted: {kind}",
+        "The mean vote for {subject}.",
         "the mean vote of {who} for {subject} is {value}",
         "At 50 % neither is better.",
     ),
     "win_rate_length_controlled": _Told(
-        "Wins at equal length",
+        "Wins at equal length: {kind}",
+        "The mean vote for {subject}, with the effect of length taken out.",
         "with the effect of length taken out, the mean vote of {who} for {subject} is {value}",
         "At 50 % neither is better.",
     ),
     "win_rate_style_controlled": _Told(
-        "Wins at equal style",
+        "Wins at equal style: {kind}",
+        "The mean vote for {subject}, with the effect of length, headers, lists and bold taken out.",
         "with the effect of length, headers, lists and bold taken out, the mean vote of {who} for {subject} is {value}",
         "At 50 % neither is better.",
     ),
     "infraction_penalty": _Told(
         "Infraction: {subject}",
+        "How often a judge prefers an answer as it was to the same made {subject} on purpose.",
         "in {value} of the couples of votes, {who} prefers an answer as it was to the same made {subject} on purpose",
         "At 50 % the infraction costs nothing, at 100 % everything.",
     ),
     "self_preference": _Told(
         "Self-preference",
+        "How much more often a judge picks its own family's answer where gold picks it than others' "
+        "where gold picks those.",
         "{who} picks the own family's answer, where gold picks it, by {value} more often than others' where gold picks "
         "those",
         "0 is none.",
@@ -167,19 +195,22 @@ _TOLD = {
     ),
     "alpha": _Told(
         "Agreement among the {subject}",
+        "Krippendorff's α.",
         "Krippendorff's α between the {subject} is {value}",
         "1 is full agreement, 0 is chance.",
         "number",
     ),
     "labels_changed": _Told(
         "Labels that {subject} decides",
+        "Labels that would prefer the other answer if the effect of {subject} were taken out.",
         "{value} of the labels would prefer the other answer if the effect of {subject} were taken out",
         "At 0 % it decides none.",
     ),
     "votes_missing": _Told(
         "Votes missing",
+        "Votes that failed, or said too little.",
         "{value} votes of {who} are missing: they failed, or said too little",
-        "They are no votes, neither for one answer nor for the other.",
+        "They count for neither answer.",
         "count",
     ),
 }

@@ -23,6 +23,7 @@ COMMANDS = {
         "Principles as code: list, show, check, lock, bump, diff.",
     ),
     "sql": ("constitution.cli.sql:sql", "Ask the warehouse in SQL, read-only."),
+    "audit": ("constitution.cli.audit:audit", "How far a run's labels can be trusted, as a report."),
     "init": ("constitution.cli.init:init", "Start a project of your own."),
 }
 

@@ -11,11 +11,11 @@ from constitution.cli._options import warehouse_option
 from constitution.cli._progress import duration
 from constitution.cli._summary import show
 from constitution.cli.sql import readable, show_table
-from constitution.errors import InputError
 from constitution.pipeline import Progress
 from constitution.pipeline.report import cost
 from constitution.records import Run
 from constitution.warehouse import Warehouse, ask, connect
+from constitution.warehouse.find import find_run
 
 _FIGURES = """
 WITH chain AS (
@@ -56,7 +56,7 @@ def runs(run_id: str | None, warehouse: Path) -> None:
     store = Warehouse(warehouse)
     with connect(warehouse) as connection:
         if run_id is not None:
-            _show(store, _find(store.runs(), run_id))
+            _show(store, find_run(store, run_id))
             return
         found = {row[0]: row[1:] for row in ask(connection, _FIGURES).rows}
     rows = []
@@ -66,15 +66,6 @@ def runs(run_id: str | None, warehouse: Path) -> None:
         cells += [readable(kept), readable(failures), duration(run.seconds), cost(run) or "·"]
         rows.append([*cells, readable(tokens_in), readable(tokens_out)])
     show_table((*_NAMES, *_NUMBERS), rows, right=_NUMBERS, whole=("run",))
-
-
-def _find(known: list[Run], run_id: str) -> Run:
-    """The run of this id, or the one whose id begins so. InputError where there is none, or several."""
-    found = [run for run in known if run.run_id == run_id] or [run for run in known if run.run_id.startswith(run_id)]
-    if len(found) != 1:
-        several = f"{len(found)} runs begin so" if found else "there is no such run"
-        raise InputError(f"{run_id}: {several}", hint="`constitution runs` lists them")
-    return found[0]
 
 
 def _show(store: Warehouse, run: Run) -> None:

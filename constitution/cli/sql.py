@@ -55,11 +55,11 @@ def sql(query: str | None, form: Format, out: Path | None, warehouse: Path) -> N
         if form == "parquet" and out is not None:
             _write_parquet(connection, text, out)
         elif form == "table":
-            with _output(out) as file:
+            with output(out) as file:
                 show_answer(ask(connection, text), file)
         else:
             answer = ask(connection, text)
-            with _output(out) as file:
+            with output(out) as file:
                 (_write_csv if form == "csv" else _write_json)(answer, file)
 
 
@@ -167,7 +167,7 @@ def _printable(text: str) -> str:
 
 
 @contextmanager
-def _output(out: Path | None) -> Iterator[IO[str]]:
+def output(out: Path | None) -> Iterator[IO[str]]:
     """The file `out`, or standard output."""
     if out is None:
         yield sys.stdout

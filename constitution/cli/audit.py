@@ -1,0 +1,87 @@
+"""`constitution audit`: how far a run's labels can be trusted, as a table here and as a page."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from constitution.audit import audit as measure
+from constitution.audit.report import headlines, report
+from constitution.audit.words import Headline
+from constitution.cli._options import warehouse_option
+from constitution.cli.sql import output
+from constitution.warehouse import Warehouse, connect
+from constitution.warehouse.find import find_run
+
+
+@click.command()
+@click.argument("run", required=False)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("report.html"),
+    show_default=True,
+    help="The report's file.",
+)
+@click.option(
+    "--replicates",
+    type=click.IntRange(min=100),
+    default=1000,
+    show_default=True,
+    help="Of each bootstrap; fewer are faster and give coarser intervals.",
+)
+@warehouse_option
+def audit(run: str | None, out: Path, replicates: int, warehouse: Path) -> None:
+    """Measure how far the labels of RUN (or how its id begins) can be trusted: agreement with gold, calibration,
+    position, length and style, infractions, the judges' agreement, the principles' health.
+
+    Without RUN it is the newest that has preferences. Every number goes into the table `figures`; the report is one
+    HTML file that opens anywhere and shows the query behind each of its tables and plots. A run that is not finished
+    is audited as far as it is.
+
+    \b
+    Examples:
+      constitution audit
+      constitution audit hh-harmless-0a7d1f --out hh.html
+    """  # fmt: skip
+    with connect(warehouse):  # tells where there is no warehouse
+        pass
+    found = find_run(Warehouse(warehouse), run)
+    figures = measure(warehouse, found.run_id, replicates=replicates)
+    with output(out) as file:
+        file.write(report(warehouse, found.run_id))
+    with connect(warehouse) as connection:
+        _tell(found.run_id, headlines(connection, found.run_id))
+    if found.finished_at is None:
+        click.echo("The run is not finished: these are figures of what there is so far.")
+    missing = sum(figure.value is None for figure in figures)
+    click.echo(f"Report: {out} ({len(figures) - missing:,} figures, {missing:,} could not be measured)")
+    place = "" if str(warehouse) == "warehouse" else f" --warehouse {shlex.quote(str(warehouse))}"
+    click.echo("Next:")
+    query = f"SELECT * EXCLUDE (run_id, created_at) FROM figures WHERE run_id = '{found.run_id}'"
+    click.echo(f'  constitution sql{place} "{query}"')
+
+
+def _tell(run_id: str, told: Sequence[Headline]) -> None:
+    """The headline as a table, and after it what is no better than nothing."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("")
+    table.add_column("judge", overflow="fold")
+    for name in ("value", "95 % interval", "n"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in told:
+        table.add_row(Text(one.title), Text(one.judge or "all"), one.shown, one.interval, f"{one.n:,}")
+    console = Console(highlight=False)
+    console.print(Text(run_id, style="bold"))
+    console.print(table if told else "There was nothing to measure: the report says what it would take.")
+    for one in told:
+        if one.alarming:
+            about = f"{one.title}, {one.judge}" if one.judge else one.title
+            console.print(Text(f"! {about}: ", style="bold").append(one.verdict, style="not bold"))
