@@ -1,6 +1,6 @@
--- Views and macros to look at the judges with, live from the votes: docs/warehouse.md, "Looking at the judges".
--- Style is counted here and nowhere else. Shares of preference count a tie as half; p within 1e-12 of one half is a tie,
--- as it is where labels are made (prefer.py).
+-- Views and macros to look at the judges with, live from the votes: docs/warehouse.md, "Looking at the judges". Style
+-- is counted here and nowhere else. Shares of preference count a tie as half; p within 1e-12 of one half is a tie, as
+-- it is where labels are made (prefer.py).
 
 -- Counts of one text. Tokens: words and single marks. The three of markdown leave fenced code out, an open fence too.
 CREATE OR REPLACE MACRO count_tokens(txt) AS len(regexp_extract_all(txt, '[\p{L}\p{N}_]+|[^\p{L}\p{N}_\s]'));
@@ -61,8 +61,8 @@ SELECT
 FROM sides;
 
 -- One row per couple of votes: one judge, one principle, one pair, both orders (score and rubric have one, and p_ba,
--- position, same_place and first_place are null). Repeats are averaged first. Votes with less label mass than the recipe
--- asks for are missing, as they are for the label; votes of method rationale are not clamped here.
+-- position, same_place and first_place are null). Repeats are averaged first. Votes with less label mass than the
+-- recipe asks for are missing, as they are for the label; votes of method rationale are not clamped here.
 CREATE OR REPLACE VIEW couples AS
 WITH mass AS (
     SELECT run_id, coalesce((recipe ->> '$.judge.min_label_mass')::DOUBLE, 0) AS least_mass FROM runs
@@ -95,8 +95,9 @@ SELECT
 FROM complete AS c
 LEFT JOIN style_differences AS s ON s.run_id = c.run_id AND s.pair_id = c.pair_id;
 
--- One row per pair, principle ('': the whole) and rater that has labelled it. A rater's word on the pair counts before what
--- follows from the same rater's words on its two responses; gold that came with the prompts is one more rater, `prompts`.
+-- One row per pair, principle ('': the whole) and rater that has labelled it. A rater's word on the pair counts before
+-- what follows from the same rater's words on its two responses; gold that came with the prompts is one more rater,
+-- `prompts`.
 CREATE OR REPLACE VIEW rated AS
 WITH word AS (
     SELECT * FROM labels QUALIFY row_number() OVER (PARTITION BY run_id, id ORDER BY created_at DESC) = 1
@@ -131,8 +132,8 @@ SELECT
     run_id, any_value(prompt_id) AS prompt_id, pair_id, principle_id, avg(p_b) AS p_b, count(*) AS raters
 FROM rated GROUP BY run_id, pair_id, principle_id;
 
--- One row per judge and principle: where the preferred answer stood. Of method label and rationale; ties are left out of
--- the shares. log_odds: what standing first is worth to an answer, in the mean.
+-- One row per judge and principle: where the preferred answer stood. Of method label and rationale; ties are left out
+-- of the shares. log_odds: what standing first is worth to an answer, in the mean.
 CREATE OR REPLACE VIEW position AS
 SELECT
     run_id, judge, principle_id, count(*) AS couples, count(same_place) AS decided,
@@ -140,9 +141,9 @@ SELECT
 FROM couples WHERE p_ba IS NOT NULL
 GROUP BY run_id, judge, principle_id;
 
--- One row per principle, over all judges and over all pairs but those with an infraction. win_rate: share of couples that
--- prefer b. entropy: mean of the order-averaged votes' own, in bits. majority_agreement: share of couples that prefer what
--- most couples of the other principles on the pair prefer; where either prefers neither, left out.
+-- One row per principle, over all judges and over all pairs but those with an infraction. win_rate: share of couples
+-- that prefer b. entropy: mean of the order-averaged votes' own, in bits. majority_agreement: share of couples that
+-- prefer what most couples of the other principles on the pair prefer; where either prefers neither, left out.
 CREATE OR REPLACE VIEW principle_votes AS
 WITH said AS (
     SELECT
@@ -158,8 +159,9 @@ SELECT
 FROM said
 GROUP BY run_id, principle_id;
 
--- One row per two principles, both ways round: how their votes go together, on the same pair by the same judge. Ties are
--- left out. phi is 1 where one principle says nothing that the other does not; null where one is always for one side.
+-- One row per two principles, both ways round: how their votes go together, on the same pair by the same judge. Ties
+-- are left out. phi is 1 where one principle says nothing that the other does not; null where one is always for one
+-- side.
 CREATE OR REPLACE VIEW phi AS
 WITH said AS (
     SELECT run_id, pair_id, judge, principle_id, side(p_b)::DOUBLE AS own
@@ -172,8 +174,9 @@ FROM said AS x JOIN said AS y
     ON y.run_id = x.run_id AND y.pair_id = x.pair_id AND y.judge = x.judge AND y.principle_id <> x.principle_id
 GROUP BY x.run_id, x.principle_id, y.principle_id;
 
--- One row per judge and principle: share of its couples that prefer what gold prefers. Gold of the principle, where the
--- run has any for it, else gold of the whole; its ties are left out, a vote's counts half. one_order: of the single votes.
+-- One row per judge and principle: share of its couples that prefer what gold prefers. Gold of the principle, where
+-- the run has any for it, else gold of the whole; its ties are left out, a vote's counts half. one_order: of the
+-- single votes.
 CREATE OR REPLACE VIEW alignment AS
 WITH own AS (SELECT DISTINCT run_id, principle_id FROM gold WHERE principle_id <> ''),
 meant AS (
@@ -191,7 +194,7 @@ JOIN gold AS g ON g.run_id = m.run_id AND g.pair_id = m.pair_id AND g.principle_
 WHERE m.kind <> 'infraction' AND side(g.p_b) <> 0
 GROUP BY m.run_id, m.judge, m.principle_id, m.gold;
 
--- One row per judge, principle and infraction: share of the couples that prefer the original to its spoilt variant.
+-- One row per judge, principle and infraction: share of the couples that prefer the original to its spoiled variant.
 CREATE OR REPLACE VIEW infractions AS
 SELECT
     c.run_id, c.judge, c.principle_id, r.infraction, count(*) AS n, avg(1 - prefers_b(c.p_b)) AS penalty
@@ -201,8 +204,8 @@ JOIN responses AS r ON r.run_id = c.run_id AND r.id = p.b_id
 WHERE c.kind = 'infraction'
 GROUP BY c.run_id, c.judge, c.principle_id, r.infraction;
 
--- One row per judge of a run: votes that were asked for on labelled pairs, that it cast, and that are missing. All judges
--- are asked the same of a pair. label_mass: the mean of the votes cast.
+-- One row per judge of a run: votes that were asked for on labelled pairs, that it cast, and that are missing. All
+-- judges are asked the same of a pair. label_mass: the mean of the votes cast.
 CREATE OR REPLACE VIEW missing_votes AS
 WITH named AS (
     SELECT
@@ -226,8 +229,9 @@ SELECT
 FROM asked AS a LEFT JOIN spoken AS s ON s.run_id = a.run_id AND s.pair_id = a.pair_id AND s.judge = a.judge
 GROUP BY a.run_id, a.judge;
 
--- One row per principle that revised: revisions drawn for it, those that changed the text, and, where an answer was judged
--- against the one that it was made from, how often the other principles' votes together prefer the revision (ties half).
+-- One row per principle that revised: revisions drawn for it, those that changed the text, and, where an answer was
+-- judged against the one that it was made from, how often the other principles' votes together prefer the revision
+-- (ties half).
 CREATE OR REPLACE VIEW drawn AS
 WITH verdict AS (
     SELECT
@@ -246,3 +250,19 @@ SELECT
 FROM responses AS r LEFT JOIN verdict AS v ON v.run_id = r.run_id AND v.id = r.id
 WHERE r.kind = 'revision' AND r.principle_id IS NOT NULL
 GROUP BY r.run_id, r.principle_id;
+
+-- One row per pair, to be labelled by people and given to `constitution labels import`: `preferred` is empty. Which
+-- answer is first depends on the pair's id, so that nobody prefers the later one by preferring a place.
+CREATE OR REPLACE VIEW sheet AS
+WITH pair AS (
+    SELECT run_id, id, prompt_id, kind, a_id, b_id, md5_number_upper(id) % 2 = 0 AS a_first FROM preferences
+)
+SELECT
+    p.run_id, p.id AS pair_id, p.kind,
+    array_to_string(list_transform(q.messages, lambda m: m.role || ': ' || m.content), e'\n\n') AS conversation,
+    f.id AS first_id, f.text AS first, s.id AS second_id, s.text AS second, NULL::VARCHAR AS preferred
+FROM pair AS p
+JOIN prompts AS q ON q.run_id = p.run_id AND q.id = p.prompt_id
+JOIN responses AS f ON f.run_id = p.run_id AND f.id = if(p.a_first, p.a_id, p.b_id)
+JOIN responses AS s ON s.run_id = p.run_id AND s.id = if(p.a_first, p.b_id, p.a_id)
+WHERE f.text <> s.text;

@@ -1,0 +1,83 @@
+"""`constitution labels`: what people say of a run's pairs and responses."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import click
+
+from constitution.cli._options import warehouse_option
+from constitution.cli.sql import show_answer
+from constitution.warehouse import Warehouse, ask, connect
+from constitution.warehouse.find import find_run
+from constitution.warehouse.labels import read_labels
+
+_LIST = """
+SELECT
+    run_id AS run, rater, source AS file, count(pair_id) AS pairs, count(response_id) AS responses,
+    count(DISTINCT principle_id) AS principles, max(created_at)::TIMESTAMP(0) AS imported
+FROM labels GROUP BY ALL ORDER BY ALL
+"""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def labels() -> None:
+    """What people say of a run's pairs and responses: gold to hold the judges against.
+
+    Example:  constitution labels import ann.csv
+    """
+
+
+@labels.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--rater", default="", help="Who says it, of rows that do not say so.  [default: the file's name]")
+@click.option("--run", "run_id", help="Only pairs and responses of this run (or how its id begins).")
+@click.option("--skip-unknown", is_flag=True, help="Leave out rows about what is not in the warehouse.")
+@warehouse_option
+def import_command(file: Path, rater: str, run_id: str | None, skip_unknown: bool, warehouse: Path) -> None:
+    """Import people's labels: a CSV, TSV, JSONL, JSON or Parquet file, also .gz, with a header or keys.
+
+    A row has `pair_id` with `preferred` (a, b, tie, or the id of a response) or with `value` (0 is a, 1 is b, or
+    between); or it has `response_id` with `value` (a number, more is better, or true and false). `rater` and
+    `principle_id` may be there too; without a principle it is about the whole. Rows without preferred and value are
+    left out, and other columns are ignored. One wrong row refuses the file.
+
+    The same file again changes nothing; a corrected one, under the same name, takes the place of what its raters said
+    in it before. The view `sheet` makes a file to fill in: `preferred` is then first, second or tie.
+
+    \b
+    Examples:
+      constitution sql --format csv --out ann.csv "FROM sheet WHERE run_id = '…' LIMIT 200"
+      constitution labels import ann.csv
+    """
+    if run_id is not None:
+        run_id = find_run(Warehouse(warehouse), run_id).run_id
+    found = read_labels(warehouse, file, rater=rater, run_id=run_id, skip_unknown=skip_unknown)
+    store = Warehouse(warehouse)
+    for run, count in Counter(label.run_id for label in found.labels).items():
+        of_run = [label for label in found.labels if label.run_id == run]
+        raters = sorted({label.rater for label in of_run})
+        by = f"{len(raters)} raters" if len(raters) > 3 else " and ".join(raters)
+        changed = store.write_labels(run, of_run)
+        said = f"{changed:,} new, changed or gone" if changed else "all of them were there before"
+        click.echo(f"{count:,} label{'' if count == 1 else 's'} by {by} on {run}: {said}.")
+    if not found.labels:
+        click.echo("No label was imported.")
+    if found.blank:
+        click.echo(f"{found.blank:,} row{'' if found.blank == 1 else 's'} without a word left out.")
+    if found.unknown:
+        click.echo(f"{found.unknown:,} row{'' if found.unknown == 1 else 's'} about what is not there left out.")
+    if found.labels:
+        store.rebuild_views()
+
+
+@labels.command("list")
+@warehouse_option
+def list_command(warehouse: Path) -> None:
+    """What has been imported: run, rater, file, and how many labels on pairs and responses.
+
+    Example:  constitution labels list
+    """
+    with connect(warehouse) as connection:
+        show_answer(ask(connection, _LIST))

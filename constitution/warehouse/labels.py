@@ -1,0 +1,241 @@
+"""People's labels from a file: CSV, TSV, JSONL, JSON or Parquet, also .gz. DuckDB reads it; every row is checked.
+
+    found = read_labels(root, Path("ann.csv"), rater="ann")
+    found.labels, found.unknown, found.blank
+
+A row is about a pair (`pair_id`, with `preferred` or `value`) or about a response (`response_id`, with `value`); it may
+name a `rater` and a `principle_id`. Ids are looked up in the warehouse, and say which run a label belongs to. The first
+row that is wrong refuses the file, with its number; nothing is written here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from constitution.errors import InputError, WarehouseError
+from constitution.identity import row_id
+from constitution.records import Label
+from constitution.warehouse import views
+from constitution.warehouse.query import connect
+
+COLUMNS = ("pair_id", "response_id", "preferred", "value", "rater", "principle_id", "first_id", "second_id")
+"""What is read of a file; further columns are ignored. `first_id` and `second_id` are those of the view `sheet`."""
+
+PROMPTS_RATER = "prompts"
+"""The rater under whose name the view `rated` has the gold that came with the prompts."""
+
+_JSON = "read_json({}, format = 'auto', maximum_depth = 1, sample_size = -1)"
+_CSV = "read_csv({}, header = true, all_varchar = true, quote = '\"', escape = '\"', delim = '{}')"
+_READERS = {
+    ".csv": lambda name: _CSV.format(name, ","),
+    ".tsv": lambda name: _CSV.format(name, "\t"),
+    ".jsonl": _JSON.format,
+    ".ndjson": _JSON.format,
+    ".json": _JSON.format,
+    ".parquet": "read_parquet({})".format,
+}
+
+_OF = "WHERE id IN (SELECT unnest($ids)) AND run_id = coalesce($run, run_id)"
+_PAIRS = f"SELECT id, run_id, prompt_id, a_id, b_id FROM preferences {_OF}"
+_RESPONSES = f"SELECT id, run_id, prompt_id FROM responses {_OF}"
+
+_Row = Mapping[str, str]
+"""The columns of a row that say something."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelFile:
+    """What a file says."""
+
+    labels: tuple[Label, ...]
+    """At most one of each id."""
+    unknown: int
+    """Rows that were left out, because what they are about is not in the warehouse."""
+    blank: int
+    """Rows that say nothing: neither `preferred` nor `value`."""
+
+
+def read_labels(
+    root: Path, path: Path, *, rater: str = "", run_id: str | None = None, skip_unknown: bool = False
+) -> LabelFile:
+    """The labels in the file `path`, for the warehouse in `root`.
+
+    rater: of rows that name none; empty: the file's name up to its first dot. run_id: the only run whose pairs and
+    responses are known; None: all runs'. skip_unknown: leave rows out whose pair, response or principle is not known.
+
+    Raises InputError for a file that cannot be read or a row that is wrong, WarehouseError where there is no warehouse.
+    """
+    rows = _read(path)
+    known = _Known.of(root, rows, run_id)
+    spoken = [(number, row) for number, row in enumerate(rows, 1) if "preferred" in row or "value" in row]
+    labels: dict[str, Label] = {}
+    places: dict[str, int] = {}
+    unknown = 0
+    for number, row in spoken:
+        try:
+            label = known.label(row, row.get("rater") or rater or path.name.partition(".")[0], path.name)
+            if label.id in labels:
+                raise _Refused(f"says again what row {places[label.id]} says", "keep one of the two")
+        except _Unknown as fault:
+            unknown += 1
+            if not skip_unknown:
+                raise fault.error(path, number) from None
+        except _Refused as fault:
+            raise fault.error(path, number) from None
+        else:
+            labels[label.id], places[label.id] = label, number
+    return LabelFile(tuple(labels.values()), unknown, len(rows) - len(spoken))
+
+
+class _Refused(Exception):
+    """A row that cannot be taken, and what to do."""
+
+    def __init__(self, fault: str, hint: str) -> None:
+        super().__init__(fault)
+        self.hint = hint
+
+    def error(self, path: Path, number: int) -> InputError:
+        return InputError(f"{path}, row {number}: {self}; nothing was imported", hint=self.hint)
+
+
+class _Unknown(_Refused):
+    """A row about what is not in the warehouse."""
+
+
+# --- reading
+
+
+def _read(path: Path) -> list[_Row]:
+    """The file's rows, as texts; those of a CSV are counted without its header."""
+    kind = Path(path.name.lower().removesuffix(".gz")).suffix
+    if kind not in _READERS:
+        raise InputError(
+            f"{path}: the name does not say what is in it",
+            hint=f"it must end in {', '.join(_READERS)} (and .gz)",
+        )
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file", hint="check the path")
+    source = _READERS[kind]("'" + views.as_pattern(path).replace("'", "''") + "'")
+    with duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}) as reader:
+        try:
+            reader.execute("SET threads = 1")  # the rows in the file's order, so that their numbers are right
+            names = [str(name) for (name, *_) in reader.execute(f"DESCRIBE FROM {source}").fetchall()]
+            wanted = {name.strip().lower(): name for name in names if name.strip().lower() in COLUMNS}
+            _check_columns(path, wanted, names)
+            text = "{} ->> '$'" if "json" in source.split("(")[0] else "{}::VARCHAR"
+            columns = ", ".join(text.format('"' + name.replace('"', '""') + '"') for name in wanted.values())
+            found = reader.execute(f"SELECT {columns} FROM {source}").fetchall()
+        except duckdb.Error as error:
+            raise InputError(f"{path}: cannot be read: {str(error).splitlines()[0]}", hint="mend the file") from None
+    return [
+        {name: value.strip() for name, value in zip(wanted, values, strict=True) if value and value.strip()}
+        for values in found
+    ]
+
+
+def _check_columns(path: Path, wanted: Iterable[str], names: Sequence[str]) -> None:
+    if not {"pair_id", "response_id"}.intersection(wanted) or not {"preferred", "value"}.intersection(wanted):
+        raise InputError(
+            f"{path}: has the columns {', '.join(names)}",
+            hint="needed are pair_id with preferred or value, or response_id with value; "
+            "`constitution labels import --help` shows how to get such a file",
+        )
+
+
+# --- what the rows mean
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a row may be about."""
+
+    pairs: dict[str, tuple[str, str, str, str]]
+    """Run, prompt, response a, response b of each pair."""
+    responses: dict[str, tuple[str, str]]
+    """Run and prompt of each response."""
+    principles: set[tuple[str, str]] = field(default_factory=set)
+    """Run and id of each principle."""
+
+    @classmethod
+    def of(cls, root: Path, rows: Sequence[_Row], run_id: str | None) -> _Known:
+        """What the warehouse knows of the ids in `rows`."""
+        with connect(root) as connection:
+
+            def ask(query: str, column: str) -> dict[str, Any]:
+                ids = list({row[column] for row in rows if column in row})
+                found = connection.execute(query, {"ids": ids, "run": run_id}).fetchall() if ids else ()
+                return {str(id): tuple(about) for id, *about in found}
+
+            try:
+                pairs, responses = ask(_PAIRS, "pair_id"), ask(_RESPONSES, "response_id")
+                principles = connection.execute("SELECT run_id, principle_id FROM principles").fetchall()
+            except duckdb.Error as error:
+                raise WarehouseError(f"{root}: cannot be read: {str(error).splitlines()[0]}") from None
+        return cls(pairs, responses, {(str(run), str(id)) for run, id in principles})
+
+    def label(self, row: _Row, rater: str, source: str) -> Label:
+        """Raises _Refused."""
+        if rater == PROMPTS_RATER:
+            raise _Refused(
+                f"the rater is {rater!r}, which is the gold that came with the prompts", "name another rater"
+            )
+        if "pair_id" in row and "response_id" in row:
+            raise _Refused("has a pair_id and a response_id", "make two rows of it")
+        if "pair_id" in row:
+            run_id, prompt_id, a_id, b_id = _look_up(self.pairs, row["pair_id"], "pair", "preferences")
+            value = _side(row, a_id, b_id)
+        elif "response_id" in row:
+            run_id, prompt_id = _look_up(self.responses, row["response_id"], "response", "responses")
+            if "preferred" in row:
+                raise _Refused("has `preferred`, which is said of a pair", "give the response a `value`")
+            value = _number(row["value"], {"true": 1.0, "false": 0.0}, "a number, true or false", math.isfinite)
+        else:
+            raise _Refused("has neither a pair_id nor a response_id", "say which pair or response it is about")
+        principle_id = row.get("principle_id")
+        if principle_id is not None and (run_id, principle_id) not in self.principles:
+            raise _Unknown(f"run {run_id} has no principle {principle_id!r}", "correct the id, or add --skip-unknown")
+        target = row.get("pair_id"), row.get("response_id")
+        id = row_id(run_id, rater, *target, principle_id)
+        return Label(id, run_id, prompt_id, rater, value, source, *target, principle_id)
+
+
+def _look_up(known: Mapping[str, Any], id: str, what: str, table: str) -> Any:
+    if id not in known:
+        hint = f'correct the id (`constitution sql "SELECT id FROM {table}"` has them), name another run or none with '
+        raise _Unknown(f"there is no {what} {id!r}", hint + "--run, or leave such rows out with --skip-unknown")
+    return known[id]
+
+
+def _side(row: _Row, a_id: str, b_id: str) -> float:
+    """0 for a, 1 for b, 0.5 for neither, or what lies between."""
+    if "preferred" not in row:
+        return _number(row["value"], {}, "a number from 0 (a is better) to 1 (b is)", lambda value: 0 <= value <= 1)
+    if "value" in row:
+        raise _Refused("has `preferred` and `value`", "keep one of them")
+    words = {"a": a_id, "b": b_id, "first": row.get("first_id"), "second": row.get("second_id")}
+    said = row["preferred"]
+    if said.lower() == "tie":
+        return 0.5
+    better = words.get(said.lower()) or said
+    if better not in (a_id, b_id):
+        raise _Refused(
+            f"preferred is {said!r}", "expected are a, b, tie, the id of one of the pair's two responses, or, with the "
+            "columns first_id and second_id, first and second"
+        )  # fmt: skip
+    return float(better == b_id)
+
+
+def _number(text: str, words: Mapping[str, float], expected: str, allowed: Callable[[float], bool]) -> float:
+    try:
+        value = words[text.lower()] if text.lower() in words else float(text)
+    except ValueError:
+        value = math.nan
+    if not allowed(value):
+        raise _Refused(f"value is {text!r}", f"expected is {expected}")
+    return value
