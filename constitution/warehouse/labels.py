@@ -31,14 +31,14 @@ PROMPTS_RATER = "prompts"
 """The rater under whose name the view `rated` has the gold that came with the prompts."""
 
 _JSON = "read_json({}, format = 'auto', maximum_depth = 1, sample_size = -1)"
-_CSV = "read_csv({}, header = true, all_varchar = true, quote = '\"', escape = '\"', delim = '{}')"
+_CSV = "read_csv({}, header = true, all_varchar = true, quote = '\"', escape = '\"', delim = ',')"
 _READERS = {
-    ".csv": lambda name: _CSV.format(name, ","),
-    ".tsv": lambda name: _CSV.format(name, "\t"),
-    ".jsonl": _JSON.format,
-    ".ndjson": _JSON.format,
-    ".json": _JSON.format,
-    ".parquet": "read_parquet({})".format,
+    ".csv": _CSV,
+    ".tsv": _CSV.replace("','", "'\t'"),
+    ".jsonl": _JSON,
+    ".ndjson": _JSON,
+    ".json": _JSON,
+    ".parquet": "read_parquet({})",
 }
 
 _OF = "WHERE id IN (SELECT unnest($ids)) AND run_id = coalesce($run, run_id)"
@@ -121,7 +121,7 @@ def _read(path: Path) -> list[_Row]:
         )
     if not path.is_file():
         raise InputError(f"{path}: there is no such file", hint="check the path")
-    source = _READERS[kind]("'" + views.as_pattern(path).replace("'", "''") + "'")
+    source = _READERS[kind].format("'" + views.as_pattern(path).replace("'", "''") + "'")
     with duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}) as reader:
         try:
             reader.execute("SET threads = 1")  # the rows in the file's order, so that their numbers are right

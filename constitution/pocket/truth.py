@@ -1,0 +1,80 @@
+"""The grammar's truth as a labels file: `python -m constitution.pocket.truth [RUN] --out truth.csv [--warehouse DIR]`.
+
+For every pair of a run on pocket prompts, one row on the whole (the answer that breaks fewer principles is better) and
+one under each principle that compares; equal answers are a tie. `constitution labels import truth.csv` then makes it
+gold, against which `constitution audit` holds the judge.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from constitution.errors import ConstitutionError, QueryError
+from constitution.pocket.transcripts import verdict
+from constitution.pocket.world import truth
+from constitution.warehouse import Warehouse, ask, connect
+from constitution.warehouse.find import find_run
+
+RATER = "truth"
+COLUMNS = ("pair_id", "principle_id", "value", "rater")
+
+
+def rows(root: Path, run_id: str) -> Iterator[tuple[str, str, float, str]]:
+    """The labels of the run's pairs, as COLUMNS has them: value 0 where a is better, 1 where b is, 0.5 where neither.
+
+    A pair whose request is not of the pocket world has none. principle_id is empty for the whole. Raises QueryError
+    where no pair is of the pocket world.
+    """
+    quoted = "'" + run_id.replace("'", "''") + "'"
+    with connect(root) as connection:
+
+        def found(sql: str) -> list[tuple[Any, ...]]:
+            return list(ask(connection, sql).rows)
+
+        faults = found(
+            "SELECT principle_id, tags[1] FROM principles "
+            f"WHERE run_id = {quoted} AND comparison_question <> '' ORDER BY position"
+        )
+        texts = found(
+            "SELECT r.id, p.last_user, r.text FROM responses AS r "
+            f"JOIN prompts AS p ON p.run_id = r.run_id AND p.id = r.prompt_id WHERE r.run_id = {quoted}"
+        )
+        pairs = found(f"SELECT id, a_id, b_id FROM preferences WHERE run_id = {quoted} ORDER BY id")
+    broken = {id: faulty for id, request, text in texts if (faulty := truth(request, text)) is not None}
+    known = [(id, broken[a], broken[b]) for id, a, b in pairs if a in broken and b in broken]
+    if not known:
+        raise QueryError(f"run {run_id}: none of its pairs is of the pocket world", hint="run recipes/pocket.toml")
+    for pair_id, a, b in known:
+        # Fewer faults are better: 1 where a has more of them than b.
+        yield pair_id, "", (1 + (len(a) > len(b)) - (len(a) < len(b))) / 2, RATER
+        for principle_id, fault in faults:
+            a_better = verdict(fault, a, b)
+            yield pair_id, principle_id, 0.5 if a_better is None else 1 - a_better, RATER
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", nargs="?", help="run id, or how it begins; default: the newest run with preferences")
+    parser.add_argument("--out", type=Path, required=True, help="the file: CSV, for `constitution labels import`")
+    parser.add_argument("--warehouse", type=Path, default=Path(os.environ.get("CONSTITUTION_WAREHOUSE", "warehouse")))
+    args = parser.parse_args()
+    try:
+        run_id = find_run(Warehouse(args.warehouse), args.run).run_id
+        labels = list(rows(args.warehouse, run_id))
+        with args.out.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(COLUMNS)
+            writer.writerows(labels)
+    except (ConstitutionError, OSError) as error:
+        hint = getattr(error, "hint", "")
+        raise SystemExit(f"{error} ({hint})" if hint else str(error)) from None
+    print(f"{len(labels):,} labels on {len({label[0] for label in labels}):,} pairs of {run_id}: {args.out}")
+
+
+if __name__ == "__main__":
+    main()
