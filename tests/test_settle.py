@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 from votes_run import RUN, WEIGHTS, Voter, Votes, make
 
+from constitution.cli import app
+from constitution.errors import InputError, RunLocked, WarehouseError
 from constitution.measures import aggregate, calibrate, style
 from constitution.pipeline.settle import FEATURES, LEAST_GOLD, needed, settle
 from constitution.prefer import Rules, prefer
 from constitution.recipe import JudgeSection
 from constitution.records import Label, Preference
-from constitution.warehouse import Warehouse, ask, connect
+from constitution.warehouse import Warehouse, ask, connect, files
 
 JURY = (Voter("one", position=0.8), Voter("three", length=1.5, noise=1.0), Voter("two", sharpness=2.0))
 
@@ -130,11 +133,12 @@ def expected_shifts(warehouse: Warehouse, votes: Votes, control: str) -> dict[st
     for voter in JURY:
         rows = table(
             warehouse,
-            f"SELECT pair_id, avg(l_b), {', '.join(f'any_value({name})' for name in names)} FROM couples "
-            f"WHERE judge = '{voter.name}' AND kind <> 'infraction' GROUP BY pair_id",
+            f"SELECT pair_id, kind, avg(l_b), {', '.join(f'any_value({name})' for name in names)} FROM couples "
+            f"WHERE judge = '{voter.name}' AND kind <> 'infraction' GROUP BY pair_id, kind",
         )
-        features = np.array([row[2:] for row in rows], dtype=float)
-        fit = style.fit([row[1] for row in rows], features, [row[0] for row in rows], names, replicates=0)
+        ids, kinds, odds = ([row[place] for row in rows] for place in range(3))
+        features = np.array([row[3:] for row in rows], dtype=float)
+        fit = style.fit(odds, features, ids, names, strata=kinds, replicates=0)
         for row, shift in zip(rows, fit.shift(features), strict=True):
             shifts.setdefault(row[0], {})[voter.name] = float(shift)
     return shifts
@@ -327,3 +331,97 @@ def test_a_run_without_votes_or_pairs(tmp_path: Path) -> None:
     warehouse.write_part("preferences", RUN, votes.preferences())
     settle(warehouse, RUN, every)
     assert {row.drop_reason for row in stored(warehouse).values()} <= {"votes-missing", "probe", "empty", "identical"}
+
+
+# --- constitution label
+
+
+def label(warehouse: Warehouse, *words: str) -> Result:
+    return CliRunner().invoke(app, ["label", *words, "--warehouse", str(warehouse.root)])
+
+
+def test_the_command_makes_labels_anew_and_says_what_changed(tmp_path: Path) -> None:
+    warehouse = Warehouse(tmp_path)
+    votes = make(warehouse, JURY, pairs=300, gold=0.8)
+    before = stored(warehouse)
+    done = label(warehouse, "votes-", "--aggregate", "majority", "--calibrate", "temperature", "--margin", "0.1")
+    assert done.exit_code == 0, done.output
+    after = stored(warehouse)
+    turned = sum(((before[id].p_b or 0.5) - 0.5) * ((after[id].p_b or 0.5) - 0.5) < 0 for id in after)
+    gained = sum(after[id].kept and not before[id].kept for id in after)
+    lost = sum(before[id].kept and not after[id].kept for id in after)
+    kept = sum(row.kept for row in after.values())
+    assert lost > 0
+    labels = sum(row.p_b is not None for row in after.values())
+    assert done.output.splitlines() == [
+        f"{RUN}: {labels} labels by majority, temperature, {kept} kept",
+        f"  {turned} prefer the other answer now · {gained} kept now · {lost} dropped now",
+    ]
+    run = warehouse.read_run(RUN)
+    assert run is not None
+    assert run.counts["kept"] == kept
+    assert {name: run.labels[name] for name in ("aggregate", "control", "calibrate", "margin", "applied", "notes")} == {
+        "aggregate": "majority",
+        "control": "off",
+        "calibrate": "temperature",
+        "margin": 0.1,
+        "applied": "majority, temperature",
+        "notes": [],
+    }
+    assert run.recipe["judge"] == votes.section.model_dump(mode="json"), "what was run stays what was run"
+    assert label(warehouse, RUN).exit_code == 0
+    for id, row in stored(warehouse).items():
+        same(row, before[id])
+
+
+def test_the_command_says_what_it_could_not_do(tmp_path: Path) -> None:
+    warehouse = Warehouse(tmp_path)
+    make(warehouse, JURY, pairs=60)
+    done = label(warehouse, RUN, "--calibrate", "isotonic")
+    assert done.exit_code == 0
+    assert "calibrate: not applied: 0 and 0 gold labels" in done.output
+
+
+def test_what_the_command_refuses(tmp_path: Path) -> None:
+    warehouse = Warehouse(tmp_path / "warehouse")
+    missing = label(warehouse, RUN)
+    assert isinstance(missing.exception, WarehouseError)
+    make(warehouse, JURY, pairs=20)
+    rows = table(warehouse, "FROM preferences ORDER BY id")
+    assert isinstance(label(warehouse, "other").exception, InputError)
+    assert label(warehouse, RUN, "--margin", "0.7").exit_code == 2
+    run = warehouse.read_run(RUN)
+    assert run is not None
+    with warehouse.lock(RUN):
+        assert isinstance(label(warehouse, RUN).exception, RunLocked)
+    warehouse.write_run(replace(run, finished_at=None))
+    assert "not finished" in str(label(warehouse, RUN).exception)
+    warehouse.write_run(replace(run, recipe={"name": "votes", "judge": None}))
+    assert "no votes" in str(label(warehouse, RUN).exception)
+    assert table(warehouse, "FROM preferences ORDER BY id") == rows
+
+
+def test_a_kill_while_the_rows_are_replaced_leaves_the_old_or_the_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse = Warehouse(tmp_path)
+    make(warehouse, JURY, pairs=100)
+    before = stored(warehouse)
+    for step, now in (("exchange", False), ("remove_tree", True)):
+        with monkeypatch.context() as patch:
+            calls = [0]
+
+            def killed(*arguments: Any, step: str = step, calls: list[int] = calls) -> None:
+                calls[0] += 1
+                if step == "exchange" or calls[0] > 1:  # the first removal clears the way
+                    raise KeyboardInterrupt
+
+            patch.setattr(files, step, killed)
+            with pytest.raises(KeyboardInterrupt):
+                settle(warehouse, RUN, section(aggregate="majority", margin=0.3))
+        assert (stored(warehouse) != before) is now
+        assert len(table(warehouse, "FROM preferences")) == 100
+        with warehouse.lock(RUN):
+            warehouse.recover(RUN)
+        assert (stored(warehouse) != before) is now
+        assert not list((tmp_path / "preferences").glob(".*"))

@@ -13,6 +13,7 @@ Probes (pairs of kind infraction) teach nothing and are left as `prefer` makes t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
@@ -22,9 +23,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from constitution.errors import WarehouseError
-from constitution.judge import ORDERS
 from constitution.measures import aggregate, calibrate, style
 from constitution.measures.estimate import Floats
+from constitution.pipeline.ballots import GIVEN, Couples, Votes, array, side
 from constitution.prefer import Rules
 from constitution.recipe import JudgeSection
 from constitution.warehouse import Warehouse, connect
@@ -36,46 +37,6 @@ LEAST_GOLD = 50
 
 FEATURES = {"length": ("length",), "style": ("length", "headers", "lists", "bold")}
 
-_COUPLES = """
-WITH vote AS (
-    SELECT
-        pair.place, voter.voter, voter.orders, j.first_id = pair.b_id AS b_first, j.p_first AS p,
-        CASE WHEN coalesce(given.shift, 0) = 0 THEN j.p_first
-             ELSE 1 / (1 + exp((CASE WHEN b_first THEN 1 ELSE -1 END) * given.shift - log_odds(j.p_first)))
-        END AS controlled,
-        CASE WHEN j.method = 'rationale' THEN $low ELSE 0 END AS low,
-        CASE WHEN j.method = 'rationale' THEN $high ELSE 1 END AS high
-    FROM judgements AS j
-    JOIN pair ON pair.id = j.pair_id
-    JOIN voter USING (judge, principle_id, method)
-    LEFT JOIN given ON given.place = pair.place AND given.judge = j.judge
-    WHERE j.run_id = $run AND j.label_mass >= $mass
-),
--- Repeats are averaged in the order of their values, so that no sum depends on the order of reading.
-ordered AS (
-    SELECT
-        place, voter, orders, b_first, count(*) AS votes,
-        avg(p ORDER BY p) AS p,
-        avg(least(greatest(p, low), high) ORDER BY p) AS plain,
-        avg(least(greatest(controlled, low), high) ORDER BY controlled) AS shifted
-    FROM vote GROUP BY place, voter, orders, b_first
-),
-turned AS (
-    SELECT
-        place, voter, orders, votes, (CASE WHEN b_first THEN 1 ELSE -1 END) * log_odds(p) AS log_odds,
-        CASE WHEN b_first THEN plain ELSE 1 - plain END AS plain,
-        CASE WHEN b_first THEN shifted ELSE 1 - shifted END AS shifted
-    FROM ordered
-)
-SELECT
-    place, voter, sum(votes)::BIGINT AS votes, avg(log_odds) AS log_odds, avg(plain) AS plain, avg(shifted) AS shifted,
-    CASE WHEN count(*) = 2 THEN (min(side(plain)) = max(side(plain)))::DOUBLE ELSE 'NaN'::DOUBLE END AS consistent
-FROM turned GROUP BY place, voter, orders HAVING count(*) = orders ORDER BY place, voter
-"""
-
-_GIVEN = pa.schema({"place": pa.int64(), "judge": pa.string(), "shift": pa.float64()})
-"""Log-odds for b that are taken out of a judge's votes on a pair."""
-
 
 @dataclass(frozen=True, slots=True)
 class Settled:
@@ -83,8 +44,10 @@ class Settled:
 
     labels: int
     """Pairs with a label."""
+    kept: int
+    """Of these, those that are not dropped."""
     turned: int
-    """Of these, those that prefer the other answer now."""
+    """Pairs whose label prefers the other answer now."""
     gained: int
     """Pairs kept now that were dropped."""
     lost: int
@@ -93,6 +56,12 @@ class Settled:
     """What was applied, as `preferences.label_by` says it."""
     notes: tuple[str, ...]
     """What was asked for and not applied, or is to be known with it."""
+
+    def record(self, section: JudgeSection) -> dict[str, Any]:
+        """What the run's record says of it (`Run.labels`)."""
+        settings = section.model_dump(mode="json", include={"aggregate", "control", "calibrate", "margin"})
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return {"made_at": now, **settings, "applied": self.label_by, "notes": list(self.notes)}
 
 
 def needed(section: JudgeSection) -> bool:
@@ -107,7 +76,7 @@ def settle(warehouse: Warehouse, run_id: str, section: JudgeSection) -> Settled:
     weights = {principle.id: principle.weight for principle in constitution.principles} if constitution else {}
     try:
         with connect(warehouse.root) as connection:
-            votes = _Votes.read(connection, run_id, section, weights)
+            votes = Votes.read(connection, run_id, section, weights)
             control = _control(votes)
             couples = votes.couples(control.given)
             p_b = _labels(votes, couples)
@@ -121,82 +90,22 @@ def settle(warehouse: Warehouse, run_id: str, section: JudgeSection) -> Settled:
     return _settled(votes, table, max(label_by, key=len, default=section.aggregate), notes)
 
 
-@dataclass(frozen=True, slots=True)
-class _Couples:
-    """What each voter says of each pair, by pair and voter: probabilities that b is better."""
-
-    place: NDArray[np.int64]
-    voter: NDArray[np.int64]
-    votes: NDArray[np.int64]
-    log_odds: Floats
-    """Of b, mean of the orders, as they were read: neither clamped nor shifted."""
-    plain: Floats
-    shifted: Floats
-    consistent: Floats
-    """1: both orders prefer the same answer. 0: they do not. NaN: there is one order."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Votes:
-    """A run's pairs and voters, and a connection that has them as `pair` and `voter`."""
-
-    connection: duckdb.DuckDBPyConnection
-    run_id: str
-    section: JudgeSection
-    pairs: pa.Table
-    """The run's preferences as they are stored; a pair's place is its row."""
-    probe: NDArray[np.bool_]
-    names: list[tuple[str, str]]
-    """Judge and principle of each voter, sorted."""
-    weight: Floats
-    """Of each voter."""
-
-    @classmethod
-    def read(
-        cls, connection: duckdb.DuckDBPyConnection, run_id: str, section: JudgeSection, weights: dict[str, float]
-    ) -> _Votes:
-        pairs = connection.sql("FROM preferences WHERE run_id = $run", params={"run": run_id}).to_arrow_table()
-        places = pa.array(np.arange(len(pairs)))
-        columns = {name: pairs.column(name) for name in ("id", "prompt_id", "b_id")}
-        connection.register("pair", pa.table({**columns, "place": places}))
-        distinct = "SELECT DISTINCT judge, principle_id, method FROM judgements WHERE run_id = $run ORDER BY ALL"
-        voters = connection.sql(distinct, params={"run": run_id}).to_arrow_table()
-        orders = pa.array([len(ORDERS[method]) for method in voters.column("method").to_pylist()], pa.int64())
-        numbers = pa.array(np.arange(len(voters)))
-        connection.register("voter", voters.append_column("orders", orders).append_column("voter", numbers))
-        names = list(zip(voters.column("judge").to_pylist(), voters.column("principle_id").to_pylist(), strict=True))
-        probe = _array(pc.equal(pairs.column("kind"), "infraction")).astype(bool)
-        return cls(connection, run_id, section, pairs, probe, names, np.array([weights[name] for _, name in names]))
-
-    def ask(self, query: str, **settings: Any) -> dict[str, NDArray[Any]]:
-        found = self.connection.sql(query, params={"run": self.run_id, **settings}).to_arrow_table()
-        return {name: _array(found.column(name)) for name in found.column_names}
-
-    def couples(self, given: pa.Table) -> _Couples:
-        """The complete ones. given: as _GIVEN says."""
-        self.connection.register("given", given)
-        low, high = self.section.clamp
-        return _Couples(**self.ask(_COUPLES, low=low, high=high, mass=self.section.min_label_mass))
-
-    def column(self, name: str) -> NDArray[Any]:
-        return _array(self.pairs.column(name))
-
-
 # --- what makes a label
 
 
 @dataclass(frozen=True, slots=True)
 class _Control:
     given: pa.Table
-    """As _GIVEN says."""
+    """As GIVEN says."""
     judges: frozenset[str] = frozenset()
     """Those whose votes are controlled."""
     notes: tuple[str, ...] = ()
 
 
-def _control(votes: _Votes) -> _Control:
-    """What style has given b in each judge's votes, as far as it can be told: a fit per judge, one row per pair."""
-    given = _GIVEN.empty_table()
+def _control(votes: Votes) -> _Control:
+    """What style has given b in each judge's votes, as far as it can be told: a fit per judge, one row per pair, the
+    mean over principles, each kind of pair with an intercept of its own."""
+    given = GIVEN.empty_table()
     if votes.section.control == "off":
         return _Control(given)
     names = FEATURES[votes.section.control]
@@ -207,7 +116,7 @@ def _control(votes: _Votes) -> _Control:
     features = np.full((len(votes.pairs), len(names)), np.nan)
     features[found["place"]] = np.column_stack([found[name] for name in names])
     known = ~votes.probe & ~np.isnan(features).any(axis=1)
-    couples = votes.couples(given)
+    couples, kinds = votes.couples(given), votes.column("kind").astype(str)
     pieces, judges, notes = [given], set(), []
     for judge in sorted({judge for judge, _ in votes.names}):
         own = np.array([name == judge for name, _ in votes.names])[couples.voter]
@@ -215,7 +124,9 @@ def _control(votes: _Votes) -> _Control:
             np.bincount(couples.place[own], weights, len(known)) for weights in (None, couples.log_odds[own])
         )
         places = np.flatnonzero(known & (count > 0))
-        fitted = style.fit(total[places] / count[places], features[places], places, names, replicates=0)
+        fitted = style.fit(
+            total[places] / count[places], features[places], places, names, strata=kinds[places], replicates=0
+        )
         if len(places) < LEAST_PAIRS:
             notes.append(f"control: not of {judge}, which voted on {len(places)} pairs; {LEAST_PAIRS} are needed")
         elif all(effect.value is None for effect in fitted.effects.values()):
@@ -227,9 +138,9 @@ def _control(votes: _Votes) -> _Control:
     return _Control(pa.concat_tables(pieces), frozenset(judges), tuple(notes))
 
 
-def _labels(votes: _Votes, couples: _Couples) -> Floats:
+def _labels(votes: Votes, couples: Couples) -> Floats:
     """P(b) of each pair, NaN without a complete couple."""
-    sides, weight = _side(couples.shifted), votes.weight[couples.voter]
+    sides, weight = side(couples.shifted), votes.weight[couples.voter]
     majority = votes.section.aggregate == "majority"
     p_b = _weighted(couples, weight, (1 + sides) / 2 if majority else couples.shifted, len(votes.pairs))
     if votes.section.aggregate == "dawid-skene":
@@ -249,7 +160,7 @@ class _Calibration:
     notes: tuple[str, ...] = ()
 
 
-def _calibrate(votes: _Votes, p_b: Floats) -> _Calibration:
+def _calibrate(votes: Votes, p_b: Floats) -> _Calibration:
     """Each half of the prompts by what the other half's gold labels teach."""
     method = votes.section.calibrate
     if method == "off":
@@ -279,7 +190,7 @@ def _calibrate(votes: _Votes, p_b: Floats) -> _Calibration:
 # --- the rows
 
 
-def _label_by(votes: _Votes, couples: _Couples, control: _Control, calibration: _Calibration) -> list[str]:
+def _label_by(votes: Votes, couples: Couples, control: _Control, calibration: _Calibration) -> list[str]:
     section, rules = votes.section, Rules.of(votes.section)
     controlled = np.zeros(len(votes.pairs), dtype=bool)
     by = np.array([judge in control.judges for judge, _ in votes.names], dtype=bool)
@@ -297,10 +208,10 @@ def _label_by(votes: _Votes, couples: _Couples, control: _Control, calibration: 
     return said
 
 
-def _table(votes: _Votes, couples: _Couples, p_b: Floats, label_by: list[str]) -> pa.Table:
+def _table(votes: Votes, couples: Couples, p_b: Floats, label_by: list[str]) -> pa.Table:
     """The preferences with everything that follows from the votes and from `p_b`."""
     pairs, n = votes.pairs, len(votes.pairs)
-    sides, label = _side(couples.shifted), np.where(np.isnan(p_b), 0, _side(p_b))
+    sides, label = side(couples.shifted), np.where(np.isnan(p_b), 0, side(p_b))
     cast = np.bincount(couples.place, couples.votes, n).astype(np.int64)
     expected = votes.column("votes") + votes.column("votes_missing")
     both = ~np.isnan(couples.consistent)
@@ -329,24 +240,25 @@ def _table(votes: _Votes, couples: _Couples, p_b: Floats, label_by: list[str]) -
     return pa.table({name: made.get(name, pairs.column(name)) for name in pairs.column_names})
 
 
-def _drop_reasons(votes: _Votes, p_b: Floats) -> pa.Array:
+def _drop_reasons(votes: Votes, p_b: Floats) -> pa.Array:
     """As `prefer` finds them; what no vote changes (probe, empty, identical, cut) stays."""
     stored = votes.column("drop_reason")
     found = np.full(len(p_b), None, dtype=object)
     found[np.maximum(p_b, 1 - p_b) < 0.5 + votes.section.margin] = "margin"
-    found[_side(p_b) == 0] = "tie"
+    found[side(p_b) == 0] = "tie"
     found[np.isnan(p_b)] = "votes-missing"
     fixed = np.isin(stored.astype(str), ("probe", "empty", "identical", "cut"))
     found[fixed] = stored[fixed]
     return pa.array(found, pa.string())
 
 
-def _settled(votes: _Votes, table: pa.Table, label_by: str, notes: tuple[str, ...]) -> Settled:
-    before, after = (np.nan_to_num(_array(each.column("p_b")), nan=0.5) for each in (votes.pairs, table))
-    was, kept = (_array(each.column("kept")).astype(bool) for each in (votes.pairs, table))
+def _settled(votes: Votes, table: pa.Table, label_by: str, notes: tuple[str, ...]) -> Settled:
+    before, after = (np.nan_to_num(array(each.column("p_b")), nan=0.5) for each in (votes.pairs, table))
+    was, kept = (array(each.column("kept")).astype(bool) for each in (votes.pairs, table))
     return Settled(
         labels=int(len(table) - table.column("p_b").null_count),
-        turned=int((_side(before) * _side(after) < 0).sum()),
+        kept=int(kept.sum()),
+        turned=int((side(before) * side(after) < 0).sum()),
         gained=int((kept & ~was).sum()),
         lost=int((was & ~kept).sum()),
         label_by=label_by,
@@ -357,30 +269,17 @@ def _settled(votes: _Votes, table: pa.Table, label_by: str, notes: tuple[str, ..
 # --- arrays
 
 
-def _array(column: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
-    """Of numbers with nulls as NaN; of text as objects."""
-    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    found: NDArray[Any] = whole.to_numpy(zero_copy_only=False)
-    return found
-
-
 def _nullable(values: Floats) -> pa.Array:
     return pa.array(values, pa.float64(), mask=np.isnan(values))
 
 
-def _side(p_b: Floats) -> NDArray[np.int64]:
-    """1: b is preferred, -1: a, 0: neither, as in `prefer`."""
-    found: NDArray[np.int64] = np.where(np.abs(p_b - 0.5) < 1e-12, 0, np.where(p_b > 0.5, 1, -1))
-    return found
-
-
 def _tidy(p_b: Floats) -> Floats:
     """What is within rounding of one half is one half."""
-    found: Floats = np.where(_side(p_b) == 0, 0.5, np.clip(p_b, 0.0, 1.0))
+    found: Floats = np.where(side(p_b) == 0, 0.5, np.clip(p_b, 0.0, 1.0))
     return found
 
 
-def _weighted(couples: _Couples, weight: Floats, values: NDArray[Any], count: int) -> Floats:
+def _weighted(couples: Couples, weight: Floats, values: NDArray[Any], count: int) -> Floats:
     """Weighted mean per pair; NaN where it has no couple."""
     with np.errstate(invalid="ignore"):
         found: Floats = np.bincount(couples.place, weight * values, count) / np.bincount(couples.place, weight, count)

@@ -56,6 +56,9 @@ class Run:
     anything else is of the last one. Calls are more than in `usage` where replies were lost or refused."""
     cost: float | None = None
     """Tokens and accelerator hours at the prices of the last start's recipe; None: it has no prices."""
+    labels: dict[str, Any] = field(default_factory=dict)
+    """How the labels were made of all votes, at the end of the run or by `constitution label`: when, by which settings
+    of [judge], what was applied and what could not be. Empty: each when its pair's votes were in, as the recipe says."""
     stopped: str = ""
     """Why the last start ended before the run did, e.g. `budget: 9.98 of 10.00 USD spent`; empty: by itself, by a
     signal, or not yet."""

@@ -1,0 +1,71 @@
+"""`constitution label`: the labels of a finished run made anew from its votes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from constitution.cli._options import warehouse_option
+from constitution.errors import InputError
+from constitution.pipeline.settle import settle
+from constitution.recipe import JudgeSection
+from constitution.records import Run
+from constitution.warehouse import Warehouse, connect
+from constitution.warehouse.find import find_run
+
+
+@click.command()
+@click.argument("run")
+@click.option("--aggregate", type=click.Choice(["mean", "majority", "dawid-skene"]), help="How votes make a label.")
+@click.option("--control", type=click.Choice(["off", "length", "style"]), help="What is taken out of the votes first.")
+@click.option("--calibrate", type=click.Choice(["off", "temperature", "isotonic"]), help="The fit to the gold labels.")
+@click.option("--margin", type=click.FloatRange(0, 0.5), help="Drop pairs whose p_chosen is under 0.5 + this.")
+@warehouse_option
+def label(run: str, warehouse: Path, **settings: Any) -> None:
+    """Make the labels of RUN (or how its id begins) anew from its stored votes. No model is asked.
+
+    What is not given here is as the run's own recipe says, so that without options the labels are the recipe's again,
+    with the gold labels that there are by now. The votes stay, and so does `p_mean`, the plain mean of them;
+    `label_by` says of each label how it was made, and the run's record what was applied. The run must be finished.
+
+    \b
+    Examples:
+      constitution label hh-harmless-0a7d1f --control style --calibrate temperature
+      constitution label hh-harmless-0a7d1f --aggregate dawid-skene --margin 0.05
+      constitution label hh-harmless-0a7d1f
+    """
+    with connect(warehouse):  # tells where there is no warehouse
+        pass
+    store = Warehouse(warehouse)
+    run_id = find_run(store, run).run_id
+    with store.lock(run_id):
+        store.recover(run_id)
+        found = store.read_run(run_id)
+        assert found is not None
+        section = _section(found, settings)
+        settled = settle(store, run_id, section)
+        counts = found.counts | {"kept": settled.kept}
+        store.write_run(replace(found, counts=counts, labels=settled.record(section)))
+    click.echo(f"{run_id}: {settled.labels:,} labels by {settled.label_by}, {settled.kept:,} kept")
+    changes = (
+        (settled.turned, "prefer the other answer now"),
+        (settled.gained, "kept now"),
+        (settled.lost, "dropped now"),
+    )
+    click.echo("  " + " · ".join(f"{count:,} {what}" for count, what in changes))
+    for note in settled.notes:
+        click.echo(f"  {note}")
+
+
+def _section(run: Run, settings: dict[str, Any]) -> JudgeSection:
+    """The run's own, with what was given in place of its settings."""
+    if run.finished_at is None:
+        raise InputError(f"{run.run_id}: the run is not finished", hint="start its recipe again to go on with it")
+    own = run.recipe.get("judge")
+    if own is None:
+        raise InputError(f"{run.run_id}: the run has no votes", hint="its recipe needs a [judge] section")
+    given = {name: value for name, value in settings.items() if value is not None}
+    return JudgeSection.model_validate({**own, **given})
