@@ -1,0 +1,297 @@
+"""Answers spoiled on purpose: whose, how, each once, and never among the preferences."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from chains import CONSTITUTION, PRINCIPLES, Rows, Scripted, answer, prompt, said, step
+from run_once import run_once
+from small_project import small_project, table
+
+from constitution import templates
+from constitution.engines.base import Completion, Request
+from constitution.errors import EngineUnavailable, RequestRefused
+from constitution.infract import Infractor, drawn, infract, pairs_of
+from constitution.judge import Judge, given_answers
+from constitution.pipeline.label import Labeller
+from constitution.prefer import Rules
+from constitution.recipe import InfractionsSection, JudgeSection, ReviseSection
+from constitution.records import Failure, Judgement, Message, Preference, Response, Row, Sampling
+from constitution.revise import Chain, Reviser, revise
+from constitution.warehouse import Warehouse
+
+KINDS = ("polished", "terse", "sarcastic")
+ANSWER = replace(answer(1, "A fine answer."), prompt_id=prompt().id)
+
+
+def infractor(engine: Scripted, share: float = 1.0, **section: object) -> Infractor:
+    return Infractor("run-1", 1, 1, engine, "family", InfractionsSection(share=share, **section))  # type: ignore[arg-type]
+
+
+def spoiling(request: Request) -> str:
+    """What the engine makes of the three requests."""
+    return {text: f"{name} version" for name, text in templates.VARIANTS.texts.items()}[request.messages[-1].content]
+
+
+async def test_the_answer_is_shown_in_its_place_and_every_kind_is_asked_for() -> None:
+    engine, rows = Scripted(spoiling), Rows()
+    question = prompt()
+    variants = await infract(infractor(engine), question, ANSWER, {}, rows.put)
+    assert len(engine.requests) == 3
+    for request in engine.requests:
+        assert request.messages[:-1] == (*question.messages, Message("assistant", "A fine answer."))
+        assert request.affinity == question.id
+    assert [row.infraction for row in variants.responses] == list(KINDS)
+    for row, kind in zip(variants.responses, KINDS, strict=True):
+        assert (row.kind, row.text, row.outcome) == ("variant", f"{kind}.txt version", "ok")
+        assert (row.parent_id, row.round, row.prompt_id) == (ANSWER.id, ANSWER.round, ANSWER.prompt_id)
+        assert (row.model, row.family) == ("scripted", "family")
+        assert row.template_digest == templates.VARIANTS.digest
+        assert (row.sampling, row.completion_tokens) == (Sampling(), 2)
+    assert len({row.id for row in variants.responses}) == len({row.seed for row in variants.responses}) == 3
+    assert sorted(row.id for row in rows.all) == sorted(row.id for row in variants.responses)
+    again = Rows()
+    assert await infract(infractor(engine), question, ANSWER, rows.have, again.put) == variants
+    assert (again.all, len(engine.requests)) == ([], 3)
+
+
+async def test_what_fails_or_says_nothing_is_a_row() -> None:
+    def reply(request: Request) -> Completion | Exception:
+        kind = spoiling(request)
+        if kind.startswith("polished"):
+            return EngineUnavailable("away")
+        return RequestRefused("no") if kind.startswith("terse") else said(" ")
+
+    engine, rows = Scripted(reply), Rows()
+    variants = await infract(infractor(engine), prompt(), ANSWER, {}, rows.put)
+    assert [(row.infraction, row.outcome) for row in variants.responses] == [("sarcastic", "empty")]
+    assert [(failure.step, failure.error, failure.retryable) for failure in variants.failures] == [
+        ("variant-polished", "EngineUnavailable", True),
+        ("variant-terse", "RequestRefused", False),
+        ("variant-sarcastic", "EmptyOutput", False),
+    ]
+    assert {row.id for row in rows.all} == {row.id for row in (*variants.responses, *variants.failures)}
+    # A restart asks for the first alone.
+    well, more = Scripted(spoiling), Rows()
+    mended = await infract(replace(infractor(well), attempt=2), prompt(), ANSWER, rows.have, more.put)
+    assert [row.infraction for row in more.all if isinstance(row, Response)] == ["polished"]
+    assert (len(well.requests), len(more.all)) == (1, 1)
+    assert [failure.step for failure in mended.failures] == ["variant-terse", "variant-sarcastic"]
+
+
+async def test_the_same_text_again_is_no_infraction() -> None:
+    engine = Scripted(lambda request: ANSWER.text)
+    variants = await infract(infractor(engine, kinds=("terse",)), prompt(), ANSWER, {}, Rows().put)
+    [pair] = pairs_of(ANSWER, variants.responses)
+    assert variants.responses[0].outcome == "unchanged"
+    assert (pair.kind, pair.a, pair.votable) == ("infraction", ANSWER, False)
+
+
+def test_the_share_is_drawn_by_the_seed_and_grows() -> None:
+    engine = Scripted(lambda request: "")
+    ids = [prompt(f"Question {n}?").id for n in range(2000)]
+    few = {id for id in ids if drawn(infractor(engine, 0.1), id)}
+    many = {id for id in ids if drawn(infractor(engine, 0.3), id)}
+    assert 150 < len(few) < 250
+    assert 530 < len(many) < 670
+    assert few < many
+    assert {id for id in ids if drawn(infractor(engine, 1.0), id)} == set(ids)
+    assert {id for id in ids if drawn(replace(infractor(engine, 0.1), seed=2), id)} != few
+
+
+# --- which answer, and what becomes of it
+
+SECTION = JudgeSection(pairs=("first-last",))
+
+
+def labeller(policy: Scripted, judge: Scripted | None = None) -> Labeller:
+    voter = judge or Scripted(lambda request: said("", logprobs={"A": -0.1, "B": -3.0}), "judge")
+    judges = (Judge("run-1", 1, 1, voter, "judge", PRINCIPLES, SECTION),)
+    weights = {principle.id: principle.weight for principle in PRINCIPLES}
+    return Labeller("run-1", SECTION, judges, 1, (None, None), weights, Rules.of(SECTION), infractor(policy))
+
+
+ASKED = prompt(answers=("Bad.", "Good."), gold=1)
+
+
+async def test_the_last_answer_with_text_is_spoiled_and_its_pairs_are_dropped_as_probes() -> None:
+    policy, rows = Scripted(spoiling, "policy"), Rows()
+    chain = Chain((answer(0, "First."), answer(1, "Second."), answer(2, "", outcome="empty")))
+    assert await labeller(policy).label(ASKED, chain, {}, rows.put) == []
+    spoiled = [row for row in rows.all if isinstance(row, Response)]
+    assert [(row.kind, row.parent_id, row.round) for row in spoiled] == [("variant", "r1", 1)] * 3
+    labels = [row for row in rows.all if isinstance(row, Preference)]
+    assert [label.kind for label in labels] == ["first-last", *["infraction"] * 3]
+    for label in labels[1:]:
+        assert (label.a_id, label.drop_reason, label.kept) == ("r1", "probe", False)
+        assert label.b_id in {row.id for row in spoiled}
+        assert label.votes == 2 * len(PRINCIPLES)
+    votes = [row for row in rows.all if isinstance(row, Judgement)]
+    assert len(votes) == 4 * 2 * len(PRINCIPLES)
+    # Who reads the rows in their order meets an answer before the votes on it.
+    for vote in votes:
+        known = {"r0", "r1", *(row.id for row in rows.all[: rows.all.index(vote)] if isinstance(row, Response))}
+        assert {vote.first_id, vote.second_id} <= known
+    again = Rows()
+    assert await labeller(policy).label(ASKED, chain, rows.have, again.put) == []
+    assert (again.all, len(policy.requests)) == ([], 3)
+
+
+@pytest.mark.parametrize(("gold", "expected"), [(1, "Good."), (0, "Bad."), (None, "Bad.")])
+async def test_without_a_chain_the_given_answer_that_people_prefer_or_the_first_is_spoiled(
+    gold: int | None, expected: str
+) -> None:
+    policy, rows = Scripted(spoiling, "policy"), Rows()
+    given = replace(ASKED, gold=gold)
+    broken = Chain((answer(0, "First."),), (failure(retryable=False),), stopped=True)
+    assert await labeller(policy).label(given, broken, {}, rows.put) == []
+    parent, *variants = [row for row in rows.all if isinstance(row, Response)]
+    assert (parent.kind, parent.text) == ("sample", expected)
+    assert parent in given_answers("run-1", given)
+    assert {row.parent_id for row in variants} == {parent.id}
+
+
+async def test_a_chain_that_a_restart_goes_on_with_is_waited_for() -> None:
+    policy, rows = Scripted(spoiling, "policy"), Rows()
+    broken = Chain((answer(0, "First."),), (failure(retryable=True),), stopped=True)
+    await labeller(policy).label(ASKED, broken, {}, rows.put)
+    assert (rows.all, policy.requests) == ([], [])
+
+
+async def test_nothing_to_spoil() -> None:
+    policy, rows = Scripted(spoiling, "policy"), Rows()
+    empty = Chain((answer(0, "", outcome="empty"),))
+    assert await labeller(policy).label(replace(ASKED, answers=("", "")), empty, {}, rows.put) == []
+    assert policy.requests == []
+
+
+async def test_a_variant_that_fails_keeps_its_prompt_open_and_no_other_label_back() -> None:
+    policy, rows = Scripted(lambda request: EngineUnavailable("away"), "policy"), Rows()
+    chain = Chain((answer(0, "First."), answer(1, "Second.")))
+    failures = await labeller(policy).label(ASKED, chain, {}, rows.put)
+    assert [one.step for one in failures] == [f"variant-{kind}" for kind in KINDS]
+    assert [row.kind for row in rows.all if isinstance(row, Preference)] == ["first-last"]
+
+
+def failure(retryable: bool) -> Failure:
+    return Failure("f", "run-1", ASKED.id, "critique-1", "EngineError", "no", retryable)
+
+
+async def test_the_chain_names_the_family_of_who_wrote_it() -> None:
+    def reply(request: Request) -> str:
+        return {"initial": "An answer.", "critique": "A critique.", "revision": "Better."}[step(request)]
+
+    reviser = Reviser("run-1", 1, 1, Scripted(reply), CONSTITUTION, PRINCIPLES, ReviseSection(rounds=1), "qwen")
+    chain = await revise(reviser, prompt(), {}, Rows().put)
+    assert [row.family for row in chain.responses] == ["qwen", "qwen"]
+
+
+# --- whole runs
+
+RECIPE = """
+name = "probed"
+constitution = "general@1.1.0"
+[prompts]
+path = "prompts.jsonl"
+[model.policy]
+engine = "fake"
+family = "fake"
+[model.jury.one]
+engine = "fake"
+model = "one"
+[model.jury.two]
+engine = "fake"
+model = "two"
+[revise]
+rounds = 1
+[judge]
+principles = 2
+[judge.infractions]
+share = 0.5
+kinds = ["terse", "sarcastic"]
+[output]
+window = 8
+flush_seconds = 0.05
+"""
+PROMPTS = 40
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    return small_project(tmp_path, PROMPTS, RECIPE)
+
+
+async def test_a_run_with_infractions(recipe: Path, tmp_path: Path) -> None:
+    run = await run_once(recipe, tmp_path / "w", [])
+    assert run.finished_at
+    plain = recipe.with_name("plain.toml")
+    plain.write_text(RECIPE.split("[judge.infractions]")[0] + "[output]\nwindow = 8\n", encoding="utf-8")
+    other = await run_once(plain, tmp_path / "w", [])
+    assert other.run_id != run.run_id
+    spoiled = "SELECT count(*), count(DISTINCT prompt_id) FROM responses WHERE kind = 'variant'"
+    [(variants, prompts)] = table(tmp_path / "w", spoiled)
+    assert variants == 2 * prompts
+    assert PROMPTS / 4 < prompts < PROMPTS * 3 / 4
+    # Of everything else there is as much as without infractions, and it says the same.
+    assert run.counts["kept"] == other.counts["kept"]
+    assert run.counts["preferences"] == other.counts["preferences"] + variants
+    figures = table(
+        tmp_path / "w",
+        f"SELECT figure, a, b FROM compare_versions('{run.run_id}', '{other.run_id}') WHERE a IS DISTINCT FROM b",
+    )
+    assert figures == []
+    changed = "votes_a <> votes_b OR revisions_a <> revisions_b OR p_b_a <> p_b_b"
+    assert (
+        table(tmp_path / "w", f"SELECT * FROM compare_principles('{run.run_id}', '{other.run_id}') WHERE {changed}")
+        == []
+    )
+    both = "SELECT count(*), sum(responses), sum(pairs), bool_and(complete) FROM chains GROUP BY run_id"
+    assert len(set(table(tmp_path / "w", both))) == 1
+    assert table(tmp_path / "w", "SELECT DISTINCT kind FROM pairs") == [("first-last",)]
+
+
+async def test_probes_and_their_provenance(recipe: Path, tmp_path: Path) -> None:
+    run = await run_once(recipe, tmp_path / "w", [])
+    w = tmp_path / "w"
+    probes = table(w, "SELECT infraction, count(*), count(p_answer) FROM probes GROUP BY ALL ORDER BY ALL")
+    assert [kind for kind, _, _ in probes] == ["sarcastic", "terse"]
+    assert len({count for _, count, _ in probes}) == 1
+    assert table(w, "SELECT DISTINCT drop_reason, kept FROM preferences WHERE kind = 'infraction'") == [
+        ("probe", False)
+    ]
+    parents = "SELECT DISTINCT a.kind, a.round, v.round FROM responses v JOIN responses a ON a.id = v.parent_id "
+    assert table(w, parents + "WHERE v.kind = 'variant'") == [("revision", 1, 1)]
+    parts = table(
+        w,
+        "SELECT part, what, model, templates FROM provenance((SELECT id FROM probes WHERE infraction = 'terse' AND "
+        "votes > 0 LIMIT 1)) ORDER BY ALL",
+    )
+    [(templates_of, model)] = [(shown, model) for _, what, model, shown in parts if what == "variant terse · ok"]
+    assert (templates_of, model) == (dict(templates.VARIANTS.texts), "fake")
+    assert sum(part == "vote" for part, *_ in parts) == 8
+    # The calls of variants have a stage of their own, in the record as in the view.
+    used = {one.stage: one for one in run.usage}
+    assert used["variant"].calls == 2 * probes[0][1]
+    assert table(w, "SELECT calls, completion_tokens FROM usage WHERE stage = 'variant'") == [
+        (used["variant"].calls, used["variant"].completion_tokens)
+    ]
+
+
+async def test_failing_variants_are_mended_by_a_restart(recipe: Path, tmp_path: Path) -> None:
+    broken = await run_once(recipe, tmp_path / "w", ["model.policy.failure_rate=0.1"])
+    assert broken.finished_at is None
+    steps = table(tmp_path / "w", "SELECT count(*) FROM failures WHERE step LIKE 'variant-%' AND retryable")
+    assert steps[0][0] > 0
+    mended = await run_once(recipe, tmp_path / "w", [])
+    assert (mended.run_id, mended.finished_at is not None) == (broken.run_id, True)
+    clean = await run_once(recipe, tmp_path / "clean", [])
+
+    def rows(folder: str) -> dict[str, Row]:
+        store = Warehouse(tmp_path / folder)
+        ids = [one.id for part in store.parts("prompts", clean.run_id) for one in store.read_prompts(part)]
+        found = [row for rows in store.rows_of(clean.run_id, ids).values() for row in rows]
+        return {row.id: row for row in found if not isinstance(row, Failure)}
+
+    assert rows("w") == rows("clean")

@@ -1,0 +1,380 @@
+"""Several judges in one run: whose votes they are, which engines they share, and what becomes of one that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chains import PRINCIPLES, Rows, Scripted, answer, prompt, said
+from run_once import run_once
+from small_project import small_project, table
+
+import constitution.engines as engines_module
+from constitution.cli.serve import servers
+from constitution.engines import Engines, Metered, open_engines
+from constitution.engines.base import Completion, Request
+from constitution.engines.fake import FakeEngine
+from constitution.errors import EngineError, EngineUnavailable, ModelLoadError, RecipeError, RequestRefused
+from constitution.judge import Judge
+from constitution.pipeline import prepare, report
+from constitution.pipeline.account import Account, Ledger
+from constitution.pipeline.label import Labeller
+from constitution.prefer import Rules
+from constitution.recipe import FakeModel, JudgeSection, Models, ModelSection, load_recipe
+from constitution.records import Failure, Judgement, Preference, Row, Usage
+from constitution.revise import Chain
+from constitution.warehouse import Warehouse
+
+RECIPE = """
+name = "jury"
+constitution = "general@1.1.0"
+[prompts]
+path = "prompts.jsonl"
+answers = ["good", "bad"]
+gold = "good"
+families = { good = "person" }
+[model.policy]
+engine = "fake"
+family = "fake"
+[model.jury.one]
+engine = "fake"
+model = "first-model"
+position_bias = 0.5
+[model.jury."two.5"]
+engine = "fake"
+model = "second-model"
+[model.jury.weak]
+engine = "fake"
+model = "third-model"
+failure_rate = 0.5
+[revise]
+rounds = 1
+[judge]
+principles = 2
+pairs = ["first-last", "given"]
+[output]
+slice = 20
+window = 8
+flush_seconds = 0.05
+"""
+PROMPTS = 40
+SOUND = "model.jury.weak.failure_rate=0"
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    return small_project(tmp_path, PROMPTS, RECIPE)
+
+
+def rows_of(warehouse: Path, run_id: str) -> dict[str, Row]:
+    store = Warehouse(warehouse)
+    ids = [each.id for part in store.parts("prompts", run_id) for each in store.read_prompts(part)]
+    return {row.id: row for rows in store.rows_of(run_id, ids).values() for row in rows}
+
+
+async def test_one_judge_of_three_fails_half_the_time(recipe: Path, tmp_path: Path) -> None:
+    run = await run_once(recipe, tmp_path / "w", [])
+    assert run.finished_at
+    assert (run.counts["open"], run.counts["lost"]) == (0, 0)
+    rows = rows_of(tmp_path / "w", run.run_id).values()
+    labels = [row for row in rows if isinstance(row, Preference)]
+    votes = [row for row in rows if isinstance(row, Judgement)]
+    failures = [row for row in rows if isinstance(row, Failure) and row.step == "vote"]
+    assert {(label.prompt_id, label.kind) for label in labels} == {
+        (row.prompt_id, kind) for row in labels for kind in ("first-last", "given")
+    }
+    assert len(labels) == 2 * PROMPTS
+    votable = [label for label in labels if label.drop_reason != "identical"]
+    # Every vote that was to be cast is a row or a failure; those of the sound judges are all there.
+    cast = {judge: sum(vote.judge == judge for vote in votes) for judge in ("one", "two.5", "weak")}
+    assert cast["one"] == cast["two.5"] == 4 * len(votable)
+    assert cast["weak"] + len(failures) == 4 * len(votable)
+    assert 0.35 < len(failures) / (4 * len(votable)) < 0.65
+    # Missing are the votes that failed, and those that stand there without their other order.
+    couples: dict[tuple[str, str, str], int] = {}
+    for vote in votes:
+        key = (vote.pair_id, vote.judge, vote.principle_id)
+        couples[key] = couples.get(key, 0) + 1
+    alone = sum(count == 1 for count in couples.values())
+    missing = sum(label.votes_missing for label in labels)
+    assert missing == len(failures) + alone == run.counts["votes_missing"] > 0
+    assert all(label.p_b is not None and label.votes + label.votes_missing == 12 for label in votable)
+    assert f"| votes missing | {missing} |" in report(run)
+    assert "finished" in report(run)
+    assert "not finished" not in report(run)
+
+
+async def test_what_the_sound_judges_say_is_what_they_say_alone(recipe: Path, tmp_path: Path) -> None:
+    broken = await run_once(recipe, tmp_path / "w", [])
+    sound = await run_once(recipe, tmp_path / "sound", [SOUND])
+    assert broken.run_id == sound.run_id  # how surely a judge answers is no part of what it says
+    some, every = (rows_of(tmp_path / folder, sound.run_id) for folder in ("w", "sound"))
+    votes = {id: row for id, row in some.items() if isinstance(row, Judgement)}
+    assert {id: every[id] for id in votes} == votes
+    by_model = table(tmp_path / "sound", "SELECT judge, count(*) FROM judgements GROUP BY ALL ORDER BY ALL")
+    assert [judge for judge, _ in by_model] == ["one", "two.5", "weak"]
+    assert len({count for _, count in by_model}) == 1
+    principles = "SELECT count(*) FROM (SELECT pair_id, principle_id, count(DISTINCT judge) AS n FROM judgements GROUP "
+    assert table(tmp_path / "sound", principles + "BY ALL) WHERE n <> 3") == [(0,)]  # drawn once for all of them
+
+
+async def test_a_run_that_the_quorum_finished_stays_finished(recipe: Path, tmp_path: Path) -> None:
+    run = await run_once(recipe, tmp_path / "w", [])
+    before = rows_of(tmp_path / "w", run.run_id)
+    # As a process leaves it that was killed between its last row and its record.
+    path = tmp_path / "w" / "runs" / f"{run.run_id}.json"
+    record = json.loads(path.read_text(encoding="utf-8")) | {"finished_at": None}
+    path.write_text(json.dumps(record), encoding="utf-8")
+    again = await run_once(recipe, tmp_path / "w", [SOUND])
+    assert (again.finished_at is not None, again.starts) == (True, 2)
+    assert rows_of(tmp_path / "w", run.run_id) == before
+    assert {**again.counts, "seconds": 0} == {**run.counts, "seconds": 0}
+    assert again.engines["judge weak"]["calls"] == run.engines["judge weak"]["calls"]
+
+
+async def test_more_than_the_quorum_failing_leaves_the_run_open_until_they_answer(recipe: Path, tmp_path: Path) -> None:
+    everyone = ["judge.quorum=3"]
+    broken = await run_once(recipe, tmp_path / "w", everyone)
+    assert broken.finished_at is None
+    assert broken.counts["open"] > 0
+    labelled = {row.id: row for row in rows_of(tmp_path / "w", broken.run_id).values() if isinstance(row, Preference)}
+    assert len(labelled) < 2 * PROMPTS
+    assert all(label.votes_missing == 0 for label in labelled.values())
+    mended = await run_once(recipe, tmp_path / "w", [*everyone, SOUND])
+    assert mended.run_id == broken.run_id
+    assert mended.finished_at
+    assert mended.counts["votes_missing"] == 0
+    clean = await run_once(recipe, tmp_path / "clean", [*everyone, SOUND])
+    kept, whole = (rows_of(tmp_path / folder, clean.run_id) for folder in ("w", "clean"))
+    assert {id: row for id, row in kept.items() if not isinstance(row, Failure)} == whole
+    assert {id: kept[id] for id in labelled} == labelled
+
+
+async def test_stopped_midway_no_vote_is_cast_twice_and_no_label_remade(recipe: Path, tmp_path: Path) -> None:
+    slow = ["model.policy.latency_s=0.01", "model.jury.one.latency_s=0.01"]
+    task = asyncio.create_task(run_once(recipe, tmp_path / "w", slow))
+    await asyncio.sleep(0.35)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    [stopped] = Warehouse(tmp_path / "w").runs()
+    part = rows_of(tmp_path / "w", stopped.run_id)
+    assert any(isinstance(row, Preference) for row in part.values())
+    done = await run_once(recipe, tmp_path / "w", [])
+    whole = rows_of(tmp_path / "w", done.run_id)
+    assert {id: whole[id] for id in part} == part
+    store = Warehouse(tmp_path / "w")
+    ids = [each.id for path in store.parts("prompts", done.run_id) for each in store.read_prompts(path)]
+    assert sum(len(rows) for rows in store.rows_of(done.run_id, ids).values()) == len(whole)  # no id stands twice
+    assert sum(isinstance(row, Preference) for row in whole.values()) == 2 * PROMPTS
+
+
+async def test_record_view_and_engines_agree_on_each_judges_calls(recipe: Path, tmp_path: Path) -> None:
+    settings = ["judge.method=score", SOUND]
+    run = await run_once(recipe, tmp_path / "w", settings)
+    query = "SELECT stage, model, calls, prompt_tokens, cached_tokens, completion_tokens FROM usage"
+    assert {Usage(*row) for row in table(tmp_path / "w", query)} == set(run.usage)
+    votes = {one.model: one.calls for one in run.usage if one.stage == "vote"}
+    assert votes == {name: run.engines[f"judge {name}"]["calls"] for name in ("one", "two.5", "weak")}
+    assert votes["one"] == 2 * table(tmp_path / "w", "SELECT count(*) FROM judgements WHERE judge = 'one'")[0][0]
+
+
+async def test_provenance_names_the_model_of_each_vote(recipe: Path, tmp_path: Path) -> None:
+    run = await run_once(recipe, tmp_path / "w", [SOUND])
+    assert list(run.models) == ["policy", "judge one", "judge two.5", "judge weak"]
+    votes = table(
+        tmp_path / "w",
+        "SELECT model, model_identity, count(*) FROM provenance((SELECT id FROM preferences WHERE kept LIMIT 1)) "
+        "WHERE part = 'vote' GROUP BY ALL ORDER BY ALL",
+    )
+    assert [(model, count) for model, _, count in votes] == [("one", 4), ("two.5", 4), ("weak", 4)]
+    for model, identity, _ in votes:
+        assert json.loads(identity) == run.models[f"judge {model}"]
+    assert len({identity for _, identity, _ in votes}) == 3
+
+
+async def test_families_stand_with_the_answers(recipe: Path, tmp_path: Path) -> None:
+    await run_once(recipe, tmp_path / "w", [SOUND, "prompts.limit=3"])
+    found = table(tmp_path / "w", "SELECT DISTINCT kind, round, family FROM responses ORDER BY ALL")
+    assert found == [
+        *(("initial", 0, "fake"), ("revision", 1, "fake")),
+        *(("sample", 0, "person"), ("sample", 1, None)),
+    ]
+
+
+def test_names_and_members_decide_the_run_and_prices_do_not(recipe: Path, tmp_path: Path) -> None:
+    def run_id(*overrides: str) -> str:
+        return prepare(load_recipe(recipe, overrides), recipe, tmp_path / "w").run_id
+
+    ids = [
+        run_id(),
+        run_id("model.jury.other.engine=fake"),
+        run_id("model.jury.one.position_bias=0.6"),
+        run_id("model.policy.family=elsewhere"),
+        run_id("judge.quorum=3"),
+    ]
+    recipe.write_text(RECIPE.replace("[model.jury.one]", "[model.jury.uno]"), encoding="utf-8")
+    ids.append(run_id())
+    assert len(set(ids)) == len(ids)
+    recipe.write_text(RECIPE, encoding="utf-8")
+    assert run_id("model.jury.one.price.input=1", "model.jury.one.latency_s=0.1") == ids[0]
+
+
+# --- engines
+
+
+async def test_equal_members_share_an_engine_and_are_told_of_once() -> None:
+    policy, judge = FakeModel(engine="fake"), FakeModel(engine="fake", model="judge")
+    jury: dict[str, ModelSection] = {
+        "same": policy.model_copy(update={"family": "fake"}),
+        "a": judge,
+        "b": judge.model_copy(update={"price": None, "family": "other"}),
+        "c": FakeModel(engine="fake", model="judge", noise=0.5),
+    }
+    async with open_engines(Models(policy=policy, jury=jury)) as engines:
+        assert list(engines.judges) == ["same", "a", "b", "c"]
+        assert engines.judges["same"] is engines.policy
+        assert engines.judges["a"] is engines.judges["b"]
+        assert list(engines.stats()) == ["policy", "judge a", "judge c"]
+        assert list(engines.describe()) == ["policy", "judge same", "judge a", "judge b", "judge c"]
+
+
+async def test_whatever_fails_every_engine_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[str] = []
+
+    async def close(self: FakeEngine) -> None:
+        closed.append(self.model)
+        if self.model == "a":
+            raise EngineError("does not close")
+
+    async def open_engine(section: ModelSection) -> FakeEngine:
+        assert isinstance(section, FakeModel)
+        if section.model == "broken":
+            raise ModelLoadError("broken")
+        return FakeEngine(section)
+
+    monkeypatch.setattr(FakeEngine, "close", close)
+    monkeypatch.setattr(engines_module, "open_engine", open_engine)
+    named = {name: FakeModel(engine="fake", model=name) for name in ("policy", "a", "b", "broken")}
+    models = Models(policy=named["policy"], jury={"a": named["a"], "b": named["b"]})
+    with pytest.raises(EngineError, match="does not close"):
+        async with open_engines(models):
+            pass
+    assert sorted(closed) == ["a", "b", "policy"]
+    closed.clear()
+    with pytest.raises((ModelLoadError, EngineError)):
+        async with open_engines(Models(policy=named["policy"], jury={"b": named["b"], "broken": named["broken"]})):
+            pass
+    assert sorted(closed) == ["b", "policy"]
+
+
+def test_each_judge_has_its_own_price() -> None:
+    models = Models.model_validate(
+        {
+            "policy": {"engine": "fake", "price": {"input": 1}},
+            "jury": {
+                "dear": {"engine": "fake", "model": "d", "price": {"input": 10, "gpu_hour": 2}},
+                "free": {"engine": "fake", "model": "f"},
+                "policys": {"engine": "fake", "price": {"gpu_hour": 100}},
+            },
+        }
+    )
+    million = 1_000_000
+    used = [Usage("initial", "fake", 1, million, 0, 0), Usage("variant", "fake", 1, million, 0, 0)]
+    used += [Usage("vote", name, 1, million, 0, 0) for name in ("dear", "free", "policys")]
+    account = Account(models, Ledger(used), {"judge dear": {"open_seconds": 3600.0}})
+    assert account.cost == pytest.approx(1 + 1 + 10 + 2)
+    policy, dear = Metered(Scripted(lambda request: "")), Metered(Scripted(lambda request: ""))
+    account.engines = Engines(policy, {"dear": dear, "free": policy, "policys": policy}, jury=True)
+    policy._opened -= 3600
+    dear._opened -= 1800
+    assert account.engine_cost == pytest.approx(3, abs=0.01)  # the shared engine is the policy's, which has no price
+
+
+def test_serve_prints_one_command_for_each_member_that_needs_its_own() -> None:
+    def openai(model: str, port: int) -> dict[str, Any]:
+        return {"engine": "openai", "model": model, "base_url": f"http://host:{port}/v1"}
+
+    models = Models.model_validate(
+        {
+            "policy": openai("m", 1),
+            "jury": {"a": openai("m", 1), "b": {**openai("n", 2), "family": "x"}, "c": openai("n", 2)},
+        }
+    )
+    assert [remarks[0] for remarks, _ in servers(models)] == ["policy and judge a", "judge b and judge c"]
+
+
+def test_faults_in_a_jury_are_told_by_its_name(recipe: Path) -> None:
+    with pytest.raises(RecipeError, match=r"model\.jury\.one\.latensy_s: unknown field; did you mean latency_s"):
+        load_recipe(recipe, ["model.jury.one.latensy_s=1"])
+    with pytest.raises(RecipeError, match=r"quorum: more than there are judges"):
+        load_recipe(recipe, ["judge.quorum=4"])
+
+
+# --- the quorum, pair by pair
+
+SECTION = JudgeSection(pairs=("first-last",))
+
+
+def voting(p_first: float) -> Completion:
+    return said("", logprobs={"A": -(10**-p_first), "B": -2.0})
+
+
+def jury(*engines: Scripted, quorum: int) -> Labeller:
+    judges = tuple(Judge("run-1", 1, 1, engine, engine.model, PRINCIPLES, SECTION) for engine in engines)
+    weights = {principle.id: principle.weight for principle in PRINCIPLES}
+    return Labeller("run-1", SECTION, judges, quorum, (), weights, Rules.of(SECTION), None)
+
+
+def failing(error: type[EngineError], name: str, principle: str = "by honest?") -> Scripted:
+    """A judge that fails on one of the principles, both ways round."""
+
+    def reply(request: Request) -> Completion | Exception:
+        asked = request.messages[0].content
+        return error("no") if principle in asked else voting(0.5)
+
+    return Scripted(reply, name)
+
+
+CHAIN = Chain((answer(0, "one answer"), answer(1, "another answer")))
+
+
+@pytest.mark.parametrize(
+    ("errors", "quorum", "labels", "told"),
+    [
+        ((EngineUnavailable, None, None), 2, 1, 0),  # two are enough
+        ((EngineUnavailable, EngineUnavailable, None), 2, 0, 4),  # and one is not: a restart may bring the others
+        ((RequestRefused, RequestRefused, None), 2, 1, 4),  # no vote can still come; what is lost is told
+        ((RequestRefused, EngineUnavailable, None), 2, 0, 4),
+        ((EngineUnavailable, EngineUnavailable, None), 1, 1, 0),
+        ((RequestRefused, EngineUnavailable, EngineUnavailable), 3, 0, 6),
+        ((EngineUnavailable,), 1, 0, 2),  # a judge alone is waited for
+        ((RequestRefused,), 1, 1, 2),
+    ],
+)
+async def test_a_pair_is_labelled_when_the_quorum_is_there_or_nobody_is_left_to_wait_for(
+    errors: tuple[type[EngineError] | None, ...], quorum: int, labels: int, told: int
+) -> None:
+    engines = [
+        failing(error, f"j{place}") if error else Scripted(lambda request: voting(0.5), f"j{place}")
+        for place, error in enumerate(errors)
+    ]
+    labeller, rows = jury(*engines, quorum=quorum), Rows()
+    failures = await labeller.label(prompt(), CHAIN, {}, rows.put)
+    found = [row for row in rows.all if isinstance(row, Preference)]
+    assert (len(found), len(failures)) == (labels, told)
+    broken = sum(error is not None for error in errors)
+    assert sum(isinstance(row, Failure) for row in rows.all) == 2 * broken
+    for label in found:
+        assert (label.votes, label.votes_missing) == (6 * len(errors) - 2 * broken, 2 * broken)
+    # A restart asks nobody for votes on a labelled pair, and says of it what was said before.
+    asked = [len(engine.requests) for engine in engines]
+    again = Rows()
+    second = await labeller.label(prompt(), CHAIN, rows.have, again.put)
+    assert {failure.id for failure in second} == {failure.id for failure in failures}
+    if labels:
+        assert again.all == []
+        assert [len(engine.requests) for engine in engines] == asked
