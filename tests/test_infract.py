@@ -72,7 +72,8 @@ async def test_what_fails_or_says_nothing_is_a_row() -> None:
         ("variant-terse", "RequestRefused", False),
         ("variant-sarcastic", "EmptyOutput", False),
     ]
-    assert {row.id for row in rows.all} == {row.id for row in (*variants.responses, *variants.failures)}
+    made: list[Row] = [*variants.responses, *variants.failures]
+    assert {row.id for row in rows.all} == {row.id for row in made}
     # A restart asks for the first alone.
     well, more = Scripted(spoiling), Rows()
     mended = await infract(replace(infractor(well), attempt=2), prompt(), ANSWER, rows.have, more.put)
