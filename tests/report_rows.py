@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
+from warehouse_rows import RUN, fill
+
 from constitution.records import Figure
 from constitution.warehouse import Warehouse
-from tests.warehouse_rows import RUN, fill
 
 JUDGES = ("glm", "llama-$mall", "qwen")
 PRINCIPLES = ("honest & <plain>", "kind", "avoids-stereotypes-and-generalisations", "true")
