@@ -23,7 +23,7 @@ from constitution.pipeline import prepare, report
 from constitution.pipeline.account import Account, Ledger
 from constitution.pipeline.label import Labeller
 from constitution.prefer import Rules
-from constitution.recipe import FakeModel, JudgeSection, Models, ModelSection, load_recipe
+from constitution.recipe import FakeModel, JudgeSection, Models, ModelSection, VLLMModel, load_recipe
 from constitution.records import Failure, Judgement, Preference, Row, Usage
 from constitution.revise import Chain
 from constitution.warehouse import Warehouse
@@ -240,6 +240,30 @@ async def test_equal_members_share_an_engine_and_are_told_of_once() -> None:
         assert engines.judges["a"] is engines.judges["b"]
         assert list(engines.stats()) == ["policy", "judge a", "judge c"]
         assert list(engines.describe()) == ["policy", "judge same", "judge a", "judge b", "judge c"]
+
+
+async def test_engines_that_share_an_accelerator_are_opened_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[list[str], str]] = []
+
+    async def together(sections: list[VLLMModel], placement: str) -> list[FakeEngine]:
+        asked.append(([section.model for section in sections], placement))
+        return [FakeEngine(FakeModel(engine="fake", model=section.model)) for section in sections]
+
+    monkeypatch.setattr(engines_module, "open_together", together)
+    jury: dict[str, ModelSection] = {
+        "a": VLLMModel(engine="vllm", model="a"),
+        "between": FakeModel(engine="fake", model="between"),
+        "b": VLLMModel(engine="vllm", model="b"),
+        "again": VLLMModel(engine="vllm", model="a", family="a"),
+    }
+    policy = VLLMModel(engine="vllm", model="policy")
+    async with open_engines(Models(policy=policy, jury=jury, placement="turns")) as engines:
+        assert asked == [(["policy", "a", "b"], "turns")]
+        assert engines.policy.model == "policy"
+        assert {name: engine.model for name, engine in engines.judges.items()} == {
+            "a": "a", "between": "between", "b": "b",
+            "again": "a",
+        }
 
 
 async def test_whatever_fails_every_engine_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Two vLLM engines on one accelerator: both in its memory, or in turns."""
+"""Several vLLM engines on one accelerator: all in its memory, or in turns."""
 
 from __future__ import annotations
 
