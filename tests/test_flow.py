@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from warehouse_rows import RUN, fill
 
 from constitution.cli.run import PREFECT, load_flow
 from constitution.warehouse import Warehouse
@@ -80,3 +82,26 @@ def test_the_flow_shows_in_prefect(prefect_api: None, recipe: Path, tmp_path: Pa
     asyncio.run(go())
     [stored] = Warehouse(tmp_path / "warehouse").runs()
     assert stored.starts == 1
+
+
+def test_the_audit_shows_in_prefect(prefect_api: None, tmp_path: Path) -> None:
+    from prefect.client.orchestration import get_client
+
+    spec = importlib.util.spec_from_file_location("audit", ROOT / "flows" / "audit.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    warehouse = fill(tmp_path / "warehouse")
+
+    async def go() -> None:
+        out = tmp_path / "report.html"
+        assert await module.audit(RUN[:6], str(warehouse.root), str(out), replicates=100) == RUN
+        assert f"Audit of {RUN}" in out.read_text(encoding="utf-8")
+        async with get_client() as client:
+            [artifact] = [found for found in await client.read_artifacts() if found.key == "audit"]
+        assert f"# Audit of {RUN}" in str(artifact.data)
+        assert "Position bias | judge |" in str(artifact.data)
+
+    asyncio.run(go())
+    assert warehouse.read_figures(RUN)
