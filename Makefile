@@ -98,7 +98,7 @@ bench-engine: build/bench/.ready  ## our overhead against a bare loop, on a simu
 bench-scale: $(READY)  ## memory, time and the promised time left at 100,000 prompts through the fake engine
 	$(BIN)/python -m benchmarks.scale --out benchmarks/results/scale.json
 
-bench-judges: $(READY)  ## does the audit find what was planted in a hundred fake judges (about eight minutes)
+bench-judges: $(READY)  ## does the audit find what was planted in 144 fake judges (about eight minutes)
 	$(BIN)/python -m benchmarks.judges --out benchmarks/results/judges.json --page docs/judging.md
 
 PEERS := $(patsubst benchmarks/peers/%.txt,build/peers/%/.ready,$(wildcard benchmarks/peers/*.txt))

@@ -1,6 +1,6 @@
 """Does the audit find what was planted in a judge, and does it put the votes right?
 
-    make bench-judges                                   100 judges, 2,000 pairs each
+    make bench-judges                                   144 judges, 2,000 pairs each
     python -m benchmarks.judges --pairs 400 --every 10  a taste of it
 
 A judge of the fake engine has faults of known size: logits for the answer shown first, per unit of the difference in
@@ -57,7 +57,7 @@ only = {principles}
 
 
 def settings() -> Iterator[Setting]:
-    """60 judges with planted faults and 40 without, whose noise and accuracy differ."""
+    """104 judges with planted faults and 40 without, whose noise and accuracy differ."""
     faults = [
         *((position, 0.0, 0.0) for position in (-2.0, -1.0, -0.5, 0.5, 1.0, 2.0)),
         *((0.0, length, 0.0) for length in (-12.0, -6.0, -3.0, 3.0, 6.0, 12.0)),
@@ -65,13 +65,15 @@ def settings() -> Iterator[Setting]:
     ]
     together = list(product((-1.0, 1.0), (-6.0, 6.0), (-30.0, 0.0, 30.0)))
     dim = [(1.0, 6.0, 0.0), (-1.0, -6.0, 0.0), (0.0, 6.0, 30.0), (1.0, 0.0, -30.0)]
-    planted = [
+    judges = [
         *((*fault, noise, 1.0) for fault in faults for noise in (0.5, 2.0)),
         *((*fault, 1.0, 1.0) for fault in together),
         *((*fault, noise, accuracy) for fault in dim for noise in (1.0, 4.0) for accuracy in (0.9, 0.75)),
+        *((0.0, 0.0, 0.0, *more) for more in product((0.25, 0.5, 1.0, 2.0, 4.0), (1.0, 0.95, 0.9, 0.75), (1, 2))),
+        *((*fault, noise, 0.9) for fault in faults for noise in (0.5, 2.0)),
+        *((*fault, 1.0, 0.9) for fault in together),
     ]
-    clean = ((0.0, 0.0, 0.0, *more) for more in product((0.25, 0.5, 1.0, 2.0, 4.0), (1.0, 0.95, 0.9, 0.75), (1, 2)))
-    for number, (position, length, style, noise, accuracy, *_) in enumerate([*planted, *clean], start=1):
+    for number, (position, length, style, noise, accuracy, *_) in enumerate(judges, start=1):
         yield Setting(number, position, length, style, noise, accuracy)
 
 

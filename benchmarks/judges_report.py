@@ -111,16 +111,18 @@ def verdicts(results: Sequence[Result]) -> list[Verdict]:
         if kept:
             found.append(Verdict(f"{what} ({sum(kept)} of {len(kept)})", sum(kept) / len(kept), bound, False))
 
-    for names, told in ((("position",), "position"), (("length",), "length"), (EFFECTS[2:], "headers, lists, bold")):
-        effects = [one.effect(name) for one in planted for name in names]
-        promise(
-            f"planted effect within its 95 % interval: {told}",
-            [effect.recovered for effect in effects if effect.planted],
-        )
+    for name in ("position", "length"):
+        effects = [effect for one in planted if (effect := one.effect(name)).planted]
+        promise(f"planted {name} effects within their 95 % interval", [effect.recovered for effect in effects])
+    both = [[effect for effect in one.effects[:2] if effect.planted] for one in planted]
+    promise(
+        "judges with a planted position or length effect, each of them within its interval",
+        [all(effect.recovered for effect in effects) for effects in both if effects],
+    )
     for names, told in ((("position",), "position"), (("length",), "length"), (EFFECTS[2:], "headers, lists, bold")):
         effects = [one.effect(name) for one in clean for name in names]
-        promise(f"clean judge, no effect reported: {told}", [not effect.reported for effect in effects])
-    promise("clean judge, none of the five reported (Holm, 5 % in all)", [not one.family_alarm for one in clean])
+        promise(f"clean judges, no effect reported: {told}", [not effect.reported for effect in effects])
+    promise("clean judges, none of the five reported (Holm, 5 % in all)", [not one.family_alarm for one in clean])
     promise("corrected votes right more often than raw ones", [one.controlled > one.raw for one in planted], 1.0)
     return found
 
@@ -129,7 +131,7 @@ def show(results: Sequence[Result], clean: bool = True) -> str:
     """A Markdown table, a row for each judge. clean: those without faults too."""
     lines = [
         "| # | position | length | style | noise | accuracy | position found | length found | headers | lists | bold "
-        "| reported, not planted | raw | both orders | + style control |",
+        "| reported, not planted | raw: one order | both orders | + style control |",
         "|--:|--:|--:|--:|--:|--:|---|---|---|---|---|---|--:|--:|--:|",
     ]
     for one in results:
@@ -146,7 +148,7 @@ def show(results: Sequence[Result], clean: bool = True) -> str:
 def _told(effect: Effect) -> str:
     """Value, interval, and whether the planted one lies in it."""
     mark = "" if effect.recovered else " **out**"
-    digits = 2 if effect.name in ("position", "length") else 1
+    digits = {"position": 3, "length": 2}.get(effect.name, 1)
     return f"{effect.found:.{digits}f} [{effect.low:.{digits}f}, {effect.high:.{digits}f}]{mark}"
 
 
@@ -165,11 +167,13 @@ def totals(results: Sequence[Result]) -> str:
     gains = [one.controlled - one.raw for one in planted]
     if gains:
         lines += ["", f"The least gain of a judge with planted faults is {100 * min(gains):.1f} points."]
-    loud = sum(bool(one.alarms) for one in clean)
-    lines.append(
-        f"Of {len(clean)} clean judges, {loud} have at least one of their five intervals beside 0: each of five is to "
-        "miss once in twenty times, so about nine in forty are to be expected."
-    )
+    style = [effect for one in planted for effect in one.effects[2:] if effect.planted]
+    if style:
+        inside = sum(effect.recovered for effect in style)
+        lines.append(f"Of {len(style)} planted effects of headers, lists and bold, {inside} are within their interval.")
+    if clean:
+        loud = sum(bool(one.alarms) for one in clean)
+        lines.append(f"Of {len(clean)} clean judges, {loud} have at least one of their five intervals beside 0.")
     return "\n".join(lines)
 
 
