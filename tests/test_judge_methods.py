@@ -9,16 +9,19 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from chains import Reply, Rows, Scripted, answer, principle, prompt, said
 from hypothesis import given
 from hypothesis import strategies as st
 from run_once import run_once
+from test_fleet import fleet
 
 from constitution import templates
 from constitution.engines.base import Engine, Request
 from constitution.engines.fake import FakeEngine
+from constitution.engines.fake_server import FakeServer
 from constitution.errors import ContextTooLong, EngineUnavailable, MalformedReply, RecipeError
 from constitution.judge import ORDERS, Judge, Pair, checklist_sum, outgrade, read_choices, vote
 from constitution.recipe import FakeModel, JudgeSection
@@ -185,6 +188,23 @@ async def test_a_fault_of_our_own_is_not_a_failure_of_the_judge() -> None:
 
     with pytest.raises(BaseExceptionGroup):
         await vote(judge(Scripted(broken), "rubric"), prompt(), PAIR, {}, Rows().put)
+
+
+@pytest.mark.parametrize(
+    ("method", "labels"), [("rationale", ("A", "B")), ("score", templates.GRADES), ("rubric", templates.REPLIES)]
+)
+@pytest.mark.parametrize("prefix", ["flag", "echo"])
+async def test_votes_over_http_are_those_in_process(method: Method, labels: tuple[str, ...], prefix: Any) -> None:
+    inside = await vote(judge(fake(noise=0.5), method), prompt(), PAIR, {}, Rows().put)
+    server = FakeServer(fake(noise=0.5), labels=labels, prefix=prefix)
+    async with fleet([server]) as engine:
+        ballot = await vote(replace(judge(engine, method), name="fake"), prompt(), PAIR, {}, Rows().put)
+    assert not ballot.failures
+    assert [row.id for row in ballot.judgements] == [row.id for row in inside.judgements]
+    for over, direct in zip(ballot.judgements, inside.judgements, strict=True):
+        assert over.p_first == pytest.approx(direct.p_first)
+        assert over.label_mass == pytest.approx(direct.label_mass)
+        assert over.rationale == direct.rationale
 
 
 # --- rationale
@@ -411,7 +431,7 @@ async def test_the_expected_grade_by_the_query_in_the_docs(project: Path) -> Non
 
 
 def test_the_docs_examples_are_recipes() -> None:
-    text = DOCS[DOCS.index("### Methods") : DOCS.index("## [model]")]
+    text = re.split(r"\n##+ ", DOCS.partition("### Methods\n")[2])[0]
     examples = re.findall(r"\n    \[judge\]\n((?:    .+\n)+)", text)
     sections = [JudgeSection.model_validate(tomllib.loads(textwrap.dedent(example))) for example in examples]
     assert [section.method for section in sections] == list(METHODS)
