@@ -60,9 +60,9 @@ def test_a_missed_effect_an_alarm_and_a_label_made_worse_break_their_promises(
         assert not all(verdict.passes for verdict in verdicts([broken]))
     assert "0.000 [−0.100, 0.100] **out**" in show([missed])
     page = tmp_path / "page.md"
-    page.write_text("before\n<!-- bench-judges: judges.json -->\nold\n<!-- /bench-judges -->\nafter\n")
+    page.write_text("before\n<!-- bench-judges: judges.json -->\nstale\n<!-- /bench-judges -->\nafter\n")
     write(tmp_path / "judges.json", page, [faulty, clean], verdicts([faulty, clean]))
     text = page.read_text()
     assert text.startswith("before\n<!-- bench-judges: judges.json -->\nMeasured 20")
-    assert "old" not in text
+    assert "stale" not in text
     assert "| 900 | 1.5 | −10 | 0 | 1 | 0.9 |" in text
