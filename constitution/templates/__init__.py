@@ -19,7 +19,7 @@ from constitution.records import Criterion, Exemplar, Infraction, Message, Messa
 LABELS = ("A", "B")
 """What the judge chooses from; the assistant's prefix opens the bracket, so that each is a token of its own."""
 GRADES = tuple("123456789")
-"""From the worst to the best. Not 10: it is two tokens, and the first of them is the grade 1."""
+"""From the worst to the best. Not 10: to most tokenizers it is two tokens, the first of which is the grade 1."""
 REPLIES = ("Y", "N")
 """To a criterion: yes, no."""
 
