@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from run_once import run_once
+from small_project import small_project
 from votes_run import RUN, WEIGHTS, Voter, Votes, make
 
 from constitution.cli import app
@@ -21,6 +23,39 @@ from constitution.records import Label, Preference
 from constitution.warehouse import Warehouse, ask, connect, files
 
 JURY = (Voter("one", position=0.8), Voter("three", length=1.5, noise=1.0), Voter("two", sharpness=2.0))
+
+JURY_RECIPE = """
+name = "jury"
+constitution = "general@1.1.0"
+[prompts]
+path = "prompts.jsonl"
+answers = ["good", "bad"]
+gold = "good"
+[model.policy]
+engine = "fake"
+verbosity = 6
+[model.jury.one]
+engine = "fake"
+position_bias = 0.5
+[model.jury.two]
+engine = "fake"
+model = "second"
+length_bias = 1.0
+[model.jury.weak]
+engine = "fake"
+model = "third"
+failure_rate = 0.5
+[revise]
+rounds = 1
+[judge]
+principles = 3
+pairs = ["first-last", "given"]
+margin = 0.02
+[judge.infractions]
+share = 0.5
+[output]
+flush_seconds = 0.05
+"""
 
 
 def stored(warehouse: Warehouse) -> dict[str, Preference]:
@@ -425,3 +460,32 @@ def test_a_kill_while_the_rows_are_replaced_leaves_the_old_or_the_new(
             warehouse.recover(RUN)
         assert (stored(warehouse) != before) is now
         assert not list((tmp_path / "preferences").glob(".*"))
+
+
+# --- a run of the pipeline
+
+
+async def test_a_jurys_run_settles_to_the_labels_it_made_and_then_to_others(tmp_path: Path) -> None:
+    recipe = small_project(tmp_path, 150, JURY_RECIPE)
+    warehouse = Warehouse(tmp_path / "warehouse")
+    run = await run_once(recipe, warehouse.root, [])
+    assert run.finished_at
+    rows = table(warehouse, "SELECT * EXCLUDE dissent, list_sort(dissent) FROM preferences ORDER BY id")
+    by_id = {row[1]: row for row in rows}
+    own = JudgeSection.model_validate(run.recipe["judge"])
+    done = settle(warehouse, run.run_id, own)
+    assert (done.turned, done.gained, done.lost, done.kept) == (0, 0, 0, run.counts["kept"])
+    for row in table(warehouse, "SELECT * EXCLUDE dissent, list_sort(dissent) FROM preferences ORDER BY id"):
+        for value, before in zip(row, by_id[row[1]], strict=True):
+            assert value == (pytest.approx(before, abs=1e-9) if isinstance(before, float) else before)
+    every = JudgeSection.model_validate(
+        own.model_dump() | {"aggregate": "dawid-skene", "control": "style", "calibrate": "temperature"}
+    )
+    done = settle(warehouse, run.run_id, every)
+    assert not [note for note in done.notes if "not applied" in note or "not of" in note]
+    assert done.label_by == "dawid-skene, style, temperature"
+    assert {row[0] for row in table(warehouse, "SELECT DISTINCT kind FROM preferences WHERE label_by = 'mean'")} == {
+        "infraction"
+    }
+    probes = "SELECT id, p_b = p_mean FROM preferences WHERE kind = 'infraction' AND p_b IS NOT NULL"
+    assert {same for _, same in table(warehouse, probes)} == {True}
