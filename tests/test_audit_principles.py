@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from audit_rows import RUN, Audited, Pair, store
 
-from constitution.audit.evidence import correlation, difference
+from constitution.audit.evidence import Array, correlation, difference
+from constitution.audit.style import controlled
+from constitution.measures import style
 from constitution.warehouse import ask, connect
 
 YES, NO, TIE = (0.75, 0.75), (0.25, 0.25), (0.5, 0.5)
@@ -183,3 +185,31 @@ def test_correlation_and_difference_have_the_intervals_of_the_plain_bootstrap() 
     assert (differs.low, differs.high) == pytest.approx(tuple(ends[:, 1]), abs=0.03)
     assert correlation(x, np.ones(300), clusters, 10).value is None
     assert difference(y, np.ones(300, bool), clusters, 10).value is None
+
+
+def test_the_interval_of_a_controlled_win_rate_knows_that_the_effect_is_an_estimate() -> None:
+    """Revisions are much longer, so the effect's error moves the win rate: as a bootstrap that fits anew finds."""
+    generator = np.random.default_rng(4)
+    n = 200
+    kinds = np.where(np.arange(n) % 4 == 0, "given", "first-last")
+    length = generator.uniform(-0.3, 0.3, n) + np.where(kinds == "given", 0.0, 0.4)
+    odds = 0.2 + 2 * length + generator.normal(0, 1, n)
+
+    def win_rate(rows: Array) -> tuple[float, Array]:
+        """The mean of the revisions' controlled votes, and those of all rows."""
+        x, votes = length[rows][:, None], odds[rows]
+        fit = style.fit(votes, x, rows, ["length"], strata=kinds[rows], replicates=0)
+        p: Array = 1 / (1 + np.exp(fit.shift(x) - votes))
+        return float(p[kinds[rows] == "first-last"].mean()), p
+
+    value, p = win_rate(np.arange(n))
+    drawn = [win_rate(generator.integers(n, size=n))[0] for _ in range(500)]
+    rows = {"kind": kinds, "cluster": np.arange(n), "log_odds": odds}
+    sums = {"total": p, "slope": p * (1 - p), "couples": np.ones(n, int)}
+    found = controlled(rows, length[:, None], sums, "first-last", 2000)
+    assert found.value == pytest.approx(value)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.015)
+    given_the_effect = 2 * 1.96 * p[kinds == "first-last"].std() / math.sqrt((kinds == "first-last").sum())
+    assert found.low is not None
+    assert found.high is not None
+    assert found.high - found.low > 1.1 * given_the_effect

@@ -13,12 +13,14 @@ import numpy as np
 import pyarrow as pa
 
 from constitution.audit.evidence import Array, Evidence
-from constitution.measures import Estimate, StyleFit
+from constitution.measures import Estimate, StyleFit, estimate
 from constitution.measures import style as measure
 from constitution.records import Figure
 
 FEATURES = ("length", "headers", "lists", "bold")
-CONTROLS = ("length", "style")
+CONTROLS = {"length": 1, "style": 4}
+"""What is taken out, and how many of the features that is."""
+REVISED = ("first-last", "parent")
 
 _ROWS = """
     SELECT judge, pair_id, any_value(cluster) AS cluster, avg(l_b) AS log_odds, avg(p_b) AS p,
@@ -36,11 +38,18 @@ CREATE MACRO audit.sigma(x) AS 1 / (1 + exp(-x));
 CREATE MACRO audit.without(ab, ba, shift) AS
     (audit.sigma(log_odds(ab) - shift) + audit.sigma(log_odds(coalesce(ba, ab)) - shift)) / 2;
 
+CREATE MACRO audit.slope(ab, ba, shift) AS (
+    audit.sigma(log_odds(ab) - shift) * audit.sigma(shift - log_odds(ab))
+    + audit.sigma(log_odds(coalesce(ba, ab)) - shift) * audit.sigma(shift - log_odds(coalesce(ba, ab)))
+) / 2;
+
 CREATE TABLE audit.controlled AS
 SELECT
     c.judge, c.principle_id, c.pair_id, c.kind, c.cluster, c.weight, c.p_b AS off,
     audit.without(c.p_ab, c.p_ba, coalesce(s.length, 0)) AS length,
-    audit.without(c.p_ab, c.p_ba, coalesce(s.style, 0)) AS style
+    audit.without(c.p_ab, c.p_ba, coalesce(s.style, 0)) AS style,
+    audit.slope(c.p_ab, c.p_ba, coalesce(s.length, 0)) AS length_slope,
+    audit.slope(c.p_ab, c.p_ba, coalesce(s.style, 0)) AS style_slope
 FROM audit.couples AS c LEFT JOIN audit.shifts AS s USING (judge, pair_id)
 WHERE c.kind <> 'infraction';
 """
@@ -58,6 +67,8 @@ class Fits:
     length: StyleFit
     """Of length alone."""
     logistic: dict[str, Estimate]
+    rows: dict[str, Array]
+    """One per pair, in the order of their ids: kind, cluster, log_odds, features."""
 
 
 def lay_shifts(evidence: Evidence) -> list[Fits]:
@@ -89,12 +100,14 @@ def _fit(judge: str, rows: dict[str, Array], features: Array, replicates: int) -
         measure.fit(target, features, clusters, FEATURES, strata=kinds, replicates=replicates),
         measure.fit(target, features[:, :1], clusters, FEATURES[:1], strata=kinds, replicates=replicates),
         measure.logistic(rows["p"], features, clusters, FEATURES, strata=kinds),
+        {"kind": kinds, "cluster": clusters, "log_odds": target, "features": features},
     )
 
 
 def figures(evidence: Evidence, fits: list[Fits]) -> Iterator[Figure]:
     yield from effects(evidence, fits)
     yield from win_rates(evidence)
+    yield from controlled_win_rates(evidence, fits)
     yield from labels_changed(evidence)
 
 
@@ -118,15 +131,55 @@ def _why_none(fit: Fits, feature: str) -> str:
 
 
 def win_rates(evidence: Evidence) -> Iterator[Figure]:
-    """Mean vote for the revision, by judge and kind of pair; and with the effect of length, or of all four, taken out
-    of each vote's log-odds. The effect is taken as known: its own uncertainty is not in these intervals."""
-    names = {"off": "win_rate", "length": "win_rate_length_controlled", "style": "win_rate_style_controlled"}
-    for column, name in names.items():
+    """Mean vote for the revision, by judge and kind of pair."""
+    sql = f"SELECT judge, kind AS subject, off AS value, cluster FROM audit.controlled WHERE kind IN {REVISED}"
+    yield from evidence.means("win_rate", sql, "judge", "subject", share=True, otherwise=NO_REVISIONS)
+
+
+def controlled_win_rates(evidence: Evidence, fits: list[Fits]) -> Iterator[Figure]:
+    """The same with the effect of length, or of all four, taken out of each vote's log-odds. The intervals know that
+    the effect is itself an estimate."""
+    rows_of = {fit.judge: fit for fit in fits}
+    for control, features in CONTROLS.items():
+        name, empty = f"win_rate_{control}_controlled", True
         sql = f"""
-            SELECT judge, kind AS subject, {column} AS value, cluster FROM audit.controlled
-            WHERE kind IN ('first-last', 'parent')
+            SELECT judge, pair_id, sum({control}) AS total, sum({control}_slope) AS slope, count(*) AS couples
+            FROM audit.controlled SEMI JOIN audit.shifts USING (judge, pair_id)
+            GROUP BY judge, pair_id ORDER BY pair_id
         """
-        yield from evidence.means(name, sql, "judge", "subject", share=True, otherwise=NO_REVISIONS)
+        for about, sums in evidence.groups(sql, "judge"):
+            rows = rows_of[about["judge"]].rows
+            for kind in sorted(set(rows["kind"]) & set(REVISED)):
+                empty = False
+                found = controlled(rows, rows["features"][:, :features], sums, kind, evidence.replicates)
+                yield evidence.figure(name, found, judge=about["judge"], subject=kind)
+        if empty:
+            yield evidence.missing(name, NO_REVISIONS)
+
+
+def controlled(rows: dict[str, Array], features: Array, sums: dict[str, Array], kind: str, replicates: int) -> Estimate:
+    """Mean of the controlled votes of the pairs of one kind, and the bootstrap's interval of its linear part, which is
+    that of the mean given the effects, and of the effects: least squares within kinds.
+
+    rows, features (n, k): of the pairs that the effects were fitted on. sums: of each of them, over its couples: the
+    controlled votes (total), their derivative by the shift (slope, without its sign), and their number (couples).
+    """
+    of_kind, n = rows["kind"] == kind, len(features)
+    inside, target = features.astype(np.float64), rows["log_odds"].copy()
+    for each in np.unique(rows["kind"]):
+        there = rows["kind"] == each
+        inside[there] -= inside[there].mean(axis=0)
+        target[there] -= target[there].mean()
+    products = np.linalg.pinv(inside.T @ inside, hermitian=True)
+    left = target - inside @ (products @ (inside.T @ target))
+    couples = int(sums["couples"][of_kind].sum())
+    value = float(sums["total"][of_kind].sum()) / couples
+    gradient = -(sums["slope"] * of_kind) @ features / couples
+    linear = np.where(of_kind, sums["total"] - value * sums["couples"], 0.0) * (n / couples)
+    linear += n * left * (inside @ products @ gradient)
+    found = estimate.mean(linear + value, rows["cluster"], replicates=replicates)
+    low, high = (None if end is None else float(np.clip(end, 0, 1)) for end in (found.low, found.high))
+    return Estimate(value, low, high, couples)
 
 
 def labels_changed(evidence: Evidence) -> Iterator[Figure]:
