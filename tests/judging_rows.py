@@ -56,7 +56,8 @@ class Scene:
             first, second = (f"a{pair}", f"b{pair}") if order == "ab" else (f"b{pair}", f"a{pair}")
             vote = Judgement(
                 row_id(pair, principle, judge, order, given.get("repeat", 0)), RUN, self.prompts[pair].id,
-                f"pair{pair}", first, second, judge, principle, "d", "label", 1 - p_b if order == "ab" else p_b, 0.9, "t",
+                f"pair{pair}", first, second, judge, principle, "d", "label", 1 - p_b if order == "ab" else p_b, 0.9,
+                "t",
             )  # fmt: skip
             self.rows.append(replace(vote, **given))
 

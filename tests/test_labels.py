@@ -1,0 +1,289 @@
+"""`constitution labels` and what is behind it: a file of people's words becomes gold, whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+from judging_rows import RUN, Scene, answer, column
+
+from constitution.cli import app
+from constitution.errors import InputError
+from constitution.records import Figure, Label
+from constitution.warehouse import Warehouse
+from constitution.warehouse.labels import LabelFile, read_labels
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A warehouse of three pairs."""
+    scene = Scene()
+    for number in range(3):
+        scene.pair(a=f'one, "{number}"\nand more', b=f"two {number}")
+    scene.write(tmp_path / "warehouse")
+    return tmp_path / "warehouse"
+
+
+def write(root: Path, rows: Sequence[dict[str, Any]], name: str = "ann.csv") -> Path:
+    """`rows` as a file of the kind that its name says, beside the warehouse."""
+    path = root.parent / name
+    if ".csv" in name or ".tsv" in name:
+        with gzip.open(path, "wt", newline="") if name.endswith(".gz") else path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), delimiter="\t" if ".tsv" in name else ",")
+            writer.writeheader()
+            writer.writerows(rows)
+    elif "json" in name:
+        text = json.dumps(rows) if name.endswith(".json") else "".join(json.dumps(row) + "\n" for row in rows)
+        path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    else:
+        pq.write_table(pa.Table.from_pylist(list(rows)), path)
+    return path
+
+
+def read(root: Path, rows: Sequence[dict[str, Any]], name: str = "ann.csv", **settings: Any) -> LabelFile:
+    return read_labels(root, write(root, rows, name), **settings)
+
+
+def command(root: Path, *words: str) -> Result:
+    return CliRunner().invoke(app, [*words, "--warehouse", str(root)])
+
+
+def values(labels: Sequence[Label]) -> list[tuple[str, float]]:
+    return [(label.pair_id or label.response_id or "", label.value) for label in labels]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ann.csv", "ann.csv.gz", "ann.tsv", "ann.jsonl", "ann.jsonl.gz", "ann.ndjson", "ann.json", "Ann.PARQUET"],
+)
+def test_every_kind_of_file(root: Path, name: str) -> None:
+    found = read(
+        root,
+        [
+            {"pair_id": "pair0", "preferred": "a", "note": 'x, "y"\n'},
+            {"pair_id": "pair1", "preferred": "b", "note": ""},
+            {"pair_id": "pair2", "preferred": "Tie", "note": "ü"},
+        ],
+        name,
+    )
+    assert values(found.labels) == [("pair0", 0.0), ("pair1", 1.0), ("pair2", 0.5)]
+    assert {(label.rater, label.source) for label in found.labels} == {(name.partition(".")[0], name)}
+    assert all(label.run_id == RUN and label.principle_id is None for label in found.labels)
+
+
+@pytest.mark.parametrize("name", ["ann.csv", "ann.jsonl", "ann.parquet"])
+def test_values_of_pairs_and_of_responses(root: Path, name: str) -> None:
+    pairs = read(root, [{"pair_id": "pair0", "value": 0.25}, {"pair_id": "pair1", "value": 1.0}], name)
+    assert values(pairs.labels) == [("pair0", 0.25), ("pair1", 1.0)]
+    numbers = read(root, [{"response_id": "a0", "value": 7.5}, {"response_id": "b0", "value": -1.0}], name)
+    assert values(numbers.labels) == [("a0", 7.5), ("b0", -1.0)]
+    truths = read(root, [{"response_id": "a0", "value": True}, {"response_id": "b0", "value": False}], name)
+    assert values(truths.labels) == [("a0", 1.0), ("b0", 0.0)]
+
+
+def test_preferred_by_the_response_or_by_its_place(root: Path) -> None:
+    rows = [
+        {"pair_id": "pair0", "preferred": "b0", "first_id": "", "second_id": ""},
+        {"pair_id": "pair1", "preferred": "first", "first_id": "b1", "second_id": "a1"},
+        {"pair_id": "pair2", "preferred": "second", "first_id": "b2", "second_id": "a2"},
+    ]
+    assert values(read(root, rows).labels) == [("pair0", 1.0), ("pair1", 1.0), ("pair2", 0.0)]
+
+
+def test_raters_and_principles(root: Path) -> None:
+    rows = [
+        {"pair_id": "pair0", "preferred": "a", "rater": "bob", "principle_id": "true"},
+        {"pair_id": "pair0", "preferred": "b", "rater": "", "principle_id": ""},
+    ]
+    found = read(root, rows, rater="ann").labels
+    assert [(label.rater, label.principle_id, label.value) for label in found] == [
+        ("bob", "true", 0.0),
+        ("ann", None, 1.0),
+    ]
+    assert found[0].id != found[1].id
+
+
+def test_blank_rows_are_left_out(root: Path) -> None:
+    found = read(root, [{"pair_id": "pair0", "preferred": ""}, {"pair_id": "pair1", "preferred": " a "}])
+    assert (values(found.labels), found.blank) == ([("pair1", 0.0)], 1)
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"pair_id": "pair1", "preferred": "maybe"}, "preferred is 'maybe'"),
+        ({"pair_id": "pair1", "preferred": "a0"}, "preferred is 'a0'"),
+        ({"pair_id": "pair1", "preferred": "first"}, "preferred is 'first'"),
+        ({"pair_id": "pair1", "value": "1.5"}, "value is '1.5'"),
+        ({"pair_id": "pair1", "value": "true"}, "value is 'true'"),
+        ({"pair_id": "pair1", "value": "nan"}, "value is 'nan'"),
+        ({"pair_id": "pair1", "preferred": "a", "value": "1"}, "has `preferred` and `value`"),
+        ({"response_id": "a0", "value": "good"}, "value is 'good'"),
+        ({"response_id": "a0", "value": "inf"}, "value is 'inf'"),
+        ({"response_id": "a0", "preferred": "a"}, "said of a pair"),
+        ({"pair_id": "pair1", "response_id": "a0", "value": "1"}, "a pair_id and a response_id"),
+        ({"preferred": "a"}, "neither a pair_id nor a response_id"),
+        ({"pair_id": "pair1", "preferred": "a", "rater": "prompts"}, "the rater is 'prompts'"),
+        ({"pair_id": "nobody", "preferred": "a"}, "there is no pair 'nobody'"),
+        ({"response_id": "nobody", "value": "1"}, "there is no response 'nobody'"),
+        ({"pair_id": "pair1", "preferred": "a", "principle_id": "wise"}, "no principle 'wise'"),
+        ({"pair_id": "pair0", "preferred": "b"}, "says again what row 1 says"),
+    ],
+)
+def test_one_wrong_row_refuses_the_file(root: Path, row: dict[str, str], says: str) -> None:
+    names = ("pair_id", "response_id", "preferred", "value", "rater", "principle_id")
+    rows = [{"pair_id": "pair0", "preferred": "a"}, row]
+    path = write(root, [{name: given.get(name, "") for name in names} for given in rows])
+    with pytest.raises(InputError, match="row 2: ") as error:
+        read_labels(root, path)
+    assert says in str(error.value)
+    assert error.value.hint
+    result = command(root, "labels", "import", str(path))
+    assert result.exit_code != 0
+    assert Warehouse(root).read_labels(RUN) == []
+
+
+def test_unknown_rows_can_be_left_out(root: Path) -> None:
+    rows = [
+        {"pair_id": "pair0", "preferred": "a", "principle_id": ""},
+        {"pair_id": "nobody", "preferred": "a", "principle_id": ""},
+        {"pair_id": "pair1", "preferred": "a", "principle_id": "wise"},
+    ]
+    found = read(root, rows, skip_unknown=True)
+    assert (values(found.labels), found.unknown) == ([("pair0", 0.0)], 2)
+    other = read(root, rows, skip_unknown=True, run_id="another-run")
+    assert (other.labels, other.unknown) == ((), 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("ann.txt", "pair_id,preferred\n", "the name does not say"),
+        ("ann.csv", "id,preferred\npair0,a\n", "has the columns id, preferred"),
+        ("ann.csv", "pair_id;preferred\npair0;a\n", "has the columns pair_id;preferred"),
+        ("ann.csv", 'pair_id,preferred\n"pair0,a\n', "cannot be read"),
+        ("ann.jsonl", '{"pair_id": "pair0"\n', "cannot be read"),
+        ("ann.parquet", "PAR1", "cannot be read"),
+    ],
+)
+def test_files_that_cannot_be_read(root: Path, name: str, text: str, says: str) -> None:
+    path = root.parent / name
+    path.write_text(text)
+    with pytest.raises(InputError) as error:
+        read_labels(root, path)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_not_there(root: Path) -> None:
+    with pytest.raises(InputError, match="there is no such file"):
+        read_labels(root, root.parent / "nobody.csv")
+
+
+def test_a_name_with_the_marks_of_a_pattern_is_one_file(root: Path) -> None:
+    write(root, [{"pair_id": "pair1", "preferred": "a"}], "a1.csv")
+    assert values(read(root, [{"pair_id": "pair0", "preferred": "a"}], "a[12]*'.csv").labels) == [("pair0", 0.0)]
+
+
+def test_the_sheet_goes_round(root: Path) -> None:
+    """Asked for by `constitution sql`, filled in, imported, gold: as `constitution labels import --help` shows it."""
+    sheet = root.parent / "ann.csv"
+    query = f"FROM sheet WHERE run_id = '{RUN}' ORDER BY pair_id"
+    result = command(root, "sql", "--format", "csv", "--out", str(sheet), query)
+    assert result.exit_code == 0, result.output
+    with sheet.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0]["first"] in ('one, "0"\nand more', "two 0")
+    for row, word in zip(rows, ("first", "second", ""), strict=True):
+        row["preferred"] = word
+    result = command(root, "labels", "import", str(write(root, rows)))
+    assert result.exit_code == 0, result.output
+    assert "2 labels by ann" in result.output
+    assert "1 row without a word left out" in result.output
+    better = [rows[0]["first_id"], rows[1]["second_id"]]
+    gold = answer(root, "FROM gold ORDER BY pair_id")
+    assert column(gold, "pair_id", "p_b") == [
+        (f"pair{number}", float(id.startswith("b"))) for number, id in enumerate(better)
+    ]
+
+
+def test_pairs_as_they_are_make_a_file_too(root: Path) -> None:
+    out = root.parent / "pairs.csv"
+    query = "SELECT id AS pair_id, last_user, chosen, rejected, chosen_id AS preferred FROM pairs"
+    assert command(root, "sql", "--format", "csv", "--out", str(out), query).exit_code == 0
+    assert values(read_labels(root, out).labels) == [(f"pair{number}", 1.0) for number in range(3)]
+
+
+def test_the_same_file_changes_nothing_and_a_corrected_one_replaces_its_raters_words(root: Path) -> None:
+    rows = [{"pair_id": f"pair{number}", "preferred": "a", "rater": "ann"} for number in range(2)]
+    rows.append({"pair_id": "pair0", "preferred": "b", "rater": "bob"})
+    path = write(root, rows)
+    assert command(root, "labels", "import", str(path)).exit_code == 0
+    part = root / "labels" / f"run_id={RUN}" / "part-0.parquet"
+    before = part.read_bytes()
+    again = command(root, "labels", "import", str(path))
+    assert "all of them were there before" in again.output
+    assert part.read_bytes() == before
+    write(root, [{"pair_id": "pair1", "preferred": "b", "rater": "ann"}, rows[2]])
+    result = command(root, "labels", "import", str(path))
+    assert "2 new, changed or gone" in result.output  # pair1 changed, pair0 gone; bob's is what it was
+    found = answer(root, "SELECT rater, pair_id, value FROM labels ORDER BY rater")
+    assert column(found, "rater", "pair_id", "value") == [("ann", "pair1", 1.0), ("bob", "pair0", 1.0)]
+
+
+def test_another_file_of_the_same_rater_adds_to_the_first(root: Path) -> None:
+    first = read(root, [{"pair_id": "pair0", "preferred": "a"}, {"pair_id": "pair1", "preferred": "a"}], rater="ann")
+    second = read(
+        root, [{"pair_id": "pair1", "preferred": "b"}, {"pair_id": "pair2", "preferred": "b"}], "more.csv", rater="ann"
+    )
+    warehouse = Warehouse(root)
+    assert warehouse.write_labels(RUN, first.labels) == 2
+    assert warehouse.write_labels(RUN, second.labels) == 2
+    assert sorted(values(warehouse.read_labels(RUN))) == [("pair0", 0.0), ("pair1", 1.0), ("pair2", 1.0)]
+
+
+def test_imports_at_once_lose_nothing(root: Path) -> None:
+    files = [read(root, [{"pair_id": "pair0", "preferred": "a"}], f"rater{number}.csv") for number in range(12)]
+    with ThreadPoolExecutor(6) as pool:
+        changed = list(pool.map(lambda file: Warehouse(root).write_labels(RUN, file.labels), files))
+    assert changed == [1] * 12
+    assert len(Warehouse(root).read_labels(RUN)) == 12
+
+
+def test_recovering_a_run_does_not_touch_a_label_that_is_being_written(root: Path) -> None:
+    warehouse = Warehouse(root)
+    warehouse.write_labels(RUN, read(root, [{"pair_id": "pair0", "preferred": "a"}]).labels)
+    writing = root / "labels" / f"run_id={RUN}" / ".part-0.parquet.1.tmp"
+    writing.write_bytes(b"")
+    warehouse.recover(RUN)
+    assert writing.exists()
+    assert len(warehouse.read_labels(RUN)) == 1
+
+
+def test_list(root: Path) -> None:
+    assert "0 rows" in command(root, "labels", "list").output
+    command(root, "labels", "import", str(write(root, [{"pair_id": "pair0", "preferred": "a"}])))
+    result = command(root, "labels", "list")
+    assert result.exit_code == 0
+    assert all(word in result.output for word in (RUN, "ann.csv", "1 row"))
+
+
+def test_figures_take_the_place_of_the_audit_before(root: Path) -> None:
+    warehouse = Warehouse(root)
+    assert warehouse.read_figures(RUN) == []
+    first = [Figure(RUN, "kept", 3.0, 3), Figure(RUN, "brier", None, 0, note="no gold")]
+    warehouse.write_figures(RUN, first)
+    assert warehouse.read_figures(RUN) == first
+    second = [Figure(RUN, "kept", 2.0, 3, 1.5, 2.5, "judge", "kind", "parent")]
+    warehouse.write_figures(RUN, second)
+    assert warehouse.read_figures(RUN) == second
+    assert column(answer(root, "FROM figures"), "figure", "value", "subject") == [("kept", 2.0, "parent")]
