@@ -17,14 +17,14 @@ PRINCIPLES = Section(
     (
         Exhibit(
             "principle-wins",
-            "Wins of the later answer, by principle",
-            "Mean vote of each principle for the later answer of a pair. At 50 % it sees no difference, or none that "
-            "lasts from pair to pair.",
+            "Wins of the revision, by principle",
+            "Share of each principle's votes, both orders averaged, that prefer the revision; ties half. At 50 % it sees "
+            "no difference, or none that lasts from pair to pair.",
             figures("principle_win_rate", "principle_id AS principle", "judge = ''", "value DESC, principle_id"),
             ("principle_win_rate",),
             plot=partial(plots.intervals, label="principle", write=_share, line=0.5, bars=True),
-            alt="Win rate of the later answer by principle, with 95 % intervals",
-            nothing="No principle has votes.",
+            alt="Win rate of the revision by principle, with 95 % intervals",
+            nothing="No principle has votes on a revision.",
         ),
         Exhibit(
             "redundancy",
@@ -42,8 +42,8 @@ PRINCIPLES = Section(
             "principle-table",
             "Health",
             "Drawn: revisions that were asked for in its name. Changed: share of these that changed the answer. Change "
-            "won: share of these changes that the votes of the other principles prefer. Entropy: how much its votes "
-            "differ from pair to pair, 1 bit at the most. Majority: how often it votes as most others do. The last "
+            "won: share of these changes that the votes of the other principles prefer. Entropy: how undecided its "
+            "votes are, from 0, certain, to 1 bit, a coin. Majority: how often it votes as most others do. The last "
             "two: how its votes go with length and markdown, from −1 to 1.",
             """SELECT principle_id AS principle,
   max(value) FILTER (figure = 'drawn')::BIGINT AS drawn,
@@ -93,8 +93,8 @@ ROUNDS = Section(
         Exhibit(
             "rounds-plot",
             "Round by round",
-            "Changed: share of revisions that differ from what they revise. Wins: mean vote for the round's answer "
-            "against its parent. Tokens: mean length of the answers.",
+            "Changed: share of revisions that differ from what they revise. Wins: share of them whose "
+            "label prefers them to it. Tokens: mean length of the answers.",
             figures("round_changed, round_win_rate, round_tokens",
                     "CASE figure WHEN 'round_changed' THEN 'changed' WHEN 'round_win_rate' THEN 'wins' "
                     "ELSE 'tokens' END AS what,\n  subject::INTEGER AS round", "judge = '' AND " + ALL,
