@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from constitution.principles import load_constitution, read_constitution
 from constitution.recipe import FakeModel, JudgeSection, Models, TransformersModel
 
 ROOT = Path(__file__).parent.parent / "principles"
+PAGE = ROOT.parent / "docs" / "principles.md"
+NUMBER = re.compile(r"\b0\.\d\d\b")
 GOOD = "Check the label before you begin. Take your time and go step by step."
 BAD = "Nobody reads labels, just begin. Skip the boring steps."
 """What the fake judge takes for careful and for careless."""
@@ -187,9 +190,13 @@ async def test_a_model_that_is_not_there_is_an_error(folder: Path) -> None:
         )
 
 
-async def test_the_pocket_judge_passes_the_pocket_constitution() -> None:
-    panel = Panel.of(Models(policy=TransformersModel(engine="transformers", model="pocket")))
-    found = await try_examples(load_constitution(ROOT, "pocket"), panel)
-    assert [trial.principle_id for trial in found if not trial.right] == []
-    assert len(found) == len(load_constitution(ROOT, "pocket").principles)
-    assert {trial.judge for trial in found} == {"pocket"}
+def test_the_pocket_judge_passes_the_pocket_constitution_as_the_docs_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT.parent)
+    (page,) = re.findall(r"```text\n\$ constitution principles (test .*?)\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    command, block = page
+    shown = CliRunner().invoke(principles, command.split())
+    assert shown.exit_code == 0, shown.output
+    assert NUMBER.sub("", shown.output).rstrip() == NUMBER.sub("", block).rstrip()
+    now, then = ([float(number) for number in NUMBER.findall(text)] for text in (shown.output, block))
+    assert now == pytest.approx(then, abs=0.02), "the pocket model is another one: show what it does now"
+    assert len(now) == 3 * len(load_constitution(ROOT, "pocket").principles)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,8 @@ CAREFUL = Principle("careful", comparison_question="Which answer is more careful
 SOUND = Principle("sound", comparison_question="Which answer is sounder?", weight=2.0)
 OLD = Constitution("small", "1.0.0", "Two principles.", (CAREFUL, SOUND))
 BOLD = Principle("bold", comparison_question="Which answer is bolder?", weight=10.0)
+
+PAGE = Path(__file__).parent.parent / "docs" / "principles.md"
 
 RECIPE = """
 name = "small"
@@ -192,6 +195,21 @@ def test_the_command(project: Path, run: Run, tmp_path: Path) -> None:
     assert len(told["pairs"]) == 30
     assert (told["flips"]["value"], told["new"]["digest"]) == (1.0, edited(CAREFUL, SOUND, BOLD).digest)
     assert "no label can flip" in called(project, "small", "small@1.0.0").output
+
+
+def test_the_docs_show_what_it_prints(project: Path, run: Run, tmp_path: Path) -> None:
+    """All but the numbers: the run behind the page takes minutes."""
+    (block,) = re.findall(r"```text\n\$ constitution principles bump.*?```", PAGE.read_text(), re.DOTALL)
+    new = tmp_path / "new.toml"
+    new.write_text(write_toml(edited(replace(CAREFUL, comparison_question="Bolder?"), SOUND, BOLD)), encoding="utf-8")
+    shown = called(project, "small", str(new)).output
+    page, here = ([line for line in text.splitlines() if re.match(r"  \w", line)] for text in (block, shown))
+    assert [line[:22] for line in page] == [line[:22] for line in here] != []
+    headings = [next(line for line in text.splitlines() if line.startswith("principle ")) for text in (block, shown)]
+    assert headings[0].split() == headings[1].split()
+    pair = r"\n1\. 0\.\d{3} → 0\.\d{3}  [\w-]+  pair \w{32}\n   prompt  .*\n   earlier .*\n   later   "
+    assert re.search(pair, block)
+    assert re.search(pair, shown)
 
 
 def test_the_judge_can_be_another(project: Path, run: Run, tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def _row(effect: Effect) -> tuple[str, ...]:
 
 
 def _pair(number: int, shift: Shift) -> Iterator[str]:
-    yield f"\n{number}. {shift.old.p_b:.2f} → {shift.new.p_b:.2f}  {shift.pair.kind}  pair {shift.pair.id}"
+    yield f"\n{number}. {shift.old.p_b:.3f} → {shift.new.p_b:.3f}  {shift.pair.kind}  pair {shift.pair.id}"
     texts = (
         ("prompt", shift.prompt.messages[-1].content),
         ("earlier", shift.pair.a.text),
