@@ -18,8 +18,8 @@ PRINCIPLES = Section(
         Exhibit(
             "principle-wins",
             "Wins of the revision, by principle",
-            "Share of each principle's votes, both orders averaged, that prefer the revision; ties half. At 50 % it sees "
-            "no difference, or none that lasts from pair to pair.",
+            "Share of each principle's votes, both orders averaged, that prefer the revision; ties half. At 50 % it "
+            "sees no difference, or none that lasts from pair to pair.",
             figures("principle_win_rate", "principle_id AS principle", "judge = ''", "value DESC, principle_id"),
             ("principle_win_rate",),
             plot=partial(plots.intervals, label="principle", write=_share, line=0.5, bars=True),
