@@ -193,5 +193,11 @@ def write(out: Path, page: Path | None, results: Sequence[Result], found: Sequen
         return
     pairs = results[0].pairs
     text = [f"Measured {date} on {machine()}, without a GPU: {len(results)} judges, {pairs:,} pairs each.", ""]
-    text += [*(f"- {verdict}" for verdict in found), "", totals(results), "", show(results, clean=False)]
+    text += [*(f"- {verdict}" for verdict in found), "", totals(results), ""]
+    text += [
+        "<details><summary>Every judge with planted faults</summary>",
+        "",
+        show(results, clean=False),
+        "</details>",
+    ]
     page.write_text(put_into(page.read_text(encoding="utf-8"), "bench-judges", "\n".join(text)), encoding="utf-8")
