@@ -20,7 +20,7 @@ COMMANDS = {
     "serve": ("constitution.cli.serve:serve", "Print the vLLM server command that fits a recipe."),
     "principles": (
         "constitution.cli.principles:principles",
-        "Principles as code: list, show, check, lock, bump, diff.",
+        "Principles as code: list, check, test, lock, bump, diff, impact.",
     ),
     "sql": ("constitution.cli.sql:sql", "Ask the warehouse in SQL, read-only."),
     "audit": ("constitution.cli.audit:audit", "How far a run's labels can be trusted, as a report."),
