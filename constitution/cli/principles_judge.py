@@ -89,7 +89,9 @@ def _as_json(trial: Trial) -> dict[str, Any]:
 
 
 def _show(found: Constitution, panel: Panel, trials: Sequence[Trial]) -> None:
-    for judge in dict.fromkeys(trial.judge for trial in trials):
+    for place, judge in enumerate(dict.fromkeys(trial.judge for trial in trials)):
+        if place:
+            click.echo()
         own = [trial for trial in trials if trial.judge == judge]
         click.echo(f"{found.label}, judged by {judge} (method {panel.section.method}): P(better) by where it is shown")
         rows: list[tuple[str, ...]] = [("principle", "example", "first", "second", "both", "")]
@@ -101,7 +103,7 @@ def _show(found: Constitution, panel: Panel, trials: Sequence[Trial]) -> None:
         right, judged = sum(trial.right for trial in own), sum(trial.judged for trial in own)
         told = f"{right} right, {judged - right} wrong, {len(own) - judged} not judged"
         flips = sum(trial.flips for trial in own)
-        click.echo(f"{len(own)} example{_s(len(own))}: {told}; {flips} position flip{_s(flips)}\n")
+        click.echo(f"{len(own)} example{_s(len(own))}: {told}; {flips} position flip{_s(flips)}")
     if missing := untested(found):
         click.echo(f"without examples, so not tested: {', '.join(missing)}")
 
