@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -269,6 +271,29 @@ def test_every_view_can_be_asked_of_an_empty_warehouse(tmp_path: Path) -> None:
         assert {"couples", "gold", "alignment", "drawn", "missing_votes"} <= {name for (name,) in names}
         for (name,) in names:
             assert connection.execute(f'SELECT count(*) FROM "{name}"').fetchall() == [(0,)], name
+
+
+def documented() -> list[str]:
+    """The queries of docs/warehouse.md on labels and judges."""
+    text = (Path(__file__).parent.parent / "docs" / "warehouse.md").read_text(encoding="utf-8")
+    sections = text.partition("\n## Labels of people\n")[2].partition("\n## Tables\n")[0]
+    blocks = re.findall(r"(?:^    .*\n)+", sections, re.MULTILINE)
+    return [dedent(block) for block in blocks if re.search(r"^    (SELECT|FROM)\b", block, re.MULTILINE)]
+
+
+def test_the_documented_queries_can_be_asked(tmp_path: Path) -> None:
+    scene = Scene()
+    for p_b in (0.2, 0.9):
+        pair = scene.pair(votes=4, votes_missing=2)
+        scene.vote(pair, "kind", p_b, p_b)
+        scene.vote(pair, "true", 0.9, p_b)
+        scene.say("ann", 1, pair=pair)
+    scene.write(tmp_path)
+    queries = documented()
+    assert len(queries) >= 10
+    for query in queries:
+        found = answer(tmp_path, query.replace("…", RUN))
+        assert found or "infractions" in query or "phi" in query or "principle_votes" in query, query
 
 
 def test_one_run_at_a_time_for_other_clients(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from warehouse_rows import CONSTITUTION, PROMPTS, RUN, chain, fill, prompt
 
 from constitution.cli import app
-from constitution.records import Criterion, Figure, Judgement, Label, Preference, Response
+from constitution.records import Criterion, Figure, Judgement, Label, Preference, Response, Row
 from constitution.warehouse import Warehouse, ask, connect
 from constitution.warehouse.schema import TABLES
 
@@ -121,7 +121,7 @@ def test_new_columns_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert isinstance(answer, Response)
     assert isinstance(vote, Judgement)
     assert isinstance(preference, Preference)
-    rows = [
+    rows: list[Row] = [
         replace(answer, kind="variant", family="llama", infraction="terse"),
         replace(vote, method="score", repeat=2, calls=2, read_first=(0.1, 0.0, 0.9), read_second=()),
         replace(preference, p_mean=0.25, label_by="majority, style", ties=3, dissent=("x/kind", "y/true")),
