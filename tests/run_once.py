@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import suppress
 from pathlib import Path
 
-from constitution.pipeline import Session, prepare
+from constitution.pipeline import Progress, Session, prepare, watcher
 from constitution.recipe import load_recipe
 from constitution.records import Run
 
@@ -19,6 +20,21 @@ async def run_once(recipe: Path, warehouse: Path, overrides: list[str], fresh: b
         print("working", flush=True)
         await session.walk()
         return await session.finish()
+
+
+async def stop_midway(recipe: Path, warehouse: Path, overrides: list[str], prompts: int) -> None:
+    """Runs it and cancels it when so many prompts are done."""
+
+    def watch(progress: Progress) -> None:
+        if progress.done >= prompts:
+            task.cancel()
+
+    token = watcher.set(watch)
+    task = asyncio.create_task(run_once(recipe, warehouse, overrides))
+    watcher.reset(token)
+    with suppress(asyncio.CancelledError):
+        await task
+    assert task.cancelled(), "the run ended before it was to be stopped"
 
 
 if __name__ == "__main__":

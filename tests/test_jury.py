@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from chains import PRINCIPLES, Rows, Scripted, answer, prompt, said
-from run_once import run_once
+from run_once import run_once, stop_midway
 from small_project import small_project, table
 
 import constitution.engines as engines_module
@@ -155,11 +154,7 @@ async def test_more_than_the_quorum_failing_leaves_the_run_open_until_they_answe
 
 async def test_stopped_midway_no_vote_is_cast_twice_and_no_label_remade(recipe: Path, tmp_path: Path) -> None:
     slow = ["model.policy.latency_s=0.01", "model.jury.one.latency_s=0.01"]
-    task = asyncio.create_task(run_once(recipe, tmp_path / "w", slow))
-    await asyncio.sleep(0.35)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    await stop_midway(recipe, tmp_path / "w", slow, prompts=10)
     [stopped] = Warehouse(tmp_path / "w").runs()
     part = rows_of(tmp_path / "w", stopped.run_id)
     assert any(isinstance(row, Preference) for row in part.values())
@@ -261,7 +256,9 @@ async def test_engines_that_share_an_accelerator_are_opened_together(monkeypatch
         assert asked == [(["policy", "a", "b"], "turns")]
         assert engines.policy.model == "policy"
         assert {name: engine.model for name, engine in engines.judges.items()} == {
-            "a": "a", "between": "between", "b": "b",
+            "a": "a",
+            "between": "between",
+            "b": "b",
             "again": "a",
         }
 
