@@ -11,8 +11,9 @@ class Usage:
     """What a run's calls of one stage to one model took in and put out: the calls whose replies are in its rows."""
 
     stage: str
-    """initial · critique · revision · vote"""
+    """initial · critique · revision · variant · vote"""
     model: str
+    """Of votes the name of their judge."""
     calls: int
     prompt_tokens: int
     cached_tokens: int
@@ -34,8 +35,8 @@ class Run:
     templates: dict[str, dict[str, str]]
     """Digest of a template set → its files' texts: what a row's `template_digest` leads to."""
     models: dict[str, dict[str, str]]
-    """Per role (policy, judge): what the engine says of its model: name, engine, digest or revision. Where it said
-    something else before a restart, that stands under `<role> until start <n>`."""
+    """Per role (policy; judge, or `judge <name>` for each of a jury): what the engine says of its model: name, engine,
+    digest or revision. Where it said something else before a restart, that stands under `<role> until start <n>`."""
     code_version: str
     hardware: dict[str, str]
     started_at: str
@@ -47,18 +48,18 @@ class Run:
     seconds: float = 0.0
     """Wall time over all starts, without loading models; of a start that was killed up to its last ten seconds."""
     counts: dict[str, int] = field(default_factory=dict)
-    """Rows per table, and tokens."""
+    """Prompts, rows per table, votes missing, and tokens."""
     usage: tuple[Usage, ...] = ()
     """Calls and tokens per stage and model, over all starts."""
     engines: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Per role (policy, judge; a judge that is the policy is not told of twice) what its engine tells of its work.
+    """Per role (an engine of several roles is told of under the first) what its engine tells of its work.
     Calls, failures, busy_seconds and open_seconds are sums over all starts, events are those of all starts, and
     anything else is of the last one. Calls are more than in `usage` where replies were lost or refused."""
     cost: float | None = None
     """Tokens and accelerator hours at the prices of the last start's recipe; None: it has no prices."""
     labels: dict[str, Any] = field(default_factory=dict)
     """How the labels were made of all votes, at the end of the run or by `constitution label`: when, by which settings
-    of [judge], what was applied and what could not be. Empty: each when its pair's votes were in, as the recipe says."""
+    of [judge], what was applied, what could not be. Empty: each when its pair's votes were in, as the recipe says."""
     stopped: str = ""
     """Why the last start ended before the run did, e.g. `budget: 9.98 of 10.00 USD spent`; empty: by itself, by a
     signal, or not yet."""
