@@ -126,11 +126,12 @@ EXAMPLES = Section(
             "most-position",
             "Most bound to the place",
             "Here the votes go most with the order in which the answers were shown. First place: the mean "
-            "log-odds that it added.",
+            "log-odds that it got.",
             pairs("p.id AS pair, p.p_b AS p, c.position AS \"first place\"",
                   "abs(c.position) > 0", "abs(c.position) DESC",
-                  "JOIN (SELECT run_id, pair_id, avg(position) AS position FROM couples GROUP BY ALL) c\n"
-                  "  ON c.run_id = p.run_id AND c.pair_id = p.id\n"),
+                  "JOIN (SELECT pair_id, avg(log_odds(p_first)) AS position FROM judgements\n"
+                  "  WHERE run_id = {run} GROUP BY pair_id HAVING count(DISTINCT first_id) = 2) c\n"
+                  "  ON c.pair_id = p.id\n"),
             units={"first place": "logit"},
             shape="examples",
             nothing="The order changed no vote.",
@@ -151,7 +152,8 @@ EXAMPLES = Section(
             "answer.",
             pairs("p.id AS pair, p.p_b AS p, g.p_b AS gold, g.raters", "(p.p_b - 0.5) * (g.p_b - 0.5) < 0",
                   "p.p_chosen DESC",
-                  "JOIN gold g ON g.run_id = p.run_id AND g.pair_id = p.id AND g.principle_id = ''\n"),
+                  "JOIN (SELECT pair_id, p_b, raters FROM gold WHERE run_id = {run} AND principle_id = '') g\n"
+                  "  ON g.pair_id = p.id\n"),
             shape="examples",
             nothing="No label is contradicted by gold.",
         ),

@@ -30,6 +30,26 @@ TRUST = Section(
             nothing="No pair of this run has a gold label.",
         ),
         Exhibit(
+            "reliability",
+            "Reliability",
+            "Of the pairs that a label gives, say, 80 %, eighty in a hundred should be right: then the point lies on "
+            "the dashed line. Points under it at the right are votes that are too sure of themselves. The bins hold "
+            "equally many pairs.",
+            """SELECT CASE WHEN p.judge = '' AND count(DISTINCT p.judge) OVER () = 2 THEN max(p.judge) OVER ()
+    ELSE p.judge END AS judge,  -- the run's label and a judge alone share a diagram
+  split_part(p.subject, '/', 1) AS stage, split_part(p.subject, '/', 2)::INTEGER AS bin,
+  p.value AS predicted, o.value AS observed, p.n
+FROM figures p JOIN figures o ON o.run_id = p.run_id AND o.judge = p.judge AND o.subject = p.subject
+  AND o.principle_id = '' AND o.figure = 'reliability_observed'
+WHERE p.run_id = {run} AND p.figure = 'reliability_predicted' AND p.principle_id = ''
+  AND p.value IS NOT NULL AND o.value IS NOT NULL AND stage IN ('both orders', 'calibrated', 'label')
+ORDER BY p.judge = '', p.judge, list_position(['both orders', 'calibrated', 'label'], stage), bin""",
+            ("reliability_observed",),
+            plot=plots.reliability,
+            alt="Reliability diagram: observed share against predicted probability, before and after calibration",
+            nothing="No pair of this run has a gold label to hold the probabilities against.",
+        ),
+        Exhibit(
             "alignment-principles",
             "Agreement with gold, by principle",
             "The votes of each principle, both orders averaged, against the principle's own gold where there is some, "
@@ -42,25 +62,6 @@ TRUST = Section(
             plot=partial(plots.intervals, label="principle", group="judge", write=_share, line=0.5),
             alt="Agreement with gold by principle, with 95 % intervals",
             nothing="No principle's votes can be held against gold.",
-        ),
-        Exhibit(
-            "reliability",
-            "Reliability",
-            "Of the pairs that a label gives, say, 80 %, eighty in a hundred should be right: then the point lies on "
-            "the dashed line. Points under it at the right are votes that are too sure of themselves. The bins hold "
-            "equally many pairs.",
-            "SELECT p.judge, split_part(p.subject, '/', 1) AS stage,\n"
-            "  split_part(p.subject, '/', 2)::INTEGER AS bin, p.value AS predicted, o.value AS observed, p.n\n"
-            "FROM figures p JOIN figures o ON o.run_id = p.run_id AND o.judge = p.judge AND o.subject = p.subject\n"
-            "  AND o.principle_id = '' AND o.figure = 'reliability_observed'\n"
-            "WHERE p.run_id = {run} AND p.figure = 'reliability_predicted' AND p.principle_id = ''\n"
-            "  AND p.value IS NOT NULL AND o.value IS NOT NULL AND stage IN ('both orders', 'calibrated', 'label')\n"
-            "QUALIFY p.judge = '' OR count(DISTINCT p.judge) OVER () > 2  -- a judge alone is all judges\n"
-            "ORDER BY p.judge = '', p.judge, list_position(['both orders', 'calibrated', 'label'], stage), bin",
-            ("reliability_observed",),
-            plot=plots.reliability,
-            alt="Reliability diagram: observed share against predicted probability, before and after calibration",
-            nothing="No pair of this run has a gold label to hold the probabilities against.",
         ),
         Exhibit(
             "calibration",

@@ -63,18 +63,22 @@ def short(text: str, most: int) -> str:
     return f"CASE WHEN length({text}) > {most} THEN left({text}, {most}) || ' …' ELSE {text} END"
 
 
-def pairs(facts: str, where: str, order: str, joins: str = "") -> str:
-    """A query for example pairs: their texts shortened, and in front of them what makes them worth showing."""
+def pairs(facts: str, where: str, order: str, join: str = "") -> str:
+    """A query for example pairs: their texts shortened, and in front of them what makes them worth showing.
+
+    Each table is cut to the run before it is joined, so that no other run's files are read.
+    """
     return (
         f"SELECT {facts},\n"
         "  CASE WHEN p.p_b < 0.5 THEN 'earlier' WHEN p.p_b > 0.5 THEN 'later' ELSE 'neither' END AS preferred,\n"
         f"  {short('q.last_user', 300)} AS prompt,\n"
         f'  {short("a.text", 500)} AS "earlier answer",\n  {short("b.text", 500)} AS "later answer"\n'
-        f"FROM preferences p\n{joins}"
-        "JOIN prompts q ON q.run_id = p.run_id AND q.id = p.prompt_id\n"
-        "JOIN responses a ON a.run_id = p.run_id AND a.id = p.a_id\n"
-        "JOIN responses b ON b.run_id = p.run_id AND b.id = p.b_id\n"
-        f"WHERE p.run_id = {{run}} AND p.kind <> 'infraction' AND {where}\nORDER BY {order}, p.id LIMIT 4"
+        "FROM (SELECT * FROM preferences WHERE run_id = {run} AND kind <> 'infraction') p\n"
+        f"{join}"
+        "JOIN (SELECT id, last_user FROM prompts WHERE run_id = {run}) q ON q.id = p.prompt_id\n"
+        "JOIN (SELECT id, text FROM responses WHERE run_id = {run}) a ON a.id = p.a_id\n"
+        "JOIN (SELECT id, text FROM responses WHERE run_id = {run}) b ON b.id = p.b_id\n"
+        f"WHERE {where}\nORDER BY {order}, p.id LIMIT 4"
     )
 
 

@@ -118,7 +118,7 @@ def reliability(rows: Rows) -> list[str]:
             axes.set_xlabel("predicted probability")
             axes.set_ylabel("observed share")
             axes.grid(linewidth=0.6)
-            axes.set_title(_short(judge or "all judges", 40), loc="left", fontsize=11)
+            axes.set_title(_short(judge or "all", 40), loc="left", fontsize=11)
             _legend(figure, stages)
         drawings += written
     return drawings
@@ -223,7 +223,7 @@ def _legend(figure: Figure, names: Sequence[str]) -> None:
         Line2D([], [], color=SERIES[which % len(SERIES)], marker=MARKERS[which % len(MARKERS)], linewidth=2)
         for which in range(len(names))
     ]
-    texts = [_short(name or "all judges", 26) for name in names]
+    texts = [_short(name or "all", 26) for name in names]
     figure.legend(marks, texts, loc="outside upper left", ncols=2, labelcolor=_INK, handlelength=1.4, columnspacing=1.2)
 
 

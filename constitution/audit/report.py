@@ -65,7 +65,8 @@ class Shown:
         """Whether it takes the page's whole width, where that is a wide one."""
         if self.svgs:
             return len(self.svgs) > 1
-        return self.exhibit.shape == "examples" or sum(not column.hidden for column in self.columns) > 5
+        texts = sum(column.kind in ("text", "long") for column in self.columns)
+        return bool(self.rows) and (self.exhibit.shape == "examples" or texts > 2 or len(self.columns) > 6)
 
 
 def report(root: Path, run_id: str) -> str:
