@@ -165,6 +165,7 @@ def _cells(exhibit: Exhibit, columns: Sequence[Column], row: Mapping[str, Any]) 
         else:
             value = row[column.name]
             shown = "all" if value == "" and column.name in ("judge", "principle", "which") else value
+            shown = sentence(shown or "") if column.kind == "note" else shown
             values = [(_written(shown, exhibit.units.get(column.name, unit)), raw(value))]
         cells.append(Cell(column.kind, values))
     return cells

@@ -222,7 +222,7 @@ _NOTHING: dict[str, tuple[float, str]] = {
     "win_rate": (0.5, "No difference can be seen."),
     "win_rate_length_controlled": (0.5, "No difference can be seen."),
     "win_rate_style_controlled": (0.5, "No difference can be seen."),
-    "infraction_penalty": (0.5, "It goes unpunished."),
+    "infraction_penalty": (0.5, "Whether it costs anything cannot be told from these."),
     "self_preference": (0.0, "None can be seen."),
     "alpha": (0.0, "No better than chance."),
 }
