@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from run_once import run_once, stop_midway
+from small_project import small_project, table
 
 from constitution.engines import Completion, Request
 from constitution.engines.fake import FakeEngine
@@ -407,3 +408,22 @@ async def test_real_transcripts_are_all_worked(project: Path) -> None:
     assert one(project / "warehouse", complete) == (1163, 1163, 1163)
     aligned = "SELECT count(agrees_with_gold) FROM pairs WHERE kind = 'given'"
     assert one(project / "warehouse", aligned) == (1163,)
+
+
+async def test_labels_that_take_the_whole_run_are_made_at_its_end(tmp_path: Path) -> None:
+    """By the recipe, and again by a restart, with the same rows."""
+    recipe = small_project(tmp_path, 60)
+    settings = ["judge.aggregate=dawid-skene", "judge.control=length", "model.judge.length_bias=3", "judge.principles=3"]
+    settings += ["model.policy.verbosity=3"]
+    run = await run_once(recipe, tmp_path / "warehouse", settings)
+    made = "SELECT id, p_b, p_mean, label_by, kept FROM preferences ORDER BY id"
+    first = table(tmp_path / "warehouse", made)
+    labelled = [row for row in first if row[1] is not None]
+    assert labelled
+    assert {row[3] for row in labelled} == {"dawid-skene, length"}
+    assert any(row[1] != row[2] for row in labelled)
+    assert run.labels["applied"] == "dawid-skene, length"
+    assert run.counts["kept"] == sum(row[4] for row in first)
+    again = await run_once(recipe, tmp_path / "warehouse", settings)
+    assert table(tmp_path / "warehouse", made) == first
+    assert again.counts["kept"] == run.counts["kept"]

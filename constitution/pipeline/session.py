@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, Self
+from typing import Any, ParamSpec, Self, TypeVar
 
 from constitution.engines import Engines, open_engines
 from constitution.errors import RecipeError, WarehouseError
@@ -20,11 +20,13 @@ from constitution.pipeline.account import Account, Budget, Ledger
 from constitution.pipeline.label import labeller
 from constitution.pipeline.plan import Plan, principles_for
 from constitution.pipeline.progress import UNSAID, Progress, watcher
+from constitution.pipeline.settle import needed, settle
 from constitution.records import Prompt, Row, Run
 from constitution.revise import Emit, Reviser, revise
 from constitution.warehouse import Tally, Warehouse, Writer
 
 P = ParamSpec("P")
+T = TypeVar("T")
 
 FEEDING = 2
 """Slices that have prompts still to be taken up, at the most: one feeds the window and the next is read meanwhile."""
@@ -173,10 +175,19 @@ class Session:
             await self._writer.close()
             if not self.progress.open and not self.run.stopped:
                 await _to_its_end(self._warehouse.compact, self.plan.run_id)
+                await self._settle()
                 self.run = replace(self.run, finished_at=datetime.now(UTC).isoformat(timespec="seconds"))
         await self._record()
         self._finished = True
         return self.run
+
+    async def _settle(self) -> None:
+        """The labels that take all votes of the run, where the recipe asks for them."""
+        section = self.plan.recipe.judge
+        if section is not None and needed(section):
+            settled = await _to_its_end(settle, self._warehouse, self.plan.run_id, section)
+            self.progress.rows["kept"] = settled.kept
+            self.run = replace(self.run, labels=settled.record(section))
 
     async def _leave(self) -> None:
         """The writer is closed by now."""
@@ -260,22 +271,22 @@ async def _call(work: Callable[[Path], Awaitable[object]], part: Path) -> None:
     await work(part)
 
 
-async def _to_its_end(write: Callable[P, object], *arguments: P.args, **settings: P.kwargs) -> None:
+async def _to_its_end(write: Callable[P, T], *arguments: P.args, **settings: P.kwargs) -> T:
     """Calls `write` in a thread. A cancellation waits for it: the run's lock must not be given up while it writes."""
     task = asyncio.create_task(asyncio.to_thread(write, *arguments, **settings))
-    await _settle(task)
-    task.result()
+    await _wait_for(task)
+    return task.result()
 
 
 async def _end(task: asyncio.Task[None]) -> None:
     """Cancels a task of ours and waits for it."""
     task.cancel()
-    await _settle(task)
+    await _wait_for(task)
     if not task.cancelled():
         task.result()
 
 
-async def _settle(task: asyncio.Task[Any]) -> None:
+async def _wait_for(task: asyncio.Task[Any]) -> None:
     """Waits until the task is done; a cancellation waits for that too."""
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
