@@ -48,7 +48,7 @@ def read(table: Table, folder: Path) -> pa.Table:
     found = []
     for path in files.parts(folder):
         with pq.ParquetFile(path) as file:
-            found.append(file.read())
+            found.append(table.conform(file.read()))
     return pa.concat_tables(found) if found else table.schema.empty_table()
 
 
