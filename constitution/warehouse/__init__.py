@@ -1,7 +1,7 @@
 """The only module that touches stored data: the folder of Parquet tables and the DuckDB file of views over them.
 
-schema (columns) → convert (records ↔ Arrow) → files, compact, notes (how files come to be) → views → store (Warehouse) →
-writer (Writer); query asks, read-only; labels reads what people say, find which run is meant.
+schema (columns) → convert (records ↔ Arrow) → files, compact, notes (how files come to be) → views → store (Warehouse)
+→ writer (Writer); query asks, read-only; labels reads what people say, find which run is meant.
 """
 
 from constitution.warehouse.query import Answer, ask, connect, tables
