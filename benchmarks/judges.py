@@ -22,6 +22,7 @@ from functools import partial
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import fmean
 
 import click
 
@@ -121,32 +122,36 @@ def tell_truth(root: Path, run_id: str) -> int:
     return len(labels)
 
 
-def result(setting: Setting, pairs: int, figures: Sequence[Figure]) -> Result:
-    """What the audit says of a judge, beside what was planted."""
+def result(setting: Setting, pairs: int, figures: Sequence[Figure], votes: tuple[float, float]) -> Result:
+    """What the audit says of a judge, beside what was planted. votes: of the view `alignment` (`right_votes`)."""
 
-    def figure(name: str, subject: str = "") -> Figure:
-        found = [one for one in figures if (one.figure, one.subject) == (name, subject) and one.judge]
-        [whole] = [one for one in found if not one.principle_id]
-        return whole
+    def found(name: str, subject: str = "") -> list[Figure]:
+        return [one for one in figures if (one.figure, one.subject) == (name, subject) and one.judge]
 
     names = {"position": ("position_effect", "")} | {name: ("style_effect", name) for name in EFFECTS[1:]}
     effects = []
     for effect, which in names.items():
-        found = figure(*which)
-        if found.value is None or found.low is None or found.high is None:
-            raise RuntimeError(f"{setting}: the audit has no {' '.join(which)}: {found.note}")
-        effects.append(Effect(effect, setting.planted(effect), found.value, found.low, found.high))
-    raw, both, controlled = (
-        figure("alignment", stage).value or 0.0 for stage in ("one order", "both orders", "controlled")
-    )
-    return Result(setting, pairs, tuple(effects), raw, both, controlled)
+        [whole] = [one for one in found(*which) if not one.principle_id]
+        if whole.value is None or whole.low is None or whole.high is None:
+            raise RuntimeError(f"{setting}: the audit has no {' '.join(which)}: {whole.note}")
+        effects.append(Effect(effect, setting.planted(effect), whole.value, whole.low, whole.high))
+    # By principle, as the view has it, so that what differs is the correction and not how many votes are put together.
+    controlled = [one.value for one in found("alignment", "controlled") if one.principle_id and one.value is not None]
+    return Result(setting, pairs, tuple(effects), *votes, fmean(controlled))
+
+
+def right_votes(root: Path) -> tuple[float, float]:
+    """Share of the votes, and of the couples of votes in both orders, that prefer the true winner."""
+    with connect(root) as connection:
+        [row] = ask(connection, "SELECT avg(one_order), avg(both_orders) FROM alignment").rows
+    return float(row[0]), float(row[1])
 
 
 def measure(setting: Setting, pairs: int) -> Result:
     with tempfile.TemporaryDirectory() as name:
         root, run_id = asyncio.run(judge(Path(name), setting, pairs))
         told = tell_truth(root, run_id)
-        return result(setting, told, audit(root, run_id))
+        return result(setting, told, audit(root, run_id), right_votes(root))
 
 
 def measure_all(chosen: Sequence[Setting], pairs: int, jobs: int) -> list[Result]:

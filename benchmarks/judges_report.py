@@ -81,11 +81,11 @@ class Result:
     effects: tuple[Effect, ...]
     """Of each of `EFFECTS`."""
     raw: float
-    """Share of the pairs on which the votes of one order prefer the true winner."""
+    """Share of the votes that prefer the true winner."""
     both: float
-    """The same of both orders averaged."""
+    """The same of couples of votes: one principle's in both orders, averaged."""
     controlled: float
-    """The same with length and style taken out too."""
+    """The same of couples that length and style are taken out of too."""
 
     def effect(self, name: str) -> Effect:
         return self.effects[EFFECTS.index(name)]
@@ -123,7 +123,11 @@ def verdicts(results: Sequence[Result]) -> list[Verdict]:
         effects = [one.effect(name) for one in clean for name in names]
         promise(f"clean judges, no effect reported: {told}", [not effect.reported for effect in effects])
     promise("clean judges, none of the five reported (Holm, 5 % in all)", [not one.family_alarm for one in clean])
-    promise("corrected votes right more often than raw ones", [one.controlled > one.raw for one in planted], 1.0)
+    promise(
+        "corrected votes prefer the true winner more often than raw ones",
+        [one.controlled > one.raw for one in planted],
+        1.0,
+    )
     return found
 
 
@@ -131,7 +135,7 @@ def show(results: Sequence[Result], clean: bool = True) -> str:
     """A Markdown table, a row for each judge. clean: those without faults too."""
     lines = [
         "| # | position | length | style | noise | accuracy | position found | length found | headers | lists | bold "
-        "| reported, not planted | raw: one order | both orders | + style control |",
+        "| reported, not planted | raw votes | both orders | + style control |",
         "|--:|--:|--:|--:|--:|--:|---|---|---|---|---|---|--:|--:|--:|",
     ]
     for one in results:
@@ -159,7 +163,7 @@ def totals(results: Sequence[Result]) -> str:
     def mean(of: Callable[[Result], float], group: Sequence[Result]) -> str:
         return f"{100 * sum(map(of, group)) / len(group):.1f} %" if group else "–"
 
-    lines = ["| true winner found, mean over | raw: one order | both orders | both orders, style controlled |"]
+    lines = ["| true winner found, mean over | raw votes | both orders | both orders, style controlled |"]
     lines.append("|---|--:|--:|--:|")
     for told, group in (("judges with planted faults", planted), ("clean judges", clean)):
         shares = (mean(of, group) for of in (lambda one: one.raw, lambda one: one.both, lambda one: one.controlled))
