@@ -220,14 +220,15 @@ def test_missing_votes_of_a_jury(tmp_path: Path) -> None:
     scene.vote(pair, "true", 0.5, 0.6, judge="x")
     scene.vote(pair, "true", 0.5, None, judge="y", label_mass=0.5)
     scene.pair(a="same", b="same")  # nobody was asked
-    late = Failure("f", RUN, scene.prompts[0].id, "vote", "EngineTimeout", "late", True)
-    scene.rows += [late, replace(late, id="g"), replace(late, id="h", step="initial")]
+    late = Failure("f", RUN, scene.prompts[0].id, "vote", "EngineTimeout", "late", True, "y")
+    scene.rows += [late, replace(late, id="g"), replace(late, id="h", judge="z")]
+    scene.rows += [replace(late, id="i", step="initial", judge=None)]
     scene.write(tmp_path)
     found = answer(tmp_path, "FROM missing_votes ORDER BY judge")
     assert column(found, "judge", "pairs", "asked", "cast", "missing") == [
         ("x", 1, 4, 4, 0), ("y", 1, 4, 1, 3), ("z", 1, 4, 0, 4),
     ]  # fmt: skip
-    assert column(found, "run_failures") == [2, 2, 2]
+    assert column(found, "failures") == [0, 2, 1]
     assert column(found, "label_mass") == [pytest.approx(0.9), 0.5, None]
 
 

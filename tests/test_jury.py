@@ -91,6 +91,7 @@ async def test_one_judge_of_three_fails_half_the_time(recipe: Path, tmp_path: Pa
     cast = {judge: sum(vote.judge == judge for vote in votes) for judge in ("one", "two.5", "weak")}
     assert cast["one"] == cast["two.5"] == 4 * len(votable)
     assert cast["weak"] + len(failures) == 4 * len(votable)
+    assert {failure.judge for failure in failures} == {"weak"}
     assert 0.35 < len(failures) / (4 * len(votable)) < 0.65
     # Missing are the votes that failed, and those that stand there without their other order.
     couples: dict[tuple[str, str, str], int] = {}

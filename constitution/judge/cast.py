@@ -128,7 +128,7 @@ class _Vote:
             verdict = await ask(question)
         except PartFailed as failure:
             row = failed(judge.run_id, prompt_id, "vote", id, failure.error, judge.attempt)
-            return replace(row, message=clean(str(failure)))
+            return replace(row, message=clean(str(failure)), judge=judge.name)
         return Judgement(
             id=id,
             run_id=judge.run_id,

@@ -204,6 +204,8 @@ class Failure:
     message: str
     retryable: bool
     """True: a restarted run tries again."""
+    judge: str | None = None
+    """Of a vote: whose it was, as `Judgement.judge`; None: no vote."""
 
 
 Row = Response | Judgement | Preference | Failure

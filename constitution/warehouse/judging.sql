@@ -205,8 +205,8 @@ WHERE c.kind = 'infraction'
 GROUP BY c.run_id, c.judge, c.principle_id, r.infraction;
 
 -- One row per judge of a run: votes that were asked for on labelled pairs, that it cast, and that are missing. All
--- judges are asked the same of a pair. label_mass: the mean of the votes cast. run_failures: of votes of all the run's
--- judges and pairs, retried ones too; a failure's row does not say whose vote it was.
+-- judges are asked the same of a pair. label_mass: the mean of the votes cast. failures: failed votes of the judge on all
+-- the run's pairs, labelled or not, retried ones too.
 CREATE OR REPLACE VIEW missing_votes AS
 WITH named AS (
     SELECT
@@ -224,14 +224,14 @@ asked AS (
 spoken AS (
     SELECT run_id, pair_id, judge, count(*) AS votes, sum(label_mass) AS mass FROM judgements GROUP BY ALL
 ),
-failed AS (SELECT run_id, count(*) AS failures FROM failures WHERE step = 'vote' GROUP BY ALL)
+failed AS (SELECT run_id, judge, count(*) AS failures FROM failures WHERE step = 'vote' GROUP BY ALL)
 SELECT
     a.run_id, a.judge, count(*) AS pairs, sum(a.votes)::BIGINT AS asked, sum(coalesce(s.votes, 0))::BIGINT AS "cast",
-    sum(a.votes - coalesce(s.votes, 0))::BIGINT AS missing, any_value(coalesce(f.failures, 0)) AS run_failures,
+    sum(a.votes - coalesce(s.votes, 0))::BIGINT AS missing, any_value(coalesce(f.failures, 0)) AS failures,
     sum(s.mass) / sum(s.votes) AS label_mass
 FROM asked AS a
 LEFT JOIN spoken AS s ON s.run_id = a.run_id AND s.pair_id = a.pair_id AND s.judge = a.judge
-LEFT JOIN failed AS f ON f.run_id = a.run_id
+LEFT JOIN failed AS f ON f.run_id = a.run_id AND f.judge = a.judge
 GROUP BY a.run_id, a.judge;
 
 -- One row per principle that revised: revisions drawn for it, those that changed the text, and, where an answer was

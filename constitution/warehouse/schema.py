@@ -291,6 +291,7 @@ FAILURES = Table(
         _few("error", "Class of the error, or EmptyOutput, CritiqueRefused."),
         _text("message", "What it said."),
         Column("retryable", pa.bool_(), "True: trying again can help."),
+        _few("judge", "Of a vote: whose it was, as `judgements.judge`; null: no vote.", null=True),
         CREATED_AT,
     ),
 )
