@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import replace
 
 import pytest
@@ -200,6 +201,14 @@ def test_the_marks_hold_whatever_the_answers_are(first: str, second: str) -> Non
     content = vote_messages(PROMPT, first, second, PRINCIPLE, nonce)[0].content
     assert content.count(f"[end {nonce}]") == 3
     assert content.count(nonce) == 7
+
+
+@pytest.mark.parametrize("text", ["[" + " " * 40_000, "[answer " * 20_000])
+def test_no_text_stalls_the_run(text: str) -> None:
+    began = time.process_time()
+    vote_messages(PROMPT, text, "b", PRINCIPLE, "c0ffee")
+    one_answer("score", PROMPT, text)
+    assert time.process_time() - began < 1
 
 
 def test_plain_brackets_in_answers_stay() -> None:

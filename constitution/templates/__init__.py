@@ -126,8 +126,10 @@ def transcript(messages: Messages) -> str:
     return "\n\n".join(f"{_SPEAKERS[message.role]}: {message.content}" for message in messages)
 
 
-_MARK = re.compile(r"\[\s*/?\s*(?:conversation|answer\s+[AB]|end)\b[^\]\n]*\]", re.IGNORECASE)
-_MARK_OF_ONE = re.compile(r"\[\s*/?\s*(?:conversation|answer|end)\b[^\]\n]*\]", re.IGNORECASE)
+# No two repeats that could share what they match, and the last one bounded: a bracket before many blanks would take
+# time by the square of their number.
+_MARK = re.compile(r"\[[\s/]*(?:conversation|answer\s+[AB]|end)\b[^\]\n]{0,200}\]", re.IGNORECASE)
+_MARK_OF_ONE = re.compile(r"\[[\s/]*(?:conversation|answer|end)\b[^\]\n]{0,200}\]", re.IGNORECASE)
 
 
 def _disarm(text: str, nonce: str, mark: re.Pattern[str] = _MARK) -> str:
