@@ -12,8 +12,8 @@ _share, _logit = UNITS["share"], UNITS["logit"]
 
 TRUST = Section(
     "trust",
-    "How far the labels can be trusted",
-    "Held against gold: what people, or a truth that is known, say of the same pairs. Each pair is turned by chance of "
+    "Held against gold",
+    "Gold is what people, or a truth that is known, say of the same pairs. Each pair is turned by chance of "
     "its id, so that a judge who always prefers the later answer gains nothing. Stages: the votes of one order only; "
     "both orders averaged; style taken out; calibrated on the other half of the prompts; and the label as the run "
     "stored it.",

@@ -96,32 +96,32 @@ _HEADLINES = (
     ("ece", "label"),
     ("ece", "calibrated"),
     ("position_bias", ""),
-    ("first_place", ""),
+    ("position_effect", ""),
     ("style_effect", "length"),
-    ("win_rate", "first-last"),
-    ("win_rate", "parent"),
-    ("win_rate_length_controlled", "first-last"),
-    ("win_rate_style_controlled", "first-last"),
+    ("labels_changed", "style"),
     ("infraction_penalty", "polished"),
-    ("infraction_penalty", "terse"),
-    ("infraction_penalty", "sarcastic"),
     ("self_preference", ""),
     ("alpha", "judges"),
-    ("labels_changed", "style"),
     ("votes_missing", ""),
 )
 
 HEADLINE = """SELECT figure, judge, subject,
-  CASE figure WHEN 'style_effect' THEN 1 / (1 + exp(-value / 3)) ELSE value END AS value,
-  CASE figure WHEN 'style_effect' THEN 1 / (1 + exp(-low / 3)) ELSE low END AS low,
-  CASE figure WHEN 'style_effect' THEN 1 / (1 + exp(-high / 3)) ELSE high END AS high, n, note
-FROM figures
+  coalesce(1 / (1 + exp(-value / per)), value) AS value,
+  coalesce(1 / (1 + exp(-low / per)), low) AS low,
+  coalesce(1 / (1 + exp(-high / per)), high) AS high, n, note,
+  CASE WHEN figure = 'ece' AND subject = 'label' THEN  -- over 0 the labels are too timid, under 0 too sure
+    (SELECT sum(p.n * (o.value - p.value) * sign(p.value - 0.5)) / sum(p.n)
+     FROM figures p JOIN figures o USING (run_id, judge, principle_id, subject)
+     WHERE run_id = {run} AND judge = '' AND principle_id = '' AND starts_with(subject, 'label/')
+       AND p.figure = 'reliability_predicted' AND o.figure = 'reliability_observed') END AS lean
+FROM (SELECT *, CASE figure WHEN 'position_effect' THEN 1 WHEN 'style_effect' THEN 3 END AS per FROM figures)
 WHERE run_id = {run} AND principle_id = '' AND value IS NOT NULL
   AND (figure, subject) IN (
     HEADLINES)
+  AND NOT (figure = 'votes_missing' AND value = 0)
 QUALIFY judge = '' OR NOT bool_or(judge = '') OVER (PARTITION BY figure, subject)
 ORDER BY list_position([NAMES], figure || ' ' || subject), judge""".replace(
     "HEADLINES", ",\n    ".join(f"('{figure}', '{subject}')" for figure, subject in _HEADLINES)
 ).replace("NAMES", ",\n  ".join(f"'{figure} {subject}'" for figure, subject in _HEADLINES))
-"""The numbers to begin with. The effect of length is told as the chance of an answer twice as long as the other: there
-the difference (2 − 1) / (2 + 1) is a third."""
+"""The numbers to begin with. The effects of place and length are told as chances: that of the answer shown first, of
+two as good ones, and that of an answer twice as long as the other: there the difference, (2 − 1) / (2 + 1), is 1/3."""

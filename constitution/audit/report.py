@@ -20,6 +20,7 @@ import duckdb
 
 from constitution.audit.about_data import EXAMPLES, MISSING, PRINCIPLES, ROUNDS
 from constitution.audit.about_judges import INFRACTIONS, JUDGES, POSITION, STYLE, TRUST
+from constitution.audit.answer import answer
 from constitution.audit.exhibits import FACTS, HEADLINE, Exhibit
 from constitution.audit.words import UNITS, Headline, Unit, sentence, unbroken
 from constitution.errors import InputError
@@ -94,6 +95,7 @@ def report(root: Path, run_id: str) -> str:
     return template.render(
         facts=facts[0],
         facts_sql=_query(FACTS, run_id),
+        answer=answer(told),
         cards=cards(told),
         headline_sql=_query(HEADLINE, run_id),
         sections=sections,
@@ -109,11 +111,12 @@ def summary(root: Path, run_id: str) -> str:
     """The headline as Markdown."""
     with connect(root) as connection:
         told = headlines(connection, run_id)
-    lines = [f"# Audit of {run_id}", "", "| | judge | value | 95 % interval | n | |", "|---|---|--:|---|--:|---|"]
+    lines = [f"# Audit of {run_id}", "", *(f"- {each}" for each in answer(told)), ""]
+    lines += ["| | judge | value | 95 % interval | n | |", "|---|---|--:|---|--:|---|"]
     for one in told:
         cells = (one.title, one.judge or "all", one.shown, one.interval, f"{one.n:,}", one.verdict)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join([*lines, "", *(f"- {one.told} {one.scale}" for one in told)])
+    return "\n".join(lines)
 
 
 def cards(told: Iterable[Headline]) -> list[list[Headline]]:

@@ -56,10 +56,16 @@ class Headline:
     high: float | None
     n: int
     note: str
+    lean: float | None = None
+    """Of a calibration error: over 0 the probabilities are too timid, under 0 too sure."""
+
+    def clear(self, of: float) -> bool:
+        """Whether the interval leaves out this value."""
+        return self.low is not None and self.high is not None and not self.low <= of <= self.high
 
     @property
     def title(self) -> str:
-        return _TOLD[self.figure].title.format(subject=_SUBJECTS.get(self.subject, self.subject), kind=self.subject)
+        return _TOLD[self.figure].title.format(subject=_SUBJECTS.get(self.subject, self.subject))
 
     @property
     def unit(self) -> Unit:
@@ -97,23 +103,21 @@ class Headline:
     def verdict(self) -> str:
         """What can be concluded from the interval and the note; may be empty."""
         nothing, told = _NOTHING.get(self.figure, (math.nan, ""))
-        held = self.low is not None and self.high is not None and self.low <= nothing <= self.high
-        told = told if held and told.lower().rstrip(".") not in self.note.lower() else ""
+        known = told.lower().rstrip(".") in self.note.lower()
+        told = "" if known or self.low is None or self.clear(nothing) else told
         return " ".join(part for part in (told, sentence(self.note)) if part)
 
     @property
     def alarming(self) -> bool:
-        """Whether the verdict is that there is nothing in it."""
-        return any(told.lower().rstrip(".") in self.verdict.lower() for _, told in _NOTHING.values())
+        """Whether labels or judges may be worth nothing, by the interval."""
+        of_worth = self.figure in ("alignment", "infraction_penalty", "alpha")
+        return of_worth and self.low is not None and self.low <= _NOTHING[self.figure][0]
 
 
 _SUBJECTS = {
-    "first-last": "the last revision against the initial answer",
-    "parent": "a revision against the answer that it revises",
     "label": "labels as stored",
     "calibrated": "after calibration",
     "polished": "wrong but polished",
-    "terse": "right but terse",
 }
 
 
@@ -147,11 +151,11 @@ _TOLD = {
         "in {value} of the couples of votes, {who} prefers the same place, whichever answer stands there",
         "At 0 % the place in which an answer is shown decides nothing.",
     ),
-    "first_place": _Told(
-        "The place preferred",
-        "Where a judge goes by the place: how often it is the first.",
-        "where {who} goes by the place, it is the first in {value}",
-        "Over 50 % is primacy, under it recency.",
+    "position_effect": _Told(
+        "Effect of the place",
+        "How probably a judge prefers the answer shown first, of two that it finds as good.",
+        "of two answers that it finds as good, {who} prefers the one shown first with probability {value}",
+        "At 50 % the place decides nothing.",
     ),
     "style_effect": _Told(
         "Effect of length",
@@ -159,24 +163,6 @@ _TOLD = {
         "of two answers that are alike but for one being twice as long, {who} prefers the longer with probability "
         "{value}",
         "At 50 % length decides nothing.",
-    ),
-    "win_rate": _Told(
-        "Wins, as voted: {kind}",
-        "The mean vote for {subject}.",
-        "the mean vote of {who} for {subject} is {value}",
-        "At 50 % neither is better.",
-    ),
-    "win_rate_length_controlled": _Told(
-        "Wins at equal length: {kind}",
-        "The mean vote for {subject}, with the effect of length taken out.",
-        "with the effect of length taken out, the mean vote of {who} for {subject} is {value}",
-        "At 50 % neither is better.",
-    ),
-    "win_rate_style_controlled": _Told(
-        "Wins at equal style: {kind}",
-        "The mean vote for {subject}, with the effect of length, headers, lists and bold taken out.",
-        "with the effect of length, headers, lists and bold taken out, the mean vote of {who} for {subject} is {value}",
-        "At 50 % neither is better.",
     ),
     "infraction_penalty": _Told(
         "Infraction: {subject}",
@@ -218,10 +204,8 @@ _TOLD = {
 
 _NOTHING: dict[str, tuple[float, str]] = {
     "alignment": (0.5, "No better than chance."),
+    "position_effect": (0.5, "This run shows no effect of the place."),
     "style_effect": (0.5, "This run shows no effect of length."),
-    "win_rate": (0.5, "No difference can be seen."),
-    "win_rate_length_controlled": (0.5, "No difference can be seen."),
-    "win_rate_style_controlled": (0.5, "No difference can be seen."),
     "infraction_penalty": (0.5, "Whether it costs anything cannot be told from these."),
     "self_preference": (0.0, "None can be seen."),
     "alpha": (0.0, "No better than chance."),

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from constitution.audit import audit as measure
+from constitution.audit.answer import answer
 from constitution.audit.report import headlines, report
 from constitution.audit.words import Headline
 from constitution.cli._options import warehouse_option
@@ -66,7 +67,7 @@ def audit(run: str | None, out: Path, replicates: int, warehouse: Path) -> None:
 
 
 def _tell(run_id: str, told: Sequence[Headline]) -> None:
-    """The headline as a table, and after it what is no better than nothing."""
+    """The answer in sentences, and the headline as a table."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -80,8 +81,9 @@ def _tell(run_id: str, told: Sequence[Headline]) -> None:
         table.add_row(Text(one.title), Text(one.judge or "all"), one.shown, one.interval, f"{one.n:,}")
     console = Console(highlight=False)
     console.print(Text(run_id, style="bold"))
-    console.print(table if told else "There was nothing to measure: the report says what it would take.")
-    for one in told:
-        if one.alarming:
-            about = f"{one.title}, {one.judge}" if one.judge else one.title
-            console.print(Text(f"! {about}: ", style="bold").append(one.verdict, style="not bold"))
+    if not told:
+        console.print("There was nothing to measure: the report says what it would take.")
+        return
+    for sentence in answer(told):
+        console.print(Text(f"- {sentence}"))
+    console.print(table)
