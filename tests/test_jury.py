@@ -336,6 +336,17 @@ def test_faults_in_a_jury_are_told_by_its_name(recipe: Path) -> None:
         load_recipe(recipe, ["judge.quorum=4"])
 
 
+@pytest.mark.parametrize("section", ["jury", "judge"])
+def test_judges_without_votes_are_refused(recipe: Path, tmp_path: Path, section: str) -> None:
+    text = RECIPE.split("[judge]")[0]
+    if section == "judge":
+        text = text.split("[model.jury.one]")[0] + "[model.judge]\nengine = 'fake'\n"
+    recipe.write_text(text, encoding="utf-8")
+    with pytest.raises(RecipeError, match=rf"model\.{section}: nobody would vote"):
+        prepare(load_recipe(recipe), recipe, tmp_path / "w")
+    assert not (tmp_path / "w").exists()
+
+
 # --- the quorum, pair by pair
 
 SECTION = JudgeSection(pairs=("first-last",))

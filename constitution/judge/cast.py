@@ -69,9 +69,9 @@ async def vote(judge: Judge, prompt: Prompt, pair: Pair, have: Mapping[str, Row]
     """
     if not pair.votable:
         return Ballot((), 0)
-    principles = draw_principles(judge, pair)
+    principles, mark = draw_principles(judge, pair), nonce(judge, pair.a.prompt_id)
     votes = [
-        _Vote(judge, pair, principle, order, repeat)
+        _Vote(judge, pair, principle, order, repeat, mark)
         for repeat in range(judge.section.repeats)
         for order in ORDERS[judge.section.method]
         for principle in principles
@@ -97,6 +97,7 @@ class _Vote:
     principle: Principle
     order: str
     repeat: int
+    nonce: str
 
     @property
     def id(self) -> str:
@@ -120,7 +121,7 @@ class _Vote:
             first.text,
             second.text,
             principle,
-            nonce(judge, prompt_id),
+            self.nonce,
             chosen,
             affinity=prompt_id,
         )

@@ -5,14 +5,16 @@ rationale   two calls: the judge reasons, then the same reading after what it wr
 score       two calls: a grade for each answer by itself, read as a distribution
 rubric      a call for each criterion and answer: P(yes) / (P(yes) + P(no))
 
-The calls of one vote that do not build on each other go out together. One that fails fails the vote.
+The calls of one vote that do not build on each other go out together. One that fails fails the vote. What is made for
+every vote is a NamedTuple: a frozen dataclass takes five times as long.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from constitution import templates
 from constitution.engines.base import Completion, Engine, Request
@@ -36,8 +38,7 @@ ORDERS: Mapping[Method, tuple[str, ...]] = {
 """Which of the pair's answers is shown first. Where each is looked at by itself there is no order to swap."""
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """One vote, as it is put to an engine."""
 
     engine: Engine
@@ -51,8 +52,7 @@ class Question:
     affinity: str
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """Fields of a Judgement: what was read, and what it took."""
 
     p_first: float
@@ -95,7 +95,7 @@ async def _rationale(question: Question) -> Verdict:
     ended = templates.rationale_messages(q.prompt, q.first, q.second, q.principle, q.nonce, text)
     reading = await _read(q, "label after the rationale", ended)
     verdict = _verdict(_share(reading), [reading], reasoning)
-    return replace(verdict, rationale=text)
+    return verdict._replace(rationale=text)
 
 
 async def _score(question: Question) -> Verdict:
@@ -112,7 +112,7 @@ async def _score(question: Question) -> Verdict:
         ]
     )
     verdict = _verdict(outgrade(first.found, second.found), [first, second])
-    return replace(verdict, read_first=first.found, read_second=second.found)
+    return verdict._replace(read_first=first.found, read_second=second.found)
 
 
 async def _rubric(question: Question) -> Verdict:
@@ -132,7 +132,7 @@ async def _rubric(question: Question) -> Verdict:
     p_yes = tuple(_share(reading) for reading in readings)
     first, second = p_yes[: len(criteria)], p_yes[len(criteria) :]
     verdict = _verdict(0.5 + (checklist_sum(criteria, first) - checklist_sum(criteria, second)) / 2, readings)
-    return replace(verdict, read_first=first, read_second=second)
+    return verdict._replace(read_first=first, read_second=second)
 
 
 _METHODS: Mapping[Method, Callable[[Question], Awaitable[Verdict]]] = {
@@ -143,8 +143,7 @@ _METHODS: Mapping[Method, Callable[[Question], Awaitable[Verdict]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Reading:
+class _Reading(NamedTuple):
     found: tuple[float, ...]
     """Raw probability of each label."""
     mass: float

@@ -103,8 +103,14 @@ def principles_for(recipe: Recipe, constitution: Constitution) -> tuple[tuple[Pr
     """The principles to revise by and those to judge by; either is empty where the recipe asks for none.
 
     Raises RecipeError where it asks for principles that the constitution does not have, or for a checklist that one of
-    them does not have.
+    them does not have; and for judges of a recipe without votes, which would load for nothing.
     """
+    if recipe.judge is None and (recipe.model.judge or recipe.model.jury):
+        section = "jury" if recipe.model.jury else "judge"
+        raise RecipeError(
+            f"model.{section}: nobody would vote, for there is no section [judge]",
+            hint=f"add [judge], which may be empty, or leave [model.{section}] out",
+        )
     revising: tuple[Principle, ...] = ()
     judging: tuple[Principle, ...] = ()
     if recipe.revise.rounds:

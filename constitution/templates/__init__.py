@@ -132,8 +132,12 @@ _MARK = re.compile(r"\[[\s/]*(?:conversation|answer\s+[AB]|end)\b[^\]\n]{0,200}\
 _MARK_OF_ONE = re.compile(r"\[[\s/]*(?:conversation|answer|end)\b[^\]\n]{0,200}\]", re.IGNORECASE)
 
 
+@lru_cache(maxsize=64)
 def _disarm(text: str, nonce: str, mark: re.Pattern[str] = _MARK) -> str:
-    """`text` without the marks of the vote template. Repeated, since taking one out can put another together."""
+    """`text` without the marks of the vote template. Repeated, since taking one out can put another together.
+
+    Kept: the votes on a pair are rendered one after the other and show the same texts.
+    """
     while (stripped := mark.sub("", text.replace(nonce, ""))) != text:
         text = stripped
     return text
