@@ -158,3 +158,35 @@ def test_where_folders_cannot_be_exchanged_the_parts_stay(tmp_path: Path, monkey
     assert stored(warehouse) == before
     assert len(warehouse.parts("failures", RUN)) == PARTS
     assert list((tmp_path / "failures").rglob(".*")) == []
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_killed_anywhere_rows_are_replaced_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchanges: bool
+) -> None:
+    """Never old and new together; and where folders cannot be exchanged, never neither once it is recovered."""
+    if not exchanges:
+        monkeypatch.setattr(files, "exchange", lambda one, other: False)
+    new = [failure(9000), failure(9001)]
+    events, seen = 0, set[str]()
+    while True:
+        warehouse = filled(tmp_path / str(events))
+        states = {"old": stored(warehouse), "new": sorted(row.id for row in new), "none": []}
+
+        def state(warehouse: Warehouse = warehouse, states: dict[str, list[str]] = states) -> str:
+            return next(name for name, ids in states.items() if ids == stored(warehouse))
+
+        try:
+            with KILLER.after(events):
+                warehouse.replace_rows("failures", RUN, new)
+        except Killed:
+            seen.add(state())
+            warehouse.recover(RUN)
+            assert state() in ("old", "new")
+            assert list((warehouse.root / "failures").rglob(".*")) == []
+            warehouse.replace_rows("failures", RUN, new)
+            assert state() == "new"
+            events += 1
+            continue
+        break
+    assert seen == ({"old", "new"} if exchanges else {"old", "new", "none"})

@@ -35,7 +35,7 @@ def compact_folder(table: Table, folder: Path, target_bytes: int = TARGET_BYTES)
     small = [path for path in old if path not in large]
     if len(small) < 2:
         return 0
-    staging = folder.with_name(files.STAGING + folder.name)
+    staging, _ = _beside(folder)
     with files.storing(folder):
         files.remove_tree(staging)
         staging.mkdir()
@@ -53,10 +53,9 @@ def compact_folder(table: Table, folder: Path, target_bytes: int = TARGET_BYTES)
 def replace_folder(table: Table, folder: Path, data: pa.Table) -> None:
     """`data` in place of all rows in `folder`, the run's lock being held.
 
-    In one step where the file system can exchange folders; elsewhere a reader may for a moment see both.
+    In one step where the file system can exchange folders; elsewhere a reader may for a moment see no rows.
     """
-    staging = folder.with_name(files.STAGING + folder.name)
-    old = files.parts(folder)
+    staging, old = _beside(folder)
     with files.storing(folder):
         files.make_folder(folder)
         files.remove_tree(staging)
@@ -68,19 +67,31 @@ def replace_folder(table: Table, folder: Path, data: pa.Table) -> None:
             os.fsync(file.fileno())
         files.sync_folder(staging)
         if not files.exchange(staging, folder):
-            part.rename(folder / part.name)
-            for path in old:
-                path.unlink()
-            files.sync_folder(folder)
+            # Killed between the two renames, the folder is missing, and recover_folder puts the new one there.
+            files.remove_tree(old)
+            folder.rename(old)
+            staging.rename(folder)
         files.sync_folder(folder.parent)
         files.remove_tree(staging)
+        files.remove_tree(old)
 
 
 def recover_folder(folder: Path) -> None:
     """Deletes what an interrupted compaction or write left; the run's lock must be held."""
+    staging, old = _beside(folder)
     with files.storing(folder):
-        files.remove_tree(folder.with_name(files.STAGING + folder.name))
+        if staging.is_dir() and not folder.exists():  # see replace_folder
+            staging.rename(folder)
+            files.sync_folder(folder.parent)
+        files.remove_tree(staging)
+        files.remove_tree(old)
         files.sweep(folder)
+
+
+def _beside(folder: Path) -> tuple[Path, Path]:
+    """Where what is to take the folder's place is prepared, and where what it takes the place of waits to be deleted:
+    names that no reader's glob matches."""
+    return folder.with_name(f".compact-{folder.name}"), folder.with_name(f".old-{folder.name}")
 
 
 def write_table(table: Table, data: pa.Table, file: object) -> None:

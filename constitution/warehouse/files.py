@@ -18,8 +18,6 @@ import pyarrow as pa
 from constitution.errors import WarehouseError
 
 PART = re.compile(r"part-(\d+)\.parquet")
-STAGING = ".compact-"
-"""Prefix of the folder in which a compacted run's parts are prepared."""
 
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux and RENAME_SWAP of macOS are both 2
 _AT_FDCWD = -100
