@@ -19,11 +19,12 @@ from constitution.audit.panel import Panel
 from constitution.cli._options import warehouse_option
 from constitution.cli.principles import aligned, either, root_option
 from constitution.cli.principles_judge import judge_options, panel_of
-from constitution.errors import RecipeError, WarehouseError
+from constitution.errors import RecipeError
 from constitution.measures import Estimate
 from constitution.recipe import JudgeSection, Models
 from constitution.records import Constitution, Run
 from constitution.warehouse import Warehouse
+from constitution.warehouse.find import find_run
 
 SHOWN = 10
 """Flipped pairs that are shown with their texts."""
@@ -34,7 +35,7 @@ COLUMNS = ("pair_id", "prompt_id", "kind", "p_old", "p_new", "change", "flips", 
 @click.command("impact")
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
-@click.option("--run", "run_id", help="Whose pairs: a run's id, or how it begins.  [default: the newest run]")
+@click.option("--run", "run_id", help="Whose pairs: a run's id, or how it begins.  [default: the newest judged]")
 @click.option("--sample", type=click.IntRange(min=1), default=200, show_default=True, help="How many pairs.")
 @judge_options("as the run was judged")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Draws the sample.")
@@ -53,7 +54,7 @@ def impact_command(a: str, b: str, **options: Any) -> None:
     old, new = either(a, options["root"]), either(b, options["root"])
     warehouse = Warehouse(options["warehouse"])
     panel = panel_of(options["model"], options["recipe"])
-    run = _run(warehouse, options["run_id"])
+    run = find_run(warehouse, options["run_id"])
     panel = panel or _panel_of_run(run)
     stored = sample_pairs(warehouse, run.run_id, options["sample"], options["seed"])
     found = asyncio.run(impact(old, new, stored, panel))
@@ -63,23 +64,6 @@ def impact_command(a: str, b: str, **options: Any) -> None:
         click.echo(json.dumps(_as_json(old, new, run, found), ensure_ascii=False, indent=2))
         return
     click.echo("\n".join(_told(old, new, run, found)))
-
-
-def _run(warehouse: Warehouse, run_id: str | None) -> Run:
-    known = warehouse.runs()
-    if run_id is None and known:
-        return known[-1]
-    found = [run for run in known if run.run_id == run_id] or [
-        run for run in known if run.run_id.startswith(run_id or "")
-    ]
-    if len(found) != 1:
-        what = (
-            f"{len(found)} runs begin with {run_id}" if found else f"there is no run {run_id}" if run_id else "no run"
-        )
-        raise WarehouseError(
-            f"{warehouse.root}: {what}", hint="`constitution runs` lists them; --warehouse names another"
-        )
-    return found[0]
 
 
 def _panel_of_run(run: Run) -> Panel:
