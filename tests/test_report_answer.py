@@ -70,7 +70,8 @@ def test_effects_are_told_where_their_intervals_are_clear_of_none() -> None:
     assert "qwen takes the shorter in 55.0 %, be it taste or quality. Without length and style 3.0 %" in said(
         LENGTH, CHANGED
     )
-    assert said(replace(LENGTH, high=0.6), replace(CHANGED, low=0.0)).endswith("No effect of length can be seen.")
+    assert said(replace(LENGTH, high=0.6), CHANGED).endswith("No effect of length can be seen.")
+    assert said(LENGTH, replace(CHANGED, low=0.0)).endswith("taste or quality.")
     assert "place" not in said(LENGTH)
 
 

@@ -97,7 +97,7 @@ def _style(judges: Sequence[Headline], changed: Headline | None) -> Iterator[str
         )
         yield f"Of two answers of which one is twice as long and else alike, {listed}, be it taste or quality.{turned}"
     elif judges:
-        yield f"No effect of length can be seen.{turned}"
+        yield "No effect of length can be seen."
 
 
 def _infractions(judges: Sequence[Headline]) -> Iterator[str]:
