@@ -102,7 +102,7 @@ async def test_one_judge_of_three_fails_half_the_time(recipe: Path, tmp_path: Pa
     missing = sum(label.votes_missing for label in labels)
     assert missing == len(failures) + alone == run.counts["votes_missing"] > 0
     assert all(label.p_b is not None and label.votes + label.votes_missing == 12 for label in votable)
-    assert f"| votes missing | {missing} |" in report(run)
+    assert f"| votes not counted | {missing} |" in report(run)
     assert "finished" in report(run)
     assert "not finished" not in report(run)
 

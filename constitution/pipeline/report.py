@@ -11,7 +11,7 @@ LABELS = {
     "prompts": "prompts",
     "responses": "responses",
     "judgements": "votes",
-    "votes_missing": "votes missing",
+    "votes_missing": "votes not counted",
     "preferences": "preferences",
     "kept": "of these kept",
     "failures": "failures",

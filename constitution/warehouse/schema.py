@@ -257,7 +257,8 @@ PREFERENCES = Table(
         _text("b_id", "`responses.id` of the later one."),
         _real("p_b", "Soft label: probability that b is better, as `label_by` says; null without votes.", null=True),
         _int("votes", "Votes that count."),
-        _int("votes_missing", "Votes that were asked for and failed or fell short of label mass."),
+        _int("votes_missing", "Votes that were asked for and do not count: failed, short of label mass, or without the "
+             "other order."),
         _real("consistency", "Share of (judge, principle) that prefer the same answer in both orders; null: no such "
               "couple.", null=True),
         _real("agreement", "Share of (judge, principle) that prefer what the label prefers; null without votes.",
