@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from pathlib import Path
 from statistics import mean
 
@@ -16,7 +16,7 @@ from constitution.engines.base import Engine
 from constitution.judge import Ballot, Judge, Pair, checklist_sum, outgrade, vote
 from constitution.principles import find_root, load_constitution
 from constitution.recipe import JudgeSection, TransformersModel
-from constitution.records import Judgement, Method, Prompt, Response
+from constitution.records import Judgement, Method, Principle, Prompt, Response
 
 ROOT = Path(__file__).parent.parent
 CONSTITUTION = load_constitution(find_root(ROOT), "pocket@1.1.0")
@@ -32,21 +32,21 @@ def engine() -> Iterator[Engine]:
 
 def votes(engine: Engine, method: Method, **section: object) -> list[Judgement]:
     """Those of every principle on its own first example, whose worse answer is the pair's a."""
-    rationale = {"temperature": 0, "max_tokens": 24}
+    rationale = {"temperature": 0, "max_tokens": 16}
     settings = JudgeSection.model_validate({"method": method, "rationale": rationale, **section})
 
+    def voted(rule: Principle) -> Awaitable[Ballot]:
+        judge = Judge("run-1", 1, 1, engine, engine.model, (rule,), settings)
+        example = rule.examples[0]
+        prompt = Prompt(example.messages)
+        a, b = (
+            Response(f"{rule.id}-{round}", "run-1", prompt.id, "sample", round, text, "ok", "given")
+            for round, text in enumerate((example.worse, example.better))
+        )
+        return vote(judge, prompt, Pair(rule.id, "given", a, b), {}, Rows().put)
+
     async def cast() -> list[Ballot]:
-        ballots = []
-        for rule in PRINCIPLES:
-            judge = Judge("run-1", 1, 1, engine, engine.model, (rule,), settings)
-            example = rule.examples[0]
-            prompt = Prompt(example.messages)
-            a, b = (
-                Response(f"{rule.id}-{round}", "run-1", prompt.id, "sample", round, text, "ok", "given")
-                for round, text in enumerate((example.worse, example.better))
-            )
-            ballots.append(await vote(judge, prompt, Pair(rule.id, "given", a, b), {}, Rows().put))
-        return ballots
+        return await asyncio.gather(*map(voted, PRINCIPLES))
 
     ballots = asyncio.run(cast())
     assert not [failure for ballot in ballots for failure in ballot.failures]
@@ -83,14 +83,14 @@ def test_by_label_it_knows_better_from_worse(engine: Engine) -> None:
 
 def test_by_rationale_it_writes_first_and_the_label_is_read_after(engine: Engine) -> None:
     """The pocket model never learned to reason: that it writes, and that what it wrote counts, is what can be asked."""
-    found = votes(engine, "rationale")
-    again = votes(engine, "rationale")
+    both = votes(engine, "rationale", repeats=2)
+    found, again = ([row for row in both if row.repeat == repeat] for repeat in (0, 1))
     label = {(row.pair_id, row.first_id): row for row in votes(engine, "label")}
     assert [row.rationale for row in found] == [row.rationale for row in again]  # greedy
     assert all(row.calls == 2 and row.rationale and row.completion_tokens > 2 for row in found)
     assert min(row.label_mass for row in found) > 0.9
     assert any(abs(row.p_first - label[row.pair_id, row.first_id].p_first) > 0.01 for row in found)
-    sampled = votes(engine, "rationale", repeats=2, rationale={"temperature": 1.0, "max_tokens": 24})
+    sampled = votes(engine, "rationale", repeats=2, rationale={"temperature": 1.0, "max_tokens": 16})
     assert len(sampled) == 2 * len(found)
     texts = {(row.pair_id, row.first_id, row.repeat): row.rationale for row in sampled}
     assert any(texts[pair, first, 0] != texts[pair, first, 1] for pair, first, _ in texts)
