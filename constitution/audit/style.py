@@ -126,7 +126,7 @@ def _why_none(fit: Fits, feature: str) -> str:
     if fit.style.intercept.value is None:
         return "too few pairs to fit four features"
     if fit.style.effects[feature].value is None:
-        return f"the answers of a pair never differ in {feature}, or only as an earlier feature does"
+        return "the answers of a pair never differ in it, or only as a feature before it does"
     return "the logistic fit does not converge: the features tell the votes apart completely"
 
 
