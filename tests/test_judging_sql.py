@@ -301,6 +301,26 @@ def test_the_documented_queries_can_be_asked(tmp_path: Path) -> None:
         assert found or "infractions" in query or "phi" in query or "principle_votes" in query, query
 
 
+def test_no_two_tables_are_joined_by_their_run_alone(tmp_path: Path) -> None:
+    """40,000 answers with as many others, because both are of the run: it would never end."""
+    scene = Scene()
+    for number in range(100):
+        scene.pair(gold_id=f"b{number}")
+    scene.write(tmp_path)
+    joins = "".join(
+        f" JOIN {table} AS {name} ON {name}.run_id = p.run_id AND {name}.{key} = p.{other}"
+        for table, name, key, other in [
+            ("gold", "g", "pair_id", "id"), ("prompts", "q", "id", "prompt_id"),
+            ("responses", "a", "id", "a_id"), ("responses", "b", "id", "b_id"),
+        ]
+    )  # fmt: skip
+    query = f"SELECT a.text, b.text FROM preferences AS p {joins} WHERE p.run_id = '{RUN}' AND p.kind <> 'infraction'"
+    assert len(answer(tmp_path, query)) == 100
+    (plan,) = answer(tmp_path, f"EXPLAIN (FORMAT json) {query}")
+    assert '"Conditions": "run_id = run_id"' not in plan["explain_value"], "no condition but this one"
+    assert '"Conditions": [' in plan["explain_value"]
+
+
 def test_one_run_at_a_time_for_other_clients(tmp_path: Path) -> None:
     """The variable `run` keeps a client of warehouse.duckdb to the files of one run."""
     import duckdb

@@ -27,7 +27,8 @@ SELECT
     run ->> '$.constitution_digest' AS constitution_digest,
     run -> '$.templates' AS templates,
     run ->> '$.code_version' AS code_version,
-    run -> '$.hardware' AS hardware
+    run -> '$.hardware' AS hardware,
+    run -> '$.labels' AS labels
 FROM files;
 
 -- The prompt templates that the runs used, one row per file: what a row's template_digest leads to.
