@@ -10,8 +10,8 @@ import pytest
 from chains import PRINCIPLES, Reply, Rows, Scripted, answer, prompt, said
 
 from constitution.engines.base import Request
-from constitution.errors import EngineUnavailable, MalformedReply
-from constitution.judge import Judge, Pair, draw_principles, given_answers, pairs, read_labels, vote
+from constitution.errors import EngineUnavailable
+from constitution.judge import Judge, Pair, draw_principles, given_answers, pairs, vote
 from constitution.recipe import JudgeSection
 from constitution.records import Failure, Judgement
 
@@ -173,14 +173,23 @@ async def test_a_reply_without_labels_is_a_final_failure(logprobs: dict[str, flo
     assert not ballot.judgements
     assert [(row.error, row.retryable, row.step) for row in ballot.failures] == [("MalformedReply", False, "vote")] * 2
     assert not ballot.open
-    with pytest.raises(MalformedReply):
-        read_labels(logprobs)
 
 
-def test_reading_labels() -> None:
-    assert read_labels({"A": math.log(0.2), "B": math.log(0.6)}) == pytest.approx((0.25, 0.8))
-    assert read_labels({"A": 0.0, "B": -math.inf}) == (1.0, 1.0)
-    assert read_labels({"A": math.log(0.5) + 1e-9, "B": math.log(0.5)})[1] == 1.0
+@pytest.mark.parametrize(
+    ("logprobs", "p_first", "mass"),
+    [
+        ({"A": math.log(0.2), "B": math.log(0.6)}, 0.25, 0.8),
+        ({"A": 0.0, "B": -math.inf}, 1.0, 1.0),
+        ({"A": -math.inf, "B": -700.0}, 0.0, 0.0),
+        ({"A": math.log(0.5) + 1e-9, "B": math.log(0.5)}, 0.5, 1.0),
+    ],
+)
+async def test_what_a_vote_reads(logprobs: dict[str, float], p_first: float, mass: float) -> None:
+    ballot = await vote(judge(Scripted(lambda _: said("A", logprobs=logprobs)), 1), prompt(), PAIR, {}, Rows().put)
+    for row in ballot.judgements:
+        assert (row.p_first, row.label_mass) == (pytest.approx(p_first), pytest.approx(mass))
+        assert row.label_mass <= 1
+    assert len(ballot.judgements) == 2
 
 
 async def test_votes_go_on_where_they_were() -> None:

@@ -13,7 +13,7 @@ from constitution import templates
 from constitution.engines.base import Request
 from constitution.engines.fake import FakeEngine
 from constitution.identity import digest
-from constitution.judge import SAMPLING, STOP, checklist_sum, outgrade, read_choices, read_labels
+from constitution.judge import SAMPLING, STOP, checklist_sum, outgrade, read_choices
 from constitution.recipe import FakeModel
 from constitution.records import Criterion, Exemplar, Message, Principle, Sampling
 from constitution.warehouse import ask, connect
@@ -118,7 +118,8 @@ async def test_votes_and_label_can_be_made_anew(found: list[dict[str, Any]]) -> 
         nonce = digest([json.loads(row["recipe"])["seed"], asked_of["id"]])[:6]
         asked = templates.vote_messages(conversation(found), *((a, b) if a_first else (b, a)), principle(row), nonce)
         done = await engine(row).generate(Request(asked, SAMPLING, row["seed"], choices=templates.LABELS))
-        p_first, mass = read_labels(done.choice_logprobs)
+        (first, second), mass = read_choices(done.choice_logprobs, templates.LABELS)
+        p_first = first / (first + second)
         assert (1 - p_first if a_first else p_first, mass) == (row["p_b"], row["label_mass"])
     weights = [row["principle"]["weight"] for row in votes]
     assert len(set(weights)) == 3

@@ -187,7 +187,7 @@ def _tell(run: Run, warehouse: Path) -> None:
         query = f"SELECT prompt, chosen, rejected, p_chosen FROM pairs WHERE run_id = '{run.run_id}' LIMIT 5"
     elif run.counts.get("open", 0) or not run.stopped:
         click.echo("Engines failed on some prompts: the same command tries those again. Why they failed:")
-        query = f"SELECT step, error, message, count(*) FROM failures WHERE run_id = '{run.run_id}' GROUP BY ALL"
+        query = f"SELECT step, judge, error, message, count(*) FROM failures WHERE run_id = '{run.run_id}' GROUP BY ALL"
     else:
         query = f"SELECT * FROM usage WHERE run_id = '{run.run_id}'"
     click.echo(f'  constitution sql{place} "{query}"')

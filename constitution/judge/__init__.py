@@ -10,7 +10,7 @@ Failure, never a vote of one half.
 from constitution.judge.cast import Ballot, Judge, draw_principles, nonce, vote
 from constitution.judge.methods import ORDERS, SAMPLING, STOP
 from constitution.judge.pairs import Pair, PairKind, given_answers, pairs
-from constitution.judge.read import checklist_sum, outgrade, read_choices, read_labels
+from constitution.judge.read import checklist_sum, outgrade, read_choices
 
 __all__ = [
     "ORDERS",
@@ -27,6 +27,5 @@ __all__ = [
     "outgrade",
     "pairs",
     "read_choices",
-    "read_labels",
     "vote",
 ]

@@ -11,7 +11,6 @@ from itertools import accumulate
 
 from constitution.errors import MalformedReply
 from constitution.records import Criterion
-from constitution.templates import LABELS
 
 
 def read_choices(logprobs: Mapping[str, float] | None, labels: Sequence[str]) -> tuple[tuple[float, ...], float]:
@@ -26,12 +25,6 @@ def read_choices(logprobs: Mapping[str, float] | None, labels: Sequence[str]) ->
     if not mass > 0:
         raise MalformedReply(f"the judge gave none of the labels {', '.join(labels)} any probability")
     return found, min(mass, 1.0)
-
-
-def read_labels(logprobs: Mapping[str, float] | None) -> tuple[float, float]:
-    """P(first) renormalised over the two labels, and the probability on both together. Raises MalformedReply."""
-    (first, second), mass = read_choices(logprobs, LABELS)
-    return first / (first + second), mass
 
 
 def outgrade(first: Sequence[float], second: Sequence[float]) -> float:
