@@ -138,7 +138,7 @@ def test_a_run_of_which_nothing_could_be_measured_has_a_report(tmp_path: Path) -
     fill(tmp_path).write_figures(RUN, [Figure(RUN, "alignment", None, 0, note="no gold: `constitution labels import`")])
     page = Page(report(tmp_path, RUN))
     assert differences(page, tmp_path) == []
-    assert "The audit found nothing to measure" in page.exhibits["headline"].text
+    assert "None of these numbers could be measured" in page.exhibits["headline"].text
     assert "No gold: constitution labels import." in page.exhibits["alignment"].text
     assert not any(exhibit.drawings for exhibit in page.exhibits.values())
 

@@ -76,9 +76,11 @@ def test_effects_are_told_where_their_intervals_are_clear_of_none() -> None:
 
 
 def test_what_else_is_told() -> None:
-    assert "qwen sees through answers that are wrong but polished" in said(POLISHED)
-    assert "Whether qwen sees through wrong but polished answers cannot be told" in said(replace(POLISHED, low=0.3))
-    assert "qwen prefers polish to truth" in said(replace(POLISHED, value=0.2, low=0.1, high=0.3))
+    assert "Wrong but polished answers lose to the originals: qwen prefers the original in 90.0 %." in said(POLISHED)
+    assert "answers and the originals cannot be told apart by their wins" in said(replace(POLISHED, low=0.3))
+    assert "answers win against the originals: qwen prefers the original in 20.0 %." in said(
+        replace(POLISHED, value=0.2, low=0.1, high=0.3)
+    )
     assert "qwen favours its own family's answers by 10.0 points" in said(FAMILY)
     assert "qwen favours other families' answers" in said(replace(FAMILY, value=-0.1, low=-0.2, high=-0.05))
     assert "famil" not in said(replace(FAMILY, low=-0.1))

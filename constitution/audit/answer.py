@@ -101,15 +101,14 @@ def _style(judges: Sequence[Headline], changed: Headline | None) -> Iterator[str
 
 
 def _infractions(judges: Sequence[Headline]) -> Iterator[str]:
-    paid = [one.judge for one in judges if one.clear(0.5) and one.value < 0.5]
-    unseen = [one.judge for one in judges if not one.clear(0.5)]
-    seen = [one.judge for one in judges if one.clear(0.5) and one.value > 0.5]
-    if paid:
-        yield f"{_and(paid)} prefer{'s' * (len(paid) == 1)} polish to truth: wrong but polished answers win."
-    if unseen:
-        yield f"Whether {_and(unseen)} see{'s' * (len(unseen) == 1)} through wrong but polished answers cannot be told."
-    if seen:
-        yield f"{_and(seen)} see{'s' * (len(seen) == 1)} through answers that are wrong but polished."
+    for told, found in (
+        ("lose to the originals", [one for one in judges if one.clear(0.5) and one.value > 0.5]),
+        ("win against the originals", [one for one in judges if one.clear(0.5) and one.value < 0.5]),
+        ("and the originals cannot be told apart by their wins", [one for one in judges if not one.clear(0.5)]),
+    ):
+        if found:
+            listed = _and(f"{one.judge} prefers the original in {_share(one.value)}" for one in found)
+            yield f"Wrong but polished answers {told}: {listed}."
 
 
 def _family(judges: Sequence[Headline]) -> Iterator[str]:

@@ -82,7 +82,9 @@ def _tell(run_id: str, told: Sequence[Headline]) -> None:
     console = Console(highlight=False)
     console.print(Text(run_id, style="bold"))
     if not told:
-        console.print("There was nothing to measure: the report says what it would take.")
+        console.print(
+            "None of the headline's numbers could be measured: the report has what there is, and what they would take."
+        )
         return
     for sentence in answer(told):
         console.print(Text(f"- {sentence}"))
