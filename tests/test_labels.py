@@ -7,6 +7,7 @@ import gzip
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from judging_rows import RUN, Scene, answer, column
 
 from constitution.cli import app
 from constitution.errors import InputError
-from constitution.records import Figure, Label
+from constitution.records import Figure, Label, Preference
 from constitution.warehouse import Warehouse
 from constitution.warehouse.labels import LabelFile, read_labels
 
@@ -169,7 +170,8 @@ def test_unknown_rows_can_be_left_out(root: Path) -> None:
     [
         ("ann.txt", "pair_id,preferred\n", "the name does not say"),
         ("ann.csv", "id,preferred\npair0,a\n", "has the columns id, preferred"),
-        ("ann.csv", "pair_id;preferred\npair0;a\n", "has the columns pair_id;preferred"),
+        ("ann.csv", "pair;preferred\npair0;a\n", "has the columns pair, preferred"),
+        ("ann.csv", "", "is empty"),
         ("ann.csv", 'pair_id,preferred\n"pair0,a\n', "cannot be read"),
         ("ann.jsonl", '{"pair_id": "pair0"\n', "cannot be read"),
         ("ann.parquet", "PAR1", "cannot be read"),
@@ -182,6 +184,22 @@ def test_files_that_cannot_be_read(root: Path, name: str, text: str, says: str) 
         read_labels(root, path)
     assert says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("pair_id", ["1234e5", "00012345", "12345678901234567890", "true", "2026-01-01"])
+@pytest.mark.parametrize("mark", [",", ";"])
+def test_an_id_is_a_text_whatever_it_looks_like(tmp_path: Path, pair_id: str, mark: str) -> None:
+    """As Excel writes it: a byte order mark, carriage returns and, in half of the world, semicolons."""
+    scene = Scene()
+    scene.pair()
+    scene.rows = [replace(row, id=pair_id) if isinstance(row, Preference) else row for row in scene.rows]
+    scene.write(tmp_path / "warehouse")
+    path = tmp_path / "ann.csv"
+    path.write_text(f'pair_id{mark}note{mark}preferred\r\n{pair_id}{mark}"x, y; z"{mark}b\r\n', "utf-8-sig")
+    assert values(read_labels(tmp_path / "warehouse", path).labels) == [(pair_id, 1.0)]
+    path = tmp_path / "ann.jsonl"
+    path.write_text(json.dumps({"pair_id": pair_id, "preferred": "b"}))
+    assert values(read_labels(tmp_path / "warehouse", path).labels) == [(pair_id, 1.0)]
 
 
 def test_a_file_that_is_not_there(root: Path) -> None:

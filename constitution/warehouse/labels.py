@@ -33,13 +33,14 @@ PROMPTS_RATER = "prompts"
 _JSON = "read_json({}, format = 'auto', maximum_depth = 1, sample_size = -1)"
 _CSV = "read_csv({}, header = true, all_varchar = true, quote = '\"', escape = '\"', delim = ',')"
 _READERS = {
-    ".csv": _CSV,
-    ".tsv": _CSV.replace("','", "'\t'"),
-    ".jsonl": _JSON,
-    ".ndjson": _JSON,
-    ".json": _JSON,
-    ".parquet": "read_parquet({})",
+    ".csv": (_CSV, _CSV.replace("','", "';'")),  # semicolons: Excel's, where a comma is the decimal mark
+    ".tsv": (_CSV.replace("','", "'\t'"),),
+    ".jsonl": (_JSON,),
+    ".ndjson": (_JSON,),
+    ".json": (_JSON,),
+    ".parquet": ("read_parquet({})",),
 }
+"""How each kind of file is read: the first way that finds the columns."""
 
 _OF = "WHERE id IN (SELECT unnest($ids)) AND run_id = coalesce($run, run_id)"
 _PAIRS = f"SELECT id, run_id, prompt_id, a_id, b_id FROM preferences {_OF}"
@@ -121,18 +122,26 @@ def _read(path: Path) -> list[_Row]:
         )
     if not path.is_file():
         raise InputError(f"{path}: there is no such file", hint="check the path")
-    source = _READERS[kind].format("'" + views.as_pattern(path).replace("'", "''") + "'")
+    if not path.stat().st_size:
+        raise InputError(f"{path}: is empty", hint="`constitution labels import --help` shows how to get a file")
+    quoted = "'" + views.as_pattern(path).replace("'", "''") + "'"
     with duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}) as reader:
         try:
             reader.execute("SET threads = 1")  # the rows in the file's order, so that their numbers are right
-            names = [str(name) for (name, *_) in reader.execute(f"DESCRIBE FROM {source}").fetchall()]
-            wanted = {name.strip().lower(): name for name in names if name.strip().lower() in COLUMNS}
+            for source in (way.format(quoted) for way in _READERS[kind]):
+                names = [str(name) for (name, *_) in reader.execute(f"DESCRIBE FROM {source}").fetchall()]
+                wanted = {name.strip().lower(): name for name in names if name.strip().lower() in COLUMNS}
+                if wanted:
+                    break
             _check_columns(path, wanted, names)
             text = "{} ->> '$'" if "json" in source.split("(")[0] else "{}::VARCHAR"
             columns = ", ".join(text.format('"' + name.replace('"', '""') + '"') for name in wanted.values())
             found = reader.execute(f"SELECT {columns} FROM {source}").fetchall()
         except duckdb.Error as error:
-            raise InputError(f"{path}: cannot be read: {str(error).splitlines()[0]}", hint="mend the file") from None
+            raise InputError(
+                f"{path}: cannot be read: {str(error).splitlines()[0]}",
+                hint="is it UTF-8, and has each row of a CSV as many cells as its header?",
+            ) from None
     return [
         {name: value.strip() for name, value in zip(wanted, values, strict=True) if value and value.strip()}
         for values in found
