@@ -269,6 +269,16 @@ def test_a_sheet_does_not_say_which_answer_is_the_later(tmp_path: Path) -> None:
     assert all(row["first"] == ("one" if row["first_id"].startswith("a") else "two") for row in sheet)
 
 
+def test_runs_say_how_their_labels_were_made(tmp_path: Path) -> None:
+    warehouse = Scene().write(tmp_path)
+    asked = "SELECT labels ->> '$.aggregate' AS aggregate FROM runs"
+    assert column(answer(tmp_path, asked), "aggregate") == [None]
+    run = warehouse.read_run(RUN)
+    assert run
+    warehouse.write_run(replace(run, labels={"aggregate": "dawid-skene"}))
+    assert column(answer(tmp_path, asked), "aggregate") == ["dawid-skene"]
+
+
 def test_every_view_can_be_asked_of_an_empty_warehouse(tmp_path: Path) -> None:
     Warehouse(tmp_path).rebuild_views()
     with connect(tmp_path) as connection:
