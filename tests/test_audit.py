@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def test_what_cannot_be_measured_says_what_it_would_take(tmp_path: Path) -> None
         "drift": "lower version",
         "majority_agreement": "two principles",
         "phi": "two principles",
-        "style_effect": "never differ",
+        "style_effect": "fewer than 50 pairs",
     }.items():
         assert word in nothing[name].note, name
     assert all(figure.note for figure in nothing.values())
@@ -144,6 +145,44 @@ def test_calibration_takes_overconfidence_away(tmp_path: Path) -> None:
     bins = [f for f in found.figures if f.figure == "reliability_observed" and f.judge == "one"]
     before = [f for f in bins if f.subject.startswith("both orders/")]
     assert [round(f.value or 0, 2) for f in before] == [0.3, 0.7]
+
+
+def test_calibration_and_control_go_by_how_the_labels_were_last_made(tmp_path: Path) -> None:
+    """The recipe says nothing of either; `label --control length --calibrate isotonic` has made the labels."""
+    warehouse = store(tmp_path, styled(200, quality=0.0))
+    made = {"aggregate": "mean", "control": "length", "calibrate": "isotonic", "margin": 0.0}
+    assert Audited(tmp_path)("ece", "one", subject="calibrated").note.startswith("temperature, from both orders")
+    run = warehouse.read_run(RUN)
+    assert run is not None
+    warehouse.write_run(replace(run, labels=made))
+    assert Audited(tmp_path)("ece", "one", subject="calibrated").note.startswith("isotonic, from controlled")
+
+
+def styled(count: int, *, quality: float) -> list[Pair]:
+    """Pairs of which one answer is three times as long, b in every other; the votes go by length alone, and gold goes
+    by it in a share of them."""
+    pairs = []
+    for n in range(count):
+        b_longer, by_length = n % 2 == 0, (n // 2) % 10 < quality * 10
+        texts = ("one two three", "one two three " * 3)
+        p = 0.8 if b_longer else 0.2
+        gold = "b" if b_longer == by_length else "a"
+        votes = {("one", "kind"): (p + n % 7 / 50, p + n % 7 / 50)}
+        pairs.append(Pair(n, votes, "given", texts=texts if b_longer else texts[::-1], gold=gold))
+    return pairs
+
+
+def test_it_is_said_beside_the_number_where_control_makes_votes_worse(tmp_path: Path) -> None:
+    """Where the longer answer is the better one, in nine of ten, control takes quality out with length."""
+    store(tmp_path, styled(200, quality=0.9))
+    found = Audited(tmp_path)
+    assert found.value("alignment", "one", subject="both orders") == pytest.approx(0.9)
+    controlled = found("alignment", "one", subject="controlled")
+    assert controlled.value is not None
+    assert controlled.value < 0.7
+    assert "leave control off" in controlled.note
+    other = store(tmp_path / "other", styled(200, quality=0.1))
+    assert "control helps" in Audited(other.root)("alignment", "one", subject="controlled").note
 
 
 def test_self_preference(tmp_path: Path) -> None:

@@ -96,6 +96,13 @@ def test_drift_against_the_version_before_on_the_same_prompts(tmp_path: Path) ->
     assert "lower version" in Audited(tmp_path, "hand-old")("drift").note
 
 
+def test_another_judges_votes_are_no_drift(tmp_path: Path) -> None:
+    """The judge was replaced between the versions: what changed need not be the principles."""
+    store(tmp_path, [Pair(n, {("two", "kind"): NO}) for n in range(3)], run_id="hand-old", version="1.9.0")
+    store(tmp_path, [Pair(n, {("one", "kind"): YES}) for n in range(3)], version="1.10.0")
+    assert "no votes by the same judges" in Audited(tmp_path)("drift").note
+
+
 def test_style_effects_that_were_planted(tmp_path: Path) -> None:
     """Log-odds = 1 + 2 · length of the revision, −1 of given pairs: the kinds differ in length too, which must not
     pass for an effect of length."""
@@ -173,18 +180,33 @@ def test_correlation_and_difference_have_the_intervals_of_the_plain_bootstrap() 
     x = generator.normal(size=300)
     y = 0.5 * x + generator.normal(size=300)
     ours = generator.uniform(size=300) < 0.4
-    correlated, differs = correlation(x, y, clusters, 2000), difference(y, ours, clusters, 2000)
+    right = (y > 0).astype(float)
+    correlated, differs = correlation(x, y, clusters, 2000), difference(right, ours, clusters, 2000)
     assert correlated.value == pytest.approx(np.corrcoef(x, y)[0, 1])
-    assert differs.value == pytest.approx(np.clip(y[ours].mean() - y[~ours].mean(), -1, 1))
+    assert differs.value == pytest.approx(right[ours].mean() - right[~ours].mean())
     drawn = []
     for _ in range(2000):
         rows = (generator.integers(150, size=150)[:, None] * 2 + np.arange(2)).ravel()
-        drawn.append((np.corrcoef(x[rows], y[rows])[0, 1], y[rows][ours[rows]].mean() - y[rows][~ours[rows]].mean()))
+        own, others = (right[rows][which].mean() for which in (ours[rows], ~ours[rows]))
+        drawn.append((np.corrcoef(x[rows], y[rows])[0, 1], own - others))
     ends = np.quantile(np.array(drawn), [0.025, 0.975], axis=0)
     assert (correlated.low, correlated.high) == pytest.approx(tuple(ends[:, 0]), abs=0.03)
     assert (differs.low, differs.high) == pytest.approx(tuple(ends[:, 1]), abs=0.03)
     assert correlation(x, np.ones(300), clusters, 10).value is None
-    assert difference(y, np.ones(300, bool), clusters, 10).value is None
+    assert difference(right, np.ones(300, bool), clusters, 10).value is None
+
+
+def test_few_that_all_agree_are_no_certainty() -> None:
+    """Nothing varies, so a bootstrap sees nothing: the intervals are made of Wilson's, as a share's is."""
+    own = np.arange(20) % 2 == 0
+    sides, clusters = np.where(own, 1.0, -1.0), np.arange(20)
+    least = 2 * 20 / (20 + 1.96**2) - 1
+    same, other = correlation(sides, sides, clusters, 10), correlation(sides, -sides, clusters, 10)
+    assert (same.low, same.value, same.high) == pytest.approx((least, 1.0, 1.0), abs=1e-3)
+    assert (other.low, other.value, other.high) == pytest.approx((-1.0, -1.0, -least), abs=1e-3)
+    found = difference(own.astype(float), own, clusters, 10)
+    assert found.value == found.high == 1.0
+    assert found.low == pytest.approx(1 - math.sqrt(2) * (1 - 10 / (10 + 1.96**2)), abs=1e-3)
 
 
 def test_the_interval_of_a_controlled_win_rate_knows_that_the_effect_is_an_estimate() -> None:

@@ -68,6 +68,10 @@ def test_planted_position_bias_is_found_and_no_other(found: Audited) -> None:
     assert found.value("first_place", "first") > 0.9
 
 
+def test_the_same_votes_give_the_same_figures(found: Audited, run: tuple[Path, Run]) -> None:
+    assert Audited(run[0], run[1].run_id).figures == found.figures
+
+
 def test_every_part_of_the_run_has_its_figures(found: Audited) -> None:
     assert found.value("infraction_penalty", "fair", subject="sarcastic") > 0.5
     assert found("alpha", subject="judges").value is not None

@@ -16,7 +16,7 @@ from votes_run import RUN, WEIGHTS, Voter, Votes, make
 from constitution.cli import app
 from constitution.errors import InputError, RunLocked, WarehouseError
 from constitution.measures import aggregate, calibrate, style
-from constitution.pipeline.settle import FEATURES, LEAST_GOLD, needed, settle
+from constitution.pipeline.settle import needed, settle
 from constitution.prefer import Rules, prefer
 from constitution.recipe import JudgeSection
 from constitution.records import Label, Preference
@@ -163,7 +163,7 @@ def test_control_is_prefers_shift(tmp_path: Path, control: str) -> None:
 
 def expected_shifts(warehouse: Warehouse, votes: Votes, control: str) -> dict[str, dict[str, float]]:
     """Per pair and judge, from the view `couples`."""
-    names = FEATURES[control]
+    names = style.CONTROLS[control]
     shifts: dict[str, dict[str, float]] = {}
     for voter in JURY:
         rows = table(
@@ -319,7 +319,7 @@ def test_too_little_gold_is_not_applied_and_it_says_so(tmp_path: Path) -> None:
     done = settle(warehouse, RUN, section(calibrate="isotonic"))
     assert len(done.notes) == 1
     assert done.notes[0].startswith("calibrate: not applied: ")
-    assert f"{LEAST_GOLD} are needed" in done.notes[0]
+    assert f"{calibrate.LEAST} are needed" in done.notes[0]
     after = stored(warehouse)
     for row in votes.preferences():
         same(after[row.id], row)

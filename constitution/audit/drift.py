@@ -10,13 +10,13 @@ from constitution.records import Figure, Run
 from constitution.warehouse import Warehouse
 
 _MEANS = """
-    SELECT principle_id, prompt_id, avg(p_b) AS p_b FROM {couples} WHERE kind <> 'infraction'
+    SELECT principle_id, judge, prompt_id, avg(p_b) AS p_b FROM {couples} WHERE kind <> 'infraction'
 """
 
 
 def drift(evidence: Evidence) -> Iterator[Figure]:
-    """Difference of a principle's mean vote for the later answer, this run's less the other's, prompt by prompt, over
-    the prompts that both have. The answers are each run's own: where revisions are judged, they changed as well."""
+    """Difference of a principle's mean vote for the later answer, this run's less the other's, by the same judge,
+    prompt by prompt, over the prompts that both have. The answers are each run's own: revisions changed as well."""
     before = previous(evidence)
     if before is None:
         name = evidence.constitution.name
@@ -26,10 +26,13 @@ def drift(evidence: Evidence) -> Iterator[Figure]:
     sql = f"""
         SELECT principle_id, '{_version(before)}' AS subject, ours.p_b - earlier.p_b AS value, cluster
         FROM ({ours} GROUP BY ALL) AS ours
-        JOIN ({theirs} AND run_id = '{before.run_id}' GROUP BY ALL) AS earlier USING (principle_id, prompt_id)
+        JOIN ({theirs} AND run_id = '{before.run_id}' GROUP BY ALL) AS earlier USING (principle_id, judge, prompt_id)
         JOIN audit.prompts USING (prompt_id)
     """
-    nothing = f"{before.run_id}, of version {_version(before)}, has no votes on the same prompts by the same principles"
+    nothing = (
+        f"{before.run_id}, of version {_version(before)}, has no votes by the same judges and principles on the same "
+        "prompts"
+    )
     yield from evidence.means("drift", sql, "principle_id", "subject", otherwise=nothing)
 
 

@@ -6,8 +6,9 @@
 The tables, in the order in which they are made:
 
     audit.prompts     prompt_id, cluster: what a bootstrap draws
-    audit.pairs       the run's preferences; swapped: the toss of a coin by which a pair's answers change places where
-                      it must not matter that b is the later one; what is known of both answers; is_step: b revises a
+    audit.pairs       the run's preferences; place: their order; swapped: the toss of a coin by which a pair's answers
+                      change places where it must not matter that b is the later one; what is known of both answers;
+                      is_step: b revises a
     audit.couples     the view couples, with the principle's weight and the prompt's cluster
     audit.shifts      judge, pair_id, length, style: what they gave b, in log-odds (style.lay_shifts)
     audit.controlled  p_b of each couple as it was (`off`), and with length or style taken out
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 
 from constitution.errors import WarehouseError
 from constitution.measures import Estimate, estimate
+from constitution.pipeline.settle import LABEL_SETTINGS
 from constitution.records import Constitution, Figure, Run
 from constitution.warehouse import Warehouse, connect
 from constitution.warehouse.query import ask_arrow
@@ -39,6 +41,8 @@ Group = tuple[dict[str, str], dict[str, Array]]
 CLUSTERS = 2048
 """More prompts than this are drawn in so many groups, into which their ids' digests put them: a bootstrap over groups
 of prompts is as right as one over prompts, and its width differs from the other's by about 2 %."""
+
+DECIMALS = 9
 
 _LAYOUT = f"""
 CREATE SCHEMA audit;
@@ -55,7 +59,8 @@ WITH answer AS (
     SELECT id, kind, round, parent_id, principle_id, infraction, family FROM responses WHERE run_id = $run
 )
 SELECT
-    p.id AS pair_id, p.prompt_id, q.cluster, p.kind, p.p_b, p.p_mean, p.votes, p.votes_missing, p.agreement, p.kept,
+    p.id AS pair_id, (row_number() OVER (ORDER BY p.id) - 1)::INTEGER AS place,
+    p.prompt_id, q.cluster, p.kind, p.p_b, p.p_mean, p.votes, p.votes_missing, p.agreement, p.kept,
     p.drop_reason, md5_number_lower(p.id) % 2 = 1 AS swapped,
     b.round, b.principle_id AS revised_by, b.infraction, a.family AS a_family, b.family AS b_family,
     coalesce(b.kind = 'revision' AND b.parent_id = a.id, false) AS is_step
@@ -85,6 +90,13 @@ class Evidence:
     replicates: int
     """Of each bootstrap."""
 
+    @property
+    def judge(self) -> dict[str, Any]:
+        """The recipe's [judge], with the settings that the labels were last made by in place of its own; empty where it
+        has none."""
+        made = {name: self.run.labels[name] for name in LABEL_SETTINGS if name in self.run.labels}
+        return {**(self.run.recipe.get("judge") or {}), **made}
+
     def lay(self, sql: str) -> None:
         """Runs statements that make tables, one after the other; `$run` in them is the run's id."""
         for statement in filter(str.strip, sql.split(";\n")):
@@ -100,8 +112,11 @@ class Evidence:
     def figure(
         self, name: str, found: Estimate, note: str = "", *, judge: str = "", principle_id: str = "", subject: str = ""
     ) -> Figure:
-        run, ends = self.run.run_id, (found.low, found.high)
-        return Figure(run, name, found.value, found.n, *ends, judge, principle_id, subject, note)
+        # Sums depend in their last bits on which thread reads first; the same votes are to give the same figures.
+        value, low, high = (
+            None if each is None else round(each, DECIMALS) for each in (found.value, found.low, found.high)
+        )
+        return Figure(self.run.run_id, name, value, found.n, low, high, judge, principle_id, subject, note)
 
     def count(self, name: str, value: float, n: int, **about: str) -> Figure:
         """A number that has no interval, because nothing was drawn. about: judge, principle_id, subject."""
@@ -166,25 +181,39 @@ def correlation(x: Array, y: Array, clusters: Array, replicates: int, *, least: 
     are fewer than `least`.
 
     The interval is the bootstrap's of the mean of the correlation's influence values (its linear part), so that it
-    costs what a mean costs.
+    costs what a mean costs. Of a correlation of 1, whose influence values are all the same, it is from Wilson's of the
+    share in which x and y go together.
     """
     n = len(x)
     if n < least or x.std() < 1e-12 or y.std() < 1e-12:
         return Estimate(None, None, None, n)
     zx, zy = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()
     value = float(np.clip((zx * zy).mean(), -1, 1))
+    if abs(value) > 1 - 1e-9:
+        share = estimate.mean(np.ones(n), clusters, proportion=True).low or 0.0
+        end = 2 * share - 1
+        return Estimate(value, end, 1.0, n) if value > 0 else Estimate(value, -1.0, -end, n)
     return _inside(estimate.mean(zx * zy - value * (zx**2 + zy**2) / 2 + value, clusters, replicates=replicates))
 
 
 def difference(values: Array, ours: NDArray[np.bool_], clusters: Array, replicates: int) -> Estimate:
-    """Mean of `values` where `ours`, less their mean elsewhere; the interval as of `correlation`. Without a value: one
-    of the two has no rows."""
-    share = ours.mean() if len(ours) else 0.0
-    if share in (0.0, 1.0):
+    """Mean of `values`, which are shares, where `ours`, less their mean elsewhere; the interval is made of both means'
+    own (Newcombe 1998, "Interval estimation for the difference between independent proportions", method 10). Without a
+    value: one of the two has no rows."""
+    own, others = (
+        estimate.mean(values[rows], clusters[rows], proportion=True, replicates=replicates) for rows in (ours, ~ours)
+    )
+    if own.value is None or others.value is None:
         return Estimate(None, None, None, len(values))
-    own, others = values[ours].mean(), values[~ours].mean()
-    influence = np.where(ours, (values - own) / share, -(values - others) / (1 - share))
-    return _inside(estimate.mean(influence + own - others, clusters, replicates=replicates))
+    value = own.value - others.value
+
+    def reach(up: Estimate, down: Estimate) -> float:
+        """How far the difference may be from `value` where `up` is at its upper end and `down` at its lower."""
+        ends = (up.value, up.high, down.low, down.value)
+        middle, high, low, center = (np.nan if end is None else end for end in ends)
+        return float(np.hypot(high - middle, center - low))
+
+    return Estimate(value, value - reach(others, own), value + reach(own, others), len(values))
 
 
 def _inside(found: Estimate) -> Estimate:

@@ -4,8 +4,8 @@ Stages of one judge's vote on a pair, over principles by weight:
 
     one order     only the vote that showed the pair's answers in the order that its coin says: what a single call gives
     both orders   the mean of both
-    controlled    the same, with the effect of style (or of length, where the recipe says so) taken out
-    calibrated    fitted to gold by the recipe's method, or by temperature: each half of the prompts by the other half
+    controlled    the same, with the effect of style (or of length, where the labels were made so) taken out
+    calibrated    fitted to gold by the labels' method, or by temperature: each half of the prompts by the other half
     label         the run's own p_b; of all judges
 
 Everything is turned by the pair's coin (audit.pairs.swapped): what is predicted is not that b is better but that the
@@ -17,17 +17,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from constitution.audit.evidence import Array, Evidence
-from constitution.measures import Estimate, agreement, calibrate, estimate
+from constitution.measures import Estimate, agreement, calibrate
 from constitution.records import Figure
 
 NO_GOLD = "no pair that was judged has a gold label: `constitution labels import`, or prompts.gold for given answers"
-LEAST = 50
-"""Gold labels that a half needs for a calibration."""
+STAGES = ("one order", "both orders", "controlled", "label")
+"""Those that are stored; `calibrated` is made from one of them."""
 BINS = 10
 
 _LAYOUT = """
@@ -39,7 +38,8 @@ WHERE g.run_id = $run AND p.kind <> 'infraction' AND side(g.p_b) <> 0;
 CREATE TABLE audit.votes AS
 WITH couple AS (
     SELECT
-        c.judge, c.principle_id, c.pair_id, c.weight, c.p_b, k.{control} AS controlled,
+        c.judge, c.principle_id, c.pair_id, c.weight, c.p_b,
+        CASE WHEN c.judge IN (SELECT judge FROM audit.shifts) THEN k.{control} END AS controlled,
         CASE WHEN p.swapped THEN coalesce(c.p_ba, c.p_ab) ELSE c.p_ab END AS once
     FROM audit.couples AS c
     JOIN audit.controlled AS k USING (judge, principle_id, pair_id)
@@ -57,17 +57,17 @@ SELECT '', '', pair_id, NULL, p_mean, NULL, p_b FROM audit.pairs WHERE kind <> '
 """
 
 _CALLS = """
-WITH own AS (SELECT DISTINCT principle_id FROM audit.gold),
-long AS (UNPIVOT audit.votes ON "one order", "both orders", controlled, label INTO NAME stage VALUE p_b)
+WITH own AS (SELECT DISTINCT principle_id FROM audit.gold)
 SELECT
-    v.judge, v.principle_id, v.stage AS subject, p.cluster, p.prompt_id,
-    CASE WHEN p.swapped THEN v.p_b ELSE 1 - v.p_b END AS p,
-    (p.swapped = g.b_better)::INTEGER AS y
-FROM long AS v
+    v.judge, v.principle_id, p.cluster, p.place,
+    CASE WHEN p.swapped THEN v."{stage}" ELSE 1 - v."{stage}" END AS p,
+    (p.swapped = g.b_better)::TINYINT AS y
+FROM audit.votes AS v
 JOIN audit.pairs AS p USING (pair_id)
 JOIN audit.gold AS g ON g.pair_id = v.pair_id
     AND g.principle_id = CASE WHEN v.principle_id IN (FROM own) THEN v.principle_id ELSE '' END
-ORDER BY v.pair_id
+WHERE v."{stage}" IS NOT NULL
+ORDER BY p.place
 """
 
 
@@ -83,7 +83,8 @@ class Calls:
     y: Array
     """(n) 1 where gold says so, else 0."""
     clusters: Array
-    prompts: Array
+    places: Array
+    """The pairs', in audit.pairs."""
 
     @property
     def about(self) -> dict[str, str]:
@@ -97,71 +98,95 @@ class Calls:
 
 def lay_votes(evidence: Evidence) -> None:
     """Lays out audit.votes and audit.gold; needs audit.controlled (style.lay_shifts)."""
-    control = "length" if _section(evidence).get("control") == "length" else "style"
+    control = "length" if evidence.judge.get("control") == "length" else "style"
     evidence.lay(_LAYOUT.format(control=control))
 
 
 def figures(evidence: Evidence) -> Iterator[Figure]:
-    judge = _section(evidence)
-    calls = [
-        Calls(
-            about["judge"],
-            about["principle_id"],
-            about["subject"],
-            *(rows[n] for n in ("p", "y", "cluster", "prompt_id")),
-        )
-        for about, rows in evidence.groups(_CALLS, "judge", "principle_id", "subject")
-    ]
-    if len({call.judge for call in calls if call.judge}) == 1:
-        # The plain mean of one judge's votes is that judge's.
-        calls = [call for call in calls if call.judge or call.stage == "label"]
-    if not calls:
+    whole: dict[tuple[str, str], Calls] = {}
+    for call in _calls(evidence):
+        before = None
+        if not call.principle_id:
+            whole[call.judge, call.stage] = call
+            before = whole.get((call.judge, "both orders")) if call.stage == "controlled" else None
+        yield alignment(evidence, call, before)
+    if not whole:
         names = ("alignment", "brier", "ece", "reliability_predicted", "reliability_observed", "kappa")
         yield from (evidence.missing(name, NO_GOLD) for name in names)
         return
-    base = "both orders" if judge.get("control", "off") == "off" else "controlled"
-    method: calibrate.Calibration = "isotonic" if judge.get("calibrate") == "isotonic" else "temperature"
-    for call in calls:
-        yield alignment(evidence, call)
-        if call.principle_id:
-            continue
+    for call in whole.values():
         yield from scores(evidence, call)
         if call.stage == ("both orders" if call.judge else "label"):
             yield kappa(evidence, call)
-        if call.stage == (base if call.judge else "both orders"):
-            yield from calibrated(evidence, call, method)
+    yield from _calibrated(evidence, whole)
 
 
-def alignment(evidence: Evidence, call: Calls) -> Figure:
-    """Share of the pairs on which the vote is on gold's side, ties half."""
+def _calls(evidence: Evidence) -> Iterator[Calls]:
+    """Of every judge, as a whole and by principle, stage by stage, so that one stage's are in memory at a time."""
+    judges = {str(row["judge"]) for row in evidence.ask("SELECT DISTINCT judge FROM audit.couples").to_pylist()}
+    for stage in STAGES:
+        for about, rows in evidence.groups(_CALLS.format(stage=stage), "judge", "principle_id"):
+            if len(judges) == 1 and not about["judge"] and stage != "label":
+                continue  # the plain mean of one judge's votes is that judge's
+            columns = (rows[name] for name in ("p", "y", "cluster", "place"))
+            yield Calls(about["judge"], about["principle_id"], stage, *columns)
+
+
+def alignment(evidence: Evidence, call: Calls, before: Calls | None = None) -> Figure:
+    """Share of the pairs on which the vote is on gold's side, ties half. before: what `call` was controlled from."""
     found = evidence.mean(call.right, call.clusters, share=True)
-    return evidence.figure("alignment", found, _against_chance(found), **call.about)
+    notes = [_against_chance(found)]
+    if before is not None:
+        notes.append(_against_before(evidence.mean(call.right - before.right, call.clusters)))
+    return evidence.figure("alignment", found, "; ".join(filter(None, notes)), **call.about)
 
 
 def _against_chance(found: Estimate) -> str:
-    if found.low is None or found.high is None:
-        return "one prompt alone has gold: no interval"
-    if found.low <= 0.5 <= found.high:
+    if found.low is None or found.high is None or found.low <= 0.5 <= found.high:
         return f"no better than chance on {found.n} pairs"
     return f"worse than chance on {found.n} pairs" if found.high < 0.5 else ""
+
+
+def _against_before(gain: Estimate) -> str:
+    """What control has done for alignment."""
+    assert gain.value is not None
+    if gain.low is None or gain.high is None or gain.low <= 0 <= gain.high:
+        return "" if gain.value >= 0 else "no better than both orders: control is of no use here that can be seen"
+    if gain.high < 0:
+        return "worse than both orders: what goes with style here is quality as well, so leave control off"
+    return "better than both orders: control helps"
 
 
 def scores(evidence: Evidence, call: Calls) -> Iterator[Figure]:
     """Brier score, ECE and reliability diagram of probabilities."""
     yield evidence.figure("brier", evidence.mean((call.p - call.y) ** 2, call.clusters), **call.about)
-    yield evidence.figure("ece", _ece(call, evidence.replicates), **call.about)
+    ece = calibrate.ece_estimate(call.p, call.y, call.clusters, BINS, replicates=evidence.replicates)
+    yield evidence.figure("ece", ece, **call.about)
     for place, bin in enumerate(calibrate.reliability(call.p, call.y, BINS)):
         about = call.about | {"subject": f"{call.stage}/{place}"}
         yield evidence.count("reliability_predicted", bin.predicted, bin.n, **about)
         yield evidence.figure("reliability_observed", _wilson(bin), **about)
 
 
-def calibrated(evidence: Evidence, call: Calls, method: calibrate.Calibration) -> Iterator[Figure]:
+def _calibrated(evidence: Evidence, whole: dict[tuple[str, str], Calls]) -> Iterator[Figure]:
+    """Each judge's, from the stage that the labels are made from; and the jury's plain mean's."""
+    prompts = evidence.ask("SELECT prompt_id FROM audit.pairs ORDER BY place").column("prompt_id").to_pylist()
+    second = calibrate.half(prompts)
+    control = evidence.judge.get("control", "off") != "off"
+    for judge in dict.fromkeys(judge for judge, _ in whole):
+        base = whole.get((judge, "controlled")) if control else None
+        if call := base or whole.get((judge, "both orders")):
+            yield from calibrated(evidence, call, second[call.places])
+
+
+def calibrated(evidence: Evidence, call: Calls, half: Array) -> Iterator[Figure]:
     """The scores of what the other half's fit makes of each half; `call` is what it starts from."""
-    half = calibrate.half(call.prompts.tolist())
+    method: calibrate.Calibration = "isotonic" if evidence.judge.get("calibrate") == "isotonic" else "temperature"
     sizes = int(half.sum()), int((~half).sum())
-    if min(sizes) < LEAST:
-        note = f"{LEAST} gold labels in each half of the prompts are needed to calibrate, there are {min(sizes)}"
+    if min(sizes) < calibrate.LEAST:
+        note = (
+            f"{calibrate.LEAST} gold labels in each half of the prompts are needed to calibrate, there are {min(sizes)}"
+        )
         about = {"judge": call.judge, "subject": "calibrated"}
         for name in ("alignment", "brier", "ece"):
             yield evidence.missing(name, note, len(call.p), **about)
@@ -203,16 +228,13 @@ def alphas(evidence: Evidence) -> Iterator[Figure]:
         )
         table, clusters = _table(*(rows.column(name).to_numpy() for name in ("rater", "pair_id", "cluster", "vote")))
         found = agreement.alpha(table, clusters, replicates=evidence.replicates)
-        note = "" if found.value is not None else f"fewer than two {_RATERS[subject]} said anything of the same pair"
+        note = f"fewer than two {_RATERS[subject]} said anything of the same pair"
+        if found.n:
+            note = "" if found.value is not None else f"{found.n} pairs are too few: all were said to be the same"
         yield evidence.figure("alpha", found, note, subject=subject)
 
 
 _RATERS = {"judges": "judges", "raters": "people", "all": "judges and people"}
-
-
-def _section(evidence: Evidence) -> dict[str, Any]:
-    """The recipe's [judge]; empty where it has none."""
-    return evidence.run.recipe.get("judge") or {}
 
 
 def _table(raters: Array, pairs: Array, clusters: Array, votes: Array) -> tuple[Array, Array]:
@@ -222,23 +244,6 @@ def _table(raters: Array, pairs: Array, clusters: Array, votes: Array) -> tuple[
     table = np.full((len(names), len(items)), np.nan)
     table[row, column] = votes
     return table, clusters[first]
-
-
-def _ece(call: Calls, replicates: int) -> Estimate:
-    """ECE, with the interval of the basic bootstrap, over the bins of all pairs: a replicate's ECE is larger than the
-    run's by about as much as the run's is larger than the truth, and the basic bootstrap puts that right."""
-    value = calibrate.ece(call.p, call.y, BINS)
-    if value is None:
-        return Estimate(None, None, None, 0)
-    p, y = np.concatenate([call.p, 1 - call.p]), np.concatenate([call.y, 1 - call.y])
-    places = np.searchsorted(np.quantile(p, np.linspace(0, 1, BINS + 1))[1:-1], p)
-    gaps = np.zeros((len(p), BINS))
-    gaps[np.arange(len(p)), places] = p - y
-    drawn = estimate.sums(gaps, np.tile(call.clusters, 2), replicates=replicates)
-    low, high = estimate.percentiles(np.abs(drawn).sum(axis=1) / len(p))
-    if low is None or high is None or len(np.unique(call.clusters)) < 2:
-        return Estimate(value, None, None, len(call.p))
-    return Estimate(value, max(2 * value - high, 0.0), max(2 * value - low, 0.0), len(call.p))
 
 
 def _wilson(bin: calibrate.Bin) -> Estimate:

@@ -17,9 +17,6 @@ from constitution.measures import Estimate, StyleFit, estimate
 from constitution.measures import style as measure
 from constitution.records import Figure
 
-FEATURES = ("length", "headers", "lists", "bold")
-CONTROLS = {"length": 1, "style": 4}
-"""What is taken out, and how many of the features that is."""
 REVISED = ("first-last", "parent")
 
 _ROWS = """
@@ -55,6 +52,7 @@ WHERE c.kind <> 'infraction';
 """
 
 NO_VOTES = "no pair has votes: the recipe needs a [judge] section, and votes in both orders"
+TOO_FEW = f"fewer than {measure.LEAST} pairs have votes: what length and style do cannot be told from them"
 NO_REVISIONS = "no pair of an answer and its revision was judged: judge.pairs first-last or parent"
 
 
@@ -76,7 +74,9 @@ def lay_shifts(evidence: Evidence) -> list[Fits]:
     found: list[Fits] = []
     shifts: list[pa.Table] = []
     for about, rows in evidence.groups(_ROWS, "judge"):
-        features = np.column_stack([rows[name] for name in FEATURES])
+        features = np.column_stack([rows[name] for name in measure.FEATURES])
+        if len(features) < measure.LEAST:
+            continue
         fits = _fit(about["judge"], rows, features, evidence.replicates)
         found.append(fits)
         columns = {
@@ -97,9 +97,9 @@ def _fit(judge: str, rows: dict[str, Array], features: Array, replicates: int) -
     target, clusters, kinds = rows["log_odds"], rows["cluster"], rows["kind"].astype(str)
     return Fits(
         judge,
-        measure.fit(target, features, clusters, FEATURES, strata=kinds, replicates=replicates),
-        measure.fit(target, features[:, :1], clusters, FEATURES[:1], strata=kinds, replicates=replicates),
-        measure.logistic(rows["p"], features, clusters, FEATURES, strata=kinds),
+        measure.fit(target, features, clusters, measure.FEATURES, strata=kinds, replicates=replicates),
+        measure.fit(target, features[:, :1], clusters, measure.FEATURES[:1], strata=kinds, replicates=replicates),
+        measure.logistic(rows["p"], features, clusters, measure.FEATURES, strata=kinds),
         {"kind": kinds, "cluster": clusters, "log_odds": target, "features": features},
     )
 
@@ -113,8 +113,11 @@ def figures(evidence: Evidence, fits: list[Fits]) -> Iterator[Figure]:
 
 def effects(evidence: Evidence, fits: list[Fits]) -> Iterator[Figure]:
     names = ("style_effect", "style_effect_sd", "style_logistic")
-    if not fits:
+    judges = {str(row["judge"]) for row in evidence.ask("SELECT DISTINCT judge FROM audit.couples").to_pylist()}
+    if not judges:
         yield from (evidence.missing(name, NO_VOTES) for name in names)
+    for judge in sorted(judges - {fit.judge for fit in fits}):
+        yield from (evidence.missing(name, TOO_FEW, judge=judge) for name in names)
     for fit in fits:
         for name, found in zip(names, (fit.style.effects, fit.style.effects_sd, fit.logistic), strict=True):
             for feature, effect in found.items():
@@ -123,8 +126,6 @@ def effects(evidence: Evidence, fits: list[Fits]) -> Iterator[Figure]:
 
 
 def _why_none(fit: Fits, feature: str) -> str:
-    if fit.style.intercept.value is None:
-        return "too few pairs to fit four features"
     if fit.style.effects[feature].value is None:
         return "the answers of a pair never differ in it, or only as a feature before it does"
     return "the logistic fit does not converge: the features tell the votes apart completely"
@@ -140,7 +141,7 @@ def controlled_win_rates(evidence: Evidence, fits: list[Fits]) -> Iterator[Figur
     """The same with the effect of length, or of all four, taken out of each vote's log-odds. The intervals know that
     the effect is itself an estimate."""
     rows_of = {fit.judge: fit for fit in fits}
-    for control, features in CONTROLS.items():
+    for control, names in measure.CONTROLS.items():
         name, empty = f"win_rate_{control}_controlled", True
         sql = f"""
             SELECT judge, pair_id, sum({control}) AS total, sum({control}_slope) AS slope, count(*) AS couples
@@ -151,10 +152,10 @@ def controlled_win_rates(evidence: Evidence, fits: list[Fits]) -> Iterator[Figur
             rows = rows_of[about["judge"]].rows
             for kind in sorted(set(rows["kind"]) & set(REVISED)):
                 empty = False
-                found = controlled(rows, rows["features"][:, :features], sums, kind, evidence.replicates)
+                found = controlled(rows, rows["features"][:, : len(names)], sums, kind, evidence.replicates)
                 yield evidence.figure(name, found, judge=about["judge"], subject=kind)
         if empty:
-            yield evidence.missing(name, NO_REVISIONS)
+            yield evidence.missing(name, NO_REVISIONS if fits else TOO_FEW)
 
 
 def controlled(rows: dict[str, Array], features: Array, sums: dict[str, Array], kind: str, replicates: int) -> Estimate:
@@ -185,7 +186,7 @@ def controlled(rows: dict[str, Array], features: Array, sums: dict[str, Array], 
 def labels_changed(evidence: Evidence) -> Iterator[Figure]:
     """Share of the pairs whose label would be on another side without length, or style; and of those that the run's own
     settings (`label`) did put on another side than the plain mean of the votes."""
-    for control in CONTROLS:
+    for control in measure.CONTROLS:
         sql = f"""
             SELECT
                 '{control}' AS subject, any_value(cluster) AS cluster,

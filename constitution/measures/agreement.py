@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 from numpy.typing import ArrayLike
 
-from constitution.measures.estimate import Estimate, Floats, percentiles, sums
+from constitution.measures.estimate import Estimate, Floats, distinct, percentiles, sums
 
 
 def kappa(
@@ -38,8 +38,9 @@ def kappa(
     value = of(cells.sum(axis=0)) if width > 1 else np.nan
     if not np.isfinite(value):
         return Estimate(None, None, None, n)
-    drawn = sums(cells, np.arange(n) if clusters is None else clusters, replicates=replicates, seed=seed)
-    return Estimate(value, *percentiles(np.array([of(counts) for counts in drawn])), n)
+    groups = np.arange(n) if clusters is None else np.asarray(clusters)
+    drawn = sums(cells, groups, replicates=replicates, seed=seed)
+    return Estimate(value, *percentiles(np.array([of(counts) for counts in drawn]), distinct(groups)), n)
 
 
 def alpha(table: ArrayLike, clusters: ArrayLike | None = None, *, replicates: int = 1000, seed: int = 0) -> Estimate:
@@ -61,7 +62,7 @@ def alpha(table: ArrayLike, clusters: ArrayLike | None = None, *, replicates: in
         value = float(krippendorff.alpha(value_counts=counts, level_of_measurement="nominal"))
     groups = np.arange(n) if clusters is None else np.asarray(clusters)[pairable]
     drawn = sums(_coincidences(counts), groups, replicates=replicates, seed=seed)
-    return Estimate(value, *percentiles(_alphas(drawn, len(values))), n)
+    return Estimate(value, *percentiles(_alphas(drawn, len(values)), distinct(groups)), n)
 
 
 def _coincidences(counts: Floats) -> Floats:

@@ -16,9 +16,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from constitution.identity import digest
-from constitution.measures.estimate import Floats, probabilities
+from constitution.measures.estimate import Estimate, Floats, distinct, percentiles, probabilities, sums
 
 Calibration = Literal["temperature", "isotonic"]
+
+LEAST = 50
+"""Gold labels that each half of the prompts must have for the other half to be calibrated by it."""
 
 _EDGE = 1e-6
 """Log-odds are taken of p no nearer to 0 and 1 than this."""
@@ -45,7 +48,9 @@ def fit(method: Calibration, p: ArrayLike, y: ArrayLike) -> Callable[[ArrayLike]
 
     temperature: log-odds divided by one number (Guo et al. 2017, arXiv 1706.04599), a logistic regression without
     intercept (scikit-learn). A judge that is wrong more often than right gets 1/2 for everything. isotonic: the best
-    monotone step function (Zadrozny & Elkan 2002; scikit-learn), which wants hundreds of labels.
+    monotone step function (Zadrozny & Elkan 2002; scikit-learn), which wants hundreds of labels; straight lines join
+    the middles of its steps (Oron & Flournoy 2017, "Centered isotonic regression"), because the step at 1/2 would make
+    ties, and so no labels, of all votes near it.
     Raises ValueError without any label.
     """
     given, gold = _both_ways(p, y)
@@ -60,6 +65,33 @@ def ece(p: ArrayLike, y: ArrayLike, bins: int = 10) -> float | None:
     rows = reliability(p, y, bins)
     count = sum(row.n for row in rows)
     return sum(row.n * abs(row.predicted - row.observed) for row in rows) / count if count else None
+
+
+def ece_estimate(
+    p: ArrayLike, y: ArrayLike, clusters: ArrayLike, bins: int = 10, *, replicates: int = 1000, seed: int = 0
+) -> Estimate:
+    """ECE with an interval for what it would be on pairs without end, from a bootstrap over `clusters` (n).
+
+    Chance parts predicted and observed even where the truth does not, so ECE is too high on few pairs, and its
+    replicates are higher still. The interval goes down by as much as chance alone can make (97.5 % quantile of the
+    replicated gaps about the gaps found; the triangle inequality), so that it holds 0 unless calibration is refuted,
+    and up by the basic bootstrap, or to the value where that lies below it.
+    """
+    given, gold = _both_ways(p, y)
+    n = given.size // 2
+    if not n:
+        return Estimate(None, None, None, 0)
+    gaps = np.zeros((given.size, bins))
+    gaps[np.arange(given.size), _places(given, bins)] = given - gold
+    found = gaps.sum(axis=0)
+    groups = np.asarray(clusters)
+    drawn, count = sums(gaps, np.tile(groups, 2), replicates=replicates, seed=seed), distinct(groups)
+    value = float(np.abs(found).sum()) / given.size
+    _, chance = percentiles(np.abs(drawn - found).sum(axis=1) / given.size, count)
+    least, _ = percentiles(np.abs(drawn).sum(axis=1) / given.size, count)
+    if chance is None or least is None:
+        return Estimate(value, None, None, n)
+    return Estimate(value, max(value - chance, 0.0), max(value, 2 * value - least), n)
 
 
 def brier(p: ArrayLike, y: ArrayLike) -> float | None:
@@ -77,9 +109,7 @@ def reliability(p: ArrayLike, y: ArrayLike, bins: int = 10) -> list[Bin]:
     given, gold = _both_ways(p, y)
     if not given.size:
         return []
-    # The bins of scikit-learn's calibration_curve, which takes no fractions and counts nothing.
-    edges = np.quantile(given, np.linspace(0, 1, bins + 1))[1:-1]
-    places = np.searchsorted(edges, given)
+    places = _places(given, bins)
     counts = np.bincount(places, minlength=bins)
     predicted, observed = (np.bincount(places, values, bins) for values in (given, gold))
     return [
@@ -116,22 +146,31 @@ def _temperature(p: Floats, y: Floats) -> Callable[[ArrayLike], Floats]:
 def _isotonic(p: Floats, y: Floats) -> Callable[[ArrayLike], Floats]:
     from sklearn.isotonic import IsotonicRegression
 
-    model = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(p, y)
+    fitted = IsotonicRegression(y_min=0.0, y_max=1.0).fit_transform(p, y)
+    steps, step = np.unique(np.round(fitted, 12), return_inverse=True)
+    middles = np.bincount(step, p) / np.bincount(step)
 
     def calibrated(p: ArrayLike) -> Floats:
-        # Both directions, because a step's edge belongs to one of its sides.
         given = probabilities(p, "p")
-        found: Floats = (model.predict(given) + 1 - model.predict(1 - given)) / 2
+        # Both directions, so that rounding cannot tell them apart.
+        found: Floats = (np.interp(given, middles, steps) + 1 - np.interp(1 - given, middles, steps)) / 2
         return found
 
     return calibrated
+
+
+def _places(given: Floats, bins: int) -> NDArray[np.intp]:
+    """The bin of each: those of scikit-learn's calibration_curve, which takes no fractions and counts nothing."""
+    edges = np.quantile(given, np.linspace(0, 1, bins + 1))[1:-1]
+    return np.searchsorted(edges, given)
 
 
 def _both_ways(p: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
     given, gold = probabilities(p, "p"), probabilities(y, "y")
     if given.shape != gold.shape or given.ndim != 1:
         raise ValueError(f"{given.shape} probabilities and {gold.shape} gold labels")
-    return np.concatenate([given, 1 - given]), np.concatenate([gold, 1 - gold])
+    # Rounded, because 1 − .8 is not .2 to the last bit and is to be in one bin with it.
+    return np.round(np.concatenate([given, 1 - given]), 12), np.concatenate([gold, 1 - gold])
 
 
 def _outcomes(p: Floats, y: Floats) -> tuple[Floats, NDArray[np.intp], Floats]:

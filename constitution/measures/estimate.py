@@ -1,4 +1,5 @@
-"""A number with its 95 % interval: the percentile bootstrap over prompts (Efron & Tibshirani 1993, chapter 13).
+"""A number with its 95 % interval: the percentile bootstrap over prompts (Efron & Tibshirani 1993, chapter 13), made
+wider where there are few (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", Am. Stat. 69).
 
 Votes on the answers to one prompt stand and fall together, so prompts are drawn, not votes. What a replicate needs of a
 prompt are sums (of values, of cross-products), so a replicate is a product of how often each prompt was drawn with
@@ -43,17 +44,14 @@ def mean(
         raise ValueError("values: a proportion is in [0, 1]")
     if not given.size:
         return Estimate(None, None, None, 0)
-    value, count = float(given.mean()), len(np.unique(_one_each(clusters, given.size)))
+    value, count = float(given.mean()), distinct(_one_each(clusters, given.size))
     if proportion and (count < 2 or given.min() == given.max()):
         from statsmodels.stats.proportion import proportion_confint
 
         low, high = proportion_confint(value * count, count, alpha=1 - CONFIDENCE, method="wilson")
         return Estimate(value, max(float(low), 0.0), min(float(high), 1.0), given.size)
-    if count < 2:
-        return Estimate(value, None, None, given.size)
     drawn = sums(np.column_stack([given, np.ones_like(given)]), clusters, replicates=replicates, seed=seed)
-    low, high = percentiles(drawn[:, 0] / drawn[:, 1])
-    return Estimate(value, low, high, given.size)
+    return Estimate(value, *percentiles(drawn[:, 0] / drawn[:, 1], count), given.size)
 
 
 def sums(columns: Floats, clusters: ArrayLike, *, replicates: int = 1000, seed: int = 0) -> Floats:
@@ -77,14 +75,26 @@ def sums(columns: Floats, clusters: ArrayLike, *, replicates: int = 1000, seed: 
     return found
 
 
-def percentiles(replicated: Floats) -> tuple[float | None, float | None]:
-    """The middle 95 % of a statistic's replicates; those in which it is not defined (NaN) do not count."""
+def percentiles(replicated: Floats, count: int) -> tuple[float | None, float | None]:
+    """The 95 % interval that a statistic's replicates give; those in which it is not defined (NaN) do not count.
+
+    count: clusters that were drawn; under two there is no interval. Of few, the middle 95 % of the replicates would
+    hold the truth in 83 (of 5) or 88 (of 10) of a hundred samples, so more of them are taken: as many as make the
+    interval of a mean as wide as Student's.
+    """
     defined = replicated[np.isfinite(replicated)]
-    if not defined.size:
+    if not defined.size or count < 2:
         return None, None
-    edge = (1 - CONFIDENCE) / 2
+    from scipy.special import ndtr, stdtrit
+
+    edge = float(ndtr(np.sqrt(count / (count - 1)) * stdtrit(count - 1, (1 - CONFIDENCE) / 2)))
     low, high = np.quantile(defined, [edge, 1 - edge])
     return float(low), float(high)
+
+
+def distinct(clusters: ArrayLike) -> int:
+    """How many clusters there are."""
+    return len(np.unique(np.asarray(clusters)))
 
 
 def finite(values: ArrayLike, name: str) -> Floats:

@@ -19,7 +19,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from constitution.measures.estimate import Estimate, Floats, finite, percentiles, probabilities, sums
+from constitution.measures.estimate import Estimate, Floats, distinct, finite, percentiles, probabilities, sums
+
+FEATURES = ("length", "headers", "lists", "bold")
+CONTROLS = {"length": FEATURES[:1], "style": FEATURES}
+"""What can be taken out of votes, and the features that this is."""
+LEAST = 50
+"""Pairs that a judge must have voted on to be told from them what style does to its votes."""
 
 _DEPENDENT = 1e-6
 """A feature of which the others leave less than this share of its standard deviation tells nothing by itself."""
@@ -125,9 +131,7 @@ def _intervals(
     design: Floats, target: Floats, clusters: ArrayLike, replicates: int, seed: int
 ) -> list[tuple[float | None, float | None]]:
     """Of each coefficient. A replicate solves the normal equations, whose sums are the clusters' own sums."""
-    width = design.shape[1]
-    if len(np.unique(np.asarray(clusters))) < 2:
-        return [(None, None)] * width
+    width, count = design.shape[1], distinct(clusters)
     above = np.triu_indices(width)
     products = np.column_stack([design[:, above[0]] * design[:, above[1]], design * target[:, None]])
     drawn = sums(products, clusters, replicates=replicates, seed=seed)
@@ -135,7 +139,7 @@ def _intervals(
     normal[:, above[0], above[1]] = normal[:, above[1], above[0]] = drawn[:, : len(above[0])]
     # A replicate may have drawn no row in which some feature differs: that coefficient is then 0.
     found = np.linalg.pinv(normal, hermitian=True) @ drawn[:, len(above[0]) :, None]
-    return [percentiles(column) for column in found[:, :, 0].T]
+    return [percentiles(column, count) for column in found[:, :, 0].T]
 
 
 def _marks(strata: ArrayLike | None, n: int) -> Floats:
@@ -156,7 +160,7 @@ def _used(features: Floats) -> tuple[Floats, NDArray[np.intp]]:
     n, count = features.shape
     scale = features.std(axis=0) if n else np.zeros(count)
     used: list[int] = []
-    for feature in np.flatnonzero(scale > 0):
+    for feature in np.flatnonzero(scale > 1e-12):  # that of a constant may be off 0 by rounding
         column = features[:, feature] / scale[feature]
         design = np.column_stack([np.ones(n), features[:, used] / scale[used]])
         left = column - design @ np.linalg.lstsq(design, column)[0]

@@ -30,12 +30,8 @@ from constitution.prefer import Rules
 from constitution.recipe import JudgeSection
 from constitution.warehouse import Warehouse, connect
 
-LEAST_PAIRS = 50
-"""So many pairs must a judge have voted on for its votes to be controlled."""
-LEAST_GOLD = 50
-"""So many gold labels must each half of the prompts have for the labels to be calibrated."""
-
-FEATURES = {"length": ("length",), "style": ("length", "headers", "lists", "bold")}
+LABEL_SETTINGS = ("aggregate", "control", "calibrate", "margin")
+"""The settings of [judge] by which votes become labels: they ask for no other votes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +55,7 @@ class Settled:
 
     def record(self, section: JudgeSection) -> dict[str, Any]:
         """What the run's record says of it (`Run.labels`)."""
-        settings = section.model_dump(mode="json", include={"aggregate", "control", "calibrate", "margin"})
+        settings = section.model_dump(mode="json", include=set(LABEL_SETTINGS))
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return {"made_at": now, **settings, "applied": self.label_by, "notes": list(self.notes)}
 
@@ -108,7 +104,7 @@ def _control(votes: Votes) -> _Control:
     given = GIVEN.empty_table()
     if votes.section.control == "off":
         return _Control(given)
-    names = FEATURES[votes.section.control]
+    names = style.CONTROLS[votes.section.control]
     found = votes.ask(
         f"SELECT place, {', '.join(names)} FROM style_differences AS s JOIN pair ON pair.id = s.pair_id "
         "WHERE s.run_id = $run AND s.length IS NOT NULL ORDER BY place"
@@ -127,8 +123,8 @@ def _control(votes: Votes) -> _Control:
         fitted = style.fit(
             total[places] / count[places], features[places], places, names, strata=kinds[places], replicates=0
         )
-        if len(places) < LEAST_PAIRS:
-            notes.append(f"control: not of {judge}, which voted on {len(places)} pairs; {LEAST_PAIRS} are needed")
+        if len(places) < style.LEAST:
+            notes.append(f"control: not of {judge}, which voted on {len(places)} pairs; {style.LEAST} are needed")
         elif all(effect.value is None for effect in fitted.effects.values()):
             notes.append(f"control: not of {judge}: the answers it voted on do not differ in {votes.section.control}")
         else:
@@ -175,9 +171,9 @@ def _calibrate(votes: Votes, p_b: Floats) -> _Calibration:
     second = calibrate.half(votes.column("prompt_id"))
     taught = [labelled & ~np.isnan(gold) & (second == half) for half in (False, True)]
     counts = [int(each.sum()) for each in taught]
-    if min(counts) < LEAST_GOLD:
+    if min(counts) < calibrate.LEAST:
         few = f"calibrate: not applied: {counts[0]} and {counts[1]} gold labels in the two halves of the prompts"
-        return _Calibration(p_b, notes=(f"{few}; {LEAST_GOLD} are needed in each",))
+        return _Calibration(p_b, notes=(f"{few}; {calibrate.LEAST} are needed in each",))
     new = p_b.copy()
     for half, teachers in zip((True, False), taught, strict=True):
         taken = labelled & (second == half)
