@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from html import unescape
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,11 +13,12 @@ from report_page import Page, differences
 from report_rows import JUDGES, PRINCIPLES, audited, figures
 from warehouse_rows import RUN, fill
 
-from constitution.audit.report import report, summary
+from constitution.audit.answer import answer
+from constitution.audit.report import headlines, report, summary
 from constitution.audit.words import UNITS, Headline, tick
 from constitution.errors import InputError
 from constitution.records import Figure
-from constitution.warehouse import Warehouse
+from constitution.warehouse import Warehouse, connect
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +84,14 @@ def test_it_needs_nothing_but_itself(page: Page, html: str) -> None:
     assert "://" not in rest
     assert "@import" not in rest
     assert all(target[1:] in page.ids for target in page.addresses if target.startswith("#"))
+
+
+def test_it_begins_with_the_answer(root: Path, html: str, tmp_path: Path) -> None:
+    lines = re.findall(r"<li>(.*)</li>", html.partition('<ul class="answer">')[2].partition("</ul>")[0])
+    with connect(root) as connection:
+        assert [unescape(line) for line in lines] == answer(headlines(connection, RUN))
+    fill(tmp_path).write_figures(RUN, [Figure(RUN, "position_effect", 0.1, 9, 0.0, 0.2, "<i>")])
+    assert "<code>constitution labels import FILE</code>" in report(tmp_path, RUN)
 
 
 def test_its_outline_is_sound(page: Page) -> None:

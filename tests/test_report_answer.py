@@ -76,9 +76,9 @@ def test_effects_are_told_where_their_intervals_are_clear_of_none() -> None:
 
 
 def test_what_else_is_told() -> None:
-    assert "Wrong but polished answers lose to the originals: qwen prefers the original in 90.0 %." in said(POLISHED)
-    assert "answers and the originals cannot be told apart by their wins" in said(replace(POLISHED, low=0.3))
-    assert "answers win against the originals: qwen prefers the original in 20.0 %." in said(
+    assert "Wrong but polished answers lose to the originals, which are preferred by qwen in 90.0 %." in said(POLISHED)
+    assert "answers do no worse and no better than the originals" in said(replace(POLISHED, low=0.3))
+    assert "answers win against the originals, which are preferred by qwen in 20.0 %." in said(
         replace(POLISHED, value=0.2, low=0.1, high=0.3)
     )
     assert "qwen favours its own family's answers by 10.0 points" in said(FAMILY)

@@ -104,11 +104,14 @@ def _infractions(judges: Sequence[Headline]) -> Iterator[str]:
     for told, found in (
         ("lose to the originals", [one for one in judges if one.clear(0.5) and one.value > 0.5]),
         ("win against the originals", [one for one in judges if one.clear(0.5) and one.value < 0.5]),
-        ("and the originals cannot be told apart by their wins", [one for one in judges if not one.clear(0.5)]),
+        (
+            "do no worse and no better than the originals, as far as this run can tell",
+            [one for one in judges if not one.clear(0.5)],
+        ),
     ):
         if found:
-            listed = _and(f"{one.judge} prefers the original in {_share(one.value)}" for one in found)
-            yield f"Wrong but polished answers {told}: {listed}."
+            listed = _and(f"{one.judge} in {_share(one.value)}" for one in found)
+            yield f"Wrong but polished answers {told}, which are preferred by {listed}."
 
 
 def _family(judges: Sequence[Headline]) -> Iterator[str]:

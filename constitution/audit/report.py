@@ -90,7 +90,7 @@ def report(root: Path, run_id: str) -> str:
         ]
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     environment.globals["raw"] = raw
-    environment.filters |= {"sentence": sentence, "unbroken": unbroken}
+    environment.filters |= {"sentence": sentence, "unbroken": unbroken, "coded": _coded}
     template = environment.from_string(package_files(__package__).joinpath("report.html.j2").read_text("utf-8"))
     return template.render(
         facts=facts[0],
@@ -180,6 +180,13 @@ def _written(value: Any, unit: Unit) -> str:
     if isinstance(value, float):
         return UNITS[unit](value)
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _coded(text: str) -> Any:
+    """HTML of a text, with what stands in backticks as code."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _own_ids(svg: str, name: str) -> str:
