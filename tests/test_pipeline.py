@@ -413,8 +413,8 @@ async def test_real_transcripts_are_all_worked(project: Path) -> None:
 async def test_labels_that_take_the_whole_run_are_made_at_its_end(tmp_path: Path) -> None:
     """By the recipe, and again by a restart, with the same rows."""
     recipe = small_project(tmp_path, 60)
-    settings = ["judge.aggregate=dawid-skene", "judge.control=length", "model.judge.length_bias=3", "judge.principles=3"]
-    settings += ["model.policy.verbosity=3"]
+    settings = ["judge.aggregate=dawid-skene", "judge.control=length", "judge.principles=3"]
+    settings += ["model.judge.length_bias=3", "model.policy.verbosity=3"]
     run = await run_once(recipe, tmp_path / "warehouse", settings)
     made = "SELECT id, p_b, p_mean, label_by, kept FROM preferences ORDER BY id"
     first = table(tmp_path / "warehouse", made)
