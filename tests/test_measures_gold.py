@@ -236,6 +236,15 @@ def test_clusters_of_items_widen_the_interval() -> None:
             assert together.high - together.low > 2 * apart
 
 
+def test_few_items_that_all_agree_are_no_certainty() -> None:
+    """The share of agreement is 10 of 10, from .72 by Wilson; chance has them disagree in half, or 10 of 19."""
+    said = [0.0, 1.0] * 5
+    least = 10 / (10 + 1.96**2)
+    for found, chance in ((agreement.kappa(said, said), 0.5), (agreement.alpha([said, said]), 10 / 19)):
+        assert found.value == found.high == 1.0
+        assert found.low == pytest.approx(1 - (1 - least) / chance, abs=1e-3)
+
+
 def test_nothing_to_agree_on() -> None:
     assert agreement.kappa([], []) == Estimate(None, None, None, 0)
     assert agreement.kappa([1, 1], [1, 1]) == Estimate(None, None, None, 2)

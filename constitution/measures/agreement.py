@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 from numpy.typing import ArrayLike
 
-from constitution.measures.estimate import Estimate, Floats, distinct, percentiles, sums
+from constitution.measures.estimate import Estimate, Floats, distinct, mean, percentiles, sums
 
 
 def kappa(
@@ -39,6 +39,9 @@ def kappa(
     if not np.isfinite(value):
         return Estimate(None, None, None, n)
     groups = np.arange(n) if clusters is None else np.asarray(clusters)
+    if value > 1 - 1e-12:
+        margins = np.bincount(codes[:n], minlength=width) * np.bincount(codes[n:], minlength=width)
+        return _full(1 - margins.sum() / n**2, groups)
     drawn = sums(cells, groups, replicates=replicates, seed=seed)
     return Estimate(value, *percentiles(np.array([of(counts) for counts in drawn]), distinct(groups)), n)
 
@@ -61,8 +64,19 @@ def alpha(table: ArrayLike, clusters: ArrayLike | None = None, *, replicates: in
         warnings.simplefilter("ignore")
         value = float(krippendorff.alpha(value_counts=counts, level_of_measurement="nominal"))
     groups = np.arange(n) if clusters is None else np.asarray(clusters)[pairable]
+    if value > 1 - 1e-12:
+        margins, total = counts.sum(axis=0), counts.sum()
+        return _full(1 - (margins * (margins - 1)).sum() / (total * (total - 1)), groups)
     drawn = sums(_coincidences(counts), groups, replicates=replicates, seed=seed)
     return Estimate(value, *percentiles(_alphas(drawn, len(values)), distinct(groups)), n)
+
+
+def _full(expected: float, groups: ArrayLike) -> Estimate:
+    """1, of raters who agree on every item, where `expected` is how often chance would have them disagree. No replicate
+    differs, so the interval is that of the share of items on which they agree, Wilson's."""
+    agree = np.ones(len(np.asarray(groups)))
+    low = mean(agree, groups, proportion=True).low or 0.0
+    return Estimate(1.0, float(1 - (1 - low) / expected), 1.0, agree.size)
 
 
 def _coincidences(counts: Floats) -> Floats:
