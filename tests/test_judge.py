@@ -187,7 +187,7 @@ async def test_a_reply_without_labels_is_a_final_failure(logprobs: dict[str, flo
 async def test_what_a_vote_reads(logprobs: dict[str, float], p_first: float, mass: float) -> None:
     ballot = await vote(judge(Scripted(lambda _: said("A", logprobs=logprobs)), 1), prompt(), PAIR, {}, Rows().put)
     for row in ballot.judgements:
-        assert (row.p_first, row.label_mass) == (pytest.approx(p_first), pytest.approx(mass))
+        assert [row.p_first, row.label_mass] == pytest.approx([p_first, mass])
         assert row.label_mass <= 1
     assert len(ballot.judgements) == 2
 
