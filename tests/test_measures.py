@@ -236,3 +236,16 @@ def test_votes_that_a_feature_separates_have_no_logistic_effect() -> None:
     x = np.linspace(-1, 1, 40)[:, None]
     found = style.logistic((x[:, 0] > 0).astype(float), x, np.arange(40), ["length"])
     assert found["length"] == Estimate(None, None, None, 40)
+
+
+def test_control_takes_out_what_is_clear_and_nothing_else() -> None:
+    draw = np.random.default_rng(3)
+    x = draw.normal(size=(800, 2))
+    votes = 1.5 * x[:, 0] + draw.normal(size=800)
+    found = style.control(votes, x, np.arange(800), ["length", "bold"])
+    alone = style.fit(votes, x[:, :1], np.arange(800), ["length"])
+    assert found.effects["bold"].value is None
+    assert found.effects["length"].value == alone.effects["length"].value
+    np.testing.assert_allclose(found.shift(x), alone.shift(x[:, :1]))
+    nothing = style.control(draw.normal(size=800), x, np.arange(800), ["length", "bold"])
+    assert not nothing.shift(x).any()

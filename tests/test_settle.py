@@ -40,7 +40,7 @@ position_bias = 0.5
 [model.jury.two]
 engine = "fake"
 model = "second"
-length_bias = 1.0
+length_bias = 20.0
 [model.jury.weak]
 engine = "fake"
 model = "third"
@@ -150,7 +150,9 @@ def test_control_is_prefers_shift(tmp_path: Path, control: str) -> None:
     shifts = expected_shifts(warehouse, votes, control)
     done = settle(warehouse, RUN, votes.section)
     after = stored(warehouse)
-    assert done.notes == ()
+    assert done.notes == tuple(
+        f"control: not of {name}, whose votes show no effect of {control}" for name in ("one", "two")
+    )  # only the third was given one
     assert done.label_by == f"majority, {control}"
     for pair in votes.pairs:
         cast = votes.judgements[pair.id]
@@ -168,12 +170,13 @@ def expected_shifts(warehouse: Warehouse, votes: Votes, control: str) -> dict[st
     for voter in JURY:
         rows = table(
             warehouse,
-            f"SELECT pair_id, kind, avg(l_b), {', '.join(f'any_value({name})' for name in names)} FROM couples "
+            "SELECT pair_id, kind, avg(l_b), any_value(prompt_id), "
+            f"{', '.join(f'any_value({name})' for name in names)} FROM couples "
             f"WHERE judge = '{voter.name}' AND kind <> 'infraction' GROUP BY pair_id, kind",
         )
-        ids, kinds, odds = ([row[place] for row in rows] for place in range(3))
-        features = np.array([row[3:] for row in rows], dtype=float)
-        fit = style.fit(odds, features, ids, names, strata=kinds, replicates=0)
+        kinds, odds, prompts = ([row[place] for row in rows] for place in (1, 2, 3))
+        features = np.array([row[4:] for row in rows], dtype=float)
+        fit = style.control(odds, features, prompts, names, strata=kinds)
         for row, shift in zip(rows, fit.shift(features), strict=True):
             shifts.setdefault(row[0], {})[voter.name] = float(shift)
     return shifts
@@ -482,7 +485,10 @@ async def test_a_jurys_run_settles_to_the_labels_it_made_and_then_to_others(tmp_
         own.model_dump() | {"aggregate": "dawid-skene", "control": "style", "calibrate": "temperature"}
     )
     done = settle(warehouse, run.run_id, every)
-    assert not [note for note in done.notes if "not applied" in note or "not of" in note]
+    assert [note.split(",")[0] for note in done.notes if "not applied" in note or "not of" in note] == [
+        "control: not of one",
+        "control: not of weak",
+    ]  # the second prefers what is longer
     assert done.label_by == "dawid-skene, style, temperature"
     assert {row[0] for row in table(warehouse, "SELECT DISTINCT kind FROM preferences WHERE label_by = 'mean'")} == {
         "infraction"

@@ -10,8 +10,9 @@ The tables, in the order in which they are made:
                       change places where it must not matter that b is the later one; what is known of both answers;
                       is_step: b revises a
     audit.couples     the view couples, with the principle's weight and the prompt's cluster
-    audit.shifts      judge, pair_id, length, style: what they gave b, in log-odds (style.lay_shifts)
-    audit.controlled  p_b of each couple as it was (`off`), and with length or style taken out
+    audit.shifts      judge, pair_id, length, style: what they gave b, in log-odds, as far as labels are controlled by
+                      it (measures.style.control), and with `_whole` by the whole fit (style.lay_shifts)
+    audit.controlled  p_b of each couple as it was (`off`), and with each of these taken out
     audit.votes       what each judge says of each pair, at each stage (gold.lay_votes); audit.gold: what gold says
 """
 

@@ -45,11 +45,15 @@ SELECT
     c.judge, c.principle_id, c.pair_id, c.kind, c.cluster, c.weight, c.p_b AS off,
     audit.without(c.p_ab, c.p_ba, coalesce(s.length, 0)) AS length,
     audit.without(c.p_ab, c.p_ba, coalesce(s.style, 0)) AS style,
-    audit.slope(c.p_ab, c.p_ba, coalesce(s.length, 0)) AS length_slope,
-    audit.slope(c.p_ab, c.p_ba, coalesce(s.style, 0)) AS style_slope
+    audit.without(c.p_ab, c.p_ba, coalesce(s.length_whole, 0)) AS length_whole,
+    audit.without(c.p_ab, c.p_ba, coalesce(s.style_whole, 0)) AS style_whole,
+    audit.slope(c.p_ab, c.p_ba, coalesce(s.length_whole, 0)) AS length_slope,
+    audit.slope(c.p_ab, c.p_ba, coalesce(s.style_whole, 0)) AS style_slope
 FROM audit.couples AS c LEFT JOIN audit.shifts AS s USING (judge, pair_id)
 WHERE c.kind <> 'infraction';
 """
+
+SHIFTS = ("length", "length_whole", "style", "style_whole")
 
 NO_VOTES = "no pair has votes: the recipe needs a [judge] section, and votes in both orders"
 TOO_FEW = f"fewer than {measure.LEAST} pairs have votes: what length and style do cannot be told from them"
@@ -64,6 +68,8 @@ class Fits:
     style: StyleFit
     length: StyleFit
     """Of length alone."""
+    shifts: dict[str, Array]
+    """One row per pair: what labels are controlled by (`length`, `style`), and with `_whole` the whole fits'."""
     logistic: dict[str, Estimate]
     rows: dict[str, Array]
     """One per pair, in the order of their ids: kind, cluster, log_odds, features."""
@@ -79,14 +85,9 @@ def lay_shifts(evidence: Evidence) -> list[Fits]:
             continue
         fits = _fit(about["judge"], rows, features, evidence.replicates)
         found.append(fits)
-        columns = {
-            "judge": pa.array([fits.judge] * len(features)).dictionary_encode(),
-            "pair_id": pa.array(rows["pair_id"]),
-            "length": fits.length.shift(features[:, :1]),
-            "style": fits.style.shift(features),
-        }
-        shifts.append(pa.table(columns))
-    nothing = pa.table({"judge": [""], "pair_id": [""], "length": [0.0], "style": [0.0]}).slice(0, 0)
+        judge = pa.array([fits.judge] * len(features)).dictionary_encode()
+        shifts.append(pa.table({"judge": judge, "pair_id": pa.array(rows["pair_id"]), **fits.shifts}))
+    nothing = pa.table({"judge": [""], "pair_id": [""], **{name: [0.0] for name in SHIFTS}}).slice(0, 0)
     evidence.connection.register("laid", pa.concat_tables([t.cast(nothing.schema) for t in shifts] or [nothing]))
     evidence.lay(_CONTROLLED)
     evidence.connection.unregister("laid")
@@ -95,13 +96,16 @@ def lay_shifts(evidence: Evidence) -> list[Fits]:
 
 def _fit(judge: str, rows: dict[str, Array], features: Array, replicates: int) -> Fits:
     target, clusters, kinds = rows["log_odds"], rows["cluster"], rows["kind"].astype(str)
-    return Fits(
-        judge,
-        measure.fit(target, features, clusters, measure.FEATURES, strata=kinds, replicates=replicates),
-        measure.fit(target, features[:, :1], clusters, measure.FEATURES[:1], strata=kinds, replicates=replicates),
-        measure.logistic(rows["p"], features, clusters, measure.FEATURES, strata=kinds),
-        {"kind": kinds, "cluster": clusters, "log_odds": target, "features": features},
-    )
+    shifts: dict[str, Array] = {}
+    whole: dict[str, StyleFit] = {}
+    for control, names in measure.CONTROLS.items():
+        given = features[:, : len(names)]
+        whole[control] = measure.fit(target, given, clusters, names, strata=kinds, replicates=replicates)
+        shifts[control] = measure.control(target, given, clusters, names, strata=kinds).shift(given)
+        shifts[f"{control}_whole"] = whole[control].shift(given)
+    logistic = measure.logistic(rows["p"], features, clusters, measure.FEATURES, strata=kinds)
+    known = {"kind": kinds, "cluster": clusters, "log_odds": target, "features": features}
+    return Fits(judge, whole["style"], whole["length"], shifts, logistic, known)
 
 
 def figures(evidence: Evidence, fits: list[Fits]) -> Iterator[Figure]:
@@ -144,7 +148,7 @@ def controlled_win_rates(evidence: Evidence, fits: list[Fits]) -> Iterator[Figur
     for control, names in measure.CONTROLS.items():
         name, empty = f"win_rate_{control}_controlled", True
         sql = f"""
-            SELECT judge, pair_id, sum({control}) AS total, sum({control}_slope) AS slope, count(*) AS couples
+            SELECT judge, pair_id, sum({control}_whole) AS total, sum({control}_slope) AS slope, count(*) AS couples
             FROM audit.controlled SEMI JOIN audit.shifts USING (judge, pair_id)
             GROUP BY judge, pair_id ORDER BY pair_id
         """

@@ -89,6 +89,27 @@ def fit(
     return StyleFit(effects, effects_sd, Estimate(float(found[0]), *intervals[0], n))
 
 
+def control(
+    log_odds: ArrayLike,
+    features: ArrayLike,
+    clusters: ArrayLike,
+    names: Sequence[str],
+    *,
+    strata: ArrayLike | None = None,
+) -> StyleFit:
+    """The fit whose `shift` is taken out of votes that become labels: of those features alone whose effect is clear of
+    0 (its 95 % interval in `fit`); the others have no value, and shift nothing.
+
+    To take out an effect that the votes do not show only adds the fit's own error to every label.
+    """
+    whole = fit(log_odds, features, clusters, names, strata=strata)
+    clear = [name for name, effect in whole.effects.items() if effect.clear_of(0.0)]
+    given = _table(features, len(names))[:, [names.index(name) for name in clear]]
+    kept = fit(log_odds, given, clusters, clear, strata=strata, replicates=0)
+    nothing = dict.fromkeys(names, Estimate(None, None, None, len(given)))
+    return StyleFit(nothing | kept.effects, nothing | kept.effects_sd, kept.intercept)
+
+
 def logistic(
     p: ArrayLike, features: ArrayLike, clusters: ArrayLike, names: Sequence[str], *, strata: ArrayLike | None = None
 ) -> dict[str, Estimate]:

@@ -112,7 +112,7 @@ def _control(votes: Votes) -> _Control:
     features = np.full((len(votes.pairs), len(names)), np.nan)
     features[found["place"]] = np.column_stack([found[name] for name in names])
     known = ~votes.probe & ~np.isnan(features).any(axis=1)
-    couples, kinds = votes.couples(given), votes.column("kind").astype(str)
+    couples, kinds, prompts = votes.couples(given), votes.column("kind").astype(str), votes.column("prompt_id")
     pieces, judges, notes = [given], set(), []
     for judge in sorted({judge for judge, _ in votes.names}):
         own = np.array([name == judge for name, _ in votes.names])[couples.voter]
@@ -120,13 +120,13 @@ def _control(votes: Votes) -> _Control:
             np.bincount(couples.place[own], weights, len(known)) for weights in (None, couples.log_odds[own])
         )
         places = np.flatnonzero(known & (count > 0))
-        fitted = style.fit(
-            total[places] / count[places], features[places], places, names, strata=kinds[places], replicates=0
+        fitted = style.control(
+            total[places] / count[places], features[places], prompts[places], names, strata=kinds[places]
         )
         if len(places) < style.LEAST:
             notes.append(f"control: not of {judge}, which voted on {len(places)} pairs; {style.LEAST} are needed")
         elif all(effect.value is None for effect in fitted.effects.values()):
-            notes.append(f"control: not of {judge}: the answers it voted on do not differ in {votes.section.control}")
+            notes.append(f"control: not of {judge}, whose votes show no effect of {votes.section.control}")
         else:
             shift = pa.array(fitted.shift(features[places]))
             pieces.append(pa.table({"place": places, "judge": pa.array([judge] * len(places)), "shift": shift}))
