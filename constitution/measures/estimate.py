@@ -29,10 +29,6 @@ class Estimate:
     n: int
     """Rows that it was estimated on."""
 
-    def clear_of(self, value: float) -> bool:
-        """Whether the interval is there and does not hold `value`."""
-        return self.low is not None and self.high is not None and not self.low <= value <= self.high
-
 
 def mean(
     values: ArrayLike, clusters: ArrayLike, *, proportion: bool = False, replicates: int = 1000, seed: int = 0

@@ -27,6 +27,9 @@ CONTROLS = {"length": FEATURES[:1], "style": FEATURES}
 LEAST = 50
 """Pairs that a judge must have voted on to be told from them what style does to its votes."""
 
+JOINT = 0.05
+"""Level of the test that decides whether the votes show an effect of the features at all."""
+
 _DEPENDENT = 1e-6
 """A feature of which the others leave less than this share of its standard deviation tells nothing by itself."""
 
@@ -97,17 +100,34 @@ def control(
     *,
     strata: ArrayLike | None = None,
 ) -> StyleFit:
-    """The fit whose `shift` is taken out of votes that become labels: of those features alone whose effect is clear of
-    0 (its 95 % interval in `fit`); the others have no value, and shift nothing.
+    """The fit whose `shift` is taken out of votes that become labels: that of `fit` where the votes show an effect of
+    the features, taken together (Wald test by statsmodels, cluster-robust, 5 %), and else one without values.
 
-    To take out an effect that the votes do not show only adds the fit's own error to every label.
+    To take out an effect that is not there only adds the fit's own error to every label.
     """
-    whole = fit(log_odds, features, clusters, names, strata=strata)
-    clear = [name for name, effect in whole.effects.items() if effect.clear_of(0.0)]
-    given = _table(features, len(names))[:, [names.index(name) for name in clear]]
-    kept = fit(log_odds, given, clusters, clear, strata=strata, replicates=0)
-    nothing = dict.fromkeys(names, Estimate(None, None, None, len(given)))
-    return StyleFit(nothing | kept.effects, nothing | kept.effects_sd, kept.intercept)
+    whole = fit(log_odds, features, clusters, names, strata=strata, replicates=0)
+    told = any(effect.value is not None for effect in whole.effects.values())
+    if told and _joint_p(*_checked(log_odds, features, clusters, names), clusters, strata) < JOINT:
+        return whole
+    nothing = dict.fromkeys(names, Estimate(None, None, None, whole.intercept.n))
+    return StyleFit(nothing, dict(nothing), whole.intercept)
+
+
+def _joint_p(target: Floats, features: Floats, clusters: ArrayLike, strata: ArrayLike | None) -> float:
+    """Probability of effects as large as the features' together if they had none; 1 where it cannot be told."""
+    groups = np.unique(np.asarray(clusters), return_inverse=True)[1]
+    marks = _marks(strata, len(target))
+    given = np.column_stack([marks, features])
+    scale, used = _used(given)
+    if groups.max() == 0:
+        return 1.0
+    import statsmodels.api as sm
+
+    design = np.column_stack([np.ones(len(target)), given[:, used] / scale[used]])
+    result = sm.OLS(target, design).fit(cov_type="cluster", cov_kwds={"groups": groups})
+    tested = np.eye(design.shape[1])[1:][used >= marks.shape[1]]
+    p = float(result.wald_test(tested, use_f=False, scalar=True).pvalue)
+    return p if np.isfinite(p) else 1.0
 
 
 def logistic(
