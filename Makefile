@@ -125,7 +125,7 @@ pocket-figures: $(READY)  ## measure the pocket model, and its judge, on 600 hel
 	$(BIN)/python -m constitution.pocket.measure --warehouse build/pocket --format json > constitution/pocket/model/measured.json
 	$(BIN)/python -m constitution.pocket.measure --warehouse build/pocket --format markdown
 	$(BIN)/python -m constitution.pocket.truth --out build/pocket/truth.csv --warehouse build/pocket
-	$(BIN)/constitution labels import build/pocket/truth.csv --rater grammar --warehouse build/pocket
+	$(BIN)/constitution labels import build/pocket/truth.csv --warehouse build/pocket
 	$(BIN)/constitution audit --warehouse build/pocket --out build/pocket/report.html
 
 clean:  ## remove the environments, what was built, and the demo's warehouse

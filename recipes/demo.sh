@@ -20,7 +20,7 @@ sql "SELECT rejected, chosen, round(p_chosen, 2) AS p FROM pairs WHERE kept ORDE
 
 # How far the judge can be trusted: against the grammar's truth, and where it has habits.
 run python -m constitution.pocket.truth --out "$CONSTITUTION_WAREHOUSE/truth.csv"
-run constitution labels import "$CONSTITUTION_WAREHOUSE/truth.csv" --rater grammar
+run constitution labels import "$CONSTITUTION_WAREHOUSE/truth.csv"
 run constitution audit --out "$CONSTITUTION_WAREHOUSE/report.html"
 
 printf '\nThe data lies in %s/: Parquet by table and run, and warehouse.duckdb over it.\n' "$CONSTITUTION_WAREHOUSE"
