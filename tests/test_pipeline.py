@@ -414,7 +414,7 @@ async def test_labels_that_take_the_whole_run_are_made_at_its_end(tmp_path: Path
     """By the recipe, and again by a restart, with the same rows."""
     recipe = small_project(tmp_path, 60)
     settings = ["judge.aggregate=dawid-skene", "judge.control=length", "judge.principles=3"]
-    settings += ["model.judge.length_bias=3", "model.policy.verbosity=3"]
+    settings += ["model.judge.length_bias=20", "model.policy.verbosity=6"]
     run = await run_once(recipe, tmp_path / "warehouse", settings)
     made = "SELECT id, p_b, p_mean, label_by, kept FROM preferences ORDER BY id"
     first = table(tmp_path / "warehouse", made)
