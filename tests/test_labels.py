@@ -253,7 +253,7 @@ def test_the_same_file_changes_nothing_and_a_corrected_one_replaces_its_raters_w
     assert part.read_bytes() == before
     write(root, [{"pair_id": "pair1", "preferred": "b", "rater": "ann"}, rows[2]])
     result = command(root, "labels", "import", str(path))
-    assert "2 new, changed or gone" in result.output  # pair1 changed, pair0 gone; bob's is what it was
+    assert "1 changed, 1 gone" in result.output  # pair1 changed, pair0 gone; bob's is what it was
     found = answer(root, "SELECT rater, pair_id, value FROM labels ORDER BY rater")
     assert column(found, "rater", "pair_id", "value") == [("ann", "pair1", 1.0), ("bob", "pair0", 1.0)]
 
@@ -264,8 +264,8 @@ def test_another_file_of_the_same_rater_adds_to_the_first(root: Path) -> None:
         root, [{"pair_id": "pair1", "preferred": "b"}, {"pair_id": "pair2", "preferred": "b"}], "more.csv", rater="ann"
     )
     warehouse = Warehouse(root)
-    assert warehouse.write_labels(RUN, first.labels) == 2
-    assert warehouse.write_labels(RUN, second.labels) == 2
+    assert warehouse.write_labels(RUN, first.labels) == (2, 0, 0)
+    assert warehouse.write_labels(RUN, second.labels) == (1, 1, 0)
     assert sorted(values(warehouse.read_labels(RUN))) == [("pair0", 0.0), ("pair1", 1.0), ("pair2", 1.0)]
 
 
@@ -273,7 +273,7 @@ def test_imports_at_once_lose_nothing(root: Path) -> None:
     files = [read(root, [{"pair_id": "pair0", "preferred": "a"}], f"rater{number}.csv") for number in range(12)]
     with ThreadPoolExecutor(6) as pool:
         changed = list(pool.map(lambda file: Warehouse(root).write_labels(RUN, file.labels), files))
-    assert changed == [1] * 12
+    assert changed == [(1, 0, 0)] * 12
     assert len(Warehouse(root).read_labels(RUN)) == 12
 
 

@@ -105,7 +105,7 @@ def test_a_run_in_it_goes_on(older: Path) -> None:
 def test_labels_and_figures_can_be_written_into_it(older: Path) -> None:
     warehouse = Warehouse(older)
     label = Label("l", RUN, prompt(0).id, "ann", 1.0, "ann.csv", pair_id="p")
-    assert warehouse.write_labels(RUN, [label]) == 1
+    assert warehouse.write_labels(RUN, [label]) == (1, 0, 0)
     warehouse.write_figures(RUN, [Figure(RUN, "kept", 1.0, 1)])
     warehouse.rebuild_views()
     assert warehouse.read_labels(RUN) == [label]

@@ -59,8 +59,8 @@ def import_command(file: Path, rater: str, run_id: str | None, skip_unknown: boo
         of_run = [label for label in found.labels if label.run_id == run]
         raters = sorted({label.rater for label in of_run})
         by = f"{len(raters)} raters" if len(raters) > 3 else " and ".join(raters)
-        changed = store.write_labels(run, of_run)
-        said = f"{changed:,} new, changed or gone" if changed else "all of them were there before"
+        added = store.write_labels(run, of_run)._asdict()
+        said = ", ".join(f"{n:,} {what}" for what, n in added.items() if n) or "all of them were there before"
         click.echo(f"{count:,} label{'' if count == 1 else 's'} by {by} on {run}: {said}.")
     if not found.labels:
         click.echo("No label was imported.")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,8 +18,17 @@ from constitution.warehouse.compact import write_table
 from constitution.warehouse.schema import TABLES, Table
 
 
-def add_labels(folder: Path, labels: Sequence[Label]) -> int:
-    """Adds `labels` to the run's, in its folder of them; returns how many words are new, other than before, or gone.
+class Added(NamedTuple):
+    """What became of a run's labels when others came to them."""
+
+    new: int
+    changed: int
+    gone: int
+    """Said before by the same rater in the same source, and not any more."""
+
+
+def add_labels(folder: Path, labels: Sequence[Label]) -> Added:
+    """Adds `labels` to the run's, in its folder of them.
 
     A label takes the place of the one with its id, and the labels of one rater and source that of all that this rater
     had from this source. Rows that stay keep their `created_at`.
@@ -30,12 +40,16 @@ def add_labels(folder: Path, labels: Sequence[Label]) -> int:
         new = {label.id: label for label in labels}
         said = {(label.rater, label.source) for label in labels}
         after = {id: label for id, label in before.items() if (label.rater, label.source) not in said} | new
-        changed = sum(before.get(id) != after.get(id) for id in before.keys() | after.keys())
-        if changed:
+        added = Added(
+            new=len(after.keys() - before.keys()),
+            changed=sum(before[id] != after[id] for id in before.keys() & after.keys()),
+            gone=len(before.keys() - after.keys()),
+        )
+        if any(added):
             stay = pa.array([after.get(label.id) == label for label in before.values()], pa.bool_())
             fresh = [label for label in after.values() if before.get(label.id) != label]
             _replace("labels", folder, pa.concat_tables([stored.filter(stay), convert.rows_to_arrow("labels", fresh)]))
-    return changed
+    return added
 
 
 def put_figures(folder: Path, figures: Sequence[Figure]) -> None:

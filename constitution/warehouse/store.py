@@ -199,8 +199,8 @@ class Warehouse:
 
     # What is said of a run afterwards; the run's lock is not needed
 
-    def write_labels(self, run_id: str, labels: Sequence[Label]) -> int:
-        """Adds people's words on a run; returns how many are new, other than before, or gone.
+    def write_labels(self, run_id: str, labels: Sequence[Label]) -> notes.Added:
+        """Adds people's words on a run.
 
         A label takes the place of the one with its id, and the labels of one rater and source that of all that this
         rater had from this source: a corrected file replaces what it said before, and the same file changes nothing.
