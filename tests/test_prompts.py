@@ -116,7 +116,7 @@ def test_hub_data_set_in_a_local_folder(tmp_path: Path) -> None:
 
 def test_hub_data_set_without_the_package(tmp_path: Path) -> None:
     try:
-        import datasets  # type: ignore[import-not-found, unused-ignore] # noqa: F401
+        import datasets  # type: ignore[import-untyped, import-not-found, unused-ignore] # noqa: F401
     except ImportError:
         with pytest.raises(PromptError) as caught:
             list(read_prompts(PromptsSection(format="hub", dataset="someone/set"), tmp_path))

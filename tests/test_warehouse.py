@@ -19,7 +19,8 @@ import constitution.warehouse
 from constitution.errors import RunLocked, WarehouseError
 from constitution.records import Failure, Judgement, Message, Preference, Prompt, Response, Row, Sampling
 from constitution.warehouse import Warehouse, convert
-from constitution.warehouse.schema import ROW_GROUP_ROWS, TABLES, markdown
+from constitution.warehouse.columns import ROW_GROUP_ROWS
+from constitution.warehouse.schema import TABLES, markdown
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
 COUNT = st.integers(0, 2**31 - 1)

@@ -15,8 +15,8 @@ from warehouse_rows import RUN, failure
 
 from constitution.records import Failure
 from constitution.warehouse import Warehouse, files
+from constitution.warehouse.columns import ROW_GROUP_ROWS
 from constitution.warehouse.compact import READ_ROWS
-from constitution.warehouse.schema import ROW_GROUP_ROWS
 
 PARTS = 5
 ROWS = 400

@@ -16,6 +16,7 @@ from constitution.records.principles import (
     as_dicts,
 )
 from constitution.records.rows import (
+    Counterfactual,
     CritiqueOutcome,
     DropReason,
     Failure,
@@ -31,11 +32,13 @@ from constitution.records.rows import (
     ResponseKind,
     Row,
     Sampling,
+    Score,
 )
 from constitution.records.runs import Run, Usage
 
 __all__ = [
     "Constitution",
+    "Counterfactual",
     "Criterion",
     "CritiqueOutcome",
     "DropReason",
@@ -59,6 +62,7 @@ __all__ = [
     "Row",
     "Run",
     "Sampling",
+    "Score",
     "Usage",
     "as_dicts",
 ]

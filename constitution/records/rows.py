@@ -253,3 +253,57 @@ class Figure:
     subject: str = ""
     """What else it is about: a feature, a kind of pair, a round, a bin, another principle."""
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a judge says of one answer by itself: one criterion of one principle of a scorecard."""
+
+    id: str
+    """Digest of run, answer, judge, principle (its digest), criterion and template."""
+    run_id: str
+    prompt_id: str
+    response_id: str
+    """`Response.id` or `Counterfactual.id`."""
+    judge: str
+    scorecard: str
+    """name@version of the constitution that asks."""
+    principle_id: str
+    principle_digest: str
+    criterion: int
+    """Place in the principle's `criteria`, from 0."""
+    p_yes: float
+    """P(yes) / (P(yes) + P(no)), as it was read."""
+    label_mass: float
+    """Probability that fell on both replies together, before renormalising."""
+    template_digest: str
+    seed: int | None = None
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Counterfactual:
+    """A prompt of the run with one term swapped for another, and what the run's policy answers to it."""
+
+    id: str
+    run_id: str
+    prompt_id: str
+    """`Prompt.id` of the prompt as it was."""
+    response_id: str
+    """`Response.id` of the answer to the prompt as it was, which this one is held against."""
+    terms: str
+    """Name of the group of terms that were swapped, e.g. gender."""
+    swap: str
+    """What became what, e.g. `he → she`."""
+    messages: Messages
+    """The prompt with the swap."""
+    text: str
+    """The answer."""
+    model: str
+    seed: int | None = None
+    finish_reason: str | None = None
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from constitution.errors import WarehouseError
 from constitution.warehouse import files
-from constitution.warehouse.schema import COMPRESSION, COMPRESSION_LEVEL, ROW_GROUP_ROWS, Table
+from constitution.warehouse.columns import COMPRESSION, COMPRESSION_LEVEL, ROW_GROUP_ROWS, Table
 
 TARGET_BYTES = 512 * 2**20
 READ_ROWS = 1024

@@ -17,6 +17,7 @@ import pyarrow as pa
 from constitution.errors import WarehouseError
 from constitution.records import (
     Constitution,
+    Counterfactual,
     Criterion,
     Example,
     Exemplar,
@@ -32,10 +33,12 @@ from constitution.records import (
     Response,
     Row,
     Sampling,
+    Score,
 )
-from constitution.warehouse.schema import MESSAGES, SAMPLING, TABLES, Table
+from constitution.warehouse.columns import Table
+from constitution.warehouse.schema import MESSAGES, SAMPLING, TABLES
 
-Note = Label | Figure
+Note = Label | Figure | Score | Counterfactual
 
 ROW_TABLES: dict[str, type[Row]] = {
     "responses": Response,
@@ -48,7 +51,12 @@ votes that there are and of those that failed for good."""
 
 TABLE_OF: dict[type[Row], str] = {kind: name for name, kind in ROW_TABLES.items()}
 
-NOTE_TABLES: dict[str, type[Note]] = {"labels": Label, "figures": Figure}
+NOTE_TABLES: dict[str, type[Note]] = {
+    "labels": Label,
+    "figures": Figure,
+    "scores": Score,
+    "counterfactuals": Counterfactual,
+}
 """The tables of what is said of a run afterwards."""
 
 
@@ -57,6 +65,8 @@ def rows_to_arrow(table: str, rows: Sequence[Row | Note]) -> pa.Table:
     special: dict[str, Callable[[], pa.Array]] = {}
     if table == "responses":
         special["sampling"] = lambda: _samplings([row.sampling for row in rows if isinstance(row, Response)])
+    if table == "counterfactuals":
+        special["messages"] = lambda: _message_lists([row.messages for row in rows if isinstance(row, Counterfactual)])
     return _build(TABLES[table], len(rows), lambda name: list(map(attrgetter(name), rows)), special)
 
 
@@ -121,6 +131,9 @@ def notes_from_arrow(table: str, data: pa.Table) -> list[Note]:
     """The labels or figures of an Arrow table."""
     kind = NOTE_TABLES[table]
     columns = [data.column(field.name).to_pylist() for field in fields(kind)]
+    if kind is Counterfactual:
+        place = [field.name for field in fields(kind)].index("messages")
+        columns[place] = [_messages(value) for value in columns[place]]
     return [kind(*values) for values in zip(*columns, strict=True)]
 
 

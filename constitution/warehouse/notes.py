@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 
 from constitution.records import Figure, Label
 from constitution.warehouse import convert, files
+from constitution.warehouse.columns import Table
 from constitution.warehouse.compact import write_table
-from constitution.warehouse.schema import TABLES, Table
+from constitution.warehouse.schema import TABLES
 
 
 class Added(NamedTuple):

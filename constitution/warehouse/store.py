@@ -296,7 +296,7 @@ class Warehouse:
 
     def recover(self, run_id: str) -> None:
         """Clears what a killed process left of this run. Call it on opening a run for writing, holding its lock."""
-        for table in TABLES.keys() - convert.NOTE_TABLES.keys():  # somebody may be labelling the run just now
+        for table in TABLES.keys() - convert.NOTE_TABLES.keys() - {"exported"}:  # others may be at these just now
             recover_folder(self.folder(table, run_id))
         with files.storing(self.root / "runs"):
             for leftover in (self.root / "runs").glob(f".{_checked(run_id)}.json.*.tmp"):

@@ -1,0 +1,83 @@
+"""What an export is to be: its format, which rows, how they are cleaned and split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from constitution.identity import digest
+
+Format = Literal["dpo", "reward", "kto", "sft", "grpo", "robust"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class Cleaning(_Section):
+    """The cleaning steps. Each drops rows and says why; a step that is off drops none."""
+
+    dedupe: Literal["off", "exact", "near"] = "near"
+    """exact: rows that repeat another's conversation and answers. near: also prompts whose user turns are nearly those
+    of an earlier prompt."""
+    near: float = Field(default=0.8, gt=0, le=1)
+    """Jaccard similarity of the user turns' word 3-grams from which two prompts are near duplicates."""
+    decontaminate: tuple[Path, ...] = ()
+    """Files of prompts (JSONL, also .gz, Parquet, or text with one per line) that must not be trained on: evaluation
+    sets. Compared by 8-grams of words of the user turns."""
+    overlap: float = Field(default=0.5, gt=0, le=1)
+    """Share of a test prompt's words inside shared 8-grams above which a prompt is contaminated (Tülu 3,
+    arXiv 2411.15124, section 3.2)."""
+    min_words: int = Field(default=0, ge=0)
+    """Of each answer, in words."""
+    max_words: int | None = Field(default=None, ge=1)
+    languages: tuple[str, ...] = ()
+    """ISO 639-1 codes that a chosen answer may be in; empty: any."""
+    refusals: bool = False
+    """Drops rows whose chosen answer refuses a prompt that is tagged with one of `harmless`."""
+    harmless: tuple[str, ...] = ("harmless", "looks-harmful")
+    """Tags of prompts that ought to be answered."""
+    boilerplate: float | None = Field(default=None, gt=0, le=1)
+    """Drops rows whose chosen answer has a sentence that stands in the chosen answers of more than this share of the
+    prompts. None: off."""
+    private: bool = False
+    """Drops rows with personal data or secrets in prompt or answers; needs the extra `clean`."""
+    broken: bool = False
+    """Drops rows whose chosen answer still breaks a principle by its own votes."""
+
+
+class Settings(_Section):
+    format: Format
+    rounds: Literal["last", "all"] | tuple[Annotated[int, Field(ge=0)], ...] = "last"
+    """sft: whose answers; 0 is the initial answer. Pairs: rounds that the later answer may be of; last and all: any."""
+    principles: tuple[str, ...] = ()
+    """Tags or ids. Pairs: labelled by these principles' votes alone. sft: revisions that one of them led to. Empty:
+    all."""
+    min_margin: float = Field(default=0.0, ge=0, le=0.5)
+    """Pairs with p_chosen under 0.5 + this are left out."""
+    min_agreement: float = Field(default=0.0, ge=0, le=1)
+    """Pairs with less agreement of the votes are left out."""
+    consistent_only: bool = False
+    """Pairs on which some judge preferred, under some principle, the same place in both orders are left out."""
+    where: str = ""
+    """A condition in SQL over the columns of `export.candidates`; others are left out."""
+    labels: Literal["hard", "sampled"] = "hard"
+    """sampled: which answer is chosen is drawn with probability p_chosen, so that a trainer that knows hard labels only
+    sees the soft ones in the mean."""
+    shards: int = Field(default=4, ge=1, le=32)
+    """robust: groups of pairs of about equal size, by ε = 1 − p_chosen; each has the mean of its pairs' ε."""
+    clip: float = Field(default=0.99, gt=0.5, lt=1)
+    """reward: `margin` is the log-odds of p_chosen, which is taken to be no larger than this."""
+    good: float = Field(default=0.5, gt=0, lt=1)
+    """kto: an answer is good from this pointwise score on, on [0, 1]."""
+    test: float = Field(default=0.05, ge=0, lt=1)
+    """Share of the conversations whose rows go to the test split."""
+    seed: int = Field(default=1, ge=0)
+    """Of the split and of sampled labels."""
+    cleaning: Cleaning = Cleaning()
+
+    @property
+    def export_id(self) -> str:
+        return f"{self.format}-{digest(self.model_dump(mode='json'))[:12]}"
