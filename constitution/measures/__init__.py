@@ -5,6 +5,7 @@
     calibrate  labels fitted to gold labels; ECE, Brier score, reliability
     agreement  Cohen's kappa, Krippendorff's alpha
     aggregate  Dawid–Skene
+    refusals   answers that begin like a refusal
 
 Fits and scores are scikit-learn's, statsmodels', krippendorff's and crowd-kit's, imported when they are called: they
 take a second. Arguments that are not finite numbers are a ValueError; too little data is an Estimate without a value.
@@ -12,6 +13,7 @@ take a second. Arguments that are not finite numbers are a ValueError; too littl
 
 from constitution.measures import aggregate, agreement, calibrate, estimate, style
 from constitution.measures.estimate import Estimate
+from constitution.measures.refusals import refuses, refuses_sql
 from constitution.measures.style import StyleFit
 
-__all__ = ["Estimate", "StyleFit", "aggregate", "agreement", "calibrate", "estimate", "style"]
+__all__ = ["Estimate", "StyleFit", "aggregate", "agreement", "calibrate", "estimate", "refuses", "refuses_sql", "style"]
