@@ -260,7 +260,7 @@ class Score:
     """What a judge says of one answer by itself: one criterion of one principle of a scorecard."""
 
     id: str
-    """Digest of run, answer, judge, principle (its digest), criterion and template."""
+    """Digest of run, answer, judge, its model, scorecard, principle (its digest), criterion and template."""
     run_id: str
     prompt_id: str
     response_id: str
@@ -270,8 +270,18 @@ class Score:
     """name@version of the constitution that asks."""
     principle_id: str
     principle_digest: str
+    metric: str
+    """The principle's first tag: refusal-full, refusal-partial, undesired, helpful."""
+    category: str
+    """Its second tag, of `undesired` what it is; empty: none."""
     criterion: int
     """Place in the principle's `criteria`, from 0."""
+    question: str
+    """The criterion's words."""
+    good: Literal["yes", "no"]
+    """The reply that speaks for the answer."""
+    weight: float
+    """The principle's times the criterion's."""
     p_yes: float
     """P(yes) / (P(yes) + P(no)), as it was read."""
     label_mass: float
