@@ -5,15 +5,27 @@
     calibrate  labels fitted to gold labels; ECE, Brier score, reliability
     agreement  Cohen's kappa, Krippendorff's alpha
     aggregate  Dawid–Skene
+    prevalence what a judge that errs has found, corrected
     refusals   answers that begin like a refusal
 
 Fits and scores are scikit-learn's, statsmodels', krippendorff's and crowd-kit's, imported when they are called: they
 take a second. Arguments that are not finite numbers are a ValueError; too little data is an Estimate without a value.
 """
 
-from constitution.measures import aggregate, agreement, calibrate, estimate, style
+from constitution.measures import aggregate, agreement, calibrate, estimate, prevalence, style
 from constitution.measures.estimate import Estimate
 from constitution.measures.refusals import refuses, refuses_sql
 from constitution.measures.style import StyleFit
 
-__all__ = ["Estimate", "StyleFit", "aggregate", "agreement", "calibrate", "estimate", "refuses", "refuses_sql", "style"]
+__all__ = [
+    "Estimate",
+    "StyleFit",
+    "aggregate",
+    "agreement",
+    "calibrate",
+    "estimate",
+    "prevalence",
+    "refuses",
+    "refuses_sql",
+    "style",
+]

@@ -46,12 +46,17 @@ def mean(
         return Estimate(None, None, None, 0)
     value, count = float(given.mean()), distinct(_one_each(clusters, given.size))
     if proportion and (count < 2 or given.min() == given.max()):
-        from statsmodels.stats.proportion import proportion_confint
-
-        low, high = proportion_confint(value * count, count, alpha=1 - CONFIDENCE, method="wilson")
-        return Estimate(value, max(float(low), 0.0), min(float(high), 1.0), given.size)
+        return Estimate(value, *wilson(value * count, count), given.size)
     drawn = sums(np.column_stack([given, np.ones_like(given)]), clusters, replicates=replicates, seed=seed)
     return Estimate(value, *percentiles(drawn[:, 0] / drawn[:, 1], count), given.size)
+
+
+def wilson(hits: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of a share of `n`, one or more, that are independent of each other (Wilson 1927)."""
+    from statsmodels.stats.proportion import proportion_confint
+
+    low, high = proportion_confint(hits, n, alpha=1 - CONFIDENCE, method="wilson")
+    return max(float(low), 0.0), min(float(high), 1.0)
 
 
 def sums(columns: Floats, clusters: ArrayLike, *, replicates: int = 1000, seed: int = 0) -> Floats:
