@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from constitution.audit.words import Headline
 from constitution.export.settings import Settings
 from constitution.records import Constitution, Figure, Run
 from constitution.warehouse.columns import Column
@@ -49,5 +50,7 @@ class CardFacts:
     """Drop reason → candidates."""
     figures: tuple[Figure, ...] = ()
     """Of the run's last audit (Warehouse.read_figures); empty: it was never audited."""
+    headlines: tuple[Headline, ...] = ()
+    """The same's chief numbers (audit.report.headlines)."""
     languages: tuple[str, ...] = ()
     """ISO 639-1 codes of the texts where they are known; empty: the card names none."""
