@@ -66,7 +66,7 @@ class _Model(_Section):
 
 
 class TransformersModel(_Model):
-    """A model run in this process by `transformers`; `model` is a folder, a hub name, or `pocket`."""
+    """A model run in this process by `transformers`; `model` is a folder, a hub name, `pocket` or `pocket-scorer`."""
 
     engine: Literal["transformers"]
     model: str
@@ -78,7 +78,7 @@ class TransformersModel(_Model):
 
 
 class VLLMModel(_Model):
-    """A model run by vLLM in this process; `model` is a folder, a hub name, or `pocket`."""
+    """A model run by vLLM in this process; `model` is a folder, a hub name, `pocket` or `pocket-scorer`."""
 
     engine: Literal["vllm"]
     model: str

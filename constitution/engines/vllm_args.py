@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from constitution.engines.weights import POCKET
+from constitution.engines.weights import SHIPPED
 from constitution.errors import RecipeError
 from constitution.recipe import OpenAIModel, VLLMModel
 
@@ -178,7 +178,7 @@ def serve_command(section: VLLMModel | OpenAIModel, address: str | None = None) 
         **given,
         "max_logprobs": max(20, int(given.get("max_logprobs", 20))),
     }
-    words = ["vllm", "serve", str(POCKET) if weights == "pocket" else weights]
+    words = ["vllm", "serve", str(SHIPPED.get(weights, weights))]
     for name, value in given.items():
         words += flag(name, value)
     return words + (["--lora-modules", *(f"{name}={path}" for name, path in adapters.items())] if adapters else [])

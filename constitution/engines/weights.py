@@ -15,6 +15,8 @@ from constitution.recipe import TransformersModel, VLLMModel
 
 POCKET = Path(__file__).parent.parent / "pocket" / "model"
 """The model that ships with the package."""
+SHIPPED = {"pocket": POCKET, "pocket-scorer": POCKET.with_name("scorer")}
+"""Models that a section may name by themselves: the pocket model, and the one that answers its scorecard."""
 
 _KINDS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 _REPORTS = {"measured.json", "training.json", "trainer_state.json", "all_results.json"}
@@ -112,8 +114,8 @@ def find(section: TransformersModel | VLLMModel) -> Path:
     Raises ModelLoadError where there is none, or where its only weights are pickles, which can run code when read.
     """
     dummy = isinstance(section, VLLMModel) and section.vllm.get("load_format") == "dummy"
-    if section.model == "pocket":
-        folder = POCKET
+    if section.model in SHIPPED:
+        folder = SHIPPED[section.model]
     elif Path(section.model).expanduser().is_dir():
         folder = Path(section.model).expanduser()
     else:

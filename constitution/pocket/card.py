@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from constitution.templates import JUDGE, REVISE
+from constitution.templates import JUDGE, REVISE, RUBRIC
 
 CARD = """---
 license: apache-2.0
@@ -44,3 +44,47 @@ def write_card(folder: Path, facts: dict[str, Any]) -> None:
     (folder / "README.md").write_text(CARD.format(**facts), encoding="utf-8")
     digests = {"revise_templates": REVISE.digest, "judge_templates": JUDGE.digest}
     (folder / "training.json").write_text(json.dumps(facts | digests, indent=2) + "\n", encoding="utf-8")
+
+
+SCORER = """---
+license: apache-2.0
+library_name: transformers
+tags: [constitutional-ai, rehearsal]
+---
+# The pocket scorer
+
+A rehearsal, not a product: the pocket model ({parameters:,} parameters), trained further to answer yes/no questions
+about one answer of its invented harbour town, in the rubric template of `constitution`. It is the judge of the
+scorecard `pocket-scorecard`, whose every figure can be checked against the truth that the grammar of
+`constitution/pocket/world.py` knows. It was trained on nothing else, and has forgotten how to answer and to vote.
+
+Made by `python -m constitution.pocket.train_scorer --seed {seed} --tokens {budget}`: {steps:,} steps, {tokens:,} tokens
+(none about held-out requests), {minutes:.0f} minutes on {machine}. It learnt to say yes with the
+probability {p_yes:.2f} where the reply is yes, and {p_no:.2f} where it is no: so it is never quite sure, and less sure
+of a yes, on purpose.
+
+Teacher-forced, on answers to held-out requests (pairs of topic and type of request that training never shows), with
+other wordings of the questions too:
+
+| figure | value |
+|---|---|
+| replies that are right | {accuracy:.1%} |
+| expected calibration error | {ece:.3f} |
+{keys}
+
+Figures through the engine, on a run: `python -m constitution.pocket.score`. Texts from outside its town it takes, and
+its replies to them mean nothing.
+"""
+
+
+def write_scorer_card(folder: Path, facts: dict[str, Any]) -> None:
+    """Writes README.md and training.json into the scorer's folder. `facts` has the figures of
+    `train_scorer.evaluate`."""
+    lines = (
+        f"| right about `{name.removeprefix('accuracy/')}` | {value:.1%} |"
+        for name, value in facts.items()
+        if name.startswith("accuracy/")
+    )
+    (folder / "README.md").write_text(SCORER.format(**facts, keys="\n".join(lines)), encoding="utf-8")
+    kept = facts | {"rubric_templates": RUBRIC.digest}
+    (folder / "training.json").write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")

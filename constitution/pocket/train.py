@@ -16,10 +16,10 @@ import os
 import platform
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from constitution.pocket.card import write_card
 from constitution.pocket.transcripts import FIRST_HABIT, Document, Writer
@@ -72,10 +72,10 @@ def make_tokenizer(writer: Writer, documents: int) -> Any:
 class Encoder:
     """Documents to layouts."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, labels: tuple[str, str] = LABELS) -> None:
         self.tokenizer = tokenizer
         self.special = {name: tokenizer.token_to_id(name) for name in SPECIALS}
-        self.labels = [tokenizer.token_to_id(label) for label in LABELS]
+        self.labels = [tokenizer.token_to_id(label) for label in labels]
 
     def layout(self, document: Document) -> Layout:
         """The chats' common prefix once, then what each has of its own."""
@@ -107,7 +107,15 @@ class Encoder:
         return (tokens[:-1], learn[:-1]) if open_end else (tokens, learn)
 
 
-def batches(writer: Writer, encoder: Encoder, tokens: int) -> Iterator[list[Layout]]:
+class Documents(Protocol):
+    """What the trainer takes its text from."""
+
+    rng: random.Random
+
+    def document(self) -> Document: ...
+
+
+def batches(writer: Documents, encoder: Encoder, tokens: int) -> Iterator[list[Layout]]:
     """Batches of documents of about equal length, each of about `tokens` tokens."""
     while True:
         pool = sorted((encoder.layout(writer.document()) for _ in range(256)), key=lambda layout: len(layout.tokens))
@@ -204,11 +212,13 @@ def make_optimizers(model: Any, lr: float) -> list[Any]:
     return optimizers
 
 
-def train(writer: Writer, encoder: Encoder, args: argparse.Namespace) -> tuple[Any, dict[str, float]]:
-    """The trained model, and what training took. Ends after args.tokens tokens."""
+def train(
+    model: Any, writer: Documents, encoder: Encoder, args: argparse.Namespace, check: Callable[[], dict[str, float]]
+) -> dict[str, float]:
+    """Trains `model` on what `writer` writes; what it took. Ends after args.tokens tokens; prints `check`'s held-out
+    figures now and then."""
     import torch
 
-    model = make_model(encoder.tokenizer.get_vocab_size(), args.hidden, args.layers, args.seed)
     optimizers = make_optimizers(model, args.lr)
     started, seen = time.monotonic(), 0
     means: dict[str, float] = {}
@@ -236,13 +246,8 @@ def train(writer: Writer, encoder: Encoder, args: argparse.Namespace) -> tuple[A
             figures = " ".join(f"{name} {value:.3f}" for name, value in means.items())
             print(f"step {step} {done:.1%} tokens {seen:,} ({pace:,.0f}/s) {figures}", flush=True)
         if step % 400 == 399:
-            held_out = Writer(random.Random(0), tuple(writer.principles.values()), split="held-out")
-            print(
-                "held-out",
-                {name: round(v, 3) for name, v in evaluate(model, encoder, held_out, 60).items()},
-                flush=True,
-            )
-    return model, {"steps": step, "tokens": seen, "minutes": (time.monotonic() - started) / 60, **means}
+            print("held-out", {name: round(value, 3) for name, value in check().items()}, flush=True)
+    return {"steps": step, "tokens": seen, "minutes": (time.monotonic() - started) / 60, **means}
 
 
 def evaluate(model: Any, encoder: Encoder, writer: Writer, documents: int = 200) -> dict[str, float]:
@@ -307,7 +312,12 @@ def main() -> None:
     principles = pocket_principles()
     tokenizer = make_tokenizer(Writer(random.Random(args.seed), principles), documents=4000)
     encoder = Encoder(tokenizer)
-    model, took = train(Writer(random.Random(args.seed + 1), principles), encoder, args)
+    model = make_model(encoder.tokenizer.get_vocab_size(), args.hidden, args.layers, args.seed)
+
+    def check() -> dict[str, float]:
+        return evaluate(model, encoder, Writer(random.Random(0), principles, split="held-out"), 60)
+
+    took = train(model, Writer(random.Random(args.seed + 1), principles), encoder, args, check)
     figures = evaluate(model, encoder, Writer(random.Random(args.seed + 2), principles, split="held-out"))
     save(model, tokenizer, args.out)
     facts = {

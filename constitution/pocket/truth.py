@@ -3,6 +3,9 @@
 For every pair of a run on pocket prompts, one row on the whole (the answer that breaks fewer principles is better) and
 one under each principle that compares; equal answers are a tie. `constitution labels import truth.csv` then makes it
 gold, against which `constitution audit` holds the judge.
+
+With `--scorecard NAME`, one row per answer and question of that scorecard instead: 1 where the reply is yes. Imported
+after `constitution audit --scorecard`, it is what the next audit takes sensitivity and specificity from.
 """
 
 from __future__ import annotations
@@ -15,13 +18,22 @@ from pathlib import Path
 from typing import Any
 
 from constitution.errors import ConstitutionError, QueryError
+from constitution.pocket.questions import question_of, reply
 from constitution.pocket.transcripts import verdict
-from constitution.pocket.world import truth
+from constitution.pocket.world import read, truth
+from constitution.principles import find_root, load_constitution
+from constitution.records import Constitution
 from constitution.warehouse import Warehouse, ask, connect
 from constitution.warehouse.find import find_run
 
 RATER = "truth"
 COLUMNS = ("pair_id", "principle_id", "value", "rater")
+SCORECARD_COLUMNS = ("response_id", *COLUMNS[1:])
+
+
+_TEXTS = """
+SELECT r.id, p.last_user, r.text FROM responses AS r JOIN prompts AS p ON p.run_id = r.run_id AND p.id = r.prompt_id
+WHERE r.run_id = """
 
 
 def rows(root: Path, run_id: str) -> Iterator[tuple[str, str, float, str]]:
@@ -30,7 +42,7 @@ def rows(root: Path, run_id: str) -> Iterator[tuple[str, str, float, str]]:
     A pair whose request is not of the pocket world has none. principle_id is empty for the whole. Raises QueryError
     where no pair is of the pocket world.
     """
-    quoted = "'" + run_id.replace("'", "''") + "'"
+    quoted = _quoted(run_id)
     with connect(root) as connection:
 
         def found(sql: str) -> list[tuple[Any, ...]]:
@@ -40,10 +52,7 @@ def rows(root: Path, run_id: str) -> Iterator[tuple[str, str, float, str]]:
             "SELECT principle_id, tags[1] FROM principles "
             f"WHERE run_id = {quoted} AND comparison_question <> '' ORDER BY position"
         )
-        texts = found(
-            "SELECT r.id, p.last_user, r.text FROM responses AS r "
-            f"JOIN prompts AS p ON p.run_id = r.run_id AND p.id = r.prompt_id WHERE r.run_id = {quoted}"
-        )
+        texts = found(_TEXTS + quoted)
         pairs = found(f"SELECT id, a_id, b_id FROM preferences WHERE run_id = {quoted} ORDER BY id")
     broken = {id: faulty for id, request, text in texts if (faulty := truth(request, text)) is not None}
     known = [(id, broken[a], broken[b]) for id, a, b in pairs if a in broken and b in broken]
@@ -57,23 +66,53 @@ def rows(root: Path, run_id: str) -> Iterator[tuple[str, str, float, str]]:
             yield pair_id, principle_id, 0.5 if a_better is None else 1 - a_better, RATER
 
 
+def scorecard_rows(root: Path, run_id: str, scorecard: Constitution) -> Iterator[tuple[str, str, float, str]]:
+    """The labels of the run's answers, as SCORECARD_COLUMNS has them: value 1 where the reply to the principle's first
+    criterion is yes. An answer whose request is not of the pocket world has none.
+
+    Raises QueryError where no answer is of the pocket world, or the scorecard asks what the grammar does not know.
+    """
+    try:
+        asked = [(each.id, question_of(each, each.criteria[0])) for each in scorecard.principles if each.criteria]
+    except ValueError as error:
+        raise QueryError(f"{scorecard.label}: {error}", hint="pocket-scorecard asks what the grammar knows") from None
+    with connect(root) as connection:
+        texts = list(ask(connection, _TEXTS + _quoted(run_id) + " AND r.kind <> 'variant' ORDER BY r.id").rows)
+    known = [(id, reading) for id, request, text in texts if (reading := read(request, text)) is not None]
+    if not known:
+        raise QueryError(f"run {run_id}: none of its answers is of the pocket world", hint="run recipes/pocket.toml")
+    for response_id, reading in known:
+        for principle_id, question in asked:
+            yield response_id, principle_id, float(reply(question, reading)), RATER
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", nargs="?", help="run id, or how it begins; default: the newest run with preferences")
     parser.add_argument("--out", type=Path, required=True, help="the file: CSV, for `constitution labels import`")
+    parser.add_argument("--scorecard", metavar="NAME[@VERSION]", help="its questions on answers, not pairs")
     parser.add_argument("--warehouse", type=Path, default=Path(os.environ.get("CONSTITUTION_WAREHOUSE", "warehouse")))
     args = parser.parse_args()
     try:
         run_id = find_run(Warehouse(args.warehouse), args.run).run_id
-        labels = list(rows(args.warehouse, run_id))
+        if args.scorecard:
+            scorecard = load_constitution(find_root(Path(__file__).parent), args.scorecard)
+            columns, labels = SCORECARD_COLUMNS, list(scorecard_rows(args.warehouse, run_id, scorecard))
+        else:
+            columns, labels = COLUMNS, list(rows(args.warehouse, run_id))
         with args.out.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(COLUMNS)
+            writer.writerow(columns)
             writer.writerows(labels)
     except (ConstitutionError, OSError) as error:
         hint = getattr(error, "hint", "")
         raise SystemExit(f"{error} ({hint})" if hint else str(error)) from None
-    print(f"{len(labels):,} labels on {len({label[0] for label in labels}):,} pairs of {run_id}: {args.out}")
+    what = "answers" if args.scorecard else "pairs"
+    print(f"{len(labels):,} labels on {len({label[0] for label in labels}):,} {what} of {run_id}: {args.out}")
 
 
 if __name__ == "__main__":
