@@ -8,6 +8,7 @@ A row that one step has left out is not looked at by the next, so each has the f
 from __future__ import annotations
 
 from constitution.export.clean.duplicates import duplicate, identical
+from constitution.export.clean.near import near_duplicate
 from constitution.export.work import Work
 
 __all__ = ["clean"]
@@ -19,3 +20,5 @@ def clean(work: Work) -> None:
     identical(work)
     if cleaning.dedupe != "off":
         duplicate(work)
+    if cleaning.dedupe == "near":
+        near_duplicate(work)
