@@ -100,7 +100,7 @@ def main() -> None:
     try:
         run_id = find_run(Warehouse(args.warehouse), args.run).run_id
         if args.scorecard:
-            scorecard = load_constitution(find_root(Path(__file__).parent), args.scorecard)
+            scorecard = load_constitution(find_root(Path.cwd()), args.scorecard)
             columns, labels = SCORECARD_COLUMNS, list(scorecard_rows(args.warehouse, run_id, scorecard))
         else:
             columns, labels = COLUMNS, list(rows(args.warehouse, run_id))

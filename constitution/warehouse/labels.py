@@ -45,6 +45,8 @@ _READERS = {
 _OF = "WHERE id IN (SELECT unnest($ids)) AND run_id = coalesce($run, run_id)"
 _PAIRS = f"SELECT id, run_id, prompt_id, a_id, b_id FROM preferences {_OF}"
 _RESPONSES = f"SELECT id, run_id, prompt_id FROM responses {_OF}"
+_PRINCIPLES = "SELECT run_id, principle_id FROM principles UNION SELECT run_id, principle_id FROM scores"
+"""The run's own, and those of the scorecards that it was asked."""
 
 _Row = Mapping[str, str]
 """The columns of a row that say something."""
@@ -183,7 +185,7 @@ class _Known:
 
             try:
                 pairs, responses = ask(_PAIRS, "pair_id"), ask(_RESPONSES, "response_id")
-                principles = connection.execute("SELECT run_id, principle_id FROM principles").fetchall()
+                principles = connection.execute(_PRINCIPLES).fetchall()
             except duckdb.Error as error:
                 raise WarehouseError(f"{root}: cannot be read: {str(error).splitlines()[0]}") from None
         return cls(pairs, responses, {(str(run), str(id)) for run, id in principles})
