@@ -47,8 +47,9 @@ $(READY):
 demo: $(READY)  ## the whole job on the pocket model: answer, critique, revise, judge, ask
 	recipes/demo.sh
 
+# A worker for each core, and each file in one worker, which makes what the file's tests share once.
 test: $(READY)  ## the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-vllm: $(VLLM_READY)  ## the tests on a real vLLM, in an environment of its own (Linux x86-64, Python 3.11)
 	$(VLLM)/bin/python -m pytest tests/vllm
