@@ -5,7 +5,10 @@
 evidence lays the run's votes out, each module below makes figures of them, and the warehouse keeps them in the table
 `figures`, which docs/judging.md explains.
 
-    counts · position · style · gold · selves · rubric · drift · rounds
+    counts · position · style · gold · selves · rubric · drift · rounds · scorecard · scorecard_checks
+
+The last two have figures only where a scorecard was asked: asking puts its questions, swaps answers counterfactual
+prompts.
 """
 
 from __future__ import annotations
@@ -13,28 +16,34 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from constitution.audit import counts, drift, gold, position, rounds, rubric, selves, style
+from constitution.audit import counts, drift, gold, position, rounds, rubric, scorecard_checks, selves, style
+from constitution.audit import scorecard as scores
 from constitution.audit.evidence import Evidence, load
+from constitution.audit.scorecard import Tags
 from constitution.records import Figure
 from constitution.warehouse import Warehouse
 
 
-def audit(root: Path, run_id: str, *, replicates: int = 1000) -> list[Figure]:
+def audit(
+    root: Path, run_id: str, *, replicates: int = 1000, scorecard: str = "", tags: Tags | None = None
+) -> list[Figure]:
     """All figures of the run, written to the warehouse in place of those of its last audit.
 
     A figure that cannot be measured has value None and a note that says what it would take. replicates: of each
-    bootstrap. An open run is audited as far as it is. Raises WarehouseError where there is no such run.
+    bootstrap. scorecard: name@version of the one whose scores are told of; empty: the last that was asked. tags: which
+    prompts are harmless, look harmful, are harmful. An open run is audited as far as it is. Raises WarehouseError where
+    there is no such run.
     """
     evidence = load(root, run_id, replicates=replicates)
     try:
-        figures = list(_figures(evidence))
+        figures = list(_figures(evidence, scorecard, tags or Tags()))
     finally:
         evidence.connection.close()
     Warehouse(root).write_figures(run_id, figures)
     return figures
 
 
-def _figures(evidence: Evidence) -> Iterator[Figure]:
+def _figures(evidence: Evidence, scorecard: str, tags: Tags) -> Iterator[Figure]:
     fits = style.lay_shifts(evidence)
     gold.lay_votes(evidence)
     yield from counts.figures(evidence)
@@ -47,6 +56,9 @@ def _figures(evidence: Evidence) -> Iterator[Figure]:
     yield from rubric.figures(evidence)
     yield from drift.drift(evidence)
     yield from rounds.figures(evidence)
+    if scores.lay(evidence, scorecard, tags):
+        yield from scores.figures(evidence, tags)
+        yield from scorecard_checks.figures(evidence)
 
 
-__all__ = ["audit"]
+__all__ = ["Tags", "audit"]

@@ -78,9 +78,10 @@ R = TypeVar("R")
 
 @dataclass(slots=True)
 class Asked:
-    """What became of one judge's questions."""
+    """What became of one judge's questions, or of the policy's counterfactual prompts."""
 
     judge: str
+    """Empty: no judge, but the policy, asked to answer counterfactual prompts."""
     new: int = 0
     """Rows that were written."""
     known: int = 0

@@ -47,6 +47,8 @@ class Section:
     title: str
     says: str
     exhibits: tuple[Exhibit, ...]
+    nothing: str = ""
+    """Said in place of the exhibits where none of them has rows; empty: each says so itself."""
 
 
 def figures(names: str, columns: str, where: str = "true", order: str = "ALL", *, numbers: bool = True) -> str:

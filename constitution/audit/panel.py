@@ -7,10 +7,13 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from constitution.engines import Engine, open_engine
+from constitution.errors import InputError
 from constitution.judge import Ballot, Judge, Pair, vote
-from constitution.recipe import JudgeSection, Models, ModelSection
-from constitution.records import Principle, Prompt, Row
+from constitution.recipe import JudgeSection, Models, ModelSection, Recipe
+from constitution.records import Principle, Prompt, Row, Run
 
 WINDOW = 64
 """Pairs in flight at the most."""
@@ -30,6 +33,17 @@ class Panel:
     def of(cls, models: Models, section: JudgeSection | None = None, seed: int = 1) -> Panel:
         """The judges of a recipe: the jury, the judge, or the policy that judges itself."""
         return cls(models.jury or {"": models.judge or models.policy}, section or JudgeSection(), seed)
+
+
+def recipe_of(run: Run) -> Recipe:
+    """The recipe that the run was started with last. InputError where this version cannot read it."""
+    try:
+        return Recipe.model_validate(run.recipe)
+    except ValidationError as error:
+        raise InputError(
+            f"run {run.run_id}: its recipe cannot be read by this version: {error.errors(include_url=False)[0]['msg']}",
+            hint="use the version of constitution that ran it",
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)

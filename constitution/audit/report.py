@@ -20,13 +20,14 @@ import duckdb
 
 from constitution.audit.about_data import EXAMPLES, MISSING, PRINCIPLES, ROUNDS
 from constitution.audit.about_judges import INFRACTIONS, JUDGES, POSITION, STYLE, TRUST
+from constitution.audit.about_scorecard import SCORECARD, TABLE, TABLE_UNITS
 from constitution.audit.answer import answer
-from constitution.audit.exhibits import FACTS, HEADLINE, Exhibit
+from constitution.audit.exhibits import FACTS, HEADLINE, Exhibit, Section
 from constitution.audit.words import UNITS, Headline, Unit, sentence, unbroken
 from constitution.errors import InputError
 from constitution.warehouse import ask, connect
 
-SECTIONS = (TRUST, POSITION, STYLE, INFRACTIONS, JUDGES, PRINCIPLES, ROUNDS, EXAMPLES, MISSING)
+SECTIONS = (TRUST, POSITION, STYLE, INFRACTIONS, JUDGES, PRINCIPLES, ROUNDS, SCORECARD, EXAMPLES, MISSING)
 
 _NOTES = (
     "SELECT figure, note FROM figures WHERE run_id = {run} AND value IS NULL AND note <> '' GROUP BY ALL ORDER BY ALL"
@@ -84,10 +85,7 @@ def report(root: Path, run_id: str) -> str:
         notes: dict[str, list[str]] = {}
         for row in _rows(connection, _query(_NOTES, run_id)):
             notes.setdefault(row["figure"], []).append(row["note"])
-        sections = [
-            (section, [_shown(connection, exhibit, run_id, notes) for exhibit in section.exhibits])
-            for section in SECTIONS
-        ]
+        sections = [(section, _exhibits(connection, section, run_id, notes)) for section in SECTIONS]
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     environment.globals["raw"] = raw
     environment.filters |= {"sentence": sentence, "unbroken": unbroken, "coded": _coded}
@@ -105,6 +103,32 @@ def report(root: Path, run_id: str) -> str:
 def headlines(connection: duckdb.DuckDBPyConnection, run_id: str) -> list[Headline]:
     """The numbers to begin with, the most telling first; those that the audit could not have are left out."""
     return [Headline(**row) for row in _rows(connection, _query(HEADLINE, run_id))]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One line of the scorecard's table, written."""
+
+    what: str
+    judge: str
+    round: str
+    shown: str
+    interval: str
+    n: int
+
+
+def scorecard_rows(root: Path, run_id: str) -> list[Scored]:
+    """The scorecard's table, by measure, judge and round; none where none was asked."""
+    with connect(root) as connection:
+        rows = _rows(connection, _query(TABLE, run_id))
+    found = []
+    for row in rows:
+        value, low, high = (
+            _written(row[end], TABLE_UNITS.get(row["what"], "share")) for end in ("value", "low", "high")
+        )
+        interval = "" if row["low"] is None else f"{low} to {high}"
+        found.append(Scored(row["what"], row["judge"], row["round"], value, interval, row["n"]))
+    return found
 
 
 def summary(root: Path, run_id: str) -> str:
@@ -127,6 +151,14 @@ def cards(told: Iterable[Headline]) -> list[list[Headline]]:
 def raw(value: Any) -> str:
     """A value as `data-value` has it: null is empty, and a fraction has all its digits."""
     return "" if value is None else repr(value) if isinstance(value, float) else str(value)
+
+
+def _exhibits(
+    connection: duckdb.DuckDBPyConnection, section: Section, run_id: str, notes: Mapping[str, Sequence[str]]
+) -> list[Shown]:
+    """The section's; none where the section says that there is nothing."""
+    shown = [_shown(connection, exhibit, run_id, notes) for exhibit in section.exhibits]
+    return shown if not section.nothing or any(one.rows for one in shown) else []
 
 
 def _shown(

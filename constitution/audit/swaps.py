@@ -24,11 +24,11 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from constitution.audit.asking import EVERY, WINDOW, Asked, Sheet, Told, as_messages, fetched, in_window
+from constitution.audit.panel import recipe_of
 from constitution.engines import Engine, open_engine
 from constitution.engines.base import Request
 from constitution.errors import EngineError, InputError
 from constitution.identity import row_id, seed
-from constitution.recipe import Recipe
 from constitution.records import Counterfactual, Message, Messages, Run, Sampling
 from constitution.revise import clean
 from constitution.warehouse import Warehouse, connect
@@ -202,7 +202,7 @@ async def answer_swapped(
     sample, window: as of `ask_scorecard`. Raises InputError where the policy is not the model any more that the run
     had, and ModelLoadError, RecipeError or EngineUnavailable where it does not open.
     """
-    recipe = _recipe(run)
+    recipe = recipe_of(run)
     warehouse, asked = Warehouse(root), Asked("")
     known = warehouse.ids("counterfactuals", run.run_id)
     with connect(root) as connection:
@@ -215,7 +215,7 @@ async def answer_swapped(
     engine = await open_engine(recipe.model.policy)
     try:
         _check_same(run, engine)
-        policy, asked.judge = _Policy(run.run_id, engine), engine.model
+        policy = _Policy(run.run_id, engine)
         work = in_window(missing, lambda swap: policy.answer(swap, asked), window)
         async with Sheet(warehouse, run.run_id) as sheet, aclosing(work) as done:
             count = 0
@@ -252,16 +252,6 @@ def _swaps(run_id: str, run_seed: int, groups: Sequence[Group], row: Sequence[An
             Sampling(**{**sampling, "stop": tuple(sampling["stop"])}),
             chosen,
         )
-
-
-def _recipe(run: Run) -> Recipe:
-    try:
-        return Recipe.model_validate(run.recipe)
-    except ValidationError as error:
-        raise InputError(
-            f"run {run.run_id}: its recipe cannot be read by this version: {error.errors(include_url=False)[0]['msg']}",
-            hint="use the version of constitution that ran it",
-        ) from None
 
 
 def _check_same(run: Run, engine: Engine) -> None:

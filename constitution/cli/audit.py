@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,6 +15,7 @@ from constitution.audit.answer import answer
 from constitution.audit.report import headlines, report
 from constitution.audit.words import Headline
 from constitution.cli._options import warehouse_option
+from constitution.cli._scorecard import ask, scorecard_options, tags_of, tell
 from constitution.cli.sql import output
 from constitution.warehouse import Warehouse, connect
 from constitution.warehouse.find import find_run
@@ -34,8 +37,9 @@ from constitution.warehouse.find import find_run
     show_default=True,
     help="Of each bootstrap; fewer are faster and give coarser intervals.",
 )
+@scorecard_options
 @warehouse_option
-def audit(run: str | None, out: Path, replicates: int, warehouse: Path) -> None:
+def audit(run: str | None, out: Path, replicates: int, warehouse: Path, **asked: Any) -> None:
     """Measure how far the labels of RUN (or how its id begins) can be trusted: agreement with gold, calibration,
     position, length and style, infractions, the judges' agreement, the principles' health.
 
@@ -43,19 +47,27 @@ def audit(run: str | None, out: Path, replicates: int, warehouse: Path) -> None:
     HTML file that opens anywhere and shows the query behind each of its tables and plots. A run that is not finished
     is audited as far as it is.
 
+    With --scorecard the run's judges, or those that --model or --recipe names, are asked yes/no questions about each
+    answer by itself: refusals, undesired content, helpfulness (docs/judging.md). What was asked before is not asked
+    again, and the next audit tells of it without.
+
     \b
     Examples:
       constitution audit
       constitution audit hh-harmless-0a7d1f --out hh.html
+      constitution audit --scorecard --sample 500
+      constitution audit hh-harmless-0a7d1f --scorecard scorecard@1.0.0 --recipe recipes/jury.toml --swaps
     """  # fmt: skip
     with connect(warehouse):  # tells where there is no warehouse
         pass
-    found = find_run(Warehouse(warehouse), run)
-    figures = measure(warehouse, found.run_id, replicates=replicates)
+    found, tags = find_run(Warehouse(warehouse), run), tags_of(asked["tag"])
+    scorecard = asyncio.run(ask(warehouse, found, **asked)) if asked["scorecard"] else ""
+    figures = measure(warehouse, found.run_id, replicates=replicates, scorecard=scorecard, tags=tags)
     with output(out) as file:
         file.write(report(warehouse, found.run_id))
     with connect(warehouse) as connection:
         _tell(found.run_id, headlines(connection, found.run_id))
+    tell(warehouse, found.run_id)
     if found.finished_at is None:
         click.echo("The run is not finished: these are figures of what there is so far.")
     missing = sum(figure.value is None for figure in figures)

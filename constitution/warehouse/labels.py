@@ -171,7 +171,7 @@ class _Known:
     responses: dict[str, tuple[str, str]]
     """Run and prompt of each response."""
     principles: set[tuple[str, str]] = field(default_factory=set)
-    """Run and id of each principle."""
+    """Run and id of each principle, those of its scorecards too."""
 
     @classmethod
     def of(cls, root: Path, rows: Sequence[_Row], run_id: str | None) -> _Known:

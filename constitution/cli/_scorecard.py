@@ -1,0 +1,126 @@
+"""The options of `constitution audit` that ask a scorecard, and what it tells of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from constitution.audit import Tags
+from constitution.audit.asking import EVERY, WINDOW, Asked
+from constitution.audit.report import scorecard_rows
+from constitution.audit.scoring import Order, score
+from constitution.audit.swaps import SHIPPED, load_swaps
+from constitution.cli.principles import root_of
+from constitution.cli.principles_judge import judge_options, panel_of
+from constitution.principles import load_constitution, read_constitution
+from constitution.records import Constitution, Run
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+EVERY_SECONDS = 10.0
+"""Between two lines of progress."""
+_TAGS = {field.name.replace("_", "-"): field.name for field in fields(Tags)}
+
+
+def scorecard_options(command: F) -> F:
+    for option in reversed(
+        (
+            click.option(
+                "--scorecard", is_flag=False, flag_value="scorecard", metavar="[NAME[@VERSION]]",
+                help="Ask the questions of this constitution, or of one in a .toml file, of each answer.  [without a "
+                "name: scorecard]",
+            ),
+            judge_options("the run's own judges"),
+            click.option(
+                "--swaps", is_flag=False, flag_value=str(SHIPPED), metavar="[FILE]",
+                help="Answer prompts again with terms swapped that say who somebody is, for fairness.  [without a "
+                "file: the terms that ship with the project]",
+            ),
+            click.option("--sample", type=click.IntRange(min=1), default=EVERY, metavar="N",
+                         help="Ask about the answers to so many prompts.  [default: all]"),
+            click.option("--concurrency", type=click.IntRange(min=1), default=WINDOW, show_default=True,
+                         help="Answers in flight at the most, each with all its questions."),
+            click.option(
+                "--tag", multiple=True, metavar="KIND=TAG",
+                help=f"A tag of prompts that are {', '.join(_TAGS)}, in place of those that are called so.",
+            ),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+async def ask(warehouse: Path, run: Run, **options: Any) -> str:
+    """Asks what the options say, tells what became of it, and returns the scorecard's name@version."""
+    scorecard = _load(options["scorecard"])
+    order = Order(
+        scorecard,
+        panel_of(options["model"], options["recipe"]),
+        load_swaps(Path(options["swaps"])) if options["swaps"] else (),
+        options["sample"],
+        options["concurrency"],
+    )
+    for asked in await score(warehouse, run, order, _Lines()):
+        _tell(scorecard, asked)
+    return scorecard.label
+
+
+def tags_of(given: Sequence[str]) -> Tags:
+    """Of `harmless=TAG`, `looks-harmful=TAG`, `harmful=TAG`: what is named is in place of the default."""
+    named: dict[str, tuple[str, ...]] = {}
+    for each in given:
+        kind, _, tag = each.partition("=")
+        if kind not in _TAGS or not tag:
+            raise click.UsageError(f"--tag {each}: expected KIND=TAG, where KIND is {', '.join(_TAGS)}")
+        named[_TAGS[kind]] = (*named.get(_TAGS[kind], ()), tag)
+    return replace(Tags(), **named)
+
+
+def tell(warehouse: Path, run_id: str) -> None:
+    """The scorecard as a table: the initial answers and the last ones. Nothing where there is none."""
+    rows = scorecard_rows(warehouse, run_id)
+    if not rows:
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("scorecard")
+    table.add_column("judge", overflow="fold")
+    for name in ("round", "value", "95 % interval", "n"):
+        table.add_column(name, justify="right", no_wrap=True)
+    numbers = [row.round for row in rows if row.round.isdigit()]
+    last = max(numbers, key=int, default="")
+    for row in rows:
+        if row.round in ("0", last, "given", "sample"):
+            table.add_row(Text(row.what), Text(row.judge), row.round, row.shown, row.interval, f"{row.n:,}")
+    Console(highlight=False).print(table)
+
+
+def _load(name: str) -> Constitution:
+    return read_constitution(Path(name)) if name.endswith(".toml") else load_constitution(root_of(None), name)
+
+
+def _tell(scorecard: Constitution, asked: Asked) -> None:
+    what = f"{scorecard.label} asked of {asked.judge}" if asked.judge else "Counterfactual prompts answered"
+    click.echo(f"{what}: {asked.new:,} new, {asked.known:,} known before")
+    for error, times in asked.failed.items():
+        click.echo(f"  {times:,} failed: {error}: {asked.why[error]}; the same command asks them again", err=True)
+
+
+class _Lines:
+    """How far it is, every ten seconds."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if time.monotonic() - self._last >= EVERY_SECONDS:
+            self._last = time.monotonic()
+            click.echo(f"{done:,}/{total:,} {what}", err=True)
