@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from constitution.identity import digest
 
 Format = Literal["dpo", "reward", "kto", "sft", "grpo", "robust"]
+PAIRS: tuple[Format, ...] = ("dpo", "reward", "robust")
+"""The formats whose rows are pairs."""
+
+OF_FORMATS: dict[str, tuple[Format, ...]] = {
+    "rounds": (*PAIRS, "sft"),
+    "min_margin": PAIRS,
+    "min_agreement": PAIRS,
+    "consistent_only": PAIRS,
+    "labels": ("dpo",),
+    "shards": ("robust",),
+    "clip": ("reward",),
+    "good": ("kto",),
+}
+"""Settings that mean something to some formats only."""
 
 
 class _Section(BaseModel):
@@ -51,23 +65,25 @@ class Cleaning(_Section):
 class Settings(_Section):
     format: Format
     rounds: Literal["last", "all"] | tuple[Annotated[int, Field(ge=0)], ...] = "last"
-    """sft: whose answers; 0 is the initial answer. Pairs: rounds that the later answer may be of; last and all: any."""
+    """sft: whose answers; 0 is the initial answer, last each prompt's last with text, and only all has those that came
+    with the prompts. Pairs: rounds that the later answer may be of; last and all: any."""
     principles: tuple[str, ...] = ()
-    """Tags or ids. Pairs: labelled by these principles' votes alone. sft: revisions that one of them led to. Empty:
-    all."""
+    """Tags or ids. Pairs: labelled by these principles' votes alone; kto: scored by them. sft: revisions that one of
+    them led to. grpo: those that the rows have. Empty: all."""
     min_margin: float = Field(default=0.0, ge=0, le=0.5)
     """Pairs with p_chosen under 0.5 + this are left out."""
     min_agreement: float = Field(default=0.0, ge=0, le=1)
     """Pairs with less agreement of the votes are left out."""
     consistent_only: bool = False
-    """Pairs on which some judge preferred, under some principle, the same place in both orders are left out."""
+    """Pairs on which some judge did not prefer, under some principle, the same answer in both orders are left out."""
     where: str = ""
     """A condition in SQL over the columns of `export.candidates`; others are left out."""
     labels: Literal["hard", "sampled"] = "hard"
-    """sampled: which answer is chosen is drawn with probability p_chosen, so that a trainer that knows hard labels only
-    sees the soft ones in the mean."""
+    """dpo. sampled: which answer is chosen is drawn with probability p_chosen, after cleaning, so that a trainer that
+    knows hard labels only sees the soft ones in the mean."""
     shards: int = Field(default=4, ge=1, le=32)
-    """robust: groups of pairs of about equal size, by ε = 1 − p_chosen; each has the mean of its pairs' ε."""
+    """robust: groups of pairs of about equal size, by ε = 1 − p_chosen; each has the mean of its pairs' ε, rounded to
+    0.01 and at most 0.49. Those whose means round to the same are one."""
     clip: float = Field(default=0.99, gt=0.5, lt=1)
     """reward: `margin` is the log-odds of p_chosen, which is taken to be no larger than this."""
     good: float = Field(default=0.5, gt=0, lt=1)
@@ -77,6 +93,16 @@ class Settings(_Section):
     seed: int = Field(default=1, ge=0)
     """Of the split and of sampled labels."""
     cleaning: Cleaning = Cleaning()
+
+    @model_validator(mode="after")
+    def _means_something(self) -> Self:
+        """A setting that the format has no use for is a mistake that must not pass in silence."""
+        for name, formats in OF_FORMATS.items():
+            if self.format not in formats and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"{name.replace('_', '-')} is of {', '.join(formats)}, and the format is {self.format}"
+                )
+        return self
 
     @property
     def export_id(self) -> str:

@@ -9,11 +9,15 @@
         answer_id     responses.id of the answer to be learnt (chosen; of kto and sft the answer); null: grpo
         other_id      responses.id of the rejected answer; null: not a pair
         p             pairs: probability that `answer_id` is the better one; kto: the answer's score; else null
-        and, for --where, the columns of preferences, responses or prompts that the format is made of
+        and, for --where, columns of what the format is made of: of pairs those of preferences (with --principles as
+        these principles' votes make them) and the later answer's kind and round; of sft and kto those of responses but
+        the texts; of all the prompt's source and number of turns
     export.fates        id, drop_reason, drop_detail: the candidates that were left out, each once
     export.alive        view: candidates without a fate
     export.texts        view: id, place, prompt_id, messages, user_text (all user turns, a blank line between), answer,
                         other of those alive
+
+The warehouse's views (prompts, responses, couples …) have the rows of this run alone.
 
 A step is a function of Work: it finds rows among those alive and drops them with a reason.
 """
@@ -29,6 +33,7 @@ import pyarrow as pa
 
 from constitution.export.settings import Settings
 from constitution.records import Run
+from constitution.warehouse import views
 
 BATCH = 4096
 FATE = pa.schema([pa.field("id", pa.string()), pa.field("drop_detail", pa.string())])
@@ -64,9 +69,12 @@ class Work:
             self.connection.unregister("found_rows")
 
     def batches(self, sql: str) -> Iterator[pa.RecordBatch]:
-        """The answer in batches, to be read before the connection is used again (a cursor of its own)."""
+        """The answer in batches of at most 4,096 rows, by a cursor of its own: the connection may be used meanwhile."""
         cursor = self.connection.cursor()
         try:
+            # A cursor has no variables of the connection that it comes from, and the warehouse's views ask for these.
+            views.set_root(cursor, self.root)
+            cursor.execute("SET VARIABLE run = ?", [self.run.run_id])
             yield from cursor.sql(sql).to_arrow_reader(BATCH)
         finally:
             cursor.close()

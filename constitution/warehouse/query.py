@@ -37,8 +37,12 @@ class Answer:
     """Streamed: to be read before the connection is asked again. Raises QueryError."""
 
 
-def connect(root: Path) -> duckdb.DuckDBPyConnection:
-    """A connection that can read the warehouse in `root` and do nothing else. WarehouseError if there is none."""
+def connect(root: Path, memory_mib: int | None = None) -> duckdb.DuckDBPyConnection:
+    """A connection that can read the warehouse in `root` and do nothing else. WarehouseError if there is none.
+
+    memory_mib: what DuckDB may hold in memory, MiB; sorts and joins that need more use the temporary folder. None: half
+    of the machine's.
+    """
     if not (root / "runs" / views.NO_RUN).exists():
         raise WarehouseError(
             f"{root}: there is no warehouse here",
@@ -48,7 +52,7 @@ def connect(root: Path) -> duckdb.DuckDBPyConnection:
         config={
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
-            "memory_limit": f"{_memory_mib() // 2}MiB",
+            "memory_limit": f"{memory_mib or _machine_mib() // 2}MiB",
             "threads": min(os.cpu_count() or 1, 8),
             "temp_directory": str(Path(tempfile.gettempdir()) / f"constitution-sql-{os.getpid()}"),
         }
@@ -130,6 +134,6 @@ def _query_error(error: duckdb.Error) -> QueryError:
     return QueryError(str(error).rstrip())
 
 
-def _memory_mib() -> int:
+def _machine_mib() -> int:
     """The machine's memory."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20

@@ -1,0 +1,42 @@
+"""What an export leaves in the warehouse: a row of `exported` per candidate, one file per export of a run.
+
+The run's lock is not needed: a run does not write this table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from constitution.warehouse import files
+from constitution.warehouse.columns import COMPRESSION, COMPRESSION_LEVEL
+from constitution.warehouse.schema import TABLES
+from constitution.warehouse.store import Warehouse
+
+
+def put(warehouse: Warehouse, run_id: str, export_id: str, batches: Iterable[pa.RecordBatch]) -> None:
+    """The rows of this export, in place of those of the same run and settings. batches: with columns format, id,
+    prompt_id, split, drop_reason, drop_detail; they are written as they come."""
+    table = TABLES["exported"]
+    now = pa.scalar(datetime.now(UTC), table.schema.field("created_at").type)
+    always = {"run_id": pa.scalar(run_id), "export_id": pa.scalar(export_id), "created_at": now}
+    with (
+        files.replacing(warehouse.folder(table.name, run_id) / f"{export_id}.parquet") as file,
+        pq.ParquetWriter(
+            file,
+            table.schema,
+            compression=COMPRESSION,
+            compression_level=COMPRESSION_LEVEL,
+            use_dictionary=table.dictionary_paths,
+        ) as writer,
+    ):
+        for batch in batches:
+            arrays = [
+                pa.repeat(always[name], batch.num_rows) if name in always else batch.column(name)
+                for name in table.schema.names
+            ]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=table.schema))
+    warehouse.rebuild_views()
