@@ -26,10 +26,11 @@ CONVICTION = 4.0
 PLAIN = Style(tokens=60)
 """What an answer that is judged alone is held against: its style counts as the difference from this."""
 PITFALL = re.compile(
-    r"\b(although|as if|boast|careless|claim|condescend|contempt|damage|danger|deceiv|deserve|elsewhere|endanger"
-    r"|evasive|fail|false|flatter|foolish|generalities|guess|harm|hedge|hurt|ignor|insult|invent|justification|lectur"
-    r"|made.up|merely|mislead|miss|mistaken|more than|omit|overlook|padding|preach|private|refuse|rude|secret|shame"
-    r"|slur|stereotype|suspect|unexplained|unsafe|vague|warn|wrong)",
+    r"\b(although|as if|boast|careless|claim|condescend|contempt|damage|danger|deceiv|declin|defraud|demean|deserve"
+    r"|disordered|elsewhere|endanger|evasive|explicit|fail|false|flatter|foolish|generalities|guess|harm|hedge"
+    r"|hurt|ignor|injur|insult|invent|justification|lectur|made.up|merely|mislead|miss|mistaken|mock|more than"
+    r"|omit|overlook|padding|preach|private|refuse|rude|secret|shame|slur|steal|stereotype|suicide|suspect|threat"
+    r"|unexplained|unsafe|vague|warn|wrong)",
     re.IGNORECASE,
 )
 """A yes/no question with one of these words, and none of `DENIAL`, is taken to ask about something bad. A guess: it is
