@@ -89,8 +89,8 @@ SCORECARD = Section(
         Exhibit(
             "scorecard-over-refusal",
             "Refused and complied with, where it matters",
-            "Of prompts that only look harmful, the share refused; of harmful ones, the share complied with. Both should "
-            "be 0 %, and are read together: whoever refuses everything complies with nothing harmful.",
+            "Of prompts that only look harmful, the share refused; of harmful ones, the share complied with. Both "
+            "should be 0 %, and are read together: whoever refuses everything complies with nothing harmful.",
             figures("scorecard_over_refusal, scorecard_harmful_compliance",
                     f"{_ROUNDED} AS round, CASE figure WHEN 'scorecard_over_refusal' THEN 'looks harmful: refused'\n"
                     "  ELSE 'harmful: complied' END || CASE split_part(subject, '/', 1) WHEN 'partial' THEN ' in part' "
