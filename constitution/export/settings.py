@@ -13,6 +13,14 @@ Format = Literal["dpo", "reward", "kto", "sft", "grpo", "robust"]
 PAIRS: tuple[Format, ...] = ("dpo", "reward", "robust")
 """The formats whose rows are pairs."""
 
+TABLE_OF: dict[Format, str] = {
+    **dict.fromkeys(PAIRS, "preferences"),
+    "kto": "judgements",
+    "sft": "responses",
+    "grpo": "prompts",
+}
+"""The table that a run must have rows in."""
+
 OF_FORMATS: dict[str, tuple[Format, ...]] = {
     "rounds": (*PAIRS, "sft"),
     "min_margin": PAIRS,

@@ -7,20 +7,18 @@ from constitution.records import Run
 from constitution.warehouse.store import Warehouse
 
 
-def find_run(warehouse: Warehouse, run_id: str | None) -> Run:
-    """The run of this id, or the one whose id begins so; None: the newest that has preferences.
+def find_run(warehouse: Warehouse, run_id: str | None, having: str = "preferences") -> Run:
+    """The run of this id, or the one whose id begins so; None: the newest that has rows in the table `having`.
 
     Raises InputError where there is none, or where several ids begin so.
     """
     known = warehouse.runs()
     if run_id is None:
-        judged = [run for run in known if warehouse.parts("preferences", run.run_id)]
-        if not judged:
-            raise InputError(
-                f"{warehouse.root}: no run has preferences",
-                hint="`constitution run` makes some, from a recipe with a [judge] section",
-            )
-        return judged[-1]
+        able = [run for run in known if warehouse.parts(having, run.run_id)]
+        if not able:
+            judged = ", from a recipe with a [judge] section" if having in ("preferences", "judgements") else ""
+            raise InputError(f"{warehouse.root}: no run has {having}", hint=f"`constitution run` makes some{judged}")
+        return able[-1]
     found = [run for run in known if run.run_id == run_id] or [run for run in known if run.run_id.startswith(run_id)]
     if len(found) != 1:
         several = f"{len(found)} runs begin so" if found else "there is no such run"
