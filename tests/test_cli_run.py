@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -15,11 +16,16 @@ from click.testing import CliRunner
 from constitution.cli._progress import Lines, duration, figures
 from constitution.cli.init import PARTS, init
 from constitution.cli.run import load_flow, run
+from constitution.engines.base import Completion, Request
+from constitution.engines.fake import FakeEngine
+from constitution.engines.fake_server import FakeServer
 from constitution.errors import InputError, RecipeError
 from constitution.pipeline import Pace, Progress
+from constitution.recipe import FakeModel
 from constitution.warehouse import Warehouse
 
 ROOT = Path(__file__).parents[1]
+RUN = (sys.executable, "-c", "from constitution.cli import main; main()", "run", "recipes/fake.toml")
 
 
 def test_help_has_an_example() -> None:
@@ -81,70 +87,90 @@ def test_figures_of_a_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert "100/100 prompts" in capsys.readouterr().out
 
 
-@pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Prefect's folder, shared by the tests: a new one takes seconds to set up."""
-    return tmp_path_factory.mktemp("prefect-home")
+class Held(FakeEngine):
+    """Answers so many requests; those that come after wait for ever."""
+
+    def __init__(self, answers: int) -> None:
+        super().__init__(FakeModel(engine="fake"))
+        self._left = answers
+        self.asked = 0
+
+    async def generate(self, request: Request) -> Completion:
+        self.asked += 1
+        self._left -= 1
+        if self._left < 0:
+            await asyncio.Event().wait()
+        return await super().generate(request)
 
 
-def command(tmp_path: Path, home: Path, *more: str) -> tuple[list[str], dict[str, str]]:
-    environment = os.environ | {"PREFECT_HOME": str(home), "COLUMNS": "200"}
-    line = [sys.executable, "-c", "from constitution.cli import main; main()", "run", "recipes/fake.toml"]
-    return [*line, "--warehouse", str(tmp_path / "warehouse"), *more], environment
+class Command:
+    """`constitution run recipes/fake.toml`, its policy behind a server of the test's, in a process group of its own.
+
+    All commands share a Prefect home, as a user's do: setting one up takes seconds.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.warehouse = Warehouse(folder / "warehouse")
+        self._environment = os.environ | {"PREFECT_HOME": str(folder / "prefect"), "COLUMNS": "200"}
+
+    async def start(self, server: FakeServer) -> asyncio.subprocess.Process:
+        policy = {"engine": "openai", "model": "fake", "base_url": server.base_url}
+        settings = [f"model.policy.{name}={value}" for name, value in policy.items()] + ["output.flush_seconds=60"]
+        words = [word for setting in settings for word in ("--set", setting)]
+        return await asyncio.create_subprocess_exec(
+            *[*RUN, "--warehouse", str(self.warehouse.root), *words],
+            cwd=ROOT,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    async def stop(self, stop: signal.Signals, answers: int) -> None:
+        """Stops it when so many requests were answered and each of the ten prompts waits for its next answer."""
+        engine = Held(answers)
+        async with FakeServer(engine) as server:
+            process = await self.start(server)
+            while engine.asked < answers + 10:
+                await asyncio.sleep(0.1)
+                assert process.returncode is None
+            if stop == signal.SIGINT:
+                os.killpg(process.pid, stop)  # as a terminal does: Prefect's own server gets it too
+            process.send_signal(stop)
+            out, err = await asyncio.wait_for(process.communicate(), 60)
+        assert process.returncode == (130 if stop == signal.SIGINT else 143)
+        assert b"goes on from here" in err
+        assert b"Traceback" not in out + err
+        [stopped] = self.warehouse.runs()
+        assert stopped.finished_at is None
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_command_flushes_and_the_same_command_goes_on(
-    tmp_path: Path, home: Path, stop: signal.Signals
-) -> None:
-    line, environment = command(
-        tmp_path, home, "--set", "output.flush_seconds=60", "--set", "model.policy.latency_s=1.5"
-    )
-    warehouse = Warehouse(tmp_path / "warehouse")
-    with subprocess.Popen(
-        line, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    ) as process:
-        while not (warehouse.runs() and warehouse.runs()[0].starts):
-            time.sleep(0.1)
-            assert process.poll() is None
-        time.sleep(2.5)
-        if stop == signal.SIGINT:
-            os.killpg(process.pid, stop)  # as a terminal does: Prefect's own server gets it too
-        process.send_signal(stop)
-        out, err = process.communicate(timeout=60)
-    assert process.returncode == (130 if stop == signal.SIGINT else 143)
-    assert b"goes on from here" in err
-    assert b"Traceback" not in out + err
-    [stopped] = warehouse.runs()
-    assert stopped.finished_at is None
-    assert len(warehouse.ids("responses", stopped.run_id)) == 10
-    line, _ = command(tmp_path, home)
-    done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert f"{stopped.run_id}  general@1.1.0  finished" in done.stdout
-    assert "10/10 prompts" in done.stdout
-    assert "constitution sql" in done.stdout
-    assert len(warehouse.ids("responses", stopped.run_id)) == 30
-    assert "Nothing to do" not in done.stdout
-    again = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert (again.returncode, again.stderr) == (0, "")
-    assert "Nothing to do: this run finished on " in again.stdout
-    assert warehouse.runs()[0].starts == 2
+async def test_a_stopped_command_flushes_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    command = Command(tmp_path)
+    await command.stop(signal.SIGINT, answers=10)
+    [run] = command.warehouse.runs()
+    assert len(command.warehouse.ids("responses", run.run_id)) == 10
+    await command.stop(signal.SIGTERM, answers=20)  # it goes on: each prompt's critique and revision
+    assert len(command.warehouse.ids("responses", run.run_id)) == 20
+    async with FakeServer() as server:
+        process = await command.start(server)
+        out, err = (told.decode() for told in await asyncio.wait_for(process.communicate(), 120))
+        assert len(server.requests) == 20
+    assert (process.returncode, err) == (0, "")
+    assert f"{run.run_id}  general@1.1.0  finished" in out
+    assert "10/10 prompts" in out
+    assert "constitution sql" in out
+    assert "Nothing to do" not in out
+    assert len(command.warehouse.ids("responses", run.run_id)) == 30
+    assert command.warehouse.runs()[0].starts == 3
 
 
-def test_a_prefect_server_that_is_not_there_is_one_sentence(tmp_path: Path, home: Path) -> None:
-    line, environment = command(tmp_path, home)
+def test_a_prefect_server_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    environment = os.environ | {"PREFECT_HOME": str(tmp_path / "prefect"), "COLUMNS": "200"}
     environment |= {"PREFECT_API_URL": "http://127.0.0.1:9/api", "PREFECT_CLIENT_MAX_RETRIES": "0"}
+    line = [*RUN, "--warehouse", str(tmp_path / "warehouse")]
     done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
     assert "Prefect" in done.stderr
     assert "PREFECT_API_URL" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_failures_left_are_exit_code_1(tmp_path: Path, home: Path) -> None:
-    line, environment = command(tmp_path, home, "--set", "model.policy.failure_rate=1.0", "--limit", "2")
-    done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode, done.stderr) == (1, "")
-    assert "not finished" in done.stdout
-    assert "prompts to be tried again" in done.stdout

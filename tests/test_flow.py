@@ -6,6 +6,8 @@ import asyncio
 import importlib.util
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,14 +36,16 @@ slice = 4
 
 
 @pytest.fixture(scope="session")
-def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A Prefect server of the tests' own, on loopback."""
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Prefect server of the tests' own, on loopback."""
     os.environ |= PREFECT
     os.environ["PREFECT_HOME"] = str(tmp_path_factory.mktemp("prefect"))
     from prefect.testing.utilities import prefect_test_harness
 
     with prefect_test_harness(server_startup_timeout=180):
-        yield
+        from prefect.settings import PREFECT_API_URL
+
+        yield str(PREFECT_API_URL.value())
 
 
 @pytest.fixture
@@ -55,7 +59,7 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_flow_shows_in_prefect(prefect_api: None, recipe: Path, tmp_path: Path) -> None:
+def test_the_flow_shows_in_prefect(prefect_api: str, recipe: Path, tmp_path: Path) -> None:
     from prefect.client.orchestration import get_client
 
     async def go() -> None:
@@ -84,7 +88,36 @@ def test_the_flow_shows_in_prefect(prefect_api: None, recipe: Path, tmp_path: Pa
     assert stored.starts == 1
 
 
-def test_the_audit_shows_in_prefect(prefect_api: None, tmp_path: Path) -> None:
+def test_the_command_goes_by_the_server_that_it_is_told(prefect_api: str, recipe: Path, tmp_path: Path) -> None:
+    def command(*more: str) -> tuple[int, str]:
+        words = ["run", str(recipe), "--warehouse", str(tmp_path / "warehouse"), "--limit", "2", *more]
+        done = subprocess.run(
+            [sys.executable, "-c", "from constitution.cli import main; main()", *words],
+            env=os.environ | {"PREFECT_API_URL": prefect_api, "PREFECT_HOME": str(tmp_path / "prefect")},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.stderr == ""
+        return done.returncode, done.stdout
+
+    failed, told = command("--set", "model.policy.failure_rate=1.0")
+    assert failed == 1
+    assert "not finished" in told
+    assert "prompts to be tried again" in told
+    mended, told = command()
+    assert mended == 0
+    assert "Nothing to do" not in told
+    again, told = command()
+    assert again == 0
+    assert "Nothing to do: this run finished on " in told
+    [run] = Warehouse(tmp_path / "warehouse").runs()
+    assert run.starts == 2
+    assert not (tmp_path / "prefect" / "prefect.db").exists()  # no server of its own
+
+
+def test_the_audit_shows_in_prefect(prefect_api: str, tmp_path: Path) -> None:
     from prefect.client.orchestration import get_client
 
     spec = importlib.util.spec_from_file_location("audit", ROOT / "flows" / "audit.py")
