@@ -45,7 +45,7 @@ class Row:
         )
 
 
-def lay(rows: Iterable[Row], format: Format = "dpo", root: Path = Path(), **cleaning: Any) -> Work:
+def lay(rows: Iterable[Row], format: Format = "dpo", good: float = 0.5, **cleaning: Any) -> Work:
     """The tables of work.py with these rows; cleaning: its fields. All steps but those that are asked for are off."""
     connection = duckdb.connect()
     connection.execute(
@@ -67,7 +67,8 @@ def lay(rows: Iterable[Row], format: Format = "dpo", root: Path = Path(), **clea
     )
     for place, row in enumerate(rows):
         connection.execute(f"INSERT INTO export.given VALUES ({', '.join('?' * 11)})", row.values(place))
-    return Work(root, RUN, Settings(format=format, cleaning=Cleaning(**({"dedupe": "off"} | cleaning))), connection)
+    settings = Settings(format=format, good=good, cleaning=Cleaning(**({"dedupe": "off"} | cleaning)))
+    return Work(Path(), RUN, settings, connection)
 
 
 def fates(work: Work) -> dict[str, tuple[str, str | None]]:

@@ -89,7 +89,7 @@ def test_short_prompts_are_near_when_equal_alone() -> None:
         "Hi there",
         "👍",
         "👍👍",
-        "👍",
+        " 👍",
         "?",
         "你好吗朋友",
         "你好吗朋友。",

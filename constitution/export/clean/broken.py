@@ -1,0 +1,68 @@
+"""Answers to be learnt that a principle's own votes speak against, whatever the label made of all of them says."""
+
+from __future__ import annotations
+
+from constitution.export.clean.answers import learnt
+from constitution.export.work import Work
+
+MIDDLE = 0.5 - 1e-9
+"""Below it a principle is broken; just in the middle it is not."""
+
+# What each principle says, as the mean over judges. Of comparisons: the probability that the answer is the better one
+# of its pair; an answer that is a candidate by itself is looked at in all pairs that it is in. Of readings of the
+# answer by itself (score, rubric), on [0, 1]: its expected grade, or the share of its checklist.
+_BROKEN = """
+WITH learnt AS ({learnt}),
+sides AS (
+    SELECT c.id, p.id AS pair_id, p.b_id = c.answer_id AS is_b
+    FROM (
+        SELECT id, b_id, unnest([a_id, b_id]) AS answer_id FROM preferences
+        WHERE run_id = $run AND kind <> 'infraction'
+    ) AS p
+    JOIN learnt AS c ON c.answer_id = p.answer_id AND (c.other_id IS NULL OR c.id = p.id)
+),
+compared AS (
+    SELECT s.id, v.principle_id, CASE WHEN s.is_b THEN v.p_b ELSE 1 - v.p_b END AS p
+    FROM couples AS v JOIN sides AS s ON s.pair_id = v.pair_id WHERE v.run_id = $run
+),
+readings AS (
+    SELECT first_id AS answer_id, principle_id, principle_digest, method, read_first AS reading
+    FROM judgements WHERE run_id = $run AND read_first IS NOT NULL AND label_mass >= $mass
+    UNION ALL
+    SELECT second_id, principle_id, principle_digest, method, read_second
+    FROM judgements WHERE run_id = $run AND read_second IS NOT NULL AND label_mass >= $mass
+),
+rules AS (SELECT principle_id, digest, criteria FROM principles WHERE run_id = $run),
+valued AS (
+    SELECT
+        c.id, r.principle_id,
+        CASE r.method
+            WHEN 'score' THEN
+                list_sum(list_transform(reading, lambda p, i: p * (i - 1))) / list_sum(reading) / (len(reading) - 1)
+            ELSE
+                list_sum(list_transform(reading, lambda p, i:
+                    criteria[i].weight * CASE criteria[i].good WHEN 'yes' THEN p ELSE 1 - p END))
+                / list_sum(list_transform(criteria, lambda c: c.weight))
+        END AS p
+    FROM readings AS r
+    JOIN learnt AS c ON c.answer_id = r.answer_id
+    JOIN rules ON rules.principle_id = r.principle_id AND rules.digest = r.principle_digest
+),
+against AS (
+    SELECT id, principle_id FROM compared GROUP BY ALL HAVING avg(p) < $middle
+    UNION
+    SELECT id, principle_id FROM valued GROUP BY ALL HAVING avg(p) < $middle
+)
+SELECT id, string_agg(principle_id, ', ' ORDER BY principle_id) AS drop_detail FROM against GROUP BY id
+"""
+
+
+def broken(work: Work) -> int:
+    """Reason `broken`: the votes of a principle, asked of this pair, prefer the other answer, or a principle's own
+    readings of the answer are below the middle; detail: the principles' ids."""
+    mass = (work.run.recipe.get("judge") or {}).get("min_label_mass") or 0.0
+    found = work.connection.execute(
+        _BROKEN.format(learnt=learnt(work, "id, answer_id, other_id")),
+        {"run": work.run.run_id, "mass": float(mass), "middle": MIDDLE},
+    ).fetchall()
+    return work.drop_found("broken", found)

@@ -1,0 +1,138 @@
+"""Contaminated prompts: those that overlap an evaluation set which must not be trained on.
+
+As Tülu 3 does it (arXiv 2411.15124, section 3.2): a test prompt and a training prompt match where more than half of the
+test prompt's words lie in 8-grams that both have. There a token is one of spaCy's, here a word in lower case; and here
+the prompt that matches is left out, there the whole data set if it has too many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+
+from constitution.errors import InputError, PromptError
+from constitution.export.clean.words import grams, plain, words
+from constitution.export.work import BATCH, Work
+from constitution.prompts import read_prompts
+from constitution.recipe import PromptsSection
+
+GRAM = 8
+FIELDS = ("prompt", "question", "instruction", "problem", "query", "input", "text")
+"""Keys or columns of a file that may hold its prompts, the first that does; `messages` is looked at beside each."""
+
+_ITEMS = f"""
+CREATE TABLE export.items AS
+SELECT min(number) AS item, arg_min(source, number) AS source, words, array_to_string(words, ' ') AS whole
+FROM (SELECT number, source, CASE WHEN len(words) > 0 THEN words ELSE [plain] END AS words
+      FROM (SELECT *, {words("user_text")} AS words, {plain("user_text")} AS plain FROM export.read_items))
+GROUP BY words
+"""
+
+# One row per 8-gram of a test prompt, with its place in it.
+_ITEM_GRAMS = f"""
+CREATE TABLE export.item_grams AS
+SELECT md5_number_lower(unnest(grams)) AS gram, item, unnest(range(len(grams))) AS start
+FROM (SELECT item, {grams("words", GRAM)} AS grams FROM export.items WHERE len(words) >= {GRAM})
+"""
+
+# Of each conversation and test prompt: the share of the test prompt's words that stand in shared 8-grams; equal texts
+# share all, however short they are. The test prompts' side of each join is the one held in memory.
+_CONTAMINATED = f"""
+WITH asked AS (SELECT conversation, min(place) AS place FROM export.alive GROUP BY conversation),
+texts AS (
+    SELECT place, CASE WHEN len(words) > 0 THEN words ELSE [plain] END AS words
+    FROM (SELECT place, {words("user_text")} AS words, {plain("user_text")} AS plain
+          FROM export.texts WHERE place IN (SELECT place FROM asked))
+),
+cut AS (SELECT place, md5_number_lower(unnest({grams("words", GRAM)})) AS gram FROM texts),
+shared AS (SELECT DISTINCT c.place, g.item, g.start FROM cut AS c JOIN export.item_grams AS g ON g.gram = c.gram),
+covered AS (
+    SELECT place, item, list_unique(flatten(list(range(start, start + {GRAM})))) AS words
+    FROM shared GROUP BY place, item
+),
+matched AS (
+    SELECT c.place, c.item FROM covered AS c JOIN export.items AS i ON i.item = c.item
+    WHERE c.words > $overlap * len(i.words)
+    UNION ALL
+    SELECT t.place, i.item FROM texts AS t JOIN export.items AS i ON i.whole = array_to_string(t.words, ' ')
+),
+first AS (SELECT place, min(item) AS item FROM matched GROUP BY place)
+SELECT alive.id, i.source
+FROM export.alive AS alive
+JOIN asked ON asked.conversation = alive.conversation
+JOIN first ON first.place = asked.place
+JOIN export.items AS i ON i.item = first.item
+"""
+
+_ROWS = pa.schema([("number", pa.int64()), ("source", pa.string()), ("user_text", pa.string())])
+
+
+def contaminated(work: Work) -> int:
+    """Reason `contaminated`: a test prompt has more than `overlap` of its words in 8-grams that the conversation's user
+    turns have too, or is equal to them; detail: file#row of the first such test prompt.
+
+    Raises InputError for a file that cannot be read. Memory: that of the test files' words, and DuckDB's.
+    """
+    connection = work.connection
+    names = ("read_items", "items", "item_grams")
+    try:
+        connection.execute("CREATE TABLE export.read_items (number BIGINT, source VARCHAR, user_text VARCHAR)")
+        for table in _tables(work.settings.cleaning.decontaminate):
+            connection.register("item_rows", table)
+            connection.execute("INSERT INTO export.read_items SELECT * FROM item_rows")
+            connection.unregister("item_rows")
+        connection.execute(_ITEMS)
+        connection.execute(_ITEM_GRAMS)
+        found = connection.execute(_CONTAMINATED, {"overlap": work.settings.cleaning.overlap}).fetchall()
+        return work.drop_found("contaminated", found)
+    finally:
+        for name in names:
+            connection.execute(f"DROP TABLE IF EXISTS export.{name}")
+
+
+def _tables(paths: Iterable[Path]) -> Iterator[pa.Table]:
+    rows = (row for path in paths for row in read_file(path))
+    numbered = ((number, source, text) for number, (source, text) in enumerate(rows))
+    while chunk := list(islice(numbered, BATCH)):
+        yield pa.Table.from_arrays(
+            [pa.array(column, type) for column, type in zip(zip(*chunk, strict=True), _ROWS.types, strict=True)],
+            schema=_ROWS,
+        )
+
+
+def read_file(path: Path) -> Iterator[tuple[str, str]]:
+    """file#row and the user turns of each prompt: of a .txt file each line is one, else as constitution.prompts reads
+    it."""
+    if path.suffix.lower() == ".txt":
+        yield from _lines(path)
+        return
+    field = _field(path)
+    for prompt in read_prompts(PromptsSection(path=path.name, field=field), path.parent):
+        turns = [message.content for message in prompt.messages if message.role == "user"]
+        yield prompt.source, "\n\n".join(turns)
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    try:
+        with path.open(encoding="utf-8-sig") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield f"{path.name}#{number}", line
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}", hint="correct --decontaminate") from None
+
+
+def _field(path: Path) -> str:
+    """The first of FIELDS that the file's first row has a prompt in."""
+    refused: PromptError | None = None
+    for field in FIELDS:
+        try:
+            next(read_prompts(PromptsSection(path=path.name, field=field, limit=1), path.parent))
+            return field
+        except PromptError as error:
+            refused = refused or error
+    assert refused is not None
+    raise PromptError(f"--decontaminate {refused}", hint=f"looked for: messages, {', '.join(FIELDS)}")

@@ -1,0 +1,129 @@
+"""Personal data and secrets, by published detectors: presidio's recognisers of patterns, and detect-secrets' plugins.
+
+What has a checksum is checked (cards, IBAN, addresses of wallets), what has a shape is taken by its shape. Names and
+street addresses are not looked for: that needs a language model of its own, and is wrong often. Nothing is asked of the
+network: the list of top-level domains is the one that tldextract ships.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from constitution.errors import InputError
+from constitution.export.work import Work
+
+Detector = Callable[[str], set[str]]
+"""The kinds of private data that are in a text."""
+
+LEAST = 0.5
+"""Presidio's score from which a finding counts: a shape that says enough by itself, or a checksum that is right."""
+PHONE_DIGITS = 7
+"""Texts with fewer digits are not searched for telephone numbers, which is slow."""
+STRICT = 2
+"""phonenumbers' leniency STRICT_GROUPING: a valid number whose digits are grouped as its country groups them. Looser,
+every other long number is one."""
+NOISY = {"Base64HighEntropyString", "HexHighEntropyString", "IPPublicDetector"}
+"""Plugins that are left out: digests and identifiers are no secrets; addresses are looked at here."""
+
+_UNICAST = ipaddress.ip_network("2000::/3")
+"""The IPv6 addresses that are given out."""
+_DIGIT = re.compile(r"\d")
+
+
+def private(work: Work) -> int:
+    """Reason `private`: a turn of the prompt or an answer has personal data or a secret; detail: of what kind, never
+    what. Raises InputError where the extra `clean` is not installed."""
+    find = detector()
+    found: list[tuple[str, str]] = []
+    texts = """
+        SELECT id, concat_ws(chr(10), array_to_string(list_transform(messages, lambda m: m.content), chr(10)), answer,
+                             other) AS text
+        FROM export.texts
+        """
+    for batch in work.batches(texts):
+        for id, text in zip(batch["id"].to_pylist(), batch["text"].to_pylist(), strict=True):
+            if kinds := find(text):
+                found.append((id, ", ".join(sorted(kinds))))
+    return work.drop_found("private", found)
+
+
+def detector() -> Detector:
+    """Both packages' detectors together."""
+    try:
+        personal, secrets = _personal(), _secrets()
+    except ImportError as error:
+        raise InputError(
+            f"--drop-private: {error.name or 'a package'} is not installed", hint='pip install "constitution[clean]"'
+        ) from None
+    return lambda text: set(personal(text)) | set(secrets(text))
+
+
+def _personal() -> Callable[[str], Iterator[str]]:
+    """Presidio's recognisers of patterns that hold everywhere, and of US social security numbers."""
+    import tldextract
+    from presidio_analyzer.predefined_recognizers import (
+        CreditCardRecognizer,
+        CryptoRecognizer,
+        EmailRecognizer,
+        IbanRecognizer,
+        IpRecognizer,
+        MacAddressRecognizer,
+        PhoneRecognizer,
+        UsSsnRecognizer,
+    )
+
+    domains = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
+
+    class Email(EmailRecognizer):
+        def validate_result(self, pattern_text: str) -> bool:
+            return bool(domains(pattern_text).fqdn)
+
+    numbers = [CreditCardRecognizer(), CryptoRecognizer(), IbanRecognizer(), MacAddressRecognizer(), UsSsnRecognizer()]
+    email, ip, phone = Email(), IpRecognizer(), PhoneRecognizer(leniency=STRICT)
+
+    def find(text: str) -> Iterator[str]:
+        if "@" in text and any(each.score >= LEAST for each in email.analyze(text, email.supported_entities)):
+            yield "EMAIL_ADDRESS"
+        digits = len(_DIGIT.findall(text))
+        if digits or "::" in text:
+            for each in ip.analyze(text, ip.supported_entities):
+                if each.score >= LEAST and _is_public(text[each.start : each.end]):
+                    yield each.entity_type
+        if digits:
+            for recogniser in numbers:
+                for each in recogniser.analyze(text, recogniser.supported_entities):
+                    if each.score >= LEAST:
+                        yield each.entity_type
+        if digits >= PHONE_DIGITS:
+            yield from {each.entity_type for each in phone.analyze(text, phone.supported_entities)}
+
+    return find
+
+
+def _is_public(address: str) -> bool:
+    """Whether an IP address, of a network too, can be somebody's: `a::b` in a program can not."""
+    try:
+        ip = ipaddress.ip_interface(address.partition("%")[0]).ip
+    except ValueError:
+        return False
+    return ip.is_global and (ip.version == 4 or ip in _UNICAST)
+
+
+def _secrets() -> Callable[[str], Iterator[str]]:
+    """Every plugin of detect-secrets but the noisy ones, line by line. `analyze_string` finds and asks nobody whether
+    a secret works, which `analyze_line` may."""
+    from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
+
+    kinds: dict[str, Any] = get_mapping_from_secret_type_to_class()
+    plugins = [kind() for kind in kinds.values() if kind.__name__ not in NOISY]
+
+    def find(text: str) -> Iterator[str]:
+        for line in text.splitlines():
+            for plugin in plugins:
+                if next(iter(plugin.analyze_string(line)), None) is not None:
+                    yield plugin.secret_type
+
+    return find

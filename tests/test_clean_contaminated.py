@@ -1,0 +1,97 @@
+"""Contaminated prompts: overlap with files of evaluation prompts."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from export_rows import Row, fates, lay
+
+from constitution.errors import InputError
+from constitution.export.clean import clean
+
+TEST = "Natalia sold clips to forty eight of her friends in April and then she sold half as many clips in May"
+"""20 words and one: 21."""
+OTHER = "A train leaves the station at noon and travels north at sixty miles an hour for three hours"
+
+
+def words(text: str, first: int, last: int) -> str:
+    return " ".join(text.split()[first:last])
+
+
+def test_a_prompt_with_more_than_half_of_a_test_prompt_is_contaminated(tmp_path: Path) -> None:
+    path = tmp_path / "gsm.jsonl"
+    path.write_text(json.dumps({"question": OTHER}) + "\n" + json.dumps({"question": TEST}) + "\n")
+    rows = [
+        Row(f"Solve this: {TEST}! How many in all?"),
+        Row(TEST.upper().replace(" ", "  ")),
+        Row("Consider that " + words(TEST, 0, 11) + " of the year"),
+        Row("Consider that " + words(TEST, 0, 10) + " of the year"),
+        Row(words(TEST, 0, 8) + " or " + words(TEST, 13, 21)),
+        Row("How do I bake bread without an oven in the mountains?"),
+        Row([("user", "Hello"), ("assistant", TEST), ("user", "And now?")]),
+        Row([("user", words(TEST, 0, 12)), ("assistant", "Yes?"), ("user", "Go on")]),
+    ]
+    work = lay(rows, decontaminate=(path,))
+    clean(work)
+    assert fates(work) == {f"r{n}": ("contaminated", "gsm.jsonl#2") for n in (0, 1, 2, 4, 7)}
+
+
+def test_shared_words_count_once_and_for_one_prompt_alone(tmp_path: Path) -> None:
+    """Overlapping 8-grams cover their words once; two prompts do not add up, nor do two test prompts."""
+    path = tmp_path / "test.txt"
+    path.write_text(f"{TEST}\n{OTHER}\n")
+    ten, eight = words(TEST, 0, 10), words(OTHER, 0, 8)
+    work = lay([Row(f"{ten} x {ten} y {ten}"), Row(words(TEST, 10, 20)), Row(f"{ten} {eight}")], decontaminate=(path,))
+    clean(work)
+    assert fates(work) == {}
+    work = lay([Row(f"{ten} x")], decontaminate=(path,), overlap=0.4)
+    clean(work)
+    assert fates(work) == {"r0": ("contaminated", "test.txt#1")}
+
+
+def test_short_test_prompts_match_equal_texts_alone(tmp_path: Path) -> None:
+    path = tmp_path / "short.txt"
+    path.write_text("What is love?\n\n2 + 2\n🙂\n")
+    rows = [Row("what is LOVE"), Row("What is love to you?"), Row("2+2"), Row("🙂"), Row("🙃")]
+    work = lay(rows, decontaminate=(path,), overlap=1.0)
+    clean(work)
+    assert {id: detail for id, (_, detail) in fates(work).items()} == {
+        "r0": "short.txt#1", "r2": "short.txt#3", "r3": "short.txt#4",
+    }  # fmt: skip
+
+
+def test_all_rows_of_a_conversation_go(tmp_path: Path) -> None:
+    path = tmp_path / "test.txt"
+    path.write_text(TEST)
+    work = lay([Row(TEST, "One.", prompt_id="p0"), Row(TEST, "Two.", prompt_id="p0"), Row()], decontaminate=(path,))
+    clean(work)
+    assert fates(work) == {f"r{n}": ("contaminated", "test.txt#1") for n in (0, 1)}
+
+
+def test_files_of_every_kind_are_read(tmp_path: Path) -> None:
+    tests = [f"{TEST} number {n}" for n in ("one", "two", "three", "four")]
+    turns = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": OTHER}]
+    (tmp_path / "a.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    with gzip.open(tmp_path / "b.jsonl.gz", "wt") as file:
+        file.write(json.dumps({"instruction": words(TEST, 0, 21)}) + "\n")
+    pq.write_table(pa.table({"text": ["Nothing that is asked of anybody here, really not"]}), tmp_path / "c.parquet")
+    names = ("a.jsonl", "b.jsonl.gz", "c.parquet")
+    work = lay([Row(OTHER), Row(tests[0]), Row("x")], decontaminate=tuple(tmp_path / name for name in names))
+    clean(work)
+    assert {id: detail for id, (_, detail) in fates(work).items()} == {"r0": "a.jsonl#1", "r1": "b.jsonl.gz#1"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("no.jsonl", None), ("no.txt", None), ("keys.jsonl", '{"x": "y"}\n'), ("what.xyz", "text"), ("empty.jsonl", "")],
+)
+def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, name: str, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=name):
+        clean(lay([Row()], decontaminate=(tmp_path / name,)))
