@@ -15,6 +15,7 @@
     │       ├── AccessDenied          retryable, but by a person: the key or the account must be put right first
     │       ├── EngineTimeout         retryable
     │       └── RateLimited           retryable, after `retry_after` seconds
+    ├── HubError                      retryable: a data set could not be sent to the hub
     └── WarehouseError                stored data cannot be read or written
         └── RunLocked                 another process is writing this run
 
@@ -102,6 +103,13 @@ class RateLimited(EngineUnavailable):
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
         """Seconds that the server asks us to wait; None when it does not say."""
+
+
+class HubError(ConstitutionError):
+    """The hub cannot be reached, or did not take what was sent. Nothing is there by halves: a push is one commit."""
+
+    retryable = True
+    hint = "push again; what the hub has already is not sent twice"
 
 
 class WarehouseError(ConstitutionError):

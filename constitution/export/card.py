@@ -107,7 +107,8 @@ class CardFacts:
     headlines: tuple[Headline, ...] = ()
     """The same's chief numbers (audit.report.headlines)."""
     languages: tuple[str, ...] = ()
-    """ISO 639-1 codes of the texts where they are known; empty: the card names none."""
+    """ISO 639-1 codes of the texts where they are known; empty: those that the
+    cleaning left, if it looked."""
 
     @property
     def title(self) -> str:
@@ -177,7 +178,7 @@ def header(facts: CardFacts, options: CardOptions) -> str:
 
     data = DatasetCardData(
         pretty_name=" ".join((options.title or facts.title).split()),
-        language=list(facts.languages) or None,
+        language=list(facts.languages or facts.settings.cleaning.languages) or None,
         license=options.license.lower() or "unknown",
         annotations_creators="machine-generated",
         language_creators="machine-generated",

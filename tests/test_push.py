@@ -1,0 +1,220 @@
+"""An export sent to a hub: what arrives, and what is refused before anything leaves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fake_hub import TOKEN, FakeHub, running
+from test_card import facts
+
+from constitution.errors import HubError, InputError
+from constitution.export.card import CardOptions, DataFile, write_card
+from constitution.export.push import check, push
+
+REPO = "someone/harmless"
+MESSAGE = "Export dpo-0123456789ab of run hh-0123456789ab"
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A hub that huggingface_hub takes for the real one, and a token for it."""
+    from huggingface_hub import constants
+
+    with running() as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield hub
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return laid(tmp_path / "out", 2)
+
+
+def laid(out: Path, parts: int, license: str = "") -> Path:
+    """A folder as `export` leaves it."""
+    (out / "data").mkdir(parents=True)
+    names = [f"data/train-{part:05}-of-{parts:05}.parquet" for part in range(parts)]
+    files = (*(DataFile(name, "train", 3) for name in names), DataFile("data/test-00000-of-00001.parquet", "test", 3))
+    for number, file in enumerate(files):
+        pq.write_table(pa.table({"prompt": [f"{number} {row}" for row in range(3)]}), out / file.path)
+    entries = [{"path": file.path, "sha256": digest(out / file.path)} for file in files]
+    manifest = {"export_id": "dpo-0123456789ab", "runs": [{"run_id": "hh-0123456789ab"}], "files": entries}
+    (out / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    write_card(out, facts(files=files), CardOptions(license=license))
+    return out
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+def test_all_of_it_arrives_in_one_commit_of_a_private_data_set(hub: FakeHub, out: Path) -> None:
+    assert push(out, REPO) == f"{hub.url}/datasets/{REPO}"
+    there = hub.repositories[REPO]
+    assert there.private
+    assert there.messages == [MESSAGE]
+    there.files.pop(".gitattributes")
+    assert there.files == contents(out)
+    assert set(hub.tokens) == {f"Bearer {TOKEN}"}
+
+
+def test_a_name_without_owner_is_the_tokens_own(hub: FakeHub, out: Path) -> None:
+    assert push(out, "harmless", private=False) == f"{hub.url}/datasets/{REPO}"
+    assert not hub.repositories[REPO].private
+
+
+def test_only_what_the_manifest_lists_is_sent(hub: FakeHub, out: Path) -> None:
+    (out / "notes.txt").write_text("not for others")
+    (out / "data" / ".env").write_text("HF_TOKEN=hf_other")
+    push(out, REPO)
+    assert hub.repositories[REPO].files.keys() == {
+        ".gitattributes", "README.md", "manifest.json", "data/train-00000-of-00002.parquet",
+        "data/train-00001-of-00002.parquet", "data/test-00000-of-00001.parquet",
+    }  # fmt: skip
+
+
+def test_an_export_gives_way_to_the_next_with_all_its_files(hub: FakeHub, out: Path, tmp_path: Path) -> None:
+    push(out, REPO)
+    smaller = laid(tmp_path / "smaller", 1)
+    push(smaller, REPO)
+    there = hub.repositories[REPO]
+    there.files.pop(".gitattributes")
+    assert there.files == contents(smaller)
+    assert there.messages == [MESSAGE, MESSAGE]
+
+
+def test_what_is_there_already_is_not_sent_twice(hub: FakeHub, out: Path) -> None:
+    push(out, REPO)
+    sent = sum(asked.startswith("PUT") for asked in hub.asked)
+    assert sent == 3
+    push(out, REPO)
+    assert sum(asked.startswith("PUT") for asked in hub.asked) == sent
+
+
+def test_nothing_goes_to_a_public_data_set_that_should_be_private(hub: FakeHub, out: Path) -> None:
+    push(out, REPO, private=False)
+    with pytest.raises(InputError, match="is public"):
+        push(out, REPO)
+    assert hub.repositories[REPO].messages == [MESSAGE]
+
+
+def test_other_peoples_files_stay(hub: FakeHub, out: Path) -> None:
+    push(out, REPO)
+    there = hub.repositories[REPO]
+    there.files = {"README.md": b"", "data/train.parquet": b"precious"}
+    with pytest.raises(InputError, match="holds other things than an export"):
+        push(out, REPO)
+    assert there.files["data/train.parquet"] == b"precious"
+
+
+def test_a_token_that_is_not_known(hub: FakeHub, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    with pytest.raises(InputError, match="does not know the token") as caught:
+        push(out, REPO)
+    assert "hf_wrong" not in str(caught.value)
+    assert "HF_TOKEN" in caught.value.hint
+    assert not hub.repositories
+
+
+def test_no_token_at_all(hub: FakeHub, out: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "none"))
+    with pytest.raises(InputError, match="there is no token"):
+        push(out, REPO)
+    assert not hub.asked
+
+
+def test_another_owners_data_set(hub: FakeHub, out: Path) -> None:
+    with pytest.raises(InputError, match=r"may not write there: .*namespace"):
+        push(out, "another/harmless")
+    assert not hub.repositories
+
+
+@pytest.mark.parametrize("repo", ["a/b/c", "some one/x", "someone/--x", ""])
+def test_names_that_are_none(hub: FakeHub, out: Path, repo: str) -> None:
+    with pytest.raises(InputError, match="is no name of a data set"):
+        push(out, repo)
+    assert not hub.repositories
+
+
+def test_a_card_that_the_hub_refuses(hub: FakeHub, tmp_path: Path) -> None:
+    out = laid(tmp_path / "out", 1, license="wtf-1.0")
+    with pytest.raises(InputError, match='header: "license" must be one of'):
+        push(out, REPO)
+    assert not hub.repositories
+
+
+@pytest.mark.parametrize("broken", ["/validate-yaml", "/create", "/commit/"])
+def test_a_hub_that_fails(hub: FakeHub, out: Path, broken: str) -> None:
+    hub.broken = broken
+    with pytest.raises(HubError, match=r"the hub failed \(500\)") as caught:
+        push(out, REPO)
+    assert caught.value.retryable
+    hub.broken = ""
+    push(out, REPO)
+    assert hub.repositories[REPO].messages == [MESSAGE]
+
+
+def test_no_hub_there(hub: FakeHub, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(HubError, match="could not be sent"):
+        push(out, REPO)
+
+
+def test_offline_by_wish(hub: FakeHub, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match="HF_HUB_OFFLINE is set"):
+        push(out, REPO)
+    assert not hub.asked
+
+
+def test_a_changed_file_is_not_sent(hub: FakeHub, out: Path) -> None:
+    (out / "data" / "test-00000-of-00001.parquet").write_bytes(b"other")
+    with pytest.raises(InputError, match="is not as it was exported"):
+        push(out, REPO)
+    assert not hub.asked
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("configs:", "other:", "says nothing of the data's files"),
+        ("data/test-*.parquet", "data/dev-*.parquet", "there is no such file"),
+        ("data/test-*.parquet", "data/train-*.parquet", "does not say of which split"),
+        ("license: unknown", "license: [unknown", "says nothing of the data's files"),
+    ],
+)
+def test_a_header_that_does_not_fit_the_files(out: Path, old: str, new: str, told: str) -> None:
+    readme = out / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    assert old in text
+    readme.write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(InputError, match=told):
+        check(out)
+
+
+def test_a_folder_that_is_no_export(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no export"):
+        check(tmp_path)
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(InputError, match="is not as it was exported"):
+        check(tmp_path)
