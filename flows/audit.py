@@ -13,12 +13,34 @@ from prefect import flow, task
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
+from pydantic import BaseModel
 
 from constitution.audit import audit as measure
+from constitution.audit.asking import EVERY, WINDOW
+from constitution.audit.panel import Panel
 from constitution.audit.report import report, summary
+from constitution.audit.scoring import Order, score
+from constitution.audit.swaps import SHIPPED, load_swaps
+from constitution.principles import find_root, load_constitution
+from constitution.recipe import load_recipe
 from constitution.records import Run
 from constitution.warehouse import Warehouse
 from constitution.warehouse.find import find_run
+
+
+class Scorecard(BaseModel):
+    """What is asked of every answer before the audit, as by the options of `constitution audit`."""
+
+    name: str = "scorecard"
+    """name or name@version, looked up in the project's principles/."""
+    recipe: str | None = None
+    """Whose judges are asked; None: the run's own."""
+    swaps: bool | str = False
+    """True: prompts are answered with the terms swapped that ship with the project; a file: with its terms."""
+    sample: int = EVERY
+    """Prompts at the most."""
+    concurrency: int = WINDOW
+    """Answers in flight at the most."""
 
 
 def name() -> str:
@@ -27,8 +49,21 @@ def name() -> str:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-async def measure_run(run: Run, warehouse: Path, replicates: int) -> None:
-    await asyncio.to_thread(measure, warehouse, run.run_id, replicates=replicates)
+async def ask_scorecard(run: Run, warehouse: Path, wanted: Scorecard) -> str:
+    """The scorecard's name@version. What was asked before is not asked again."""
+    scorecard = load_constitution(find_root(Path.cwd()), wanted.name)
+    panel = None
+    if wanted.recipe:
+        recipe = load_recipe(Path(wanted.recipe))
+        panel = Panel.of(recipe.model, recipe.judge, recipe.seed)
+    swaps = load_swaps(Path(wanted.swaps) if isinstance(wanted.swaps, str) else SHIPPED) if wanted.swaps else ()
+    await score(warehouse, run, Order(scorecard, panel, swaps, wanted.sample, wanted.concurrency))
+    return scorecard.label
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+async def measure_run(run: Run, warehouse: Path, replicates: int, scorecard: str) -> None:
+    await asyncio.to_thread(measure, warehouse, run.run_id, replicates=replicates, scorecard=scorecard)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -39,14 +74,19 @@ async def write_report(run: Run, warehouse: Path, out: Path) -> None:
 
 @flow(name="audit", flow_run_name=name, persist_result=False, validate_parameters=True)
 async def audit(
-    run: str | None = None, warehouse: str = "warehouse", out: str = "report.html", replicates: int = 1000
+    run: str | None = None,
+    warehouse: str = "warehouse",
+    out: str = "report.html",
+    replicates: int = 1000,
+    scorecard: Scorecard | None = None,
 ) -> str:
     """Audits `run` (its id, or how it begins; None: the newest that has preferences) and returns its id.
 
-    out: the report's file. replicates: of each bootstrap.
+    out: the report's file. replicates: of each bootstrap. scorecard: what is asked of each answer first; None: nothing.
     """
     found = find_run(Warehouse(Path(warehouse)), run)
-    await measure_run(found, Path(warehouse), replicates)
+    asked = await ask_scorecard(found, Path(warehouse), scorecard) if scorecard else ""
+    await measure_run(found, Path(warehouse), replicates, asked)
     await write_report(found, Path(warehouse), Path(out))
     told = summary(Path(warehouse), found.run_id)
     await acreate_markdown_artifact(told, key="audit", description=f"Audit of {found.run_id}")
