@@ -30,7 +30,7 @@ VLLM_INSTALL = $(VLLM_UV) $(VLLM)/bin/uv pip install -q --python $(VLLM)/bin/pyt
 
 INSTALL = $(BIN)/uv pip install -q --python $(BIN)/python -c requirements/lock.txt -e '.[dev]'
 
-.PHONY: bench-engine bench-judges bench-peers bench-scale bench-vllm help setup demo test test-vllm can-test-vllm lint format lock lock-vllm pocket pocket-figures clean
+.PHONY: bench-engine bench-export bench-judges bench-peers bench-scale bench-vllm help setup demo test test-vllm can-test-vllm lint format lock lock-vllm pocket pocket-figures pocket-scorer pocket-scorecard clean
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -99,6 +99,9 @@ bench-engine: build/bench/.ready  ## our overhead against a bare loop, on a simu
 bench-scale: $(READY)  ## memory, time and the promised time left at 100,000 prompts through the fake engine
 	$(BIN)/python -m benchmarks.scale --out benchmarks/results/scale.json
 
+bench-export: $(READY)  ## memory and time of every export of a run of 200,000 prompts (about fifteen minutes)
+	$(BIN)/python -m benchmarks.export --out benchmarks/results/export.json --page docs/export.md
+
 bench-judges: $(READY)  ## does the audit find what was planted in 144 fake judges (about eight minutes)
 	$(BIN)/python -m benchmarks.judges --out benchmarks/results/judges.json --page docs/judging.md
 
@@ -128,6 +131,17 @@ pocket-figures: $(READY)  ## measure the pocket model, and its judge, on 600 hel
 	$(BIN)/python -m constitution.pocket.truth --out build/pocket/truth.csv --warehouse build/pocket
 	$(BIN)/constitution labels import build/pocket/truth.csv --warehouse build/pocket
 	$(BIN)/constitution audit --warehouse build/pocket --out build/pocket/report.html
+
+pocket-scorer: $(READY)  ## train the pocket scorer anew, from the pocket model (about a quarter of an hour on two cores)
+	$(BIN)/python -m constitution.pocket.train_scorer
+
+SCORECARD = $(BIN)/constitution audit --scorecard pocket-scorecard --warehouse build/pocket --out build/pocket/report.html
+pocket-scorecard: $(READY)  ## the scorecard of what pocket-figures ran, each figure against the truth
+	$(SCORECARD) --model pocket-scorer --swaps constitution/pocket/swaps.toml
+	$(BIN)/python -m constitution.pocket.truth --scorecard pocket-scorecard --out build/pocket/answers.csv --warehouse build/pocket
+	$(BIN)/constitution labels import build/pocket/answers.csv --warehouse build/pocket
+	$(BIN)/constitution audit --warehouse build/pocket --out build/pocket/report.html
+	$(BIN)/python -m constitution.pocket.score --warehouse build/pocket --format markdown
 
 clean:  ## remove the environments, what was built, and the demo's warehouse
 	rm -rf $(VENV) $(VLLM) build warehouse

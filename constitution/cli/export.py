@@ -14,6 +14,7 @@ from constitution.cli._options import warehouse_option
 from constitution.errors import InputError
 from constitution.export import CardOptions, Cleaning, Exported, Settings
 from constitution.export import export as make
+from constitution.export.push import push
 from constitution.export.settings import TABLE_OF, Format
 from constitution.warehouse import Warehouse, connect
 from constitution.warehouse.find import find_run
@@ -95,6 +96,8 @@ def _options(*groups: Sequence[tuple[str, Any, bool, str]]) -> Callable[[Command
 @_options(ROWS, CLEANING)
 @click.option("--license", default="", help="Of the data set, for its card: the hub's identifier, e.g. cc-by-4.0.")
 @click.option("--title", default="", help="Of the card.")
+@click.option("--push", "repo", metavar="REPO", help="Also upload it to this data set of the hub: owner/name.")
+@click.option("--public", is_flag=True, help="With --push: a data set that is made there is public.")
 @click.option("--overwrite", is_flag=True, help="Take the place of the export that is in --out.")
 @warehouse_option
 def export(run: str | None, format_: Format, out: Path, warehouse: Path, overwrite: bool, **options: Any) -> None:
@@ -114,14 +117,20 @@ def export(run: str | None, format_: Format, out: Path, warehouse: Path, overwri
       constitution export --format dpo --out data/dpo
       constitution export hh-harmless-0a7d1f --format sft --rounds all --out data/sft
       constitution export --format dpo --out data/dpo --min-margin 0.1 --consistent-only --decontaminate eval.jsonl
+      constitution export --format reward --out data/reward --license cc-by-4.0 --push me/harmless-reward
     """  # fmt: skip
     card = CardOptions(license=options.pop("license"), title=options.pop("title"))
+    repo, public = options.pop("repo"), options.pop("public")
+    if public and not repo:
+        raise click.UsageError("--public goes with --push")
     settings = _settings(format_, options)
     with connect(warehouse):  # tells where there is no warehouse
         pass
     found = find_run(Warehouse(warehouse), run, TABLE_OF[settings.format])
     done = make(warehouse, found.run_id, settings, out, card=card, overwrite=overwrite)
     _tell(done, warehouse)
+    if repo:
+        click.echo(f"Uploaded: {push(out, repo, private=not public)}")
 
 
 def _settings(format_: Format, options: dict[str, Any]) -> Settings:
