@@ -1,4 +1,5 @@
-"""For all tests: no connection leaves this machine, no hub is asked, and torch uses one thread."""
+"""For all tests: no connection leaves this machine, no hub is asked, torch uses one thread, and an example of a
+property may take as long as it takes, since other tests run beside it."""
 
 from __future__ import annotations
 
@@ -12,8 +13,14 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# pytest-xdist's workers are told the terminal's width, and tables go by it.
+os.environ.pop("COLUMNS", None)
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("beside-others", deadline=None)
+hypothesis.settings.load_profile("beside-others")
 
 # vLLM has an environment of its own: `make test-vllm`.
 _vllm = importlib.util.find_spec("vllm")

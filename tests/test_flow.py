@@ -35,9 +35,9 @@ slice = 4
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a Prefect server of the tests' own, on loopback."""
+    """The address of a Prefect server of the tests' own, on loopback; it takes time while it idles, so it ends here."""
     os.environ |= PREFECT
     os.environ["PREFECT_HOME"] = str(tmp_path_factory.mktemp("prefect"))
     from prefect.testing.utilities import prefect_test_harness
