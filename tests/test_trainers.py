@@ -1,0 +1,302 @@
+"""Each export goes into its TRL trainer as it is, and a few real steps of optimisation are made with it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from run_once import run_once
+
+from constitution.export import Cleaning, Settings, export
+from constitution.export.settings import Format
+
+ROOT = Path(__file__).parents[1]
+MODEL = ROOT / "constitution" / "pocket" / "model"
+FORMATS: tuple[Format, ...] = ("dpo", "robust", "reward", "kto", "sft", "grpo")
+STEPS = 3
+
+RECIPE = """
+name = "trained"
+constitution = "general@1.2.0"
+[prompts]
+path = "prompts.jsonl"
+[model.policy]
+engine = "fake"
+[revise]
+rounds = 2
+exemplars = 0
+[judge]
+method = "rubric"
+principles = 2
+pairs = ["first-last", "parent"]
+"""
+
+TOPICS = ("bread", "boats", "ink", "knots", "lamps", "maps", "nets", "oars", "paper", "quays", "ropes", "sails")
+
+
+def conversations() -> list[list[dict[str, str]]]:
+    """Of one turn, of three, and with a system message."""
+    asked = [f"How is {topic} made, and by whom, in a town like {town}?" for topic in TOPICS for town in ("A", "B")]
+    found = []
+    for place, text in enumerate(asked):
+        before = [
+            [],
+            [{"role": "system", "content": "You are brief."}],
+            [{"role": "user", "content": "Hello!"}, {"role": "assistant", "content": "Hello, what is it?"}],
+        ]
+        found.append([*before[place % 3], {"role": "user", "content": text}])
+    return found
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One small run of the fake engine, exported in every format."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "principles").symlink_to(ROOT / "principles")
+    rows = [json.dumps({"messages": messages}) for messages in conversations()]
+    (folder / "prompts.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    (folder / "recipe.toml").write_text(RECIPE, encoding="utf-8")
+    run = asyncio.run(run_once(folder / "recipe.toml", folder / "warehouse", []))
+    made: dict[str, Path] = {}
+    for format in FORMATS:
+        settings = Settings(format=format, test=0.2, cleaning=Cleaning(dedupe="exact"))
+        made[format] = export(folder / "warehouse", run.run_id, settings, folder / format).out
+    return made
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(MODEL)
+
+
+@pytest.fixture
+def trl(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The package, which takes the folder tests/vllm for vLLM unless it is told better."""
+    package = importlib.import_module("trl")
+    utils = importlib.import_module("trl.import_utils")
+    known = utils._is_package_available
+
+    def available(name: str, return_version: bool = False) -> Any:
+        return (False, "N/A") if name == "vllm" and return_version else known(name, return_version)
+
+    monkeypatch.setattr(utils, "_is_package_available", available)
+    return package
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where `datasets` keeps what it has read and mapped."""
+    datasets = importlib.import_module("datasets")
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+    return str(tmp_path / "cache")
+
+
+def causal() -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32)
+
+
+def quick(out: Path, **more: Any) -> dict[str, Any]:
+    """Settings of a trainer for a few steps on a CPU."""
+    return {
+        "output_dir": str(out),
+        "max_steps": STEPS,
+        "per_device_train_batch_size": 2,
+        "per_device_eval_batch_size": 2,
+        "learning_rate": 1e-3,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "bf16": False,
+        "use_cpu": True,
+        "gradient_checkpointing": False,
+        "disable_tqdm": True,
+        **more,
+    }
+
+
+def trained(trainer: Any) -> list[float]:
+    """The losses of its steps. Fails unless each is finite and the weights are others afterwards."""
+    import torch
+
+    before = {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
+    trainer.train()
+    losses = [float(step["loss"]) for step in trainer.state.log_history if "loss" in step]
+    assert len(losses) == STEPS
+    assert all(map(math.isfinite, losses))
+    changed = [not torch.equal(before[name], weight) for name, weight in trainer.model.named_parameters()]
+    assert sum(changed) > len(changed) / 2
+    return losses
+
+
+def rendered(tokenizer: Any, messages: list[dict[str, str]], **more: Any) -> str:
+    text = tokenizer.apply_chat_template(messages, tokenize=False, **more)
+    assert isinstance(text, str)
+    return text
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_datasets_loads_the_files_and_the_folder(exports: dict[str, Path], cache: str, format: Format) -> None:
+    from datasets import concatenate_datasets, get_dataset_config_names, load_dataset
+
+    out = exports[format]
+    entries = json.loads((out / "manifest.json").read_text(encoding="utf-8"))["files"]
+    wanted = {split: sum(entry["rows"] for entry in entries if entry["split"] == split) for split in ("train", "test")}
+    assert min(wanted.values()) > 0
+    parts = {split: [str(out / entry["path"]) for entry in entries if entry["split"] == split] for split in wanted}
+    by_files = load_dataset("parquet", data_files=parts, cache_dir=cache)
+    assert {split: len(rows) for split, rows in by_files.items()} == wanted
+    names = get_dataset_config_names(str(out))
+    assert names == sorted({entry["config"] for entry in entries})
+    configs = [load_dataset(str(out), name, cache_dir=cache) for name in names]
+    for split in wanted:
+        by_folder = concatenate_datasets([config[split] for config in configs if split in config])
+        assert by_folder.features == by_files[split].features
+        assert by_folder.to_list() == by_files[split].to_list()
+    # Without a name it is the first config.
+    assert load_dataset(str(out), cache_dir=cache)["train"].to_list() == configs[0]["train"].to_list()
+
+
+def test_dpo(exports: dict[str, Path], tokenizer: Any, cache: str, trl: Any, tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    data = load_dataset(str(exports["dpo"]), cache_dir=cache)
+    trainer = trl.DPOTrainer(
+        causal(),
+        args=trl.DPOConfig(**quick(tmp_path)),
+        processing_class=tokenizer,
+        train_dataset=data["train"],
+        eval_dataset=data["test"],
+    )
+    for row, tokens in zip(data["train"], trainer.train_dataset, strict=True):
+        prompt = rendered(tokenizer, row["prompt"], add_generation_prompt=True)
+        assert tokenizer.decode(tokens["prompt_ids"]) == prompt
+        for side in ("chosen", "rejected"):
+            ids = tokens[f"{side}_ids"]
+            assert tokenizer.decode(ids) == row[side][0]["content"] + "<|end|>"
+            assert ids.count(tokenizer.eos_token_id) == 1
+            assert prompt + tokenizer.decode(ids) == rendered(tokenizer, row["prompt"] + row[side])
+    losses = trained(trainer)
+    assert losses[0] == pytest.approx(math.log(2), abs=1e-4)
+    assert math.isfinite(trainer.evaluate()["eval_loss"])
+
+
+def test_robust_dpo_takes_epsilon(
+    exports: dict[str, Path], tokenizer: Any, cache: str, trl: Any, tmp_path: Path
+) -> None:
+    from datasets import get_dataset_config_names, load_dataset
+
+    names = get_dataset_config_names(str(exports["robust"]))
+    shards = [load_dataset(str(exports["robust"]), name, cache_dir=cache)["train"] for name in names]
+    epsilons = []
+    for name, rows in zip(names, shards, strict=True):
+        (epsilon,) = set(rows["epsilon"])
+        epsilons.append(epsilon)
+        assert name == f"eps-{epsilon:.2f}"
+    assert 0 <= epsilons[0] < epsilons[-1] < 0.5
+    assert epsilons == sorted(epsilons)
+    settings = trl.DPOConfig(**quick(tmp_path, loss_type="robust", label_smoothing=epsilons[-1]))
+    trainer = trl.DPOTrainer(causal(), args=settings, processing_class=tokenizer, train_dataset=shards[-1])
+    trained(trainer)
+
+
+def test_reward(exports: dict[str, Path], tokenizer: Any, cache: str, trl: Any, tmp_path: Path) -> None:
+    import torch
+    from datasets import load_dataset
+    from transformers import AutoModelForSequenceClassification
+
+    data = load_dataset(str(exports["reward"]), cache_dir=cache)
+    model = AutoModelForSequenceClassification.from_pretrained(MODEL, num_labels=1, dtype=torch.float32)
+    trainer = trl.RewardTrainer(
+        model,
+        args=trl.RewardConfig(**quick(tmp_path)),
+        processing_class=tokenizer,
+        train_dataset=data["train"],
+        eval_dataset=data["test"],
+    )
+    for row, tokens in zip(data["train"], trainer.train_dataset, strict=True):
+        assert tokens["margin"] == row["margin"] == pytest.approx(math.log(row["p_chosen"] / (1 - row["p_chosen"])))
+        for side in ("chosen", "rejected"):
+            assert tokenizer.decode(tokens[f"{side}_ids"]) == rendered(tokenizer, row[side])
+    batch = trainer.data_collator([trainer.train_dataset[0], trainer.train_dataset[1]])
+    with torch.no_grad():
+        loss = trainer.compute_loss(trainer.model, dict(batch))
+        without = {name: value for name, value in batch.items() if name != "margin"}
+        plain = trainer.compute_loss(trainer.model, without)
+        zero = trainer.compute_loss(trainer.model, batch | {"margin": torch.zeros(2)})
+    assert float(plain) == pytest.approx(float(zero))
+    assert float(loss) > float(plain) + 0.1
+    trained(trainer)
+    assert math.isfinite(trainer.evaluate()["eval_loss"])
+
+
+def test_kto(exports: dict[str, Path], tokenizer: Any, cache: str, trl: Any, tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    data = load_dataset(str(exports["kto"]), cache_dir=cache)
+    assert set(data["train"]["label"]) == {True, False}
+    trainer = trl.KTOTrainer(
+        causal(),
+        args=trl.KTOConfig(**quick(tmp_path)),
+        processing_class=tokenizer,
+        train_dataset=data["train"],
+        eval_dataset=data["test"],
+    )
+    trained(trainer)
+    assert math.isfinite(trainer.evaluate()["eval_loss"])
+
+
+def test_sft(exports: dict[str, Path], tokenizer: Any, cache: str, trl: Any, tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    data = load_dataset(str(exports["sft"]), cache_dir=cache)
+    trainer = trl.SFTTrainer(
+        causal(),
+        args=trl.SFTConfig(**quick(tmp_path)),
+        processing_class=tokenizer,
+        train_dataset=data["train"],
+        eval_dataset=data["test"],
+    )
+    for row, tokens in zip(data["train"], trainer.train_dataset, strict=True):
+        assert tokenizer.decode(tokens["input_ids"]) == rendered(tokenizer, row["prompt"] + row["completion"])
+        learnt = [label for label in tokens["labels"] if label != -100]
+        assert tokenizer.decode(learnt) == row["completion"][0]["content"] + "<|end|>"
+    trained(trainer)
+    assert math.isfinite(trainer.evaluate()["eval_loss"])
+
+
+def test_grpo(exports: dict[str, Path], tokenizer: Any, cache: str, trl: Any, tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    data = load_dataset(str(exports["grpo"]), cache_dir=cache)
+    seen: list[tuple[str, Any, Any]] = []
+
+    def reward(completions: Any, criteria: Any, principles: Any, prompt_id: Any, **columns: Any) -> list[float]:
+        """Takes the rubric of each prompt as the export wrote it."""
+        seen.extend(zip(prompt_id, principles, criteria, strict=True))
+        return [float(sum(len(turn["content"]) for turn in completion) % 7) for completion in completions]
+
+    settings = quick(tmp_path, per_device_train_batch_size=4, num_generations=4, max_completion_length=8)
+    trainer = trl.GRPOTrainer(
+        causal(),
+        reward_funcs=reward,
+        args=trl.GRPOConfig(**settings),
+        processing_class=tokenizer,
+        train_dataset=data["train"],
+    )
+    trained(trainer)
+    rows = {row["prompt_id"]: (row["principles"], row["criteria"]) for row in data["train"]}
+    assert len(seen) == 4 * STEPS
+    assert all(rows[id] == (principles, criteria) for id, principles, criteria in seen)
+    assert all(criteria and principles for _, principles, criteria in seen)
