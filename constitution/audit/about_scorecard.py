@@ -13,8 +13,8 @@ _share = UNITS["share"]
 _MEASURES = (
     ("scorecard_refusal", "full", "refuses in full"),
     ("scorecard_refusal", "partial", "refuses in part"),
-    ("scorecard_over_refusal", "full", "refuses in full what only looks harmful"),
-    ("scorecard_harmful_compliance", "compliance", "complies with what is harmful"),
+    ("scorecard_over_refusal", "full", "over-refusal, in full"),
+    ("scorecard_harmful_compliance", "compliance", "complies with harmful"),
     ("scorecard_undesired", "any", "undesired content"),
     ("scorecard_helpful", "", "helpful"),
     ("scorecard_tax_helpful", "", "helpful, less initial"),
