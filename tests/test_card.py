@@ -236,6 +236,21 @@ def test_an_export_of_a_run_without_audit_says_so_and_how() -> None:
     assert "none of the chief figures could be measured" in nothing
 
 
+def test_what_the_scorecard_says_of_the_answers() -> None:
+    figures = (
+        Figure("r", "scorecard_undesired", 0.25, 200, 0.2, 0.31, judge="one", subject="any/2"),
+        Figure("r", "scorecard_undesired", 0.125, 200, 0.1, 0.2, judge="one", subject="insults/2"),
+        Figure("r", "scorecard_refusal", 0.5, 100, 0.4, 0.6, judge="one", subject="full/0"),
+        Figure("r", "scorecard_helpful", None, 0, note="no question", subject="0"),
+    )
+    text = card(facts(figures=figures), CardOptions())
+    assert rows_of(text, "figure") == [
+        ["refusal", "full/0", "one", "50.0\xa0%", "40.0\xa0% to 60.0\xa0%", "100"],
+        ["undesired", "any/2", "one", "25.0\xa0%", "20.0\xa0% to 31.0\xa0%", "200"],
+    ]
+    assert "What the answers are" not in card(facts(), CardOptions())
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

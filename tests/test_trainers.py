@@ -91,13 +91,12 @@ def trl(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Where `datasets` keeps what it has read and mapped."""
-    datasets = importlib.import_module("datasets")
-
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    datasets.disable_progress_bars()
-    return str(tmp_path / "cache")
+def datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The package, which keeps what it has read and mapped in the test's own folder."""
+    package = importlib.import_module("datasets")
+    monkeypatch.setattr(package.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    package.disable_progress_bars()
+    return package
 
 
 def causal() -> Any:
@@ -147,31 +146,27 @@ def rendered(tokenizer: Any, messages: list[dict[str, str]], **more: Any) -> str
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_datasets_loads_the_files_and_the_folder(exports: dict[str, Path], cache: str, format: Format) -> None:
-    from datasets import concatenate_datasets, get_dataset_config_names, load_dataset
-
+def test_datasets_loads_the_files_and_the_folder(exports: dict[str, Path], datasets: Any, format: Format) -> None:
     out = exports[format]
     entries = json.loads((out / "manifest.json").read_text(encoding="utf-8"))["files"]
     wanted = {split: sum(entry["rows"] for entry in entries if entry["split"] == split) for split in ("train", "test")}
     assert min(wanted.values()) > 0
     parts = {split: [str(out / entry["path"]) for entry in entries if entry["split"] == split] for split in wanted}
-    by_files = load_dataset("parquet", data_files=parts, cache_dir=cache)
+    by_files = datasets.load_dataset("parquet", data_files=parts)
     assert {split: len(rows) for split, rows in by_files.items()} == wanted
-    names = get_dataset_config_names(str(out))
+    names = datasets.get_dataset_config_names(str(out))
     assert names == sorted({entry["config"] for entry in entries})
-    configs = [load_dataset(str(out), name, cache_dir=cache) for name in names]
+    configs = [datasets.load_dataset(str(out), name) for name in names]
     for split in wanted:
-        by_folder = concatenate_datasets([config[split] for config in configs if split in config])
+        by_folder = datasets.concatenate_datasets([config[split] for config in configs if split in config])
         assert by_folder.features == by_files[split].features
         assert by_folder.to_list() == by_files[split].to_list()
     # Without a name it is the first config.
-    assert load_dataset(str(out), cache_dir=cache)["train"].to_list() == configs[0]["train"].to_list()
+    assert datasets.load_dataset(str(out))["train"].to_list() == configs[0]["train"].to_list()
 
 
-def test_dpo(exports: dict[str, Path], tokenizer: Any, cache: str, trl: Any, tmp_path: Path) -> None:
-    from datasets import load_dataset
-
-    data = load_dataset(str(exports["dpo"]), cache_dir=cache)
+def test_dpo(exports: dict[str, Path], tokenizer: Any, datasets: Any, trl: Any, tmp_path: Path) -> None:
+    data = datasets.load_dataset(str(exports["dpo"]))
     trainer = trl.DPOTrainer(
         causal(),
         args=trl.DPOConfig(**quick(tmp_path)),
@@ -193,12 +188,10 @@ def test_dpo(exports: dict[str, Path], tokenizer: Any, cache: str, trl: Any, tmp
 
 
 def test_robust_dpo_takes_epsilon(
-    exports: dict[str, Path], tokenizer: Any, cache: str, trl: Any, tmp_path: Path
+    exports: dict[str, Path], tokenizer: Any, datasets: Any, trl: Any, tmp_path: Path
 ) -> None:
-    from datasets import get_dataset_config_names, load_dataset
-
-    names = get_dataset_config_names(str(exports["robust"]))
-    shards = [load_dataset(str(exports["robust"]), name, cache_dir=cache)["train"] for name in names]
+    names = datasets.get_dataset_config_names(str(exports["robust"]))
+    shards = [datasets.load_dataset(str(exports["robust"]), name)["train"] for name in names]
     epsilons = []
     for name, rows in zip(names, shards, strict=True):
         (epsilon,) = set(rows["epsilon"])
@@ -211,12 +204,11 @@ def test_robust_dpo_takes_epsilon(
     trained(trainer)
 
 
-def test_reward(exports: dict[str, Path], tokenizer: Any, cache: str, trl: Any, tmp_path: Path) -> None:
+def test_reward(exports: dict[str, Path], tokenizer: Any, datasets: Any, trl: Any, tmp_path: Path) -> None:
     import torch
-    from datasets import load_dataset
     from transformers import AutoModelForSequenceClassification
 
-    data = load_dataset(str(exports["reward"]), cache_dir=cache)
+    data = datasets.load_dataset(str(exports["reward"]))
     model = AutoModelForSequenceClassification.from_pretrained(MODEL, num_labels=1, dtype=torch.float32)
     trainer = trl.RewardTrainer(
         model,
@@ -241,10 +233,8 @@ def test_reward(exports: dict[str, Path], tokenizer: Any, cache: str, trl: Any, 
     assert math.isfinite(trainer.evaluate()["eval_loss"])
 
 
-def test_kto(exports: dict[str, Path], tokenizer: Any, cache: str, trl: Any, tmp_path: Path) -> None:
-    from datasets import load_dataset
-
-    data = load_dataset(str(exports["kto"]), cache_dir=cache)
+def test_kto(exports: dict[str, Path], tokenizer: Any, datasets: Any, trl: Any, tmp_path: Path) -> None:
+    data = datasets.load_dataset(str(exports["kto"]))
     assert set(data["train"]["label"]) == {True, False}
     trainer = trl.KTOTrainer(
         causal(),
@@ -257,10 +247,8 @@ def test_kto(exports: dict[str, Path], tokenizer: Any, cache: str, trl: Any, tmp
     assert math.isfinite(trainer.evaluate()["eval_loss"])
 
 
-def test_sft(exports: dict[str, Path], tokenizer: Any, cache: str, trl: Any, tmp_path: Path) -> None:
-    from datasets import load_dataset
-
-    data = load_dataset(str(exports["sft"]), cache_dir=cache)
+def test_sft(exports: dict[str, Path], tokenizer: Any, datasets: Any, trl: Any, tmp_path: Path) -> None:
+    data = datasets.load_dataset(str(exports["sft"]))
     trainer = trl.SFTTrainer(
         causal(),
         args=trl.SFTConfig(**quick(tmp_path)),
@@ -276,10 +264,8 @@ def test_sft(exports: dict[str, Path], tokenizer: Any, cache: str, trl: Any, tmp
     assert math.isfinite(trainer.evaluate()["eval_loss"])
 
 
-def test_grpo(exports: dict[str, Path], tokenizer: Any, cache: str, trl: Any, tmp_path: Path) -> None:
-    from datasets import load_dataset
-
-    data = load_dataset(str(exports["grpo"]), cache_dir=cache)
+def test_grpo(exports: dict[str, Path], tokenizer: Any, datasets: Any, trl: Any, tmp_path: Path) -> None:
+    data = datasets.load_dataset(str(exports["grpo"]))
     seen: list[tuple[str, Any, Any]] = []
 
     def reward(completions: Any, criteria: Any, principles: Any, prompt_id: Any, **columns: Any) -> list[float]:

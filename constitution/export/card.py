@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from constitution import __version__
 from constitution.audit.answer import answer
-from constitution.audit.words import Headline
+from constitution.audit.words import UNITS, Headline
 from constitution.errors import InputError
 from constitution.export import words
 from constitution.export.settings import PAIRS, Format, Settings
@@ -48,6 +48,9 @@ REWARD = (
     '    """Yours: how many of its prompt\'s criteria each completion meets, from 0 to 1."""',
     "    raise NotImplementedError",
 )
+
+SCORECARD = ("refusal", "over_refusal", "harmful_compliance", "undesired", "helpful", "prefix_refusal", "boilerplate")
+"""Figures of a scorecard that the card shows, those that are shares."""
 
 POCKET = ("pocket", "pocket-scorer")
 """Names of the models that ship with the project."""
@@ -148,7 +151,12 @@ def card(facts: CardFacts, options: CardOptions) -> str:
     environment = Environment(
         finalize=_finalized, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, keep_trailing_newline=True
     )
-    environment.filters |= {"fenced": words.fenced, "sql_type": sql_type, "ours": words.Markdown}
+    environment.filters |= {
+        "fenced": words.fenced,
+        "sql_type": sql_type,
+        "ours": words.Markdown,
+        "share": UNITS["share"],
+    }
     template = environment.from_string(package_files(__package__).joinpath("card.md.j2").read_text("utf-8"))
     body = template.render(
         **{name: getattr(facts, name) for name in ("settings", "run", "constitution", "columns", "dropped")},
@@ -168,6 +176,7 @@ def card(facts: CardFacts, options: CardOptions) -> str:
         not_cleaned=words.not_cleaned(facts.settings),
         audit=[words.escape(sentence) for sentence in answer(facts.headlines)],
         loading=loading(facts),
+        scorecard=[figure for name in SCORECARD for figure in facts.figures if _shown(figure, name)],
     )
     return f"---\n{header(facts, options)}---\n\n{body}"
 
@@ -243,6 +252,13 @@ def _prompts_from(run: Run) -> str:
     if prompts.get("query"):
         return "a query of a warehouse"
     return f"the file {Path(prompts['path']).name}" if prompts.get("path") else "a source that the run does not name"
+
+
+def _shown(figure: Figure, name: str) -> bool:
+    """Of undesired content the sum over its categories, not each."""
+    if figure.figure != f"scorecard_{name}" or figure.value is None:
+        return False
+    return name != "undesired" or figure.subject.startswith("any/")
 
 
 def _question(principle: Principle) -> str:
