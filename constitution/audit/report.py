@@ -23,7 +23,7 @@ from constitution.audit.about_judges import INFRACTIONS, JUDGES, POSITION, STYLE
 from constitution.audit.about_scorecard import SCORECARD, TABLE, TABLE_UNITS
 from constitution.audit.answer import answer
 from constitution.audit.exhibits import FACTS, HEADLINE, Exhibit, Section
-from constitution.audit.words import UNITS, Headline, Unit, sentence, unbroken
+from constitution.audit.words import NO_BREAK, UNITS, Headline, Unit, sentence, unbroken
 from constitution.errors import InputError
 from constitution.warehouse import ask, connect
 
@@ -126,7 +126,7 @@ def scorecard_rows(root: Path, run_id: str) -> list[Scored]:
         value, low, high = (
             _written(row[end], TABLE_UNITS.get(row["what"], "share")) for end in ("value", "low", "high")
         )
-        interval = "" if row["low"] is None else f"{low} to {high}"
+        interval = "" if row["low"] is None else f"{low.split(NO_BREAK)[0]} to {high}"
         found.append(Scored(row["what"], row["judge"], row["round"], value, interval, row["n"]))
     return found
 

@@ -90,16 +90,18 @@ def tell(warehouse: Path, run_id: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    judges = {row.judge for row in rows if row.judge}
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("scorecard")
-    table.add_column("judge", overflow="fold")
+    table.add_column(f"scorecard by {min(judges)}" if len(judges) == 1 else "scorecard", no_wrap=True)
+    if len(judges) > 1:
+        table.add_column("judge", overflow="fold")
     for name in ("round", "value", "95 % interval", "n"):
         table.add_column(name, justify="right", no_wrap=True)
-    numbers = [row.round for row in rows if row.round.isdigit()]
-    last = max(numbers, key=int, default="")
+    last = max((row.round for row in rows if row.round.isdigit()), key=int, default="")
     for row in rows:
         if row.round in ("0", last, "given", "sample"):
-            table.add_row(Text(row.what), Text(row.judge), row.round, row.shown, row.interval, f"{row.n:,}")
+            judge = [Text(row.judge)] if len(judges) > 1 else []
+            table.add_row(Text(row.what), *judge, row.round, row.shown, row.interval, f"{row.n:,}")
     Console(highlight=False).print(table)
 
 
