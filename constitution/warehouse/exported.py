@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from constitution.warehouse import files
+from constitution.warehouse import files, views
 from constitution.warehouse.columns import COMPRESSION, COMPRESSION_LEVEL
 from constitution.warehouse.schema import TABLES
 from constitution.warehouse.store import Warehouse
@@ -39,4 +39,5 @@ def put(warehouse: Warehouse, run_id: str, export_id: str, batches: Iterable[pa.
                 for name in table.schema.names
             ]
             writer.write_table(pa.Table.from_arrays(arrays, schema=table.schema))
-    warehouse.rebuild_views()
+    if not (warehouse.root / table.name / views.NO_ROWS).exists():  # a warehouse from before there was such a table
+        warehouse.rebuild_views()
