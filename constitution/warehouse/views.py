@@ -27,6 +27,8 @@ run's, because all files of a hive-partitioned table must lie equally deep."""
 NO_RUN = "_none.json"
 """In runs/: the same for the runs' files; its content is `{}`."""
 
+NOTHING = "(SELECT 1 WHERE false)"
+"""What a table without files is read from."""
 
 TRIES = 5
 """How often something is asked again because a file vanished between being listed and being read."""
@@ -40,9 +42,12 @@ def vanished(error: duckdb.Error) -> bool:
 def create(connection: duckdb.DuckDBPyConnection) -> None:
     """Makes all views and macros; the files must be findable from here (see the module's text)."""
     for last in (False,) * (TRIES - 1) + (True,):
+        connection.begin()
         try:
             _create(connection)
+            connection.commit()
         except duckdb.Error as error:
+            connection.rollback()
             if last or not vanished(error):
                 raise
         else:
@@ -50,7 +55,14 @@ def create(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _create(connection: duckdb.DuckDBPyConnection) -> None:
-    # Making a view binds its query: here to the files of no rows alone, or each view would open all files anew.
+    # Making a view binds its query, and those of the views that it names: over empty tables of the same columns that
+    # takes half the time that it takes over files.
+    for table in TABLES.values():
+        connection.execute(f"CREATE TABLE {table.name} AS {table.select(NOTHING)}")
+    connection.execute(f"CREATE VIEW usage AS {usage_query()}")
+    connection.execute(_text("views.sql"))
+    connection.execute(_text("judging.sql"))
+    # The tables' own views bind to the files of no rows alone, or each would open all files.
     connection.execute(f"SET VARIABLE run = '{NO_RUN_ID}'")
     for table in TABLES.values():
         pattern = (
@@ -60,13 +72,11 @@ def _create(connection: duckdb.DuckDBPyConnection) -> None:
         rows = (
             f"read_parquet({pattern}, hive_partitioning = true, hive_types_autocast = false, union_by_name = true)"
             if connection.execute(f"SELECT 1 FROM glob({pattern}) LIMIT 1").fetchall()
-            else "(SELECT 1 WHERE false)"  # a warehouse from before there was such a table
+            else NOTHING  # a warehouse from before there was such a table
         )
-        connection.execute(f"CREATE OR REPLACE VIEW {table.name} AS {table.select(rows)}")
+        connection.execute(f"DROP TABLE {table.name}")
+        connection.execute(f"CREATE VIEW {table.name} AS {table.select(rows)}")
         connection.execute(f"COMMENT ON VIEW {table.name} IS '{table.doc.replace(chr(39), chr(39) * 2)}'")
-    connection.execute(f"CREATE OR REPLACE VIEW usage AS {usage_query()}")
-    connection.execute(_text("views.sql"))
-    connection.execute(_text("judging.sql"))
     connection.execute("RESET VARIABLE run")
 
 
