@@ -1,8 +1,7 @@
 """Contaminated prompts: those that overlap an evaluation set which must not be trained on.
 
 As Tülu 3 does it (arXiv 2411.15124, section 3.2): a test prompt and a training prompt match where more than half of the
-test prompt's words lie in 8-grams that both have. There a token is one of spaCy's, here a word in lower case; and here
-the prompt that matches is left out, there the whole data set if it has too many.
+test prompt's tokens lie in 8-grams that both have. There a token is one of spaCy's, here it is a word in lower case.
 """
 
 from __future__ import annotations
