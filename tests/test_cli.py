@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -78,7 +77,10 @@ def test_ctrl_c_ends_any_command_with_130(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [*MAIN, "sql", "--warehouse", str(tmp_path)], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    time.sleep(2.5)  # it waits for a query on standard input
+    assert process.stdin is not None
+    # More than a pipe holds: when all is written, it reads its query, and waits for the rest.
+    process.stdin.write("-" * 200_000)
+    process.stdin.flush()
     os.kill(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=30)
     assert (process.returncode, said.strip()) == (130, "constitution: interrupted")
