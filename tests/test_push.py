@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from fake_hub import TOKEN, FakeHub, running
+from run_once import run_once
+from small_project import small_project
 from test_card import facts
 
+from constitution.cli import app
 from constitution.errors import HubError, InputError
 from constitution.export.card import CardOptions, DataFile, write_card
 from constitution.export.push import check, push
 
+# The library's own, when it uploads by Git LFS.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload:DeprecationWarning")
+
+MAIN = (sys.executable, "-c", "from constitution.cli import main; main()")
 REPO = "someone/harmless"
 MESSAGE = "Export dpo-0123456789ab of run hh-0123456789ab"
 
@@ -218,3 +230,49 @@ def test_a_folder_that_is_no_export(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(InputError, match="is not as it was exported"):
         check(tmp_path)
+
+
+def test_the_command_says_early_what_keeps_it_from_pushing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the export is made, that is: there is no warehouse here at all."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "none"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    asked = ["export", "--format", "dpo", "--out", str(tmp_path / "out"), "--warehouse", str(tmp_path / "no")]
+    for repo, told in (("someone/x", "there is no token"), ("some one/x", "is no name of a data set")):
+        result = CliRunner().invoke(app, [*asked, "--push", repo])
+        assert isinstance(result.exception, InputError)
+        assert told in str(result.exception)
+
+
+def test_the_command_pushes_to_the_hub_of_the_environment(hub: FakeHub, tmp_path: Path) -> None:
+    recipe = small_project(tmp_path, 8)
+    asyncio.run(run_once(recipe, tmp_path / "warehouse", []))
+    command = [
+        *MAIN,
+        "export",
+        "--format",
+        "dpo",
+        "--out",
+        "out",
+        "--license",
+        "apache-2.0",
+    ]
+    environment = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+    done = subprocess.run(
+        [*command, "--push", REPO],
+        cwd=tmp_path,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"Uploaded: {hub.url}/datasets/{REPO}" in done.stdout
+    assert TOKEN not in done.stdout + done.stderr
+    there = hub.repositories[REPO]
+    there.files.pop(".gitattributes")
+    assert there.files == contents(tmp_path / "out")
+    manifest = json.loads(there.files["manifest.json"])
+    assert there.messages == [f"Export {manifest['export_id']} of run {manifest['runs'][0]['run_id']}"]

@@ -14,7 +14,7 @@ from constitution.cli._options import warehouse_option
 from constitution.errors import InputError
 from constitution.export import CardOptions, Cleaning, Exported, Settings
 from constitution.export import export as make
-from constitution.export.push import push
+from constitution.export.push import push, ready
 from constitution.export.settings import TABLE_OF, Format
 from constitution.warehouse import Warehouse, connect
 from constitution.warehouse.find import find_run
@@ -124,6 +124,8 @@ def export(run: str | None, format_: Format, out: Path, warehouse: Path, overwri
     if public and not repo:
         raise click.UsageError("--public goes with --push")
     settings = _settings(format_, options)
+    if repo:
+        ready(repo)
     with connect(warehouse):  # tells where there is no warehouse
         pass
     found = find_run(Warehouse(warehouse), run, TABLE_OF[settings.format])

@@ -44,16 +44,12 @@ def push(out: Path, repo: str, *, private: bool = True) -> str:
     the repository is public and should not be, or holds other things; HubError where the hub cannot be reached or
     fails. Before the first commit nothing of the data has left.
     """
-    import huggingface_hub
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetCard
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetCard, HfApi
 
-    contents = check(out)
-    token = huggingface_hub.get_token()
-    if token is None:
-        raise InputError("there is no token of the hub's", hint="set HF_TOKEN, or run `hf auth login`")
+    contents, token = check(out), ready(repo)
     with _speaking(repo, token):
         _validate(DatasetCard.load(out / README), repo)
-        api = huggingface_hub.HfApi(token=token)
+        api = HfApi(token=token)
         url = api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
         there = api.dataset_info(url.repo_id)
         names = {file.rfilename for file in there.siblings or ()}
@@ -72,6 +68,22 @@ def push(out: Path, repo: str, *, private: bool = True) -> str:
             repo_type="dataset",
         )
     return str(url)
+
+
+def ready(repo: str) -> str:
+    """The token that a push would go with. Raises InputError for what can be told without the hub: there is no token,
+    `repo` is no name, or HF_HUB_OFFLINE is set."""
+    import huggingface_hub
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    with _speaking(repo, ""):
+        validate_repo_id(repo)
+    if huggingface_hub.is_offline_mode():
+        raise InputError(f"{repo}: nothing can be sent: HF_HUB_OFFLINE is set", hint="unset it")
+    token = huggingface_hub.get_token()
+    if token is None:
+        raise InputError("there is no token of the hub's", hint="set HF_TOKEN, or run `hf auth login`")
+    return token
 
 
 def check(out: Path) -> Contents:
@@ -121,7 +133,7 @@ def _check_header(readme: Path, data: dict[str, str]) -> None:
 @contextmanager
 def _speaking(repo: str, token: str) -> Iterator[None]:
     """The hub's errors as ours, without the token."""
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     # The library's HTTP client is another in its next major version; this is its root of errors in either.
     unreached: Any = HfHubHTTPError.__mro__[1]
@@ -129,8 +141,6 @@ def _speaking(repo: str, token: str) -> Iterator[None]:
         yield
     except HFValidationError as error:
         raise InputError(f"{repo!r} is no name of a data set: {_line(error)}", hint="it is owner/name") from error
-    except OfflineModeIsEnabled as error:
-        raise InputError(f"{repo}: nothing can be sent: HF_HUB_OFFLINE is set", hint="unset it") from error
     except HfHubHTTPError as error:
         raise _refused(repo, error, token) from error
     except (unreached, OSError, RuntimeError) as error:
