@@ -259,7 +259,7 @@ def test_the_command_pushes_to_the_hub_of_the_environment(hub: FakeHub, tmp_path
         "--license",
         "apache-2.0",
     ]
-    environment = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+    environment = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "home")}
     done = subprocess.run(
         [*command, "--push", REPO],
         cwd=tmp_path,
@@ -269,6 +269,9 @@ def test_the_command_pushes_to_the_hub_of_the_environment(hub: FakeHub, tmp_path
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    # As it is where nothing is switched off: by Xet.
+    assert any("/xorbs/" in asked for asked in hub.asked)
+    assert not any(asked.startswith("PUT") for asked in hub.asked)
     assert f"Uploaded: {hub.url}/datasets/{REPO}" in done.stdout
     assert TOKEN not in done.stdout + done.stderr
     there = hub.repositories[REPO]
