@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 from collections import Counter
@@ -55,8 +56,7 @@ def graded(folder: Path) -> Run:
 def test_datasets_loads_it_and_every_candidate_is_accounted_for(
     root: Path, graded: Run, tmp_path: Path, format: str
 ) -> None:
-    import datasets
-
+    datasets: Any = importlib.import_module("datasets")
     done, rows = make_export(root, graded, tmp_path / "out", format, test=0.3)
     assert done.rows.keys() == {"train", "test"}
     files: dict[str, list[str]] = {}
@@ -329,7 +329,8 @@ def test_rows_come_as_they_are_asked_for(batches: list[int], asked: list[int]) -
     numbers = iter(range(sum(batches)))
     schema = pa.schema([("n", pa.int64())])
     made = [pa.record_batch([[next(numbers) for _ in range(size)]], schema=schema) for size in batches]
-    source, taken = _Rows(iter(made)), []
+    source = _Rows(iter(made))
+    taken: list[int] = []
     for count in asked:
         if len(taken) + count > sum(batches):
             with pytest.raises(WarehouseError):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from warehouse_rows import RUN, fill
@@ -117,14 +118,19 @@ def test_the_command_goes_by_the_server_that_it_is_told(prefect_api: str, recipe
     assert not (tmp_path / "prefect" / "prefect.db").exists()  # no server of its own
 
 
-def test_the_audit_shows_in_prefect(prefect_api: str, tmp_path: Path) -> None:
-    from prefect.client.orchestration import get_client
-
-    spec = importlib.util.spec_from_file_location("audit", ROOT / "flows" / "audit.py")
+def flow_module(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(f"flow_{name}", ROOT / "flows" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_the_audit_shows_in_prefect(prefect_api: str, tmp_path: Path) -> None:
+    from prefect.client.orchestration import get_client
+
+    module = flow_module("audit")
     warehouse = fill(tmp_path / "warehouse")
 
     async def go() -> None:
@@ -138,3 +144,22 @@ def test_the_audit_shows_in_prefect(prefect_api: str, tmp_path: Path) -> None:
 
     asyncio.run(go())
     assert warehouse.read_figures(RUN)
+
+
+def test_the_export_shows_in_prefect(prefect_api: str, tmp_path: Path) -> None:
+    from prefect.client.orchestration import get_client
+
+    module = flow_module("export")
+    warehouse = fill(tmp_path / "warehouse")
+
+    async def go() -> None:
+        out = tmp_path / "sft"
+        settings = {"format": "sft", "cleaning": {"dedupe": "off"}}
+        for _ in range(2):  # a scheduled export takes the place of the one before
+            assert await module.export(settings, str(out), warehouse=str(warehouse.root)) == RUN
+        counts = json.loads((out / "manifest.json").read_text(encoding="utf-8"))["counts"]
+        async with get_client() as client:
+            found = [each for each in await client.read_artifacts() if each.key == "export"]
+        assert f"| candidates | {counts['candidates']} |" in str(found[-1].data)
+
+    asyncio.run(go())
