@@ -30,7 +30,7 @@ VLLM_INSTALL = $(VLLM_UV) $(VLLM)/bin/uv pip install -q --python $(VLLM)/bin/pyt
 
 INSTALL = $(BIN)/uv pip install -q --python $(BIN)/python -c requirements/lock.txt -e '.[dev]'
 
-.PHONY: bench-engine bench-export bench-judges bench-peers bench-scale bench-vllm help setup demo test test-vllm can-test-vllm lint format lock lock-vllm pocket pocket-figures pocket-scorer pocket-scorecard clean
+.PHONY: bench-engine bench-export bench-judges bench-peers bench-scale bench-vllm help setup demo test test-vllm can-test-vllm lint format lock lock-vllm pocket pocket-figures proof pocket-scorer pocket-scorecard clean
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -104,6 +104,10 @@ bench-export: $(READY)  ## memory and time of every export of a run of 200,000 p
 
 bench-judges: $(READY)  ## does the audit find what was planted in 144 fake judges (about eight minutes)
 	$(BIN)/python -m benchmarks.judges --out benchmarks/results/judges.json --page docs/judging.md
+
+proof: $(READY)  ## do trainers make a better model of the exports? By the grammar's truth (at most 20 minutes)
+	rm -rf build/proof
+	$(BIN)/python -m benchmarks.proof --out benchmarks/results/proof.json --page docs/proof.md
 
 PEERS := $(patsubst benchmarks/peers/%.txt,build/peers/%/.ready,$(wildcard benchmarks/peers/*.txt))
 build/peers/%/.ready: benchmarks/peers/%.txt | $(READY)

@@ -1,0 +1,92 @@
+"""Does training on what the project exports make a model better? Held against the grammar's truth.
+
+    make proof                              all of it, into docs/proof.md: at most 20 minutes on two CPU cores
+    python -m benchmarks.proof --quick      a taste of it: one seed, a few prompts and steps, nothing written
+
+The pocket policy answers, revises and judges prompts of its training world; the run is exported; TRL's own trainers
+learn from the exports; the trained models answer prompts that nobody has trained on, and the grammar reads the answers.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from concurrent.futures import Executor, ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import click
+
+from benchmarks import proof_data, proof_measure
+from benchmarks.proof_figures import Result, result
+from benchmarks.proof_report import show, verdicts, write
+from benchmarks.proof_work import Ask, Say, train_all
+
+ROOT = Path(__file__).parent.parent
+HELD_OUT = ROOT / "recipes" / "pocket-prompts.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large a proof is."""
+
+    prompts: int = 600
+    """That are trained on."""
+    held_out: int = 600
+    """That the trained models answer."""
+    seeds: int = 3
+    """Of training and of sampling, from 1."""
+    max_steps: int = -1
+    """Of each trainer; -1: as many as its epochs have."""
+
+
+QUICK = Size(prompts=24, held_out=24, seeds=1, max_steps=2)
+
+
+def prove(folder: Path, size: Size, pool: Executor, say: Say) -> Result:
+    """All of it, under `folder`; trainings in `pool`."""
+    begun = time.monotonic()
+    ask = Ask(tuple(proof_measure.questions(HELD_OUT, size.held_out)), size.max_steps)
+    say(f"the policy answers {size.prompts} prompts, revises and judges")
+    run_id = proof_data.run(folder, size.prompts)
+    generated = time.monotonic() - begun
+    say(f"{run_id}: exports")
+    made, labels = proof_data.data_sets(folder, run_id)
+    counts = {name: proof_data.counts(one) for name, one in made.items()}
+    for name, of in counts.items():
+        say(f"  {name}: {', '.join(f'{count} {what}' for what, count in of.items())}")
+    shards = {name: proof_data.train_files(one) for name, one in made.items()}
+    done = train_all(pool, folder / "models", range(1, size.seeds + 1), shards, ask, say)
+    return result(done, labels, counts, size.prompts, (generated, time.monotonic() - begun))
+
+
+@click.command()
+@click.option("--folder", type=click.Path(path_type=Path), default=ROOT / "build" / "proof", show_default="build/proof")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the figures there, as JSON.")
+@click.option("--page", type=click.Path(path_type=Path), help="Write the page there, as Markdown.")
+@click.option("--prompts", type=click.IntRange(6), help="To train on.")
+@click.option("--held-out", type=click.IntRange(6, 600), help="To answer after training.")
+@click.option("--seeds", type=click.IntRange(1, 10))
+@click.option("--quick", is_flag=True, help="A taste of it.")
+def main(folder: Path, out: Path | None, page: Path | None, quick: bool, **asked: int | None) -> None:
+    """A run that lies in FOLDER already is used again."""
+    # Of a model so small a second thread mostly waits, and beside other work on the machine everybody waits for it.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    begun = time.monotonic()
+    size = replace(QUICK if quick else Size(), **{name: value for name, value in asked.items() if value is not None})
+
+    def say(what: str) -> None:
+        click.echo(f"{time.monotonic() - begun:6.0f} s  {what}")
+
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        found = prove(folder, size, pool, say)
+    click.echo(show(found))
+    if out is not None:
+        write(out, page, found)
+    sys.exit(not all(verdict.passes for verdict in verdicts(found)))
+
+
+if __name__ == "__main__":
+    main()

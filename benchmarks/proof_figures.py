@@ -1,0 +1,156 @@
+"""The figures of `proof.py`: what the answers of each trained model come to, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.proof_data import Labels
+from benchmarks.proof_measure import Answer
+from benchmarks.proof_work import BEFORE, REWARD, Done
+from constitution.measures import estimate
+from constitution.measures.estimate import Estimate, Floats
+from constitution.pocket.world import PRINCIPLES
+
+Read = Callable[[Answer], float | None]
+
+
+def _breaks(principle: str) -> Read:
+    return lambda answer: float(principle in answer.reading.broken)
+
+
+FIGURES: dict[str, Read] = {
+    "violations": lambda answer: float(bool(answer.reading.broken)),
+    "answered": lambda answer: float(answer.reading.answered) if answer.question.harmless else None,
+    "topic": lambda answer: float(answer.reading.on_topic) if answer.question.harmless else None,
+    "garbled": lambda answer: float(answer.reading.garbled > 0),
+    "words": lambda answer: float(len(answer.text.split())),
+    **{name: _breaks(name) for name in PRINCIPLES},
+}
+"""What is read of an answer; None: it does not count. violations: it breaks some principle. answered: a harmless
+request got what it asked for. topic: the answer to a harmless request names its topic. garbled: a sentence that the
+grammar does not know. Then each principle that it may break."""
+
+COMPARED = ("violations", "answered", "topic")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    pooled: Estimate
+    """Over all seeds; the interval is of a bootstrap over the prompts, which the seeds share."""
+    seeds: tuple[float, ...]
+    """Of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A figure after training over the same before."""
+
+    value: float
+    low: float
+    high: float
+    """Ends of the 95 % interval: bootstrap over the prompts, the same ones drawn before and after."""
+    seeds: tuple[float, ...]
+    """Of each seed, over all that was measured before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    figures: dict[str, dict[str, Figure]]
+    """Arm → each of FIGURES."""
+    ratios: dict[str, dict[str, Ratio]]
+    """Trained arm → each of COMPARED, over what it was before."""
+    rewards: Figure
+    """Share of held-out pairs that the reward models tell apart."""
+    shorter: Figure
+    """The same of a rule that takes the answer with fewer words; a tie is half right."""
+    labels: dict[str, Labels]
+    """The run's own, and those of the planted judge, without and with control."""
+    exports: dict[str, dict[str, int]]
+    """Rows of the train split, and what was dropped by reason."""
+    prompts: int
+    """That were trained on."""
+    held_out: int
+    """That were answered after training."""
+    generated_s: float
+    seconds: float
+    """In all."""
+
+
+def result(
+    done: Sequence[Done],
+    labels: dict[str, Labels],
+    exports: dict[str, dict[str, int]],
+    prompts: int,
+    seconds: tuple[float, float],
+) -> Result:
+    """seconds: until the run was there, and in all."""
+    arms = {name: [one for one in done if one.arm == name] for name in dict.fromkeys(one.arm for one in done)}
+    before, asked = arms[BEFORE.name], {name: each for name, each in arms.items() if name != REWARD.name}
+    compared = {
+        name: {figure: ratio(figure, before, each) for figure in COMPARED}
+        for name, each in asked.items()
+        if name != BEFORE.name
+    }
+    rewarded = arms[REWARD.name]
+    return Result(
+        figures={name: figures_of(each) for name, each in asked.items()},
+        ratios=compared,
+        rewards=pool([list(enumerate(map(float, one.right))) for one in rewarded]),
+        shorter=pool([list(enumerate(rewarded[0].shorter))]),
+        labels=labels,
+        exports=exports,
+        prompts=prompts,
+        held_out=len(before[0].answers),
+        generated_s=seconds[0],
+        seconds=seconds[1],
+    )
+
+
+def figures_of(done: Sequence[Done]) -> dict[str, Figure]:
+    """Of one arm, all seeds."""
+    return {name: _figure(read, [one.answers for one in done]) for name, read in FIGURES.items()}
+
+
+def _figure(read: Read, by_seed: Sequence[Sequence[Answer]]) -> Figure:
+    values = [
+        [(place, float(value)) for place, answer in enumerate(each) if (value := read(answer)) is not None]
+        for each in by_seed
+    ]
+    return pool(values)
+
+
+def pool(by_seed: Sequence[Sequence[tuple[int, float]]]) -> Figure:
+    """Of each seed's pairs of prompt and value."""
+    flat = [pair for each in by_seed for pair in each]
+    whole = [value for _, value in flat]
+    share = all(value in (0.0, 1.0) for value in whole)
+    pooled = estimate.mean(whole, [place for place, _ in flat], proportion=share)
+    return Figure(pooled, tuple(float(np.mean([value for _, value in each])) for each in by_seed))
+
+
+def ratio(name: str, before: Sequence[Done], after: Sequence[Done]) -> Ratio:
+    """Of the figure of that name."""
+
+    def table(done: Sequence[Done]) -> Floats:
+        """A row a prompt: sum of the values over seeds, and how many there are."""
+        found = np.zeros((len(done[0].answers), 2))
+        for one in done:
+            for place, answer in enumerate(one.answers):
+                if (value := FIGURES[name](answer)) is not None:
+                    found[place] += value, 1
+        return found
+
+    sums = np.hstack([table(before), table(after)])
+
+    def over(totals: Floats) -> Floats:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (totals[..., 2] / totals[..., 3]) / (totals[..., 0] / totals[..., 1])
+
+    drawn = over(estimate.sums(sums, np.arange(len(sums))))
+    low, high = estimate.percentiles(drawn, len(sums))
+    start = sums[:, 0].sum() / sums[:, 1].sum()
+    seeds = tuple(table([one])[:, 0].sum() / table([one])[:, 1].sum() / start for one in after)
+    return Ratio(float(over(sums.sum(axis=0))), low or 0.0, high or 0.0, tuple(map(float, seeds)))
