@@ -7,7 +7,7 @@ Rajaraman and Ullman, Mining of Massive Datasets, section 3.4) and then compared
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -60,9 +60,9 @@ pairs AS (SELECT DISTINCT place, earlier FROM windows WHERE earlier < place),
 sized AS (
     SELECT p.place, p.earlier, a.grams AS a, b.grams AS b, len(list_intersect(a.grams, b.grams)) AS common
     FROM pairs AS p JOIN export.prints AS a ON a.place = p.place JOIN export.prints AS b ON b.place = p.earlier
-    WHERE least(len(a.grams), len(b.grams)) >= $near * greatest(len(a.grams), len(b.grams))
+    WHERE least(len(a.grams), len(b.grams)) >= {{near}} * greatest(len(a.grams), len(b.grams))
 )
-SELECT place, earlier FROM sized WHERE common >= $near * (len(a) + len(b) - common) ORDER BY place, earlier
+SELECT place, earlier FROM sized WHERE common >= {{near}} * (len(a) + len(b) - common) ORDER BY place, earlier
 """
 
 _NEAR = pa.schema([pa.field("place", pa.int64()), pa.field("kept", pa.int64())])
@@ -84,7 +84,11 @@ def near_duplicate(work: Work) -> int:
             connection.register("band_rows", table)
             connection.execute("INSERT INTO export.bands SELECT * FROM band_rows")
             connection.unregister("band_rows")
-        kept = _greedy(connection.execute(_PAIRS, {"near": near}).fetchall())
+        kept = _greedy(
+            pair
+            for batch in work.batches(_PAIRS.format(near=repr(near)))
+            for pair in zip(batch["place"].to_pylist(), batch["earlier"].to_pylist(), strict=True)
+        )
         connection.register("near_rows", pa.table([pa.array(kept), pa.array(kept.values())], schema=_NEAR))
         connection.execute("INSERT INTO export.near SELECT * FROM near_rows")
         connection.unregister("near_rows")
@@ -136,7 +140,7 @@ def _bands(work: Work, bands: int, rows: int) -> Iterator[pa.Table]:
         yield pa.table({"place": places, "key": keys.ravel()})
 
 
-def _greedy(pairs: list[tuple[int, int]]) -> dict[int, int]:
+def _greedy(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
     """Of (place, earlier) in order: what is left out, each for the first earlier one that is near it and stays."""
     kept: dict[int, int] = {}
     for place, earlier in pairs:
