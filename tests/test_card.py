@@ -225,6 +225,9 @@ def test_what_the_audit_says() -> None:
     assert ["Effect of the place", "one", "81.0\xa0%", "78.0\xa0% to 84.0\xa0%", "900", ""] in rows_of(text, "| judge")
     assert "- Agreement with gold: 52.0\xa0%. No better than chance." in text
     assert "was not audited" not in text
+    assert "made anew by fewer principles" not in text
+    fewer = Settings(format="dpo", principles=("kind",))
+    assert "made anew by fewer principles" in card(facts(headlines=told, settings=fewer), CardOptions())
 
 
 def test_an_export_of_a_run_without_audit_says_so_and_how() -> None:
