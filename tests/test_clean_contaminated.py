@@ -65,6 +65,25 @@ def test_short_test_prompts_match_equal_texts_alone(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_template_of_many_test_prompts_hides_none_of_them(tmp_path: Path) -> None:
+    """Each test prompt by its own words, and prompts that are little but the template by the template alone."""
+    template = "The following are multiple choice questions with answers about"
+    subjects = [f"subject{n} of year{n} in place{n} for school{n} by author{n} with key{n}" for n in range(150)]
+    path = tmp_path / "template.txt"
+    path.write_text("\n".join([*(f"{template} {subject}" for subject in subjects), f"{template} art", ""]))
+    rows = [
+        Row(f"{template} {subjects[120]}"),
+        Row(f"{template} nothing that anybody asks"),
+        Row(f"On {subjects[90]}"),
+        Row("The following are multiple choice questions with other things"),
+    ]
+    work = lay(rows, decontaminate=(path,))
+    clean(work)
+    assert {id: detail for id, (_, detail) in fates(work).items()} == {
+        "r0": "template.txt#121", "r1": "template.txt#151", "r2": "template.txt#91",
+    }  # fmt: skip
+
+
 def test_all_rows_of_a_conversation_go(tmp_path: Path) -> None:
     path = tmp_path / "test.txt"
     path.write_text(TEST)

@@ -19,6 +19,8 @@ from constitution.prompts import read_prompts
 from constitution.recipe import PromptsSection
 
 GRAM = 8
+RARE = 64
+"""An 8-gram in more test prompts than this is a template's, and finds no single one of them."""
 FIELDS = ("prompt", "question", "instruction", "problem", "query", "input", "text")
 """Keys or columns of a file that may hold its prompts, the first that does; `messages` is looked at beside each."""
 
@@ -30,11 +32,23 @@ FROM (SELECT number, source, CASE WHEN len(words) > 0 THEN words ELSE [plain] EN
 GROUP BY words
 """
 
-# One row per 8-gram of a test prompt, with its place in it.
+# One row per 8-gram of a test prompt, with its place in it, and whether it is enough to look at the prompt: if it is
+# rare, or if template alone can make the prompt overlap; of prompts with the same template then the shortest, in which
+# it weighs most. So a template that many test prompts and many prompts have does not cost the product of their numbers.
 _ITEM_GRAMS = f"""
 CREATE TABLE export.item_grams AS
-SELECT md5_number_lower(unnest(grams)) AS gram, item, unnest(range(len(grams))) AS start
-FROM (SELECT item, {grams("words", GRAM)} AS grams FROM export.items WHERE len(words) >= {GRAM})
+WITH cut AS (
+    SELECT md5_number_lower(unnest(grams)) AS gram, item, unnest(range(len(grams))) AS start, size
+    FROM (SELECT item, len(words) AS size, {grams("words", GRAM)} AS grams FROM export.items)
+),
+counted AS (SELECT *, count(*) OVER (PARTITION BY gram) <= {RARE} AS rare FROM cut),
+templates AS (
+    SELECT item, any_value(size) AS size, md5(list_sort(list(DISTINCT gram))::VARCHAR) AS template,
+        list_unique(flatten(list(range(start, start + {GRAM})))) AS words
+    FROM counted WHERE NOT rare GROUP BY item
+),
+chosen AS (SELECT arg_min(item, (size, item)) AS item FROM templates WHERE words > $overlap * size GROUP BY template)
+SELECT gram, item, start, rare OR item IN (FROM chosen) AS telling FROM counted
 """
 
 # Of each conversation and test prompt: the share of the test prompt's words that stand in shared 8-grams; equal texts
@@ -46,8 +60,16 @@ texts AS (
     FROM (SELECT place, {words("user_text")} AS words, {plain("user_text")} AS plain
           FROM export.texts WHERE place IN (SELECT place FROM asked))
 ),
-cut AS (SELECT place, md5_number_lower(unnest({grams("words", GRAM)})) AS gram FROM texts),
-shared AS (SELECT DISTINCT c.place, g.item, g.start FROM cut AS c JOIN export.item_grams AS g ON g.gram = c.gram),
+cut AS (SELECT DISTINCT place, md5_number_lower(unnest({grams("words", GRAM)})) AS gram FROM texts),
+pairs AS (
+    SELECT DISTINCT c.place, g.item
+    FROM cut AS c JOIN (SELECT gram, item FROM export.item_grams WHERE telling) AS g ON g.gram = c.gram
+),
+shared AS (
+    SELECT p.place, p.item, g.start
+    FROM pairs AS p JOIN cut AS c ON c.place = p.place
+    JOIN export.item_grams AS g ON g.item = p.item AND g.gram = c.gram
+),
 covered AS (
     SELECT place, item, list_unique(flatten(list(range(start, start + {GRAM})))) AS words
     FROM shared GROUP BY place, item
@@ -71,7 +93,7 @@ _ROWS = pa.schema([("number", pa.int64()), ("source", pa.string()), ("user_text"
 
 def contaminated(work: Work) -> int:
     """Reason `contaminated`: a test prompt has more than `overlap` of its words in 8-grams that the conversation's user
-    turns have too, or is equal to them; detail: file#row of the first such test prompt.
+    turns have too, or is equal to them; detail: file#row of such a test prompt.
 
     Raises InputError for a file that cannot be read. Memory: that of the test files' words, and DuckDB's.
     """
@@ -84,8 +106,9 @@ def contaminated(work: Work) -> int:
             connection.execute("INSERT INTO export.read_items SELECT * FROM item_rows")
             connection.unregister("item_rows")
         connection.execute(_ITEMS)
-        connection.execute(_ITEM_GRAMS)
-        found = connection.execute(_CONTAMINATED, {"overlap": work.settings.cleaning.overlap}).fetchall()
+        overlap = {"overlap": work.settings.cleaning.overlap}
+        connection.execute(_ITEM_GRAMS, overlap)
+        found = connection.execute(_CONTAMINATED, overlap).fetchall()
         return work.drop_found("contaminated", found)
     finally:
         for name in names:
