@@ -135,7 +135,9 @@ def test_the_audit_shows_in_prefect(prefect_api: str, tmp_path: Path) -> None:
 
     async def go() -> None:
         out = tmp_path / "report.html"
-        assert await module.audit(RUN[:6], str(warehouse.root), str(out), replicates=100) == RUN
+        scorecard = {"recipe": str(ROOT / "recipes" / "fake.toml"), "sample": 2}
+        done = await module.audit(RUN[:6], str(warehouse.root), str(out), replicates=100, scorecard=scorecard)
+        assert done == RUN
         assert f"Audit of {RUN}" in out.read_text(encoding="utf-8")
         async with get_client() as client:
             [artifact] = [found for found in await client.read_artifacts() if found.key == "audit"]
@@ -143,7 +145,7 @@ def test_the_audit_shows_in_prefect(prefect_api: str, tmp_path: Path) -> None:
         assert "Position bias | judge |" in str(artifact.data)
 
     asyncio.run(go())
-    assert warehouse.read_figures(RUN)
+    assert any(figure.figure == "scorecard_refusal" for figure in warehouse.read_figures(RUN))
 
 
 def test_the_export_shows_in_prefect(prefect_api: str, tmp_path: Path) -> None:
