@@ -1,8 +1,14 @@
-"""Personal data and secrets. What looks like a secret is put together here, for scanners of this file."""
+"""Personal data and secrets; and all steps together, here because the detectors take seconds to load.
+
+What looks like a secret is put together in this file, for scanners of it.
+"""
 
 from __future__ import annotations
 
+import random
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 from export_rows import Row, fates, lay
@@ -91,3 +97,48 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     with pytest.raises(InputError, match=package) as caught:
         clean(lay([Row()], private=True))
     assert caught.value.hint == 'pip install "constitution[clean]"'
+
+
+def test_all_steps_together_leave_rows_out_once_each_and_nothing_when_done_again(tmp_path: Path) -> None:
+    rng = random.Random(11)
+    evaluation = tmp_path / "evaluation.txt"
+    evaluation.write_text("How do I mend the old wooden clock in the hall before my aunt comes to visit us?\n")
+    prompts = (
+        *("How do I mend the old wooden clock in the hall before my aunt comes to visit us?", "Why?", "why ?"),
+        *("Please tell me how I can bake bread without an oven, in the mountains, with one old pan.",) * 2,
+        "Please tell me how I can bake bread without an oven, in the mountains, with one old pot.",
+    )
+    answers = (
+        *(
+            "I cannot help with that.",
+            "Yes.",
+            "mix flour and water, wait and",
+            "Dabei kann ich dir leider nicht helfen.",
+        ),
+        *("Write to jane{n}@example.com about it.", "As always, please ask an expert first. Number {n}."),
+        *("Mix {n} cups of flour.", "Bake {n} loaves for an hour.", "Take {n} of them, and no more."),
+        "One two three four five six seven eight nine ten eleven {n}.",
+    )
+    rows = [
+        Row(
+            rng.choice((*prompts, f"What is the number {n} to {rng.random()}?")), rng.choice(answers).format(n=n),
+            rng.choice(answers).format(n=n), rng.choice(((), ("harmless",))),
+        )
+        for n in range(400)
+    ]  # fmt: skip
+    asked: dict[str, Any] = {
+        "dedupe": "near", "decontaminate": (evaluation,), "min_words": 2, "max_words": 11, "languages": ("en",),
+        "refusals": True, "boilerplate": 0.01, "private": True,
+    }  # fmt: skip
+    work = lay(rows, **asked)
+    clean(work)
+    found = fates(work)
+    assert {reason for reason, _ in found.values()} == {
+        *("identical", "duplicate", "near-duplicate", "contaminated", "short", "long", "language", "refusal"),
+        *("boilerplate", "private"),
+    }
+    left = [row for place, row in enumerate(rows) if f"r{place}" not in found]
+    assert len(left) > 10
+    again = lay(left, **asked | {"boilerplate": None})
+    clean(again)
+    assert fates(again) == {}
