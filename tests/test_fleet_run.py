@@ -52,20 +52,31 @@ flush_seconds = 0.1
 class Server:
     """The fake server in a process of its own, on a port that it keeps."""
 
-    def __init__(self) -> None:
+    def __init__(self, starts: int = 1) -> None:
+        """starts: how often it can be started; each has its process, which only waits to be told, so that a busy
+        machine does not put it off."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/v1"
+        code = "from constitution.engines.fake_server import main; print(flush=True); input(); main()"
+        command = [sys.executable, "-c", code, "--port", str(self.port), "--latency", "0.03"]
+        pipe = subprocess.PIPE
+        self._waiting = [subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe) for _ in range(starts)]
+        for process in self._waiting:
+            assert process.stdout is not None
+            process.stdout.readline()
         self.start()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "constitution.engines.fake_server", "--port", str(self.port)]
-        self.process = subprocess.Popen([*command, "--latency", "0.03"], cwd=ROOT, stdout=subprocess.DEVNULL)
+        self.process = self._waiting.pop()
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"\n")
+        self.process.stdin.flush()
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
+        self.process.communicate()
 
     async def up(self) -> None:
         for _ in range(200):
@@ -140,7 +151,7 @@ async def test_a_frozen_server_is_given_up_long_before_its_requests_time_out(mon
 
 
 async def test_a_server_killed_and_started_again_in_mid_run_leaves_no_trace_in_the_rows(tmp_path: Path) -> None:
-    servers = [Server() for _ in range(3)]
+    servers = [Server(), Server(starts=2), Server()]
     try:
         await asyncio.gather(*(server.up() for server in servers))
         recipe = project(tmp_path / "hurt", [server.url for server in servers])
