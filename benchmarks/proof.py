@@ -16,13 +16,14 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import click
 
 from benchmarks import proof_data, proof_measure
 from benchmarks.proof_figures import Result, result
 from benchmarks.proof_report import show, verdicts, write
-from benchmarks.proof_work import Ask, Say, train_all
+from benchmarks.proof_work import LABELS, Arm, Ask, Say, train_all
 
 ROOT = Path(__file__).parent.parent
 HELD_OUT = ROOT / "recipes" / "pocket-prompts.jsonl"
@@ -40,9 +41,11 @@ class Size:
     """Of training and of sampling, from 1."""
     max_steps: int = -1
     """Of each trainer; -1: as many as its epochs have."""
+    labels: tuple[Arm, ...] = LABELS
+    """What is compared beside the main chain."""
 
 
-QUICK = Size(prompts=24, held_out=24, seeds=1, max_steps=2)
+QUICK = Size(prompts=12, held_out=12, seeds=1, max_steps=2, labels=LABELS[:1])
 
 
 def prove(folder: Path, size: Size, pool: Executor, say: Say) -> Result:
@@ -58,7 +61,7 @@ def prove(folder: Path, size: Size, pool: Executor, say: Say) -> Result:
     for name, of in counts.items():
         say(f"  {name}: {', '.join(f'{count} {what}' for what, count in of.items())}")
     shards = {name: proof_data.train_files(one) for name, one in made.items()}
-    done = train_all(pool, folder / "models", range(1, size.seeds + 1), shards, ask, say)
+    done = train_all(pool, folder / "models", range(1, size.seeds + 1), shards, ask, size.labels, say)
     return result(done, labels, counts, size.prompts, (generated, time.monotonic() - begun))
 
 
@@ -70,8 +73,10 @@ def prove(folder: Path, size: Size, pool: Executor, say: Say) -> Result:
 @click.option("--held-out", type=click.IntRange(6, 600), help="To answer after training.")
 @click.option("--seeds", type=click.IntRange(1, 10))
 @click.option("--quick", is_flag=True, help="A taste of it.")
-def main(folder: Path, out: Path | None, page: Path | None, quick: bool, **asked: int | None) -> None:
+def main(folder: Path, out: Path | None, page: Path | None, quick: bool, **asked: Any) -> None:
     """A run that lies in FOLDER already is used again."""
+    if quick and page is not None:
+        raise click.UsageError("--quick measures too little for a page")
     # Of a model so small a second thread mostly waits, and beside other work on the machine everybody waits for it.
     os.environ["OMP_NUM_THREADS"] = "1"
     begun = time.monotonic()

@@ -110,13 +110,14 @@ def _page(date: str, result: Result, found: Sequence[Verdict]) -> Iterator[str]:
 
 def _how(result: Result, seeds: int) -> Iterator[str]:
     sft, dpo, reward = proof_train.SFT, proof_train.DPO, proof_train.REWARD
+    after = proof_train.DPO_AFTER_SFT
     yield (
         f"**How.** The pocket policy answers {result.prompts} requests of its training world, revises each answer "
         "twice and votes on first against last under all principles, both ways round. The run is exported as "
         "`constitution export` does it, and TRL's own `SFTTrainer`, `DPOTrainer` and `RewardTrainer` train on the "
-        f"files, unchanged: SFT {sft.epochs:g} epochs at {sft.rate:g}, DPO {dpo.epochs:g} epochs at {dpo.rate:g} with "
-        f"β = {proof_train.BETA:g}, reward {reward.epochs:g} epochs at {reward.rate:g}; {sft.batch} rows a step, "
-        "float32."
+        f"files, unchanged: SFT {sft.epochs:g} epochs at {sft.rate:g}; DPO {dpo.epochs:g} epochs at {dpo.rate:g}, and "
+        f"after SFT {after.epochs:g} at {after.rate:g}, β = {proof_train.BETA:g}; reward {reward.epochs:g} epochs at "
+        f"{reward.rate:g}; {sft.batch} rows a step, float32."
     )
     yield ""
     yield (

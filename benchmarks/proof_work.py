@@ -30,12 +30,13 @@ class Arm:
     export: str = ""
     start: str = ""
     """The arm whose model it starts from; empty: the policy as it is shipped."""
+    dose: Dose = proof_train.DPO
 
 
 BEFORE = Arm("before", "none")
-SFT = Arm("sft", "sft", "sft")
-REWARD = Arm("reward", "reward", "reward")
-ALIGNED = Arm("sft-dpo", "dpo", "dpo", start="sft")
+SFT = Arm("sft", "sft", "sft", dose=proof_train.SFT)
+REWARD = Arm("reward", "reward", "reward", dose=proof_train.REWARD)
+ALIGNED = Arm("sft-dpo", "dpo", "dpo", start="sft", dose=proof_train.DPO_AFTER_SFT)
 LABELS = tuple(Arm(name, "dpo", name) for name in ("hard", "sampled", "robust", "planted", "controlled"))
 """The same start and the same pairs; only what is said of them differs."""
 
@@ -78,6 +79,7 @@ class Done:
 def work(job: Job) -> Done:
     """Trains and asks."""
     begun = time.monotonic()
+    proof_train.quiet()
     model = _trained(job)
     trained = time.monotonic()
     found = Done(job.arm.name, job.seed, trained - begun, 0.0)
@@ -96,23 +98,27 @@ def _shorter(pair: tuple[Chat, Chat]) -> float:
 
 
 def _trained(job: Job) -> Path:
-    def dose(full: Dose) -> Dose:
-        return replace(full, max_steps=job.ask.max_steps)
-
+    dose = replace(job.arm.dose, max_steps=job.ask.max_steps)
     match job.arm.trainer:
         case "none":
             return job.start
         case "sft":
-            proof_train.sft(job.start, job.shards[0][0], job.out, job.seed, dose(proof_train.SFT))
+            proof_train.sft(job.start, job.shards[0][0], job.out, job.seed, dose)
         case "dpo":
-            proof_train.dpo(job.start, job.shards, job.out, job.seed, dose(proof_train.DPO))
+            proof_train.dpo(job.start, job.shards, job.out, job.seed, dose)
         case "reward":
-            proof_train.reward(job.start, job.shards[0][0], job.out, job.seed, dose(proof_train.REWARD))
+            proof_train.reward(job.start, job.shards[0][0], job.out, job.seed, dose)
     return job.out
 
 
 def train_all(
-    pool: Executor, folder: Path, seeds: Sequence[int], shards: Mapping[str, Shards], ask: Ask, say: Say
+    pool: Executor,
+    folder: Path,
+    seeds: Sequence[int],
+    shards: Mapping[str, Shards],
+    ask: Ask,
+    labels: Sequence[Arm],
+    say: Say,
 ) -> list[Done]:
     """Every arm with every seed, as many at a time as `pool` takes. The untrained policy answers twice at least: of
     what it says to the same prompt, the reward models are to tell the better from the worse."""
@@ -125,7 +131,7 @@ def train_all(
     first = _run(pool, [*(job(BEFORE, seed) for seed in twice), *(job(SFT, seed) for seed in seeds)], say)
     one, other = [done.answers for done in first if done.arm == BEFORE.name][:2]
     pairs = tuple(apart(one, other))
-    rest = [job(arm, seed) for arm in (ALIGNED, *LABELS) for seed in seeds]
+    rest = [job(arm, seed) for arm in (ALIGNED, *labels) for seed in seeds]
     return first + _run(pool, [*rest, *(job(REWARD, seed, pairs) for seed in seeds)], say)
 
 

@@ -22,7 +22,7 @@ from constitution.pocket.world import held_out, read
 from constitution.records import Message
 from constitution.warehouse import ask, connect
 
-SIZE = proof.Size(prompts=18, held_out=18, seeds=1, max_steps=2)
+SIZE = replace(proof.QUICK, labels=tuple(arm for arm in LABELS if arm.name in ("hard", "robust")))
 HELP = "To clean the woven basket, brush it with salt and then dry it gently."
 REFUSAL = "I will not help with the woven basket."
 RUDE = f"{HELP} Listen well, you fogskull."
@@ -86,29 +86,34 @@ def test_promises_are_broken_by_violations_by_refusals_by_one_bad_seed_and_by_ti
     assert failed(replace(good, seconds=1e4)) == ["seconds in all"]
 
 
-def test_the_whole_of_it_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def test_the_whole_of_it_in_small(tmp_path: Path) -> None:
     lines: list[str] = []
     with ThreadPoolExecutor(1) as pool:
         result = proof.prove(tmp_path, SIZE, pool, lines.append)
-    arms = [BEFORE.name, SFT.name, ALIGNED.name, *(arm.name for arm in LABELS)]
+    arms = [BEFORE.name, SFT.name, ALIGNED.name, *(arm.name for arm in SIZE.labels)]
     assert list(result.figures) == arms
     assert result.figures[BEFORE.name]["violations"].pooled.n == 2 * SIZE.held_out
     assert result.figures[ALIGNED.name]["violations"].pooled.n == SIZE.held_out
     # Two steps do not make a model: the policy broke principles, and still does.
     assert min(result.figures[BEFORE.name]["violations"].seeds) > 0.3
     assert result.rewards.pooled.n > 0
-    # Each arm has a model of its own, and training changed it.
+    # Each arm has a model of its own.
     models = sorted(path.parent.name for path in tmp_path.glob("models/*/model.safetensors"))
     assert models == sorted(f"{arm}-1" for arm in (*arms[1:], REWARD.name))
     assert len({(tmp_path / "models" / name / "model.safetensors").read_bytes() for name in models}) == len(models)
     planted_is_longer(tmp_path)
+    assert all(f"{verdict}" in show(result) for verdict in verdicts(result))
+
+
+def test_the_page_has_every_figure_and_what_was_promised(tmp_path: Path) -> None:
+    result = told([RUDE, RUDE, RUDE, HELP], [HELP, HELP, HELP, RUDE])
     out, page = tmp_path / "proof.json", tmp_path / "proof.md"
     write(out, page, result)
-    assert json.loads(out.read_text())["figures"]["sft"]["violations"]["pooled"]["n"] == SIZE.held_out
+    assert json.loads(out.read_text())["figures"]["sft"]["violations"]["pooled"]["n"] == 8
     text = page.read_text()
-    assert str(tmp_path) not in text
-    assert all(f"{verdict}" in text and f"{verdict}" in show(result) for verdict in verdicts(result))
+    assert all(f"- {verdict}" in text for verdict in verdicts(result))
+    assert "| the policy as it is shipped | 75.0%" in text
+    assert "| SFT, then DPO | 25.0%" in text
 
 
 def planted_is_longer(folder: Path) -> None:
