@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow.parquet as pq
 
 from constitution.audit.report import headlines
 from constitution.errors import InputError, WarehouseError
@@ -36,7 +37,11 @@ __all__ = ["CardOptions", "Cleaning", "Exported", "Settings", "export"]
 
 MANIFEST = "manifest.json"
 MANIFEST_SCHEMA = 1
+
 MEMORY_MIB = 512
+"""What DuckDB may hold, and beyond it so many blocks of rows as it works on at a time."""
+
+BLOCK_ROWS, BLOCKS = 2048, 12
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ def export(
     if run is None or constitution is None:
         raise InputError(f"{root}: there is no run {run_id}", hint="`constitution runs` lists them")
     _check_out(out, overwrite)
-    with _speaking(root, run_id), connect(root, MEMORY_MIB) as connection:
+    with _speaking(root, run_id), connect(root, _memory_mib(warehouse, run_id)) as connection:
         told = tuple(headlines(connection, run_id))
         work = lay(connection, root, run, constitution, settings)
         choose(work)
@@ -123,6 +128,23 @@ LEFT JOIN export.kept AS k USING (id)
 LEFT JOIN export.fates AS f USING (id)
 ORDER BY c.place
 """
+
+
+def _memory_mib(warehouse: Warehouse, run_id: str) -> int:
+    """For DuckDB: a run may be as long as it likes, since what is too much goes to the temporary folder, but the blocks
+    that a query works on must be in memory, and those of long answers are large."""
+    row = 0.0
+    for table, column, times in (("prompts", "messages", 1), ("responses", "text", 2)):
+        bytes_, rows = 0, 0
+        for part in warehouse.parts(table, run_id):
+            about = pq.read_metadata(part)
+            rows += about.num_rows
+            for group in map(about.row_group, range(about.num_row_groups)):
+                for one in map(group.column, range(group.num_columns)):
+                    if one.path_in_schema.partition(".")[0] == column:
+                        bytes_ += one.total_uncompressed_size
+        row += times * bytes_ / max(rows, 1)
+    return MEMORY_MIB + int(BLOCKS * BLOCK_ROWS * row / 2**20)
 
 
 def _dropped(work: Work) -> dict[str, int]:

@@ -35,7 +35,7 @@ from constitution.export.settings import Settings
 from constitution.records import Run
 from constitution.warehouse import views
 
-BATCH = 4096
+BATCH = 2048
 FATE = pa.schema([pa.field("id", pa.string()), pa.field("drop_detail", pa.string())])
 
 
@@ -69,7 +69,7 @@ class Work:
             self.connection.unregister("found_rows")
 
     def batches(self, sql: str) -> Iterator[pa.RecordBatch]:
-        """The answer in batches of at most 4,096 rows, by a cursor of its own: the connection may be used meanwhile."""
+        """The answer in batches of at most 2,048 rows, by a cursor of its own: the connection may be used meanwhile."""
         cursor = self.connection.cursor()
         try:
             # A cursor has no variables of the connection that it comes from, and the warehouse's views ask for these.

@@ -15,8 +15,8 @@ from constitution.export.card import DataFile
 from constitution.export.work import Work
 from constitution.warehouse.columns import COMPRESSION, COMPRESSION_LEVEL
 
-GROUP_ROWS = 5_000
-"""Rows to a Parquet row group: what the writer holds in memory."""
+GROUP_ROWS = 2_000
+"""Rows to a Parquet row group: what the writer holds in memory, several times over, be they ever so long."""
 
 FILE_ROWS = 100_000
 

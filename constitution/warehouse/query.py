@@ -40,19 +40,20 @@ class Answer:
 def connect(root: Path, memory_mib: int | None = None) -> duckdb.DuckDBPyConnection:
     """A connection that can read the warehouse in `root` and do nothing else. WarehouseError if there is none.
 
-    memory_mib: what DuckDB may hold in memory, MiB; sorts and joins that need more use the temporary folder. None: half
-    of the machine's.
+    memory_mib: what DuckDB may hold in memory, MiB; sorts and joins that need more use the temporary folder. None, and
+    at the most: half of the machine's.
     """
     if not (root / "runs" / views.NO_RUN).exists():
         raise WarehouseError(
             f"{root}: there is no warehouse here",
             hint="`constitution run` makes one; --warehouse DIR or CONSTITUTION_WAREHOUSE says where it lies",
         )
+    half = _machine_mib() // 2
     connection = duckdb.connect(
         config={
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
-            "memory_limit": f"{memory_mib or _machine_mib() // 2}MiB",
+            "memory_limit": f"{min(memory_mib or half, half)}MiB",
             "threads": min(os.cpu_count() or 1, 8),
             "temp_directory": str(Path(tempfile.gettempdir()) / f"constitution-sql-{os.getpid()}"),
         }
