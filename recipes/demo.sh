@@ -23,4 +23,8 @@ run python -m constitution.pocket.truth --out "$CONSTITUTION_WAREHOUSE/truth.csv
 run constitution labels import "$CONSTITUTION_WAREHOUSE/truth.csv"
 run constitution audit --out "$CONSTITUTION_WAREHOUSE/report.html"
 
+# What a trainer loads, with its card; every pair that was left out has its reason.
+run constitution export --format dpo --out "$CONSTITUTION_WAREHOUSE/data/dpo" --overwrite
+sql "SELECT split, drop_reason, count(*) AS n FROM exported GROUP BY ALL ORDER BY n DESC"
+
 printf '\nThe data lies in %s/: Parquet by table and run, and warehouse.duckdb over it.\n' "$CONSTITUTION_WAREHOUSE"
