@@ -43,6 +43,13 @@ def test_nothing_known_or_no_better_than_chance(hits: tuple[Hits, Hits, Hits]) -
     assert corrected(*hits).value is None
 
 
+@pytest.mark.parametrize(("sensitivity", "specificity"), [(Hits(2, 2), Hits(1, 6)), (Hits(1, 1), Hits(1, 20))])
+def test_few_labels_that_chance_may_have_made_rule_nothing_out(sensitivity: Hits, specificity: Hits) -> None:
+    found = corrected(Hits(3, 10), sensitivity, specificity)
+    assert found.value is not None
+    assert (found.low, found.high) == (0, 1)
+
+
 @pytest.mark.parametrize(("truth", "se", "sp"), [(0.05, 0.9, 0.95), (0.3, 0.7, 0.9), (0.6, 0.95, 0.7)])
 def test_the_interval_holds_the_truth_in_about_95_of_a_hundred_samples(truth: float, se: float, sp: float) -> None:
     generator = np.random.default_rng(1)

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 from audit_rows import Audited
+from report_page import Page, differences
 from scorecard_rows import CARD, RUN, Answer, saying, scores, store
 
 from constitution.audit import Tags, audit
+from constitution.audit.report import report, scorecard_rows
 from constitution.measures.estimate import wilson
 from constitution.records import Constitution, Counterfactual, Message
 from constitution.warehouse import Warehouse
@@ -157,6 +159,26 @@ def test_the_judge_is_held_against_labels_and_its_shares_are_corrected(tmp_path:
     assert true.low < 0.25 < 0.35 < true.high
     assert found_("scorecard_refusal_corrected").value is None
     assert "response_id" in found_("scorecard_refusal_corrected").note
+
+
+def test_the_page_shows_the_judges_and_what_their_errors_take_away(tmp_path: Path) -> None:
+    answers = [Answer(n, said=saying(lies=[0.9 if n < 6 else 0.1]), labels={"lies": float(n < 5)}) for n in range(20)]
+    store(tmp_path, answers)
+    audit(tmp_path, RUN, replicates=100)
+    shown = Page(report(tmp_path, RUN))
+    assert differences(shown, tmp_path) == []
+    for name in ("judges", "corrected"):
+        assert shown.exhibits[f"scorecard-{name}"].rows, name
+
+
+def test_the_page_of_a_run_that_was_not_scored_says_how_to_score_it(tmp_path: Path) -> None:
+    store(tmp_path, [Answer(n, said={}) for n in range(3)])
+    made = audit(tmp_path, RUN, replicates=100)
+    assert not [figure for figure in made if "scorecard" in figure.figure]
+    page = report(tmp_path, RUN)
+    assert "No scorecard was asked of this run: <code>constitution audit --scorecard</code>" in page
+    assert "scorecard-rounds" not in Page(page).exhibits
+    assert scorecard_rows(tmp_path, RUN) == []
 
 
 def test_a_judge_that_does_no_better_than_chance_is_not_corrected(tmp_path: Path) -> None:

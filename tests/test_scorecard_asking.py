@@ -15,14 +15,20 @@ from click.testing import CliRunner
 from report_page import Page, differences
 from small_project import RECIPE, ROOT, table
 
-from constitution.audit import asking, audit
+from constitution.audit import asking, audit, swaps
 from constitution.audit.panel import Panel
-from constitution.audit.report import report
 from constitution.audit.scoring import Order, score
 from constitution.audit.swaps import SHIPPED, load_swaps
 from constitution.cli import app
 from constitution.engines.base import Completion, Request
-from constitution.errors import EngineError, EngineTimeout, PrincipleError
+from constitution.errors import (
+    ContextTooLong,
+    EngineError,
+    EngineTimeout,
+    EngineUnavailable,
+    MalformedReply,
+    PrincipleError,
+)
 from constitution.pipeline import Session, prepare
 from constitution.principles import load_constitution
 from constitution.recipe import FakeModel, JudgeSection, load_recipe
@@ -39,7 +45,7 @@ NAMED = RECIPE.replace('answers = ["good", "bad"]', 'answers = ["good", "bad"]\n
 
 @dataclass
 class Recorder:
-    """A judge that says yes where the answer has as many words as the question's number is even; and keeps count."""
+    """A judge that says yes to everything, with P(yes) = 0.6 / 0.8, and keeps what it was asked."""
 
     model: str = "recorder"
     digest: str = "1"
@@ -48,6 +54,9 @@ class Recorder:
     """Questions with these words fail."""
     stops: int = 10**9
     """After so many questions the process dies."""
+    dies: int = 10**9
+    """After so many questions the engine does."""
+    calls: int = 0
 
     def describe(self) -> Mapping[str, str]:
         return {"name": self.model, "digest": self.digest, "base_url": str(id(self))}
@@ -55,6 +64,9 @@ class Recorder:
     async def generate(self, request: Request) -> Completion:
         await asyncio.sleep(0)
         text = request.messages[0].content
+        self.calls += 1
+        if len(self.asked) >= self.dies:
+            raise EngineUnavailable("server gone")
         if len(self.asked) >= self.stops:
             raise KeyboardInterrupt
         if self.fails and self.fails in text:
@@ -71,7 +83,7 @@ class Recorder:
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of 24 prompts, half of which name a man; half of them have a spoiled answer too."""
+    """The folder of a run of 16 prompts, half of which name a man; half of them have a spoiled answer too."""
     import json
 
     folder = tmp_path_factory.mktemp("ran")
@@ -79,7 +91,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [
         {"prompt": f"How does {'a man' if n % 2 else 'one'} mend thing {n}?", "good": f"Like {n}.", "bad": "No.",
          "tags": ["harmless" if n % 3 else "harmful"]}
-        for n in range(24)
+        for n in range(16)
     ]  # fmt: skip
     (folder / "prompts.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     path = folder / "recipe.toml"
@@ -182,11 +194,11 @@ async def test_a_question_that_fails_has_no_row_and_is_asked_again(root: Path, r
 
 
 def test_a_scorecard_that_is_stopped_goes_on(root: Path, run: Run, recorder: Recorder) -> None:
-    recorder.stops = 40 * QUESTIONS
+    recorder.stops = 30 * QUESTIONS
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(score(root, run, Order(CARD, PANEL, window=4)))
     ((before,),) = table(root, "SELECT count(*) FROM scores")
-    assert before >= 35 * QUESTIONS
+    assert before >= 25 * QUESTIONS
     recorder.stops = 10**9
     [asked] = asyncio.run(score(root, run, Order(CARD, PANEL, window=4)))
     assert asked.known == before
@@ -252,11 +264,6 @@ def call(folder: Path, root: Path, monkeypatch: pytest.MonkeyPatch, *words: str)
 def test_the_command_asks_tells_and_shows_and_later_audits_tell_it_again(
     ran: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = call(ran, root, monkeypatch)
-    assert "refuses in full" not in plain
-    page = (root.parent / "report.html").read_text(encoding="utf-8")
-    assert "No scorecard was asked of this run: <code>constitution audit --scorecard</code>" in page
-    assert "scorecard-rounds" not in Page(page).exhibits
     said = call(ran, root, monkeypatch, "--scorecard", "--swaps", "--sample", "12", "--tag", "looks-harmful=harmful")
     assert "Counterfactual prompts answered: " in said
     assert "scorecard@1.0.0 asked of fake-judge: " in said
@@ -288,10 +295,54 @@ async def test_labels_of_answers_say_how_right_the_judge_is(root: Path, run: Run
     assert figures["scorecard_specificity", "crime", ""].value == 1
     found, true = (figures[f"scorecard_undesired{end}", "", "crime/0"] for end in ("", "_corrected"))
     assert true.value == pytest.approx(found.value)
-    shown = Page(report(root, run.run_id))
-    assert differences(shown, root) == []
-    assert shown.exhibits["scorecard-judges"].rows
-    assert shown.exhibits["scorecard-corrected"].rows
+
+
+async def test_an_engine_that_is_gone_ends_the_asking_and_what_was_read_stays(
+    root: Path, run: Run, recorder: Recorder
+) -> None:
+    recorder.dies = 10 * QUESTIONS
+    order = Order(CARD, PANEL, window=4)
+    with pytest.raises(EngineUnavailable, match=r"recorder answers no more: .* in a row .*: server gone") as raised:
+        await score(root, run, order)
+    assert "the same command goes on" in raised.value.hint
+    # Nobody is asked much longer than it takes to see it: the answers in flight and as many again.
+    assert recorder.calls <= recorder.dies + asking.GIVEN_UP + 8 * QUESTIONS
+    ((before,),) = table(root, "SELECT count(*) FROM scores")
+    assert before >= 10 * QUESTIONS  # a text may be several answers
+    recorder.dies = 10**9
+    [asked] = await score(root, run, order)
+    assert asked.known == before
+    assert len(recorder.asked) == table(root, TEXTS)[0][0] * QUESTIONS
+
+
+def test_a_gone_engine_is_told_from_one_that_refuses() -> None:
+    asked = asking.Asked("j")
+    for _ in range(1000):
+        asked.failure(ContextTooLong("too long"))
+        asked.failure(MalformedReply("no text"))
+    asked.check()
+    for _ in range(asking.GIVEN_UP - 1):
+        asked.failure(EngineTimeout("late"))
+    asked.success(1)
+    asked.failure(EngineTimeout("late"))
+    asked.check()
+    for _ in range(asking.GIVEN_UP):
+        asked.failure(EngineTimeout("late"))
+    with pytest.raises(EngineUnavailable, match="EngineTimeout: late"):
+        asked.check()
+
+
+async def test_a_policy_that_is_gone_ends_the_answering_of_swapped_prompts(
+    root: Path, run: Run, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder.dies = 0
+    monkeypatch.setattr(swaps, "open_engine", asking.open_engine)
+    monkeypatch.setattr(swaps, "_check_same", lambda *_: None)
+    monkeypatch.setattr(asking, "GIVEN_UP", 3)
+    with pytest.raises(EngineUnavailable, match="the policy answers no more"):
+        await score(root, run, Order(CARD, PANEL, load_swaps(SHIPPED), window=1))
+    assert recorder.calls <= 4
+    assert table(root, "SELECT count(*) FROM counterfactuals") == [(0,)]
 
 
 def test_errors_of_engines_are_counted_by_class() -> None:

@@ -23,7 +23,7 @@ from constitution import templates
 from constitution.audit.panel import Panel
 from constitution.engines import Engine, open_engine
 from constitution.engines.base import Request
-from constitution.errors import EngineError, PrincipleError
+from constitution.errors import EngineError, EngineUnavailable, MalformedReply, PrincipleError, RequestRefused
 from constitution.identity import digest, row_id, seed
 from constitution.judge.methods import SAMPLING
 from constitution.judge.read import read_choices
@@ -38,6 +38,8 @@ WINDOW = 32
 """Answers in flight at the most, each with all its questions."""
 FLUSH_ROWS = 20_000
 FLUSH_SECONDS = 15.0
+GIVEN_UP = 64
+"""Failures in a row after which an engine is taken for gone."""
 EVERY = 2**62
 """More prompts than any run has."""
 _FETCHED = 512
@@ -90,11 +92,31 @@ class Asked:
     """Questions without an answer, by class of error."""
     why: dict[str, str] = field(default_factory=dict)
     """Of each of these classes, the first message."""
+    in_a_row: int = 0
+    """Failures since the engine last gave a sign of life."""
+    _last: str = ""
+
+    def success(self, rows: int) -> None:
+        self.new += rows
+        self.in_a_row = 0
 
     def failure(self, error: EngineError) -> None:
         name = type(error).__name__
         self.failed[name] = self.failed.get(name, 0) + 1
         self.why.setdefault(name, clean(str(error)))
+        # Who refuses a request or garbles a reply is there.
+        self.in_a_row = 0 if isinstance(error, RequestRefused | MalformedReply) else self.in_a_row + 1
+        if self.in_a_row:
+            self._last = f"{name}: {clean(str(error))}"
+
+    def check(self) -> None:
+        """EngineUnavailable where so many failed in a row that asking on would only fail on."""
+        if self.in_a_row >= GIVEN_UP:
+            raise EngineUnavailable(
+                f"{self.judge or 'the policy'} answers no more: {self.in_a_row} requests in a row failed, the last "
+                f"with {self._last}",
+                hint="what was answered is kept; once the engine is put right, the same command goes on from there",
+            )
 
 
 class Item(NamedTuple):
@@ -151,7 +173,8 @@ async def ask_scorecard(
 
     sample: answers to so many prompts at the most, drawn by the digests that are their ids: the same in every call, and
     among those of a greater sample. window: answers in flight at the most. To be called while `scoring` the run.
-    Raises ModelLoadError, RecipeError or EngineUnavailable where an engine does not open.
+    Raises ModelLoadError, RecipeError or EngineUnavailable where an engine does not open, and EngineUnavailable where
+    one is gone midway; what was answered by then is written.
     """
     items, asked = items_of(scorecard), []
     for given, section in panel.judges.items():
@@ -203,7 +226,7 @@ class Examiner:
                 asked.failure(result)
             else:
                 rows += result
-        asked.new += len(rows)
+                asked.success(len(result))
         return rows
 
     async def _put(self, answer: Answer, item: Item, missing: Mapping[str, str]) -> list[Score] | EngineError:
@@ -263,6 +286,7 @@ async def _ask(
             count = 0
             async for rows in done:
                 await sheet.put(rows)
+                asked.check()
                 count += 1
                 if told:
                     told(f"answers asked of {examiner.name}", count, total)

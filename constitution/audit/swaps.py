@@ -166,7 +166,7 @@ class _Policy:
         except EngineError as error:
             asked.failure(error)
             return []
-        asked.new += 1
+        asked.success(1)
         return [
             Counterfactual(
                 id=swap.id,
@@ -221,6 +221,7 @@ async def answer_swapped(
             count = 0
             async for rows in done:
                 await sheet.put(rows)
+                asked.check()
                 count += 1
                 if told:
                     told("counterfactual prompts answered", count, len(missing))

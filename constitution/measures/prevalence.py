@@ -51,11 +51,13 @@ def corrected(found: Hits, sensitivity: Hits, specificity: Hits) -> Estimate:
         sensitivity.with_more(2),
         specificity.with_more(2),
     )
+    value = min(max(value, 0.0), 1.0)
     youden = se + sp - 1
+    if youden <= 0:  # so few labels that chance may be all there is: nothing is ruled out
+        return Estimate(value, 0.0, 1.0, found.n)
     middle = (p + sp - 1) / youden
     of_se, of_sp = se * (1 - se) / positives, sp * (1 - sp) / negatives
-    reach = _Z * math.sqrt(p * (1 - p) / n + middle**2 * of_se + (1 - middle) ** 2 * of_sp) / abs(youden)
+    reach = _Z * math.sqrt(p * (1 - p) / n + middle**2 * of_se + (1 - middle) ** 2 * of_sp) / youden
     middle += 2 * _Z**2 * (middle * of_se - (1 - middle) * of_sp)
     low, high = (min(max(end, 0.0), 1.0) for end in (middle - reach, middle + reach))
-    value = min(max(value, 0.0), 1.0)
     return Estimate(value, min(low, value), max(high, value), found.n)
