@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from prefect import flow, task
+from prefect import flow, get_run_logger, task
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 from pydantic import BaseModel
 
+from constitution.audit import Tags
 from constitution.audit import audit as measure
 from constitution.audit.asking import EVERY, WINDOW
 from constitution.audit.panel import Panel
@@ -41,6 +42,9 @@ class Scorecard(BaseModel):
     """Prompts at the most."""
     concurrency: int = WINDOW
     """Answers in flight at the most."""
+    tags: dict[str, list[str]] = {}
+    """Of prompts that are harmless, looks-harmful, harmful: the tags that say so, in place of those that are called so;
+    empty: as the last audit had them."""
 
 
 def name() -> str:
@@ -57,13 +61,18 @@ async def ask_scorecard(run: Run, warehouse: Path, wanted: Scorecard) -> str:
         recipe = load_recipe(Path(wanted.recipe))
         panel = Panel.of(recipe.model, recipe.judge, recipe.seed)
     swaps = load_swaps(Path(wanted.swaps) if isinstance(wanted.swaps, str) else SHIPPED) if wanted.swaps else ()
-    await score(warehouse, run, Order(scorecard, panel, swaps, wanted.sample, wanted.concurrency))
+    logger = get_run_logger()
+    for asked in await score(warehouse, run, Order(scorecard, panel, swaps, wanted.sample, wanted.concurrency)):
+        what = f"{scorecard.label} asked of {asked.judge}" if asked.judge else "counterfactual prompts answered"
+        logger.info("%s: %d new, %d known before", what, asked.new, asked.known)
+        for error, times in asked.failed.items():
+            logger.warning("%s: %d failed: %s: %s", what, times, error, asked.why[error])
     return scorecard.label
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-async def measure_run(run: Run, warehouse: Path, replicates: int, scorecard: str) -> None:
-    await asyncio.to_thread(measure, warehouse, run.run_id, replicates=replicates, scorecard=scorecard)
+async def measure_run(run: Run, warehouse: Path, replicates: int, scorecard: str, tags: Tags | None) -> None:
+    await asyncio.to_thread(measure, warehouse, run.run_id, replicates=replicates, scorecard=scorecard, tags=tags)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -84,9 +93,12 @@ async def audit(
 
     out: the report's file. replicates: of each bootstrap. scorecard: what is asked of each answer first; None: nothing.
     """
+    tags = (
+        Tags.of(scorecard.tags) if scorecard and scorecard.tags else None
+    )  # a fault is told before any model is asked
     found = find_run(Warehouse(Path(warehouse)), run)
     asked = await ask_scorecard(found, Path(warehouse), scorecard) if scorecard else ""
-    await measure_run(found, Path(warehouse), replicates, asked)
+    await measure_run(found, Path(warehouse), replicates, asked, tags)
     await write_report(found, Path(warehouse), Path(out))
     told = summary(Path(warehouse), found.run_id)
     await acreate_markdown_artifact(told, key="audit", description=f"Audit of {found.run_id}")

@@ -135,7 +135,7 @@ def test_the_audit_shows_in_prefect(prefect_api: str, tmp_path: Path) -> None:
 
     async def go() -> None:
         out = tmp_path / "report.html"
-        scorecard = {"recipe": str(ROOT / "recipes" / "fake.toml"), "sample": 2}
+        scorecard = {"recipe": str(ROOT / "recipes" / "fake.toml"), "sample": 2, "tags": {"looks-harmful": ["mine"]}}
         done = await module.audit(RUN[:6], str(warehouse.root), str(out), replicates=100, scorecard=scorecard)
         assert done == RUN
         assert f"Audit of {RUN}" in out.read_text(encoding="utf-8")
@@ -145,7 +145,9 @@ def test_the_audit_shows_in_prefect(prefect_api: str, tmp_path: Path) -> None:
         assert "Position bias | judge |" in str(artifact.data)
 
     asyncio.run(go())
-    assert any(figure.figure == "scorecard_refusal" for figure in warehouse.read_figures(RUN))
+    made = warehouse.read_figures(RUN)
+    assert any(figure.figure == "scorecard_refusal" for figure in made)
+    assert any(figure.subject == "looks-harmful=mine" for figure in made)
 
 
 def test_the_export_shows_in_prefect(prefect_api: str, tmp_path: Path) -> None:

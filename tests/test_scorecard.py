@@ -12,7 +12,10 @@ from report_page import Page, differences
 from scorecard_rows import CARD, RUN, Answer, saying, scores, store
 
 from constitution.audit import Tags, audit
+from constitution.audit.evidence import load
 from constitution.audit.report import report, scorecard_rows
+from constitution.audit.scorecard import lay, refusal
+from constitution.errors import InputError
 from constitution.measures.estimate import wilson
 from constitution.records import Constitution, Counterfactual, Message
 from constitution.warehouse import Warehouse
@@ -56,6 +59,24 @@ def test_over_refusal_and_compliance_go_by_the_prompts_tags(tmp_path: Path) -> N
     assert told["scorecard_over_refusal", "full/0"].value == 1
     assert told["scorecard_harmful_compliance", ""].value is None
     assert "tagged none" in told["scorecard_harmful_compliance", ""].note
+
+
+def test_later_audits_go_by_the_tags_that_one_was_told(tmp_path: Path) -> None:
+    store(tmp_path, [*(Answer(n, tags=("it's",), said=FULL) for n in range(3)), Answer(9, tags=("harmful",))])
+
+    def told(tags: Tags | None = None) -> dict[tuple[str, str], float | None]:
+        return {(f.figure, f.subject): f.value for f in audit(tmp_path, RUN, replicates=100, tags=tags)}
+
+    assert told()["scorecard_tagged", "harmful=harmful"] == 1
+    own = told(Tags(harmless=(), looks_harmful=("it's", "b=c")))
+    assert own["scorecard_tagged", "looks-harmful=it's"] == 3
+    assert own["scorecard_tagged", "looks-harmful=b=c"] == 0
+    assert own["scorecard_over_refusal", "full/0"] == 1
+    assert not [subject for _, subject in own if subject.startswith("harmless=")]
+    assert told() == own
+    assert told(Tags())["scorecard_over_refusal", ""] is None
+    with pytest.raises(InputError, match="no kind 'harmles'"):
+        Tags.of({"harmles": ["x"]})
 
 
 def test_content_is_undesired_where_one_question_of_the_category_says_so(tmp_path: Path) -> None:
@@ -201,8 +222,10 @@ def test_the_last_scorecard_counts_unless_one_is_named_and_the_last_words_of_a_d
             add(warehouse, RUN, [row for a in answers for row in scores(a.id, a.asked.id, FULL, card)])
 
     def full(scorecard: str = "") -> float | None:
-        found = audit(tmp_path, RUN, replicates=100, scorecard=scorecard)
-        [figure] = [f for f in found if (f.figure, f.subject) == ("scorecard_refusal", "full/0")]
+        evidence = load(tmp_path, RUN, replicates=100)
+        assert lay(evidence, scorecard, Tags())
+        [figure] = [f for f in refusal(evidence, Tags()) if (f.figure, f.subject) == ("scorecard_refusal", "full/0")]
+        evidence.connection.close()
         return figure.value
 
     assert full() == 0
@@ -211,7 +234,7 @@ def test_the_last_scorecard_counts_unless_one_is_named_and_the_last_words_of_a_d
     assert full("card@1.0.0") == 0
     say(draft)
     assert full("card@1.0.0") == 1
-    assert not [f for f in audit(tmp_path, RUN, replicates=100, scorecard="no@1.0.0") if "scorecard" in f.figure]
+    assert not lay(load(tmp_path, RUN, replicates=100), "no@1.0.0", Tags())
 
 
 def test_the_docs_tell_of_every_figure(tmp_path: Path) -> None:

@@ -279,6 +279,13 @@ def test_the_command_asks_tells_and_shows_and_later_audits_tell_it_again(
     assert any(figure.figure == "scorecard_refusal" and figure.value is not None for figure in later)
 
 
+@pytest.mark.parametrize("words", [("--swaps",), ("--sample", "5"), ("--model", "fake"), ("--concurrency", "2")])
+def test_to_say_how_to_ask_and_not_to_ask_is_an_error(tmp_path: Path, words: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(app, ["audit", *words, "--warehouse", str(tmp_path)])
+    assert done.exit_code == 2
+    assert f"{words[0]} says how a scorecard is asked, and none is: add --scorecard" in done.output
+
+
 async def test_labels_of_answers_say_how_right_the_judge_is(root: Path, run: Run) -> None:
     """The fake judge's own verdicts as labels: it is right in every one, and nothing is to be corrected."""
     await score(root, run, Order(CARD, PANEL, sample=10))
@@ -336,7 +343,11 @@ async def test_a_policy_that_is_gone_ends_the_answering_of_swapped_prompts(
     root: Path, run: Run, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder.dies = 0
-    monkeypatch.setattr(swaps, "open_engine", asking.open_engine)
+
+    async def opened(section: object) -> Recorder:
+        return recorder
+
+    monkeypatch.setattr(swaps, "open_engine", opened)
     monkeypatch.setattr(swaps, "_check_same", lambda *_: None)
     monkeypatch.setattr(asking, "GIVEN_UP", 3)
     with pytest.raises(EngineUnavailable, match="the policy answers no more"):

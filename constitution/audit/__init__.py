@@ -31,12 +31,12 @@ def audit(
 
     A figure that cannot be measured has value None and a note that says what it would take. replicates: of each
     bootstrap. scorecard: name@version of the one whose scores are told of; empty: the last that was asked. tags: which
-    prompts are harmless, look harmful, are harmful. An open run is audited as far as it is. Raises WarehouseError where
-    there is no such run.
+    prompts are harmless, look harmful, are harmful; None: those of the last audit. An open run is audited as far as it
+    is. Raises WarehouseError where there is no such run.
     """
     evidence = load(root, run_id, replicates=replicates)
     try:
-        figures = list(_figures(evidence, scorecard, tags or Tags()))
+        figures = list(_figures(evidence, scorecard, tags or scores.last_tags(evidence)))
     finally:
         evidence.connection.close()
     Warehouse(root).write_figures(run_id, figures)

@@ -13,10 +13,11 @@ A verdict is there only where all its questions were answered. A question counts
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from constitution.audit.evidence import Array, Evidence
+from constitution.errors import InputError
 from constitution.measures import Estimate, refuses_sql
 from constitution.measures.estimate import wilson
 from constitution.records import Figure
@@ -24,7 +25,7 @@ from constitution.records import Figure
 
 @dataclass(frozen=True, slots=True)
 class Tags:
-    """Tags of prompts that say what an answer ought to do."""
+    """Tags of prompts that say what an answer ought to do. An audit's are kept in its figures `scorecard_tagged`."""
 
     harmless: tuple[str, ...] = ("harmless", "looks-harmful")
     """To be answered."""
@@ -32,6 +33,20 @@ class Tags:
     """To be answered, though it sounds as if not."""
     harmful: tuple[str, ...] = ("harmful",)
     """Not to be complied with."""
+
+    @classmethod
+    def of(cls, named: Mapping[str, Iterable[str]]) -> Tags:
+        """By kind, as people write it (looks-harmful): what is named is in place of the default. InputError where there
+        is no such kind."""
+        kinds = {kind_of(field): field for field in cls.__slots__}
+        if unknown := sorted(named.keys() - kinds.keys()):
+            raise InputError(f"tags: there is no kind {unknown[0]!r}", hint=f"the kinds are {', '.join(kinds)}")
+        return replace(cls(), **{kinds[kind]: tuple(tags) for kind, tags in named.items()})
+
+
+def kind_of(field: str) -> str:
+    """A field of Tags as people write it."""
+    return field.replace("_", "-")
 
 
 NGRAM = 8
@@ -90,7 +105,7 @@ WINDOW whole AS (PARTITION BY judge);
 
 CREATE TABLE audit.answers AS
 SELECT
-    r.id AS response_id, r.prompt_id, q.cluster, r.text,
+    r.id AS response_id, r.prompt_id, q.cluster, r.text, p.tags,
     CASE WHEN r.kind <> 'sample' THEN r.round::VARCHAR WHEN r.model = 'given' THEN 'given' ELSE 'sample' END AS round,
     count_tokens(r.text) AS tokens, ({refuses})::INTEGER AS prefix,
     list_has_any(p.tags, {harmless}) AS harmless, list_has_any(p.tags, {looks_harmful}) AS looks_harmful,
@@ -107,6 +122,7 @@ _LONE = "SELECT *, count(*) OVER (PARTITION BY {keys}, prompt_id) = 1 AS lone FR
 
 def figures(evidence: Evidence, tags: Tags) -> Iterator[Figure]:
     yield from readings(evidence)
+    yield from tagged(evidence, tags)
     yield from refusal(evidence, tags)
     yield from undesired(evidence)
     yield from helpful(evidence)
@@ -125,6 +141,32 @@ def lay(evidence: Evidence, scorecard: str, tags: Tags) -> bool:
     listed = {name: f"[{', '.join(map(_text, getattr(tags, name)))}]::VARCHAR[]" for name in Tags.__slots__}
     evidence.lay(_LAYOUT.format(scorecard=_text(found), refuses=refuses_sql("r.text"), **listed))
     return True
+
+
+def last_tags(evidence: Evidence) -> Tags:
+    """The tags that the run's last audit went by; where it had no scorecard, the usual ones."""
+    rows = evidence.connection.execute(
+        "SELECT subject FROM figures WHERE run_id = $run AND figure = 'scorecard_tagged'", {"run": evidence.run.run_id}
+    ).fetchall()
+    if not rows:
+        return Tags()
+    named: dict[str, list[str]] = {kind_of(field): [] for field in Tags.__slots__}
+    for (subject,) in sorted(rows):
+        kind, _, tag = subject.partition("=")
+        named[kind].append(tag)
+    return Tags.of(named)
+
+
+def tagged(evidence: Evidence, tags: Tags) -> Iterator[Figure]:
+    """Of the prompts that were scored, how many have each of the tags that the figures below go by."""
+    for field in Tags.__slots__:
+        for tag in getattr(tags, field):
+            sql = f"""
+                SELECT count(DISTINCT prompt_id) FILTER (list_contains(tags, {_text(tag)})) AS hits,
+                    count(DISTINCT prompt_id) AS n FROM audit.answers
+            """
+            [row] = evidence.ask(sql).to_pylist()
+            yield evidence.count("scorecard_tagged", row["hits"], row["n"], subject=f"{kind_of(field)}={tag}")
 
 
 def shares(evidence: Evidence, name: str, sql: str, *keys: str, otherwise: str = "") -> Iterator[Figure]:

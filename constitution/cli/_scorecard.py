@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +12,7 @@ import click
 from constitution.audit import Tags
 from constitution.audit.asking import EVERY, WINDOW, Asked
 from constitution.audit.report import scorecard_rows
+from constitution.audit.scorecard import kind_of
 from constitution.audit.scoring import Order, score
 from constitution.audit.swaps import SHIPPED, load_swaps
 from constitution.cli.principles import root_of
@@ -24,7 +24,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 EVERY_SECONDS = 10.0
 """Between two lines of progress."""
-_TAGS = {field.name.replace("_", "-"): field.name for field in fields(Tags)}
+_KINDS = tuple(map(kind_of, Tags.__slots__))
+_ONLY_ASKING = ("model", "recipe", "swaps", "sample", "concurrency")
+"""Options that say how a scorecard is asked."""
 
 
 def scorecard_options(command: F) -> F:
@@ -32,8 +34,8 @@ def scorecard_options(command: F) -> F:
         (
             click.option(
                 "--scorecard", is_flag=False, flag_value="scorecard", metavar="[NAME[@VERSION]]",
-                help="Ask the questions of this constitution, or of one in a .toml file, of each answer.  [without a "
-                "name: scorecard]",
+                help="Ask the questions of this constitution, or of one in a .toml file, of each answer. RUN goes "
+                "before it.  [without a name: scorecard]",
             ),
             judge_options("the run's own judges"),
             click.option(
@@ -47,12 +49,23 @@ def scorecard_options(command: F) -> F:
                          help="Answers in flight at the most, each with all its questions."),
             click.option(
                 "--tag", multiple=True, metavar="KIND=TAG",
-                help=f"A tag of prompts that are {', '.join(_TAGS)}, in place of those that are called so.",
+                help=f"A tag of prompts that are {', '.join(_KINDS)}, in place of those that are called so; later "
+                "audits go by them too.",
             ),
         )
     ):  # fmt: skip
         command = option(command)
     return command
+
+
+def asks(context: click.Context) -> bool:
+    """Whether a scorecard is to be asked. UsageError where it is not, but is said how."""
+    if context.params["scorecard"]:
+        return True
+    for name in _ONLY_ASKING:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name} says how a scorecard is asked, and none is: add --scorecard")
+    return False
 
 
 async def ask(warehouse: Path, run: Run, **options: Any) -> str:
@@ -70,15 +83,16 @@ async def ask(warehouse: Path, run: Run, **options: Any) -> str:
     return scorecard.label
 
 
-def tags_of(given: Sequence[str]) -> Tags:
-    """Of `harmless=TAG`, `looks-harmful=TAG`, `harmful=TAG`: what is named is in place of the default."""
-    named: dict[str, tuple[str, ...]] = {}
+def tags_of(given: Sequence[str]) -> Tags | None:
+    """Of `harmless=TAG`, `looks-harmful=TAG`, `harmful=TAG`: what is named is in place of the default. None: nothing is
+    given."""
+    named: dict[str, list[str]] = {}
     for each in given:
         kind, _, tag = each.partition("=")
-        if kind not in _TAGS or not tag:
-            raise click.UsageError(f"--tag {each}: expected KIND=TAG, where KIND is {', '.join(_TAGS)}")
-        named[_TAGS[kind]] = (*named.get(_TAGS[kind], ()), tag)
-    return replace(Tags(), **named)
+        if kind not in _KINDS or not tag:
+            raise click.UsageError(f"--tag {each}: expected KIND=TAG, where KIND is {', '.join(_KINDS)}")
+        named.setdefault(kind, []).append(tag)
+    return Tags.of(named) if named else None
 
 
 def tell(warehouse: Path, run_id: str) -> None:

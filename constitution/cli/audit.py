@@ -15,7 +15,7 @@ from constitution.audit.answer import answer
 from constitution.audit.report import headlines, report
 from constitution.audit.words import Headline
 from constitution.cli._options import warehouse_option
-from constitution.cli._scorecard import ask, scorecard_options, tags_of, tell
+from constitution.cli._scorecard import ask, asks, scorecard_options, tags_of, tell
 from constitution.cli.sql import output
 from constitution.warehouse import Warehouse, connect
 from constitution.warehouse.find import find_run
@@ -39,7 +39,10 @@ from constitution.warehouse.find import find_run
 )
 @scorecard_options
 @warehouse_option
-def audit(run: str | None, out: Path, replicates: int, warehouse: Path, **asked: Any) -> None:
+@click.pass_context
+def audit(
+    context: click.Context, /, run: str | None, out: Path, replicates: int, warehouse: Path, **asked: Any
+) -> None:
     """Measure how far the labels of RUN (or how its id begins) can be trusted: agreement with gold, calibration,
     position, length and style, infractions, the judges' agreement, the principles' health.
 
@@ -58,10 +61,11 @@ def audit(run: str | None, out: Path, replicates: int, warehouse: Path, **asked:
       constitution audit --scorecard --sample 500
       constitution audit hh-harmless-0a7d1f --scorecard scorecard@1.0.0 --recipe recipes/jury.toml --swaps
     """  # fmt: skip
+    wanted, tags = asks(context), tags_of(asked["tag"])
     with connect(warehouse):  # tells where there is no warehouse
         pass
-    found, tags = find_run(Warehouse(warehouse), run), tags_of(asked["tag"])
-    scorecard = asyncio.run(ask(warehouse, found, **asked)) if asked["scorecard"] else ""
+    found = find_run(Warehouse(warehouse), run)
+    scorecard = asyncio.run(ask(warehouse, found, **asked)) if wanted else ""
     figures = measure(warehouse, found.run_id, replicates=replicates, scorecard=scorecard, tags=tags)
     with output(out) as file:
         file.write(report(warehouse, found.run_id))
