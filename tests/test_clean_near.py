@@ -9,6 +9,7 @@ import pytest
 from export_rows import Row, fates, lay
 
 from constitution.export.clean import clean
+from constitution.export.clean import near as near_module
 from constitution.export.clean.near import shape
 
 LONG = "Please tell me how I can mend the old wooden clock in the hall before my aunt comes to visit us on Sunday"
@@ -114,6 +115,34 @@ def test_many_prompts_of_one_template_all_go_but_the_first() -> None:
     work = lay([Row(f"{LONG} {n}") for n in range(200)], dedupe="near")
     clean(work)
     assert fates(work) == {f"r{n}": ("near-duplicate", "p0") for n in range(1, 200)}
+
+
+@pytest.mark.parametrize("compared", [near_module.COMPARED, 0])
+def test_what_goes_is_near_to_what_stays_however_few_are_compared(
+    monkeypatch: pytest.MonkeyPatch, compared: int
+) -> None:
+    """Prompts of a few templates, many of them just near and many just not, so that bands are long and chains are too.
+    The least of comparisons finds most too."""
+    monkeypatch.setattr(near_module, "COMPARED", compared)
+    rng = random.Random(3)
+    templates = [[f"t{n}w{place}" for place in range(40)] for n in range(3)]
+    texts = []
+    for _ in range(500):
+        text = list(rng.choice(templates))
+        for _ in range(rng.choice((0, 1, 1, 2, 3))):
+            text[rng.randrange(40)] = f"x{rng.randrange(30)}"
+        texts.append(" ".join(text))
+    work = lay([Row(text, f"Answer {n}.") for n, text in enumerate(texts)], dedupe="near", near=0.7)
+    clean(work)
+    found = {int(id[1:]): int(str(detail)[1:]) for id, (_, detail) in fates(work).items()}
+    sets = [grams(text) for text in texts]
+    for place, kept in found.items():
+        assert kept < place
+        assert kept not in found
+        assert len(sets[place] & sets[kept]) >= 0.7 * len(sets[place] | sets[kept])
+    wanted = by_comparing_all(texts, 0.7)
+    assert 300 < len(wanted) < 490
+    assert len(found) >= 0.95 * len(wanted)
 
 
 def test_an_earlier_steps_rows_are_not_what_others_are_near_to() -> None:

@@ -20,9 +20,12 @@ PERMUTATIONS = 128
 SEED = 1
 FOUND = 0.95
 """Least chance that two prompts which are just near enough share a band."""
-WINDOW = 32
-"""Of the prompts of one band, each is compared with the first and so many before it: many prompts made of one template
-must not cost the square of their number."""
+WINDOWS = (32, 16, 8, 4, 2, 1)
+"""Beside the first prompt of its band, each is compared with so many before it: with the most of these that …"""
+COMPARED = 8_000_000
+"""… make no more comparisons than this over the whole run: many prompts that share bands, and are not near, must not
+cost the square of their number."""
+ROUNDS = 3
 
 # One row per conversation, its first by place; those with the same 3-grams have the same `twin`, the first of them. A
 # text shorter than 3 words is one gram, so it is near to its equal alone.
@@ -46,23 +49,34 @@ hashed AS (
 SELECT place, min(place) OVER (PARTITION BY md5(grams::VARCHAR)) AS twin, grams FROM hashed
 """
 
-# Pairs that share a band, and are not too different in size, compared by their 3-grams.
-_PAIRS = f"""
-WITH shared AS (SELECT key FROM export.bands GROUP BY key HAVING count(*) > 1),
-windows AS (
-    SELECT place, unnest(list_append(
-        array_agg(place) OVER (PARTITION BY key ORDER BY place ROWS BETWEEN {WINDOW} PRECEDING AND CURRENT ROW),
-        first_value(place) OVER (PARTITION BY key ORDER BY place)
-    )) AS earlier
-    FROM export.bands SEMI JOIN shared USING (key)
-),
-pairs AS (SELECT DISTINCT place, earlier FROM windows WHERE earlier < place),
+# Of the prompts that have not fallen: those that share a band.
+_SHARED = """
+CREATE OR REPLACE TABLE export.shared AS
+WITH standing AS (FROM export.bands ANTI JOIN export.near USING (place))
+FROM standing SEMI JOIN (SELECT key FROM standing GROUP BY key HAVING count(*) > 1) USING (key)
+"""
+
+# Each with the first of its band.
+_FIRSTS = "SELECT place, min(place) OVER (PARTITION BY key) AS earlier FROM export.shared"
+
+# Each with so many before it.
+_WINDOW = """
+SELECT place, unnest(
+    array_agg(place) OVER (PARTITION BY key ORDER BY place ROWS BETWEEN {window} PRECEDING AND CURRENT ROW)
+) AS earlier
+FROM export.shared
+"""
+
+# Those pairs that are near by their 3-grams; those too different in size cannot be.
+_COMPARE = """
+INSERT INTO export.pairs
+WITH pairs AS (SELECT DISTINCT place, earlier FROM ({candidates}) WHERE earlier < place),
 sized AS (
     SELECT p.place, p.earlier, a.grams AS a, b.grams AS b, len(list_intersect(a.grams, b.grams)) AS common
     FROM pairs AS p JOIN export.prints AS a ON a.place = p.place JOIN export.prints AS b ON b.place = p.earlier
-    WHERE least(len(a.grams), len(b.grams)) >= {{near}} * greatest(len(a.grams), len(b.grams))
+    WHERE least(len(a.grams), len(b.grams)) >= $near * greatest(len(a.grams), len(b.grams))
 )
-SELECT place, earlier FROM sized WHERE common >= {{near}} * (len(a) + len(b) - common) ORDER BY place, earlier
+SELECT place, earlier FROM sized WHERE common >= $near * (len(a) + len(b) - common)
 """
 
 _NEAR = pa.schema([pa.field("place", pa.int64()), pa.field("kept", pa.int64())])
@@ -74,27 +88,60 @@ def near_duplicate(work: Work) -> int:
 
     Two prompts exactly that similar are found with a chance of 95 % or more, more similar ones with a higher one.
     """
-    near = work.settings.cleaning.near
     connection = work.connection
     connection.execute(_PRINTS)
     connection.execute("CREATE TABLE export.bands (place BIGINT, key UBIGINT)")
+    connection.execute("CREATE TABLE export.pairs (place BIGINT, earlier BIGINT)")
     connection.execute("CREATE TABLE export.near (place BIGINT, kept BIGINT)")
     try:
-        for table in _bands(work, *shape(near)):
+        for table in _bands(work, *shape(work.settings.cleaning.near)):
             connection.register("band_rows", table)
             connection.execute("INSERT INTO export.bands SELECT * FROM band_rows")
             connection.unregister("band_rows")
-        kept = _greedy(
-            pair
-            for batch in work.batches(_PAIRS.format(near=repr(near)))
-            for pair in zip(batch["place"].to_pylist(), batch["earlier"].to_pylist(), strict=True)
-        )
-        connection.register("near_rows", pa.table([pa.array(kept), pa.array(kept.values())], schema=_NEAR))
-        connection.execute("INSERT INTO export.near SELECT * FROM near_rows")
-        connection.unregister("near_rows")
+        _compare(work)
         return work.drop("near-duplicate", _ROWS)
     finally:
-        connection.execute("DROP TABLE export.prints; DROP TABLE export.bands; DROP TABLE export.near")
+        connection.execute(
+            "DROP TABLE export.prints; DROP TABLE export.bands; DROP TABLE export.pairs; DROP TABLE export.near;"
+            "DROP TABLE IF EXISTS export.shared"
+        )
+
+
+def _compare(work: Work) -> None:
+    """Fills export.near: each prompt that falls, and the one that stays to which it is near.
+
+    First each with the first of each of its bands, which is enough for most copies; then those that still stand with
+    others before them; and so again where one stands after all, since what it was near to has fallen.
+    """
+    connection = work.connection
+    before: set[int] = set()
+    for turn in range(ROUNDS):
+        connection.execute(_SHARED)
+        candidates = _WINDOW.format(window=_window(work)) if turn else _FIRSTS
+        connection.execute(_COMPARE.format(candidates=candidates), {"near": work.settings.cleaning.near})
+        fallen = _greedy(
+            pair
+            for batch in work.batches("SELECT DISTINCT place, earlier FROM export.pairs ORDER BY ALL")
+            for pair in zip(batch["place"].to_pylist(), batch["earlier"].to_pylist(), strict=True)
+        )
+        connection.register("near_rows", pa.table([pa.array(fallen), pa.array(fallen.values())], schema=_NEAR))
+        connection.execute("DELETE FROM export.near; INSERT INTO export.near SELECT * FROM near_rows")
+        connection.unregister("near_rows")
+        if turn and before <= fallen.keys():
+            return
+        before = set(fallen)
+
+
+def _window(work: Work) -> int:
+    """The most of WINDOWS that keeps to COMPARED, or the least."""
+    for window in WINDOWS:
+        counted = work.connection.execute(
+            f"SELECT sum(n * least(n - 1, {window})) FROM (SELECT count(*) AS n FROM export.shared GROUP BY key)"
+        )
+        ((pairs,),) = counted.fetchall()
+        if (pairs or 0) <= COMPARED:
+            break
+    return window
 
 
 # A prompt goes with the first one of the same 3-grams, to which that one is near, or which it is.
