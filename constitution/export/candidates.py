@@ -127,8 +127,7 @@ SELECT
 FROM export.asked
 """
 
-# Readings of an answer by itself, on [0, 1]: of a score the expected grade between the lowest and the highest, of a
-# rubric the checklist's weighted share (judge.read.checklist_sum).
+# Readings of an answer by itself, the mean of its principles by weight.
 _SCORES = """
 CREATE TABLE export.scored AS
 WITH read AS (
@@ -141,14 +140,7 @@ WITH read AS (
 valued AS (
     SELECT
         r.response_id, r.judge, r.principle_id, w.weight,
-        CASE r.method
-            WHEN 'score' THEN
-                list_sum(list_transform(reading, lambda p, i: p * (i - 1))) / list_sum(reading) / (len(reading) - 1)
-            WHEN 'rubric' THEN
-                list_sum(list_transform(reading, lambda p, i:
-                    w.criteria[i].weight * CASE w.criteria[i].good WHEN 'yes' THEN p ELSE 1 - p END))
-                / list_sum(list_transform(w.criteria, lambda c: c.weight))
-        END AS value
+        reading_value(r.method, r.reading, w.criteria) AS value
     FROM read AS r LEFT JOIN chosen_principles AS w USING (principle_id)
 ),
 means AS (

@@ -24,6 +24,18 @@ CREATE OR REPLACE MACRO side(p) AS CASE WHEN abs(p - 0.5) < 1e-12 THEN 0 WHEN p 
 -- 1, 0 or, of a tie, a half: the mean of it is the share that prefers b.
 CREATE OR REPLACE MACRO prefers_b(p) AS (side(p) + 1) / 2;
 
+-- An answer read by itself, on [0, 1] (judgements.read_first, read_second): of method score the expected grade between the
+-- lowest and the highest, of a rubric the share of its principle's checklist, by weight. Null: no such method.
+CREATE OR REPLACE MACRO reading_value(method, reading, criteria) AS
+    CASE method
+        WHEN 'score' THEN
+            list_sum(list_transform(reading, lambda p, i: p * (i - 1))) / list_sum(reading) / (len(reading) - 1)
+        WHEN 'rubric' THEN
+            list_sum(list_transform(reading, lambda p, i:
+                criteria[i].weight * CASE criteria[i].good WHEN 'yes' THEN p ELSE 1 - p END))
+            / list_sum(list_transform(criteria, lambda c: c.weight))
+    END;
+
 -- One row per answer: its style.
 CREATE OR REPLACE VIEW style AS
 SELECT

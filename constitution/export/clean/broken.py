@@ -10,7 +10,7 @@ MIDDLE = 0.5 - 1e-9
 
 # What each principle says, as the mean over judges. Of comparisons: the probability that the answer is the better one
 # of its pair; an answer that is a candidate by itself is looked at in all pairs that it is in. Of readings of the
-# answer by itself (score, rubric), on [0, 1]: its expected grade, or the share of its checklist.
+# answer by itself (score, rubric): what reading_value makes of them.
 _BROKEN = """
 WITH learnt AS ({learnt}),
 sides AS (
@@ -34,16 +34,7 @@ readings AS (
 ),
 rules AS (SELECT principle_id, digest, criteria FROM principles WHERE run_id = $run),
 valued AS (
-    SELECT
-        c.id, r.principle_id,
-        CASE r.method
-            WHEN 'score' THEN
-                list_sum(list_transform(reading, lambda p, i: p * (i - 1))) / list_sum(reading) / (len(reading) - 1)
-            ELSE
-                list_sum(list_transform(reading, lambda p, i:
-                    criteria[i].weight * CASE criteria[i].good WHEN 'yes' THEN p ELSE 1 - p END))
-                / list_sum(list_transform(criteria, lambda c: c.weight))
-        END AS p
+    SELECT c.id, r.principle_id, reading_value(r.method, r.reading, rules.criteria) AS p
     FROM readings AS r
     JOIN learnt AS c ON c.answer_id = r.answer_id
     JOIN rules ON rules.principle_id = r.principle_id AND rules.digest = r.principle_digest
