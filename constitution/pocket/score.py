@@ -224,13 +224,13 @@ def _print(rows: Sequence[Row], title: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", nargs="?", help="run id, or how it begins; default: the newest run with preferences")
+    parser.add_argument("run", nargs="?", help="run id, or how it begins; default: the newest run with scores")
     parser.add_argument("--scorecard", default="pocket-scorecard", metavar="NAME[@VERSION]")
     parser.add_argument("--warehouse", type=Path, default=Path(os.environ.get("CONSTITUTION_WAREHOUSE", "warehouse")))
     parser.add_argument("--format", choices=("table", "json", "markdown"), default="table")
     args = parser.parse_args()
     try:
-        run_id = find_run(Warehouse(args.warehouse), args.run).run_id
+        run_id = find_run(Warehouse(args.warehouse), args.run, having="scores").run_id
         rows = against(args.warehouse, run_id, load_constitution(find_root(Path.cwd()), args.scorecard))
     except (ConstitutionError, ValueError) as error:
         hint = getattr(error, "hint", "")

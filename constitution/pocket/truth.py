@@ -92,13 +92,14 @@ def _quoted(text: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", nargs="?", help="run id, or how it begins; default: the newest run with preferences")
+    parser.add_argument("run", nargs="?", help="run id, or how it begins; default: the newest with pairs, or answers")
     parser.add_argument("--out", type=Path, required=True, help="the file: CSV, for `constitution labels import`")
     parser.add_argument("--scorecard", metavar="NAME[@VERSION]", help="its questions on answers, not pairs")
     parser.add_argument("--warehouse", type=Path, default=Path(os.environ.get("CONSTITUTION_WAREHOUSE", "warehouse")))
     args = parser.parse_args()
     try:
-        run_id = find_run(Warehouse(args.warehouse), args.run).run_id
+        having = "responses" if args.scorecard else "preferences"
+        run_id = find_run(Warehouse(args.warehouse), args.run, having).run_id
         if args.scorecard:
             scorecard = load_constitution(find_root(Path.cwd()), args.scorecard)
             columns, labels = SCORECARD_COLUMNS, list(scorecard_rows(args.warehouse, run_id, scorecard))
