@@ -273,6 +273,25 @@ def test_a_folder_with_anything_else_is_left_alone(root: Path, voted: Run, tmp_p
     done = export(root, voted.run_id, settings, tmp_path / "empty")
     with pytest.raises(InputError, match="there is an export already"):
         export(root, voted.run_id, settings, done.out)
+    # Nor goes what somebody put beside an export's files, or has a manifest of another kind.
+    trained = done.out / "trained" / "model.bin"
+    trained.parent.mkdir()
+    trained.write_text("mine")
+    with pytest.raises(InputError, match="is not of the export"):
+        export(root, voted.run_id, settings, done.out, overwrite=True)
+    (tmp_path / "site").mkdir()
+    for text in ('{"name": "site", "files": []}', "[]", "{", "null"):
+        (tmp_path / "site" / "manifest.json").write_text(text)
+        with pytest.raises(InputError, match="not empty, and no export"):
+            export(root, voted.run_id, settings, tmp_path / "site", overwrite=True)
+    assert trained.read_text() == "mine"
+    # A link stays one.
+    trained.unlink()
+    (tmp_path / "link").symlink_to(done.out)
+    export(root, voted.run_id, settings, tmp_path / "link", overwrite=True)
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "link" / "manifest.json").is_file()
+    assert not trained.parent.exists()
 
 
 @pytest.mark.parametrize(

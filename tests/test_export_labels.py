@@ -61,6 +61,7 @@ def test_pairs_are_labelled_anew_by_some_principles_alone(folder: Path, voted: R
                 assert (row["chosen_id"], row["rejected_id"]) == (expected.chosen_id, expected.rejected_id)
                 numbers = (expected.p_chosen, expected.agreement, expected.consistency)
                 assert (row["p_chosen"], row["agreement"], row["consistency"]) == pytest.approx(numbers, abs=1e-9)
+                assert row["votes"] == expected.votes == 2 * 2 * len(ours)
                 assert row["label_by"] == "mean"
                 turned += expected.chosen_id != stored.chosen_id
     assert not written

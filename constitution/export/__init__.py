@@ -35,7 +35,7 @@ from constitution.warehouse import Warehouse, connect, exported, files, views
 
 __all__ = ["CardOptions", "Cleaning", "Exported", "Settings", "export"]
 
-MANIFEST = "manifest.json"
+MANIFEST, CARD = "manifest.json", "README.md"
 MANIFEST_SCHEMA = 1
 
 MEMORY_MIB = 512
@@ -203,15 +203,30 @@ def _check_out(out: Path, overwrite: bool) -> None:
         return
     if not out.is_dir():
         raise InputError(f"{out}: is a file", hint="--out names a folder")
-    if not (out / MANIFEST).is_file():
+    ours = _files_of_export(out)
+    if not ours:
         raise InputError(f"{out}: is not empty, and no export", hint="give another --out")
     if not overwrite:
         raise InputError(f"{out}: there is an export already", hint="give another --out, or --overwrite")
+    for path in sorted(out.rglob("*")):
+        if (path.is_symlink() or not path.is_dir()) and path.relative_to(out).as_posix() not in ours:
+            raise InputError(f"{path}: is not of the export that is in {out}", hint="move it, or give another --out")
+
+
+def _files_of_export(out: Path) -> set[str]:
+    """Those of the export that is in `out`; none: there is no export. Other tools write a manifest.json too."""
+    try:
+        manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+        _ = manifest["export_id"]
+        return {MANIFEST, CARD, *(str(entry["path"]) for entry in manifest["files"])}
+    except (FileNotFoundError, IsADirectoryError, ValueError, LookupError, TypeError):
+        return set()
 
 
 @contextmanager
 def _beside(out: Path) -> Iterator[Path]:
-    """A folder that becomes `out` if all goes well."""
+    """A folder that becomes `out` if all goes well; where `out` is a link, what it leads to."""
+    out = out.resolve()
     folder = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     with files.storing(out):
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -39,13 +39,25 @@ FROM prompts LEFT JOIN again USING (id)
 # The labels that the chosen principles' votes make, as prefer.py makes them of all: couples averaged by weight.
 _RELABELLED = """
 CREATE TABLE export.labelled AS
-WITH said AS (
+WITH cast_votes AS (
     SELECT
-        c.pair_id, c.judge || '/' || c.principle_id AS name, w.weight,
-        CASE WHEN c.method = 'rationale' THEN least(greatest(c.p_ab, $low), $high) ELSE c.p_ab END AS p_ab,
-        CASE WHEN c.method = 'rationale' THEN least(greatest(c.p_ba, $low), $high) ELSE c.p_ba END AS p_ba,
-        coalesce((p_ab + p_ba) / 2, p_ab) AS p_b
-    FROM couples AS c JOIN chosen_principles AS w USING (principle_id)
+        p.id AS pair_id, j.judge || '/' || j.principle_id AS name, w.weight, j.method, j.first_id = p.b_id AS b_first,
+        CASE WHEN j.method = 'rationale' THEN least(greatest(j.p_first, $low), $high) ELSE j.p_first END AS p_first
+    FROM judgements AS j
+    JOIN preferences AS p ON p.id = j.pair_id
+    JOIN chosen_principles AS w USING (principle_id)
+    WHERE j.label_mass >= $least_mass
+),
+orders AS (
+    SELECT
+        pair_id, name, any_value(weight) AS weight, any_value(method) AS method, count(*) AS votes,
+        1 - avg(p_first ORDER BY p_first) FILTER (NOT b_first) AS p_ab,
+        avg(p_first ORDER BY p_first) FILTER (b_first) AS p_ba
+    FROM cast_votes GROUP BY pair_id, name
+),
+said AS (
+    SELECT *, coalesce((p_ab + p_ba) / 2, p_ab) AS p_b
+    FROM orders WHERE p_ab IS NOT NULL AND (p_ba IS NOT NULL OR method IN ('score', 'rubric'))
 ),
 means AS (
     -- In the order of the names and rounded, so that no last bit depends on which thread read first.
@@ -54,7 +66,7 @@ means AS (
 ),
 labels AS (
     SELECT
-        s.pair_id, any_value(m.p_b) AS p_b, sum(1 + (s.p_ba IS NOT NULL)::INTEGER)::INTEGER AS votes,
+        s.pair_id, any_value(m.p_b) AS p_b, sum(s.votes)::INTEGER AS votes,
         avg((side(s.p_ab) = side(s.p_ba))::INTEGER) FILTER (s.p_ba IS NOT NULL) AS consistency,
         avg((side(s.p_b) = side(m.p_b))::INTEGER) AS agreement,
         count(*) FILTER (side(s.p_b) = 0)::INTEGER AS ties,
@@ -62,8 +74,9 @@ labels AS (
     FROM said AS s JOIN means AS m USING (pair_id) GROUP BY s.pair_id
 )
 SELECT * REPLACE (
-    l.p_b AS p_b, coalesce(l.votes, 0) AS votes, l.consistency AS consistency, l.agreement AS agreement,
-    coalesce(l.ties, 0) AS ties, coalesce(l.dissent, []) AS dissent, 'mean' AS label_by,
+    l.p_b AS p_b, l.p_b AS p_mean, coalesce(l.votes, 0) AS votes,
+    l.consistency AS consistency, l.agreement AS agreement, coalesce(l.ties, 0) AS ties,
+    coalesce(l.dissent, []) AS dissent, 'mean' AS label_by,
     CASE WHEN l.p_b < 0.5 THEN a_id ELSE b_id END AS chosen_id,
     CASE WHEN l.p_b < 0.5 THEN b_id ELSE a_id END AS rejected_id,
     greatest(l.p_b, 1 - l.p_b) AS p_chosen,
@@ -258,8 +271,9 @@ def _lay_pairs(work: Work, constitution: Constitution) -> None:
         _register(work, select(judging, work.settings.principles, f"--principles ({constitution.label})"))
         judge = _judge(work.run)
         low, high = judge.get("clamp") or (0.4, 0.6)
-        margin = float(judge.get("margin") or 0.0)
-        work.connection.execute(_RELABELLED, {"low": low, "high": high, "margin": margin})
+        numbers = {"margin": judge.get("margin"), "least_mass": judge.get("min_label_mass")}
+        floats = {name: float(number or 0.0) for name, number in numbers.items()}
+        work.connection.execute(_RELABELLED, {"low": low, "high": high, **floats})
     work.connection.execute(_PAIR_CANDIDATES)
 
 
