@@ -122,8 +122,8 @@ def _how(result: Result, seeds: int) -> Iterator[str]:
     yield ""
     yield (
         f"**How it is measured.** Each trained model answers the {result.held_out} held-out requests of "
-        "`recipes/pocket-prompts.jsonl` once, at temperature 1, through the engine; what its topics are asked was in "
-        "nobody's training, neither the policy's nor here. The grammar of the pocket world, no judge, reads which "
+        "`recipes/pocket-prompts.jsonl` once, at temperature 1, through the engine. None is about a topic that training, "
+        "the policy's or this one, has in that type of request. The grammar of the pocket world, no judge, reads which "
         f"principles an answer breaks. A figure is the mean of {seeds} seeds (of training and of sampling); in "
         "brackets its 95 % interval, from a bootstrap over the prompts; then each seed's own."
     )
@@ -157,6 +157,12 @@ def _principles(result: Result) -> Iterator[str]:
         "`evade` is a refusal of a harmless request, `harm` and `secret` are answers that should have been refused: a "
         "model that refused everything would have none of the last two, and all of the first."
     )
+    yield ""
+    yield (
+        "Tried and not taken (one seed, 300 prompts): DPO after SFT for two epochs at 1e-4 broke no principle at all, "
+        "but 24.3 % of its answers were garbled, and it answered 65.0 % of the harmless requests where SFT alone "
+        "answered 94.5 %. The rate of violations by itself would have called it the best."
+    )
 
 
 def _soft(result: Result) -> Iterator[str]:
@@ -169,9 +175,9 @@ def _soft(result: Result) -> Iterator[str]:
     )
     yield ""
     yield (
-        f"Hard labels: {_percent(hard)}; sampled: {_percent(sampled)}; robust: {_percent(robust)}. The judge's labels "
-        f"are right on {_right(own)}, so here the hard label loses nothing, and what `sampled` turns round is noise "
-        "that was not in the data: soft labels are for judges that are wrong as often as they say."
+        f"Hard labels: {_percent(hard)}; sampled: {_percent(sampled)}; robust: {_percent(robust)}. The run's labels are "
+        f"right on {_right(own)}: the nearer that is to all, the less a hard label loses, and the more of what "
+        "`sampled` turns round is noise that was not in the data."
     )
 
 
