@@ -62,6 +62,15 @@ def test_judges_are_averaged(scene: Scene, tmp_path: Path) -> None:
         assert fates(work) == {"pair1": ("broken", "kind")}
 
 
+def test_labels_of_some_principles_are_broken_by_those_alone(scene: Scene, tmp_path: Path) -> None:
+    pair = scene.pair(p_b=0.7, votes=4)
+    scene.vote(pair, "kind", 0.9, 0.9)
+    scene.vote(pair, "true", 0.1, 0.1)
+    for principles, found in (("kind",), {}), (("kind", "true"), {"pair0": ("broken", "true")}):
+        for work in cleaned(scene, tmp_path / "-".join(principles), principles=principles):
+            assert fates(work) == found
+
+
 def test_an_answer_by_itself_is_looked_at_in_its_pairs_but_not_in_those_with_infractions(
     scene: Scene, tmp_path: Path
 ) -> None:

@@ -107,10 +107,19 @@ def test_files_of_every_kind_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("no.jsonl", None), ("no.txt", None), ("keys.jsonl", '{"x": "y"}\n'), ("what.xyz", "text"), ("empty.jsonl", "")],
+    [
+        ("no.jsonl", None),
+        ("no.txt", None),
+        ("keys.jsonl", '{"x": "y"}\n'),
+        ("what.xyz", "text"),
+        ("empty.jsonl", ""),
+        ("empty.txt", "\n \n"),
+        ("later.jsonl", '{"question": "Why?"}\n{"x": "y"}\n'),
+    ],
 )
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, name: str, content: str | None) -> None:
     if content is not None:
         (tmp_path / name).write_text(content)
-    with pytest.raises(InputError, match=name):
+    with pytest.raises(InputError, match=f"--decontaminate .*{name}") as caught:
         clean(lay([Row()], decontaminate=(tmp_path / name,)))
+    assert "Parquet" in str(caught.value.hint)

@@ -40,9 +40,9 @@ valued AS (
     JOIN rules ON rules.principle_id = r.principle_id AND rules.digest = r.principle_digest
 ),
 against AS (
-    SELECT id, principle_id FROM compared GROUP BY ALL HAVING avg(p) < $middle
+    SELECT id, principle_id FROM compared {chosen} GROUP BY ALL HAVING avg(p) < $middle
     UNION
-    SELECT id, principle_id FROM valued GROUP BY ALL HAVING avg(p) < $middle
+    SELECT id, principle_id FROM valued {chosen} GROUP BY ALL HAVING avg(p) < $middle
 )
 SELECT id, string_agg(principle_id, ', ' ORDER BY principle_id) AS drop_detail FROM against GROUP BY id
 """
@@ -50,10 +50,16 @@ SELECT id, string_agg(principle_id, ', ' ORDER BY principle_id) AS drop_detail F
 
 def broken(work: Work) -> int:
     """Reason `broken`: the votes of a principle, asked of this pair, prefer the other answer, or a principle's own
-    readings of the answer are below the middle; detail: the principles' ids."""
+    readings of the answer are below the middle; detail: the principles' ids. Pairs and kto with --principles: of those
+    alone, as their labels are."""
+    settings = work.settings
+    alone = settings.principles and settings.format != "sft"
     mass = (work.run.recipe.get("judge") or {}).get("min_label_mass") or 0.0
     found = work.connection.execute(
-        _BROKEN.format(learnt=learnt(work, "id, answer_id, other_id")),
+        _BROKEN.format(
+            learnt=learnt(work, "id, answer_id, other_id"),
+            chosen="SEMI JOIN chosen_principles USING (principle_id)" if alone else "",
+        ),
         {"run": work.run.run_id, "mass": float(mass), "middle": MIDDLE},
     ).fetchall()
     return work.drop_found("broken", found)

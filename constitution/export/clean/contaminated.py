@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from constitution.errors import InputError, PromptError
+from constitution.errors import PromptError
 from constitution.export.clean.words import grams, plain, words
 from constitution.export.work import BATCH, Work
 from constitution.prompts import read_prompts
@@ -23,6 +23,7 @@ RARE = 64
 """An 8-gram in more test prompts than this is a template's, and finds no single one of them."""
 FIELDS = ("prompt", "question", "instruction", "problem", "query", "input", "text")
 """Keys or columns of a file that may hold its prompts, the first that does; `messages` is looked at beside each."""
+HINT = f"JSONL (also .gz), Parquet, or .txt with one prompt a line; looked for: messages, {', '.join(FIELDS)}"
 
 _ITEMS = f"""
 CREATE TABLE export.items AS
@@ -95,7 +96,8 @@ def contaminated(work: Work) -> int:
     """Reason `contaminated`: a test prompt has more than `overlap` of its words in 8-grams that the conversation's user
     turns have too, or is equal to them; detail: file#row of such a test prompt.
 
-    Raises InputError for a file that cannot be read. Memory: that of the test files' words, and DuckDB's.
+    Raises PromptError for a file that cannot be read, or has no prompts. Memory: that of the test files' words,
+    and DuckDB's.
     """
     connection = work.connection
     names = ("read_items", "items", "item_grams")
@@ -128,23 +130,30 @@ def _tables(paths: Iterable[Path]) -> Iterator[pa.Table]:
 def read_file(path: Path) -> Iterator[tuple[str, str]]:
     """file#row and the user turns of each prompt: of a .txt file each line is one, else as constitution.prompts reads
     it."""
-    if path.suffix.lower() == ".txt":
-        yield from _lines(path)
-        return
-    field = _field(path)
-    for prompt in read_prompts(PromptsSection(path=path.name, field=field), path.parent):
-        turns = [message.content for message in prompt.messages if message.role == "user"]
-        yield prompt.source, "\n\n".join(turns)
+    try:
+        if path.suffix.lower() == ".txt":
+            yield from _lines(path)
+            return
+        field = _field(path)
+        for prompt in read_prompts(PromptsSection(path=path.name, field=field), path.parent):
+            turns = [message.content for message in prompt.messages if message.role == "user"]
+            yield prompt.source, "\n\n".join(turns)
+    except PromptError as error:
+        raise PromptError(f"--decontaminate {error}", hint=HINT) from None
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    number, found = 0, False
     try:
         with path.open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
+                    found = True
                     yield f"{path.name}#{number}", line
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}", hint="correct --decontaminate") from None
+        raise PromptError(f"{path}, after line {number}: cannot be read: {error}") from None
+    if not found:
+        raise PromptError(f"{path}: there are no prompts in it")
 
 
 def _field(path: Path) -> str:
@@ -157,4 +166,4 @@ def _field(path: Path) -> str:
         except PromptError as error:
             refused = refused or error
     assert refused is not None
-    raise PromptError(f"--decontaminate {refused}", hint=f"looked for: messages, {', '.join(FIELDS)}")
+    raise refused
