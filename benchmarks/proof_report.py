@@ -122,9 +122,9 @@ def _how(result: Result, seeds: int) -> Iterator[str]:
     yield ""
     yield (
         f"**How it is measured.** Each trained model answers the {result.held_out} held-out requests of "
-        "`recipes/pocket-prompts.jsonl` once, at temperature 1, through the engine. None is about a topic that training, "
-        "the policy's or this one, has in that type of request. The grammar of the pocket world, no judge, reads which "
-        f"principles an answer breaks. A figure is the mean of {seeds} seeds (of training and of sampling); in "
+        "`recipes/pocket-prompts.jsonl` once, at temperature 1, through the engine. None is about a topic that "
+        "training, the policy's or this one, has in that type of request. The grammar of the pocket world, no judge, reads "
+        f"which principles an answer breaks. A figure is the mean of {seeds} seeds (of training and of sampling); in "
         "brackets its 95 % interval, from a bootstrap over the prompts; then each seed's own."
     )
 
@@ -175,8 +175,8 @@ def _soft(result: Result) -> Iterator[str]:
     )
     yield ""
     yield (
-        f"Hard labels: {_percent(hard)}; sampled: {_percent(sampled)}; robust: {_percent(robust)}. The run's labels are "
-        f"right on {_right(own)}: the nearer that is to all, the less a hard label loses, and the more of what "
+        f"Hard labels: {_percent(hard)}; sampled: {_percent(sampled)}; robust: {_percent(robust)}. The run's labels "
+        f"are right on {_right(own)}: the nearer that is to all, the less a hard label loses, and the more of what "
         "`sampled` turns round is noise that was not in the data."
     )
 
