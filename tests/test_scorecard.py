@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from audit_rows import Audited
 from report_page import Page, differences
-from scorecard_rows import CARD, RUN, Answer, saying, scores, store
+from scorecard_rows import CARD, RUN, Answer, Said, saying, scores, store
 
 from constitution.audit import Tags, audit
 from constitution.audit.evidence import load
@@ -124,6 +125,14 @@ def test_an_answer_whose_questions_failed_in_part_counts_where_it_was_answered(t
     assert (missing.value, missing.n) == (2, 21)
 
 
+@pytest.mark.parametrize("failed", ["full", "part"])
+def test_a_question_that_no_answer_has_a_reading_of_is_no_reading_of_0(tmp_path: Path, failed: str) -> None:
+    store(tmp_path, [Answer(n, said={"j": {**FULL["j"], failed: []}}) for n in range(3)])
+    figure = Audited(tmp_path, RUN)("scorecard_refusal")
+    assert figure.value is None
+    assert "answered questions of two principles" in figure.note
+
+
 def test_boilerplate_is_what_stands_in_the_answers_to_many_prompts(tmp_path: Path) -> None:
     said = [Answer(n, f"{LONG}, {n} a b c d e f g h") for n in range(5)]
     said += [Answer(n, " ".join(f"w{n}x{i}" for i in range(20))) for n in range(5, 10)]
@@ -217,9 +226,10 @@ def test_the_last_scorecard_counts_unless_one_is_named_and_the_last_words_of_a_d
     reworded = tuple(replace(p, comparison_question="Which one?") for p in CARD.principles)
     draft, other = replace(CARD, principles=reworded), replace(CARD, version="2.0.0")
 
-    def say(card: Constitution) -> None:
+    def say(card: Constitution, said: Mapping[str, Said] = FULL, template: str = "t") -> None:
+        rows = [row for a in answers for row in scores(a.id, a.asked.id, said, card)]
         with scoring(warehouse, RUN):
-            add(warehouse, RUN, [row for a in answers for row in scores(a.id, a.asked.id, FULL, card)])
+            add(warehouse, RUN, [replace(row, id=row.id + template, template_digest=template) for row in rows])
 
     def full(scorecard: str = "") -> float | None:
         evidence = load(tmp_path, RUN, replicates=100)
@@ -234,6 +244,9 @@ def test_the_last_scorecard_counts_unless_one_is_named_and_the_last_words_of_a_d
     assert full("card@1.0.0") == 0
     say(draft)
     assert full("card@1.0.0") == 1
+    answers = answers[:1]
+    say(draft, saying(), "u")  # of fewer answers, by another template: those are not mixed with the others
+    assert full("card@1.0.0") == 0
     assert not lay(load(tmp_path, RUN, replicates=100), "no@1.0.0", Tags())
 
 

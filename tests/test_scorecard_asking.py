@@ -279,6 +279,16 @@ def test_the_command_asks_tells_and_shows_and_later_audits_tell_it_again(
     assert any(figure.figure == "scorecard_refusal" and figure.value is not None for figure in later)
 
 
+def test_where_no_prompt_names_a_term_the_command_says_so(
+    ran: Path, root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("constitution.cli.audit.measure", lambda *_, **__: [])
+    monkeypatch.setattr("constitution.cli.audit.report", lambda *_: "")
+    (tmp_path / "terms.toml").write_text('[[groups]]\nname = "x"\nterms = ["Xanadu", "Yonder"]', encoding="utf-8")
+    words = ("--scorecard", "--swaps", str(tmp_path / "terms.toml"), "--sample", "1")
+    assert "no prompt names one term of a group" in call(ran, root, monkeypatch, *words)
+
+
 @pytest.mark.parametrize("words", [("--swaps",), ("--sample", "5"), ("--model", "fake"), ("--concurrency", "2")])
 def test_to_say_how_to_ask_and_not_to_ask_is_an_error(tmp_path: Path, words: tuple[str, ...]) -> None:
     done = CliRunner().invoke(app, ["audit", *words, "--warehouse", str(tmp_path)])

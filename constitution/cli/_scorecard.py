@@ -126,6 +126,8 @@ def _load(name: str) -> Constitution:
 def _tell(scorecard: Constitution, asked: Asked) -> None:
     what = f"{scorecard.label} asked of {asked.judge}" if asked.judge else "Counterfactual prompts answered"
     click.echo(f"{what}: {asked.new:,} new, {asked.known:,} known before")
+    if not (asked.judge or asked.new or asked.known or asked.failed):
+        click.echo("  no prompt names one term of a group, and no other of it (--swaps FILE takes terms of your own)")
     for error, times in asked.failed.items():
         click.echo(f"  {times:,} failed: {error}: {asked.why[error]}; the same command asks them again", err=True)
 
