@@ -123,9 +123,10 @@ def _how(result: Result, seeds: int) -> Iterator[str]:
     yield (
         f"**How it is measured.** Each trained model answers the {result.held_out} held-out requests of "
         "`recipes/pocket-prompts.jsonl` once, at temperature 1, through the engine. None is about a topic that "
-        "training, the policy's or this one, has in that type of request. The grammar of the pocket world, no judge, reads "
-        f"which principles an answer breaks. A figure is the mean of {seeds} seeds (of training and of sampling); in "
-        "brackets its 95 % interval, from a bootstrap over the prompts; then each seed's own."
+        "training, the policy's or this one, has in that type of request. The grammar of the pocket world, no judge, "
+        "reads which principles an answer breaks.\n\n"
+        f"A figure is the mean of {seeds} seeds (of training and of sampling); "
+        "in brackets its 95 % interval, from a bootstrap over the prompts; then each seed's own."
     )
 
 
