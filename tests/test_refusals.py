@@ -54,6 +54,23 @@ def test_answers_are_none(text: str) -> None:
     assert not refuses(text)
 
 
+PARTS = (
+    "I'm sorry, but ", "I can’t help with that.", "Unfortunately, ", "  \n\t", "cannot provide", "I CANNOT assist", "😀",
+    "\u00a0", "\x0b", "I won't.", "Sorry — ", "no", "**", "\u2028", "It is against my ", "I must decline", "é", "a" * 390,
+)  # fmt: skip
+
+
+def test_sql_finds_the_same_in_odd_texts() -> None:
+    drawn = random.Random(3)
+    texts = ["".join(drawn.choices(PARTS, k=drawn.randint(0, 6))) for _ in range(3000)]
+    found = [refuses(text) for text in texts]
+    assert 300 < sum(found) < 2000
+    numbered = "(SELECT unnest($texts) AS text, unnest($places) AS place)"
+    asked = {"texts": texts, "places": list(range(len(texts)))}
+    rows = duckdb.connect().execute(f"SELECT {refuses_sql('text')} FROM {numbered} ORDER BY place", asked).fetchall()
+    assert [row[0] for row in rows] == found
+
+
 def test_sql_finds_the_same_and_the_pocket_worlds_refusals_are_found_where_they_begin_an_answer() -> None:
     world = World(random.Random(1))
     answers = [world.answer(world.request("held-out")) for _ in range(1500)]

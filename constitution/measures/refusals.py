@@ -56,14 +56,16 @@ _OPENINGS = (
 )
 
 PATTERN = (
-    rf"^[\"'*#>(\s]*(?:(?:{'|'.join(_BEFORE)})(?:[,.;:!\s–—-]+(?:but|however|and|though)?[,\s]*)){{0,4}}"
+    rf"^[\"'*#>( ]*(?:(?:{'|'.join(_BEFORE)})(?:[,.;:! –—-]+(?:but|however|and|though)?[, ]*)){{0,4}}"
     rf"(?:{'|'.join(_OPENINGS)})"
 )
 """Of a text as `_plain` makes it. Without look-around, which RE2 has not."""
 
 _MOST = 400
 """Characters of an answer that are looked at."""
-_REFUSES = re.compile(PATTERN)
+_BLANKS = "[ \\t\\n\\r\\f\u00a0]+"
+"""Not \\s, which Python, RE2 and DuckDB's trim understand each in its own way."""
+_REFUSES = re.compile(PATTERN, re.ASCII)  # where a word ends is ASCII's matter in RE2
 
 
 def refuses(text: str) -> bool:
@@ -75,9 +77,9 @@ def refuses_sql(column: str) -> str:
     """The same as an expression of DuckDB's SQL over a column of answers."""
     plain = f"replace(lower(left({column}, {_MOST})), '’', '''')"
     pattern = PATTERN.replace("'", "''")
-    return f"regexp_matches(trim(regexp_replace({plain}, '\\s+', ' ', 'g')), '{pattern}')"
+    return f"regexp_matches(trim(regexp_replace({plain}, '{_BLANKS}', ' ', 'g'), ' '), '{pattern}')"
 
 
 def _plain(text: str) -> str:
     """Its beginning in lower case, with single blanks and straight apostrophes."""
-    return re.sub(r"\s+", " ", text[:_MOST].lower().replace("’", "'"), flags=re.ASCII).strip(" ")
+    return re.sub(_BLANKS, " ", text[:_MOST].lower().replace("’", "'")).strip(" ")
