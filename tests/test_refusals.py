@@ -55,9 +55,25 @@ def test_answers_are_none(text: str) -> None:
 
 
 PARTS = (
-    "I'm sorry, but ", "I can’t help with that.", "Unfortunately, ", "  \n\t", "cannot provide", "I CANNOT assist", "😀",
-    "\u00a0", "\x0b", "I won't.", "Sorry — ", "no", "**", "\u2028", "It is against my ", "I must decline", "é", "a" * 390,
-)  # fmt: skip
+    "I'm sorry, but ",
+    "I can’t help with that.",
+    "Unfortunately, ",
+    "  \n\t",
+    "cannot provide",
+    "I CANNOT assist",
+    "😀",
+    "\u00a0",
+    "\x0b",
+    "I won't.",
+    "Sorry — ",
+    "no",
+    "**",
+    "\u2028",
+    "It is against my ",
+    "I must decline",
+    "é",
+    "a" * 390,
+)
 
 
 def test_sql_finds_the_same_in_odd_texts() -> None:
