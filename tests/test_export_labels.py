@@ -31,8 +31,16 @@ def voted(folder: Path) -> Run:
     return make_run(folder, "voted", 'principles = "all"\nonly = ["helpful"]\nrepeats = 2', prompts=16)
 
 
-def test_pairs_are_labelled_anew_by_some_principles_alone(folder: Path, voted: Run, tmp_path: Path) -> None:
-    """As prefer.py labels them, given these principles' votes and no others."""
+@pytest.mark.parametrize("clamp", [None, (0.35, 0.55)])
+def test_pairs_are_labelled_anew_by_some_principles_alone(
+    folder: Path, voted: Run, tmp_path: Path, clamp: tuple[float, float] | None
+) -> None:
+    """As prefer.py labels them, given these principles' votes and no others; also where the votes reason."""
+    rules = Rules(margin=0.02)
+    if clamp:
+        rules = replace(rules, clamp=clamp)
+        reasoned = f'method = "rationale"\nprinciples = "all"\nonly = ["helpful"]\nrepeats = 2\nclamp = {list(clamp)}'
+        voted = make_run(folder, "reasoned", reasoned, prompts=16)
     warehouse = Warehouse(folder / "warehouse")
     constitution = warehouse.read_principles(voted.run_id)
     assert constitution is not None
@@ -54,7 +62,7 @@ def test_pairs_are_labelled_anew_by_some_principles_alone(folder: Path, voted: R
         for stored in (row for row in found if isinstance(row, Preference)):
             pair = Pair(stored.id, stored.kind, answers[stored.a_id], answers[stored.b_id], False, None)  # type: ignore[arg-type]
             votes = [r for r in found if isinstance(r, Judgement) and r.pair_id == pair.id and r.principle_id in ours]
-            expected = prefer(pair, votes, len(votes), weights, Rules(margin=0.02))
+            expected = prefer(pair, votes, len(votes), weights, rules)
             assert reasons[stored.id] == expected.drop_reason
             if expected.kept:
                 row = written.pop(stored.id)
