@@ -343,6 +343,15 @@ def test_a_row_whose_text_is_gone_is_an_error(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_run_that_is_compacted_as_the_export_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts that were listed and are gone make no difference to what is read later."""
+    warehouse = fill(tmp_path / "warehouse")
+    listed = warehouse.parts
+    monkeypatch.setattr(Warehouse, "parts", lambda _, *of: [*listed(*of), tmp_path / "gone.parquet"])
+    done = export(warehouse.root, RUN, Settings(format="dpo", test=0), tmp_path / "out")
+    assert done.rows["train"]
+
+
 @given(st.lists(st.integers(0, 9), max_size=8), st.lists(st.integers(1, 7), max_size=12))
 def test_rows_come_as_they_are_asked_for(batches: list[int], asked: list[int]) -> None:
     numbers = iter(range(sum(batches)))
