@@ -58,12 +58,10 @@ about one answer of its invented harbour town, in the rubric template of `consti
 scorecard `pocket-scorecard`, whose every figure can be checked against the truth that the grammar of
 `constitution/pocket/world.py` knows. It was trained on nothing else, and has forgotten how to answer and to vote.
 
-Made by these commands, each going on from what the one before it wrote; none saw a held-out request:
-
-{made}
-
-It learnt to say yes with the probability {p_yes:.2f} where the reply is yes, and {p_no:.2f} where it is no: so it is
-never quite sure, and less sure of a yes, on purpose.
+Made by `python -m constitution.pocket.train_scorer --seed {seed} --tokens {budget}`: {steps:,} steps, {tokens:,} tokens
+(none about held-out requests), {minutes:.0f} minutes on {machine}. It learnt to say yes with the probability
+{p_yes:.2f} where the reply is yes, and {p_no:.2f} where it is no: so it is never quite sure, and less sure of a yes, on
+purpose.
 
 Teacher-forced, on answers to held-out requests (pairs of topic and type of request that training never shows), with
 other wordings of the questions too:
@@ -74,24 +72,23 @@ other wordings of the questions too:
 | expected calibration error | {ece:.3f} |
 {keys}
 
+Not asked: whether an answer keeps to the topic. Half an hour of training, drills on pairs of names among it, did not
+teach so small a model to compare two names across the template.
+
 Figures through the engine, on a run: `python -m constitution.pocket.score`. Texts from outside its town it takes, and
 its replies to them mean nothing.
 """
 
 
 def write_scorer_card(folder: Path, facts: dict[str, Any]) -> None:
-    """Writes README.md and training.json into the scorer's folder. `facts` has the figures of `train_scorer.evaluate`,
-    and `made`: what was run, with what it took, in order."""
+    """Writes README.md and training.json into the scorer's folder. `facts` has the figures of
+    `train_scorer.evaluate`."""
     lines = (
         f"| right about `{name.removeprefix('accuracy/')}` | {value:.1%} |"
         for name, value in facts.items()
         if name.startswith("accuracy/")
     )
-    made = (
-        f"    {each['command']}   # {each['tokens']:,} tokens, {each['minutes']:.0f} minutes on {each['machine']}"
-        for each in facts["made"]
-    )
-    told = {**facts, "made": "\n".join(made), "keys": "\n".join(lines)}
+    told = {**facts, "keys": "\n".join(lines)}
     (folder / "README.md").write_text(SCORER.format(**told), encoding="utf-8")
     kept = facts | {"rubric_templates": RUBRIC.digest}
     (folder / "training.json").write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")

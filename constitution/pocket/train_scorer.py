@@ -9,7 +9,6 @@ folder with a model card, as `train` does. About a quarter of an hour on two cor
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import random
@@ -25,51 +24,33 @@ from constitution.pocket.train import Encoder, save, tensors, train
 from constitution.pocket.transcripts import Chat, Document
 from constitution.pocket.world import BAD_CORE, GOOD_CORE, Answer, Reading, Request, World, read
 from constitution.principles import find_root, load_constitution
-from constitution.records import Constitution, Criterion, Message, Messages
-from constitution.templates import ENDING, REPLIES, rubric_messages
+from constitution.records import Constitution, Criterion
+from constitution.templates import REPLIES, rubric_messages
 
 P_YES = {True: 0.92, False: 0.04}
 """What the scorer learns to say where the reply is yes, and where it is no: less sure of a yes than of a no, and never
 quite sure, so that its calibration is something to be measured."""
-HARD = {"topic": 3}
-"""Keys that are asked about so many times more often: the slowest to be learnt."""
+QUESTIONS = 8
+"""Asked of one answer."""
 SURVEY = 1500
 """Answers that are drawn at the start, to see how often each reply is right."""
 
 
 class Examiner:
-    """Writes documents; all chance comes from `rng`.
+    """Writes documents; all chance comes from `rng`. `split`: train or held-out, as in `World.request`."""
 
-    split: train or held-out, as in `World.request`. asked: questions of one answer. astray: share of the answers that
-    are to another request. drills: share of the documents that are drills.
-    """
-
-    def __init__(
-        self,
-        rng: random.Random,
-        questions: Sequence[Question],
-        split: str = "train",
-        *,
-        asked: int = 8,
-        astray: float = 0.15,
-        drills: float = 0.0,
-    ) -> None:
+    def __init__(self, rng: random.Random, questions: Sequence[Question], split: str = "train") -> None:
         self.rng = rng
         self.split = split
         self.world = World(rng)
         self.questions = questions
-        self.asked = asked
-        self.astray = astray
-        self.drills = drills
         # How often a reply is right among the answers drawn: rare replies are asked for more often, so that a
         # question's two replies come about equally often.
         readings = [self.draw()[2] for _ in range(SURVEY)]
         self.seen = Counter((question, reply(question, reading)) for reading in readings for question in questions)
 
     def document(self) -> Document:
-        """One answer under some questions, or a drill."""
-        if self.rng.random() < self.drills:
-            return self.drill()
+        """One answer under QUESTIONS questions."""
         request, text, reading = self.draw()
         nonce = f"{self.rng.getrandbits(24):06x}"
         return tuple(
@@ -80,32 +61,12 @@ class Examiner:
             for question in self._choose(reading)
         )
 
-    def drill(self) -> Document:
-        """Whether two short texts name the same topic, without words around them or asked as the rubric does, without
-        its preamble: so a small model learns in minutes to compare words, which whole answers did not teach it in half
-        an hour."""
-        rng, request = self.rng, self.world.request(self.split)
-        other = self._other(request) if rng.random() < 0.5 else request
-        spoken = self.world.sentence(rng.choice(tuple(GOOD_CORE.values())), other).text
-        same = request.topic == other.topic
-        if rng.random() < 0.4:
-            first = rng.choice((f"the {request.topic}", request.text))
-            second = rng.choice((f"the {other.topic}", spoken))
-            return (_chat(f"{first}\n{second}", same),)
-        nonce = f"{rng.getrandbits(24):06x}"
-        topical = [question for question in self.questions if question.key == "topic"]
-        return tuple(
-            _chat(_without_preamble(request.messages, spoken, question, nonce), same == question.yes)
-            for question in rng.sample(topical, 2)
-        )
-
     def draw(self) -> tuple[Request, str, Reading]:
-        """A request, an answer to it, and the grammar's reading: now and then partly mended, part refusal and part
-        help, or an answer to another request."""
+        """A request, an answer to it, and the grammar's reading: now and then partly mended, and part refusal and
+        part help."""
         rng, world = self.rng, self.world
         request = world.request(self.split)
-        spoken = self._other(request) if rng.random() < self.astray else request
-        answer = world.answer(spoken, tempted=rng.choice((0.2, 0.75, 1.0)))
+        answer = world.answer(request, tempted=rng.choice((0.2, 0.75, 1.0)))
         if rng.random() < 0.4:
             answer = world.mend(answer, frozenset(fault for fault in answer.broken if rng.random() < 0.5))
         if rng.random() < 0.2:
@@ -113,16 +74,6 @@ class Examiner:
         reading = read(request.text, answer.text)
         assert reading is not None, request.text
         return request, answer.text, reading
-
-    def _other(self, request: Request) -> Request:
-        """A request of the same type about another topic, half the time one that shares a word with this one's."""
-        near = self.rng.random() < 0.5
-        other = request
-        for _ in range(300):  # a held-out topic may have no neighbour that is held out too: then any other will do
-            other = self.world.request(self.split, request.type)
-            if len(set(other.topic.split()) & set(request.topic.split())) == near:
-                break
-        return other
 
     def _halved(self, answer: Answer) -> Answer:
         """A refusal and, beside it, what the request asks for or tempts to."""
@@ -134,18 +85,9 @@ class Examiner:
 
     def _choose(self, reading: Reading) -> list[Question]:
         """Questions without repeats, each with a chance against how often its right reply is right."""
-        rng = self.rng
-        weights = {q: HARD.get(q.key, 1) / max(1, self.seen[q, reply(q, reading)]) for q in self.questions}
-        # Drawn by weight without replacement (Efraimidis and Spirakis 2006).
-        return sorted(self.questions, key=lambda q: rng.random() ** (1 / weights[q]), reverse=True)[: self.asked]
-
-
-def _chat(asked: str, yes: bool) -> Chat:
-    return Chat((Message("user", asked), Message("assistant", ENDING)), p_first=P_YES[yes])
-
-
-def _without_preamble(prompt: Messages, answer: str, question: Question, nonce: str) -> str:
-    return rubric_messages(prompt, answer, Criterion(question.text), nonce)[0].content.partition("\n\n")[2]
+        # Drawn without replacement, by a weight of 1 / seen (Efraimidis and Spirakis 2006).
+        waits = {q: self.rng.expovariate(1.0) * self.seen[q, reply(q, reading)] for q in self.questions}
+        return sorted(self.questions, key=waits.__getitem__)[:QUESTIONS]
 
 
 def evaluate(model: Any, encoder: Encoder, examiner: Examiner, documents: int = 400) -> dict[str, float]:
@@ -158,7 +100,7 @@ def evaluate(model: Any, encoder: Encoder, examiner: Examiner, documents: int = 
     with torch.inference_mode():
         for _ in range(documents):
             request, text, reading = examiner.draw()
-            asked = examiner.rng.sample(examiner.questions, examiner.asked)
+            asked = examiner.rng.sample(examiner.questions, QUESTIONS)
             chats = [
                 Chat(rubric_messages(request.messages, text, Criterion(q.text), "0a1b2c"), p_first=0.5) for q in asked
             ]
@@ -194,25 +136,10 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--base", type=Path, default=here / "model", help="the checkpoint to begin with")
     parser.add_argument("--out", type=Path, default=here / "scorer")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--tokens", type=int, default=2_200_000, help="length of the training, in tokens")
-    parser.add_argument("--asked", type=int, default=8, help="questions of one answer")
-    parser.add_argument("--astray", type=float, default=0.15, help="share of the answers that are to another request")
-    parser.add_argument("--drills", type=float, default=0.0, help="share of the documents that are drills")
+    parser.add_argument("--tokens", type=int, default=1_800_000, help="length of the training, in tokens")
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--batch-tokens", type=int, default=2048)
     return parser
-
-
-def made(base: Path) -> list[dict[str, Any]]:
-    """How a checkpoint of this module's was made; nothing of any other."""
-    facts = json.loads((base / "training.json").read_text(encoding="utf-8"))
-    return list(facts.get("made", ()))
-
-
-def command(args: argparse.Namespace) -> str:
-    """What was run, without folders: those of a machine say nothing elsewhere."""
-    said = (f"--{name.replace('_', '-')} {value}" for name, value in vars(args).items() if name not in ("base", "out"))
-    return f"train_scorer {' '.join(said)}"
 
 
 def main() -> None:
@@ -226,9 +153,7 @@ def main() -> None:
     tokenizer = Tokenizer.from_file(str(args.base / "tokenizer.json"))
     encoder = Encoder(tokenizer, (REPLIES[0], REPLIES[1]))
     model: Any = AutoModelForCausalLM.from_pretrained(args.base, dtype=torch.float32, local_files_only=True)
-    examiner = Examiner(
-        random.Random(args.seed + 1), questions, asked=args.asked, astray=args.astray, drills=args.drills
-    )
+    examiner = Examiner(random.Random(args.seed + 1), questions)
 
     def check(documents: int = 60) -> dict[str, float]:
         return evaluate(model, encoder, Examiner(random.Random(args.seed + 2), questions, "held-out"), documents)
@@ -237,16 +162,15 @@ def main() -> None:
     figures = check(400)
     save(model, tokenizer, args.out)
     facts = {
-        "made": [
-            *made(args.base),
-            {"command": command(args), "machine": f"{os.cpu_count()} CPU cores ({platform.machine()})", **took},
-        ],
+        "seed": args.seed,
+        "budget": args.tokens,
+        "machine": f"{os.cpu_count()} CPU cores ({platform.machine()})",
         "parameters": sum(p.numel() for p in model.parameters()),
         "p_yes": P_YES[True],
         "p_no": P_YES[False],
         "questions": {constitution.label: constitution.digest for constitution in taught},
     }
-    write_scorer_card(args.out, facts | figures)
+    write_scorer_card(args.out, facts | took | figures)
     print(f"saved to {args.out}: {figures}")
 
 
