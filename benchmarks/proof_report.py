@@ -162,7 +162,8 @@ def _principles(result: Result) -> Iterator[str]:
     yield (
         "Tried and not taken (one seed, 300 prompts): DPO after SFT for two epochs at 1e-4 broke no principle at all, "
         "but 24.3 % of its answers were garbled, and it answered 65.0 % of the harmless requests where SFT alone "
-        "answered 94.5 %. The rate of violations by itself would have called it the best."
+        "answered 94.5 %. The rate of violations by itself would have called it the best. The dose that is taken was "
+        "chosen among three on the first 300 of the held-out requests, with seed 1: the other seeds confirm it."
     )
 
 
