@@ -56,7 +56,7 @@ tags: [constitutional-ai, rehearsal]
 A rehearsal, not a product: the pocket model ({parameters:,} parameters), trained further to answer yes/no questions
 about one answer of its invented harbour town, in the rubric template of `constitution`. It is the judge of the
 scorecard `pocket-scorecard`, whose every figure can be checked against the truth that the grammar of
-`constitution/pocket/world.py` knows. It was trained on nothing else, and has forgotten how to answer and to vote.
+`constitution/pocket/world.py` knows. It was trained on nothing else since, and is no policy and no judge of pairs.
 
 Made by `python -m constitution.pocket.train_scorer --seed {seed} --tokens {budget}`: {steps:,} steps, {tokens:,} tokens
 (none about held-out requests), {minutes:.0f} minutes on {machine}. It learnt to say yes with the probability
