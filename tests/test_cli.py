@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import click
@@ -75,13 +74,13 @@ def test_ctrl_c_ends_any_command_with_130(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-c", code + "Warehouse(Path(sys.argv[1])).rebuild_views()", str(tmp_path)], check=True
     )
+    # Whoever runs the tests in the background has Ctrl-C ignored, and children inherit that.
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
     process = subprocess.Popen(
-        [*MAIN, "sql", "--warehouse", str(tmp_path)],
+        [sys.executable, "-c", heard + MAIN[-1], "sql", "--warehouse", str(tmp_path)],
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # Whoever runs the tests in the background has Ctrl-C ignored, and children inherit that.
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdin is not None
     # More than a pipe holds: when all is written, it reads its query, and waits for the rest.
