@@ -63,3 +63,14 @@ def test_the_interval_holds_the_truth_in_about_95_of_a_hundred_samples(truth: fl
         assert estimate.high is not None
         inside += estimate.low <= truth <= estimate.high
     assert 0.925 <= inside / 600 <= 0.995
+
+
+@pytest.mark.parametrize("found", [Hits(0, 600), Hits(600, 600)])
+def test_what_no_share_explains_is_not_told_for_certain(found: Hits) -> None:
+    # The judge finds fewer (more) than it would by its errors alone.
+    told = corrected(found, Hits(93, 100), Hits(93, 100))
+    assert told.value in (0.0, 1.0)
+    assert told.low is not None
+    assert told.high is not None
+    assert told.low <= told.value <= told.high
+    assert told.high - told.low > 0.02

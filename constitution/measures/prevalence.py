@@ -59,5 +59,7 @@ def corrected(found: Hits, sensitivity: Hits, specificity: Hits) -> Estimate:
     of_se, of_sp = se * (1 - se) / positives, sp * (1 - sp) / negatives
     reach = _Z * math.sqrt(p * (1 - p) / n + middle**2 * of_se + (1 - middle) ** 2 * of_sp) / youden
     middle += 2 * _Z**2 * (middle * of_se - (1 - middle) * of_sp)
+    if not -reach < middle < 1 + reach:  # no share in [0, 1] fits: nothing is as sure as an interval of no width says
+        middle = min(max(middle, 0.0), 1.0)
     low, high = (min(max(end, 0.0), 1.0) for end in (middle - reach, middle + reach))
     return Estimate(value, min(low, value), max(high, value), found.n)
