@@ -1,4 +1,4 @@
-"""An export's candidates laid by hand, as constitution/export/work.py describes them, for the tests of cleaning."""
+"""An export's candidates laid by hand, as constitution.export.work describes them, for the tests of cleaning."""
 
 from __future__ import annotations
 
