@@ -88,18 +88,24 @@ def test_figures_of_a_run(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 class Held(FakeEngine):
-    """Answers so many requests; those that come after wait for ever."""
+    """Answers so many requests; those that come after wait for ever.
+
+    It answers ten at a time, once all ten are asked, so that ten prompts go on in step: what was answered when it stops
+    does not depend on which prompt was the faster one.
+    """
 
     def __init__(self, answers: int) -> None:
         super().__init__(FakeModel(engine="fake"))
-        self._left = answers
+        self._answers = answers
+        self._asked = asyncio.Condition()
         self.asked = 0
 
     async def generate(self, request: Request) -> Completion:
-        self.asked += 1
-        self._left -= 1
-        if self._left < 0:
-            await asyncio.Event().wait()
+        async with self._asked:
+            self.asked += 1
+            whole = -(-self.asked // 10) * 10
+            self._asked.notify_all()
+            await self._asked.wait_for(lambda: whole <= self.asked and whole <= self._answers)
         return await super().generate(request)
 
 
