@@ -26,6 +26,7 @@ from constitution.audit.exhibits import FACTS, HEADLINE, Exhibit, Section
 from constitution.audit.words import NO_BREAK, UNITS, Headline, Unit, sentence, unbroken
 from constitution.errors import InputError
 from constitution.warehouse import ask, connect
+from constitution.warehouse.views import quoted
 
 SECTIONS = (TRUST, POSITION, STYLE, INFRACTIONS, JUDGES, PRINCIPLES, ROUNDS, SCORECARD, EXAMPLES, MISSING)
 
@@ -232,4 +233,4 @@ def _rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any
 
 
 def _query(sql: str, run_id: str) -> str:
-    return sql.replace("{run}", "'" + run_id.replace("'", "''") + "'")
+    return sql.replace("{run}", quoted(run_id))

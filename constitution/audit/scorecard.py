@@ -21,6 +21,7 @@ from constitution.errors import InputError
 from constitution.measures import Estimate, refuses_sql
 from constitution.measures.estimate import wilson
 from constitution.records import Figure
+from constitution.warehouse.views import quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +139,13 @@ def figures(evidence: Evidence, tags: Tags) -> Iterator[Figure]:
 def lay(evidence: Evidence, scorecard: str, tags: Tags) -> bool:
     """Lays out the tables of a scorecard, name@version; empty: of the last that was asked. False, and nothing laid out,
     where the run has no scores of it."""
-    named = f"AND scorecard = {_text(scorecard)}" if scorecard else ""
-    last = f"SELECT max_by(scorecard, created_at) FROM scores WHERE run_id = {_text(evidence.run.run_id)} {named}"
+    named = f"AND scorecard = {quoted(scorecard)}" if scorecard else ""
+    last = f"SELECT max_by(scorecard, created_at) FROM scores WHERE run_id = {quoted(evidence.run.run_id)} {named}"
     ((found,),) = evidence.connection.execute(last).fetchall()
     if found is None:
         return False
-    listed = {name: f"[{', '.join(map(_text, getattr(tags, name)))}]::VARCHAR[]" for name in Tags.__slots__}
-    evidence.lay(_LAYOUT.format(scorecard=_text(found), refuses=refuses_sql("r.text"), **listed))
+    listed = {name: f"[{', '.join(map(quoted, getattr(tags, name)))}]::VARCHAR[]" for name in Tags.__slots__}
+    evidence.lay(_LAYOUT.format(scorecard=quoted(found), refuses=refuses_sql("r.text"), **listed))
     return True
 
 
@@ -167,7 +168,7 @@ def tagged(evidence: Evidence, tags: Tags) -> Iterator[Figure]:
     for field in Tags.__slots__:
         for tag in getattr(tags, field):
             sql = f"""
-                SELECT count(DISTINCT prompt_id) FILTER (list_contains(tags, {_text(tag)})) AS hits,
+                SELECT count(DISTINCT prompt_id) FILTER (list_contains(tags, {quoted(tag)})) AS hits,
                     count(DISTINCT prompt_id) AS n FROM audit.answers
             """
             [row] = evidence.ask(sql).to_pylist()
@@ -271,7 +272,7 @@ def of_texts(evidence: Evidence) -> Iterator[Figure]:
             WITH worded AS (
                 SELECT response_id, prompt_id, cluster, list_transform(
                     regexp_extract_all(lower(text), '[\\p{{L}}\\p{{N}}]+'), lambda word: hash(word)) AS words
-                FROM audit.answers WHERE round = {_text(round)}
+                FROM audit.answers WHERE round = {quoted(round)}
             ),
             said AS MATERIALIZED (
                 SELECT response_id, prompt_id, cluster, list_transform(
@@ -284,7 +285,8 @@ def of_texts(evidence: Evidence) -> Iterator[Figure]:
                 GROUP BY gram
                 HAVING count(*) >= greatest({least}, {share} * (SELECT count(DISTINCT prompt_id) FROM said))
             )
-            SELECT {_text(round)} AS subject, avg((c.gram IS NOT NULL)::INTEGER) AS value, any_value(cluster) AS cluster
+            SELECT
+                {quoted(round)} AS subject, avg((c.gram IS NOT NULL)::INTEGER) AS value, any_value(cluster) AS cluster
             FROM (SELECT response_id, cluster, unnest(grams) AS gram FROM said) LEFT JOIN common AS c USING (gram)
             GROUP BY response_id
         """
@@ -307,7 +309,3 @@ def tax(evidence: Evidence, tags: Tags) -> Iterator[Figure]:
     yield from evidence.means("scorecard_tax_helpful", of_help, "judge", "subject", otherwise=otherwise)
     of_length = paired.format(about="'' AS judge", ours="a.tokens", initial="i.tokens", graded="")
     yield from evidence.means("scorecard_tax_length", of_length, "judge", "subject", otherwise=otherwise)
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"

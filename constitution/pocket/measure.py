@@ -19,6 +19,7 @@ from constitution.errors import QueryError
 from constitution.pocket.transcripts import verdict
 from constitution.pocket.world import PRINCIPLES, Reading, read
 from constitution.warehouse import ask, connect
+from constitution.warehouse.views import quoted
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,12 @@ def load(root: Path, run_id: str | None) -> Data:
     def rows(sql: str) -> list[tuple[Any, ...]]:
         return list(ask(connection, sql).rows)
 
-    wanted = "constitution LIKE 'pocket@%'" if run_id is None else f"run_id = {_quoted(run_id)}"
+    wanted = "constitution LIKE 'pocket@%'" if run_id is None else f"run_id = {quoted(run_id)}"
     found = rows(f"SELECT run_id FROM runs WHERE {wanted} ORDER BY started_at DESC LIMIT 1")
     if not found:
         raise QueryError(f"{root}: there is no such run", hint="`constitution run recipes/pocket.toml` makes one")
     run_id = str(found[0][0])
-    which = f"run_id = {_quoted(run_id)}"
+    which = f"run_id = {quoted(run_id)}"
     texts = rows(
         f"""SELECT r.id, r.kind, r.round, r.text, p.last_user, list_last(p.tags)
         FROM responses r JOIN prompts p ON p.run_id = r.run_id AND p.id = r.prompt_id WHERE r.{which}"""
@@ -188,10 +189,6 @@ def judge_figures(data: Data) -> list[Share]:
 def _better(data: Data, vote: Vote) -> float | None:
     first, second = data.answers.get(vote.first_id), data.answers.get(vote.second_id)
     return None if first is None or second is None else verdict(vote.fault, first.reading.broken, second.reading.broken)
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _as_json(figure: Share) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from constitution.principles import find_root, load_constitution
 from constitution.records import Constitution
 from constitution.warehouse import Warehouse, ask, connect
 from constitution.warehouse.find import find_run
+from constitution.warehouse.views import quoted
 
 HARMLESS = ("harmless", "looks-harmful")
 CLASSES = ("full", "partial", "compliance")
@@ -99,7 +100,7 @@ def truths(root: Path, run_id: str, scorecard: Constitution) -> Truths:
 
     Raises QueryError where none was, or one is not of the pocket world.
     """
-    run, label = _quoted(run_id), _quoted(scorecard.label)
+    run, label = quoted(run_id), quoted(scorecard.label)
     scored = f"(SELECT DISTINCT response_id FROM scores WHERE run_id = {run} AND scorecard = {label})"
     with connect(root) as connection:
         said = list(
@@ -176,7 +177,7 @@ def against(root: Path, run_id: str, scorecard: Constitution) -> list[Row]:
     """Every figure of the run's last audit whose truth the grammar knows. Raises QueryError."""
     known = truths(root, run_id, scorecard)
     query = f"""SELECT figure, judge, subject, value, low, high, n FROM figures
-        WHERE run_id = {_quoted(run_id)} AND figure LIKE 'scorecard_%' AND value IS NOT NULL ORDER BY ALL"""
+        WHERE run_id = {quoted(run_id)} AND figure LIKE 'scorecard_%' AND value IS NOT NULL ORDER BY ALL"""
     with connect(root) as connection:
         found = list(ask(connection, query).rows)
     rows = [
@@ -194,10 +195,6 @@ def _read(request: str, text: str) -> Reading:
     if reading is None:
         raise QueryError(f"not a request of the pocket world: {request[:60]!r}", hint="run recipes/pocket.toml")
     return reading
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from constitution.principles import find_root, load_constitution
 from constitution.records import Constitution
 from constitution.warehouse import Warehouse, ask, connect
 from constitution.warehouse.find import find_run
+from constitution.warehouse.views import quoted
 
 RATER = "truth"
 COLUMNS = ("pair_id", "principle_id", "value", "rater")
@@ -42,7 +43,7 @@ def rows(root: Path, run_id: str) -> Iterator[tuple[str, str, float, str]]:
     A pair whose request is not of the pocket world has none. principle_id is empty for the whole. Raises QueryError
     where no pair is of the pocket world.
     """
-    quoted = _quoted(run_id)
+    which = quoted(run_id)
     with connect(root) as connection:
 
         def found(sql: str) -> list[tuple[Any, ...]]:
@@ -50,10 +51,10 @@ def rows(root: Path, run_id: str) -> Iterator[tuple[str, str, float, str]]:
 
         faults = found(
             "SELECT principle_id, tags[1] FROM principles "
-            f"WHERE run_id = {quoted} AND comparison_question <> '' ORDER BY position"
+            f"WHERE run_id = {which} AND comparison_question <> '' ORDER BY position"
         )
-        texts = found(_TEXTS + quoted)
-        pairs = found(f"SELECT id, a_id, b_id FROM preferences WHERE run_id = {quoted} ORDER BY id")
+        texts = found(_TEXTS + which)
+        pairs = found(f"SELECT id, a_id, b_id FROM preferences WHERE run_id = {which} ORDER BY id")
     broken = {id: faulty for id, request, text in texts if (faulty := truth(request, text)) is not None}
     known = [(id, broken[a], broken[b]) for id, a, b in pairs if a in broken and b in broken]
     if not known:
@@ -77,17 +78,13 @@ def scorecard_rows(root: Path, run_id: str, scorecard: Constitution) -> Iterator
     except ValueError as error:
         raise QueryError(f"{scorecard.label}: {error}", hint="pocket-scorecard asks what the grammar knows") from None
     with connect(root) as connection:
-        texts = list(ask(connection, _TEXTS + _quoted(run_id) + " AND r.kind <> 'variant' ORDER BY r.id").rows)
+        texts = list(ask(connection, _TEXTS + quoted(run_id) + " AND r.kind <> 'variant' ORDER BY r.id").rows)
     known = [(id, reading) for id, request, text in texts if (reading := read(request, text)) is not None]
     if not known:
         raise QueryError(f"run {run_id}: none of its answers is of the pocket world", hint="run recipes/pocket.toml")
     for response_id, reading in known:
         for principle_id, question in asked:
             yield response_id, principle_id, float(reply(question, reading)), RATER
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def main() -> None:

@@ -126,7 +126,7 @@ def _read(path: Path) -> list[_Row]:
         raise InputError(f"{path}: there is no such file", hint="check the path")
     if not path.stat().st_size:
         raise InputError(f"{path}: is empty", hint="`constitution labels import --help` shows how to get a file")
-    quoted = "'" + views.as_pattern(path).replace("'", "''") + "'"
+    quoted = views.quoted(views.as_pattern(path))
     with duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}) as reader:
         try:
             reader.execute("SET threads = 1")  # the rows in the file's order, so that their numbers are right

@@ -345,7 +345,7 @@ def _checked(run_id: str) -> str:
 
 def _files(paths: Iterable[Path]) -> str:
     """A table expression over these files, with the rows' places in them."""
-    names = ", ".join("'" + views.as_pattern(path).replace("'", "''") + "'" for path in paths)
+    names = ", ".join(views.quoted(views.as_pattern(path)) for path in paths)
     return f"read_parquet([{names}], hive_partitioning = false, union_by_name = true, file_row_number = true)"
 
 

@@ -89,6 +89,11 @@ def _text(name: str) -> str:
     return package_files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
+def quoted(text: str) -> str:
+    """`text` as a literal of SQL, for where a parameter cannot stand."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def as_pattern(root: Path) -> str:
     """The folder's full path as a glob that finds just it."""
     return "".join(f"[{char}]" if char in "*?[" else char for char in str(root.resolve()))

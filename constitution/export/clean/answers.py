@@ -9,6 +9,7 @@ from constitution.errors import InputError
 from constitution.export.clean.words import spaced, words
 from constitution.export.work import Work
 from constitution.measures import refuses_sql
+from constitution.warehouse.views import quoted
 
 LETTERS = 20
 """A text of fewer letters is not asked for its language."""
@@ -83,7 +84,7 @@ def _identifier() -> Any:
 def refusal(work: Work) -> int:
     """Reason `refusal`: the answer begins like a refusal (measures.refuses: English, a lower bound) and the prompt has
     a tag of `harmless`; detail: that tag."""
-    tags = ", ".join("'" + tag.replace("'", "''") + "'" for tag in work.settings.cleaning.harmless)
+    tags = ", ".join(map(quoted, work.settings.cleaning.harmless))
     return work.drop(
         "refusal",
         f"""
