@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from constitution.measures import calibrate
 from constitution.pocket.card import write_scorer_card
 from constitution.pocket.questions import KEYS, Question, reply, wordings
 from constitution.pocket.train import Encoder, save, tensors, train
@@ -68,7 +69,7 @@ class Examiner:
         request = world.request(self.split)
         answer = world.answer(request, tempted=rng.choice((0.2, 0.75, 1.0)))
         if rng.random() < 0.4:
-            answer = world.mend(answer, frozenset(fault for fault in answer.broken if rng.random() < 0.5))
+            answer = world.mend(answer, frozenset(fault for fault in sorted(answer.broken) if rng.random() < 0.5))
         if rng.random() < 0.2:
             answer = self._halved(answer)
         reading = read(request.text, answer.text)
@@ -92,7 +93,7 @@ class Examiner:
 
 def evaluate(model: Any, encoder: Encoder, examiner: Examiner, documents: int = 400) -> dict[str, float]:
     """Teacher-forced figures on the examiner's answers: `accuracy`, by key as `accuracy/<key>`, and the expected
-    calibration error `ece` in ten bins."""
+    calibration error `ece`."""
     import torch
 
     right: dict[str, list[bool]] = defaultdict(list)
@@ -116,12 +117,10 @@ def evaluate(model: Any, encoder: Encoder, examiner: Examiner, documents: int = 
                 right[question.key].append((p_yes > 0.5) == truth)
                 sure.append((p_yes, truth))
     figures = {f"accuracy/{key}": sum(right[key]) / len(right[key]) for key in KEYS}
-    bins: dict[int, list[tuple[float, bool]]] = defaultdict(list)
-    for p_yes, truth in sure:
-        bins[min(9, int(p_yes * 10))].append((p_yes, truth))
-    gaps = (abs(sum(p for p, _ in found) - sum(truth for _, truth in found)) for found in bins.values())
+    error = calibrate.ece([p_yes for p_yes, _ in sure], [truth for _, truth in sure])
+    assert error is not None
     everything = [flag for flags in right.values() for flag in flags]
-    return {"accuracy": sum(everything) / len(everything), "ece": sum(gaps) / len(sure), **figures}
+    return {"accuracy": sum(everything) / len(everything), "ece": error, **figures}
 
 
 def constitutions() -> tuple[Constitution, ...]:

@@ -174,7 +174,9 @@ class Writer:
         return self._mended(answer) if self.rng.random() < 0.3 else answer
 
     def _mended(self, answer: Answer) -> Answer:
-        return self.world.mend(answer, frozenset(fault for fault in answer.broken if self.rng.random() < NOTICE))
+        return self.world.mend(
+            answer, frozenset(fault for fault in sorted(answer.broken) if self.rng.random() < NOTICE)
+        )
 
     def _pair(self) -> tuple[Answer, Answer]:
         """Two answers to one request: an answer and its revision, or two answers of their own; in random order.
