@@ -30,7 +30,7 @@ VLLM_INSTALL = $(VLLM_UV) $(VLLM)/bin/uv pip install -q --python $(VLLM)/bin/pyt
 
 INSTALL = $(BIN)/uv pip install -q --python $(BIN)/python -c requirements/lock.txt -e '.[dev]'
 
-.PHONY: bench-engine bench-export bench-judges bench-peers bench-scale bench-vllm help setup demo test test-vllm can-test-vllm lint format lock lock-vllm pocket pocket-figures proof pocket-scorer pocket-scorecard clean
+.PHONY: bench-engine bench-export bench-judges bench-peers bench-scale bench-vllm help setup demo test torture test-vllm can-test-vllm lint format lock lock-vllm pocket pocket-figures proof pocket-scorer pocket-scorecard clean
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -50,6 +50,9 @@ demo: $(READY)  ## the whole job on the pocket model: answer, critique, revise, 
 # A worker for each core, and each file in one worker, which makes what the file's tests share once.
 test: $(READY)  ## the tests
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+torture: $(READY)  ## kills, faults, bad and hostile input at length, with a seed of its own (SEED=7 sets it)
+	$(BIN)/python -m benchmarks.torture --out benchmarks/results/torture.json --page docs/reliability.md $(if $(SEED),--seed $(SEED))
 
 test-vllm: $(VLLM_READY)  ## the tests on a real vLLM, in an environment of its own (Linux x86-64, Python 3.11)
 	$(VLLM)/bin/python -m pytest tests/vllm

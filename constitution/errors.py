@@ -13,11 +13,13 @@
     │   ├── MalformedReply            retryable: the reply lacks what was asked for (no text, no log-probabilities)
     │   └── EngineUnavailable         retryable: connection, server error
     │       ├── AccessDenied          retryable, but by a person: the key or the account must be put right first
+    │       ├── EngineGone            retryable, by starting again: no server has been in service for long
     │       ├── EngineTimeout         retryable
     │       └── RateLimited           retryable, after `retry_after` seconds
     ├── HubError                      retryable: a data set could not be sent to the hub
     └── WarehouseError                stored data cannot be read or written
-        └── RunLocked                 another process is writing this run
+        ├── RunLocked                 another process is writing this run
+        └── DamagedPart               a stored file is not what was written
 
 Every class says whether trying again can help (`retryable`) and what to do (`hint`).
 """
@@ -92,6 +94,12 @@ class AccessDenied(EngineUnavailable):
     hint = "check the key in the environment variable that api_key_env names, and the account; then start the run again"
 
 
+class EngineGone(EngineUnavailable):
+    """No server has been in service for as long as a request may take. The run stops; started again, it goes on."""
+
+    hint = "start the servers; the same command goes on from here"
+
+
 class EngineTimeout(EngineUnavailable):
     hint = "raise timeout_s in the recipe's model section"
 
@@ -118,3 +126,9 @@ class WarehouseError(ConstitutionError):
 
 class RunLocked(WarehouseError):
     hint = "wait for the other process, or stop it; a dead process holds no lock"
+
+
+class DamagedPart(WarehouseError):
+    """A file does not have the digest that was written with it, or is gone."""
+
+    hint = "`constitution verify --repair` puts it aside; the same `constitution run` makes its rows again"

@@ -1,13 +1,20 @@
 """For all tests: no connection leaves this machine, no hub is asked, torch uses one thread, and an example of a
-property may take as long as it takes, since other tests run beside it."""
+property may take as long as it takes, since other tests run beside it.
+
+For tests/torture: the options of its long version, and what it counts.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import ipaddress
+import json
 import os
 import socket
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -68,3 +75,54 @@ def _no_outside_connections() -> Iterator[None]:
     patch.setattr(socket, "getaddrinfo", guarded_resolve)
     yield
     patch.undo()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("torture")
+    group.addoption("--torture", action="store_true", help="the long versions of tests/torture")
+    group.addoption("--seed", type=int, default=1, help="of all that tests/torture draws by chance")
+    group.addoption("--counts", type=Path, help="write what tests/torture counted and measured here, as JSON")
+
+
+@dataclass(frozen=True)
+class Torture:
+    """How long the test may be, and what it tells of itself."""
+
+    full: bool
+    """The long version: `make torture`. The short one is part of `make test`."""
+    seed: int
+    record: Callable[[str, object], None]
+
+    def count(self, what: str, number: int = 1) -> None:
+        """Adds to a count that is told at the end: kills, faults, bad inputs, attacks …"""
+        self.record(f"count {what}", number)
+
+    def measure(self, what: str, value: float | str) -> None:
+        """A figure that is told at the end."""
+        self.record(f"figure {what}", value)
+
+
+@pytest.fixture
+def torture(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Torture:
+    return Torture(request.config.getoption("--torture"), request.config.getoption("--seed"), record_property)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    counts: Counter[str] = Counter()
+    figures: dict[str, Any] = {}
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    for report in reports:
+        if getattr(report, "when", "") != "call":
+            continue
+        for name, value in report.user_properties:
+            kind, _, what = name.partition(" ")
+            if kind == "count":
+                counts[what] += value
+            elif kind == "figure":
+                figures[what] = value
+    if counts and config.getoption("--torture"):
+        terminalreporter.section("torture")
+        for what, told in sorted(counts.items()) + sorted(figures.items()):
+            terminalreporter.write_line(f"{what}: {told:,}" if isinstance(told, int) else f"{what}: {told}")
+    if path := config.getoption("--counts"):
+        path.write_text(json.dumps({"counts": dict(counts), "figures": figures}, indent=1))

@@ -15,7 +15,7 @@ import asyncio
 import json
 import math
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal
@@ -28,6 +28,9 @@ from constitution.engines.fake import FakeEngine
 from constitution.errors import ContextTooLong, EngineError, EngineUnavailable
 from constitution.recipe import FakeModel
 from constitution.records import Message, Sampling
+
+Plan = Callable[[Mapping[str, Any]], "Fault | None"]
+"""The fault that a chat request meets, told by its body; None: it is answered soundly."""
 
 Lack = Literal["health", "metrics", "models", "tokenize", "logprob_token_ids", "priority"]
 """What a server may be without: a path; a field that it ignores; priorities, which it refuses."""
@@ -50,8 +53,12 @@ class Fault:
     """Break the connection off."""
     truncate: bool = False
     """Send only the first half of the reply's JSON."""
+    cut: bool = False
+    """Send only the first half of the reply, though its length was promised, and break the connection off."""
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Fields put over those of the reply's choice, e.g. {"logprobs": None}."""
+    reply: Mapping[str, Any] = field(default_factory=dict)
+    """Fields put over those of the reply, e.g. {"choices": []}."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +75,19 @@ class FakeServer:
         self,
         engine: Engine | None = None,
         *,
-        faults: Sequence[Fault | None] = (),
+        faults: Sequence[Fault | None] | Plan = (),
         prefix: Literal["flag", "continue", "echo"] = "flag",
         labels: Sequence[str] = ("A", "B"),
         context: int | None = None,
         lacks: Collection[Lack] = (),
         port: int = 0,
     ) -> None:
-        """`faults`: one for each request to come, None for a sound one; after the last all are sound. `labels`: the
-        tokens that log-probabilities are given for. `context`: words that a request may have, answer included, and
-        its `max_model_len`. A `port` of 0 takes a free one, and keeps it when the server is started again."""
+        """`faults`: one for each request to come, None for a sound one, and after the last all are sound; or a function
+        that says so of each. `labels`: the tokens that log-probabilities are given for. `context`: words that a request
+        may have, answer included, and its `max_model_len`. A `port` of 0 takes a free one, and keeps it when the server
+        is started again."""
         self._engine = engine or FakeEngine(FakeModel(engine="fake"))
-        self._faults = deque(faults)
+        self._faults = faults if callable(faults) else _in_turn(faults)
         self._prefix = prefix
         self._labels = tuple(labels)
         self._context = context
@@ -155,7 +163,7 @@ class FakeServer:
         except json.JSONDecodeError:
             return _error(400, "the body is not JSON")
         self.requests.append(Received(dict(request.headers), body))
-        fault = (self._faults.popleft() if self._faults else None) or Fault()
+        fault = self._faults(body) or Fault()
         await asyncio.sleep(fault.delay_s)
         if fault.reset:
             assert request.transport is not None
@@ -169,7 +177,9 @@ class FakeServer:
         except _Refused as refused:
             return _error(refused.status, str(refused), refused.code)
         reply["choices"][0] |= fault.changes
-        text = json.dumps(reply)
+        text = json.dumps({**reply, **fault.reply})
+        if fault.cut:
+            return await _broken_off(request, text.encode())
         return web.Response(
             text=text[: len(text) // 2] if fault.truncate else text,
             headers=fault.headers,
@@ -251,6 +261,21 @@ class FakeServer:
         choices = self._labels if body.get("logprobs") else ()
         seed, priority = int(body.get("seed") or 0), int(body.get("priority") or 0)
         return Request(messages, sampling, seed, priority, choices), echo
+
+
+def _in_turn(faults: Sequence[Fault | None]) -> Plan:
+    waiting = deque(faults)
+    return lambda body: waiting.popleft() if waiting else None
+
+
+async def _broken_off(request: web.Request, reply: bytes) -> web.Response:
+    """Half of the reply, and then no connection."""
+    response = web.StreamResponse(headers={"Content-Length": str(len(reply)), "Content-Type": "application/json"})
+    await response.prepare(request)
+    await response.write(reply[: len(reply) // 2])
+    assert request.transport is not None
+    request.transport.abort()
+    return web.Response()
 
 
 class _Refused(Exception):
