@@ -24,7 +24,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from constitution.errors import PromptError
+from constitution import sandbox
+from constitution.errors import PromptError, QueryError
 from constitution.identity import canonical_json
 from constitution.recipe import PromptsSection
 from constitution.records import Message, Messages, Prompt, Role
@@ -32,7 +33,10 @@ from constitution.records import Message, Messages, Prompt, Role
 BATCH = 1024
 """Rows of Parquet or of a query's result in memory at once."""
 
+OUTSIDE = "a recipe reads in its project only; `constitution run --allow DIR` lets it read in DIR too"
+
 _TURN = re.compile(r"\n\n(Human|Assistant):")
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SPEAKERS: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
 
 
@@ -50,16 +54,17 @@ class _Raw:
         raise PromptError(f"{self.place}: {what}", hint=hint) from None
 
 
-def read_prompts(section: PromptsSection, base: Path) -> Iterator[Prompt]:
+def read_prompts(section: PromptsSection, base: Path, folders: Sequence[Path] = ()) -> Iterator[Prompt]:
     """The prompts of `section`, in the source's order; relative paths are looked up from `base`, the recipe's folder.
 
+    folders: where a query may read files, besides `base`.
     Memory: one row or batch, and 16 bytes a prompt to tell repeated conversations apart (`Prompt.repeat`).
     Raises PromptError for the first row that cannot be used, and when there is none at all.
     """
     seen: set[bytes] = set()
     repeats: dict[bytes, int] = {}
     count = 0
-    for raw in islice(_rows(section, base), section.limit):
+    for raw in islice(_rows(section, base, folders), section.limit):
         prompt = _prompt(raw, section)
         key = bytes.fromhex(prompt.id)
         if key in seen:
@@ -82,12 +87,12 @@ class Survey:
     """Prompts."""
 
 
-def survey(section: PromptsSection, base: Path) -> Survey:
-    """Reads every prompt once, keeping none. Raises PromptError as `read_prompts` does."""
+def survey(section: PromptsSection, base: Path, folders: Sequence[Path] = ()) -> Survey:
+    """Reads every prompt once, as `read_prompts` does, keeping none."""
     is_file = section.format not in ("hub", "sql")
     running = hashlib.sha256()
     count = 0
-    for prompt in read_prompts(section, base):
+    for prompt in read_prompts(section, base, folders):
         count += 1
         if not is_file:
             running.update(canonical_json(asdict(prompt)) + b"\n")
@@ -266,11 +271,11 @@ def _existing(section: PromptsSection, base: Path) -> Path:
     return path
 
 
-def _rows(section: PromptsSection, base: Path) -> Iterator[_Raw]:
+def _rows(section: PromptsSection, base: Path, folders: Sequence[Path]) -> Iterator[_Raw]:
     if section.format == "hub":
         return _hub(section, base)
     if section.format == "sql":
-        return _sql(section, base)
+        return _sql(section, base, (base, *folders))
     return _file(_existing(section, base), section.format)
 
 
@@ -332,6 +337,9 @@ def _hub(section: PromptsSection, base: Path) -> Iterator[_Raw]:
     name = section.dataset or ""
     if (base / name).is_dir():
         return _folder(base / name, section.split)
+    if not _HUB_NAME.fullmatch(name) or Path(name).exists():
+        # Such a name `datasets` would take for a folder of the working directory, an address or a script.
+        raise PromptError(f"prompts.dataset {name!r}: neither a folder beside the recipe nor owner/name on the hub")
     try:
         datasets = import_module("datasets")
     except ImportError:
@@ -356,28 +364,21 @@ def _folder(folder: Path, split: str) -> Iterator[_Raw]:
         yield from _file(path)
 
 
-def _sql(section: PromptsSection, base: Path) -> Iterator[_Raw]:
-    """Rows of one query. A recipe is trusted as its author is: the query may read any file, as `prompts.path` may, and
-    being one SELECT keeps it from writing by mistake, not on purpose (`WITH x AS (COPY …)` is a SELECT to DuckDB)."""
-    query = section.query or ""
-    folder = str(base.absolute())
+def _sql(section: PromptsSection, base: Path, folders: Sequence[Path]) -> Iterator[_Raw]:
+    """Rows of one query, which reads files in `folders` and does nothing else."""
     with duckdb.connect(":memory:") as connection:
         try:
-            statements = connection.extract_statements(query)
-            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-                raise PromptError("prompts.query: expected one SELECT")
-            connection.execute("SET autoinstall_known_extensions=false; SET autoload_known_extensions=false")
+            sandbox.check(connection, section.query or "", sandbox.READING_FUNCTIONS | sandbox.FILE_FUNCTIONS)
+            query = sandbox.files_in(connection, section.query or "", base)
             # One thread: a query without ORDER BY gives its rows in the same order every time.
-            connection.execute("SET threads=1")
-            connection.execute("SET file_search_path=" + _quoted(folder))
-            result = connection.execute(statements[0])
+            connection.execute(f"SET threads=1; SET memory_limit='{sandbox.half_of_memory()}MiB'")
+            sandbox.shut_in(connection, folders)
+            result = connection.execute(query)
             names = [column[0] for column in result.description or ()]
             batches = iter(lambda: result.fetchmany(BATCH), [])
             rows = (dict(zip(names, row, strict=True)) for batch in batches for row in batch)
             yield from _numbered("query", "prompts.query", rows)
-        except duckdb.Error as error:
+        except duckdb.PermissionException as error:
+            raise PromptError(f"prompts.query: {str(error).splitlines()[0]}", hint=OUTSIDE) from None
+        except (duckdb.Error, QueryError) as error:
             raise PromptError(f"prompts.query: {error}") from None
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -16,6 +16,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from constitution import sandbox
 from constitution.errors import InputError, QueryError
 from constitution.export.settings import PAIRS, Settings
 from constitution.export.work import Work
@@ -23,7 +24,7 @@ from constitution.identity import row_id
 from constitution.pipeline.settle import LABEL_SETTINGS
 from constitution.records import Constitution, Principle, Run
 from constitution.revise import select
-from constitution.warehouse.guard import check
+from constitution.warehouse.query import FUNCTIONS
 from constitution.warehouse.schema import TABLES
 
 # Of a prompt that is asked again, the conversation is the id that it would have had the first time.
@@ -219,7 +220,7 @@ def choose(work: Work) -> None:
     for (reason,) in work.connection.execute(
         "SELECT DISTINCT drop_reason FROM export.candidates WHERE drop_reason IS NOT NULL ORDER BY ALL"
     ).fetchall():
-        work.drop(reason, _where(f"drop_reason = '{reason}'"))
+        work.drop(reason, _where(f"drop_reason = {sandbox.quoted(reason)}"))
     if round_ := _round(settings):
         work.drop("round", _where(f"NOT coalesce({round_}, false)"))
     if settings.format == "sft" and settings.principles:
@@ -330,7 +331,7 @@ def _drop_elsewhere(work: Work, where: str) -> None:
     """What the user's condition does not hold for. It may read, and nothing else."""
     chosen = f"SELECT id FROM export.candidates WHERE (\n{where}\n)"
     try:
-        check(work.connection, chosen)
+        sandbox.check(work.connection, chosen, FUNCTIONS)
         work.drop(
             "where", f"SELECT id, NULL::VARCHAR AS drop_detail FROM export.alive ANTI JOIN (\n{chosen}\n) USING (id)"
         )

@@ -4,8 +4,8 @@
     answer.columns, list(answer.rows)
 
 The connection is in memory, with the same views as warehouse.duckdb: it locks no file, and needs no such file to be
-there. It can read the warehouse's folder and nothing else, loads no extensions, and its settings are locked. `guard`
-lets only queries through, because DuckDB's settings do not keep it from writing into a folder that it may read.
+there. It can read the warehouse's folder and nothing else, loads no extensions, its settings are locked, and only
+queries pass (`constitution.sandbox`).
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from constitution import sandbox
 from constitution.errors import QueryError, WarehouseError
 from constitution.warehouse import views
-from constitution.warehouse.guard import check
 
 BATCH = 2048
+
+FUNCTIONS = sandbox.READING_FUNCTIONS | {"provenance", "run_figures", "compare_versions", "compare_principles"}
+"""Table functions that a query may call: those that read, and the warehouse's own macros."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def connect(root: Path, memory_mib: int | None = None) -> duckdb.DuckDBPyConnect
             f"{root}: there is no warehouse here",
             hint="`constitution run` makes one; --warehouse DIR or CONSTITUTION_WAREHOUSE says where it lies",
         )
-    half = _machine_mib() // 2
+    half = sandbox.half_of_memory()
     connection = duckdb.connect(
         config={
             "autoinstall_known_extensions": False,
@@ -65,11 +68,7 @@ def connect(root: Path, memory_mib: int | None = None) -> duckdb.DuckDBPyConnect
         connection.execute("SET disabled_optimizers = 'join_order'")
         views.set_root(connection, root)
         views.create(connection)
-        # Both spellings: DuckDB checks a pattern as it is written, and then each file that it finds.
-        allowed = {f"{root.resolve()}/", f"{views.as_pattern(root)}/"}
-        connection.execute("SET allowed_directories = ?", [list(allowed)])
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
+        sandbox.shut_in(connection, [root])
     except duckdb.Error as error:
         connection.close()
         raise WarehouseError(f"{root}: the views cannot be made: {str(error).splitlines()[0]}") from error
@@ -81,7 +80,7 @@ def ask(connection: duckdb.DuckDBPyConnection, sql: str) -> Answer:
 
     A file may vanish between being listed and being read, when a run has just been compacted: asked again, then.
     """
-    check(connection, sql)
+    sandbox.check(connection, sql, FUNCTIONS)
     for last in (False,) * (views.TRIES - 1) + (True,):
         try:
             result = connection.execute(sql)
@@ -98,7 +97,7 @@ def ask(connection: duckdb.DuckDBPyConnection, sql: str) -> Answer:
 
 def ask_arrow(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.RecordBatchReader:
     """The same as Arrow batches, for writing Parquet."""
-    check(connection, sql)
+    sandbox.check(connection, sql, FUNCTIONS)
     for last in (False,) * (views.TRIES - 1) + (True,):
         try:
             return connection.sql(sql).to_arrow_reader(16_384)
@@ -133,8 +132,3 @@ def _query_error(error: duckdb.Error) -> QueryError:
     if views.vanished(error):
         return QueryError(str(error).splitlines()[0], hint="the run was being compacted; ask again")
     return QueryError(str(error).rstrip())
-
-
-def _machine_mib() -> int:
-    """The machine's memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20

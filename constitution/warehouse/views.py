@@ -14,6 +14,8 @@ from pathlib import Path
 import duckdb
 
 from constitution.errors import WarehouseError
+from constitution.sandbox import as_pattern as as_pattern
+from constitution.sandbox import quoted as quoted
 from constitution.warehouse import files
 from constitution.warehouse.schema import TABLES
 
@@ -87,16 +89,6 @@ def usage_query() -> str:
 
 def _text(name: str) -> str:
     return package_files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-def quoted(text: str) -> str:
-    """`text` as a literal of SQL, for where a parameter cannot stand."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def as_pattern(root: Path) -> str:
-    """The folder's full path as a glob that finds just it."""
-    return "".join(f"[{char}]" if char in "*?[" else char for char in str(root.resolve()))
 
 
 def set_root(connection: duckdb.DuckDBPyConnection, root: Path) -> None:

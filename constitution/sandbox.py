@@ -1,0 +1,210 @@
+"""SQL that somebody else wrote, shut in: it reads some folders, writes nothing, and reaches no network.
+
+    shut_in(connection, [folder])
+    check(connection, sql)
+
+Two walls. `shut_in`: DuckDB's settings keep it from files outside the folders (symbolic links followed), from attaching
+and from extensions, and are locked. `check`: only queries pass, because those settings do not keep DuckDB from writing
+into a folder that it may read. The judge is DuckDB's own parser, never a regular expression; its statement type alone
+does not say what a statement does: `WITH x AS (COPY … TO …) FROM x` is a SELECT to it, and so is `FROM query('…')`. So
+a SELECT is taken apart: every node of its syntax tree must be one that reads, and every table function one of a list.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from constitution.errors import QueryError
+
+READING_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
+
+READING_FUNCTIONS = {
+    *("range", "generate_series", "unnest", "repeat", "histogram", "histogram_values", "summary"),
+    *("read_parquet", "parquet_scan", "parquet_schema", "parquet_metadata", "parquet_file_metadata"),
+    *("parquet_kv_metadata", "read_json", "read_json_auto", "read_json_objects", "read_ndjson", "read_text", "glob"),
+    *("json_each", "json_tree"),
+    *("duckdb_columns", "duckdb_functions", "duckdb_settings", "duckdb_tables", "duckdb_types", "duckdb_views"),
+    *("pragma_table_info", "pragma_version"),
+}
+"""Table functions that only read."""
+
+FILE_FUNCTIONS = {
+    *("read_parquet", "parquet_scan", "read_json", "read_json_auto", "read_json_objects", "read_json_objects_auto"),
+    *("read_ndjson", "read_ndjson_auto", "read_ndjson_objects", "read_csv", "read_csv_auto", "read_text", "read_blob"),
+    "glob",
+}
+"""Those that take a file's name first, or a list of them."""
+
+_ONLY_QUERIES = "only queries are answered here: SELECT, FROM, WITH, VALUES, PIVOT, DESCRIBE, SHOW, SUMMARIZE, EXPLAIN"
+
+
+def as_pattern(folder: Path) -> str:
+    """The folder's full path as a glob that finds just it."""
+    return "".join(f"[{char}]" if char in "*?[" else char for char in str(folder.resolve()))
+
+
+def quoted(text: str) -> str:
+    """`text` as a literal of SQL, for where a parameter cannot stand."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def shut_in(connection: duckdb.DuckDBPyConnection, folders: Sequence[Path]) -> None:
+    """From now on the connection reads files in `folders` alone, and nothing can change that."""
+    connection.execute("SET autoinstall_known_extensions = false")
+    connection.execute("SET autoload_known_extensions = false")
+    # Both spellings: DuckDB checks a pattern as it is written, and then each file that it finds.
+    spellings = {f"{way.rstrip('/')}/" for folder in folders for way in (str(folder.resolve()), as_pattern(folder))}
+    connection.execute("SET allowed_directories = ?", [sorted(spellings)])
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+def half_of_memory() -> int:
+    """Of the machine's, MiB: what a query may hold."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**21
+
+
+def check(connection: duckdb.DuckDBPyConnection, sql: str, functions: Collection[str] = READING_FUNCTIONS) -> None:
+    """Raises QueryError unless `sql` is one statement that reads and nothing else. Runs nothing of it.
+
+    functions: the table functions that it may call, in lower case.
+    """
+    try:
+        statements = connection.extract_statements(sql)
+    except duckdb.Error as error:
+        raise QueryError(str(error).rstrip()) from None
+    if not statements:
+        raise QueryError("there is no query", hint='for example: constitution sql "SELECT count(*) FROM prompts"')
+    if len(statements) > 1:
+        raise QueryError("more than one statement", hint="ask one query at a time")
+    kind = statements[0].type
+    if kind == duckdb.StatementType.SELECT:
+        _check_tree(connection, sql, functions)
+    elif kind == duckdb.StatementType.EXPLAIN:
+        check(connection, _explained(sql), functions)
+    elif kind == duckdb.StatementType.MULTI:
+        _check_pivot(connection, sql, functions)
+    else:
+        raise QueryError(f"{kind.name.replace('_', ' ')} is not allowed", hint=_ONLY_QUERIES)
+
+
+def files_in(connection: duckdb.DuckDBPyConnection, sql: str, base: Path) -> str:
+    """`sql`, one SELECT, with the relative names of files in it made absolute: they are relative to `base`.
+
+    DuckDB would look for them in the working directory, and its search path is of no use to a connection that is shut
+    in. A name that is made by an expression stays as it is.
+    """
+    tree = _tree(connection, sql)
+    tables = {str(entry["key"]) for node in _nodes(tree) for entry in (node.get("cte_map") or {}).get("map", ())}
+    text = sql.encode()
+    for place, name in sorted(set(_file_names(tree)), reverse=True):
+        end = next((start for start, _ in _words(sql) if start > place), len(text))
+        written = text[place:end].decode("utf-8", "replace").strip()
+        literal = written[:1] in ("'", '"') and written in (quoted(name), quoted(name).replace("'", '"'))
+        if literal and name not in tables and not name.startswith("/") and "://" not in name:
+            path = quoted(f"{as_pattern(base)}/{name}").encode()
+            text = text[:place] + path + text[place + len(written.encode()) :]
+    return text.decode()
+
+
+def _file_names(tree: Any) -> Iterator[tuple[int, str]]:
+    """Where names of files stand in the query, in bytes, and the names: `FROM 'x.csv'`, and what functions take."""
+    for node in _nodes(tree):
+        if node.get("type") == "BASE_TABLE" and not node.get("schema_name") and "." in str(node.get("table_name")):
+            yield node["query_location"], node["table_name"]
+        elif (
+            node.get("type") == "TABLE_FUNCTION" and node["function"].get("function_name", "").lower() in FILE_FUNCTIONS
+        ):
+            first = (node["function"].get("children") or [{}])[0]
+            listed = first.get("children") or [] if first.get("function_name") == "list_value" else [first]
+            for each in listed:
+                value = (each.get("value") or {}).get("value") if each.get("type") == "VALUE_CONSTANT" else None
+                if isinstance(value, str):
+                    yield each["query_location"], value
+
+
+def _tree(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
+    """DuckDB's syntax tree of a SELECT. QueryError where it has none."""
+    ((text,),) = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchall()
+    tree = json.loads(text)
+    if tree.get("error", True):
+        raise QueryError(f"this cannot be checked: {tree.get('error_message', 'no syntax tree')}", hint=_ONLY_QUERIES)
+    return tree
+
+
+def _check_tree(connection: duckdb.DuckDBPyConnection, sql: str, functions: Collection[str]) -> None:
+    for node in _nodes(_tree(connection, sql)):
+        kind = node.get("type")
+        if isinstance(kind, str) and kind.endswith("_NODE") and kind not in READING_NODES:
+            raise QueryError(f"{kind.split('_')[0]} inside a query is not allowed", hint=_ONLY_QUERIES)
+        if kind == "TABLE_FUNCTION":
+            name = str(node["function"].get("function_name", ""))
+            if name.lower() not in functions:
+                raise QueryError(
+                    f"the table function {name} is not allowed", hint="docs/warehouse.md lists those that are"
+                )
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    waiting = [tree]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            yield value
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+
+
+def _words(sql: str) -> list[tuple[int, str]]:
+    """The tokens of `sql` but comments: where each begins, in bytes, and its text."""
+    source = sql.encode()
+    tokens = duckdb.tokenize(sql)
+    ends = [start for start, _ in tokens[1:]] + [len(source)]
+    return [
+        (start, source[start:end].decode("utf-8", "replace").strip())
+        for (start, kind), end in zip(tokens, ends, strict=True)
+        if kind != duckdb.token_type.comment
+    ]
+
+
+def _explained(sql: str) -> str:
+    """The statement that an EXPLAIN explains: ANALYZE would run it."""
+    words = _words(sql)
+    place = 1
+    if place < len(words) and words[place][1].upper() in ("ANALYZE", "VERBOSE"):
+        place += 1
+    elif place < len(words) and words[place][1].startswith("("):
+        # Options, as in EXPLAIN (FORMAT json) SELECT …; or the query itself, and then nothing follows the bracket.
+        closing = next((i for i in range(place, len(words)) if words[i][1].endswith(")")), len(words))
+        if closing + 1 < len(words) and words[closing + 1][1] != ";":
+            place = closing + 1
+    if place >= len(words):
+        raise QueryError("EXPLAIN of nothing", hint=_ONLY_QUERIES)
+    return sql.encode()[words[place][0] :].decode()
+
+
+def _check_pivot(connection: duckdb.DuckDBPyConnection, sql: str, functions: Collection[str]) -> None:
+    """A PIVOT that has yet to find its columns: several statements to the parser, which shows no tree of them.
+
+    So word by word, refusing more than need be: it must begin as a query, hold no word that begins another kind of
+    statement, and call no table function outside the list.
+    """
+    words = [word for _, word in _words(sql)]
+    if words[0].upper() not in ("PIVOT", "PIVOT_WIDER", "FROM", "SELECT", "WITH", "("):
+        raise QueryError(f"{words[0].upper()} is not allowed", hint=_ONLY_QUERIES)
+    writing = {"COPY", "INSERT", "UPDATE", "DELETE", "MERGE", "CREATE", "DROP", "ALTER", "ATTACH", "EXPORT", "INSTALL"}
+    if found := writing.intersection(word.upper() for word in words):
+        raise QueryError(f"{min(found)} inside a query is not allowed", hint='a column of that name: "in quotes"')
+    rows = connection.execute("SELECT function_name FROM duckdb_functions() WHERE function_type LIKE 'table%'")
+    refused = {str(name).lower() for (name,) in rows.fetchall()}.difference(functions)
+    for word, following in pairwise(words):
+        if following.startswith("(") and (word.lower() in refused or word.endswith('"')):
+            raise QueryError(f"calling {word} inside PIVOT is not allowed", hint="docs/warehouse.md lists functions")
