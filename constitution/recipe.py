@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from constitution.errors import RecipeError
 from constitution.records import Infraction, Method, Sampling
+from constitution.secrets import hide_keys, key_in
 
 
 class _Section(BaseModel):
@@ -96,8 +97,8 @@ class OpenAIModel(_Model):
     model: str
     base_url: str | tuple[str, ...]
     """Up to and including /v1; a list of them is a fleet."""
-    api_key_env: str = ""
-    """Name of the environment variable that holds the key; the key itself never stands in a recipe."""
+    api_key_env: str = Field(default="", pattern=r"^([A-Z_][A-Z0-9_]{0,63})?$")
+    """Name, in capitals, of the environment variable that holds the key; the key itself never stands in a recipe."""
     timeout_s: float = Field(default=600.0, gt=0)
     """Of one request."""
     retries: int = Field(default=6, ge=0)
@@ -304,6 +305,11 @@ class Recipe(_Section):
     output: OutputSection = OutputSection()
     budget: BudgetSection | None = None
     """Absent: no limit."""
+    _given: frozenset[str] = frozenset()
+
+    def given(self, key: str) -> bool:
+        """Whether --set gave `key`, as a.b.c, or a section that it is in: the user's own word."""
+        return any(f"{key}.".startswith(f"{each}.") for each in self._given)
 
     @model_validator(mode="after")
     def _pairs_exist(self) -> Self:
@@ -338,16 +344,20 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"{path}: not valid TOML: {error}") from None
     for override in overrides:
         _override(data, override)
+    if place := key_in(data):
+        raise RecipeError(f"{path}: {place}: a key does not stand in a recipe", hint="name its variable in api_key_env")
     try:
-        return Recipe.model_validate(data)
+        recipe = Recipe.model_validate(data)
     except ValidationError as error:
         raise RecipeError(f"{path}: {_first_fault(error)}") from None
+    recipe._given = frozenset(override.partition("=")[0] for override in overrides)
+    return recipe
 
 
 def _override(data: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not all(key.split(".")):
-        raise RecipeError(f"--set {override}: expected a.b=value")
+        raise RecipeError(f"--set {hide_keys(key)}: expected a.b=value")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -360,7 +370,7 @@ def _override(data: dict[str, Any], override: str) -> None:
     for parent in parents:
         data = data.setdefault(parent, {})
         if not isinstance(data, dict):
-            raise RecipeError(f"--set {override}: {parent} is not a section")
+            raise RecipeError(f"--set {hide_keys(key)}: {parent} is not a section")
     data[last] = value
 
 

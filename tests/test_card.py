@@ -15,8 +15,10 @@ from constitution.audit.words import Headline
 from constitution.errors import InputError
 from constitution.export.card import CardFacts, CardOptions, DataFile, card, header, write_card
 from constitution.export.settings import Cleaning, Settings
-from constitution.export.words import REASONS, escape, fenced
+from constitution.export.words import REASONS
 from constitution.records import Constitution, Figure, Principle, Run
+from constitution.shown import fenced
+from constitution.shown import markdown as escape
 from constitution.warehouse.columns import Column
 
 MESSAGES = pa.list_(pa.struct([pa.field("role", pa.string()), pa.field("content", pa.string())]))

@@ -13,6 +13,8 @@ import click
 
 from constitution import __version__
 from constitution.errors import ConstitutionError
+from constitution.secrets import hide_keys
+from constitution.shown import printable
 
 COMMANDS = {
     "run": ("constitution.cli.run:run", "Run a recipe: answer, critique, revise, judge, store."),
@@ -69,6 +71,7 @@ def main() -> None:
         # Not click's standalone mode, which turns Ctrl-C into "Aborted!" and exit code 1.
         code = app(words, prog_name="constitution", standalone_mode=False)
     except click.ClickException as error:
+        error.message = hide_keys(error.message)
         error.show()
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
@@ -77,7 +80,7 @@ def main() -> None:
     except (ConstitutionError, OSError) as error:
         if debug:
             raise
-        click.echo(f"constitution: {_sentence(error)}", err=True)
+        click.echo(f"constitution: {printable(hide_keys(_sentence(error)))}", err=True)
         code = 2
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -14,13 +14,14 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Literal, get_args
+from typing import IO, Any, Literal, cast, get_args
 
 import click
 import duckdb
 
 from constitution.cli._options import warehouse_option
 from constitution.errors import ConstitutionError, QueryError
+from constitution.shown import printable, spreadsheet
 from constitution.warehouse import Answer, ask, connect, tables
 from constitution.warehouse.query import ask_arrow
 
@@ -60,7 +61,8 @@ def sql(query: str | None, form: Format, out: Path | None, warehouse: Path) -> N
         else:
             answer = ask(connection, text)
             with output(out) as file:
-                (_write_csv if form == "csv" else _write_json)(answer, file)
+                shown = cast(IO[str], _Terminal(file)) if file.isatty() else file
+                (_write_csv if form == "csv" else _write_json)(answer, shown)
 
 
 def show_answer(answer: Answer, file: IO[str] | None = None) -> None:
@@ -105,18 +107,18 @@ def show_table(
         table.add_column(overflow="fold")
         for row in cells:
             for name, cell in zip(columns, row, strict=True):
-                table.add_row(Text(_printable(name)), Text(cell))
+                table.add_row(Text(printable(name)), Text(cell))
             table.add_section()
     else:
         for name, room in zip(columns[:fit], _widths(columns[:fit], cells, width, whole), strict=True):
             side: Literal["left", "right"] = "right" if name in right else "left"
-            heading = Text(_printable(name))
+            heading = Text(printable(name))
             table.add_column(heading, justify=side, no_wrap=True, overflow="ellipsis", max_width=room)
         for row in cells:
             table.add_row(*(Text(cell) for cell in row[:fit]))
     Console(file=file, width=width, highlight=False).print(table)
     if fit < len(columns) and not by_field:
-        click.echo(f"not shown for want of room: {', '.join(_printable(name) for name in columns[fit:])}", file=file)
+        click.echo(f"not shown for want of room: {', '.join(printable(name) for name in columns[fit:])}", file=file)
 
 
 def _fitting(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> int:
@@ -158,12 +160,17 @@ def readable(value: Any) -> str:
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M:%S")
     text = value if isinstance(value, str) else json.dumps(_plain(value), ensure_ascii=False)
-    return _printable(text if len(text) <= 200 else text[:199] + "…")
+    return printable(text if len(text) <= 200 else text[:199] + "…")
 
 
-def _printable(text: str) -> str:
-    """Control characters as escapes: a model's text must not steer the reader's terminal."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+class _Terminal:
+    """What steers a terminal is written as escapes."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        return self._file.write("\n".join(map(printable, text.split("\n"))))
 
 
 @contextmanager
@@ -193,13 +200,18 @@ def _replacing(out: Path) -> Iterator[Path]:
 
 
 def _write_csv(answer: Answer, file: IO[str]) -> None:
+    """Texts that a spreadsheet would run as a formula get an apostrophe before them; the other formats are exact."""
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(answer.columns)
+    writer.writerow(map(spreadsheet, answer.columns))
     for row in answer.rows:
-        cells = (_plain(value) for value in row)
-        writer.writerow(
-            [json.dumps(cell, ensure_ascii=False) if isinstance(cell, dict | list | bool) else cell for cell in cells]
-        )
+        writer.writerow(map(_csv_cell, row))
+
+
+def _csv_cell(value: Any) -> Any:
+    plain = _plain(value)
+    if isinstance(plain, dict | list | bool):
+        return json.dumps(plain, ensure_ascii=False)
+    return spreadsheet(plain) if isinstance(plain, str) else plain
 
 
 def _write_json(answer: Answer, file: IO[str]) -> None:

@@ -26,6 +26,7 @@ from constitution.errors import (
     RateLimited,
     RequestRefused,
 )
+from constitution.secrets import Secret
 
 CHAT = "/chat/completions"
 MODELS = "/models"
@@ -49,21 +50,22 @@ _CONTEXT = re.compile(
 
 
 class Transport:
-    """Exchanges JSON under `base_url`, over kept-alive connections. The key is never in a message."""
+    """Exchanges JSON under `base_url`, over kept-alive connections. The key is in no message and in no reply."""
 
     def __init__(self, base_url: str, key: str, *, timeout_s: float) -> None:
         self.place = base_url.rstrip("/")
         """The server's address, for messages and the provenance; the recipe sees to it that it holds no credentials."""
         root = self.place.removesuffix("/v1")
         self._urls = {path: URL((root if path in AT_ROOT else self.place) + path) for path in (CHAT, MODELS, *AT_ROOT)}
-        self._secrets = [key] if key else []
+        self._key = key
+        self._secret = Secret(key)
         self._timeout_s = timeout_s
         self._session = self._new_session()
 
     def _new_session(self) -> aiohttp.ClientSession:
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-        for key in self._secrets:
-            headers["Authorization"] = f"Bearer {key}"
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
         return aiohttp.ClientSession(
             headers=headers,
             # The fleet bounds what is in flight.
@@ -124,12 +126,12 @@ class Transport:
 
     def _decoded(self, raw: bytes) -> Any:
         try:
-            return orjson.loads(raw)
+            return self._secret.hide_in(raw, orjson.loads(raw))
         except orjson.JSONDecodeError:
             # Stricter than json: it takes no NaN and no half of a surrogate pair, which some servers send.
             text = raw.decode("utf-8", errors="replace")
         try:
-            return json.loads(text)
+            return self._secret.hide_in(raw, json.loads(text))
         except json.JSONDecodeError:
             # Cleaned whole: in a tail that is cut first, half of the key could stand.
             raise MalformedReply(f"{self.place}: the reply is not whole JSON: …{self._masked(text)[-60:]}") from None
@@ -163,9 +165,7 @@ class Transport:
         return self._masked(text)[:500]
 
     def _masked(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return " ".join(text.split())
+        return " ".join(self._secret.hide(text).split())
 
 
 def encoded(body: Mapping[str, Any]) -> bytes:
@@ -204,6 +204,8 @@ def _message(text: str) -> str:
         body = json.loads(text)
     except json.JSONDecodeError:
         return text
+    if "\\" in text:
+        text = json.dumps(body, ensure_ascii=False)  # the key is not to be hidden from us in escapes
     if not isinstance(body, dict):
         return text
     error = body.get("error", body)

@@ -16,6 +16,7 @@ from constitution.errors import InputError
 from constitution.export import words
 from constitution.export.settings import PAIRS, Format, Settings
 from constitution.records import Constitution, Figure, Principle, Run
+from constitution.shown import Markdown, fenced, markdown
 from constitution.warehouse.columns import Column, sql_type
 
 SIZES = (
@@ -152,9 +153,9 @@ def card(facts: CardFacts, options: CardOptions) -> str:
         finalize=_finalized, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, keep_trailing_newline=True
     )
     environment.filters |= {
-        "fenced": words.fenced,
+        "fenced": fenced,
         "sql_type": sql_type,
-        "ours": words.Markdown,
+        "ours": Markdown,
         "share": UNITS["share"],
     }
     template = environment.from_string(package_files(__package__).joinpath("card.md.j2").read_text("utf-8"))
@@ -174,7 +175,7 @@ def card(facts: CardFacts, options: CardOptions) -> str:
         selection=words.selection(facts.settings),
         cleaned=words.cleaned(facts.settings),
         not_cleaned=words.not_cleaned(facts.settings),
-        audit=[words.escape(sentence) for sentence in answer(facts.headlines)],
+        audit=[markdown(sentence) for sentence in answer(facts.headlines)],
         loading=loading(facts),
         scorecard=[figure for name in SCORECARD for figure in facts.figures if _shown(figure, name)],
     )
@@ -233,7 +234,7 @@ def _finalized(value: Any) -> Any:
     """What the template puts out: text is escaped unless it is Markdown, whole numbers have commas."""
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return value if isinstance(value, words.Markdown) or not isinstance(value, str) else words.escape(value)
+    return value if isinstance(value, Markdown) or not isinstance(value, str) else markdown(value)
 
 
 def _how(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from constitution.errors import HubError, InputError
+from constitution.secrets import Secret
 
 README = "README.md"
 MANIFEST = "manifest.json"
@@ -48,7 +49,7 @@ def push(out: Path, repo: str, *, private: bool = True) -> str:
 
     contents, token = check(out), ready(repo)
     with _speaking(repo, token):
-        _validate(DatasetCard.load(out / README), repo)
+        _validate(DatasetCard.load(out / README), repo, token)
         api = HfApi(token=token)
         url = api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
         there = api.dataset_info(url.repo_id)
@@ -132,7 +133,7 @@ def _check_header(readme: Path, data: dict[str, str]) -> None:
 
 @contextmanager
 def _speaking(repo: str, token: str) -> Iterator[None]:
-    """The hub's errors as ours, without the token."""
+    """The hub's errors as ours, without the token; theirs, which may hold it, are not shown by a traceback either."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     # The library's HTTP client is another in its next major version; this is its root of errors in either.
@@ -140,14 +141,14 @@ def _speaking(repo: str, token: str) -> Iterator[None]:
     try:
         yield
     except HFValidationError as error:
-        raise InputError(f"{repo!r} is no name of a data set: {_line(error)}", hint="it is owner/name") from error
+        raise InputError(f"{repo!r} is no name of a data set: {_line(error)}", hint="it is owner/name") from None
     except HfHubHTTPError as error:
-        raise _refused(repo, error, token) from error
+        raise _refused(repo, error, token) from None
     except (unreached, OSError, RuntimeError) as error:
-        raise HubError(f"{repo}: could not be sent: {_line(error, token)}") from error
+        raise HubError(f"{repo}: could not be sent: {_line(error, token)}") from None
 
 
-def _validate(card: Any, repo: str) -> None:
+def _validate(card: Any, repo: str, token: str) -> None:
     """The hub's own word on the card's header, before there is a repository."""
     try:
         card.validate()
@@ -155,8 +156,9 @@ def _validate(card: Any, repo: str) -> None:
         try:
             said = " ".join(each["message"] for each in json.loads(str(error))["errors"])
         except (ValueError, LookupError, TypeError):
-            said = _line(error)
-        raise InputError(f"{repo}: the hub refuses the card's header: {said}", hint="see --license") from error
+            said = str(error)
+        said = _line(said, token)
+        raise InputError(f"{repo}: the hub refuses the card's header: {said}", hint="see --license") from None
 
 
 def _refused(repo: str, error: Any, token: str) -> InputError | HubError:
@@ -173,8 +175,7 @@ def _refused(repo: str, error: Any, token: str) -> InputError | HubError:
 
 def _line(error: object, token: str = "") -> str:
     """What it says, in one line and without the token."""
-    said = " ".join(str(error).split()) or type(error).__name__
-    return said.replace(token, "…") if token else said
+    return Secret(token).hide(" ".join(str(error).split()) or type(error).__name__)
 
 
 def _sha256(path: Path) -> str:

@@ -1,14 +1,15 @@
-"""What an export's settings and counts mean, in sentences; and text of data made safe for Markdown.
+"""What an export's settings and counts mean, in sentences.
 
 A `Markdown` is text that may stand in a card as it is. Whatever else comes into a card is escaped on its way.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 
 from constitution.export.settings import PAIRS, Cleaning, Format, Settings
+from constitution.shown import Markdown
+from constitution.shown import markdown as escape
 
 FORMATS: dict[Format, str] = {
     "dpo": "preference pairs",
@@ -45,30 +46,6 @@ REASONS = {
     "broken": "the answer still breaks a principle by its own votes",
 }
 """Why candidates were left out, as `exported.drop_reason` has it."""
-
-_SPECIAL = re.compile(r"([\\`*_\[\]<>|~$&])")
-_BREAKS = re.compile(r"[\x00-\x20\x7f\x85\u2028\u2029]+")
-_LIST = re.compile(r"^(\d+)([.)])(?=\s|$)")
-_BLOCK = re.compile(r"^([-+=#])")
-
-
-class Markdown(str):
-    """Text that is Markdown already."""
-
-
-def escape(text: str) -> Markdown:
-    """`text` as a piece of one line, of a table's cell too, that shows as it is and does nothing else."""
-    line = _SPECIAL.sub(r"\\\1", _BREAKS.sub(" ", text).strip(" "))
-    line = _LIST.sub(r"\1\\\2", line)
-    # What would begin a list, a rule, a heading or a heading's underline.
-    return Markdown(_BLOCK.sub(r"\\\1", line))
-
-
-def fenced(text: str, language: str = "") -> Markdown:
-    """`text` as a block of code, whatever backticks are in it."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return Markdown(f"{fence}{language}\n{text}\n{fence}")
 
 
 def selection(settings: Settings) -> list[Markdown]:

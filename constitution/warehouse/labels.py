@@ -21,6 +21,7 @@ import duckdb
 from constitution.errors import InputError, WarehouseError
 from constitution.identity import row_id
 from constitution.records import Label
+from constitution.shown import from_spreadsheet
 from constitution.warehouse import views
 from constitution.warehouse.query import connect
 
@@ -144,10 +145,10 @@ def _read(path: Path) -> list[_Row]:
                 f"{path}: cannot be read: {str(error).splitlines()[0]}",
                 hint="is it UTF-8, and has each row of a CSV as many cells as its header?",
             ) from None
-    return [
-        {name: value.strip() for name, value in zip(wanted, values, strict=True) if value and value.strip()}
-        for values in found
-    ]
+    # An apostrophe that `constitution sql --format csv` put before a text is not the text's.
+    read = from_spreadsheet if kind in (".csv", ".tsv") else str
+    rows = [[read(value or "").strip() for value in values] for values in found]
+    return [{name: value for name, value in zip(wanted, row, strict=True) if value} for row in rows]
 
 
 def _check_columns(path: Path, wanted: Iterable[str], names: Sequence[str]) -> None:
