@@ -22,6 +22,7 @@ from constitution.audit.panel import Panel
 from constitution.audit.report import report, summary
 from constitution.audit.scoring import Order, score
 from constitution.audit.swaps import SHIPPED, load_swaps
+from constitution.pipeline.places import allowed_folders, check_models
 from constitution.principles import find_root, load_constitution
 from constitution.recipe import load_recipe
 from constitution.records import Run
@@ -59,6 +60,7 @@ async def ask_scorecard(run: Run, warehouse: Path, wanted: Scorecard) -> str:
     panel = None
     if wanted.recipe:
         recipe = load_recipe(Path(wanted.recipe))
+        check_models(recipe, allowed_folders(Path(wanted.recipe)))
         panel = Panel.of(recipe.model, recipe.judge, recipe.seed)
     swaps = load_swaps(Path(wanted.swaps) if isinstance(wanted.swaps, str) else SHIPPED) if wanted.swaps else ()
     logger = get_run_logger()

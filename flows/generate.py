@@ -28,8 +28,8 @@ def name() -> str:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-async def prepare_run(recipe: Path, warehouse: Path, overrides: list[str], fresh: bool) -> Plan:
-    return await asyncio.to_thread(prepare, load_recipe(recipe, overrides), recipe, warehouse, fresh)
+async def prepare_run(recipe: Path, warehouse: Path, overrides: list[str], fresh: bool, allow: list[Path]) -> Plan:
+    return await asyncio.to_thread(prepare, load_recipe(recipe, overrides), recipe, warehouse, fresh, allow)
 
 
 @task(task_run_name="{part.stem}", cache_policy=NO_CACHE, persist_result=False)
@@ -49,13 +49,15 @@ async def generate(
     limit: int | None = None,
     overrides: list[str] | None = None,
     fresh: bool = False,
+    allow: list[str] | None = None,
 ) -> Run:
     """Runs `recipe` into `warehouse`. Started again, it goes on where it stopped; a finished run stays as it is.
 
     limit: the first so many prompts. overrides: `a.b=value`, as for --set. fresh: a new run of the same recipe.
+    allow: folders that the recipe may read in, besides its project.
     """
     settings = [*(overrides or []), *([f"prompts.limit={limit}"] if limit else [])]
-    plan = await prepare_run(Path(recipe), Path(warehouse), settings, fresh)
+    plan = await prepare_run(Path(recipe), Path(warehouse), settings, fresh, [Path(folder) for folder in allow or ()])
     run = plan.run
     if plan.finished:
         get_run_logger().info("run %s is finished already", plan.run_id)

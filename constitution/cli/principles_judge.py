@@ -16,6 +16,7 @@ from constitution.audit.examples import Trial, try_examples, untested
 from constitution.audit.panel import Panel
 from constitution.cli.principles import aligned, either, root_option
 from constitution.errors import PrincipleError
+from constitution.pipeline.places import allowed_folders, check_models
 from constitution.recipe import FakeModel, JudgeSection, ModelSection, TransformersModel, load_recipe
 from constitution.records import Constitution
 
@@ -46,6 +47,7 @@ def panel_of(model: str | None, recipe: Path | None, seed: int = 1) -> Panel | N
         raise click.UsageError("--model and --recipe both say who judges; give one of them")
     if recipe:
         found = load_recipe(recipe)
+        check_models(found, allowed_folders(recipe))
         return Panel.of(found.model, found.judge, seed)
     if not model:
         return None

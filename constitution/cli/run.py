@@ -44,8 +44,17 @@ Flow = Callable[..., Awaitable[Run]]
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many prompts.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change a value of the recipe for this run.")
 @click.option("--fresh", is_flag=True, help="A new run, although the same recipe ran before.")
+@click.option(
+    "--allow",
+    type=click.Path(exists=True, file_okay=False, resolve_path=True),
+    multiple=True,
+    metavar="DIR",
+    help="Let the recipe read in DIR too, beside its project (again for more); also CONSTITUTION_ALLOW.",
+)
 @warehouse_option
-def run(recipe: Path, limit: int | None, overrides: tuple[str, ...], fresh: bool, warehouse: Path) -> None:
+def run(
+    recipe: Path, limit: int | None, overrides: tuple[str, ...], fresh: bool, allow: tuple[str, ...], warehouse: Path
+) -> None:
     """Run RECIPE: answer, critique, revise, judge, store.
 
     The same command goes on where a run was stopped. Exit code 1: the run ended, and engines failed on some prompts,
@@ -58,11 +67,13 @@ def run(recipe: Path, limit: int | None, overrides: tuple[str, ...], fresh: bool
     """
     load_recipe(recipe, overrides)  # a fault in the recipe is told before Prefect takes its seconds to start
     flow = load_flow(recipe)
+    # A project's own flow of an older version knows no `allow`.
+    arguments = (str(recipe), str(warehouse), limit, list(overrides), fresh, *([list(allow)] if allow else []))
     interrupt = _Interrupt()
     begun = datetime.now(UTC).isoformat(timespec="seconds")
     try:
         with interrupt:
-            done = asyncio.run(_watched(flow, interrupt, (str(recipe), str(warehouse), limit, list(overrides), fresh)))
+            done = asyncio.run(_watched(flow, interrupt, arguments))
     except (KeyboardInterrupt, asyncio.CancelledError) as stop:
         click.echo(
             "\nStopped. What was made is written; the same command (without --fresh) goes on from here.", err=True

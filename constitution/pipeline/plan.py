@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -22,6 +22,7 @@ from constitution.engines.vllm_args import check, decisive
 from constitution.engines.weights import find, find_adapter, folder_digest
 from constitution.errors import RecipeError
 from constitution.identity import digest
+from constitution.pipeline.places import allowed_folders, check_places, query_folders
 from constitution.principles import find_root, load_constitution
 from constitution.prompts import read_prompts, survey
 from constitution.recipe import ModelSection, OpenAIModel, Recipe, TransformersModel, VLLMModel
@@ -61,19 +62,25 @@ class Plan:
         return self.run.finished_at is not None
 
 
-def prepare(recipe: Recipe, recipe_path: Path, warehouse_root: Path, fresh: bool = False) -> Plan:
+def prepare(
+    recipe: Recipe, recipe_path: Path, warehouse_root: Path, fresh: bool = False, allow: Sequence[Path] = ()
+) -> Plan:
     """Checks everything that needs no model, then writes the prompts' slices, the principles and the run's record.
 
     The constitution is looked up in the nearest principles/ folder above the recipe. A run that was prepared before is
     taken up as it is. fresh: a run of its own, even if the same recipe ran before; without it, the latest such run goes
-    on. Raises InputError for what is wrong in the recipe, the constitution or the prompts, ModelLoadError for a local
-    model that is not there; then nothing has been written.
+    on. allow: folders that the recipe may read in, besides its project (places.py). Raises InputError for what is
+    wrong in the recipe, the constitution or the prompts, ModelLoadError for a local model that is not there; then
+    nothing has been written.
     """
     base = recipe_path.absolute().parent
+    folders = allowed_folders(recipe_path, allow)
+    check_places(recipe, recipe_path, folders)
+    places = query_folders(recipe, folders)
     constitution = load_constitution(find_root(base), recipe.constitution)
     principles_for(recipe, constitution)
     # Every prompt is read once before the first is written: a fault in the last row leaves no half-written run.
-    source = survey(recipe.prompts, base)
+    source = survey(recipe.prompts, base, places)
     decisive = _decisive(recipe, constitution, source.digest)
     warehouse = Warehouse(warehouse_root)
     run_id, run = _which(warehouse, recipe.name, decisive, fresh)
@@ -83,9 +90,8 @@ def prepare(recipe: Recipe, recipe_path: Path, warehouse_root: Path, fresh: bool
             if run is None:
                 warehouse.recover(run_id)
                 warehouse.drop_prompts(run_id)  # a start that was killed here may have had slices of another size
-                for number, prompts in enumerate(
-                    _slices(read_prompts(recipe.prompts, base), recipe.output.slice or slice_of(source.count))
-                ):
+                found = read_prompts(recipe.prompts, base, places)
+                for number, prompts in enumerate(_slices(found, recipe.output.slice or slice_of(source.count))):
                     warehouse.write_prompts(run_id, number, prompts)
                 warehouse.write_principles(run_id, constitution)
                 run = _new_run(run_id, recipe, constitution, source.count)
