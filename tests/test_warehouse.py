@@ -285,7 +285,7 @@ def test_recover_sweeps_what_a_killed_write_left(warehouse: Warehouse) -> None:
     (part.parent / ".part-7.parquet.99.tmp").write_bytes(b"half")
     assert warehouse.write_part("failures", RUN, [failure(2)]).name == "part-2.parquet", "1 is taken by a writer"
     warehouse.recover(RUN)
-    assert sorted(path.name for path in part.parent.iterdir()) == ["part-0.parquet", "part-2.parquet"]
+    assert sorted(path.name for path in part.parent.iterdir()) == ["SHA256SUMS", "part-0.parquet", "part-2.parquet"]
 
 
 def test_the_documentation_lists_the_schema() -> None:

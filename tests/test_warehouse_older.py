@@ -39,6 +39,8 @@ def older(tmp_path: Path) -> Path:
     for table in TABLES_SINCE:
         shutil.rmtree(tmp_path / table)
     (tmp_path / "warehouse.duckdb").unlink()
+    for sums in tmp_path.rglob("SHA256SUMS"):
+        sums.unlink()
     return tmp_path
 
 

@@ -17,8 +17,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from constitution.errors import WarehouseError
-from constitution.warehouse import files
+from constitution.errors import DamagedPart, WarehouseError
+from constitution.warehouse import checksums, files
+from constitution.warehouse.checksums import HashedFile, Sum
 from constitution.warehouse.columns import COMPRESSION, COMPRESSION_LEVEL, ROW_GROUP_ROWS, Table
 
 TARGET_BYTES = 512 * 2**20
@@ -28,26 +29,32 @@ READ_ROWS = 1024
 def compact_folder(table: Table, folder: Path, target_bytes: int = TARGET_BYTES) -> int:
     """Merges the parts in `folder`; returns how many parts are gone, 0 if there was nothing to merge or no way to.
 
-    Memory: one row group at a time. Parts of half the target's size or more are kept as they are.
+    Memory: one row group at a time. Parts of half the target's size or more are kept as they are. Raises DamagedPart
+    rather than give what is damaged a new checksum.
     """
     old = files.parts(folder)
     large = [path for path in old if path.stat().st_size * 2 >= target_bytes]
     small = [path for path in old if path not in large]
     if len(small) < 2:
         return 0
+    for name, fault in checksums.check(folder).items():
+        raise DamagedPart(f"{folder / name}: {fault}")
     staging, _ = _beside(folder)
     with files.storing(folder):
         files.remove_tree(staging)
         staging.mkdir()
         new = _merge(table, small, staging, files.next_number(folder), target_bytes)
+        known = checksums.read(folder)
         for path in large:
             _link(path, staging / path.name)
+            new[path.name] = known[path.name][-1] if path.name in known else checksums.sum_of(path)
+        checksums.write(staging, new)
         _check_rows(folder, old, files.parts(staging))
         files.sync_folder(staging)
         exchanged = files.exchange(staging, folder)
         files.sync_folder(folder.parent)
         files.remove_tree(staging)
-    return len(small) - new if exchanged else 0
+    return len(old) - len(new) if exchanged else 0
 
 
 def replace_folder(table: Table, folder: Path, data: pa.Table) -> None:
@@ -61,10 +68,10 @@ def replace_folder(table: Table, folder: Path, data: pa.Table) -> None:
         files.remove_tree(staging)
         staging.mkdir()
         part = staging / f"part-{files.next_number(folder)}.parquet"
-        with part.open("xb") as file:
+        with HashedFile(part) as file:
             write_table(table, data, file)
-            file.flush()
-            os.fsync(file.fileno())
+            file.sync()
+        checksums.write(staging, {part.name: file.sum})
         files.sync_folder(staging)
         if not files.exchange(staging, folder):
             # Killed between the two renames, the folder is missing, and recover_folder puts the new one there.
@@ -106,15 +113,14 @@ def write_table(table: Table, data: pa.Table, file: object) -> None:
     )
 
 
-def _merge(table: Table, paths: Sequence[Path], staging: Path, number: int, target_bytes: int) -> int:
-    """Writes parts `number`, `number` + 1, … into `staging`; returns how many."""
+def _merge(table: Table, paths: Sequence[Path], staging: Path, number: int, target_bytes: int) -> dict[str, Sum]:
+    """Writes parts `number`, `number` + 1, … into `staging`; returns their sums by name."""
     groups = _row_groups(table, paths)
     group = next(groups, None)
-    made = 0
+    made: dict[str, Sum] = {}
     while group is not None:
-        path = staging / f"part-{number + made}.parquet"
-        made += 1
-        with path.open("xb") as file:
+        path = staging / f"part-{number + len(made)}.parquet"
+        with HashedFile(path) as file:
             with pq.ParquetWriter(
                 file,
                 table.schema,
@@ -127,8 +133,8 @@ def _merge(table: Table, paths: Sequence[Path], staging: Path, number: int, targ
                     group = None
                     pa.default_memory_pool().release_unused()  # the allocator would keep a third more than it needs
                     group = next(groups, None)
-            file.flush()
-            os.fsync(file.fileno())
+            file.sync()
+        made[path.name] = file.sum
     return made
 
 

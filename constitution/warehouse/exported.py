@@ -24,7 +24,7 @@ def put(warehouse: Warehouse, run_id: str, export_id: str, batches: Iterable[pa.
     now = pa.scalar(datetime.now(UTC), table.schema.field("created_at").type)
     always = {"run_id": pa.scalar(run_id), "export_id": pa.scalar(export_id), "created_at": now}
     with (
-        files.replacing(warehouse.folder(table.name, run_id) / f"{export_id}.parquet") as file,
+        files.replacing(warehouse.folder(table.name, run_id) / f"{export_id}.parquet", part=True) as file,
         pq.ParquetWriter(
             file,
             table.schema,

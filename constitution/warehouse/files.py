@@ -9,13 +9,15 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO
 
 import pyarrow as pa
 
 from constitution.errors import WarehouseError
+from constitution.warehouse import checksums
+from constitution.warehouse.checksums import HashedFile
 
 PART = re.compile(r"part-(\d+)\.parquet")
 
@@ -55,17 +57,20 @@ def make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to that becomes `path`, in place of what was there, when the block ends well."""
+def replacing(path: Path, *, part: bool = False) -> Iterator[IO[bytes]]:
+    """A file to write to that becomes `path`, in place of what was there, when the block ends well.
+
+    part: it is one of a run's, and named with its checksum.
+    """
     with storing(path):
         make_folder(path.parent)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            with temporary.open("wb") as file:
+            with HashedFile(temporary, "wb") as file:
                 yield file
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(path)
+                file.sync()
+            with checksums.naming(path, file.sum) if part else nullcontext():
+                temporary.rename(path)
         except (OSError, pa.ArrowException):
             temporary.unlink(missing_ok=True)
             raise
@@ -102,7 +107,7 @@ def new_part(folder: Path) -> Iterator[tuple[Path, IO[bytes]]]:
         number += 1
         with storing(path):
             try:
-                file = temporary.open("xb")
+                file = HashedFile(temporary)
             except FileExistsError:
                 continue
         if not path.exists():
@@ -113,9 +118,9 @@ def new_part(folder: Path) -> Iterator[tuple[Path, IO[bytes]]]:
         try:
             with file:
                 yield path, file
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(path)
+                file.sync()
+            with checksums.naming(path, file.sum):
+                temporary.rename(path)
         except (OSError, pa.ArrowException):
             temporary.unlink(missing_ok=True)
             raise
@@ -125,6 +130,7 @@ def new_part(folder: Path) -> Iterator[tuple[Path, IO[bytes]]]:
 def sweep(folder: Path) -> None:
     """Deletes temporary files that a killed process left in `folder`. Nobody may be writing there."""
     if folder.is_dir():
+        checksums.forget_interrupted(folder)
         for leftover in folder.glob(".*.tmp"):
             leftover.unlink(missing_ok=True)
 

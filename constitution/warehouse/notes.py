@@ -76,5 +76,5 @@ def figures_of(data: pa.Table) -> list[Figure]:
 
 
 def _replace(name: str, folder: Path, data: pa.Table) -> None:
-    with files.replacing(folder / "part-0.parquet") as file:
+    with files.replacing(folder / "part-0.parquet", part=True) as file:
         write_table(TABLES[name], data, file)

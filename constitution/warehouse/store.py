@@ -165,7 +165,7 @@ class Warehouse:
         path = self.folder("prompts", run_id) / f"part-{n}.parquet"
         data = convert.prompts_to_arrow(run_id, n, prompts)
         self._ensure_layout()
-        with files.replacing(path) as file:
+        with files.replacing(path, part=True) as file:
             write_table(TABLES["prompts"], data, file)
         return path
 
@@ -185,7 +185,7 @@ class Warehouse:
         path = self.folder("principles", run_id) / "part-0.parquet"
         data = convert.principles_to_arrow(run_id, constitution)
         self._ensure_layout()
-        with files.replacing(path) as file:
+        with files.replacing(path, part=True) as file:
             write_table(TABLES["principles"], data, file)
         return path
 

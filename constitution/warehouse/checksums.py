@@ -1,0 +1,230 @@
+"""What the parts of a folder must be: the file SHA256SUMS in each, which `sha256sum -c SHA256SUMS` reads.
+
+    # 48213 part-0.parquet
+    7d865e959b2466918c9863afca942d0fb89d7c9ac0c99bafc3749504ded97730  part-0.parquet
+
+The comment is the size in bytes, so that a look without reading the parts tells a truncated one. A part is named here
+before it is renamed into place: a kill in between leaves a name without a part, and its temporary file, but never a
+part without a name. A part that takes the place of another has two lines for that moment, and either may hold.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+SUMS = "SHA256SUMS"
+
+MISSING = "is missing"
+ALTERED = "is not what was written"
+UNKNOWN = "was not written by a run"
+
+_LINES = re.compile(r"^# (\d+) (\S+)\n([0-9a-f]{64})  (\S+)$", re.MULTILINE)
+_TEMPORARY = re.compile(r"\.(.+?\.parquet)\.(?:\d+\.)?tmp")
+_TRIES = 5
+
+
+class Sum(NamedTuple):
+    digest: str
+    """SHA-256, hex."""
+    size: int
+    """Bytes."""
+
+
+class HashedFile(io.BufferedWriter):
+    """A new file that knows the sum of what was written to it, one byte after the other."""
+
+    def __init__(self, path: Path, mode: str = "xb") -> None:
+        super().__init__(io.FileIO(path, mode))
+        self._digest, self._size = hashlib.sha256(), 0
+
+    def write(self, data: Any) -> int:
+        self._digest.update(data)
+        written = super().write(data)
+        self._size += written
+        return written
+
+    def sync(self) -> None:
+        self.flush()
+        os.fsync(self.fileno())
+
+    @property
+    def sum(self) -> Sum:
+        return Sum(self._digest.hexdigest(), self._size)
+
+
+def sum_of(path: Path) -> Sum:
+    with path.open("rb") as file:
+        return Sum(hashlib.file_digest(file, "sha256").hexdigest(), file.tell())
+
+
+def read(folder: Path) -> dict[str, list[Sum]]:
+    """What each part may be; empty where nothing was ever named (a folder of an older version, or none)."""
+    try:
+        text = (folder / SUMS).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return {}
+    return _parsed(text)
+
+
+def write(folder: Path, sums: Mapping[str, Sum]) -> None:
+    """Names these parts and no others, in a folder that nobody else has yet."""
+    with (folder / SUMS).open("xb") as file:
+        file.write(_text({name: [sum] for name, sum in sums.items()}))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def naming(path: Path, sum: Sum) -> Iterator[None]:
+    """Names the part `path` before the block puts it in its place; where that fails, nothing was named.
+
+    In a folder of an older version the parts that are there already are named as well, as they are.
+    """
+    with _alone(path.parent) as file:
+        content = _content(file)
+        before, known = file.tell(), _parsed(content)
+        lines = b"" if content.endswith("\n") or not before else b"\n"  # a kill may have cut the last line short
+        if not known:
+            known = {name: [sum_of(path.parent / name)] for name in _parts(path.parent)}
+            lines += _text(known)
+        try:
+            _append(file, lines + _text({path.name: [sum]}))
+            yield
+        except OSError:
+            file.truncate(before)
+            raise
+        if path.name in known:
+            _rewrite(path.parent, {**known, path.name: [sum]})
+
+
+def forget(folder: Path, names: Iterable[str]) -> None:
+    """These parts of the folder are no more."""
+    gone = set(names)
+    if not gone.isdisjoint(read(folder)):
+        with _alone(folder) as file:
+            _rewrite(folder, {name: sums for name, sums in _parsed(_content(file)).items() if name not in gone})
+
+
+def forget_interrupted(folder: Path) -> None:
+    """Parts that were named and, by a kill, never put in their place: their temporary files tell."""
+    forget(folder, _interrupted(folder))
+
+
+def check(folder: Path, *, read_parts: bool = True) -> dict[str, str]:
+    """What is wrong with the folder's parts, by name. read_parts: False looks at names and sizes alone.
+
+    Others may be writing: what is found is looked at again until it stays the same.
+    """
+    found: dict[str, str] = {}
+    for _ in range(_TRIES):
+        before, found = found, _look(folder, read_parts)
+        if found == before:
+            break
+    return found
+
+
+def unchecked(folder: Path) -> list[str]:
+    """Parts of which nothing can be said: an older version wrote them."""
+    return [] if read(folder) else _parts(folder)
+
+
+def _look(folder: Path, read_parts: bool) -> dict[str, str]:
+    expected = read(folder)
+    if not expected:
+        return {}
+    there = _parts(folder)
+    found = {name: UNKNOWN for name in there if name not in expected}
+    interrupted = _interrupted(folder)
+    for name, sums in expected.items():
+        if name not in there:
+            if name not in interrupted:
+                found[name] = MISSING
+        elif fault := _fault(folder / name, sums, read_parts):
+            found[name] = fault
+    return found
+
+
+def _fault(path: Path, sums: list[Sum], read_part: bool) -> str:
+    try:
+        if path.stat().st_size not in {sum.size for sum in sums}:
+            return ALTERED
+        return ALTERED if read_part and sum_of(path) not in sums else ""
+    except FileNotFoundError:
+        return MISSING
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
+
+
+def _parts(folder: Path) -> list[str]:
+    """What a reader's glob finds in the folder."""
+    try:
+        return sorted(name for name in os.listdir(folder) if name.endswith(".parquet") and not name.startswith("."))
+    except FileNotFoundError:
+        return []
+
+
+def _interrupted(folder: Path) -> set[str]:
+    """Names that have a temporary file and no part."""
+    try:
+        names = set(os.listdir(folder))
+    except FileNotFoundError:
+        return set()
+    return {match[1] for name in names if (match := _TEMPORARY.fullmatch(name)) and match[1] not in names}
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[io.FileIO]:
+    """The folder's sums, made if need be; nobody else changes them or puts a part in its place meanwhile."""
+    path = folder / SUMS
+    while True:
+        with io.FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                current = os.path.samestat(os.fstat(file.fileno()), path.stat())
+            except FileNotFoundError:
+                current = False
+            if current:  # else another took its place while we waited
+                yield file
+                return
+
+
+def _rewrite(folder: Path, sums: Mapping[str, list[Sum]]) -> None:
+    """In place of the folder's sums, which `_alone` holds."""
+    temporary = folder / f".{SUMS}.tmp"
+    with temporary.open("wb") as file:
+        file.write(_text(sums))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(folder / SUMS)
+
+
+def _append(file: io.FileIO, data: bytes) -> None:
+    while data:
+        data = data[file.write(data) :]
+    os.fsync(file.fileno())
+
+
+def _content(file: io.FileIO) -> str:
+    file.seek(0)
+    return file.read().decode("utf-8", "replace")
+
+
+def _parsed(text: str) -> dict[str, list[Sum]]:
+    found: dict[str, list[Sum]] = {}
+    for match in _LINES.finditer(text):
+        if match[2] == match[4]:
+            found.setdefault(match[4], []).append(Sum(match[3], int(match[1])))
+    return found
+
+
+def _text(sums: Mapping[str, list[Sum]]) -> bytes:
+    lines = (f"# {sum.size} {name}\n{sum.digest}  {name}\n" for name, each in sums.items() for sum in each)
+    return "".join(lines).encode("utf-8")
