@@ -9,6 +9,7 @@ escapes whatever it is given.
 from __future__ import annotations
 
 import re
+import unicodedata
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~$&])")
 _BREAKS = re.compile(r"[\x00-\x20\x7f\x85\u2028\u2029]+")
@@ -21,7 +22,16 @@ _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)*([eE][+-]?\d+)?%?")
 def printable(text: str) -> str:
     """For one line of a terminal: what is no character to be seen (control characters, line breaks, directions of
     writing, halves of surrogate pairs) as an escape, so that a model's text does not steer the terminal."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return "".join(char if _seen(char) else char.encode("unicode_escape").decode() for char in text)
+
+
+def printable_lines(text: str) -> str:
+    """`printable` for each line of `text`."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def _seen(char: str) -> bool:
+    return char.isprintable() or unicodedata.category(char) == "Zs"
 
 
 class Markdown(str):

@@ -19,6 +19,7 @@ from constitution.export import export as make
 from constitution.export.push import push
 from constitution.export.settings import TABLE_OF
 from constitution.records import Run
+from constitution.shown import markdown
 from constitution.warehouse import Warehouse
 from constitution.warehouse.find import find_run
 
@@ -58,7 +59,7 @@ async def export(
     done = await write_files(found, Path(warehouse), settings, Path(out), CardOptions(license=license))
     where = await upload(Path(out), repo, public) if repo else out
     counts = {"candidates": done.candidates, **done.rows} | {f"left out: {why}": n for why, n in done.dropped.items()}
-    told = [f"# {done.export_id} of {done.run_id}", "", f"In {where}", "", "| | rows |", "|---|--:|"]
-    told += [f"| {what} | {count:,} |" for what, count in counts.items()]
+    told = [f"# {done.export_id} of {done.run_id}", "", f"In {markdown(where)}", "", "| | rows |", "|---|--:|"]
+    told += [f"| {markdown(what)} | {count:,} |" for what, count in counts.items()]
     await acreate_markdown_artifact("\n".join(told), key="export", description=f"Export of {done.run_id}")
     return done.run_id

@@ -152,8 +152,9 @@ def test_counts_by_split_and_reason() -> None:
     assert f"WHERE run_id = 'hh-0123456789ab' AND export_id = '{Settings(format='dpo').export_id}'" in text
 
 
-def test_where_it_comes_from_without_the_places_of_a_machine() -> None:
-    cleaning = Cleaning(decontaminate=(Path("/home/someone/evals/mmlu.jsonl"),))
+def test_where_it_comes_from_without_the_places_of_a_machine(tmp_path: Path) -> None:
+    (tmp_path / "mmlu.jsonl").write_text('{"prompt": "x"}')
+    cleaning = Cleaning(decontaminate=(tmp_path / "mmlu.jsonl",))
     text = card(facts(settings=Settings(format="dpo", cleaning=cleaning)), CardOptions())
     for told in (
         "general@1.1.0",
@@ -167,6 +168,7 @@ def test_where_it_comes_from_without_the_places_of_a_machine() -> None:
     ):
         assert told in text
     assert "/home" not in text
+    assert str(tmp_path) not in text
     assert rows_of(text, "principle") == [
         ["kind", "Which answer is kinder?", "2"],
         ["honest", "Say what is untrue.", "1"],

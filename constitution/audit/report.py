@@ -25,6 +25,7 @@ from constitution.audit.answer import answer
 from constitution.audit.exhibits import FACTS, HEADLINE, Exhibit, Section
 from constitution.audit.words import NO_BREAK, UNITS, Headline, Unit, sentence, unbroken
 from constitution.errors import InputError
+from constitution.shown import markdown
 from constitution.warehouse import ask, connect
 from constitution.warehouse.views import quoted
 
@@ -136,11 +137,11 @@ def summary(root: Path, run_id: str) -> str:
     """The headline as Markdown."""
     with connect(root) as connection:
         told = headlines(connection, run_id)
-    lines = [f"# Audit of {run_id}", "", *(f"- {each}" for each in answer(told)), ""]
+    lines = [f"# Audit of {run_id}", "", *(f"- {markdown(each)}" for each in answer(told)), ""]
     lines += ["| | judge | value | 95 % interval | n | |", "|---|---|--:|---|--:|---|"]
     for one in told:
         cells = (one.title, one.judge or "all", one.shown, one.interval, f"{one.n:,}", one.verdict)
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        lines.append("| " + " | ".join(map(markdown, cells)) + " |")
     return "\n".join(lines)
 
 

@@ -14,7 +14,7 @@ import click
 from constitution import __version__
 from constitution.errors import ConstitutionError
 from constitution.secrets import hide_keys
-from constitution.shown import printable
+from constitution.shown import printable_lines
 
 COMMANDS = {
     "run": ("constitution.cli.run:run", "Run a recipe: answer, critique, revise, judge, store."),
@@ -80,7 +80,7 @@ def main() -> None:
     except (ConstitutionError, OSError) as error:
         if debug:
             raise
-        click.echo(f"constitution: {printable(hide_keys(_sentence(error)))}", err=True)
+        click.echo(f"constitution: {printable_lines(hide_keys(_sentence(error)))}", err=True)
         code = 2
     sys.exit(code if isinstance(code, int) else 0)
 

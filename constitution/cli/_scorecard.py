@@ -19,6 +19,7 @@ from constitution.cli.principles import root_of
 from constitution.cli.principles_judge import judge_options, panel_of
 from constitution.principles import load_constitution, read_constitution
 from constitution.records import Constitution, Run
+from constitution.shown import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -106,7 +107,7 @@ def tell(warehouse: Path, run_id: str) -> None:
 
     judges = {row.judge for row in rows if row.judge}
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column(f"scorecard by {min(judges)}" if len(judges) == 1 else "scorecard", no_wrap=True)
+    table.add_column(Text(printable(f"scorecard by {min(judges)}")) if len(judges) == 1 else "scorecard", no_wrap=True)
     if len(judges) > 1:
         table.add_column("judge", overflow="fold")
     for name in ("round", "value", "95 % interval", "n"):
@@ -114,8 +115,8 @@ def tell(warehouse: Path, run_id: str) -> None:
     last = max((row.round for row in rows if row.round.isdigit()), key=int, default="")
     for row in rows:
         if row.round in ("0", last, "given", "sample"):
-            judge = [Text(row.judge)] if len(judges) > 1 else []
-            table.add_row(Text(row.what), *judge, row.round, row.shown, row.interval, f"{row.n:,}")
+            judge = [Text(printable(row.judge))] if len(judges) > 1 else []
+            table.add_row(Text(printable(row.what)), *judge, row.round, row.shown, row.interval, f"{row.n:,}")
     Console(highlight=False).print(table)
 
 
@@ -125,11 +126,13 @@ def _load(name: str) -> Constitution:
 
 def _tell(scorecard: Constitution, asked: Asked) -> None:
     what = f"{scorecard.label} asked of {asked.judge}" if asked.judge else "Counterfactual prompts answered"
-    click.echo(f"{what}: {asked.new:,} new, {asked.known:,} known before")
+    click.echo(f"{printable(what)}: {asked.new:,} new, {asked.known:,} known before")
     if not (asked.judge or asked.new or asked.known or asked.failed):
         click.echo("  no prompt names one term of a group, and no other of it (--swaps FILE takes terms of your own)")
     for error, times in asked.failed.items():
-        click.echo(f"  {times:,} failed: {error}: {asked.why[error]}; the same command asks them again", err=True)
+        click.echo(
+            f"  {times:,} failed: {error}: {printable(asked.why[error])}; the same command asks them again", err=True
+        )
 
 
 class _Lines:

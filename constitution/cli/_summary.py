@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from constitution.pipeline.report import USAGE, engines, events, rows, usage_rows
 from constitution.records import Run
+from constitution.shown import printable
 
 
 def show(run: Run, status: str) -> None:
@@ -13,7 +14,7 @@ def show(run: Run, status: str) -> None:
     from rich.table import Table
 
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"\n[bold]{run.run_id}[/bold]  {run.constitution}  {status}")
+    console.print(f"\n[bold]{run.run_id}[/bold]  {escape(printable(run.constitution))}  {status}")
     counts = Table(show_header=False, box=None, padding=(0, 2))
     counts.add_column()
     counts.add_column(justify="right")
@@ -26,9 +27,9 @@ def show(run: Run, status: str) -> None:
             # In a narrow terminal a model's name goes on in the next line, and no number is cut.
             usage.add_column(name, justify="left" if place < 2 else "right", overflow="fold", no_wrap=place != 1)
         for row in usage_rows(run):
-            usage.add_row(*map(escape, row))
+            usage.add_row(*(escape(printable(cell)) for cell in row))
         console.print()
         console.print(usage)
     told = [*engines(run), *events(run)]
     if told:
-        console.print("\n" + "\n".join(f"  {escape(sentence)}" for sentence in told))
+        console.print("\n" + "\n".join(f"  {escape(printable(sentence))}" for sentence in told))

@@ -17,6 +17,7 @@ from constitution.audit.words import Headline
 from constitution.cli._options import warehouse_option
 from constitution.cli._scorecard import ask, asks, scorecard_options, tags_of, tell
 from constitution.cli.sql import output
+from constitution.shown import printable
 from constitution.warehouse import Warehouse, connect
 from constitution.warehouse.find import find_run
 
@@ -94,7 +95,9 @@ def _tell(run_id: str, told: Sequence[Headline]) -> None:
     for name in ("value", "95 % interval", "n"):
         table.add_column(name, justify="right", no_wrap=True)
     for one in told:
-        table.add_row(Text(one.title), Text(one.judge or "all"), one.shown, one.interval, f"{one.n:,}")
+        table.add_row(
+            Text(printable(one.title)), Text(printable(one.judge) or "all"), one.shown, one.interval, f"{one.n:,}"
+        )
     console = Console(highlight=False)
     console.print(Text(run_id, style="bold"))
     if not told:
@@ -103,5 +106,5 @@ def _tell(run_id: str, told: Sequence[Headline]) -> None:
         )
         return
     for sentence in answer(told):
-        console.print(Text(f"- {sentence}"))
+        console.print(Text(f"- {printable(sentence)}"))
     console.print(table)

@@ -13,6 +13,7 @@ from constitution.errors import InputError
 from constitution.pipeline.settle import settle
 from constitution.recipe import JudgeSection
 from constitution.records import Run
+from constitution.shown import printable
 from constitution.warehouse import Warehouse, connect
 from constitution.warehouse.find import find_run
 
@@ -57,7 +58,7 @@ def label(run: str, warehouse: Path, **settings: Any) -> None:
     )
     click.echo("  " + " · ".join(f"{count:,} {what}" for count, what in changes))
     for note in settled.notes:
-        click.echo(f"  {note}")
+        click.echo(f"  {printable(note)}")
 
 
 def _section(run: Run, settings: dict[str, Any]) -> JudgeSection:

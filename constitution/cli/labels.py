@@ -9,6 +9,7 @@ import click
 
 from constitution.cli._options import warehouse_option
 from constitution.cli.sql import show_answer
+from constitution.shown import printable
 from constitution.warehouse import Warehouse, ask, connect
 from constitution.warehouse.find import find_run
 from constitution.warehouse.labels import read_labels
@@ -61,7 +62,7 @@ def import_command(file: Path, rater: str, run_id: str | None, skip_unknown: boo
         by = f"{len(raters)} raters" if len(raters) > 3 else " and ".join(raters)
         added = store.write_labels(run, of_run)._asdict()
         said = ", ".join(f"{n:,} {what}" for what, n in added.items() if n) or "all of them were there before"
-        click.echo(f"{count:,} label{'' if count == 1 else 's'} by {by} on {run}: {said}.")
+        click.echo(f"{count:,} label{'' if count == 1 else 's'} by {printable(by)} on {run}: {said}.")
     if not found.labels:
         click.echo("No label was imported.")
     if found.blank:

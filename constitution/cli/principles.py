@@ -16,6 +16,7 @@ import click
 from constitution import principles as library
 from constitution.errors import PrincipleError
 from constitution.records import Constitution, Messages, Principle
+from constitution.shown import printable, printable_lines
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -97,7 +98,7 @@ def aligned(rows: Sequence[Sequence[str]], right: Collection[int]) -> Iterator[s
     for row in rows:
         columns = enumerate(zip(row, widths, strict=True))
         padded = (cell.rjust(width) if place in right else cell.ljust(width) for place, (cell, width) in columns)
-        yield "  ".join(padded).rstrip()
+        yield printable("  ".join(padded).rstrip())
 
 
 @principles.command()
@@ -121,18 +122,20 @@ def show(constitution: str, as_json: bool, root: Path | None) -> None:
     click.echo(_wrapped(found.description))
     for label in ("source", "license"):
         if getattr(found, label):
-            click.echo(f"{label}: {getattr(found, label)}")
+            click.echo(f"{label}: {printable(getattr(found, label))}")
     _show_exemplars(found)
     for principle in found.principles:
         _show_principle(principle)
 
 
 def _wrapped(text: str, indent: str = "", first: str | None = None) -> str:
-    return fill(text, 100, initial_indent=first if first is not None else indent, subsequent_indent=indent)
+    return printable_lines(
+        fill(text, 100, initial_indent=first if first is not None else indent, subsequent_indent=indent)
+    )
 
 
 def _show_principle(principle: Principle) -> None:
-    notes = [f"weight {principle.weight:g}"] + ([", ".join(principle.tags)] if principle.tags else [])
+    notes = [f"weight {principle.weight:g}"] + ([printable(", ".join(principle.tags))] if principle.tags else [])
     if principle.exemplars:
         notes.append(f"{len(principle.exemplars)} exemplars of its own")
     click.echo("\n" + click.style(principle.id, bold=True) + f"  ({'; '.join(notes)})")
@@ -176,7 +179,7 @@ def _report(findings: Sequence[library.Finding]) -> None:
     """Prints findings, one a line, and ends with exit code 1 if there are any."""
     if findings:
         for finding in findings:
-            click.echo(str(finding))
+            click.echo(printable(str(finding)))
         click.echo(f"{len(findings)} finding{'s' if len(findings) > 1 else ''}", err=True)
         sys.exit(1)
 

@@ -23,6 +23,7 @@ from constitution.errors import RecipeError
 from constitution.measures import Estimate
 from constitution.recipe import JudgeSection, Models
 from constitution.records import Constitution, Run
+from constitution.shown import printable_lines, spreadsheet
 from constitution.warehouse import Warehouse
 from constitution.warehouse.find import find_run
 
@@ -63,7 +64,7 @@ def impact_command(a: str, b: str, **options: Any) -> None:
     if options["as_json"]:
         click.echo(json.dumps(_as_json(old, new, run, found), ensure_ascii=False, indent=2))
         return
-    click.echo("\n".join(_told(old, new, run, found)))
+    click.echo("\n".join(map(printable_lines, _told(old, new, run, found))))
 
 
 def _panel_of_run(run: Run) -> Panel:
@@ -152,4 +153,5 @@ def _write(out: Path, found: Impact) -> None:
     with out.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=COLUMNS)
         writer.writeheader()
-        writer.writerows(_rows(found))
+        for row in _rows(found):
+            writer.writerow({name: spreadsheet(said) if isinstance(said, str) else said for name, said in row.items()})

@@ -19,6 +19,7 @@ from constitution.errors import PrincipleError
 from constitution.pipeline.places import allowed_folders, check_models
 from constitution.recipe import FakeModel, JudgeSection, ModelSection, TransformersModel, load_recipe
 from constitution.records import Constitution
+from constitution.shown import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 POCKET = TransformersModel(engine="transformers", model="pocket")
@@ -95,7 +96,10 @@ def _show(found: Constitution, panel: Panel, trials: Sequence[Trial]) -> None:
         if place:
             click.echo()
         own = [trial for trial in trials if trial.judge == judge]
-        click.echo(f"{found.label}, judged by {judge} (method {panel.section.method}): P(better) by where it is shown")
+        click.echo(
+            f"{found.label}, judged by {printable(judge)} (method {panel.section.method}): "
+            "P(better) by where it is shown"
+        )
         rows: list[tuple[str, ...]] = [("principle", "example", "first", "second", "both", "")]
         rows += [
             (t.principle_id, str(t.example), _p(t.shown_first), _p(t.shown_second), _p(t.p), _verdict(t)) for t in own

@@ -14,6 +14,7 @@ from constitution.cli.sql import readable, show_table
 from constitution.pipeline import Progress
 from constitution.pipeline.report import cost
 from constitution.records import Run
+from constitution.shown import printable
 from constitution.warehouse import Warehouse, ask, connect
 from constitution.warehouse.find import find_run
 
@@ -62,7 +63,7 @@ def runs(run_id: str | None, warehouse: Path) -> None:
     rows = []
     for run in store.runs():
         done, prompts, kept, failures, tokens_in, tokens_out = found.get(run.run_id, (0,) * 6)
-        cells = [run.run_id, run.constitution, _status(store, run), f"{done:,} / {prompts:,}"]
+        cells = [run.run_id, printable(run.constitution), _status(store, run), f"{done:,} / {prompts:,}"]
         cells += [readable(kept), readable(failures), duration(run.seconds), cost(run) or "·"]
         rows.append([*cells, readable(tokens_in), readable(tokens_out)])
     show_table((*_NAMES, *_NUMBERS), rows, right=_NUMBERS, whole=("run",))

@@ -21,7 +21,7 @@ import duckdb
 
 from constitution.cli._options import warehouse_option
 from constitution.errors import ConstitutionError, QueryError
-from constitution.shown import printable, spreadsheet
+from constitution.shown import printable, printable_lines, spreadsheet
 from constitution.warehouse import Answer, ask, connect, tables
 from constitution.warehouse.query import ask_arrow
 
@@ -170,7 +170,7 @@ class _Terminal:
         self._file = file
 
     def write(self, text: str) -> int:
-        return self._file.write("\n".join(map(printable, text.split("\n"))))
+        return self._file.write(printable_lines(text))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import Any
 
 from constitution.pipeline.account import money
 from constitution.records import Run, Usage
+from constitution.shown import markdown
 
 LABELS = {
     "prompts": "prompts",
@@ -83,8 +84,8 @@ def report(run: Run) -> str:
     lines = [
         f"# {run.run_id}",
         "",
-        f"Constitution {run.constitution}, {state}.",
-        *([f"Stopped by its {run.stopped}."] if run.stopped else []),
+        f"Constitution {markdown(run.constitution)}, {state}.",
+        *([f"Stopped by its {markdown(run.stopped)}."] if run.stopped else []),
         "",
         "| | |",
         "|---|--:|",
@@ -93,13 +94,13 @@ def report(run: Run) -> str:
     ]
     if run.usage:
         lines += [_line(USAGE), "|---|---|--:|--:|--:|--:|", *(_line(row) for row in usage_rows(run)), ""]
-    lines += [f"- {role}: {facts.get('name', '?')} ({facts.get('engine', '?')})" for role, facts in run.models.items()]
-    lines += [f"- {sentence}" for sentence in (*engines(run), *events(run))]
+    told = [f"{role}: {facts.get('name', '?')} ({facts.get('engine', '?')})" for role, facts in run.models.items()]
+    lines += [f"- {markdown(sentence)}" for sentence in (*told, *engines(run), *events(run))]
     return "\n".join(lines)
 
 
 def _line(cells: tuple[str, ...]) -> str:
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(map(markdown, cells))} |"
 
 
 def _share(part: int, whole: int) -> str:

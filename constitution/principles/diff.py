@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from constitution.records import Constitution, Criterion, Example, Exemplar, Principle
+from constitution.shown import printable
 
 ChangeKind = Literal[
     "added",
@@ -197,7 +198,10 @@ def _changed_lines(change: Change, color: bool) -> list[str]:
         return [f"  {change.kind}: {change.before or 'nothing'} → {change.after or 'nothing'}"]
     if change.kind in _LISTS and not (change.before and change.after):
         kind, sign, text = ("added", "+", change.after) if change.after else ("removed", "-", change.before)
-        return [f"  {kind} {change.field}", *(_paint(f"    {sign} {line}", sign, color) for line in text.splitlines())]
+        return [
+            f"  {kind} {change.field}",
+            *(_paint(f"    {sign} {printable(line)}", sign, color) for line in text.splitlines()),
+        ]
     marks = {"same": ("", ""), "removed": ("[-", "-]"), "added": ("{+", "+}")}
     pieces = []
     for kind, text in word_diff(change.before, change.after):
