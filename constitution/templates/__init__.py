@@ -15,6 +15,7 @@ from pathlib import Path
 
 from constitution.identity import digest
 from constitution.records import Criterion, Exemplar, Infraction, Message, Messages, Method, Principle
+from constitution.templates.disarm import MARK, MARK_OF_ONE, disarm, quote_turns
 
 LABELS = ("A", "B")
 """What the judge chooses from; the assistant's prefix opens the bracket, so that each is a token of its own."""
@@ -88,7 +89,7 @@ def vote_messages(prompt: Messages, first: str, second: str, principle: Principl
 
     What the votes on one pair share (conversation, answers) comes first and the principle's question last, so that a
     prefix cache serves them. `nonce` is in every mark and unknown to whoever wrote the texts; the texts lose it, and
-    anything shaped like a mark.
+    anything that looks like a mark (`disarm`).
     """
     return (
         Message("user", _two_answers(JUDGE.texts["vote.txt"], prompt, (first, second), principle, nonce)),
@@ -122,33 +123,26 @@ def rubric_messages(prompt: Messages, answer: str, criterion: Criterion, nonce: 
 
 
 def transcript(messages: Messages) -> str:
-    """The conversation as one text, every turn whole."""
-    return "\n\n".join(f"{_SPEAKERS[message.role]}: {message.content}" for message in messages)
-
-
-# No two repeats that could share what they match, and the last one bounded: a bracket before many blanks would take
-# time by the square of their number.
-_MARK = re.compile(r"\[[\s/]*(?:conversation|answer\s+[AB]|end)\b[^\]\n]{0,200}\]", re.IGNORECASE)
-_MARK_OF_ONE = re.compile(r"\[[\s/]*(?:conversation|answer|end)\b[^\]\n]{0,200}\]", re.IGNORECASE)
+    """The conversation as one text, every turn whole; lines that would pass for another turn are quoted."""
+    return "\n\n".join(f"{_SPEAKERS[message.role]}: {quote_turns(message.content)}" for message in messages)
 
 
 @lru_cache(maxsize=64)
-def _disarm(text: str, nonce: str, mark: re.Pattern[str] = _MARK) -> str:
-    """`text` without the marks of the vote template. Repeated, since taking one out can put another together.
+def _conversation(prompt: Messages, nonce: str, mark: re.Pattern[str]) -> str:
+    # Turn by turn and before turns are quoted: what stands behind a mark begins a line once the mark is gone.
+    return transcript(tuple(Message(turn.role, disarm(turn.content, nonce, mark)) for turn in prompt))
 
-    Kept: the votes on a pair are rendered one after the other and show the same texts.
-    """
-    while (stripped := mark.sub("", text.replace(nonce, ""))) != text:
-        text = stripped
-    return text
+
+_disarm = lru_cache(maxsize=64)(disarm)
+"""Kept: the votes on a pair are rendered one after the other and show the same texts."""
 
 
 def _two_answers(template: str, prompt: Messages, shown: tuple[str, str], principle: Principle, nonce: str) -> str:
     values = {
         "nonce": nonce,
-        "conversation": _disarm(transcript(prompt), nonce),
-        "first": _disarm(shown[0], nonce),
-        "second": _disarm(shown[1], nonce),
+        "conversation": _conversation(prompt, nonce, MARK),
+        "first": _disarm(shown[0], nonce, MARK),
+        "second": _disarm(shown[1], nonce, MARK),
         "question": principle.comparison_question,
     }
     return fill(template, values)
@@ -157,8 +151,8 @@ def _two_answers(template: str, prompt: Messages, shown: tuple[str, str], princi
 def _one_answer(template: str, prompt: Messages, answer: str, nonce: str, asked: Mapping[str, str]) -> str:
     values = {
         "nonce": nonce,
-        "conversation": _disarm(transcript(prompt), nonce, _MARK_OF_ONE),
-        "answer": _disarm(answer, nonce, _MARK_OF_ONE),
+        "conversation": _conversation(prompt, nonce, MARK_OF_ONE),
+        "answer": _disarm(answer, nonce, MARK_OF_ONE),
         **asked,
     }
     return fill(template, values)

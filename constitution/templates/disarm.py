@@ -1,0 +1,113 @@
+"""What of people's and models' texts a judge is shown: all of it, but nothing that passes for the template's own frame.
+
+Taken out: marks of the template, also in look-alike characters, and characters that nobody sees. Quoted: lines of a
+turn that begin as the transcript's turns do. All of it is a matter of what is shown; what is stored stays as it was.
+
+Invisible characters go since a judge is to stand for a reader: a text hidden in tag characters speaks to the model
+alone. Those that change how a word or a sign looks (joiners within a script or an emoji, one variation selector,
+marks of direction) stay.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u180e\u200b\u202a-\u202e\u2060-\u206f\ufeff\ufff0-\ufffb\U000e0000-\U000e0fff]+"
+    # Joiners join nothing beside a character of ASCII; one variation selector is meant for the character before it.
+    "|(?<![\x80-\U0010ffff])[\u200c\u200d]+|[\u200c\u200d]+(?![\x80-\U0010ffff])"
+    "|(?<=[\ufe00-\ufe0f\u200c\u200d])[\ufe00-\ufe0f\u200c]+"
+)
+_UNSEEN = re.compile(
+    "[\u00ad\u034f\u180e\u200b-\u200d\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff0-\ufffb\U000e0000-\U000e0fff]"
+)
+"""Quickly told; where there is none of these, there is nothing to take out."""
+_BRACKETS = {"[": "［【〔〖〘〚⟦⟬⁅❲⦋⦍⦏⸢⎡⎣｢「『︹︻﹇﹝", "]": "］】〕〗〙〛⟧⟭⁆❳⦌⦎⦐⸣⎤⎦｣」』︺︼﹈﹞"}
+_LETTERS = (
+    ("abcdehimnorstuvwy", "аαɑᴀ ьʙв сϲᴄ ԁɗᴅ еєεᴇ һнʜ іιıɪ мᴍ пոηɴ оοօσᴏ гʀ ѕꜱ тτᴛ սυᴜ νѵᴠ ԝѡᴡ уγʏ"),
+    ("ABCEHMNOST", "АΑᎪ ВΒᏴ СϹ ЕΕ НΗ МΜ Ν ОΟ Ѕ ТΤ"),
+)
+"""Letters, and for each the characters that look like it."""
+_BREAKS = "\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
+
+
+class _Fold(dict[int, int]):
+    """Character by character, so that places stay: what it looks like, in ASCII where there is such a character.
+
+    Unicode's compatibility decomposition without accents, and look-alikes of the letters and brackets of the frame.
+    """
+
+    def __missing__(self, code: int) -> int:
+        base = "".join(c for c in unicodedata.normalize("NFKD", chr(code)) if not unicodedata.combining(c))
+        self[code] = found = self.get(ord(base), ord(base)) if len(base) == 1 else code
+        return found
+
+
+_FOLD = _Fold({ord(like): ord(bracket) for bracket, each in _BRACKETS.items() for like in each})
+for _letters, _likes in _LETTERS:
+    _FOLD |= {ord(like): ord(letter) for letter, each in zip(_letters, _likes.split(), strict=True) for like in each}
+_FOLD |= dict.fromkeys(map(ord, _BREAKS), ord("\n"))
+_FOLDED = re.compile(f"[^\x00-\x7f]+|[{_BREAKS}]")
+_OPENING = re.compile("[" + re.escape("[" + _BRACKETS["["]) + "]")
+
+_BETWEEN = "[\u0300-\u036f\u200c-\u200f\ufe00-\ufe0f]*"
+"""May stand after a letter and leave it what it looks like."""
+
+
+def _spread(word: str) -> str:
+    return _BETWEEN.join(word) + _BETWEEN
+
+
+def _mark(answer: str) -> re.Pattern[str]:
+    # No two repeats that could share what they match, and the last ones bounded: a bracket before many blanks would
+    # take time by the square of their number.
+    words = rf"{_spread('conversation')}|{answer}|{_spread('end')}"
+    return re.compile(
+        rf"\[[\s/]*(?:{words})\b(?:[^\]\n]{{0,200}}|\s{{1,40}}[^\]\s]{{0,40}}\s{{0,40}})\]", re.IGNORECASE
+    )
+
+
+MARK = _mark(rf"{_spread('answer')}\s+{_BETWEEN}[AB]")
+"""A mark of the templates that show two answers."""
+MARK_OF_ONE = _mark(_spread("answer"))
+"""A mark of the templates that show one answer."""
+_TURN = re.compile(rf"\n[^\S\n]*(?=(?:{'|'.join(map(_spread, ('System', 'Human', 'Assistant')))})\s*:)", re.IGNORECASE)
+
+
+def disarm(text: str, nonce: str, mark: re.Pattern[str] = MARK) -> str:
+    """`text` without invisible characters, the nonce and all that looks like a mark. Repeated, since taking one out can
+    put another together."""
+    while (stripped := _without(_visible(text).replace(nonce, ""), mark)) != text:
+        text = stripped
+    return text
+
+
+def quote_turns(content: str) -> str:
+    """A turn's text with `> ` before each later line that begins as the transcript's own turns do ("Human:")."""
+    content = _visible(content)
+    return _edit(content, _TURN, lambda found: content[found.start() : found.end()] + "> ")
+
+
+def _visible(text: str) -> str:
+    return _INVISIBLE.sub("", text) if not text.isascii() and _UNSEEN.search(text) else text
+
+
+def _without(text: str, mark: re.Pattern[str]) -> str:
+    return _edit(text, mark, lambda found: "") if _OPENING.search(text) else text
+
+
+def _ascii(text: str) -> bool:
+    """Whether it looks like what it is."""
+    return text.isascii() and not any(each in text for each in _BREAKS)
+
+
+def _edit(text: str, pattern: re.Pattern[str], instead: Callable[[re.Match[str]], str]) -> str:
+    """`text` with something instead of what `pattern` finds in what it looks like."""
+    looks = text if _ascii(text) else _FOLDED.sub(lambda run: run[0].translate(_FOLD), text)
+    pieces, end = [], 0
+    for found in pattern.finditer(looks):
+        pieces += [text[end : found.start()], instead(found)]
+        end = found.end()
+    return "".join([*pieces, text[end:]]) if end else text
