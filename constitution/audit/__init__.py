@@ -32,8 +32,9 @@ def audit(
     A figure that cannot be measured has value None and a note that says what it would take. replicates: of each
     bootstrap. scorecard: name@version of the one whose scores are told of; empty: the last that was asked. tags: which
     prompts are harmless, look harmful, are harmful; None: those of the last audit. An open run is audited as far as it
-    is. Raises WarehouseError where there is no such run.
+    is. Raises WarehouseError where there is no such run, DamagedPart where its rows are not what was written.
     """
+    Warehouse(root).check(run_id)
     evidence = load(root, run_id, replicates=replicates)
     try:
         figures = list(_figures(evidence, scorecard, tags or scores.last_tags(evidence)))

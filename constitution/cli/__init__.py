@@ -25,6 +25,7 @@ COMMANDS = {
         "Principles as code: list, check, test, lock, bump, diff, impact.",
     ),
     "sql": ("constitution.cli.sql:sql", "Ask the warehouse in SQL, read-only."),
+    "verify": ("constitution.cli.verify:verify", "Whether the stored files are what was written; --repair."),
     "audit": ("constitution.cli.audit:audit", "How far a run's labels can be trusted, as a report."),
     "export": ("constitution.cli.export:export", "Data sets that trainers load, cleaned and split, of a run."),
     "label": ("constitution.cli.label:label", "Make a run's labels anew from its stored votes."),

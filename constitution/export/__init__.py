@@ -85,12 +85,14 @@ def export(
     `exported`, with its split or the reason that it was left out. The same run and settings give the same bytes. An
     open run is exported as far as it is. overwrite: an export that is there gives way; anything else never does.
 
-    Raises InputError where there is no such run, where nothing is left to write or `out` is taken.
+    Raises InputError where there is no such run, where nothing is left to write or `out` is taken,
+    DamagedPart where the run's rows are not what was written.
     """
     warehouse = Warehouse(root)
     run, constitution = warehouse.read_run(run_id), warehouse.read_principles(run_id)
     if run is None or constitution is None:
         raise InputError(f"{root}: there is no run {run_id}", hint="`constitution runs` lists them")
+    warehouse.check(run_id)
     _check_out(out, overwrite)
     with _speaking(root, run_id), connect(root, _memory_mib(warehouse, run_id)) as connection:
         told = tuple(headlines(connection, run_id))

@@ -19,8 +19,8 @@ from typing import Any
 
 from constitution import __version__, templates
 from constitution.engines.vllm_args import check, decisive
-from constitution.engines.weights import find, find_adapter, folder_digest
-from constitution.errors import RecipeError
+from constitution.engines.weights import file_sha256, find, find_adapter, folder_digest, short_name
+from constitution.errors import DamagedPart, RecipeError
 from constitution.identity import digest
 from constitution.pipeline.places import allowed_folders, check_places, query_folders
 from constitution.principles import find_root, load_constitution
@@ -29,6 +29,7 @@ from constitution.recipe import ModelSection, OpenAIModel, Recipe, TransformersM
 from constitution.records import Constitution, Principle, Prompt, Run
 from constitution.revise import select
 from constitution.warehouse import Warehouse
+from constitution.warehouse.damage import INPUT, ROWS
 
 OPERATIONAL = {
     *("api_key_env", "base_url", "cache_salt", "concurrency", "failure_rate", "latency_s", "max_batch", "price"),
@@ -71,7 +72,8 @@ def prepare(
     taken up as it is. fresh: a run of its own, even if the same recipe ran before; without it, the latest such run goes
     on. allow: folders that the recipe may read in, besides its project (places.py). Raises InputError for what is
     wrong in the recipe, the constitution or the prompts, ModelLoadError for a local model that is not there; then
-    nothing has been written.
+    nothing has been written. Raises DamagedPart for a finished run that has lost some of its parts; those of an open
+    one are made anew.
     """
     base = recipe_path.absolute().parent
     folders = allowed_folders(recipe_path, allow)
@@ -84,18 +86,28 @@ def prepare(
     decisive = _decisive(recipe, constitution, source.digest)
     warehouse = Warehouse(warehouse_root)
     run_id, run = _which(warehouse, recipe.name, decisive, fresh)
+    size = recipe.output.slice or slice_of(source.count)
     if run is None:
         with warehouse.lock(run_id):
             run = warehouse.read_run(run_id)  # another process may have prepared it, and even run it, since
             if run is None:
                 warehouse.recover(run_id)
                 warehouse.drop_prompts(run_id)  # a start that was killed here may have had slices of another size
-                found = read_prompts(recipe.prompts, base, places)
-                for number, prompts in enumerate(_slices(found, recipe.output.slice or slice_of(source.count))):
+                for number, prompts in enumerate(_slices(read_prompts(recipe.prompts, base, places), size)):
                     warehouse.write_prompts(run_id, number, prompts)
                 warehouse.write_principles(run_id, constitution)
                 run = _new_run(run_id, recipe, constitution, source.count)
                 warehouse.write_run(run)  # last: a run that has a record has all its prompts
+    elif run.finished_at:
+        if found := warehouse.verify(run_id, (*INPUT, *ROWS), read_parts=False):
+            raise DamagedPart(f"run {run_id} finished on {run.finished_at}, but {found[0]}")
+    elif warehouse.verify(run_id, INPUT):
+        with warehouse.lock(run_id):
+            warehouse.recover(run_id)
+            warehouse.repair(run_id)
+            warehouse.replace_prompts(run_id, _slices(read_prompts(recipe.prompts, base, places), size))
+            warehouse.write_principles(run_id, constitution)
+            run = warehouse.read_run(run_id) or run
     return Plan(run, recipe, constitution, warehouse_root, tuple(warehouse.parts("prompts", run_id)))
 
 

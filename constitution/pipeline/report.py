@@ -70,8 +70,9 @@ def engines(run: Run) -> list[str]:
 
 
 def events(run: Run) -> list[str]:
-    """What went wrong in the engines and was mended, in their words."""
-    return [f"{role}: {event}" for role, stats in run.engines.items() for event in stats.get("events", ())]
+    """What went wrong and was mended: in the warehouse, and in the engines, in their words."""
+    told = [f"{role}: {event}" for role, stats in run.engines.items() for event in stats.get("events", ())]
+    return [*(f"damaged: {clause}; made again" for clause in run.repairs), *told]
 
 
 def cost(run: Run) -> str:

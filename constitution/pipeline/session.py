@@ -62,6 +62,7 @@ class Session:
         async with AsyncExitStack() as stack:
             stack.enter_context(self._warehouse.lock(run_id))
             await _to_its_end(self._warehouse.recover, run_id)
+            await _to_its_end(self._warehouse.repair, run_id)
             self.run = self._warehouse.read_run(run_id) or self.plan.run
             self._seconds_before, self._counts_before = self.run.seconds, self.run.counts
             self._take_stock(await asyncio.to_thread(self._warehouse.tally, run_id))

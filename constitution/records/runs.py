@@ -60,6 +60,9 @@ class Run:
     labels: dict[str, Any] = field(default_factory=dict)
     """How the labels were made of all votes, at the end of the run or by `constitution label`: when, by which settings
     of [judge], what was applied, what could not be. Empty: each when its pair's votes were in, as the recipe says."""
+    repairs: tuple[str, ...] = ()
+    """Files that were found damaged, and how, a clause each. They were put aside, and their rows, with those that
+    rested on them, made again."""
     stopped: str = ""
     """Why the last start ended before the run did, e.g. `budget: 9.98 of 10.00 USD spent`; empty: by itself, by a
     signal, or not yet."""

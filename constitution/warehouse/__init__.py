@@ -1,11 +1,14 @@
 """The only module that touches stored data: the folder of Parquet tables and the DuckDB file of views over them.
 
-schema (columns) → convert (records ↔ Arrow) → files, compact, notes (how files come to be) → views → store (Warehouse)
+schema (columns) → convert (records ↔ Arrow) → checksums, files, compact, notes (how files come to be) → views → tally,
+damage, repair → store (Warehouse)
 → writer (Writer); query asks, read-only; labels reads what people say, find which run is meant.
 """
 
+from constitution.warehouse.damage import Damage
 from constitution.warehouse.query import Answer, ask, connect, tables
-from constitution.warehouse.store import Tally, Warehouse
+from constitution.warehouse.store import Warehouse
+from constitution.warehouse.tally import Tally
 from constitution.warehouse.writer import Writer
 
-__all__ = ["Answer", "Tally", "Warehouse", "Writer", "ask", "connect", "tables"]
+__all__ = ["Answer", "Damage", "Tally", "Warehouse", "Writer", "ask", "connect", "tables"]

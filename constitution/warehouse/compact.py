@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -57,8 +57,8 @@ def compact_folder(table: Table, folder: Path, target_bytes: int = TARGET_BYTES)
     return len(old) - len(new) if exchanged else 0
 
 
-def replace_folder(table: Table, folder: Path, data: pa.Table) -> None:
-    """`data` in place of all rows in `folder`, the run's lock being held.
+def replace_folder(table: Table, folder: Path, data: Iterable[tuple[str, pa.Table]]) -> None:
+    """`data`, each with its part's name, in place of all parts in `folder`, the run's lock being held.
 
     In one step where the file system can exchange folders; elsewhere a reader may for a moment see no rows.
     """
@@ -67,11 +67,13 @@ def replace_folder(table: Table, folder: Path, data: pa.Table) -> None:
         files.make_folder(folder)
         files.remove_tree(staging)
         staging.mkdir()
-        part = staging / f"part-{files.next_number(folder)}.parquet"
-        with HashedFile(part) as file:
-            write_table(table, data, file)
-            file.sync()
-        checksums.write(staging, {part.name: file.sum})
+        sums = {}
+        for name, rows in data:
+            with HashedFile(staging / name) as file:
+                write_table(table, rows, file)
+                file.sync()
+            sums[name] = file.sum
+        checksums.write(staging, sums)
         files.sync_folder(staging)
         if not files.exchange(staging, folder):
             # Killed between the two renames, the folder is missing, and recover_folder puts the new one there.

@@ -21,19 +21,23 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from constitution.errors import RunLocked, WarehouseError
+from constitution.errors import DamagedPart, RunLocked, WarehouseError
 from constitution.records import Constitution, Figure, Label, Prompt, Row, Run, Usage
-from constitution.warehouse import convert, files, notes, views
+from constitution.warehouse import checksums, convert, files, notes, views
 from constitution.warehouse.compact import TARGET_BYTES, compact_folder, recover_folder, replace_folder, write_table
+from constitution.warehouse.damage import INPUT, ROWS, Damage, set_aside
+from constitution.warehouse.damage import find as find_damage
+from constitution.warehouse.repair import repair
 from constitution.warehouse.schema import TABLES
+from constitution.warehouse.tally import Tally, from_files, tally
 
 RUN_SCHEMA = 1
 """Version of the layout of runs/<run_id>.json."""
@@ -43,23 +47,6 @@ COMPACTED = tuple(convert.ROW_TABLES)
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _LOCK_TRIES = 5  # × 50 ms: `locked` holds a lock for an instant to look at it
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """Sums over a run's rows."""
-
-    COUNTS: ClassVar[tuple[str, ...]] = ("responses", "judgements", "preferences", "kept", "votes_missing", "failures")
-
-    usage: tuple[Usage, ...] = ()
-    counts: dict[str, int] = field(default_factory=dict)
-    """Rows per table; `kept`: of the preferences, those that were not dropped; `votes_missing`: their sum."""
-    errors: dict[str, int] = field(default_factory=dict)
-    """Failures per class of error."""
-    answered: dict[int, int] = field(default_factory=dict)
-    """Prompts per round that have its answer."""
-    labelled: int = 0
-    """Prompts that have a preference."""
 
 
 class Warehouse:
@@ -95,7 +82,8 @@ class Warehouse:
         the run's lock and with no Writer open. Killed at any moment, it has happened whole or not at all."""
         data = TABLES[table].conform(rows) if isinstance(rows, pa.Table) else convert.rows_to_arrow(table, rows)
         self._ensure_layout()
-        replace_folder(TABLES[table], self.folder(table, run_id), data)
+        folder = self.folder(table, run_id)
+        replace_folder(TABLES[table], folder, [(f"part-{files.next_number(folder)}.parquet", data)])
 
     def rows_of(self, run_id: str, prompt_ids: Iterable[str]) -> dict[str, list[Row]]:
         """The rows that the run has written for these prompts; a prompt with none is not in the answer.
@@ -126,24 +114,8 @@ class Warehouse:
         """What the run's rows on disk add up to; everything is 0 for a run without rows."""
         if not self.has_rows(run_id):
             return Tally()
-        with _reading(self.root), duckdb.connect() as connection:
-            for table in convert.ROW_TABLES:
-                # The file of no rows stands in for a table that has no parts yet.
-                paths = [self.root / table / views.NO_ROWS, *self.parts(table, run_id)]
-                connection.execute(f"CREATE VIEW {table} AS {TABLES[table].select(_files(paths))}")
-            usage = connection.execute(f"SELECT * EXCLUDE run_id FROM ({views.usage_query()})").fetchall()
-            ask = connection.execute(
-                "SELECT (SELECT count(*) FROM responses), (SELECT count(*) FROM judgements), (SELECT count(*) FROM "
-                "preferences), (SELECT count(*) FROM preferences WHERE kept), (SELECT coalesce(sum(votes_missing), 0)"
-                "::BIGINT FROM preferences), (SELECT count(*) FROM failures)"
-            )
-            counts = dict(zip(Tally.COUNTS, ask.fetchall()[0], strict=True))
-            errors = connection.execute("SELECT error, count(*) FROM failures GROUP BY ALL").fetchall()
-            # One row a prompt and round; to count distinct ids would take 500 MiB for a million prompts of five rounds.
-            prompts = "SELECT round, count(*) FROM responses WHERE kind NOT IN ('sample', 'variant') GROUP BY ALL"
-            answered = connection.execute(prompts).fetchall()
-            [labelled] = connection.execute("SELECT count(DISTINCT prompt_id) FROM preferences").fetchall()[0]
-        return Tally(tuple(Usage(*row) for row in usage), counts, dict(errors), dict(answered), labelled)
+        with _reading(self.root):
+            return tally(self.root, {table: self.parts(table, run_id) for table in convert.ROW_TABLES})
 
     def _select(self, table: str, run_id: str, prompt_ids: Sequence[str]) -> list[Row]:
         paths = self.parts(table, run_id)
@@ -152,9 +124,9 @@ class Warehouse:
         by_round = "round, " if table == "responses" else ""
         with _reading(self.folder(table, run_id)), duckdb.connect() as connection:
             connection.register("wanted", pa.table({"prompt_id": prompt_ids}))
+            source = TABLES[table].select(from_files(paths), "file_row_number")
             rows = connection.sql(
-                f"FROM ({TABLES[table].select(_files(paths), 'file_row_number')}) SEMI JOIN wanted USING (prompt_id) "
-                f"ORDER BY {by_round}created_at, file_row_number"
+                f"FROM ({source}) SEMI JOIN wanted USING (prompt_id) ORDER BY {by_round}created_at, file_row_number"
             ).to_arrow_table()
         return convert.rows_from_arrow(table, rows)
 
@@ -171,9 +143,14 @@ class Warehouse:
 
     def drop_prompts(self, run_id: str) -> None:
         """Deletes the run's slices; they are a copy of its input, and `write_prompts` makes them anew."""
-        for path in self.parts("prompts", run_id):
-            with files.storing(path):
-                path.unlink(missing_ok=True)
+        folder = self.folder("prompts", run_id)
+        with files.storing(folder):
+            files.remove_tree(folder)
+
+    def replace_prompts(self, run_id: str, slices: Iterable[Sequence[Prompt]]) -> None:
+        """These slices in place of the run's, holding its lock; killed at any moment, all of them or none."""
+        named = ((f"part-{n}.parquet", convert.prompts_to_arrow(run_id, n, each)) for n, each in enumerate(slices))
+        replace_folder(TABLES["prompts"], self.folder("prompts", run_id), named)
 
     def read_prompts(self, path: Path) -> list[Prompt]:
         """The prompts of one slice, in their order."""
@@ -280,17 +257,63 @@ class Warehouse:
                     hint="use the version of constitution that wrote it",
                 )
             data["usage"] = tuple(Usage(**row) for row in data.get("usage", ()))
+            data["repairs"] = tuple(data.get("repairs", ()))
             return Run(**data)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise WarehouseError(f"{path}: cannot be read as a run: {error}", hint="restore the file") from None
+            raise DamagedPart(f"{path}: cannot be read as a run: {error}") from None
+
+    def run_ids(self) -> list[str]:
+        return sorted(path.stem for path in (self.root / "runs").glob("*.json") if _RUN_ID.fullmatch(path.stem))
 
     def runs(self) -> list[Run]:
         """All runs, the earliest first."""
-        names = sorted(path.stem for path in (self.root / "runs").glob("*.json") if _RUN_ID.fullmatch(path.stem))
-        found = [run for name in names if (run := self.read_run(name))]
+        found = [run for run_id in self.run_ids() if (run := self.read_run(run_id))]
         return sorted(found, key=lambda run: (run.started_at, run.run_id))
+
+    # What is damaged
+
+    def verify(self, run_id: str, tables: Iterable[str] = tuple(TABLES), *, read_parts: bool = True) -> list[Damage]:
+        """What of the run is not as it was written, be it finished or at work; empty: all is sound.
+
+        read_parts: False looks at names and sizes alone, without reading the parts.
+        """
+        rows: dict[str, int] = {}
+        damages: list[Damage] = []
+        try:
+            if run := self.read_run(run_id):
+                rows = {"principles": 1, "prompts": 1, **(run.counts if run.finished_at else {})}
+        except DamagedPart:
+            damages.append(Damage("runs", self._run_path(run_id), "cannot be read as a run"))
+        return damages + find_damage(self.root, _checked(run_id), rows, tables, read_parts=read_parts)
+
+    def unchecked(self, run_id: str) -> list[Path]:
+        """The run's parts that have no checksum, because an older version wrote them."""
+        folders = [self.folder(table, run_id) for table in TABLES]
+        return [folder / name for folder in folders for name in checksums.unchecked(folder)]
+
+    def check(self, run_id: str) -> None:
+        """Raises DamagedPart where rows that an audit or export takes are not what was written."""
+        if found := self.verify(run_id, [table for table in TABLES if table not in ("figures", "exported")]):
+            raise DamagedPart(f"{found[0]}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else ""))
+
+    def repair(self, run_id: str) -> list[Damage]:
+        """Puts aside what `verify` finds and what rests on it, holding the run's lock and with no Writer open; returns
+        what it found. A run that has to make rows again is open again, and its record tells of it."""
+        found = self.verify(run_id)
+        for damage in found:
+            if damage.table == "runs":
+                set_aside(self.root, run_id, damage)
+        run = self.read_run(run_id)
+        if run is None or not found:  # without a record nobody knows what the run was to make: its next start repairs
+            return found
+        told = [f"{damage.path.relative_to(self.root)} {damage.fault}" for damage in found]
+        if any(damage.table in (*INPUT, *ROWS) for damage in found):
+            run = replace(run, finished_at=None)
+        self.write_run(replace(run, repairs=tuple(dict.fromkeys((*run.repairs, *told)))))
+        repair(self.root, run_id, found, int(run.recipe.get("revise", {}).get("rounds", 0)))
+        return found
 
     # Upkeep
 
@@ -343,12 +366,6 @@ def _checked(run_id: str) -> str:
     return run_id
 
 
-def _files(paths: Iterable[Path]) -> str:
-    """A table expression over these files, with the rows' places in them."""
-    names = ", ".join(views.quoted(views.as_pattern(path)) for path in paths)
-    return f"read_parquet([{names}], hive_partitioning = false, union_by_name = true, file_row_number = true)"
-
-
 def _try_lock(descriptor: int) -> bool:
     for attempt in range(_LOCK_TRIES):
         if attempt:
@@ -367,4 +384,6 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except (OSError, pa.ArrowException, duckdb.Error) as error:
         reason = str(error).splitlines()[0]
-        raise WarehouseError(f"{path}: cannot be read: {reason}", hint="restore the file, or delete the run") from error
+        raise WarehouseError(
+            f"{path}: cannot be read: {reason}", hint="`constitution verify` looks for damaged files"
+        ) from error

@@ -1,0 +1,92 @@
+"""`constitution verify`: whether the stored files are what was written, and putting aside what is not."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from constitution.cli._options import warehouse_option
+from constitution.errors import InputError
+from constitution.shown import printable
+from constitution.warehouse import Damage, Warehouse, connect
+from constitution.warehouse.damage import INPUT, QUARANTINE, REMEDIES, ROWS
+
+
+@click.command()
+@click.argument("run", required=False)
+@click.option("--repair", is_flag=True, help="Put damaged files aside, and open their runs again.")
+@warehouse_option
+def verify(run: str | None, repair: bool, warehouse: Path) -> None:
+    """Read every file of RUN (or how its id begins; of all runs without it) and hold it against its checksum.
+
+    A run that is started again does so by itself, before anything else: this is for runs that are finished. With
+    --repair damaged files go to quarantine/ in the warehouse, with the rows that rest on theirs; nothing is deleted.
+    The run is open then, and the same `constitution run` makes again what is gone and nothing else.
+
+    Exit code 1: something is damaged.
+
+    \b
+    Examples:
+      constitution verify
+      constitution verify hh-harmless-0a7d1f --repair
+    """
+    with connect(warehouse):  # tells where there is no warehouse
+        pass
+    store = Warehouse(warehouse)
+    damaged = [run_id for run_id in _which(store, run) if not _verify(store, run_id, repair)]
+    if damaged and not repair:
+        click.echo("Next:")
+        place = "" if str(warehouse) == "warehouse" else f" --warehouse {warehouse}"
+        for run_id in damaged:
+            click.echo(f"  constitution verify {run_id} --repair{place}")
+    sys.exit(bool(damaged))
+
+
+def _which(store: Warehouse, run: str | None) -> list[str]:
+    """By their files' names: a record may be what is damaged."""
+    known = store.run_ids()
+    if run is None:
+        return known
+    found = [run_id for run_id in known if run_id == run] or [run_id for run_id in known if run_id.startswith(run)]
+    if len(found) != 1:
+        several = f"{len(found)} runs begin so" if found else "there is no such run"
+        raise InputError(f"{run}: {several}", hint="`constitution runs` lists them")
+    return found
+
+
+def _verify(store: Warehouse, run_id: str, repair: bool) -> bool:
+    """Tells of one run; whether it is sound."""
+    if repair:
+        with store.lock(run_id):
+            store.recover(run_id)
+            found = store.repair(run_id)
+    else:
+        found = store.verify(run_id)
+    unchecked = store.unchecked(run_id)
+    if not found:
+        older = f"; {len(unchecked)} are of an older version, which wrote no checksums" if unchecked else ""
+        click.echo(f"{run_id}: sound{older}")
+        return True
+    click.echo(f"{run_id}: {len(found)} damaged")
+    for damage in found:
+        click.echo(f"  {printable(str(damage))}")
+    if repair:
+        _tell_remedies(store, run_id, found)
+    return False
+
+
+def _tell_remedies(store: Warehouse, run_id: str, found: Sequence[Damage]) -> None:
+    tables = {damage.table for damage in found}
+    click.echo(f"  Put aside in {store.root / QUARANTINE}/.")
+    if not tables.isdisjoint(("runs", *INPUT, *ROWS)):
+        record = store.read_run(run_id)
+        name = f" {record.recipe['name']}" if record and "name" in record.recipe else ""
+        click.echo(
+            f"  `constitution run` of its recipe{name} makes again what is gone; audit and export it after that."
+        )
+    for table, remedy in REMEDIES.items():
+        if table in tables:
+            click.echo(f"  {table}: {remedy}.")

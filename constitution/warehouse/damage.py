@@ -1,0 +1,90 @@
+"""Parts that are not what was written: finding them, and putting them aside.
+
+A damaged part goes to quarantine/<table>/run_id=…/ under its own name, where no reader's glob looks. Nothing is
+deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from constitution.warehouse import checksums, files
+from constitution.warehouse.schema import TABLES
+
+QUARANTINE = "quarantine"
+
+INPUT = ("principles", "prompts")
+"""Copies of what the recipe names: preparing the run writes them anew."""
+
+ROWS = ("responses", "judgements", "preferences", "failures")
+"""What the run makes, in the order that rows name each other."""
+
+REMEDIES = {
+    "labels": "import its labels again",
+    "figures": "audit the run again",
+    "scores": "audit it again with --scorecard",
+    "counterfactuals": "audit it again with --scorecard --swaps",
+    "exported": "export it again",
+}
+"""What makes the rows of the other tables again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """One file that is not what was written."""
+
+    table: str
+    """Or `runs`, of a run's record."""
+    path: Path
+    """The part; the folder, where it is gone with all its parts."""
+    fault: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.fault}"
+
+
+def folder_of(root: Path, table: str, run_id: str) -> Path:
+    return root / table / f"run_id={run_id}"
+
+
+def find(
+    root: Path, run_id: str, rows: dict[str, int], tables: Iterable[str] = tuple(TABLES), *, read_parts: bool = True
+) -> list[Damage]:
+    """What is wrong with the run's parts, table by table.
+
+    rows: how many rows tables must have, as far as it is known: a folder that is gone takes its sums with it.
+    read_parts: False looks at names and sizes alone.
+    """
+    found = []
+    for table in tables:
+        folder = folder_of(root, table, run_id)
+        faults = checksums.check(folder, read_parts=read_parts)
+        found += [Damage(table, folder / name, fault) for name, fault in faults.items()]
+        if not faults and rows.get(table, 0) and not files.parts(folder):
+            found.append(Damage(table, folder, checksums.MISSING))
+    return found
+
+
+def set_aside(root: Path, run_id: str, damage: Damage) -> Path | None:
+    """Moves the part to the quarantine; its new place, None if it is not there to be moved."""
+    if not damage.path.is_file():
+        return None
+    place = quarantine(root, damage.table, run_id)
+    target, number = place / damage.path.name, 1
+    while target.exists():
+        target, number = place / f"{damage.path.name}.{number}", number + 1
+    with files.storing(damage.path):
+        damage.path.rename(target)
+        files.sync_folder(target.parent)
+        files.sync_folder(damage.path.parent)
+    return target
+
+
+def quarantine(root: Path, table: str, run_id: str) -> Path:
+    """The folder, made if need be."""
+    place = root / QUARANTINE / table / f"run_id={run_id}"
+    with files.storing(place):
+        files.make_folder(place)
+    return place

@@ -1,0 +1,141 @@
+"""What rests on rows that are gone is taken out, so that the run makes it again; what is taken out is kept aside.
+
+A revision rests on all earlier rounds of its chain, a variant on the answer that it spoils, a vote on both answers, a
+label on both answers and on all its votes. A prompt that lost an answer (or may have lost its last one, since its chain
+is short) also loses its final failures and what was said of it afterwards: they may be about other words. Whatever
+rests on nothing that is gone stays, and is not paid for again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from constitution.errors import WarehouseError
+from constitution.warehouse import checksums, files
+from constitution.warehouse.columns import COMPRESSION, COMPRESSION_LEVEL, Table
+from constitution.warehouse.damage import INPUT, ROWS, Damage, folder_of, quarantine, set_aside
+from constitution.warehouse.schema import TABLES
+from constitution.warehouse.tally import over
+
+NOTES = ("labels", "scores", "counterfactuals")
+"""What is said of answers afterwards."""
+
+BATCH = 4096
+
+_GONE = """
+CREATE TEMP TABLE gone_responses AS
+WITH chain AS (
+    SELECT id, prompt_id, round, row_number() OVER (PARTITION BY prompt_id ORDER BY round) - 1 AS place
+    FROM responses WHERE kind IN ('initial', 'revision')
+),
+late AS (SELECT id, prompt_id FROM chain WHERE round > place),
+kept AS (SELECT id FROM responses WHERE kind <> 'variant' AND id NOT IN (SELECT id FROM late))
+SELECT * FROM late
+UNION ALL
+SELECT id, prompt_id FROM responses WHERE kind = 'variant' AND parent_id NOT IN (FROM kept);
+
+CREATE TEMP TABLE answers AS SELECT id FROM responses ANTI JOIN gone_responses USING (id);
+
+CREATE TEMP TABLE gone_judgements AS
+SELECT id, prompt_id, pair_id FROM judgements
+WHERE first_id NOT IN (FROM answers) OR second_id NOT IN (FROM answers);
+
+CREATE TEMP TABLE gone_preferences AS
+WITH cast_votes AS (
+    SELECT pair_id, count(*) AS votes FROM judgements ANTI JOIN gone_judgements USING (id) GROUP BY ALL
+)
+SELECT p.id, p.prompt_id, p.a_id NOT IN (FROM answers) OR p.b_id NOT IN (FROM answers) AS dangles
+FROM preferences AS p LEFT JOIN cast_votes AS c ON c.pair_id = p.id
+WHERE dangles OR coalesce(c.votes, 0) < p.votes + p.votes_missing;
+
+CREATE TEMP TABLE touched AS
+SELECT prompt_id FROM gone_responses
+UNION SELECT prompt_id FROM gone_judgements
+UNION SELECT prompt_id FROM gone_preferences WHERE dangles
+UNION
+SELECT prompt_id
+FROM (
+    SELECT prompt_id, kind IN ('initial', 'revision') AS answers FROM responses
+    UNION ALL SELECT prompt_id, false FROM judgements
+    UNION ALL SELECT prompt_id, false FROM preferences
+    UNION ALL SELECT prompt_id, false FROM failures
+)
+WHERE getvariable('answers_gone')
+GROUP BY prompt_id HAVING count(*) FILTER (answers) <= getvariable('rounds');
+
+CREATE TEMP TABLE gone_failures AS
+SELECT id FROM failures WHERE NOT retryable AND prompt_id IN (FROM touched);
+"""
+
+
+def repair(root: Path, run_id: str, found: Iterable[Damage], rounds: int) -> None:
+    """Puts aside what was found damaged, and what rests on it, holding the run's lock and with no Writer open. rounds:
+    of each chain. Killed at any moment, it can be done again: the sums name a part until all that is done."""
+    damages = [damage for damage in found if damage.table in TABLES]
+    for damage in damages:
+        set_aside(root, run_id, damage)
+    _take_out_what_rests(root, run_id, rounds, {damage.table for damage in damages})
+    for damage in damages:
+        # Those of the input are missed until they are written anew.
+        if damage.table not in INPUT and (folder := folder_of(root, damage.table, run_id)).is_dir():
+            with files.storing(folder):
+                checksums.forget(folder, [damage.path.name])
+
+
+def _take_out_what_rests(root: Path, run_id: str, rounds: int, damaged: set[str]) -> None:
+    if damaged.isdisjoint(ROWS):
+        return
+    try:
+        with over(root, {table: files.parts(folder_of(root, table, run_id)) for table in ROWS}) as connection:
+            connection.execute("SET VARIABLE rounds = ?", [rounds])
+            connection.execute("SET VARIABLE answers_gone = ?", ["responses" in damaged])
+            connection.execute(_GONE)
+            gone = {table: connection.sql(f"SELECT id FROM gone_{table}").to_arrow_table().column(0) for table in ROWS}
+            touched = connection.sql("FROM touched").to_arrow_table().column(0)
+    except duckdb.Error as error:
+        raise WarehouseError(f"{root}: run {run_id} cannot be read: {str(error).splitlines()[0]}") from error
+    # What rests on others first: a kill in between leaves nothing that has lost what it rests on.
+    for table in NOTES:
+        _take_out(root, table, run_id, "prompt_id", touched)
+    for table in ("failures", "preferences", "judgements", "responses"):
+        _take_out(root, table, run_id, "id", gone[table])
+
+
+def _take_out(root: Path, table: str, run_id: str, column: str, values: pa.ChunkedArray) -> None:
+    """Moves the rows whose `column` has one of `values` to the quarantine, part by part, each in one step."""
+    for path in files.parts(folder_of(root, table, run_id)) if len(values) else ():
+        with files.storing(path):
+            found = pc.sum(pc.is_in(pq.read_table(path, columns=[column], partitioning=None)[column], values)).as_py()
+        if found:
+            _split(TABLES[table], path, quarantine(root, table, run_id) / "rows", column, values)
+
+
+def _split(table: Table, path: Path, aside: Path, column: str, values: pa.ChunkedArray) -> None:
+    with (
+        files.replacing(path, part=True) as kept,  # done last: until then the rows are in both places
+        files.new_part(aside) as (_, taken),
+        pq.ParquetFile(path) as source,
+        _writer(table, taken) as gone,
+        _writer(table, kept) as stays,
+    ):
+        for batch in source.iter_batches(batch_size=BATCH):
+            rows = table.conform(pa.Table.from_batches([batch]))
+            mask = pc.is_in(rows[column], values)
+            gone.write_table(rows.filter(mask))
+            stays.write_table(rows.filter(pc.invert(mask)))
+
+
+def _writer(table: Table, file: object) -> pq.ParquetWriter:
+    return pq.ParquetWriter(
+        file,
+        table.schema,
+        compression=COMPRESSION,
+        compression_level=COMPRESSION_LEVEL,
+        use_dictionary=table.dictionary_paths,
+    )

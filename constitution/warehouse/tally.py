@@ -1,0 +1,67 @@
+"""What a run's rows add up to, and the one way to ask its parts in SQL past the views, which are for readers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import duckdb
+
+from constitution.records import Usage
+from constitution.warehouse import views
+from constitution.warehouse.schema import TABLES
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Sums over a run's rows."""
+
+    COUNTS: ClassVar[tuple[str, ...]] = ("responses", "judgements", "preferences", "kept", "votes_missing", "failures")
+
+    usage: tuple[Usage, ...] = ()
+    counts: dict[str, int] = field(default_factory=dict)
+    """Rows per table; `kept`: of the preferences, those that were not dropped; `votes_missing`: their sum."""
+    errors: dict[str, int] = field(default_factory=dict)
+    """Failures per class of error."""
+    answered: dict[int, int] = field(default_factory=dict)
+    """Prompts per round that have its answer."""
+    labelled: int = 0
+    """Prompts that have a preference."""
+
+
+def tally(root: Path, parts: Mapping[str, Sequence[Path]]) -> Tally:
+    """Of the parts of each table that a run writes."""
+    with over(root, parts) as connection:
+        usage = connection.execute(f"SELECT * EXCLUDE run_id FROM ({views.usage_query()})").fetchall()
+        ask = connection.execute(
+            "SELECT (SELECT count(*) FROM responses), (SELECT count(*) FROM judgements), (SELECT count(*) FROM "
+            "preferences), (SELECT count(*) FROM preferences WHERE kept), (SELECT coalesce(sum(votes_missing), 0)"
+            "::BIGINT FROM preferences), (SELECT count(*) FROM failures)"
+        )
+        counts = dict(zip(Tally.COUNTS, ask.fetchall()[0], strict=True))
+        errors = connection.execute("SELECT error, count(*) FROM failures GROUP BY ALL").fetchall()
+        # One row a prompt and round; to count distinct ids would take 500 MiB for a million prompts of five rounds.
+        prompts = "SELECT round, count(*) FROM responses WHERE kind NOT IN ('sample', 'variant') GROUP BY ALL"
+        answered = connection.execute(prompts).fetchall()
+        [labelled] = connection.execute("SELECT count(DISTINCT prompt_id) FROM preferences").fetchall()[0]
+    return Tally(tuple(Usage(*row) for row in usage), counts, dict(errors), dict(answered), labelled)
+
+
+@contextmanager
+def over(root: Path, parts: Mapping[str, Sequence[Path]]) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection whose tables are these parts."""
+    with duckdb.connect() as connection:
+        for table, paths in parts.items():
+            # The file of no rows stands in for a table that has no parts yet.
+            rows = from_files([root / table / views.NO_ROWS, *paths])
+            connection.execute(f"CREATE VIEW {table} AS {TABLES[table].select(rows)}")
+        yield connection
+
+
+def from_files(paths: Iterable[Path]) -> str:
+    """A table expression over these files, with the rows' places in them."""
+    names = ", ".join(views.quoted(views.as_pattern(path)) for path in paths)
+    return f"read_parquet([{names}], hive_partitioning = false, union_by_name = true, file_row_number = true)"
