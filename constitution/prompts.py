@@ -14,7 +14,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from constitution import sandbox
 from constitution.errors import PromptError, QueryError
-from constitution.identity import canonical_json
+from constitution.identity import Ids, canonical_json
 from constitution.recipe import PromptsSection
 from constitution.records import Message, Messages, Prompt, Role
 
@@ -58,19 +58,17 @@ def read_prompts(section: PromptsSection, base: Path, folders: Sequence[Path] = 
     """The prompts of `section`, in the source's order; relative paths are looked up from `base`, the recipe's folder.
 
     folders: where a query may read files, besides `base`.
-    Memory: one row or batch, and 16 bytes a prompt to tell repeated conversations apart (`Prompt.repeat`).
+    Memory: one row or batch, and 24 to 48 bytes a prompt to tell repeated conversations apart (`Prompt.repeat`).
     Raises PromptError for the first row that cannot be used, and when there is none at all.
     """
-    seen: set[bytes] = set()
-    repeats: dict[bytes, int] = {}
+    seen = Ids()
+    repeats: dict[str, int] = {}
     count = 0
     for raw in islice(_rows(section, base, folders), section.limit):
         prompt = _prompt(raw, section)
-        key = bytes.fromhex(prompt.id)
-        if key in seen:
-            repeats[key] = repeats.get(key, 0) + 1
-            prompt = Prompt(prompt.messages, prompt.source, prompt.tags, prompt.answers, prompt.gold, repeats[key])
-        seen.add(key)
+        if not seen.add(prompt.id):
+            repeats[prompt.id] = repeats.get(prompt.id, 0) + 1
+            prompt = replace(prompt, repeat=repeats[prompt.id])
         count += 1
         yield prompt
     if not count:
