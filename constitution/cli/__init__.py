@@ -7,6 +7,7 @@ asked cannot be done. Errors are one sentence and a remedy; --debug shows the tr
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 
 import click
@@ -24,8 +25,8 @@ COMMANDS = {
         "constitution.cli.principles:principles",
         "Principles as code: list, check, test, lock, bump, diff, impact.",
     ),
-    "sql": ("constitution.cli.sql:sql", "Ask the warehouse in SQL, read-only."),
     "verify": ("constitution.cli.verify:verify", "Whether the stored files are what was written; --repair."),
+    "sql": ("constitution.cli.sql:sql", "Ask the warehouse in SQL, read-only."),
     "audit": ("constitution.cli.audit:audit", "How far a run's labels can be trusted, as a report."),
     "export": ("constitution.cli.export:export", "Data sets that trainers load, cleaned and split, of a run."),
     "label": ("constitution.cli.label:label", "Make a run's labels anew from its stored votes."),
@@ -72,8 +73,9 @@ def main() -> None:
         # Not click's standalone mode, which turns Ctrl-C into "Aborted!" and exit code 1.
         code = app(words, prog_name="constitution", standalone_mode=False)
     except click.ClickException as error:
-        error.message = hide_keys(error.message)
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(hide_keys(shown.getvalue()), nl=False, err=True)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("constitution: interrupted", err=True)
