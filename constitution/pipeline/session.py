@@ -24,6 +24,7 @@ from constitution.pipeline.settle import needed, settle
 from constitution.records import Prompt, Row, Run
 from constitution.revise import Emit, Reviser, revise
 from constitution.warehouse import Tally, Warehouse, Writer
+from constitution.warehouse.slices import most_left_first
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -128,11 +129,13 @@ class Session:
         wrap `Session.work`, which it must call.
 
         A slice is begun when another has no prompt left to take up, however long its last ones may take, so that the
-        window stays full over the seams.
+        window stays full over the seams. Those that have the most left to do come first.
         """
+        ended = self._warehouse.parts("preferences" if self.plan.recipe.judge else "responses", self.plan.run_id)
+        parts = await asyncio.to_thread(most_left_first, self.plan.parts, ended)
         try:
             async with asyncio.TaskGroup() as group:
-                for part in self.plan.parts:
+                for part in parts:
                     await self._feeding.acquire()
                     group.create_task(_call(work or self.work, part))
         except BaseExceptionGroup as errors:
