@@ -2,7 +2,9 @@
 
 Three things differ from calling apply_chat_template: a prefix to continue keeps its last blanks, whatever the template
 strips; neighbouring turns of one role are merged, because many templates demand that roles alternate; and a text that
-spells out a control token (`<|im_end|>` typed by a user) is encoded as that text, not as the control token.
+spells out a control token (`<|im_end|>` typed by a user) is encoded as that text, not as the control token. Control
+tokens are a tokenizer's special ones, and of those that were added besides what the chat template speaks in (some
+checkpoints have `<|im_start|>` or `<think>` as such).
 """
 
 from __future__ import annotations
@@ -10,12 +12,16 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
+from constitution.engines._control import BARRED, broken
 from constitution.errors import ModelLoadError, RequestRefused
 from constitution.records import Message, Messages, as_dicts
+
+_BRACKETED = re.compile(r"<.+>|\[.+\]", re.DOTALL)
 
 
 class ChatTokenizer:
@@ -36,9 +42,20 @@ class ChatTokenizer:
         if self._backend is not None:
             self._backend.no_truncation()
             self._backend.no_padding()
-        special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-        self._control = re.compile("|".join(map(re.escape, special))) if special else None
         hello, system = Message("user", "hello"), Message("system", "SYSTEMTEXT")
+        control = self._control_tokens(hello)
+        # The longest first, as the tokenizer itself matches.
+        names = sorted({token.content for token in control.values()}, key=len, reverse=True)
+        self._control = re.compile("|".join(map(re.escape, names))) if names else None
+        self._never = frozenset(control) - {getattr(tokenizer, "unk_token_id", None)}
+        """Ids that no text of a message may become."""
+        self._heads = frozenset(name[:length] for name in names for length in range(1, len(name)))
+        self._tails = frozenset(name[length:] for name in names for length in range(1, len(name)))
+        self._longest = max(map(len, names), default=0)
+        normalizer = getattr(self._backend, "normalizer", None)
+        self._normalize = (
+            normalizer.normalize_str if normalizer and any(t.normalized for t in control.values()) else None
+        )
         self._takes_system = self._shows(system, hello)
         self._takes_late_system = self._shows(hello, Message("assistant", "hi"), system, hello)
         self._label_tokens = lru_cache(maxsize=1024)(self._label_tokens_uncached)
@@ -76,11 +93,34 @@ class ChatTokenizer:
         return tuple(both[len(own) :] if both[: len(own)] == own else self._encode(label, plain=True))
 
     def _encode(self, text: str, *, plain: bool) -> list[int]:
+        tokens = self._tokens(text, plain=plain)
+        if plain and not self._never.isdisjoint(tokens):
+            # Tokenizers split special tokens when told to, but not other added ones, nor what their model itself holds.
+            text = self._normalize(text) if self._normalize else text
+            tokens = self._tokens(broken(text, self._control) if self._control else text, plain=True)
+            tokens = [token for token in tokens if token not in self._never]
+        return tokens
+
+    def _tokens(self, text: str, *, plain: bool) -> list[int]:
         if self._backend is None:
             tokens: list[int] = self._tokenizer(text, add_special_tokens=False, split_special_tokens=plain)["input_ids"]
             return tokens
         self._backend.encode_special_tokens = plain
         return list(self._backend.encode(text, add_special_tokens=False).ids)
+
+    def _control_tokens(self, hello: Message) -> dict[int, Any]:
+        """By id, the special tokens and those added ones that the chat template writes, or that have bars."""
+        template = self._tokenizer.chat_template
+        written = "".join(template.values()) if isinstance(template, dict) else str(template)
+        with suppress(RequestRefused):
+            written += self._render((hello, Message("assistant", "hi"), hello), answer=True)
+        return {
+            id: token
+            for id, token in self._tokenizer.added_tokens_decoder.items()
+            if token.special
+            or BARRED.fullmatch(token.content)
+            or (token.content in written and _BRACKETED.fullmatch(token.content))
+        }
 
     def _decode(self, tokens: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -103,32 +143,71 @@ class ChatTokenizer:
         Texts that need care go through the template as a mark that no template changes, and come back afterwards.
         """
         continues = messages[-1].role == "assistant"
+        plain = {place for place, message in enumerate(messages) if self._spells(message.content)}
+        if edges := {place for place, message in enumerate(messages) if self._may_join(message.content)} - plain:
+            plain |= self._joining(messages, edges | plain)
+        pieces: list[tuple[str, bool]] = []
+        for text, place in self._marked(messages, plain | ({len(messages) - 1} if continues else set())):
+            careful = place in plain
+            if pieces and not careful and not pieces[-1][1]:
+                # Tokenized in one piece, as every other engine does.
+                pieces[-1] = (pieces[-1][0] + text, False)
+            elif text:
+                pieces.append((text, careful))
+        return pieces
+
+    def _marked(self, messages: Messages, places: set[int]) -> list[tuple[str, int | None]]:
+        """The rendered prompt in parts: the messages at `places`, with their place, and what the template makes of the
+        others and around them. Ends with the last message where that is to be continued, which must be one of them."""
+        continues = messages[-1].role == "assistant" and len(messages) - 1 in places
         stem = "TURN"
         while any(stem in message.content for message in messages):
             stem += "X"
-        kept: dict[str, str] = {}
+        marks = {f"{stem}{place}E": place for place in sorted(places)}
         shown = list(messages)
-        for place, message in enumerate(messages):
-            last = continues and place == len(messages) - 1
-            if last or (self._control and self._control.search(message.content)):
-                mark = f"{stem}{place}E"
-                kept[mark] = message.content
-                shown[place] = Message(message.role, mark)
-        text = self._render(tuple(shown), answer=not continues)
+        for mark, place in marks.items():
+            shown[place] = Message(messages[place].role, mark)
+        text = self._render(tuple(shown), answer=messages[-1].role != "assistant")
         if continues:
             text = self._cut(text, f"{stem}{len(messages) - 1}E")
-        if not kept:
-            return [(text, False)]
-        pieces: list[tuple[str, bool]] = []
-        for part in re.split("(" + "|".join(kept) + ")", text):
-            content = kept.get(part, part)
-            plain = part in kept and bool(self._control and self._control.search(content))
-            if pieces and not plain and not pieces[-1][1]:
-                # Tokenized in one piece, as every other engine does.
-                pieces[-1] = (pieces[-1][0] + content, False)
-            elif content:
-                pieces.append((content, plain))
-        return pieces
+        parts = re.split("(" + "|".join(marks) + ")", text) if marks else [text]
+        return [(messages[marks[part]].content, marks[part]) if part in marks else (part, None) for part in parts]
+
+    def _spells(self, content: str) -> bool:
+        """Whether it spells a control token, as it is or as the tokenizer's normalizer makes it."""
+        if self._control is None:
+            return False
+        return bool(
+            self._control.search(content) or (self._normalize and self._control.search(self._normalize(content)))
+        )
+
+    def _may_join(self, content: str) -> bool:
+        """Whether it begins or ends as if in a control token, which what stands beside it might complete."""
+        content = content.strip()
+        lengths = range(1, min(self._longest, len(content) + 1))
+        return any(content[:length] in self._tails or content[-length:] in self._heads for length in lengths)
+
+    def _joining(self, messages: Messages, places: set[int]) -> set[int]:
+        """Those of the messages at `places` of which a part, with what stands beside it, spells a control token."""
+        found: set[int] = set()
+        parts = self._marked(messages, places | {len(messages) - 1})
+        # Some templates strip the messages' blanks.
+        for stripped in (False, True):
+            spans, whole = [], ""
+            for text, place in parts:
+                read = text.strip() if stripped and place is not None else text
+                spans.append((len(whole), len(whole) + len(read), place))
+                whole += read
+            for match in self._control.finditer(whole) if self._control else ():
+                found |= {
+                    place
+                    for begin, end, place in spans
+                    if place in places
+                    and begin < match.end()
+                    and match.start() < end
+                    and not (begin <= match.start() and match.end() <= end)
+                }
+        return found
 
     def _cut(self, text: str, mark: str) -> str:
         """`text` up to the end of the last message, where the model goes on."""

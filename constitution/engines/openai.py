@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from constitution.engines._control import ControlTokens
 from constitution.engines._endpoint import Endpoint, Events
 from constitution.engines._fleet import Fleet
 from constitution.engines._http import CHAT, TOKENIZE, Transport, encoded
@@ -41,6 +43,7 @@ class OpenAIEngine:
         self._vllm = dialect == "vllm" and census.owner != "sglang"
         self._priorities = self._vllm
         self._labels = LabelTokens(self._tokenized, fleet.events.add)
+        self._control = ControlTokens(self._tokenized if self._vllm else None)
         self._watch = Watch(fleet)
         if self._vllm:
             self._watch.start()
@@ -77,6 +80,9 @@ class OpenAIEngine:
         return dict(self._facts)
 
     async def generate(self, request: Request) -> Completion:
+        messages = await self._control.broken(request.messages)
+        if messages is not request.messages:
+            request = replace(request, messages=messages)
         body = self._body(request)
         ids: Sequence[int] = ()
         if request.choices:
@@ -104,7 +110,7 @@ class OpenAIEngine:
         figures = {endpoint: self._watch.stats(endpoint) for endpoint in self._fleet.endpoints}
         return {
             "endpoints": [endpoint.stats() | ({"server": told} if told else {}) for endpoint, told in figures.items()],
-            "events": self._fleet.events.sentences(),
+            "events": [*self._fleet.events.sentences(), *self._control.events()],
         }
 
     async def close(self) -> None:
