@@ -153,14 +153,17 @@ def test_the_run_id_is_what_decides_the_rows(project: Path) -> None:
     assert run_id() not in {*others, first, fresh}
 
 
-def test_a_models_identity_is_its_files_and_not_what_is_written_about_it(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "constitution" / "pocket" / "model", tmp_path / "copy")
-    copy = TransformersModel(engine="transformers", model=str(tmp_path / "copy"))
+def test_a_models_identity_is_its_files_and_name_and_not_what_is_written_about_it(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "constitution" / "pocket" / "model", tmp_path / "pocket")
+    copy = TransformersModel(engine="transformers", model=str(tmp_path / "pocket"))
     pocket = model_identity(TransformersModel(engine="transformers", model="pocket"))
     assert model_identity(copy) == pocket
-    (tmp_path / "copy" / "measured.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "pocket" / "measured.json").write_text("{}", encoding="utf-8")
     assert model_identity(copy) == pocket
-    (tmp_path / "copy" / "generation_config.json").write_text("{}", encoding="utf-8")
+    # Answers and votes bear the name: a run that went on under another would cast its votes a second time.
+    (tmp_path / "other").symlink_to(tmp_path / "pocket")
+    assert model_identity(TransformersModel(engine="transformers", model=str(tmp_path / "other"))) != pocket
+    (tmp_path / "pocket" / "generation_config.json").write_text("{}", encoding="utf-8")
     assert model_identity(copy) != pocket
 
 

@@ -6,7 +6,7 @@ import asyncio
 import math
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -168,9 +168,14 @@ async def test_other_words_or_another_model_are_asked_anew(root: Path, run: Run,
     await score(root, run, order)
     assert len(recorder.asked) == 2 * once
     recorder.digest = "1"
+    biased = {"": FakeModel(engine="fake", model="asked", position_bias=1.0)}  # settings that no digest tells of
+    for panel in (replace(PANEL, seed=PANEL.seed + 1), replace(PANEL, judges=biased)):
+        before = len(recorder.asked)
+        await score(root, run, replace(order, panel=panel))
+        assert len(recorder.asked) == before + once
     other = load_constitution(ROOT / "principles", "pocket-scorecard")
     await score(root, run, Order(other, PANEL, sample=2))
-    assert len(recorder.asked) == 2 * once + once * sum(len(each.criteria) for each in other.principles) // QUESTIONS
+    assert len(recorder.asked) == 4 * once + once * sum(len(each.criteria) for each in other.principles) // QUESTIONS
 
 
 async def test_a_sample_is_part_of_a_larger_one(root: Path, run: Run, recorder: Recorder) -> None:

@@ -27,6 +27,7 @@ from constitution.errors import EngineError, EngineUnavailable, MalformedReply, 
 from constitution.identity import digest, row_id, seed
 from constitution.judge.methods import SAMPLING
 from constitution.judge.read import read_choices
+from constitution.pipeline.plan import model_identity
 from constitution.records import Constitution, Counterfactual, Criterion, Message, Messages, Principle, Run, Score
 from constitution.revise import clean
 from constitution.warehouse import Warehouse, connect
@@ -44,8 +45,8 @@ EVERY = 2**62
 """More prompts than any run has."""
 _FETCHED = 512
 
-_IDENTITY = ("name", "digest", "revision", "adapter", "quantization", "server_model")
-"""What an engine says of its model that makes it another judge. Where it runs does not."""
+_SAID = ("name", "digest", "revision", "adapter", "quantization", "server_model")
+"""What an engine, once it is open, says of its model that makes it another judge."""
 
 _ANSWERS = """
 WITH drawn AS (
@@ -178,6 +179,8 @@ async def ask_scorecard(
     """
     items, asked = items_of(scorecard), []
     for given, section in panel.judges.items():
+        # Where a judge runs makes it no other, nor does what it costs.
+        identity = await asyncio.to_thread(model_identity, section.bare)
         engine = await open_engine(section)
         try:
             facts = engine.describe()
@@ -186,7 +189,7 @@ async def ask_scorecard(
                 panel.seed,
                 engine,
                 given or engine.model,
-                digest({name: facts[name] for name in _IDENTITY if name in facts}),
+                digest([identity, {name: facts[name] for name in _SAID if name in facts}]),
                 scorecard.label,
             )
             asked.append(await _ask(root, examiner, items, sample=sample, window=window, told=told))
@@ -204,11 +207,11 @@ class Examiner:
     engine: Engine
     name: str
     model: str
-    """Digest of what determines its replies."""
+    """Digest of what determines its replies: its model, and the settings of its section."""
     scorecard: str
 
     def id(self, response_id: str, item: Item) -> str:
-        asked = (self.scorecard, item.digest, item.number, templates.RUBRIC.digest)
+        asked = (self.scorecard, item.digest, item.number, templates.RUBRIC.digest, self.seed)
         return row_id(self.run_id, response_id, self.name, self.model, *asked)
 
     async def examine(self, answer: Answer, items: Sequence[Item], asked: Asked) -> list[Score]:

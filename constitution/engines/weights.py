@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,9 +21,12 @@ POCKET = Path(__file__).parent.parent / "pocket" / "model"
 SHIPPED = {"pocket": POCKET, "pocket-scorer": POCKET.with_name("scorer")}
 """Models that a section may name by themselves: the pocket model, and the one that answers its scorecard."""
 
-_KINDS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
+_KINDS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "additional_chat_templates/*.jinja")
 _REPORTS = {"measured.json", "training.json", "trainer_state.json", "all_results.json"}
 """What is written about a model beside it; no answer depends on them."""
+SETTLED_NS = 2_000_000_000
+"""A file that was changed less than two seconds ago may change again without its times telling."""
+
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -150,19 +156,43 @@ def _with_safetensors(folder: Path, what: str) -> Path:
 
 
 def folder_digest(folder: Path) -> str:
-    """SHA-256 over names and contents of the files that make the model: weights, configuration, tokenizer, template."""
-    paths = sorted({path for kind in _KINDS for path in folder.glob(kind) if path.name not in _REPORTS})
-    return digest([[path.name, _file_digest(path)] for path in paths])
+    """SHA-256 over names and contents of the files that make the model: weights, settings, tokenizer, templates."""
+    paths = {path for kind in _KINDS for path in folder.glob(kind) if path.name not in _REPORTS}
+    # An index may name shards in folders below.
+    paths |= {shard for path in folder.glob("*.safetensors.index.json") for shard in _shards(path)}
+    return digest([[path.relative_to(folder).as_posix(), file_sha256(path)] for path in sorted(paths)])
 
 
-def _file_digest(path: Path) -> str:
+def _shards(index: Path) -> set[Path]:
+    """The files that an index of weights names. Raises ModelLoadError for one outside its folder."""
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        paths = {index.parent / name for name in names}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return set()  # not an index: whoever loads the model says so
+    for path in paths:
+        if not Path(os.path.normpath(path)).is_relative_to(index.parent):
+            raise ModelLoadError(f"{index}: names weights outside its folder ({path.name})")
+    return {path for path in paths if path.is_file()}
+
+
+def file_sha256(path: Path) -> str:
+    """Of the file's bytes. Weights may be hundreds of gigabytes, and the run's id and its record both want it: so a
+    file that has been left alone for a while is read once in a process. One that was just written is always read, for
+    a second change in the same instant would not show in its times."""
     stat = path.stat()
-    return _read_digest(path, stat.st_size, stat.st_mtime_ns)
+    # Of a file's times the inode's is the one that nobody can set back.
+    if abs(time.time_ns() - stat.st_ctime_ns) < SETTLED_NS:
+        return _read_sha256(path)
+    return _remembered(path, stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 @lru_cache(maxsize=4096)
-def _read_digest(path: Path, size: int, mtime_ns: int) -> str:
-    """Read once in a process: the run's id and its record both want it, and weights may be hundreds of gigabytes."""
+def _remembered(path: Path, *_: int) -> str:
+    return _read_sha256(path)
+
+
+def _read_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

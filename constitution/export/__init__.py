@@ -162,10 +162,6 @@ def _dropped(work: Work) -> dict[str, int]:
 
 def _write_manifest(folder: Path, facts: CardFacts) -> None:
     """What made the files, and their digests: no time and no place, so that the same export has the same manifest."""
-    settings = facts.settings.model_dump(mode="json")
-    settings["cleaning"]["decontaminate"] = [
-        {"name": path.name, "sha256": _sha256(path)} for path in facts.settings.cleaning.decontaminate
-    ]
     kept: Counter[str] = Counter()
     for file in facts.files:
         kept[file.split] += file.rows
@@ -173,7 +169,7 @@ def _write_manifest(folder: Path, facts: CardFacts) -> None:
         "schema": MANIFEST_SCHEMA,
         "export_id": facts.settings.export_id,
         "format": facts.settings.format,
-        "settings": settings,
+        "settings": facts.settings.told,
         "runs": [
             {
                 "run_id": facts.run.run_id,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from hashlib import file_digest
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from constitution.errors import InputError
 from constitution.identity import digest
 
 Format = Literal["dpo", "reward", "kto", "sft", "grpo", "robust"]
@@ -114,4 +116,23 @@ class Settings(_Section):
 
     @property
     def export_id(self) -> str:
-        return f"{self.format}-{digest(self.model_dump(mode='json'))[:12]}"
+        """The format, and a digest of all that is asked for: of the files of test prompts their names and contents, for
+        where they lie changes nothing. They are read each time. Raises InputError for one that cannot be read."""
+        return f"{self.format}-{digest(self.told)[:12]}"
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The settings as a manifest has them."""
+        told = self.model_dump(mode="json")
+        told["cleaning"]["decontaminate"] = [
+            {"name": path.name, "sha256": _sha256(path)} for path in self.cleaning.decontaminate
+        ]
+        return told
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"--decontaminate {path}: cannot be read: {error.strerror}", hint="check the path") from None

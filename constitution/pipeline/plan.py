@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -156,20 +156,37 @@ def model_identity(section: ModelSection) -> dict[str, Any]:
 
     A local model is the digest of its files, read in full: a part of them would not tell two trainings of one model
     apart. A server's model is its name and settings; where it is served is a place. Of vLLM's arguments those are left
-    out that say where and how fast it runs. The family is in, since it stands in what the policy wrote. Raises
-    RecipeError for arguments that are refused, ModelLoadError.
+    out that say where and how fast it runs; where they name a folder or a file, such as a draft model's, it is what is
+    in it. Name and family are in, since they stand in what the model wrote and voted. Raises RecipeError for arguments
+    that are refused, ModelLoadError.
     """
     if isinstance(section, VLLMModel | OpenAIModel):
         check(section)  # first: finding a model may download it
     fields = section.model_dump(mode="json", exclude=OPERATIONAL)
     if isinstance(section, TransformersModel | VLLMModel):
-        fields |= {"model": folder_digest(find(section)), "revision": None}
+        fields |= {"model": folder_digest(find(section)), "revision": None, "name": short_name(section)}
     if isinstance(section, VLLMModel):
         adapter = find_adapter(section)
-        fields |= {"adapter": adapter and folder_digest(adapter)}
-    if isinstance(section, VLLMModel | OpenAIModel):
-        fields |= {"vllm": decisive(section.vllm)}
+        fields |= {"adapter": adapter and [adapter.name, folder_digest(adapter)]}
+        fields |= {"vllm": _contents(decisive(section.vllm))}
+    elif isinstance(section, OpenAIModel):
+        fields |= {"vllm": decisive(section.vllm)}  # read by whoever starts the server
     return fields
+
+
+def _contents(value: Any) -> Any:
+    """`value` with the digest of what is there in place of each text that names a folder or a file."""
+    if isinstance(value, Mapping):
+        return {name: _contents(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_contents(inner) for inner in value]
+    if isinstance(value, str) and "/" in value:
+        path = Path(os.path.expanduser(value))
+        if os.path.isdir(path):
+            return folder_digest(path)
+        if os.path.isfile(path):
+            return file_sha256(path)
+    return value
 
 
 def _decisive(recipe: Recipe, constitution: Constitution, source: str) -> dict[str, Any]:

@@ -260,7 +260,8 @@ class Score:
     """What a judge says of one answer by itself: one criterion of one principle of a scorecard."""
 
     id: str
-    """Digest of run, answer, judge, its model, scorecard, principle (its digest), criterion and template."""
+    """Digest of run, answer, judge, its model and settings, seed, scorecard, principle (its digest), criterion and
+    template."""
     run_id: str
     prompt_id: str
     response_id: str

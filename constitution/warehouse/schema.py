@@ -258,7 +258,7 @@ SCORES = Table(
     "One row per reading of a scorecard: one judge, one answer by itself, one criterion of one principle.",
     (
         RUN_ID,
-        text("id", "Digest of run, answer, judge, its model, scorecard, principle, criterion and template."),
+        text("id", "Digest of run, answer, judge (model, settings, seed), scorecard, principle, criterion, template."),
         PROMPT_ID,
         text("response_id", "`responses.id` or `counterfactuals.id`."),
         few("judge", "Name of the judge."),

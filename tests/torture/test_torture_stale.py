@@ -1,0 +1,617 @@
+"""Nothing old is reused: every key covers all that determines the answer.
+
+Each field of a recipe, found by looking at the classes themselves, is changed to another valid value, and the run's id
+is asked for: it must be another, or the field must stand in `SAME` with the reason. A field that is added tomorrow
+fails here until somebody says on which side it is.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import random
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Torture
+from pydantic import BaseModel
+from run_once import run_once
+from small_project import ROOT, table
+
+from constitution import templates
+from constitution.audit.asking import Examiner, items_of
+from constitution.engines import weights
+from constitution.engines.weights import folder_digest
+from constitution.export.settings import OF_FORMATS, Cleaning, Settings
+from constitution.pipeline import plan, prepare
+from constitution.principles import load_constitution
+from constitution.recipe import Recipe, _Section, load_recipe
+from constitution.records import Constitution, Criterion, Example, Exemplar, Message, Principle
+
+BIG = 7
+"""Another number, for fields that take most of them."""
+
+OTHER: dict[str, dict[str, Any]] = {
+    "Recipe": {"name": "other", "seed": BIG, "constitution": "small@1.1.0"},
+    "PromptsSection": {
+        "format": "jsonl",
+        "field": "question",
+        "split": "test",
+        "query": "SELECT * FROM 'prompts.jsonl' ORDER BY prompt",
+        "answers": ["bad", "good"],
+        "gold": "bad",
+        "families": {"good": "other"},
+        "tags": ["x"],
+        "tags_field": "kinds",
+        "limit": 2,
+    },
+    "ReviseSection": {"rounds": 3, "principles": ["harmless"], "exemplars": 1},
+    "SamplingSection": {"temperature": 0.5, "top_p": 0.5, "max_tokens": 99, "stop": ["\n"]},
+    "JudgeSection": {
+        "method": "score",
+        "clamp": [0.3, 0.7],
+        "repeats": 2,
+        "quorum": 1,
+        "aggregate": "majority",
+        "control": "length",
+        "calibrate": "isotonic",
+        "principles": 2,
+        "only": ["harmless"],
+        "pairs": ["parent"],
+        "margin": 0.1,
+        "min_label_mass": 0.1,
+    },
+    "InfractionsSection": {"share": 0.5, "kinds": ["terse"]},
+    "FakeModel": {
+        "model": "other",
+        "family": "other",
+        "position_bias": 1.0,
+        "length_bias": 1.0,
+        "style_bias": 1.0,
+        "noise": 2.0,
+        "accuracy": 0.9,
+        "verbosity": 2,
+    },
+    "TransformersModel": {"model": "models/b", "family": "other", "dtype": "bfloat16", "device": "cuda"},
+    "VLLMModel": {"model": "models/b", "family": "other", "adapter": "models/adapter-b", "vllm": {"dtype": "float16"}},
+    "OpenAIModel": {
+        "model": "other",
+        "family": "other",
+        "dialect": "openai",
+        "extra_body": {"top_k": 1},
+        "vllm": {"quantization": "fp8"},
+    },
+}
+"""Per section another value of each field that makes another run."""
+
+PRICED = ({"output": 2.0}, "what it costs")
+SAME: dict[str, dict[str, tuple[Any, str]]] = {
+    "Recipe": {"description": ("other", "a note to people")},
+    "PromptsSection": {
+        "path": ("same.jsonl", "what the file holds is covered"),
+        "dataset": ("same-set", "what the folder holds is covered"),
+    },
+    "Models": {"placement": ("turns", "where the models lie in memory")},
+    "BudgetSection": {"limit": (BIG, "how much is done, not what"), "currency": ("EUR", "a name of the limit")},
+    "Price": dict.fromkeys(("input", "cached", "output", "gpu_hour"), (0.5, "what it costs"))
+    | {"gpus": (2, "what it costs")},
+    "OutputSection": {
+        "slice": (1, "how prompts are parted"),
+        "window": (3, "how many are in flight"),
+        "flush_rows": (BIG, "when rows are written"),
+        "flush_seconds": (1.5, "when rows are written"),
+        "stop_at_failures": (0.9, "when a start ends"),
+    },
+    "FakeModel": {"price": PRICED, "latency_s": (0.1, "how fast"), "failure_rate": (0.1, "what failed is asked again")},
+    "TransformersModel": {
+        "price": PRICED,
+        "revision": ("abc", "what the files hold is covered"),
+        "max_batch": (BIG, "how many at once"),
+    },
+    "VLLMModel": {"price": PRICED, "revision": ("abc", "what the files hold is covered")},
+    "OpenAIModel": {
+        "price": PRICED,
+        "base_url": ("http://127.0.0.1:2/v1", "where; that it serves the same model is checked at each start"),
+        "api_key_env": ("OTHER_KEY", "who pays"),
+        "timeout_s": (1.5, "how long is waited"),
+        "retries": (1, "how often is asked"),
+        "concurrency": (BIG, "how many at once"),
+        "cache_salt": ("other", "with whom prefixes are shared"),
+    },
+}
+"""Per section the fields that make no other run, with another value and the reason."""
+
+ENGINES: dict[str, dict[str, Any]] = {
+    "FakeModel": {"engine": "fake"},
+    "TransformersModel": {"engine": "transformers", "model": "models/a"},
+    "VLLMModel": {"engine": "vllm", "model": "models/a", "adapter": "models/adapter-a"},
+    "OpenAIModel": {"engine": "openai", "model": "m", "base_url": "http://127.0.0.1:1/v1"},
+}
+PRINCIPLES = """
+name = "small"
+version = "VERSION"
+description = "Three principles."
+""" + "".join(
+    f"""
+[[principles]]
+id = "{name}"
+tags = ["{name}"]
+critique_request = "What is harmful in it?"
+revision_request = "Take that out."
+comparison_question = "Which answer is more {name}?"
+criteria = [{{ question = "Is it {name}?" }}]
+"""
+    for name in ("harmless", "helpful", "honest")
+)
+ROWS = [
+    {"prompt": f"How does thing {n} work?", "question": f"What is {n}?", "kinds": [f"k{n}"], "good": "So.", "bad": "No"}
+    for n in range(3)
+]
+RECIPE = {
+    "name": "stale",
+    "constitution": "small@1.0.0",
+    "prompts": {"path": "prompts.jsonl", "answers": ["good", "bad"], "gold": "good"},
+    "model": {"policy": {"engine": "fake", "price": {"input": 1.0}}, "jury": {"a": {"engine": "fake"}}},
+    "judge": {"infractions": {}},
+    "budget": {"limit": 100.0},
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with prompts in a file and in folders, two models and two adapters; the working directory is in it."""
+    (tmp_path / "principles" / "small").mkdir(parents=True)
+    for version in ("1.0.0", "1.1.0"):
+        text = PRINCIPLES.replace("VERSION", version)
+        (tmp_path / "principles" / "small" / f"{version}.toml").write_text(text, encoding="utf-8")
+    text = "\n".join(map(json.dumps, ROWS))
+    for name in ("prompts.jsonl", "same.jsonl", "set/train.jsonl", "set/test.jsonl", "same-set/train.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text if "test" not in name else text.replace("thing", "matter"), encoding="utf-8")
+    for name in ("a", "b", "adapter-a", "adapter-b"):
+        model(tmp_path / "models" / name, name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def model(folder: Path, content: str) -> Path:
+    """What stands for a model where none is loaded: a file of each kind that a model's folder may have."""
+    for name in (
+        *("model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"),
+        *("chat_template.jinja", "tokenizer.model", "merges.txt", "qwen.tiktoken", "adapter_config.json"),
+        *("additional_chat_templates/tools.jinja", "shards/one.safetensors"),
+    ):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f'"{content} {path.name}"', encoding="utf-8")
+    index = {"weight_map": {"layer": "model.safetensors", "head": "shards/one.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    return folder
+
+
+def run_id(project: Path, data: dict[str, Any]) -> str:
+    return prepare(Recipe.model_validate(data), project / "recipe.toml", project / "warehouse").run_id
+
+
+def leaves(section: BaseModel, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """Every field below `section` that is no section itself: where it is, its section's class, its name."""
+    for name in type(section).model_fields:
+        value, here = getattr(section, name), (*place, name)
+        inner = value.items() if isinstance(value, dict) else [("", value)]
+        sections = [(key, each) for key, each in inner if isinstance(each, BaseModel)]
+        for key, each in sections:
+            yield from leaves(each, (*here, key) if key else here)
+        if not sections and name != "engine":
+            yield here, type(section).__name__, name
+
+
+def changed(data: dict[str, Any], place: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """`data` with another value there; sections that it leaves to their defaults come into being."""
+    data = copy.deepcopy(data)
+    *parents, last = place
+    inner = data
+    for parent in parents:
+        inner = inner.setdefault(parent, {})
+    inner[last] = value
+    return data
+
+
+def bases() -> dict[str, dict[str, Any]]:
+    """Recipes that between them have every section, each engine in each role, and each kind of prompts."""
+    found = {"file": RECIPE}
+    prompts = {"answers": ["good", "bad"], "gold": "good"}
+    found["hub"] = {**RECIPE, "prompts": {**prompts, "format": "hub", "dataset": "set"}}
+    query = "SELECT * FROM 'prompts.jsonl'"
+    found["sql"] = {**RECIPE, "prompts": {**prompts, "format": "sql", "query": query}}
+    for name, section in ENGINES.items():
+        found[f"{name} policy"] = changed(RECIPE, ("model", "policy"), {**section, "price": {}})
+        found[f"{name} jury"] = changed(RECIPE, ("model", "jury"), {"a": section})
+        judge = {**RECIPE, "model": {"policy": {"engine": "fake", "price": {}}, "judge": section}}
+        found[f"{name} judge"] = judge
+    return found
+
+
+def cases() -> Iterator[tuple[str, tuple[str, ...], str, str]]:
+    """Base, place, class and field of all that is to be changed; a field that several bases have, once a role."""
+    seen: set[tuple[tuple[str, ...], str]] = set()
+    for base, data in bases().items():
+        for place, kind, name in leaves(Recipe.model_validate(data)):
+            unused = {"file": {"dataset", "split", "query"}, "hub": {"path", "query", "format"}}
+            if kind == "PromptsSection" and name in unused.get(base, {"path", "dataset", "split", "format"}):
+                continue
+            if (kind == "JudgeSection" and name == "infractions") or (kind == "Models" and name in ("judge", "jury")):
+                continue  # sections that the base leaves out
+            if kind in ("_Model",) or ((place, kind) in seen):
+                continue
+            seen.add((place, kind))
+            yield base, place, kind, name
+
+
+def test_every_field_is_on_one_side_or_the_other(torture: Torture) -> None:
+    def all_sections(kind: type[BaseModel]) -> set[type[BaseModel]]:
+        below = {each for sub in kind.__subclasses__() for each in all_sections(sub)}
+        return below | {each for each in kind.__subclasses__() if not each.__name__.startswith("_")}
+
+    found = {(kind, name) for _, _, kind, name in cases()}
+    known = {(kind, name) for side in (OTHER, SAME) for kind, names in side.items() for name in names}
+    assert found - known == set(), "say in OTHER or in SAME what these do"
+    assert known - found == set(), "these are no fields"
+    assert not {(kind, name) for kind, names in OTHER.items() for name in names if name in SAME.get(kind, {})}
+    covered = {kind for kind, _ in found} | {"SamplingSection"}
+    assert {each.__name__ for each in all_sections(_Section)} == covered
+
+
+def test_a_changed_field_makes_another_run(project: Path, torture: Torture) -> None:
+    every, data = list(cases()), bases()
+    if not torture.full:
+        # Each field once, in whichever role; the long version has every role.
+        random.Random(f"{torture.seed}/fields").shuffle(every)
+        every = list({(kind, name): (base, place, kind, name) for base, place, kind, name in every}.values())
+    first = {base: run_id(project, data[base]) for base in {base for base, *_ in every}}
+    made = set(first.values())
+    assert len(made) == len(first)
+    for base, place, kind, name in every:
+        if name in SAME.get(kind, {}):
+            value, reason = SAME[kind][name]
+            assert run_id(project, changed(data[base], place, value)) == first[base], f"{place}: {reason}"
+        else:
+            value = OTHER[kind][name]
+            assert value != value_at(data[base], place), place
+            found = run_id(project, changed(data[base], place, value))
+            assert found not in made, f"{'.'.join(place)} of {base}: an old run would go on"
+            made.add(found)
+            torture.count("stale fields")
+    alone = {**RECIPE, "model": {"policy": {"engine": "fake", "price": {}}}}
+    for other in (alone, changed(alone, ("judge",), None), changed(alone, ("judge", "infractions"), None)):
+        found = run_id(project, other)
+        assert found not in made
+        made.add(found)
+        torture.count("stale fields")
+
+
+def value_at(data: Any, place: tuple[str, ...]) -> Any:
+    for name in place:
+        data = data.get(name) if isinstance(data, dict) else None
+    return data
+
+
+def test_changed_contents_make_another_run(project: Path, torture: Torture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies behind a name: prompts, principles, models, adapters, templates, our own version."""
+    data = bases()
+    vllm = changed(data["VLLMModel policy"], ("model", "policy", "vllm"), {"speculative_config": {"model": "models/b"}})
+    watched = {"file": data["file"], "hub": data["hub"], "sql": data["sql"], "vllm": vllm}
+    watched["transformers"] = data["TransformersModel judge"]
+    before = {name: run_id(project, each) for name, each in watched.items()}
+
+    def expect(*others: str) -> None:
+        """Those are other runs now; the rest are as before."""
+        for name, each in watched.items():
+            now = run_id(project, each)
+            assert (now != before[name]) == (name in others), f"{name}: {now}"
+            torture.count("stale fields", name in others)
+
+    prompts = project / "prompts.jsonl"
+    text = prompts.read_text()
+    others = [
+        text.replace("thing 2", "thing 9"),  # a word
+        "\n".join(reversed(text.splitlines())),  # the order
+        text.replace('"good": "So."', '"good": "Or."', 1),  # an answer
+    ]
+    for other in others if torture.full else others[1:2]:
+        prompts.write_text(other)
+        expect(*(set(watched) - {"hub"}))
+        prompts.write_text(text)
+    train = project / "set" / "train.jsonl"
+    train.write_text(text.replace("thing 0", "thing 8"))
+    expect("hub")
+    train.write_text(text)
+    principle = project / "principles" / "small" / "1.0.0.toml"
+    words = principle.read_text()
+    lock = project / "principles" / "principles.lock"
+    assert not lock.exists(), "a locked file cannot change unseen"
+    principle.write_text(words.replace("harmful", "hurtful", 1))
+    expect(*watched)
+    principle.write_text(words)
+    for folder, users in (("a", {"vllm", "transformers"}), ("b", {"vllm"}), ("adapter-a", {"vllm"})):
+        files = sorted(path for path in (project / "models" / folder).rglob("*") if path.is_file())
+        for path in files if torture.full else random.Random(f"{torture.seed}/{folder}").sample(files, 1):
+            old = path.read_bytes()
+            path.write_bytes(bytes([old[0], old[1] ^ 1]) + old[2:])
+            expect(*users)
+            path.write_bytes(old)
+    monkeypatch.setattr(plan, "__version__", "99")
+    expect(*watched)
+
+
+def test_the_digest_of_a_models_folder_sees_every_file(tmp_path: Path, torture: Torture) -> None:
+    folder = model(tmp_path / "model", "x")
+    before = folder_digest(folder)
+    seen = {before}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        path.write_bytes(content + b" ")
+        seen.add(folder_digest(folder))
+        path.unlink()
+        seen.add(folder_digest(folder))
+        path.with_name("x" + path.name).write_bytes(content)
+        if path.parent == folder and "index" not in path.name:
+            seen.add(folder_digest(folder))
+            torture.count("stale fields")
+        path.with_name("x" + path.name).unlink()
+        path.write_bytes(content)
+        assert folder_digest(folder) == before
+        torture.count("stale fields", 2)
+    assert len(seen) >= 1 + 2 * 12
+    (folder / "measured.json").write_text("{}")
+    (folder / "README.md").write_text("about it")
+    assert folder_digest(folder) == before
+
+
+def test_a_file_that_changes_in_the_same_instant_is_seen(
+    tmp_path: Path, torture: Torture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Same size, same time: the digest of a file is remembered, and must not be for this one."""
+    path = tmp_path / "model.safetensors"
+    for settled in (False, True):
+        if settled:
+            monkeypatch.setattr(weights, "SETTLED_NS", 0)  # as if each had been left alone for two seconds
+        for number in range(200 if torture.full else 5):
+            path.write_bytes(f"{number:08}".encode())
+            os.utime(path, ns=(1, 1))
+            one = folder_digest(tmp_path)
+            if settled:
+                time.sleep(0.02)  # the clock of files goes on
+            path.write_bytes(f"{number:07}x".encode())
+            os.utime(path, ns=(1, 1))
+            assert folder_digest(tmp_path) != one
+    torture.count("stale fields", 2)
+
+
+def test_every_template_is_in_the_run_id(project: Path, torture: Torture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each file of texts decides some recipe's rows, and a word of it makes that recipe another run."""
+    folder = Path(templates.__file__).parent
+    names = {path.name for path in folder.glob("*.txt")}
+    recipes = {method: changed(RECIPE, ("judge", "method"), method) for method in templates.VOTES}
+    before = {method: run_id(project, data) for method, data in recipes.items()}
+    chance = random.Random(f"{torture.seed}/templates")
+    for name in sorted(names) if torture.full else chance.sample(sorted(names), 3):
+        for set_name in ("REVISE", "VARIANTS"):
+            texts = getattr(templates, set_name).texts
+            if name in texts:
+                other = templates.TemplateSet({**texts, name: texts[name] + " "})
+                monkeypatch.setattr(templates, set_name, other)
+        votes = {
+            method: templates.TemplateSet({**each.texts, name: each.texts[name] + " "}) if name in each.texts else each
+            for method, each in templates.VOTES.items()
+        }
+        monkeypatch.setattr(templates, "VOTES", votes)
+        now = {method: run_id(project, data) for method, data in recipes.items()}
+        others = {method for method in recipes if now[method] != before[method]}
+        users = {method for method, each in votes.items() if name in each.texts}
+        assert others == (users or set(recipes)), name
+        torture.count("stale fields")
+        monkeypatch.undo()
+        monkeypatch.chdir(project)
+
+
+WHOLE = Constitution(
+    "name",
+    "1.0.0",
+    "description",
+    (
+        Principle(
+            "id",
+            "critique",
+            "revise",
+            "compare",
+            2.0,
+            ("one", "two"),
+            "source",
+            (Exemplar((Message("user", "q"),), "a", "cr", "c", "rr", "r"),),
+            (Example((Message("user", "q"),), "b", "w"),),
+            (Criterion("question", "yes", 2.0), Criterion("another", "no", 3.0)),
+        ),
+        Principle("other", comparison_question="?"),
+    ),
+    (Exemplar((Message("system", "s"), Message("user", "q")), "a", "cr", "c", "rr", "r"),),
+    "source",
+    "license",
+)
+"""Every field says something."""
+
+CHOICES = {"role": ("user", "assistant"), "good": ("yes", "no")}
+
+
+def variants(record: Any) -> Iterator[tuple[str, Any]]:
+    """`record`, a tree of dataclasses, with one thing changed, and where."""
+    for field in fields(record):
+        value = getattr(record, field.name)
+        for where, other in _others(field.name, value):
+            yield f"{type(record).__name__}.{field.name}{where}", replace(record, **{field.name: other})
+
+
+def _others(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if is_dataclass(value):
+        yield from ((f" {where}", other) for where, other in variants(value))
+    elif isinstance(value, tuple):
+        if value:
+            yield " shorter", value[:-1]
+        if len(value) > 1:
+            yield " in another order", (*value[1:], value[0])
+        for place, each in enumerate(value):
+            for where, other in _others(name, each):
+                yield f"[{place}]{where}", (*value[:place], other, *value[place + 1 :])
+    elif isinstance(value, float):
+        yield "", value + 0.5
+    elif name in CHOICES:
+        yield "", next(choice for choice in CHOICES[name] if choice != value)
+    else:
+        yield "", value + "x"
+
+
+def test_every_word_of_a_constitution_is_in_its_digest(torture: Torture) -> None:
+    digests = {"": WHOLE.digest}
+    for where, other in variants(WHOLE):
+        assert other.digest not in digests.values(), where
+        digests[where] = other.digest
+    kinds = {where.split(".")[0] for where in digests} | {part for where in digests for part in where.split()}
+    for kind in (Constitution, Principle, Exemplar, Example, Criterion, Message):
+        for field in fields(kind):
+            assert any(f"{kind.__name__}.{field.name}" in each for each in kinds), f"{kind.__name__}.{field.name}"
+    torture.count("stale fields", len(digests) - 1)
+
+
+async def test_no_row_of_an_old_run_stands_in_a_new_one(project: Path, torture: Torture) -> None:
+    """For real: the recipe runs, a field is changed, and it runs again in the same warehouse."""
+    base = {**RECIPE, "budget": None, "output": {"flush_seconds": 0.05}}
+    base["model"] = {"policy": {"engine": "fake"}, "judge": {"engine": "fake", "model": "fake-judge"}}
+    every = [
+        (place, OTHER[kind][name])
+        for place, kind, name in leaves(Recipe.model_validate(base))
+        if name in OTHER.get(kind, {}) and (kind != "PromptsSection" or name not in ("split", "query"))
+    ]
+    chosen = every if torture.full else random.Random(f"{torture.seed}/runs").sample(every, 1)
+    ids: dict[str, str] = {}
+    for number, data in enumerate([base, *(changed(base, *each) for each in chosen)]):
+        path = project / f"recipe-{number}.json"
+        found = await _run(project, data, path)
+        rows = table(
+            project / "warehouse",
+            " UNION ALL ".join(
+                f"SELECT id, '{name}' FROM {name} WHERE run_id = '{found}'"
+                for name in ("responses", "judgements", "preferences", "failures")
+            ),
+        )
+        assert rows
+        old = [(id, name, ids[id]) for id, name in rows if id in ids]
+        assert not old, f"{chosen[number - 1]}: rows of another run: {old[:3]}"
+        ids |= {id: found for id, _ in rows}
+        torture.count("stale fields", bool(number))
+    assert len(set(ids.values())) == len(chosen) + 1
+    again = await _run(project, base, project / "again.json")
+    assert again in ids.values(), "and the first recipe finds its own run again"
+    fresh = await run_once(_toml(project, base), project / "warehouse", [], fresh=True)
+    assert fresh.run_id not in ids.values(), "--fresh takes up nothing"
+    assert prepare(load_recipe(_toml(project, base)), _toml(project, base), project / "warehouse").run == fresh
+
+
+async def _run(project: Path, data: dict[str, Any], _: Path) -> str:
+    return (await run_once(_toml(project, data), project / "warehouse", [])).run_id
+
+
+def _toml(project: Path, data: dict[str, Any]) -> Path:
+    """The recipe as a file: JSON's values are TOML's, but for tables and what is not there."""
+
+    def lines(table: dict[str, Any], place: str) -> Iterator[str]:
+        if place:
+            yield f"[{place}]"
+        for name, value in table.items():
+            if value is not None and not (isinstance(value, dict) and name not in ("families",)):
+                told = json.dumps(value) if not isinstance(value, dict) else _inline(value)
+                yield f"{name} = {told}"
+        for name, value in table.items():
+            if isinstance(value, dict) and name not in ("families",):
+                yield from lines(value, f"{place}.{name}" if place else name)
+
+    path = project / "recipe.toml"
+    path.write_text("\n".join(lines(data, "")), encoding="utf-8")
+    return path
+
+
+def _inline(value: dict[str, Any]) -> str:
+    return "{ " + ", ".join(f"{name} = {json.dumps(each)}" for name, each in value.items()) + " }"
+
+
+# --- the other keys
+
+EXPORT: dict[str, Any] = {
+    "rounds": (1,),
+    "principles": ("x",),
+    "min_margin": 0.1,
+    "min_agreement": 0.5,
+    "consistent_only": True,
+    "where": "p > 0",
+    "labels": "sampled",
+    "shards": 5,
+    "clip": 0.9,
+    "good": 0.6,
+    "test": 0.2,
+    "seed": BIG,
+    "dedupe": "exact",
+    "near": 0.5,
+    "overlap": 0.4,
+    "min_words": 3,
+    "max_words": 9,
+    "languages": ("en",),
+    "refusals": True,
+    "harmless": ("x",),
+    "boilerplate": 0.5,
+    "private": True,
+    "broken": True,
+}
+
+
+def test_an_exports_id_covers_every_setting_and_the_contents_of_files(tmp_path: Path, torture: Torture) -> None:
+    (tmp_path / "eval.jsonl").write_text('{"prompt": "one"}')
+    assert {*Settings.model_fields, *Cleaning.model_fields} == {*EXPORT, "format", "cleaning", "decontaminate"}
+    for name, value in EXPORT.items():
+        form = OF_FORMATS.get(name, ("dpo",))[0]
+        cleaning = {name: value} if name in Cleaning.model_fields else {}
+        other = Settings(format=form, cleaning=Cleaning(**cleaning), **({} if cleaning else {name: value}))
+        assert other.export_id != Settings(format=form).export_id, name
+        torture.count("stale fields")
+    of_file = Settings(format="dpo", cleaning=Cleaning(decontaminate=(tmp_path / "eval.jsonl",)))
+    before = of_file.export_id
+    (tmp_path / "eval.jsonl").write_text('{"prompt": "two"}')
+    assert of_file.export_id != before
+    (tmp_path / "elsewhere").mkdir()
+    moved = shutil.move(tmp_path / "eval.jsonl", tmp_path / "elsewhere" / "eval.jsonl")
+    other = Settings(format="dpo", cleaning=Cleaning(decontaminate=(Path(moved),)))
+    Path(moved).write_text('{"prompt": "one"}')
+    assert other.export_id == before, "where it lies changes nothing"
+    torture.count("stale fields")
+
+
+def test_the_id_of_a_score_covers_who_is_asked_what(torture: Torture) -> None:
+    scorecard = load_constitution(ROOT / "principles", "scorecard")
+    item, *_ = items_of(scorecard)
+    examiner = Examiner("run", 1, None, "judge", "model", "card@1")  # type: ignore[arg-type]
+    same = {"engine": "its model's digest and its section stand for it"}
+    first = examiner.id("answer", item)
+    others = {examiner.id("another", item)}
+    for field in fields(Examiner):
+        if field.name not in same:
+            value = getattr(examiner, field.name)
+            change: dict[str, Any] = {field.name: value + 1 if isinstance(value, int) else value + "x"}
+            others.add(replace(examiner, **change).id("answer", item))
+    in_its_digest = ("principle", "criterion", "metric", "category")
+    assert set(item._fields) == {"digest", "number", *in_its_digest}
+    others |= {examiner.id("answer", item._replace(digest="x")), examiner.id("answer", item._replace(number=BIG))}
+    assert len(others - {first}) == 1 + (len(fields(Examiner)) - len(same)) + 2
+    torture.count("stale fields", len(others))
