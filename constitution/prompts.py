@@ -363,13 +363,12 @@ def _folder(folder: Path, split: str) -> Iterator[_Raw]:
 
 
 def _sql(section: PromptsSection, base: Path, folders: Sequence[Path]) -> Iterator[_Raw]:
-    """Rows of one query, which reads files in `folders` and does nothing else."""
-    with duckdb.connect(":memory:") as connection:
+    """Rows of one query, which reads files in `folders` and does nothing else. One thread: without ORDER BY too, the
+    rows come in the same order every time."""
+    with duckdb.connect(config={**sandbox.limits(), "threads": 1}) as connection:
         try:
             sandbox.check(connection, section.query or "", sandbox.READING_FUNCTIONS | sandbox.FILE_FUNCTIONS)
             query = sandbox.files_in(connection, section.query or "", base)
-            # One thread: a query without ORDER BY gives its rows in the same order every time.
-            connection.execute(f"SET threads=1; SET memory_limit='{sandbox.half_of_memory()}MiB'")
             sandbox.shut_in(connection, folders)
             result = connection.execute(query)
             names = [column[0] for column in result.description or ()]

@@ -1,5 +1,6 @@
 """SQL that somebody else wrote, shut in: it reads some folders, writes nothing, and reaches no network.
 
+    connection = duckdb.connect(config=limits())
     shut_in(connection, [folder])
     check(connection, sql)
 
@@ -14,6 +15,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -55,20 +58,30 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def limits(memory_mib: int | None = None) -> dict[str, Any]:
+    """Settings for `duckdb.connect`: no extension is fetched or loaded, and what a query may take is bounded.
+
+    memory_mib: what DuckDB may hold in memory, MiB; None, and at the most: half of the machine's. Sorts and joins that
+    need more use a folder of their own among the temporary ones, up to half of what is free there.
+    """
+    half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**21
+    temporary = Path(tempfile.gettempdir())
+    return {
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "memory_limit": f"{min(memory_mib or half, half)}MiB",
+        "temp_directory": str(temporary / f"constitution-sql-{os.getpid()}"),
+        "max_temp_directory_size": f"{shutil.disk_usage(temporary).free // 2**21}MiB",
+    }
+
+
 def shut_in(connection: duckdb.DuckDBPyConnection, folders: Sequence[Path]) -> None:
     """From now on the connection reads files in `folders` alone, and nothing can change that."""
-    connection.execute("SET autoinstall_known_extensions = false")
-    connection.execute("SET autoload_known_extensions = false")
     # Both spellings: DuckDB checks a pattern as it is written, and then each file that it finds.
     spellings = {f"{way.rstrip('/')}/" for folder in folders for way in (str(folder.resolve()), as_pattern(folder))}
     connection.execute("SET allowed_directories = ?", [sorted(spellings)])
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
-
-
-def half_of_memory() -> int:
-    """Of the machine's, MiB: what a query may hold."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**21
 
 
 def check(connection: duckdb.DuckDBPyConnection, sql: str, functions: Collection[str] = READING_FUNCTIONS) -> None:

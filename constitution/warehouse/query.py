@@ -11,7 +11,6 @@ queries pass (`constitution.sandbox`).
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -51,16 +50,7 @@ def connect(root: Path, memory_mib: int | None = None) -> duckdb.DuckDBPyConnect
             f"{root}: there is no warehouse here",
             hint="`constitution run` makes one; --warehouse DIR or CONSTITUTION_WAREHOUSE says where it lies",
         )
-    half = sandbox.half_of_memory()
-    connection = duckdb.connect(
-        config={
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-            "memory_limit": f"{min(memory_mib or half, half)}MiB",
-            "threads": min(os.cpu_count() or 1, 8),
-            "temp_directory": str(Path(tempfile.gettempdir()) / f"constitution-sql-{os.getpid()}"),
-        }
-    )
+    connection = duckdb.connect(config={**sandbox.limits(memory_mib), "threads": min(os.cpu_count() or 1, 8)})
     try:
         connection.execute("SET TimeZone = 'UTC'")
         # Tables are joined in the order in which a query has them. DuckDB's own order takes run_id for a key, having no
