@@ -336,8 +336,7 @@ def test_an_open_run_is_exported_as_far_as_it_is(tmp_path: Path) -> None:
 
 def test_a_row_whose_text_is_gone_is_an_error(tmp_path: Path) -> None:
     warehouse = fill(tmp_path / "warehouse")
-    for part in warehouse.parts("prompts", RUN):
-        part.unlink()
+    warehouse.write_prompts(RUN, 0, [])
     with pytest.raises(WarehouseError, match="not in the warehouse"):
         export(warehouse.root, RUN, Settings(format="dpo"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
