@@ -197,8 +197,7 @@ class PromptsSection(_Section):
     """Hub data set (format hub), loaded by the `datasets` package; or a local folder of JSONL or Parquet files."""
     split: str = "train"
     query: str | None = None
-    """SQL (format sql) with a column named as `field`; file names in it are relative to
-    the recipe's folder."""
+    """SQL (format sql) with a column named as `field`; file names in it are relative to the recipe's folder."""
     answers: tuple[str, ...] = ()
     """Keys that hold given answers, to be judged as they are; for transcripts: keys of whole transcripts."""
     gold: str | None = None
@@ -289,6 +288,8 @@ class OutputSection(_Section):
     flush_rows: int = Field(default=20_000, ge=1)
     flush_seconds: float = Field(default=5.0, gt=0)
     """Finished rows wait so long at the most before they are on disk."""
+    stop_at_failures: float = Field(default=0.5, gt=0, le=1)
+    """A start ends once engines failed more than this share of the last prompts; 1: never."""
 
 
 class Recipe(_Section):

@@ -16,7 +16,8 @@ from small_project import small_project, table
 from constitution.cli import run as run_command
 from constitution.engines import Engines, Metered
 from constitution.pipeline import Progress, Session, prepare, report, session, watcher
-from constitution.pipeline.account import Account, Budget, Ledger, money
+from constitution.pipeline.account import Account, Ledger, money
+from constitution.pipeline.intake import Intake
 from constitution.recipe import BudgetSection, Models, load_recipe
 from constitution.records import Response, Run, Usage
 from constitution.warehouse import Warehouse
@@ -102,7 +103,7 @@ async def test_nobody_waits_in_circles_and_no_more_than_the_money_is_in_flight()
     models = Models.model_validate({"policy": {"engine": "fake", "price": {"output": 1e6}}})
     generator = random.Random(3)
     account = Account(models, Ledger(), {})
-    budget = Budget(BudgetSection(limit=1000), account, 0)
+    budget = Intake(BudgetSection(limit=1000), account, 0)
     asked, most, in_flight = 0, 0, 0
 
     async def prompt() -> None:
@@ -136,7 +137,7 @@ async def test_nobody_waits_in_circles_and_no_more_than_the_money_is_in_flight()
 async def test_loading_a_model_is_no_part_of_what_a_prompt_costs() -> None:
     models = Models.model_validate({"policy": {"engine": "fake", "price": {"gpu_hour": 1}}})
     account = Account(models, Ledger(), {"policy": {"open_seconds": 0}})
-    budget = Budget(BudgetSection(limit=10), account, 0)
+    budget = Intake(BudgetSection(limit=10), account, 0)
     policy = Metered(Scripted(lambda request: ""), time.monotonic() - 6 * 3600)
     account.engines = Engines(policy, {"fake": policy})
     for _ in range(3):
@@ -151,10 +152,10 @@ def test_what_is_spent_is_known_before_anything_opens() -> None:
     models = Models.model_validate({"policy": {"engine": "fake", "price": {"output": 1.0, "gpu_hour": 2}}})
     ledger = Ledger([Usage("initial", "m", 10, 0, 0, 5_000_000)])
     account = Account(models, ledger, {"policy": {"open_seconds": 7200}})
-    assert Budget(BudgetSection(limit=9), account, 10).stopped == "budget: 9.00 of 9.00 USD spent"
-    assert Budget(BudgetSection(limit=9.5, currency="EUR"), account, 10).stopped == "budget: 9.00 of 9.50 EUR spent"
-    assert Budget(BudgetSection(limit=10), account, 10).stopped == ""
-    assert Budget(None, account, 10).stopped == ""
+    assert Intake(BudgetSection(limit=9), account, 10).stopped == "budget: 9.00 of 9.00 USD spent"
+    assert Intake(BudgetSection(limit=9.5, currency="EUR"), account, 10).stopped == "budget: 9.00 of 9.50 EUR spent"
+    assert Intake(BudgetSection(limit=10), account, 10).stopped == ""
+    assert Intake(None, account, 10).stopped == ""
 
 
 def test_money() -> None:

@@ -24,6 +24,7 @@ from constitution.errors import ConstitutionError, InputError
 from constitution.pipeline import watcher
 from constitution.recipe import load_recipe
 from constitution.records import Run
+from constitution.shown import printable
 
 PREFECT = {
     "DO_NOT_TRACK": "1",
@@ -35,6 +36,14 @@ PREFECT = {
     "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
 }
 """Set before Prefect is imported, unless the user has set them."""
+
+REMEDIES = {
+    "budget": "Raise budget.limit, in the recipe or by --set budget.limit=…, and the same command goes on.",
+    "engines": "When they work again (servers, key, account), the same command goes on.",
+    "failures": "Mend what failed them, and the same command goes on; output.stop_at_failures in the recipe says at "
+    "what share a run stops.",
+}
+"""By what `Run.stopped` begins with."""
 
 Flow = Callable[..., Awaitable[Run]]
 
@@ -58,7 +67,7 @@ def run(
     """Run RECIPE: answer, critique, revise, judge, store.
 
     The same command goes on where a run was stopped. Exit code 1: the run ended, and engines failed on some prompts,
-    or its budget is spent; 130 and 143: it was stopped, by Ctrl-C and by SIGTERM.
+    its servers were gone, or its budget is spent; 130 and 143: it was stopped, by Ctrl-C and by SIGTERM.
 
     \b
     Examples:
@@ -189,14 +198,12 @@ def _tell(run: Run, warehouse: Path) -> None:
     click.echo(f"Data: {warehouse}/")
     place = "" if str(warehouse) == "warehouse" else f" --warehouse {shlex.quote(str(warehouse))}"
     if run.stopped:
-        click.echo(
-            f"Stopped by its {run.stopped}. Raise budget.limit, in the recipe or by --set budget.limit=…, and the same "
-            "command goes on."
-        )
+        remedy = REMEDIES.get(run.stopped.partition(":")[0], "The same command goes on.")
+        click.echo(f"Stopped by its {printable(run.stopped)}. {remedy}")
     if run.finished_at:
         click.echo("Next:")
         query = f"SELECT prompt, chosen, rejected, p_chosen FROM pairs WHERE run_id = '{run.run_id}' LIMIT 5"
-    elif run.counts.get("open", 0) or not run.stopped:
+    elif run.counts.get("open", 0) or not run.stopped.startswith("budget"):
         click.echo("Engines failed on some prompts: the same command tries those again. Why they failed:")
         query = f"SELECT step, judge, error, message, count(*) FROM failures WHERE run_id = '{run.run_id}' GROUP BY ALL"
     else:

@@ -45,8 +45,9 @@ _NUMBERS = ("prompts", "kept", "failures", "time", "cost", "tokens in", "tokens 
 def runs(run_id: str | None, warehouse: Path) -> None:
     """What ran, how far it got, what it cost; with RUN_ID (or how it begins) one run in full.
 
-    `prompts` are those whose chain is complete, of all. A run that is `open` was stopped, one that is `stopped` has
-    spent its budget; starting its recipe again goes on with it. A running run's figures are ten
+    `prompts` are those whose chain is complete, of all. A run that is `open` was ended by a signal, or has prompts
+    that engines failed; one that is `stopped` took up no more prompts, because its budget was spent, its servers were
+    gone or too many prompts failed. Starting the recipe again goes on with both. A running run's figures are ten
     seconds old at the most.
 
     \b
@@ -77,7 +78,7 @@ def _show(store: Warehouse, run: Run) -> None:
     show(run, _status(store, run))
     click.echo()
     if run.stopped:
-        click.echo(f"  {run.stopped}")
+        click.echo(f"  {printable(run.stopped)}")
     ended = f", finished {run.finished_at}" if run.finished_at else ""
     click.echo(f"  started {run.started_at}{ended}; {run.starts} start{'' if run.starts == 1 else 's'}")
     for role, facts in run.models.items():

@@ -16,7 +16,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from constitution.engines._http import Transport
-from constitution.errors import AccessDenied, EngineError, EngineTimeout, EngineUnavailable, MalformedReply, RateLimited
+from constitution.errors import (
+    AccessDenied,
+    EngineError,
+    EngineGone,
+    EngineTimeout,
+    EngineUnavailable,
+    MalformedReply,
+    RateLimited,
+)
 
 OVERLOAD = {429, 503, 504, 529}
 STRIKES_OUT = 9
@@ -104,6 +112,8 @@ class Endpoint:
         self.probe_seconds = FIRST_PROBE_SECONDS
         self.answers = 0
         """Calls that had a reply of any kind."""
+        self.proven = False
+        """Whether any call succeeded."""
         self.figures = Figures()
         self._most = concurrency
         self._limit = float(concurrency)
@@ -113,6 +123,8 @@ class Endpoint:
         self._strikes = 0
         self._lowered = 0
         self._returned = 0
+        self._well = True
+        """Whether a call succeeded since it came back from its last outage."""
 
     # --- places
 
@@ -160,6 +172,7 @@ class Endpoint:
 
     def succeeded(self) -> None:
         self.answers += 1
+        self.proven = self._well = True
         if self._limit < self._most:
             self._limit = min(self._most, self._limit + max(1.0, self._most / STEPS) / self._limit)
         if self._strikes:
@@ -175,6 +188,8 @@ class Endpoint:
             self._overloaded(error, number)
         if not self.in_service or number <= self._returned or isinstance(error, AccessDenied | RateLimited):
             return False
+        if isinstance(error, EngineGone):
+            return True
         if not isinstance(error, EngineUnavailable | MalformedReply):
             self._strikes = 0  # it refuses a request, so it works
             return False
@@ -198,14 +213,17 @@ class Endpoint:
     # --- service
 
     def leave(self, reason: str, wait_s: float) -> None:
-        """Out of service; requests wait for it `wait_s` at the most."""
+        """Out of service; requests wait for it `wait_s` at the most, from when it was well last: one that answers its
+        probes and then fails what it is sent is not waited for time and again."""
         self.in_service = False
         self.out_since = time.monotonic()
-        self.out_at = now()
-        self.hopeless_at = self.out_since + wait_s
+        if self._well or not wait_s:
+            self.out_at = now()
+            self.hopeless_at = self.out_since + wait_s
+        self._well = False
         self.reason = reason
         self.figures.outages += 1
-        self._outage = self._events.add(f"{self.place} out of service at {self.out_at} ({reason})")
+        self._outage = self._events.add(f"{self.place} out of service at {now()} ({reason})")
 
     def come_back(self) -> None:
         """On trial: with a small limit, and the first failure takes it out again."""

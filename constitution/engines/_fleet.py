@@ -22,13 +22,15 @@ from itertools import count
 from typing import Any
 
 from constitution.engines._endpoint import Endpoint, Events, Ticket
-from constitution.engines._http import Transport
+from constitution.engines._http import CHAT, Transport
 from constitution.errors import (
     AccessDenied,
     ConstitutionError,
     EngineError,
+    EngineGone,
     EngineUnavailable,
     MalformedReply,
+    ModelLoadError,
     RateLimited,
 )
 
@@ -95,7 +97,7 @@ class Fleet:
 
     async def post(self, path: str, body: bytes, priority: int, affinity: str) -> tuple[Any, str]:
         """The reply's JSON and the address of the server that gave it. Raises the last error once `retries` are used
-        up, and EngineUnavailable when no server has been in service for about timeout_s."""
+        up, and EngineGone when no server has been in service for about timeout_s."""
         tried: set[Endpoint] = set()
         attempt = 0
         while True:
@@ -103,7 +105,8 @@ class Fleet:
             number = endpoint.begin(attempt > 0)
             try:
                 reply = await endpoint.transport.post(path, body)
-            except EngineError as error:
+            except EngineError as raised:
+                error = _lost_model(raised) if path == CHAT and endpoint.proven else raised
                 self._failed(endpoint, error, number)
                 wait = self._until_next(endpoint, error, tried, attempt)
             else:
@@ -298,17 +301,17 @@ class Fleet:
         """Ends all waiting."""
         for endpoint in self.endpoints:
             for ticket in endpoint.drain():
-                error = self._gone()
+                error: EngineUnavailable = self._gone()
                 if self._closed:
                     error = EngineUnavailable(f"{self._names()}: the engine is closed", hint="")
                 ticket.turn.set_exception(error)
 
-    def _gone(self) -> EngineUnavailable:
+    def _gone(self) -> EngineGone:
         listed = "; ".join(
             f"{each.place} out of service since {each.out_at} ({each.reason})" for each in self.endpoints
         )
         several = f"none of the {len(self.endpoints)} servers is in service: " if len(self.endpoints) > 1 else ""
-        return EngineUnavailable(several + listed)
+        return EngineGone(several + listed)
 
     def _names(self) -> str:
         return ", ".join(endpoint.place for endpoint in self.endpoints)
@@ -319,6 +322,15 @@ class Fleet:
             self._timers[name].cancel()
         loop = asyncio.get_running_loop()
         self._timers[name] = loop.call_at(loop.time() + max(0.0, moment - time.monotonic()), call)
+
+
+def _lost_model(error: EngineError) -> EngineError:
+    """A server that answered and says now that it has no such model is one to go away from; the request is well."""
+    if not isinstance(error, ModelLoadError):
+        return error
+    gone = EngineGone(str(error), hint=error.hint)
+    gone.status = 404
+    return gone
 
 
 def _jitter(attempt: int) -> float:

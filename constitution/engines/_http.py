@@ -36,6 +36,8 @@ METRICS = "/metrics"
 AT_ROOT = {TOKENIZE, HEALTH, METRICS}
 """Paths that vLLM serves beside /v1 and not under it."""
 
+REPLY_MOST = 64 * 2**20
+"""Bytes, unpacked; a longer reply is no completion, and is not read to its end."""
 CONNECT_SECONDS = 10.0
 """A machine that is gone takes no connection, and says nothing."""
 KEEPALIVE_SECONDS = 4.0
@@ -114,8 +116,12 @@ class Transport:
         try:
             # A redirect would turn the POST into a GET, and could carry the key elsewhere.
             async with self._session.request(method, self._urls[path], allow_redirects=False, **settings) as reply:
-                raw = await reply.read()
-                return reply.status, reply.headers, raw
+                raw = bytearray()
+                async for chunk in reply.content.iter_any():
+                    raw += chunk
+                    if len(raw) > REPLY_MOST:
+                        raise MalformedReply(f"{self.place}: the reply is longer than {REPLY_MOST // 2**20} MiB")
+                return reply.status, reply.headers, bytes(raw)
         except aiohttp.ConnectionTimeoutError:
             seconds = min(CONNECT_SECONDS, self._timeout_s)
             raise EngineUnavailable(f"{self.place}: no connection within {seconds:g} s") from None
@@ -132,7 +138,7 @@ class Transport:
             text = raw.decode("utf-8", errors="replace")
         try:
             return self._secret.hide_in(raw, json.loads(text))
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # also of numbers with thousands of digits
             # Cleaned whole: in a tail that is cut first, half of the key could stand.
             raise MalformedReply(f"{self.place}: the reply is not whole JSON: …{self._masked(text)[-60:]}") from None
 
@@ -202,7 +208,7 @@ def _message(text: str) -> str:
     """The words of an error body, in OpenAI's and vLLM's shapes; else the body itself."""
     try:
         body = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return text
     if "\\" in text:
         text = json.dumps(body, ensure_ascii=False)  # the key is not to be hidden from us in escapes

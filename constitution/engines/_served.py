@@ -65,6 +65,11 @@ class Census:
         for place, other in self._found.items():
             if place != transport.place:
                 _agree(place, other, transport.place, served)
+            elif other.root and served.root and other.root != served.root:
+                raise ModelLoadError(
+                    f"{place}: serves other weights than before, {served.root} and not {other.root}",
+                    hint="start the server with the weights that the run was begun with",
+                )
         self._found[transport.place] = served
 
 

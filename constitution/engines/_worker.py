@@ -19,8 +19,8 @@ from constitution.engines._cache import KVCache
 from constitution.engines._prefill import Prefilled, Row, forward, plan, prefill
 from constitution.engines._sample import next_tokens
 from constitution.engines.base import Completion, Request
-from constitution.engines.weights import LocalModel
-from constitution.errors import EngineError, EngineUnavailable
+from constitution.engines.weights import LocalModel, first_line
+from constitution.errors import EngineError, EngineGone, EngineUnavailable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,6 +72,8 @@ class Worker:
         self._votes: list[tuple[int, int, Job]] = []
         self._count = 0
         self._closing = False
+        self._died = ""
+        """What ended the thread, where that was not `close`."""
         self._batch = Batch(model)
         self._taken: list[Job] = []
         """Jobs of the round under way, out of the queues and perhaps not yet in the batch."""
@@ -80,6 +82,8 @@ class Worker:
 
     def submit(self, job: Job) -> None:
         with self._changed:
+            if self._died:
+                raise EngineGone(f"{self._model.name}: {self._died}", hint="start the run again; it goes on from here")
             if self._closing:
                 raise EngineUnavailable(f"{self._model.name}: the engine is closed")
             self._count += 1
@@ -101,12 +105,15 @@ class Worker:
             with torch.inference_mode():
                 while self._round():
                     pass
+        except BaseException as error:
+            self._died = f"its thread ended by {type(error).__name__}: {first_line(error)}"
         finally:  # however the thread ends, nobody waits for it for ever
             with self._changed:
                 self._closing = True
-            closed = EngineUnavailable(
-                f"{self._model.name}: the engine was closed before the request was done", hint=""
-            )
+            name = self._model.name
+            closed = EngineUnavailable(f"{name}: the engine was closed before the request was done", hint="")
+            if self._died:
+                closed = EngineGone(f"{name}: {self._died}", hint="start the run again; it goes on from here")
             for job in [*self._taken, *self._batch.jobs, *(job for _, _, job in (*self._votes, *self._prompts))]:
                 if not job.finished:
                     job.finish(closed)
@@ -308,8 +315,12 @@ def draw(jobs: Sequence[Job], logits: Tensor) -> list[int]:
 
 
 def _failure(model: LocalModel, error: Exception) -> EngineError:
+    import torch
+
     text = (str(error).strip() or "no message").splitlines()[0]
-    return EngineError(f"{model.name}: {type(error).__name__} while computing: {text}")
+    # After such an error the accelerator computes nothing more for this process.
+    kind = EngineGone if isinstance(error, torch.AcceleratorError) else EngineError
+    return kind(f"{model.name}: {type(error).__name__} while computing: {text}")
 
 
 def _completion(model: LocalModel, job: Job) -> Completion | EngineError | None:

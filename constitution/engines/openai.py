@@ -99,7 +99,7 @@ class OpenAIEngine:
             reply, place = await self._without(body, refused, request)
         try:
             return self._completion(request, ids, reply, place)
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise MalformedReply(
                 f"{place}: the reply is not a chat completion ({type(error).__name__} {error})"
             ) from None
@@ -195,11 +195,19 @@ class OpenAIEngine:
         return Completion(
             text=text,
             finish_reason=reason,
-            prompt_tokens=int(usage.get("prompt_tokens") or 0),
-            completion_tokens=int(usage.get("completion_tokens") or 0),
-            cached_tokens=int(details.get("cached_tokens") or 0),
+            prompt_tokens=_tokens(usage.get("prompt_tokens")),
+            completion_tokens=_tokens(usage.get("completion_tokens")),
+            cached_tokens=_tokens(details.get("cached_tokens")),
             choice_logprobs=logprobs,
         )
+
+
+def _tokens(count: Any) -> int:
+    """A count of tokens, 0 where the server does not say. Raises ValueError for what no table could hold."""
+    number = int(count or 0)
+    if not 0 <= number < 2**31:
+        raise ValueError(f"{count} tokens")
+    return number
 
 
 def _key(section: OpenAIModel) -> str:

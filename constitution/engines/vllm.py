@@ -25,7 +25,14 @@ from constitution.engines._vllm_gauges import Gauges
 from constitution.engines._vllm_place import place
 from constitution.engines.base import Completion, Request
 from constitution.engines.weights import ends, find, find_adapter, first_line, folder_digest, load_tokenizer, short_name
-from constitution.errors import ConstitutionError, ContextTooLong, EngineError, EngineUnavailable, RequestRefused
+from constitution.errors import (
+    ConstitutionError,
+    ContextTooLong,
+    EngineError,
+    EngineGone,
+    EngineUnavailable,
+    RequestRefused,
+)
 from constitution.recipe import VLLMModel
 
 
@@ -267,7 +274,8 @@ class Core:
         return EngineError(f"{self.name}: {type(cause).__name__} in vLLM: {first_line(cause)}")
 
     def _gone(self, what: str) -> EngineUnavailable:
-        return EngineUnavailable(
+        dead = self._llm is not None and self._llm.errored
+        return (EngineGone if dead else EngineUnavailable)(
             f"{self.name}: vLLM's engine {what}",
             hint="the lines of vLLM's log above say why; starting the run again resumes it",
         )

@@ -1,19 +1,17 @@
-"""What a run has used and what that costs, and the budget that lets prompts in.
+"""What a run has used and what that costs.
 
 Ledger    calls and tokens per stage and model, row by row
 Account   the ledger and the engines' seconds, over all starts, at the recipe's prices
-Budget    says before every prompt whether there is still money for it
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from constitution.engines import Engines
-from constitution.recipe import BudgetSection, Models, Price
+from constitution.recipe import Models, Price
 from constitution.records import Judgement, Response, Row, Usage
 
 Stats = Mapping[str, Mapping[str, Any]]
@@ -25,8 +23,6 @@ SUMS = ("calls", "failures", "busy_seconds", "open_seconds")
 """Of an engine's stats, those that are added up over a run's starts."""
 EVENTS = 100
 """So many of an engine's events are kept, the latest."""
-FIRST = 16
-"""So many prompts are let in before it is known what one costs."""
 
 
 class Ledger:
@@ -159,77 +155,6 @@ def _together(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, An
         joined["events"] = events[-EVENTS:]
     plain: dict[str, Any] = json.loads(json.dumps(joined, default=str), parse_constant=lambda _: None)
     return plain
-
-
-class Budget:
-    """Lets a prompt in while the cost of those that are done, those that are in flight and this one stays under the
-    limit, taking every prompt for as dear as those done were on the average.
-
-    Before the first prompt ends nothing is known of that: until then no more than FIRST are in flight, and those can go
-    over the limit.
-    """
-
-    def __init__(self, section: BudgetSection | None, account: Account, done: int) -> None:
-        """section: None lets everything in. done: prompts that earlier starts finished."""
-        self._section = section
-        self._account = account
-        self._done = done
-        self._known = done > 0
-        self._spent = account.token_cost(account.ledger)
-        """Tokens of prompts that are not in flight, in money."""
-        self._before = account.engine_cost
-        self._loading: float | None = None
-        """What the engines had cost in this start before the first prompt; None: nobody asked yet."""
-        self._in_flight = 0
-        self._ended = asyncio.Event()
-        self.stopped = ""
-        """Why nothing more is let in, e.g. `budget: 9.98 of 10.00 USD spent`; empty while prompts are."""
-        if not self._fits():
-            self._stop()
-
-    async def admits(self) -> bool:
-        """Waits until there is money for one more prompt, or until it is certain that there is none (False). A prompt
-        that was let in is given back by `ended`."""
-        if self._loading is None:
-            self._loading = self._account.engine_cost - self._before
-        while not self.stopped:
-            if self._fits():
-                self._in_flight += 1
-                return True
-            if not self._in_flight:
-                self._stop()
-                break
-            self._ended.clear()
-            await self._ended.wait()
-        return False
-
-    def ended(self, used: Ledger, done: bool) -> None:
-        """A prompt left, having used so much. done: it was finished, and in this start."""
-        self._in_flight -= 1
-        if self._section is not None:
-            self._spent += self._account.token_cost(used)
-            self._done += done
-            self._known = True
-            self._ended.set()
-
-    def _fits(self) -> bool:
-        """Tokens: those in flight will have cost their mean, or what they have cost already. Accelerators: their cost
-        goes on while prompts are in flight, at as much a prompt as before, this start's loading left out."""
-        if self._section is None:
-            return True
-        if not self._known and self._in_flight >= FIRST:
-            return False
-        account, within = self._account, self._in_flight + 1
-        tokens, engines = account.token_cost(account.ledger), account.engine_cost
-        if self._done:
-            tokens = max(tokens, self._spent + within * self._spent / self._done)
-            engines += within * (engines - (self._loading or 0.0)) / self._done
-        return tokens + engines < self._section.limit
-
-    def _stop(self) -> None:
-        assert self._section is not None
-        limit = self._section.limit
-        self.stopped = f"budget: {money(self._account.cost or 0.0)} of {money(limit)} {self._section.currency} spent"
 
 
 def money(amount: float) -> str:

@@ -15,13 +15,14 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 from constitution.engines import Engines, open_engines
-from constitution.errors import RecipeError, WarehouseError
-from constitution.pipeline.account import Account, Budget, Ledger
+from constitution.errors import EngineGone, RecipeError, WarehouseError
+from constitution.pipeline.account import Account, Ledger
+from constitution.pipeline.intake import Intake
 from constitution.pipeline.label import labeller
 from constitution.pipeline.plan import Plan, principles_for
 from constitution.pipeline.progress import UNSAID, Progress, watcher
 from constitution.pipeline.settle import needed, settle
-from constitution.records import Prompt, Row, Run
+from constitution.records import Failure, Prompt, Row, Run
 from constitution.revise import Emit, Reviser, revise
 from constitution.warehouse import Tally, Warehouse, Writer
 from constitution.warehouse.slices import most_left_first
@@ -68,7 +69,7 @@ class Session:
             self._seconds_before, self._counts_before = self.run.seconds, self.run.counts
             self._take_stock(await asyncio.to_thread(self._warehouse.tally, run_id))
             self.run = replace(self.run, recipe=self.plan.recipe.model_dump(mode="json"))
-            if not self._budget.stopped:
+            if not self._intake.stopped:
                 await self._open(stack)
             self.progress.started = time.monotonic()
             self._stack = stack.pop_all()
@@ -87,7 +88,9 @@ class Session:
         progress.take_stock(tally)
         self._account = Account(recipe.model, progress.ledger, self.run.engines)
         progress.cost = lambda: self._account.cost
-        self._budget = Budget(recipe.budget, self._account, progress.before)
+        self._intake = Intake(
+            recipe.budget, self._account, progress.before, stop_at_failures=recipe.output.stop_at_failures
+        )
 
     async def _open(self, stack: AsyncExitStack) -> None:
         """Engines, record, writer and heartbeat, to be closed by `stack` in the opposite order."""
@@ -143,7 +146,7 @@ class Session:
 
     async def work(self, part: Path) -> int:
         """Walks every prompt of one slice to its end, within the window that all slices share; returns how many, which
-        are not all of them once the budget is spent."""
+        are not all of them once the run takes up no more."""
         async with asyncio.TaskGroup() as group:
             try:
                 return await self._take_up(part, group)
@@ -152,7 +155,7 @@ class Session:
 
     async def _take_up(self, part: Path, group: asyncio.TaskGroup) -> int:
         """A task for each prompt of the slice, as the window has room for it: so tasks are as many as the window."""
-        if self._budget.stopped:
+        if self._intake.stopped:
             return 0
         prompts = await asyncio.to_thread(self._warehouse.read_prompts, part)
         have: Mapping[str, list[Row]] = {}
@@ -161,7 +164,7 @@ class Session:
             have = await asyncio.to_thread(self._warehouse.rows_of, self.plan.run_id, ids)
         for taken, prompt in enumerate(prompts):
             await self._window.acquire()
-            if not await self._budget.admits():
+            if not await self._intake.admits():
                 self._window.release()
                 return taken
             group.create_task(self._in_window(prompt, have.get(prompt.id, ())))
@@ -170,10 +173,10 @@ class Session:
     async def finish(self) -> Run:
         """Writes what is left, and the run's record. Call it when every slice is worked.
 
-        Finished means that no restart can add a row: then the parts are merged. While prompts are open, or the budget
-        kept any from being taken up, it is not.
+        Finished means that no restart can add a row: then the parts are merged. While prompts are open, or any were not
+        taken up (`Run.stopped` says why), it is not.
         """
-        self.run = replace(self.run, stopped=self._budget.stopped)
+        self.run = replace(self.run, stopped=self._intake.stopped)
         if self._account.engines is not None:
             await _end(self._heart)
             await self._writer.close()
@@ -243,27 +246,30 @@ class Session:
 
         done = False
         try:
-            retry = await self._prompt(prompt, {row.id: row for row in rows}, emit)
-            self.progress.resumed += bool(rows) and not new
-            done = not retry and not (rows and not new)
+            failure = await self._prompt(prompt, {row.id: row for row in rows}, emit)
+            worked = bool(new) or not rows
+            self.progress.resumed += not worked
+            if worked:
+                self._intake.saw(failure)
+            done = worked and not (failure and failure.retryable)
         finally:
             self._window.release()
-            self._budget.ended(used, done)
+            self._intake.ended(used, done)
         self.progress.ended_calls += used.calls
         if self._watcher:
             self._watcher(self.progress)
 
-    async def _prompt(self, prompt: Prompt, have: Mapping[str, Row], emit: Emit) -> bool:
-        """True where an engine failed it and a restart tries again."""
+    async def _prompt(self, prompt: Prompt, have: Mapping[str, Row], emit: Emit) -> Failure | None:
+        """What an engine failed it by, one that a restart tries again before one that is final."""
         chain = await revise(self._reviser, prompt, have, emit)
         left = await self._labeller.label(prompt, chain, have, emit) if self._labeller else []
-        failures = [*chain.failures, *left]
-        retry = any(failure.retryable for failure in failures)
+        failures = [each for each in (*chain.failures, *left) if each.retryable or each.error not in UNSAID]
+        failure = min(failures, key=lambda each: (each.error != EngineGone.__name__, not each.retryable), default=None)
         progress = self.progress
         progress.done += 1
-        progress.open += retry
-        progress.lost += not retry and any(failure.error not in UNSAID for failure in failures)
-        return retry
+        progress.open += failure is not None and failure.retryable
+        progress.lost += failure is not None and not failure.retryable
+        return failure
 
     async def _emit(self, rows: Sequence[Row]) -> None:
         await self._writer.put(rows)

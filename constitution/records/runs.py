@@ -64,5 +64,5 @@ class Run:
     """Files that were found damaged, and how, a clause each. They were put aside, and their rows, with those that
     rested on them, made again."""
     stopped: str = ""
-    """Why the last start ended before the run did, e.g. `budget: 9.98 of 10.00 USD spent`; empty: by itself, by a
-    signal, or not yet."""
+    """Why the last start took up no more prompts: `budget: 9.98 of 10.00 USD spent`, `engines: …` that are gone,
+    `failures: …`; empty: it took up all, a signal ended it, or it goes on."""

@@ -1,0 +1,124 @@
+"""Whether a run takes up one more prompt, and why not.
+
+It does not once the budget is spent, once an engine is gone or lets nobody in, and once too many prompts failed. What
+is in flight then goes to its end, what was made is written, and the same command goes on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+
+from constitution.errors import AccessDenied, EngineGone
+from constitution.pipeline.account import Account, Ledger, money
+from constitution.recipe import BudgetSection
+from constitution.records import Failure
+
+FIRST = 16
+"""So many prompts are let in before it is known what one costs."""
+LAST = 1_000
+"""So many prompts, those that ended last, are looked at for failures: a run that was well for a million prompts stops
+as soon as one that never was."""
+LEAST = 100
+"""Of fewer prompts a share says too little."""
+DENIED = 3
+"""Prompts in a row that were not let in. One may be a server's slip, and it is tried again by the next start."""
+QUOTED = 300
+"""Characters of an engine's message that are told."""
+
+
+class Intake:
+    """Lets a prompt in while the cost of those that are done, those that are in flight and this one stays under the
+    budget's limit, taking every prompt for as dear as those done were on the average; and while engines do not fail.
+
+    Before the first prompt ends nothing is known of what one costs: until then no more than FIRST are in flight, and
+    those can go over the limit.
+    """
+
+    def __init__(
+        self, section: BudgetSection | None, account: Account, done: int, *, stop_at_failures: float = 1.0
+    ) -> None:
+        """section: None sets no limit. done: prompts that earlier starts finished. stop_at_failures: share of the last
+        prompts, from LEAST to LAST of them, that engines may have failed."""
+        self._section = section
+        self._most = stop_at_failures
+        self._last: deque[str] = deque(maxlen=LAST)
+        """By which error an engine failed each of the prompts that ended last; empty: by none."""
+        self._denied = 0
+        """Prompts in a row."""
+        self._account = account
+        self._done = done
+        self._known = done > 0
+        self._spent = account.token_cost(account.ledger)
+        """Tokens of prompts that are not in flight, in money."""
+        self._before = account.engine_cost
+        self._loading: float | None = None
+        """What the engines had cost in this start before the first prompt; None: nobody asked yet."""
+        self._in_flight = 0
+        self._ended = asyncio.Event()
+        self.stopped = ""
+        """Why nothing more is let in: `budget: …`, `engines: …` or `failures: …`; empty while prompts are."""
+        if not self._fits():
+            self._spend()
+
+    async def admits(self) -> bool:
+        """Waits until there is money for one more prompt, or until it is certain that none is let in any more (False).
+        A prompt that was let in is given back by `ended`."""
+        if self._loading is None:
+            self._loading = self._account.engine_cost - self._before
+        while not self.stopped:
+            if self._fits():
+                self._in_flight += 1
+                return True
+            if not self._in_flight:
+                self._spend()
+                break
+            self._ended.clear()
+            await self._ended.wait()
+        return False
+
+    def ended(self, used: Ledger, done: bool) -> None:
+        """A prompt left, having used so much. done: it was finished, and in this start."""
+        self._in_flight -= 1
+        if self._section is not None:
+            self._spent += self._account.token_cost(used)
+            self._done += done
+            self._known = True
+            self._ended.set()
+
+    def saw(self, failure: Failure | None) -> None:
+        """A prompt was worked to its end in this start. failure: what an engine failed it by."""
+        error = failure.error if failure else ""
+        self._last.append(error)
+        self._denied = self._denied + 1 if error == AccessDenied.__name__ else 0
+        if failure is None or self.stopped:
+            return
+        failed = len(self._last) - self._last.count("")
+        if error == EngineGone.__name__ or self._denied >= DENIED:
+            self.stopped = f"engines: {failure.message[:QUOTED]}"
+        elif len(self._last) >= LEAST and failed > self._most * len(self._last):
+            commonest, times = Counter(filter(None, self._last)).most_common(1)[0]
+            last = f": {failure.message[:QUOTED]}" if error == commonest else ""
+            self.stopped = (
+                f"failures: engines failed {failed} of the last {len(self._last)} prompts, {times} of them by "
+                f"{commonest}{last}"
+            )
+
+    def _fits(self) -> bool:
+        """Tokens: those in flight will have cost their mean, or what they have cost already. Accelerators: their cost
+        goes on while prompts are in flight, at as much a prompt as before, this start's loading left out."""
+        if self._section is None:
+            return True
+        if not self._known and self._in_flight >= FIRST:
+            return False
+        account, within = self._account, self._in_flight + 1
+        tokens, engines = account.token_cost(account.ledger), account.engine_cost
+        if self._done:
+            tokens = max(tokens, self._spent + within * self._spent / self._done)
+            engines += within * (engines - (self._loading or 0.0)) / self._done
+        return tokens + engines < self._section.limit
+
+    def _spend(self) -> None:
+        assert self._section is not None
+        limit = self._section.limit
+        self.stopped = f"budget: {money(self._account.cost or 0.0)} of {money(limit)} {self._section.currency} spent"
