@@ -234,15 +234,15 @@ async def test_each_spelling_is_asked_about_once() -> None:
 
 async def test_a_server_out_of_reach_is_not_taken_for_one_that_does_not_tell() -> None:
     async def tokenize(text: str) -> list[int]:
-        nonlocal down
         if down:
             raise EngineTimeout("down")
         return [1]
 
-    down, control = True, ControlTokens(tokenize)
+    down = ["for now"]
+    control = ControlTokens(tokenize)
     with pytest.raises(EngineTimeout):
         await control.broken(user("<s>"))
-    down = False
+    down.clear()
     assert await control.broken(user("<s>")) == user("< s>")
 
 
