@@ -4,6 +4,7 @@
         engine = await OpenAIEngine.open(OpenAIModel(engine="openai", model="fake", base_url=server.base_url))
 
     python -m constitution.engines.fake_server --port 8000
+    python -m constitution.engines.fake_server --faults 0.1 --seed 7
 
 It serves GET /v1/models and POST /v1/chat/completions, with continued prefixes, seeds and log-probabilities, and as
 vLLM does GET /health, GET /metrics and POST /tokenize. Its tokens are characters; the ids are their code points.
@@ -16,50 +17,28 @@ import json
 import math
 import sys
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal
 
 import click
 from aiohttp import web
 
+from constitution.engines._faults import Chance, Fault, Plan, in_turn
 from constitution.engines.base import Completion, Engine, Request
 from constitution.engines.fake import FakeEngine
 from constitution.errors import ContextTooLong, EngineError, EngineUnavailable
 from constitution.recipe import FakeModel
 from constitution.records import Message, Sampling
 
-Plan = Callable[[Mapping[str, Any]], "Fault | None"]
-"""The fault that a chat request meets, told by its body; None: it is answered soundly."""
+__all__ = ["KEPT", "Chance", "FakeServer", "Fault", "Lack", "Plan", "Received", "main"]
 
 Lack = Literal["health", "metrics", "models", "tokenize", "logprob_token_ids", "priority"]
 """What a server may be without: a path; a field that it ignores; priorities, which it refuses."""
 
 KEPT = 10_000
 """Requests that `requests` holds at the most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What happens to one request instead of, or on the way to, its reply."""
-
-    status: int = 200
-    """Other than 200: this status with `body`, and no completion."""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: str = '{"error": {"message": "made to fail"}}'
-    delay_s: float = 0.0
-    """Seconds before anything is sent."""
-    reset: bool = False
-    """Break the connection off."""
-    truncate: bool = False
-    """Send only the first half of the reply's JSON."""
-    cut: bool = False
-    """Send only the first half of the reply, though its length was promised, and break the connection off."""
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    """Fields put over those of the reply's choice, e.g. {"logprobs": None}."""
-    reply: Mapping[str, Any] = field(default_factory=dict)
-    """Fields put over those of the reply, e.g. {"choices": []}."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +68,7 @@ class FakeServer:
         may have, answer included, and its `max_model_len`. A `port` of 0 takes a free one, and keeps it when the server
         is started again. `control`: texts that are one token each, to /tokenize alone."""
         self._engine = engine or FakeEngine(FakeModel(engine="fake"))
-        self._faults = faults if callable(faults) else _in_turn(faults)
+        self._faults = faults if callable(faults) else in_turn(faults)
         self._prefix = prefix
         self._labels = tuple(labels)
         self._context = context
@@ -267,11 +246,6 @@ class FakeServer:
         return Request(messages, sampling, seed, priority, choices), echo
 
 
-def _in_turn(faults: Sequence[Fault | None]) -> Plan:
-    waiting = deque(faults)
-    return lambda body: waiting.popleft() if waiting else None
-
-
 async def _broken_off(request: web.Request, reply: bytes) -> web.Response:
     """Half of the reply, and then no connection."""
     response = web.StreamResponse(headers={"Content-Length": str(len(reply)), "Content-Type": "application/json"})
@@ -314,15 +288,26 @@ def _logprobs(completion: Completion, top: int, ids: Sequence[int]) -> dict[str,
 @click.option("--port", default=8000, show_default=True, help="Port on 127.0.0.1; 0 takes a free one.")
 @click.option("--latency", default=0.0, show_default=True, help="Seconds that each completion takes.")
 @click.option("--failure-rate", default=0.0, show_default=True, help="Share of the requests answered with 503.")
-def main(port: int, latency: float, failure_rate: float) -> None:
+@click.option(
+    "--faults",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of the requests that meet a fault: 429, 500, 502, 503, broken, cut or empty replies, delays.",
+)
+@click.option("--seed", default=1, show_default=True, help="Of --faults: which requests, and which faults.")
+def main(port: int, latency: float, failure_rate: float, faults: float, seed: int) -> None:
     """Serve the fake model until Ctrl-C.
 
-    Example:  python -m constitution.engines.fake_server --port 8000
+    \b
+    Examples:
+      python -m constitution.engines.fake_server --port 8000
+      python -m constitution.engines.fake_server --faults 0.1 --seed 7
     """
 
     async def serve() -> None:
         section = FakeModel(engine="fake", latency_s=latency, failure_rate=failure_rate)
-        async with FakeServer(FakeEngine(section), port=port) as server:
+        async with FakeServer(FakeEngine(section), faults=Chance(faults, seed), port=port) as server:
             click.echo(f"model fake at {server.base_url}")
             await asyncio.Event().wait()
 
