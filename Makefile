@@ -30,7 +30,7 @@ VLLM_INSTALL = $(VLLM_UV) $(VLLM)/bin/uv pip install -q --python $(VLLM)/bin/pyt
 
 INSTALL = $(BIN)/uv pip install -q --python $(BIN)/python -c requirements/lock.txt -e '.[dev]'
 
-.PHONY: bench-engine bench-export bench-judges bench-peers bench-scale bench-vllm help setup demo test torture test-vllm can-test-vllm lint format lock lock-vllm pocket pocket-figures proof pocket-scorer pocket-scorecard clean
+.PHONY: bench-attacks bench-engine bench-export bench-judges bench-peers bench-scale bench-vllm help setup demo test torture test-vllm can-test-vllm lint format lock lock-vllm pocket pocket-figures proof pocket-scorer pocket-scorecard clean
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -104,6 +104,9 @@ bench-scale: $(READY)  ## memory, time and the promised time left at 100,000 pro
 
 bench-export: $(READY)  ## memory and time of every export of a run of 200,000 prompts (about fifteen minutes)
 	$(BIN)/python -m benchmarks.export --out benchmarks/results/export.json --page docs/export.md
+
+bench-attacks: $(READY)  ## how many labels of the pocket judge do hostile texts turn? (about twenty minutes)
+	$(BIN)/python -m benchmarks.attacks --out benchmarks/results/attacks.json --page docs/reliability.md
 
 bench-judges: $(READY)  ## does the audit find what was planted in 144 fake judges (about eight minutes)
 	$(BIN)/python -m benchmarks.judges --out benchmarks/results/judges.json --page docs/judging.md
