@@ -9,6 +9,12 @@ from constitution.audit.words import UNITS, Headline, unbroken
 OFF = 0.05
 """Calibration error over which probabilities are not to be taken at their word."""
 
+NO_GOLD = (
+    "Whether the labels are right is not known: no judged pair has a gold label. `constitution labels import FILE` "
+    "brings some in."
+)
+"""The one sentence with something in backticks that is a command; in others they are of a name of the data's."""
+
 _RIGHT = ("alignment", "label")
 
 _share = UNITS["share"]
@@ -34,10 +40,7 @@ def answer(told: Sequence[Headline]) -> list[str]:
 
 def _gold(one: Headline | None) -> Iterator[str]:
     if one is None:
-        yield (
-            "Whether the labels are right is not known: no judged pair has a gold label. `constitution labels import "
-            "FILE` brings some in."
-        )
+        yield NO_GOLD
         return
     right = f"{_share(one.value)} of the labels are right{_interval(one)}"
     if one.low is None:

@@ -21,7 +21,7 @@ import duckdb
 from constitution.audit.about_data import EXAMPLES, MISSING, PRINCIPLES, ROUNDS
 from constitution.audit.about_judges import INFRACTIONS, JUDGES, POSITION, STYLE, TRUST
 from constitution.audit.about_scorecard import SCORECARD, TABLE, TABLE_UNITS
-from constitution.audit.answer import answer
+from constitution.audit.answer import NO_GOLD, answer
 from constitution.audit.exhibits import FACTS, HEADLINE, Exhibit, Section
 from constitution.audit.words import NO_BREAK, UNITS, Headline, Unit, sentence, unbroken
 from constitution.errors import InputError
@@ -96,6 +96,7 @@ def report(root: Path, run_id: str) -> str:
         facts=facts[0],
         facts_sql=_query(FACTS, run_id),
         answer=answer(told),
+        no_gold=unbroken(NO_GOLD),
         cards=cards(told),
         headline_sql=_query(HEADLINE, run_id),
         sections=sections,

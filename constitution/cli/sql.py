@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import io
 import json
 import math
 import shutil
@@ -201,10 +202,16 @@ def _replacing(out: Path) -> Iterator[Path]:
 
 def _write_csv(answer: Answer, file: IO[str]) -> None:
     """Texts that a spreadsheet would run as a formula get an apostrophe before them; the other formats are exact."""
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(map(spreadsheet, answer.columns))
+    file.write(_csv_line(map(spreadsheet, answer.columns)))
     for row in answer.rows:
-        writer.writerow(map(_csv_cell, row))
+        file.write(_csv_line(map(_csv_cell, row)))
+
+
+def _csv_line(cells: Iterable[Any]) -> str:
+    line = io.StringIO()
+    # The module quotes a carriage return only where its own lines end in one; to a spreadsheet it ends a row.
+    csv.writer(line, lineterminator="\r\n").writerow(cells)
+    return line.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _csv_cell(value: Any) -> Any:
