@@ -10,7 +10,12 @@ from constitution.records import Figure, Run
 from constitution.warehouse import Warehouse
 
 _MEANS = """
-    SELECT principle_id, judge, prompt_id, avg(p_b) AS p_b FROM {couples} WHERE kind <> 'infraction'
+    SELECT principle_id, judge, prompt_id, avg(p_b) AS p_b FROM ({couples}) WHERE kind <> 'infraction'
+"""
+
+_OURS = """
+    SELECT c.principle_id::VARCHAR AS principle_id, c.judge::VARCHAR AS judge, p.prompt_id, c.p_b, c.kind
+    FROM audit.couples AS c JOIN audit.pairs AS p USING (place)
 """
 
 
@@ -22,7 +27,7 @@ def drift(evidence: Evidence) -> Iterator[Figure]:
         name = evidence.constitution.name
         yield evidence.missing("drift", f"no finished run of a lower version of {name} is in this warehouse")
         return
-    ours, theirs = _MEANS.format(couples="audit.couples"), _MEANS.format(couples="couples")
+    ours, theirs = _MEANS.format(couples=_OURS), _MEANS.format(couples="FROM couples")
     sql = f"""
         SELECT principle_id, '{_version(before)}' AS subject, ours.p_b - earlier.p_b AS value, cluster
         FROM ({ours} GROUP BY ALL) AS ours

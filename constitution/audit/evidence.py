@@ -8,12 +8,15 @@ The tables, in the order in which they are made:
     audit.prompts     prompt_id, cluster: what a bootstrap draws
     audit.pairs       the run's preferences; place: their order; swapped: the toss of a coin by which a pair's answers
                       change places where it must not matter that b is the later one; what is known of both answers;
-                      is_step: b revises a
+                      is_step: b revises a; their differences in style
     audit.couples     the view couples, with the principle's weight and the prompt's cluster
-    audit.shifts      judge, pair_id, length, style: what they gave b, in log-odds, as far as labels are controlled by
+    audit.shifts      judge, place, length, style: what they gave b, in log-odds, as far as labels are controlled by
                       it (measures.style.control), and with `_whole` by the whole fit (style.lay_shifts)
-    audit.controlled  p_b of each couple as it was (`off`), and with each of these taken out
+    audit.controlled  a view: p_b of each couple as it was (`off`), and with each of these taken out
     audit.votes       what each judge says of each pair, at each stage (gold.lay_votes); audit.gold: what gold says
+
+Ten million votes are five million couples: what grows with them names its pair by its place, its judge and principle by
+numbers with names (ENUM), and leaves to DuckDB whatever can be summed there.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from constitution.pipeline.settle import LABEL_SETTINGS
 from constitution.records import Constitution, Figure, Run
 from constitution.warehouse import Warehouse, connect
 from constitution.warehouse.query import ask_arrow
+from constitution.warehouse.views import quoted
 
 Array = NDArray[Any]
 Group = tuple[dict[str, str], dict[str, Array]]
@@ -45,15 +49,30 @@ of prompts is as right as one over prompts, and its width differs from the other
 
 DECIMALS = 9
 
-_LAYOUT = f"""
+MEMORY_MIB = 2048
+"""What DuckDB may hold; of what is laid out above that, it puts some on disk (the temporary folder)."""
+
+_LAYOUT = """
 CREATE SCHEMA audit;
 
 CREATE TABLE audit.prompts AS
 SELECT
     prompt_id,
-    CASE WHEN count(*) OVER () > {CLUSTERS} THEN (md5_number_lower(prompt_id) % {CLUSTERS})::INTEGER
+    CASE WHEN count(*) OVER () > {clusters} THEN (md5_number_lower(prompt_id) % {clusters})::INTEGER
          ELSE row_number() OVER (ORDER BY prompt_id)::INTEGER END AS cluster
 FROM (SELECT prompt_id FROM responses WHERE run_id = $run UNION SELECT prompt_id FROM preferences WHERE run_id = $run);
+
+CREATE TYPE audit.judge AS ENUM (
+    SELECT '' AS name UNION SELECT DISTINCT judge FROM judgements WHERE run_id = {run} ORDER BY name
+);
+
+CREATE TYPE audit.principle AS ENUM (
+    SELECT '' AS name UNION SELECT DISTINCT principle_id FROM judgements WHERE run_id = {run} ORDER BY name
+);
+
+CREATE TYPE audit.kind AS ENUM (
+    SELECT '' AS name UNION SELECT DISTINCT kind FROM preferences WHERE run_id = {run} ORDER BY name
+);
 
 CREATE TABLE audit.pairs AS
 WITH answer AS (
@@ -61,20 +80,23 @@ WITH answer AS (
 )
 SELECT
     p.id AS pair_id, (row_number() OVER (ORDER BY p.id) - 1)::INTEGER AS place,
-    p.prompt_id, q.cluster, p.kind, p.p_b, p.p_mean, p.votes, p.votes_missing, p.agreement, p.kept,
+    p.prompt_id, q.cluster, p.kind::audit.kind AS kind, p.p_b, p.p_mean, p.votes, p.votes_missing, p.agreement, p.kept,
     p.drop_reason, md5_number_lower(p.id) % 2 = 1 AS swapped,
     b.round, b.principle_id AS revised_by, b.infraction, a.family AS a_family, b.family AS b_family,
-    coalesce(b.kind = 'revision' AND b.parent_id = a.id, false) AS is_step
+    coalesce(b.kind = 'revision' AND b.parent_id = a.id, false) AS is_step, s.length, s.headers, s.lists, s.bold
 FROM preferences AS p
 JOIN audit.prompts AS q USING (prompt_id)
 LEFT JOIN answer AS a ON a.id = p.a_id
 LEFT JOIN answer AS b ON b.id = p.b_id
+LEFT JOIN (FROM style_differences WHERE run_id = $run) AS s ON s.pair_id = p.id
 WHERE p.run_id = $run;
 
 CREATE TABLE audit.couples AS
-SELECT c.* EXCLUDE (run_id), q.cluster, coalesce(w.weight, 1) AS weight
+SELECT
+    p.place, p.cluster, p.kind, c.judge::audit.judge AS judge, c.principle_id::audit.principle AS principle_id,
+    c.p_ab, c.p_ba, c.p_b, c.l_b, c.position, c.same_place, c.first_place, coalesce(w.weight, 1) AS weight
 FROM couples AS c
-JOIN audit.prompts AS q USING (prompt_id)
+JOIN audit.pairs AS p ON p.pair_id = c.pair_id
 LEFT JOIN (SELECT principle_id, weight FROM principles WHERE run_id = $run) AS w USING (principle_id)
 WHERE c.run_id = $run;
 """
@@ -136,9 +158,16 @@ class Evidence:
         share: the values are in [0, 1]. otherwise: what one missing figure says where there are no rows.
         """
         empty = True
-        for about, rows in self.groups(sql, *keys):
+        summed = f"""
+            SELECT {", ".join(keys)}, cluster, sum(value)::DOUBLE AS total, count(*) AS n, min(value)::DOUBLE AS low,
+                max(value)::DOUBLE AS high
+            FROM ({sql}) GROUP BY ALL ORDER BY ALL
+        """
+        for about, rows in self.groups(summed, *keys):
             empty = False
-            yield self.figure(name, self.mean(rows["value"], rows["cluster"], share=share), **about)
+            parts = estimate.Parts(rows["total"], rows["n"], rows["low"].min(), rows["high"].max())
+            found = estimate.mean_of_parts(parts, rows["cluster"], proportion=share, replicates=self.replicates)
+            yield self.figure(name, found, **about)
         if empty and otherwise:
             yield self.missing(name, otherwise)
 
@@ -149,10 +178,10 @@ def load(root: Path, run_id: str, *, replicates: int) -> Evidence:
     run, constitution = warehouse.read_run(run_id), warehouse.read_principles(run_id)
     if run is None or constitution is None:
         raise WarehouseError(f"{root}: there is no run {run_id}", hint="`constitution runs` lists them")
-    connection = connect(root)
+    connection = connect(root, MEMORY_MIB)
     try:
         evidence = Evidence(root, run, constitution, connection, replicates)
-        evidence.lay(_LAYOUT)
+        evidence.lay(_LAYOUT.format(clusters=CLUSTERS, run=quoted(run_id)))
     except duckdb.Error as error:
         connection.close()
         raise WarehouseError(f"{root}: run {run_id} cannot be read: {str(error).splitlines()[0]}") from error

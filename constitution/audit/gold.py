@@ -31,29 +31,28 @@ BINS = 10
 
 _LAYOUT = """
 CREATE TABLE audit.gold AS
-SELECT pair_id, principle_id, side(g.p_b) = 1 AS b_better
+SELECT p.place, principle_id, side(g.p_b) = 1 AS b_better
 FROM gold AS g JOIN audit.pairs AS p USING (pair_id)
 WHERE g.run_id = $run AND p.kind <> 'infraction' AND side(g.p_b) <> 0;
 
 CREATE TABLE audit.votes AS
 WITH couple AS (
     SELECT
-        c.judge, c.principle_id, c.pair_id, c.weight, c.p_b,
-        CASE WHEN c.judge IN (SELECT judge FROM audit.shifts) THEN k.{control} END AS controlled,
+        c.judge, c.principle_id, c.place, c.weight, c.off AS p_b,
+        CASE WHEN c.judge IN (SELECT judge FROM audit.shifts) THEN c.{control} END AS controlled,
         CASE WHEN p.swapped THEN coalesce(c.p_ba, c.p_ab) ELSE c.p_ab END AS once
-    FROM audit.couples AS c
-    JOIN audit.controlled AS k USING (judge, principle_id, pair_id)
-    JOIN audit.pairs AS p USING (pair_id)
+    FROM audit.controlled AS c
+    JOIN audit.pairs AS p USING (place)
 )
 SELECT
-    judge, '' AS principle_id, pair_id, sum(weight * once) / sum(weight) AS "one order",
+    judge, ''::audit.principle AS principle_id, place, sum(weight * once) / sum(weight) AS "one order",
     sum(weight * p_b) / sum(weight) AS "both orders", sum(weight * controlled) / sum(weight) AS controlled,
     NULL::DOUBLE AS label
-FROM couple GROUP BY judge, pair_id
+FROM couple GROUP BY judge, place
 UNION ALL
-SELECT judge, principle_id, pair_id, once, p_b, controlled, NULL FROM couple
+SELECT judge, principle_id, place, once, p_b, controlled, NULL FROM couple SEMI JOIN audit.gold USING (place)
 UNION ALL
-SELECT '', '', pair_id, NULL, p_mean, NULL, p_b FROM audit.pairs WHERE kind <> 'infraction';
+SELECT ''::audit.judge, ''::audit.principle, place, NULL, p_mean, NULL, p_b FROM audit.pairs WHERE kind <> 'infraction';
 """
 
 _CALLS = """
@@ -63,8 +62,8 @@ SELECT
     CASE WHEN p.swapped THEN v."{stage}" ELSE 1 - v."{stage}" END AS p,
     (p.swapped = g.b_better)::TINYINT AS y
 FROM audit.votes AS v
-JOIN audit.pairs AS p USING (pair_id)
-JOIN audit.gold AS g ON g.pair_id = v.pair_id
+JOIN audit.pairs AS p USING (place)
+JOIN audit.gold AS g ON g.place = v.place
     AND g.principle_id = CASE WHEN v.principle_id IN (FROM own) THEN v.principle_id ELSE '' END
 WHERE v."{stage}" IS NOT NULL
 ORDER BY p.place
@@ -210,23 +209,23 @@ def kappa(evidence: Evidence, call: Calls) -> Figure:
 def alphas(evidence: Evidence) -> Iterator[Figure]:
     """Krippendorff's alpha between the judges, between the people who labelled, and between all of them."""
     judges = """
-        SELECT 'judge ' || judge AS rater, pair_id, "both orders" AS p_b FROM audit.votes
+        SELECT 'judge ' || judge AS rater, place, "both orders" AS p_b FROM audit.votes
         WHERE judge <> '' AND principle_id = ''
     """
     raters = f"""
-        SELECT 'rater ' || rater, pair_id, p_b FROM rated
+        SELECT 'rater ' || rater, p.place, r.p_b FROM rated AS r JOIN audit.pairs AS p USING (pair_id)
         WHERE run_id = '{evidence.run.run_id}' AND principle_id = ''
     """
     for subject, said in {"judges": judges, "raters": raters, "all": f"{judges} UNION ALL {raters}"}.items():
         rows = evidence.ask(
             f"""
-            SELECT rater, pair_id, cluster, (swapped = (side(p_b) = 1))::INTEGER AS vote
-            FROM ({said}) AS s(rater, pair_id, p_b)
-            JOIN (SELECT pair_id, cluster, swapped, kind FROM audit.pairs) USING (pair_id)
+            SELECT rater, place, cluster, (swapped = (side(p_b) = 1))::INTEGER AS vote
+            FROM ({said}) AS s(rater, place, p_b)
+            JOIN (SELECT place, cluster, swapped, kind FROM audit.pairs) USING (place)
             WHERE kind <> 'infraction' AND side(p_b) <> 0
             """
         )
-        table, clusters = _table(*(rows.column(name).to_numpy() for name in ("rater", "pair_id", "cluster", "vote")))
+        table, clusters = _table(*(rows.column(name).to_numpy() for name in ("rater", "place", "cluster", "vote")))
         found = agreement.alpha(table, clusters, replicates=evidence.replicates)
         note = f"fewer than two {_RATERS[subject]} said anything of the same pair"
         if found.n:
@@ -240,7 +239,7 @@ _RATERS = {"judges": "judges", "raters": "people", "all": "judges and people"}
 def _table(raters: Array, pairs: Array, clusters: Array, votes: Array) -> tuple[Array, Array]:
     """(raters, pairs) of votes, NaN where there is none; and the pairs' clusters."""
     names, row = np.unique(raters.astype(str), return_inverse=True)
-    items, first, column = np.unique(pairs.astype(str), return_index=True, return_inverse=True)
+    items, first, column = np.unique(pairs, return_index=True, return_inverse=True)
     table = np.full((len(names), len(items)), np.nan)
     table[row, column] = votes
     return table, clusters[first]

@@ -67,9 +67,9 @@ def change_won(evidence: Evidence) -> Iterator[Figure]:
     sql = """
         SELECT p.revised_by AS principle_id, any_value(p.cluster) AS cluster,
             prefers_b(sum(c.weight * c.p_b) / sum(c.weight)) AS value
-        FROM audit.pairs AS p JOIN audit.couples AS c USING (pair_id)
+        FROM audit.pairs AS p JOIN audit.couples AS c USING (place)
         WHERE p.is_step AND c.principle_id <> p.revised_by AND p.kind <> 'infraction'
-        GROUP BY p.pair_id, p.revised_by
+        GROUP BY p.place, p.revised_by
     """
     yield from evidence.means("change_won", sql, "principle_id", share=True, otherwise=NO_STEPS)
 
@@ -94,13 +94,18 @@ def majority_agreement(evidence: Evidence) -> Iterator[Figure]:
     """Share of a principle's couples that prefer what most couples of the other principles on the same pair prefer;
     where they or it prefer neither, the pair is left out."""
     sql = f"""
-        WITH said AS (SELECT pair_id, principle_id, cluster, side(p_b) AS own FROM audit.couples WHERE {VOTED}),
+        WITH said AS (
+            SELECT place, principle_id, any_value(cluster) AS cluster, sum(side(p_b)) AS own,
+                count(*) FILTER (side(p_b) = 1) AS b, count(*) FILTER (side(p_b) = -1) AS a
+            FROM audit.couples WHERE {VOTED} GROUP BY place, principle_id
+        ),
         summed AS (
-            SELECT *, sum(own) OVER (PARTITION BY pair_id)
-                - sum(own) OVER (PARTITION BY pair_id, principle_id) AS others
-            FROM said
+            SELECT s.*, sign(t.own - s.own) AS others
+            FROM said AS s JOIN (SELECT place, sum(own) AS own FROM said GROUP BY place) AS t USING (place)
         )
-        SELECT principle_id, (sign(others) = own)::INTEGER AS value, cluster FROM summed WHERE own <> 0 AND others <> 0
+        SELECT principle_id, cluster,
+            unnest(list_concat(repeat([(others = 1)::INTEGER], b), repeat([(others = -1)::INTEGER], a))) AS value
+        FROM summed WHERE others <> 0
     """
     yield from evidence.means("majority_agreement", sql, "principle_id", share=True, otherwise=ONE_PRINCIPLE)
 
@@ -128,27 +133,29 @@ def _sides(evidence: Evidence) -> tuple[list[str], Array, Array]:
     vote."""
     table = evidence.ask(
         f"""
-        SELECT principle_id, cluster, side(p_b)::TINYINT AS side,
-            dense_rank() OVER (ORDER BY judge, pair_id) - 1 AS place
-        FROM audit.couples WHERE {VOTED}
+        SELECT principle_id, cluster, side(p_b)::TINYINT AS side, judge, place FROM audit.couples WHERE {VOTED}
         """
     )
     principles = table.column("principle_id").combine_chunks().dictionary_encode()
     ids = principles.dictionary.to_pylist()
-    place = table.column("place").to_numpy()
+    place, judge = table.column("place").to_numpy(), table.column("judge").combine_chunks().dictionary_encode()
+    if len(place):  # a row for each judge and pair, be there a vote or not
+        place = place + (int(place.max()) + 1) * judge.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     sides = np.zeros((len(ids), int(place.max()) + 1 if len(place) else 0), dtype=np.int8)
-    sides[principles.indices.to_numpy(zero_copy_only=False), place] = table.column("side").to_numpy()
+    codes = principles.indices.to_numpy(zero_copy_only=False)
+    sides[codes, place] = table.column("side").to_numpy()
     clusters = np.zeros(sides.shape[1], dtype=np.int64)
     clusters[place] = table.column("cluster").to_numpy()
-    order = np.argsort(ids)
+    order = sorted(np.unique(codes), key=lambda code: ids[code])
     return [ids[index] for index in order], clusters, sides[order]
 
 
 def correlations(evidence: Evidence) -> Iterator[Figure]:
     """How a principle's votes go with the differences in length, and in headers, lists and bold together."""
     sql = f"""
-        SELECT principle_id, p_b, length, headers + lists + bold AS markdown, cluster FROM audit.couples
-        WHERE {VOTED} AND length IS NOT NULL
+        SELECT c.principle_id, c.p_b, p.length, p.headers + p.lists + p.bold AS markdown, c.cluster
+        FROM audit.couples AS c JOIN audit.pairs AS p USING (place)
+        WHERE c.{VOTED} AND p.length IS NOT NULL
     """
     empty = True
     for about, rows in evidence.groups(sql, "principle_id"):
@@ -166,7 +173,7 @@ def dead(evidence: Evidence) -> Iterator[Figure]:
     could be drawn to revise and never was. 0 for one that lives; no value where too few pairs tell."""
     rows = evidence.connection.execute(
         f"""
-        SELECT principle_id, count(DISTINCT pair_id), count(DISTINCT pair_id) FILTER ({REVISED}),
+        SELECT principle_id, count(DISTINCT place), count(DISTINCT place) FILTER ({REVISED}),
             avg(prefers_b(p_b)) FILTER ({REVISED}), max(abs(side(p_b)))
         FROM audit.couples WHERE {VOTED} GROUP BY principle_id
         """

@@ -17,7 +17,7 @@ def infraction_penalty(evidence: Evidence) -> Iterator[Figure]:
     """Share of the couples of votes, ties half, that prefer the answer as it was to its variant."""
     sql = """
         SELECT c.judge, c.principle_id, p.infraction AS subject, 1 - prefers_b(c.p_b) AS value, c.cluster
-        FROM audit.couples AS c JOIN audit.pairs AS p USING (pair_id)
+        FROM audit.couples AS c JOIN audit.pairs AS p USING (place)
         WHERE c.kind = 'infraction' AND p.infraction IS NOT NULL
     """
     for keys in (("judge", "subject"), ("judge", "principle_id", "subject")):
@@ -31,10 +31,10 @@ def self_preference(evidence: Evidence) -> Iterator[Figure]:
     sql = """
         SELECT v.judge, p.a_family, p.b_family, prefers_b(v."both orders") AS prefers_b, g.b_better, p.cluster
         FROM audit.votes AS v
-        JOIN audit.pairs AS p USING (pair_id)
-        JOIN audit.gold AS g ON g.pair_id = v.pair_id AND g.principle_id = ''
+        JOIN audit.pairs AS p USING (place)
+        JOIN audit.gold AS g ON g.place = v.place AND g.principle_id = ''
         WHERE v.judge <> '' AND v.principle_id = '' AND p.a_family <> p.b_family
-        ORDER BY v.pair_id
+        ORDER BY v.place
     """
     found = False
     for about, rows in evidence.groups(sql, "judge"):

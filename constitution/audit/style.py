@@ -20,15 +20,17 @@ from constitution.records import Figure
 REVISED = ("first-last", "parent")
 
 _ROWS = """
-    SELECT judge, pair_id, any_value(cluster) AS cluster, avg(l_b) AS log_odds, avg(p_b) AS p,
-        any_value(kind) AS kind, any_value(length) AS length, any_value(headers) AS headers,
-        any_value(lists) AS lists, any_value(bold) AS bold
-    FROM audit.couples WHERE kind <> 'infraction' AND length IS NOT NULL
-    GROUP BY judge, pair_id ORDER BY judge, pair_id
+    WITH said AS (
+        SELECT judge, place, avg(l_b) AS log_odds, avg(p_b) AS p FROM audit.couples
+        WHERE kind <> 'infraction' GROUP BY ALL
+    )
+    SELECT judge, place, p.cluster, log_odds, p, p.kind::VARCHAR AS kind, length, headers, lists, bold
+    FROM said JOIN audit.pairs AS p USING (place) WHERE length IS NOT NULL
+    ORDER BY judge, place
 """
 
 _CONTROLLED = """
-CREATE TABLE audit.shifts AS FROM laid;
+CREATE TABLE audit.shifts AS SELECT * REPLACE (judge::audit.judge AS judge) FROM laid;
 
 CREATE MACRO audit.sigma(x) AS 1 / (1 + exp(-x));
 
@@ -40,16 +42,16 @@ CREATE MACRO audit.slope(ab, ba, shift) AS (
     + audit.sigma(log_odds(coalesce(ba, ab)) - shift) * audit.sigma(shift - log_odds(coalesce(ba, ab)))
 ) / 2;
 
-CREATE TABLE audit.controlled AS
+CREATE VIEW audit.controlled AS
 SELECT
-    c.judge, c.principle_id, c.pair_id, c.kind, c.cluster, c.weight, c.p_b AS off,
+    c.judge, c.principle_id, c.place, c.kind, c.p_ab, c.p_ba, c.cluster, c.weight, c.p_b AS off,
     audit.without(c.p_ab, c.p_ba, coalesce(s.length, 0)) AS length,
     audit.without(c.p_ab, c.p_ba, coalesce(s.style, 0)) AS style,
     audit.without(c.p_ab, c.p_ba, coalesce(s.length_whole, 0)) AS length_whole,
     audit.without(c.p_ab, c.p_ba, coalesce(s.style_whole, 0)) AS style_whole,
     audit.slope(c.p_ab, c.p_ba, coalesce(s.length_whole, 0)) AS length_slope,
     audit.slope(c.p_ab, c.p_ba, coalesce(s.style_whole, 0)) AS style_slope
-FROM audit.couples AS c LEFT JOIN audit.shifts AS s USING (judge, pair_id)
+FROM audit.couples AS c LEFT JOIN audit.shifts AS s ON s.judge = c.judge AND s.place = c.place
 WHERE c.kind <> 'infraction';
 """
 
@@ -86,9 +88,10 @@ def lay_shifts(evidence: Evidence) -> list[Fits]:
         fits = _fit(about["judge"], rows, features, evidence.replicates)
         found.append(fits)
         judge = pa.array([fits.judge] * len(features)).dictionary_encode()
-        shifts.append(pa.table({"judge": judge, "pair_id": pa.array(rows["pair_id"]), **fits.shifts}))
-    nothing = pa.table({"judge": [""], "pair_id": [""], **{name: [0.0] for name in SHIFTS}}).slice(0, 0)
-    evidence.connection.register("laid", pa.concat_tables([t.cast(nothing.schema) for t in shifts] or [nothing]))
+        shifts.append(pa.table({"judge": judge, "place": pa.array(rows["place"], pa.int32()), **fits.shifts}))
+    nothing = pa.table({"judge": [""], "place": pa.array([0], pa.int32()), **{name: [0.0] for name in SHIFTS}})
+    laid = [table.cast(nothing.schema) for table in shifts] or [nothing.slice(0, 0)]
+    evidence.connection.register("laid", pa.concat_tables(laid))
     evidence.lay(_CONTROLLED)
     evidence.connection.unregister("laid")
     return found
@@ -148,9 +151,9 @@ def controlled_win_rates(evidence: Evidence, fits: list[Fits]) -> Iterator[Figur
     for control, names in measure.CONTROLS.items():
         name, empty = f"win_rate_{control}_controlled", True
         sql = f"""
-            SELECT judge, pair_id, sum({control}_whole) AS total, sum({control}_slope) AS slope, count(*) AS couples
-            FROM audit.controlled SEMI JOIN audit.shifts USING (judge, pair_id)
-            GROUP BY judge, pair_id ORDER BY pair_id
+            SELECT judge, place, sum({control}_whole) AS total, sum({control}_slope) AS slope, count(*) AS couples
+            FROM audit.controlled SEMI JOIN audit.shifts USING (judge, place)
+            GROUP BY judge, place ORDER BY place
         """
         for about, sums in evidence.groups(sql, "judge"):
             rows = rows_of[about["judge"]].rows
@@ -195,7 +198,7 @@ def labels_changed(evidence: Evidence) -> Iterator[Figure]:
             SELECT
                 '{control}' AS subject, any_value(cluster) AS cluster,
                 (side(sum(weight * off) / sum(weight)) <> side(sum(weight * {control}) / sum(weight)))::INTEGER AS value
-            FROM audit.controlled GROUP BY pair_id
+            FROM audit.controlled GROUP BY place
         """
         made = list(evidence.means("labels_changed", sql, "subject", share=True))
         yield from made or [evidence.missing("labels_changed", NO_VOTES, subject=control)]

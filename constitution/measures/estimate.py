@@ -30,6 +30,19 @@ class Estimate:
     """Rows that it was estimated on."""
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Values that were summed up, cluster by cluster."""
+
+    totals: Floats
+    """(k) Sum of each cluster's values."""
+    counts: NDArray[np.int64]
+    """(k) How many they are."""
+    low: float
+    """The lowest value of all."""
+    high: float
+
+
 def mean(
     values: ArrayLike, clusters: ArrayLike, *, proportion: bool = False, replicates: int = 1000, seed: int = 0
 ) -> Estimate:
@@ -40,15 +53,28 @@ def mean(
     interval. Raises ValueError where a value is not finite or, of a proportion, not in [0, 1].
     """
     given = finite(values, "values")
-    if proportion and given.size and (given.min() < 0 or given.max() > 1):
-        raise ValueError("values: a proportion is in [0, 1]")
+    names, places = np.unique(_one_each(clusters, given.size), return_inverse=True)
     if not given.size:
         return Estimate(None, None, None, 0)
-    value, count = float(given.mean()), distinct(_one_each(clusters, given.size))
-    if proportion and (count < 2 or given.min() == given.max()):
-        return Estimate(value, *wilson(value * count, count), given.size)
-    drawn = sums(np.column_stack([given, np.ones_like(given)]), clusters, replicates=replicates, seed=seed)
-    return Estimate(value, *percentiles(drawn[:, 0] / drawn[:, 1], count), given.size)
+    totals: Floats = np.bincount(places, given).astype(np.float64)
+    parts = Parts(totals, np.bincount(places), float(given.min()), float(given.max()))
+    return mean_of_parts(parts, names, proportion=proportion, replicates=replicates, seed=seed)
+
+
+def mean_of_parts(
+    parts: Parts, clusters: ArrayLike, *, proportion: bool = False, replicates: int = 1000, seed: int = 0
+) -> Estimate:
+    """`mean` of values that have been summed up by cluster, so that millions of them need not be here. clusters (k):
+    their ids, none twice."""
+    finite([parts.low, parts.high, *parts.totals], "values")
+    if proportion and (parts.low < 0 or parts.high > 1):
+        raise ValueError("values: a proportion is in [0, 1]")
+    n, count = int(parts.counts.sum()), len(parts.totals)
+    value = float(parts.totals.sum()) / n
+    if proportion and (count < 2 or parts.low == parts.high):
+        return Estimate(value, *wilson(value * count, count), n)
+    drawn = sums(np.column_stack([parts.totals, parts.counts]), clusters, replicates=replicates, seed=seed)
+    return Estimate(value, *percentiles(drawn[:, 0] / drawn[:, 1], count), n)
 
 
 def wilson(hits: float, n: int) -> tuple[float, float]:
