@@ -1,0 +1,528 @@
+"""Runs that are killed and started again until they are done, against servers that fail now and then.
+
+    torment = Torment(KINDS["jury"], tmp_path, torture, "jury")
+    await torment.run(kills=18)
+
+Everything is real: a run is the command `constitution run` in a process group of its own, each server a process that
+speaks HTTP, a kill a signal. To start a process and import everything takes two seconds, so all but Prefect's are
+forked from a process that has imported the modules and done nothing else (multiprocessing's forkserver): no loop, no
+file of the warehouse, no connection, no thread but the allocator's, which is made to be forked. Each start looks at
+that. What is forked is killed, resumed and judged as any other process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from conftest import Torture
+from kill_recipes import (
+    Kind,
+    calls_at_once,
+    calls_of_a_row,
+    lost_at_once,
+    lost_in_order,
+    write_project,
+    write_recipe,
+)
+
+from constitution.cli import main as constitution
+from constitution.engines.fake import FakeEngine
+from constitution.engines.fake_server import Chance, FakeServer, Fault
+from constitution.recipe import FakeModel, load_recipe
+from constitution.warehouse import Warehouse, ask, connect
+
+FORK = multiprocessing.get_context("forkserver")
+FORK.set_forkserver_preload(["constitution.cli.run", "constitution.pipeline", "constitution.engines.fake_server"])
+
+FAULTY = 0.06
+"""Share of the requests that meet a fault."""
+MARK = 32
+"""Bytes of what a server says of a request: its body's digest, or zeros for one that met a fault."""
+FAULT = bytes(MARK)
+ENDS = {signal.SIGKILL: {-9}, signal.SIGTERM: {143, -15}, signal.SIGINT: {130, -2}}
+"""Exit codes of what a signal ended; with any other the process had come to its end by itself."""
+PATIENCE = 60.0
+"""Seconds that a start may take to end after it was told to."""
+
+
+# --- in processes of their own
+
+
+class Told:
+    """A plan of faults that tells who started the server of every request."""
+
+    def __init__(self, plan: Chance, out: int) -> None:
+        self._plan = plan
+        self._out = out
+
+    def __call__(self, body: Mapping[str, Any]) -> Fault | None:
+        fault = self._plan(body)
+        sound = fault is None or fault.sound
+        # Of fewer bytes than a pipe takes at once: whole or not at all, and before the answer.
+        os.write(self._out, key(body) if sound else FAULT)
+        return fault
+
+
+def key(body: Mapping[str, Any]) -> bytes:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).digest()
+
+
+def serve(told: Connection, port: int, section: Mapping[str, Any], share: float, seed: int) -> None:
+    """A server that first tells its address, and then of every request whether it is answered soundly."""
+    check_parent()
+
+    async def serving() -> None:
+        engine = FakeEngine(FakeModel(engine="fake", **section))
+        async with FakeServer(engine, faults=Told(Chance(share, seed), told.fileno()), port=port) as server:
+            os.write(told.fileno(), server.base_url.encode().ljust(MARK))
+            await asyncio.Event().wait()
+
+    asyncio.run(serving())
+
+
+def command(ready: Connection, words: list[str], folder: str, log: str) -> None:
+    """`constitution WORDS`, as from a terminal."""
+    check_parent()
+    os.setsid()
+    os.chdir(folder)
+    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for descriptor in (1, 2):
+        os.dup2(out, descriptor)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sys.argv = ["constitution", *words]
+    ready.send_bytes(b"ready")
+    try:
+        constitution()
+    except KeyboardInterrupt:  # before or after the command's own handling of it
+        os._exit(130)
+
+
+def check_parent() -> None:
+    """What this process was forked from had not begun to do anything."""
+    assert threading.active_count() == 1
+    tasks = Path(f"/proc/{os.getppid()}/task")
+    names = {(task / "comm").read_text().strip() for task in tasks.iterdir()}
+    assert len(names) <= 2, names
+    assert len(names - {"jemalloc_bg_thd"}) == 1, names
+
+
+# --- what is killed
+
+
+class Server:
+    """A fake server in a process of its own, on a port that it keeps."""
+
+    def __init__(self, section: Mapping[str, Any], share: float, seed: int, heard: Callable[[bytes], None]) -> None:
+        self._section, self._share, self._seed, self._heard = section, share, seed, heard
+        self._port = 0
+        self.address = ""
+
+    async def start(self) -> None:
+        self._in, out = FORK.Pipe(duplex=False)
+        arguments = (out, self._port, self._section, self._share, self._seed)
+        self._process = FORK.Process(target=serve, args=arguments, daemon=True)
+        self._process.start()
+        out.close()
+        first = await asyncio.to_thread(os.read, self._in.fileno(), MARK)
+        self.address = first.decode().strip()
+        self._port = int(self.address.rpartition(":")[2].removesuffix("/v1"))
+        asyncio.get_running_loop().add_reader(self._in.fileno(), self._read)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.join()
+        while self._read():  # what it had answered before
+            pass
+        asyncio.get_running_loop().remove_reader(self._in.fileno())
+        self._in.close()
+
+    def _read(self) -> bool:
+        marks = os.read(self._in.fileno(), 1024 * MARK)
+        for place in range(0, len(marks), MARK):
+            self._heard(marks[place : place + MARK])
+        if not marks:
+            asyncio.get_running_loop().remove_reader(self._in.fileno())
+        return bool(marks)
+
+
+class Started:
+    """The command at work, in a process group of its own."""
+
+    def __init__(self, pid: int, ended: asyncio.Task[int]) -> None:
+        self.pid = pid
+        self.ended = ended
+
+    @classmethod
+    async def forked(cls, words: list[str], folder: Path, log: Path) -> Started:
+        ready, told = FORK.Pipe(duplex=False)
+        process = FORK.Process(target=command, args=(told, words, str(folder), str(log)))
+        process.start()
+        told.close()
+        with suppress(EOFError):  # it did not get so far: its exit code says more
+            await asyncio.to_thread(ready.recv_bytes)
+
+        async def ended() -> int:
+            await asyncio.to_thread(process.join)
+            assert process.exitcode is not None
+            return process.exitcode
+
+        assert process.pid is not None
+        return cls(process.pid, asyncio.create_task(ended()))
+
+    @classmethod
+    async def anew(cls, words: list[str], folder: Path, log: Path) -> Started:
+        """With all its imports, and a Prefect home that all starts share."""
+        with log.open("ab") as out:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", "from constitution.cli import main; main()", *words),
+                cwd=folder,
+                env=os.environ | {"PREFECT_HOME": str(log.parent / "prefect")},
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+                preexec_fn=_hear_interrupts,
+            )
+        return cls(process.pid, asyncio.create_task(process.wait()))
+
+    def send(self, number: signal.Signals) -> None:
+        """SIGINT and SIGKILL to the whole group: a terminal does so with the one, and by the other nothing of a
+        machine that goes down is left. SIGTERM as a scheduler sends it."""
+        with suppress(ProcessLookupError):
+            if not self.ended.done():
+                (os.kill if number == signal.SIGTERM else os.killpg)(self.pid, number)
+
+    async def end(self) -> int:
+        try:
+            return await asyncio.wait_for(asyncio.shield(self.ended), PATIENCE)
+        except TimeoutError:
+            os.killpg(self.pid, signal.SIGKILL)
+            raise AssertionError("a run that was told to stop did not") from None
+
+
+def _hear_interrupts() -> None:
+    """What a shell has started in the background does not hear SIGINT, and passes that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+# --- what is looked at
+
+
+@dataclass
+class Seen:
+    """What a reader finds at one moment."""
+
+    ids: dict[str, list[str]] = field(default_factory=dict)
+    calls: int = 0
+    """That the rows on disk took."""
+    failures: int = 0
+
+
+def look(root: Path) -> Seen:
+    """Raises AssertionError where a row is there twice, or names what is not there: at any moment of a run.
+
+    Each table is asked once, in the opposite order to that in which they are written, so that what a row names was
+    there before the row.
+    """
+    seen = Seen()
+    if not (root / "runs" / "_none.json").exists():
+        return seen
+    with connect(root) as connection:
+        labels = list(ask(connection, "SELECT id, a_id, b_id, votes + votes_missing FROM preferences").rows)
+        failures = list(ask(connection, "SELECT id FROM failures").rows)
+        votes = list(ask(connection, "SELECT id, first_id, second_id, pair_id, calls FROM judgements").rows)
+        columns = "id, parent_id, critique_seed IS NOT NULL, finish_reason IS NOT NULL"
+        answers = list(ask(connection, f"SELECT {columns} FROM responses").rows)
+    for table, rows in {"preferences": labels, "failures": failures, "judgements": votes, "responses": answers}.items():
+        seen.ids[table] = [row[0] for row in rows]
+        twice = [id for id, count in Counter(seen.ids[table]).items() if count > 1]
+        assert not twice, f"{len(twice)} rows of {table} are there twice"
+    known = set(seen.ids["responses"])
+    assert known.issuperset(parent for _, parent, _, _ in answers if parent), "a response lacks its parent"
+    assert known.issuperset(id for _, first, second, _, _ in votes for id in (first, second)), "a vote lacks its answer"
+    assert known.issuperset(id for _, a, b, _ in labels for id in (a, b)), "a label lacks its answer"
+    cast = Counter(pair for _, _, _, pair, _ in votes)
+    assert all(cast[id] == expected for id, _, _, expected in labels), "a label lacks a vote"
+    seen.calls = sum(critique + answer for _, _, critique, answer in answers) + sum(row[-1] for row in votes)
+    seen.failures = len(failures)
+    return seen
+
+
+def rows_of(root: Path, table: str) -> list[tuple[Any, ...]]:
+    with connect(root) as connection:
+        return list(ask(connection, f"SELECT * EXCLUDE (created_at) FROM {table} ORDER BY id").rows)
+
+
+def same_rows(root: Path, other: Path) -> None:
+    """All that the run made and what it said of itself, but for when it was made: no column differs, usage neither,
+    since the fake model counts the words of what it is sent, and has no cache."""
+    for table in ("prompts", "responses", "judgements", "preferences"):
+        ours, theirs = rows_of(root, table), rows_of(other, table)
+        different = [(one, two) for one, two in zip(ours, theirs, strict=False) if one != two]
+        assert (len(ours), different[:1]) == (len(theirs), []), f"{table}: {len(different)} rows differ"
+
+
+def whole(root: Path, run_id: str) -> None:
+    """The run is finished, and nothing is left of the kills."""
+    warehouse = Warehouse(root)
+    with connect(root) as connection:
+        states = dict(ask(connection, "SELECT state, count(*) FROM chains GROUP BY ALL").rows)
+    run = warehouse.read_run(run_id)
+    assert run is not None
+    assert run.finished_at
+    assert not run.stopped
+    assert states == {"complete": run.counts["prompts"]}
+    assert run.counts["done"] == run.counts["prompts"]
+    assert not run.counts["open"]
+    assert not run.counts["lost"]
+    for table in ("responses", "judgements", "preferences", "failures"):
+        assert len(warehouse.ids(table, run_id)) == run.counts[table], table
+    assert not run.repairs, "a kill damages nothing"
+    assert warehouse.verify(run_id) == []
+    assert not warehouse.locked(run_id)
+    assert leftovers(root) == []
+
+
+def leftovers(root: Path) -> list[str]:
+    """Temporary files and folders."""
+    return [str(path.relative_to(root)) for path in root.rglob(".*") if path.name != ".lock"]
+
+
+# --- the torment
+
+
+MOMENTS = ("start", "work", "finish")
+
+
+class Torment:
+    """One recipe's runs, killed at random moments and started again up to their end."""
+
+    def __init__(self, kind: Kind, folder: Path, torture: Torture, name: str) -> None:
+        self.kind = kind
+        self.folder = folder
+        self.torture = torture
+        self.chance = random.Random(f"{torture.seed}/kills of {name}")
+        self.name = name
+        self.kills: Counter[str] = Counter()
+        """By what the run did."""
+        self.signals: Counter[signal.Signals] = Counter()
+        self.torn = 0
+        """Kills that left a temporary file or folder."""
+        self.faults = self.falls = self.starts = self.repeated = self.needed = self.allowed = 0
+        self._loop = asyncio.get_running_loop()
+
+    async def run(self, kills: int) -> None:
+        """At least so many; where a run ends before that, by more than one run."""
+        life = 0
+        while (missing := kills - self.kills.total()) > 0:
+            moments = ["start"] * max(1, missing // 6) + ["finish"] * max(1, missing // 4)
+            moments += ["work"] * max(1, missing - len(moments))
+            moments.sort(key=lambda moment: (moment == "finish", self.chance.random()))
+            await _Life(self, life, moments).live()
+            life += 1
+        self._tell(life)
+
+    def _tell(self, runs: int) -> None:
+        self.torture.count("kills", self.kills.total())
+        when = ", ".join(f"{count} {what}" for what, count in sorted(self.kills.items()))
+        signals = ", ".join(f"{count} {number.name}" for number, count in sorted(self.signals.items()))
+        self.torture.measure(
+            f"kills of {self.name}",
+            f"{self.kills.total()} in {runs} run(s) and {self.starts} starts: {when}; {signals}; {self.torn} left "
+            f"something half made; {self.repeated} of {self.needed} calls repeated, of {self.allowed} that might be; "
+            f"{self.faults} faults of servers met" + (f", {self.falls} servers killed" if self.falls else ""),
+        )
+
+
+class _Life:
+    """One run from its first start to its end, beside the same run that nobody disturbs."""
+
+    def __init__(self, torment: Torment, number: int, moments: list[str]) -> None:
+        self.torment = torment
+        self.number = number
+        self.seed = number + 1
+        self.moments = moments
+        folder = torment.folder / f"run-{number}"
+        self.project, self.quiet = folder / "killed", folder / "quiet"
+        self.root = self.project / "warehouse"
+        self.log = folder / "log.txt"
+        self.needed: Counter[bytes] = Counter()
+        self.answered: Counter[bytes] = Counter()
+        self.since = 0
+        """Requests since the start, faulty ones too."""
+        self.sound = 0
+        """Of those, the ones that were answered."""
+        self.run_id = ""
+        self.seen = Seen()
+        self.servers: dict[str, Server] = {}
+        self._waits: tuple[int, int, asyncio.Event] | None = None
+
+    async def live(self) -> None:
+        torment, kind = self.torment, self.torment.kind
+        write_project(self.project, kind, self.seed)
+        write_project(self.quiet, replace(kind, prefect=False), self.seed)
+        await self._undisturbed()
+        self.servers = self._new_servers(FAULTY, self._hear)
+        recipe = await self._up(self.project)
+        self.recipe = load_recipe(recipe)
+        mortal = asyncio.create_task(self._fell(self.servers[kind.mortal])) if kind.mortal else None
+        try:
+            finished = False
+            while self.moments and not finished:
+                finished = await self._one_start(self.moments[0])
+            for _ in range(30):
+                if finished:
+                    break
+                finished = await self._one_start("")
+            assert finished, "the run does not come to its end"
+            assert await self._one_start(""), "a finished run is left as it is"
+        finally:
+            if mortal is not None:
+                mortal.cancel()
+                await asyncio.gather(mortal, return_exceptions=True)
+            for server in self.servers.values():
+                server.kill()
+        self._judge()
+        torment.needed += self.needed.total()
+
+    async def _undisturbed(self) -> None:
+        def hear(mark: bytes) -> None:
+            self.needed[mark] += 1
+
+        self.servers = self._new_servers(0.0, hear)
+        await self._up(self.quiet)
+        try:
+            started = await Started.forked(self._words, self.quiet, self.log)
+            assert await started.end() == 0, self.log.read_text()
+        finally:
+            for server in self.servers.values():
+                server.kill()
+        assert look(self.quiet / "warehouse").calls == self.needed.total(), "rows say how many calls they took"
+
+    def _new_servers(self, share: float, heard: Callable[[bytes], None]) -> dict[str, Server]:
+        seeds = [f"{self.torment.torture.seed}/{self.number}/{name}" for name in self.torment.kind.servers]
+        return {
+            name: Server(section, share, random.Random(seed).randrange(2**31), heard)
+            for seed, (name, section) in zip(seeds, self.torment.kind.servers.items(), strict=True)
+        }
+
+    async def _up(self, project: Path) -> Path:
+        for server in self.servers.values():
+            await server.start()
+        addresses = {name: server.address for name, server in self.servers.items()}
+        return write_recipe(project, self.torment.kind, self.seed, addresses)
+
+    @property
+    def _words(self) -> list[str]:
+        return ["run", "recipes/killed.toml", "--warehouse", "warehouse"]
+
+    def _hear(self, mark: bytes) -> None:
+        self.since += 1
+        if mark == FAULT:
+            self.torment.faults += 1
+        else:
+            self.sound += 1
+            self.answered[mark] += 1
+        if self._waits is not None and (self.since >= self._waits[0] or self.sound >= self._waits[1]):
+            self._waits[2].set()
+
+    async def _fell(self, server: Server) -> None:
+        """Kills the server now and then, and starts it again on its port."""
+        chance = random.Random(f"{self.torment.torture.seed}/{self.number}/falls")
+        while True:
+            await asyncio.sleep(chance.uniform(0.4, 1.5))
+            server.kill()
+            self.torment.falls += 1
+            await asyncio.sleep(chance.uniform(0.05, 0.5))
+            await server.start()
+
+    async def _one_start(self, moment: str) -> bool:
+        """Starts the command, and kills it at the moment; "" lets it go on. Whether the run is finished."""
+        torment, chance = self.torment, self.torment.chance
+        torment.starts += 1
+        self.since = self.sound = 0
+        left = self.needed.total() - self.seen.calls
+        falls, had = torment.falls, sum(self.answered.values()) - self.seen.calls
+        begin = Started.anew if torment.kind.prefect else Started.forked
+        started = await begin(self._words, self.project, self.log)
+        number = chance.choices(list(ENDS), weights=[2, 1, 1])[0]
+        if moment:
+            await self._wait_for(moment, left, started)
+            started.send(number)
+        code = await started.end()
+        killed = bool(moment) and code in ENDS[number]
+        assert killed or code in (0, 1), f"exit code {code}\n{self.log.read_text()[-3000:]}"
+        if killed:
+            self.moments.pop(0)
+            torment.signals[number] += 1
+            torment.kills[self._doing(left)] += 1
+            torment.torn += bool(leftovers(self.root))
+        await asyncio.sleep(0.05)  # what is still in the sockets
+        before, self.seen = self.seen, look(self.root)
+        lost = sum(self.answered.values()) - self.seen.calls - had
+        may = self._may_lose(code if killed else 0, self.seen.failures - before.failures, torment.falls - falls)
+        torment.allowed += may
+        assert lost <= may, f"{lost} answered calls are lost where {may} may be (exit code {code}, {moment})"
+        return not killed and code == 0
+
+    async def _wait_for(self, moment: str, left: int, started: Started) -> None:
+        chance = self.torment.chance
+        if moment == "start":
+            await asyncio.wait({started.ended}, timeout=chance.uniform(0.0, 5.0 if self.torment.kind.prefect else 0.4))
+            return
+        event = asyncio.Event()
+        if moment == "work":
+            self._waits = (chance.randint(1, max(1, 2 * left // len(self.moments))), left, event)
+        else:
+            self._waits = (sys.maxsize, left, event)
+        if not (moment == "finish" and left <= 0):
+            reached = asyncio.create_task(event.wait())
+            await asyncio.wait({started.ended, reached}, return_when=asyncio.FIRST_COMPLETED)
+            reached.cancel()
+        self._waits = None
+        await asyncio.wait({started.ended}, timeout=chance.uniform(0.0, 0.05 if moment == "work" else 0.3))
+
+    def _doing(self, left: int) -> str:
+        """What the run did when it was killed."""
+        if not [path for path in (self.root / "runs").glob("*.json") if not path.name.startswith("_")]:
+            return "before its record"
+        if self.sound >= left:
+            return "after its last call"
+        return "at work" if self.since else "while it opened"
+
+    def _may_lose(self, code: int, failures: int, falls: int) -> int:
+        """Answered calls that are not on disk after a start that ended so."""
+        recipe = self.recipe
+        may = failures * (calls_of_a_row(recipe) - 1)  # a critique whose revision failed is asked for again
+        may += falls * recipe.output.window * calls_at_once(recipe)  # answered by a server that fell on the way
+        if code in (-signal.SIGKILL, -signal.SIGTERM):  # SIGTERM kills at once before the run takes it
+            return may + lost_at_once(recipe)
+        return may + (lost_in_order(recipe) if code else 0)
+
+    def _judge(self) -> None:
+        """At the end."""
+        log = self.log.read_text()
+        assert "Traceback" not in log, log[-3000:]
+        [run_id] = [run.run_id for run in Warehouse(self.root).runs()]
+        whole(self.root, run_id)
+        same_rows(self.root, self.quiet / "warehouse")
+        assert self.answered.keys() == self.needed.keys(), "nothing else is asked than in an undisturbed run"
+        repeated = (self.answered - self.needed).total()
+        assert self.seen.calls == self.needed.total()
+        assert repeated == self.answered.total() - self.seen.calls
+        self.torment.repeated += repeated
