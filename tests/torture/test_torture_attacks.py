@@ -13,7 +13,20 @@ from conftest import Torture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.attacks import CONDITIONS, FILL, NONCE, PLACES, Attack, Trial, attacks, beyond, flips, trials
+from benchmarks.attacks import (
+    CONDITIONS,
+    FILL,
+    NONCE,
+    PLACES,
+    Attack,
+    Trial,
+    attacks,
+    beyond,
+    flips,
+    rows,
+    table,
+    trials,
+)
 from constitution import templates
 from constitution.engines.base import Completion, Request
 from constitution.engines.fake_server import FakeServer
@@ -256,6 +269,23 @@ async def test_attacks_turn_no_more_labels_than_harmless_text(engine: Transforme
         assert low <= 0, f"attacks turn {value:.1%} more labels than harmless text does"
     else:
         assert sum(trial.turned("with") for trial in hit) <= max(2, 2 * sum(trial.turned("harmless") for trial in hit))
+
+
+def test_the_tables_figures() -> None:
+    """Two attacks on ten pairs: one turns all of them, the other none; harmless text turns two of ten."""
+    made = [
+        Trial("k", attack, "answer", pair, {"with": float(not attack), "without": 1.0, "harmless": float(pair < 2)})
+        for attack in range(2)
+        for pair in range(10)
+    ]
+    told = rows([*made, *[replace(trial, place="prompt") for trial in made]])
+    assert [row["name"] for row in told] == [*(f"{name}, in the {p}" for name in ("all", "k") for p in PLACES)]
+    assert (told[0]["attacks"], told[0]["n"]) == (2, 20)
+    assert [told[0][name]["share"] for name in CONDITIONS] == [0.5, 1.0, 0.2]
+    value, low, high = told[0]["beyond_with"]
+    assert value == pytest.approx(0.3)
+    assert low < 0.3 < high < 0.51
+    assert "| all, in the answer | 2 | 20 | 100.0 % " in table(told, "a note")
 
 
 def _told(torture: Torture, found: list[Trial]) -> None:
