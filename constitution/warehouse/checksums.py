@@ -69,7 +69,7 @@ def read(folder: Path) -> dict[str, list[Sum]]:
     """What each part may be; empty where nothing was ever named (a folder of an older version, or none)."""
     try:
         text = (folder / SUMS).read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     return _parsed(text)
 
@@ -167,7 +167,7 @@ def _parts(folder: Path) -> list[str]:
     """What a reader's glob finds in the folder."""
     try:
         return sorted(name for name in os.listdir(folder) if name.endswith(".parquet") and not name.startswith("."))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 

@@ -81,7 +81,7 @@ def parts(folder: Path) -> list[Path]:
     """The parts in a run's folder, by number; none if there is no such folder."""
     try:
         found = [(int(match[1]), name) for name in os.listdir(folder) if (match := PART.fullmatch(name))]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return [folder / name for _, name in sorted(found)]
 

@@ -286,7 +286,8 @@ class Warehouse:
                 rows = {"principles": 1, "prompts": 1, **(run.counts if run.finished_at else {})}
         except DamagedPart:
             damages.append(Damage("runs", self._run_path(run_id), "cannot be read as a run"))
-        return damages + find_damage(self.root, _checked(run_id), rows, tables, read_parts=read_parts)
+        with _reading(self.root):
+            return damages + find_damage(self.root, _checked(run_id), rows, tables, read_parts=read_parts)
 
     def unchecked(self, run_id: str) -> list[Path]:
         """The run's parts that have no checksum, because an older version wrote them."""

@@ -8,6 +8,7 @@ variable `run` is set, the tables have the rows of that run alone.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from importlib.resources import files as package_files
 from pathlib import Path
 
@@ -49,7 +50,8 @@ def create(connection: duckdb.DuckDBPyConnection) -> None:
             _create(connection)
             connection.commit()
         except duckdb.Error as error:
-            connection.rollback()
+            with suppress(duckdb.TransactionException):  # a commit that failed has ended it
+                connection.rollback()
             if last or not vanished(error):
                 raise
         else:
