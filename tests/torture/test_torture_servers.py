@@ -1,0 +1,513 @@
+"""Faults of servers, seen from the run: what its tables say at the end, how often a server was asked, when it stops.
+
+What one engine or one fleet does with a fault is tested in tests/test_engine_openai.py and tests/test_fleet*.py; a
+fleet that loses a server in mid-run in tests/test_fleet_run.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import random
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wild_server as wild
+from click.testing import CliRunner
+from conftest import Torture
+from run_once import run_once
+from small_project import table
+from test_fleet import ask, fleet, slow, until
+from test_pipeline import rows_of
+from wild_server import Act, WildServer, edits, project, says, thing, top
+
+from constitution.cli import run as run_command
+from constitution.engines import _endpoint, _fleet, _http
+from constitution.engines.base import Request
+from constitution.engines.fake_server import FakeServer, Fault
+from constitution.pipeline.account import Account, Ledger
+from constitution.pipeline.intake import LAST, LEAST, Intake
+from constitution.recipe import Models
+from constitution.records import Failure, Judgement, Message, Run, Sampling
+
+CALLS = 5
+"""Of a prompt: answer, critique, revision, and two votes."""
+
+
+@dataclass(frozen=True)
+class Case:
+    act: Act
+    ends: str = "well"
+    """well: asked again at once, and nothing is to be seen in the tables; open: a Failure, tried again by the next
+    start; lost: a Failure for good; by the class of the error where it is not `well`, e.g. `open MalformedReply`."""
+    vote: bool = False
+    """It befalls the prompt's first vote, and not its first request."""
+
+
+def message(text: str) -> str:
+    return json.dumps({"error": {"message": text}})
+
+
+def usage(count: float) -> Callable[[dict[str, Any]], object]:
+    return lambda reply: reply.update(usage={"prompt_tokens": count})
+
+
+LOGPROB_FAULTS: dict[str, Any] = {
+    "no log-probabilities": wild.choice(logprobs=None),
+    "no content in them": wild.choice(logprobs={"content": []}),
+    "no top tokens": top(),
+    "NaN for a log-probability": top(("A", math.nan), ("B", -1.0)),
+    "infinity for a log-probability": top(("A", math.inf), ("B", -1.0)),
+    "a log-probability above zero": top(("A", 0.5), ("B", -1.0)),
+    "a log-probability of 400 digits": top(("A", 10**400), ("B", -1.0)),
+    "a word for a log-probability": top(("A", "likely"), ("B", -1.0)),  # type: ignore[arg-type]
+}
+CASES = [
+    *(Case(says(f"{status}", status), "well") for status in (408, 500, 502, 503, 504, 529)),
+    Case(says("429", 429)),
+    Case(says("429, seconds", 429, Retry_After="0.1")),
+    Case(says("429, a date", 429, Retry_After="DATE")),
+    Case(says("429, nonsense", 429, Retry_After="soon")),
+    Case(says("503, not a number of seconds", 503, Retry_After="nan")),
+    Case(says("500, deep JSON", 500, "[" * 100_000)),
+    Case(says("500, thousands of digits", 500, '{"error": ' + "9" * 5000 + "}")),
+    Case(wild.reset),
+    Case(wild.cut),
+    Case(wild.hang),
+    Case(wild.trickle),
+    Case(wild.no_http),
+    Case(wild.giant),
+    Case(wild.bomb),
+    Case(wild.badly_packed),
+    Case(wild.packed, "sound"),
+    Case(wild.twice_headed, "sound"),
+    Case(says("an HTML page with 200", 200, "<html><body>Bad gateway</body></html>")),
+    Case(says("an empty body", 200, "")),
+    Case(says("half of a JSON", 200, '{"choices": [{"message": {"content": "Li')),
+    Case(says("deep JSON", 200, "[" * 100_000)),
+    Case(says("thousands of digits", 200, "9" * 5000)),
+    Case(says("404, once", 404, message("The model `fake` does not exist."))),
+    Case(edits("null", lambda reply: "null"), "open MalformedReply"),
+    Case(edits("a list", lambda reply: [reply]), "open MalformedReply"),
+    Case(edits("no choices", lambda reply: reply.update(choices=[])), "open MalformedReply"),
+    Case(edits("choices null", lambda reply: reply.update(choices=None)), "open MalformedReply"),
+    Case(edits("choices a word", lambda reply: reply.update(choices="x")), "open MalformedReply"),
+    Case(edits("message null", wild.choice(message=None)), "open MalformedReply"),
+    Case(edits("content a number", wild.choice(message={"content": 7})), "open MalformedReply"),
+    Case(edits("no text", wild.choice(message={"content": None})), "open MalformedReply"),
+    Case(edits("no finish_reason", wild.choice(finish_reason=None)), "open MalformedReply"),
+    *(
+        Case(edits(f"{count} tokens", usage(count)), "open MalformedReply")
+        for count in (math.inf, 2**70, -1)
+    ),
+    *(Case(edits(name, edit), "open MalformedReply", vote=True) for name, edit in LOGPROB_FAULTS.items()),
+    Case(edits("log-probabilities of other tokens", top(("X", -0.1), ("Y", -2.0))), "lost MalformedReply", vote=True),
+    Case(edits("impossible labels", top(("A", -math.inf), ("B", -math.inf))), "lost MalformedReply", vote=True),
+    Case(says("401", 401), "open AccessDenied"),
+    Case(says("402", 402), "open AccessDenied"),
+    Case(says("403", 403), "lost RequestRefused"),
+    Case(says("400", 400), "lost RequestRefused"),
+    Case(says("302", 302, "", Location="http://127.0.0.1:1/v1"), "lost RequestRefused"),
+    Case(says("context too long", 400, message("maximum context length is 10 tokens")), "lost ContextTooLong"),
+    Case(says("413, context", 413, message("prompt is too long")), "lost ContextTooLong"),
+    Case(edits("content filter", wild.choice(finish_reason="content_filter")), "lost RequestRefused"),
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits of milliseconds, and small bodies for giant ones: what is waited for is the same."""
+    monkeypatch.setattr(_fleet, "BACKOFF_SECONDS", 0.02)
+    monkeypatch.setattr(_fleet, "BACKOFF_MOST", 0.2)
+    monkeypatch.setattr(_fleet, "PROBE_MOST", 0.1)
+    monkeypatch.setattr(_endpoint, "FIRST_PROBE_SECONDS", 0.02)
+    monkeypatch.setattr(_http, "REPLY_MOST", 2**20)
+
+
+def once(acts: Mapping[int, Case]) -> Callable[[Mapping[str, Any]], Act | None]:
+    """Each prompt's act on its first request, or on its first vote."""
+    left = dict(acts)
+
+    def play(body: Mapping[str, Any]) -> Act | None:
+        case = left.get(thing(body))
+        if case is None or case.vote != bool(body.get("logprobs")):
+            return None
+        return left.pop(thing(body)).act
+
+    return play
+
+
+async def clean(folder: Path, prompts: int) -> tuple[Run, dict[str, Any]]:
+    """The undisturbed run, and its rows."""
+    async with FakeServer() as calm:
+        run = await run_once(project(folder / "calm", [calm.base_url], prompts), folder / "clean", [])
+    assert run.finished_at
+    return run, rows_of(folder / "clean", run.run_id)
+
+
+def prompt_ids(warehouse: Path, run_id: str) -> dict[int, str]:
+    rows = table(warehouse, f"SELECT id, messages[1].content FROM prompts WHERE run_id = '{run_id}'")
+    return {int(text.split()[3]): id for id, text in rows}
+
+
+async def test_each_fault_leaves_what_it_must_in_the_tables_and_no_more(tmp_path: Path, torture: Torture) -> None:
+    """One fault for each prompt of a run but every third."""
+    cases = random.Random(f"{torture.seed}/faults of servers").sample(CASES, len(CASES) if torture.full else 20)
+    prompts = 2 * len(cases)
+    calm, rows = await clean(tmp_path, prompts)
+    voted = {row.prompt_id for row in rows.values() if isinstance(row, Judgement)}
+    acts: dict[int, Case] = {}
+    for number, id in sorted(prompt_ids(tmp_path / "clean", calm.run_id).items()):
+        if number % 3 and cases and (id in voted or not cases[-1].vote):
+            acts[number] = cases.pop()
+    assert not cases
+    async with WildServer(once(acts)) as server:
+        recipe = project(tmp_path / "hurt", [server.base_url], prompts)
+        run = await run_once(recipe, tmp_path / "w", [])
+        assert run.stopped == ""
+        assert server.served == Counter(case.act.__name__ for case in acts.values())
+        torture.count("faults of servers", server.served.total())
+        per_thing = server.per_thing.copy()
+        assert server.sent < 2**24  # of 2**28 bytes
+        ids = prompt_ids(tmp_path / "w", run.run_id)
+        failed = defaultdict(set)
+        for id, error, retryable in table(tmp_path / "w", "SELECT prompt_id, error, retryable FROM failures"):
+            failed[id].add(f"{'open' if retryable else 'lost'} {error}")
+        complete = dict(table(tmp_path / "w", "SELECT prompt_id, complete FROM chains"))
+        for number, id in ids.items():
+            case = acts.get(number, Case(wild.packed, "sound"))
+            name = f"{number}: {case.act.__name__}"
+            if case.ends in ("well", "sound"):
+                assert failed[id] <= {"lost EmptyOutput", "lost CritiqueRefused"}, name
+                assert complete[id], name
+                assert CALLS + (case.ends == "well") - 2 <= per_thing[number], name
+                assert per_thing[number] <= CALLS + 4, name  # others' faults may take the server away in between
+            else:
+                assert case.ends in failed[id], name
+                assert per_thing[number] == (CALLS if case.vote else 1), name  # it was not asked again
+        opened = [case for case in acts.values() if case.ends.startswith("open")]
+        assert (run.counts["open"], run.finished_at) == (len(opened), None)
+        done = await run_once(recipe, tmp_path / "w", [])
+    assert done.finished_at
+    lost = {ids[number] for number, case in acts.items() if case.ends.startswith("lost")}
+    assert calm.run_id == done.run_id
+    hurt = rows_of(tmp_path / "w", done.run_id)
+    assert {id: row for id, row in hurt.items() if row.prompt_id not in lost} == {
+        id: row for id, row in rows.items() if row.prompt_id not in lost
+    }
+    assert hurt.keys() <= rows.keys()
+
+
+# --- servers that are gone, keys that are refused
+
+
+class Switch:
+    """Whether the server plays `act` for every request from now on: after `sound` sound ones."""
+
+    def __init__(self, act: Act, sound: int) -> None:
+        self.act, self.sound, self.on = act, sound, True
+
+    def __call__(self, body: Mapping[str, Any]) -> Act | None:
+        self.sound -= 1
+        return self.act if self.on and self.sound < 0 else None
+
+
+def failures(warehouse: Path) -> Counter[str]:
+    rows = table(warehouse, "SELECT error, count(DISTINCT prompt_id) FROM failures GROUP BY ALL")
+    return Counter(dict(rows)) - Counter(EmptyOutput=10**6, CritiqueRefused=10**6)
+
+
+PROMPTS = 24
+GONE = [
+    (wild.reset, "EngineGone", " out of service since "),
+    (says("500 for ever", 500), "EngineGone", " out of service since "),
+    (
+        says("404 for ever", 404, message("The model `fake` does not exist.")),
+        "EngineGone",
+        "HTTP 404: The model `fake`",
+    ),
+    (says("401 for ever", 401, message("Incorrect API key")), "AccessDenied", "HTTP 401: Incorrect API key"),
+    (says("402 for ever", 402, message("No money")), "AccessDenied", "HTTP 402: No money"),
+    (says("429 for an hour", 429, message("Quota"), Retry_After="3600"), "EngineGone", "it asks to wait 3600 s"),
+]
+
+
+@pytest.mark.parametrize(("act", "error", "words"), GONE, ids=lambda value: getattr(value, "__name__", None))
+async def test_a_run_whose_servers_are_gone_stops_and_goes_on_later(
+    tmp_path: Path, torture: Torture, act: Act, error: str, words: str
+) -> None:
+    if not torture.full and act.__name__ not in ("reset", "401 for ever"):
+        pytest.skip("one of each kind is enough for the short version")
+    switch = Switch(act, 20)
+    async with WildServer(switch) as server:
+        recipe = project(tmp_path / "hurt", [server.base_url], PROMPTS)
+        begun = time.monotonic()
+        run = await run_once(recipe, tmp_path / "w", ["model.policy.timeout_s=0.5"])
+        assert time.monotonic() - begun < 8
+        torture.count("faults of servers", server.served.total())
+        assert server.served[act.__name__]
+        assert run.finished_at is None
+        assert run.stopped.startswith("engines: ")
+        assert words in run.stopped
+        assert server.base_url in run.stopped
+        failed = failures(tmp_path / "w")
+        assert failed[error]
+        assert failed.total() <= 8 + 3  # the window, and those that showed that a key is not taken
+        assert run.counts["done"] < PROMPTS
+        # Asked no more than each prompt in flight may ask: its answer, its retries.
+        assert server.served.total() <= (8 + 3) * 2 * 7
+        switch.on = False
+        done = await run_once(recipe, tmp_path / "w", [])
+    assert (done.stopped, done.counts["done"], done.counts["open"], done.counts["lost"]) == ("", PROMPTS, 0, 0)
+    assert done.finished_at
+    _, rows = await clean(tmp_path, PROMPTS)
+    assert rows_of(tmp_path / "w", done.run_id) == rows
+
+
+async def test_a_server_that_comes_back_with_other_weights_stays_out(tmp_path: Path, torture: Torture) -> None:
+    switch = Switch(wild.reset, 20)
+    async with WildServer(switch) as server:
+        recipe = project(tmp_path / "hurt", [server.base_url], PROMPTS)
+        task = asyncio.create_task(run_once(recipe, tmp_path / "w", ["model.policy.timeout_s=1"]))
+        await until(lambda: bool(server.served))
+        server.root = "another"
+        switch.on = False
+        run = await task
+        torture.count("faults of servers", server.served.total())
+        assert "serves other weights than before, another and not fake" in run.stopped
+        server.root = "fake"
+        assert (await run_once(recipe, tmp_path / "w", [])).finished_at
+
+
+async def test_one_of_a_fleet_that_has_no_such_model_any_more_is_left_and_the_run_goes_on(
+    tmp_path: Path, torture: Torture
+) -> None:
+    act = says("404 for ever", 404)
+    async with WildServer(Switch(act, 20)) as first, FakeServer() as second:
+        recipe = project(tmp_path / "hurt", [first.base_url, second.base_url], PROMPTS)
+        run = await run_once(recipe, tmp_path / "w", [])
+        torture.count("faults of servers", first.served.total())
+    assert first.served
+    assert run.finished_at
+    assert run.counts["lost"] == 0
+    assert any("HTTP 404" in event for event in run.engines["policy"]["events"])
+    _, rows = await clean(tmp_path, PROMPTS)
+    assert rows_of(tmp_path / "w", run.run_id) == rows
+
+
+def test_the_command_says_which_servers_are_gone_and_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def flow(path: str, warehouse: str, limit: int | None, overrides: list[str], fresh: bool) -> Run:
+        async with WildServer(Switch(wild.reset, 30)) as server:
+            recipe = project(tmp_path / "hurt", [server.base_url], PROMPTS)
+            return await run_once(recipe, Path(warehouse), ["model.policy.timeout_s=0.3"])
+
+    monkeypatch.setattr(run_command, "load_flow", lambda path: flow)
+    (tmp_path / "any").mkdir()
+    recipe = project(tmp_path / "any" / "p", ["http://127.0.0.1:1/v1"], 1)
+    shown = CliRunner().invoke(run_command.run, [str(recipe), "--warehouse", str(tmp_path / "w")])
+    assert shown.exit_code == 1, shown.output
+    [line] = [line for line in shown.output.splitlines() if line.startswith("Stopped")]
+    assert line.startswith("Stopped by its engines: http://127.0.0.1:")
+    assert " out of service since 20" in line
+    assert line.endswith("the same command goes on.")
+    assert "Why they failed:" in shown.output
+
+
+# --- too many failures
+
+
+async def test_a_run_stops_when_more_than_a_share_of_its_prompts_failed(tmp_path: Path, torture: Torture) -> None:
+    act = edits("choices null", lambda reply: reply.update(choices=None))
+
+    def play(body: Mapping[str, Any]) -> Act | None:
+        return act if thing(body) % 10 < 6 and failing else None
+
+    failing = True
+    async with WildServer(play) as server:
+        recipe = project(tmp_path / "hurt", [server.base_url], 200, wild.ANSWERS)
+        run = await run_once(recipe, tmp_path / "w", [])
+        torture.count("faults of servers", server.served.total())
+        assert LEAST <= run.counts["done"] <= LEAST + 20
+        assert run.finished_at is None
+        assert run.stopped.startswith("failures: engines failed ")
+        found = run.stopped.split()
+        failed, of = int(found[3]), int(found[7])
+        assert LEAST <= of <= LEAST + 12
+        assert failed > of / 2
+        assert (
+            f"{failed} of them by MalformedReply: {server.base_url}: the reply is not a chat completion" in run.stopped
+        )
+        whole = await run_once(recipe, tmp_path / "other", ["output.stop_at_failures=0.65"])
+        assert (whole.stopped, whole.counts["done"], whole.counts["open"]) == ("", 200, 120)
+        failing = False
+        assert (await run_once(recipe, tmp_path / "w", [])).finished_at
+
+
+def trouble(error: str, message: str = "m") -> Failure:
+    return Failure("f", "run", "p", "initial", error, message, retryable=True)
+
+
+def test_what_a_run_stops_for_and_what_not() -> None:
+    def intake(share: float) -> Intake:
+        account = Account(Models.model_validate({"policy": {"engine": "fake"}}), Ledger(), {})
+        return Intake(None, account, 0, stop_at_failures=share)
+
+    late = intake(0.5)
+    for _ in range(100_000):
+        late.saw(None)
+    for _ in range(LAST // 2):
+        late.saw(trouble("EngineTimeout"))
+    assert late.stopped == ""
+    late.saw(trouble("EngineTimeout"))  # it had been well for long, and yet
+    assert late.stopped == "failures: engines failed 501 of the last 1000 prompts, 501 of them by EngineTimeout: m"
+    never = intake(1.0)
+    for _ in range(10_000):
+        never.saw(trouble("EngineTimeout"))
+    assert never.stopped == ""
+    few = intake(0.01)
+    for _ in range(LEAST - 1):
+        few.saw(trouble("EngineTimeout"))
+    assert few.stopped == ""
+    few.saw(None)
+    assert few.stopped == ""  # not at a prompt that went well
+    few.saw(trouble("MalformedReply"))
+    assert few.stopped == "failures: engines failed 100 of the last 101 prompts, 99 of them by EngineTimeout"
+    denied = intake(1.0)
+    for _ in range(100):
+        for failure in (trouble("AccessDenied"), trouble("AccessDenied"), None):
+            denied.saw(failure)
+    assert denied.stopped == ""
+    for _ in range(3):
+        denied.saw(trouble("AccessDenied", "no"))
+    assert denied.stopped == "engines: no"
+    gone = intake(1.0)
+    gone.saw(trouble("EngineGone", "x" * 1000))
+    assert gone.stopped == "engines: " + "x" * 300
+
+
+# --- what a fleet does
+
+
+def asked(number: int) -> Request:
+    return Request((Message("user", f"How does thing {number} work?"),), Sampling(), number)
+
+
+async def test_retries_of_requests_that_failed_together_are_spread(
+    monkeypatch: pytest.MonkeyPatch, torture: Torture
+) -> None:
+    monkeypatch.setattr(_fleet, "BACKOFF_SECONDS", 0.4)
+    monkeypatch.setattr(_fleet, "BACKOFF_MOST", 0.4)
+    act = says("503", 503)
+    first: set[int] = set()
+
+    def play(body: Mapping[str, Any]) -> Act | None:
+        number = thing(body)
+        again = number in first
+        first.add(number)
+        return None if again else act
+
+    random.seed(torture.seed)
+    server = WildServer(play)
+    async with fleet([server], concurrency=64) as engine:
+        # A limit that is lowered would itself spread them.
+        monkeypatch.setattr(_endpoint, "OVERLOAD", set())
+        monkeypatch.setattr(_endpoint, "STRIKES_OUT", 10**6)
+        await asyncio.gather(*(engine.generate(asked(number)) for number in range(40)))
+    torture.count("faults of servers", server.served.total())
+    second = [at for number, at in server.arrivals[40:]]
+    assert len(second) == 40
+    begun = max(at for _, at in server.arrivals[:40])
+    buckets = Counter(int((at - begun) / 0.1) for at in second)
+    assert len(buckets) >= 4
+    assert max(buckets.values()) <= 24
+    torture.measure("seconds over which 40 retries are spread, of 0.4", round(max(second) - min(second), 3))
+
+
+async def test_a_server_ten_times_slower_does_not_hold_the_run_back(torture: Torture) -> None:
+    """The work of 240 requests by a fast server alone, and with the slow one beside it."""
+
+    async def seconds(servers: Sequence[FakeServer]) -> float:
+        async with fleet(servers, concurrency=8) as engine:
+            numbers = iter(range(480 if torture.full else 160))
+
+            async def chains() -> None:
+                for number in numbers:
+                    await engine.generate(ask(seed=number, affinity=f"prompt {number // 2}"))
+
+            start = time.monotonic()
+            await asyncio.gather(*(chains() for _ in range(16)))
+            return time.monotonic() - start
+
+    alone = await seconds([FakeServer(slow(0.04))])
+    both = await seconds([FakeServer(slow(0.04)), FakeServer(slow(0.4))])
+    torture.measure("time with a server ten times slower beside it, of that without", round(both / alone, 2))
+    assert both < 1.4 * alone  # the slow one's last answer, at the most
+
+
+async def test_a_breaker_opens_and_closes_and_the_limit_falls_and_rises(torture: Torture) -> None:
+    down = [Fault(status=500)] * 12
+    busy = [Fault(status=429)] * 12
+    async with fleet([FakeServer(slow(0.002), faults=[*busy, *[None] * 60, *down])], concurrency=32) as engine:
+        await asyncio.gather(*(engine.generate(ask(seed)) for seed in range(48)))
+        endpoint = engine.stats()["endpoints"][0]
+        assert endpoint["overloads"] >= 1
+        low = endpoint["limit"]
+        await asyncio.gather(*(engine.generate(ask(seed)) for seed in range(48)))
+        endpoint = engine.stats()["endpoints"][0]
+        assert endpoint["outages"] >= 1
+        assert endpoint["state"] == "in service"
+        for _ in range(8):
+            await asyncio.gather(*(engine.generate(ask(seed)) for seed in range(64)))
+        assert engine.stats()["endpoints"][0]["limit"] > low or low == 32
+        assert engine.stats()["endpoints"][0]["limit"] >= 16
+        events = engine.stats()["events"]
+    assert any("overloaded" in event for event in events)
+    assert any("out of service" in event and "back at" in event for event in events)
+    torture.count("faults of servers", len(down) + len(busy))
+
+
+# --- all at once
+
+
+PASSING = [case.act for case in CASES if case.ends in ("well", "sound") or case.ends == "open MalformedReply"]
+QUICK = [act for act in PASSING if act not in (wild.hang, wild.trickle)]
+
+
+def at_random(dice: random.Random, share: float, acts: Sequence[Act]) -> wild.Play:
+    return lambda body: dice.choice(acts) if dice.random() < share else None
+
+
+async def test_a_fleet_of_three_with_all_faults_at_once(tmp_path: Path, torture: Torture) -> None:
+    """Rows are those of the undisturbed run, however often it takes a start."""
+    prompts = 300 if torture.full else 24
+    _, rows = await clean(tmp_path, prompts)
+    dice = random.Random(f"{torture.seed}/fleet of three")
+    for turn in range(4 if torture.full else 1):
+        share = dice.uniform(0.05, 0.35)
+        play = at_random(random.Random(dice.random()), share, PASSING if torture.full else QUICK)
+
+        async with AsyncExitStack() as stack:
+            servers = [await stack.enter_async_context(WildServer(play)) for _ in range(3)]
+            recipe = project(tmp_path / f"hurt{turn}", [server.base_url for server in servers], prompts)
+            starts = 0
+            while not (run := await run_once(recipe, tmp_path / f"w{turn}", [])).finished_at:
+                starts += 1
+                assert starts < 40, run.stopped
+            asked = sum(server.per_thing.total() for server in servers)
+            served = sum(server.served.total() for server in servers)
+        assert served
+        torture.count("faults of servers", served)
+        assert run.counts["lost"] == 0
+        assert rows_of(tmp_path / f"w{turn}", run.run_id) == rows
+        # Nothing that was written is asked for again; what failed is, and what was in flight beside it.
+        assert asked <= prompts * CALLS + 3 * served
+        torture.measure(f"calls a prompt, {share:.0%} of them failing (undisturbed {CALLS})", round(asked / prompts, 2))
