@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
@@ -45,6 +46,7 @@ FILE_FUNCTIONS = {
 }
 """Those that take a file's name first, or a list of them."""
 
+_LITERAL = re.compile(rb"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
 _ONLY_QUERIES = "only queries are answered here: SELECT, FROM, WITH, VALUES, PIVOT, DESCRIBE, SHOW, SUMMARIZE, EXPLAIN"
 
 
@@ -97,7 +99,10 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str, functions: Collection
         raise QueryError("there is no query", hint='for example: constitution sql "SELECT count(*) FROM prompts"')
     if len(statements) > 1:
         raise QueryError("more than one statement", hint="ask one query at a time")
-    kind = statements[0].type
+    try:
+        kind = statements[0].type
+    except ValueError:  # DuckDB's parser knows kinds that its Python package does not
+        raise QueryError("this kind of statement is not allowed", hint=_ONLY_QUERIES) from None
     if kind == duckdb.StatementType.SELECT:
         _check_tree(connection, sql, functions)
     elif kind == duckdb.StatementType.EXPLAIN:
@@ -118,12 +123,11 @@ def files_in(connection: duckdb.DuckDBPyConnection, sql: str, base: Path) -> str
     tables = {str(entry["key"]) for node in _nodes(tree) for entry in (node.get("cte_map") or {}).get("map", ())}
     text = sql.encode()
     for place, name in sorted(set(_file_names(tree)), reverse=True):
-        end = next((start for start, _ in _words(sql) if start > place), len(text))
-        written = text[place:end].decode("utf-8", "replace").strip()
-        literal = written[:1] in ("'", '"') and written in (quoted(name), quoted(name).replace("'", '"'))
+        # What has no place in the text (the name of a table function's own scan) has the greatest number there is.
+        literal = _LITERAL.match(text, place) if place < len(text) else None
         if literal and name not in tables and not name.startswith("/") and "://" not in name:
             path = quoted(f"{as_pattern(base)}/{name}").encode()
-            text = text[:place] + path + text[place + len(written.encode()) :]
+            text = text[:place] + path + text[literal.end() :]
     return text.decode()
 
 
@@ -135,12 +139,19 @@ def _file_names(tree: Any) -> Iterator[tuple[int, str]]:
         elif (
             node.get("type") == "TABLE_FUNCTION" and node["function"].get("function_name", "").lower() in FILE_FUNCTIONS
         ):
-            first = (node["function"].get("children") or [{}])[0]
-            listed = first.get("children") or [] if first.get("function_name") == "list_value" else [first]
-            for each in listed:
-                value = (each.get("value") or {}).get("value") if each.get("type") == "VALUE_CONSTANT" else None
-                if isinstance(value, str):
-                    yield each["query_location"], value
+            for each in _listed(node["function"]["arguments"][:1]):
+                if each.get("type") == "VALUE_CONSTANT" and each["literal"]["kind"] == "STRING":
+                    yield each["query_location"], each["literal"]["text"]
+
+
+def _listed(arguments: Sequence[Any]) -> Iterator[dict[str, Any]]:
+    """The expressions, those of a list one by one."""
+    for argument in arguments:
+        expression = argument["expression"]
+        if expression.get("function_name") == "list_value":
+            yield from _listed(expression["arguments"])
+        else:
+            yield expression
 
 
 def _tree(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:

@@ -1,0 +1,383 @@
+"""Who reads and writes what: SQL that tries to get out, and recipes that name what is not theirs."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from click.testing import CliRunner
+from conftest import Torture
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_project import ROOT, small_project
+from sql_attacks import OTHERS, READS, SECRET, WRITES, besiege, listing
+from test_warehouse_guard import ATTACKS
+from warehouse_rows import PROMPTS, fill
+
+from constitution import sandbox
+from constitution.cli import app
+from constitution.cli.principles_judge import panel_of
+from constitution.cli.run import run as run_command
+from constitution.errors import InputError, PromptError, QueryError, RecipeError
+from constitution.export import Settings, export
+from constitution.export.settings import Cleaning
+from constitution.pipeline import prepare
+from constitution.pipeline.places import VARIABLE
+from constitution.prompts import read_prompts
+from constitution.recipe import PromptsSection, Recipe, load_recipe
+from constitution.warehouse import Warehouse, ask, connect
+from constitution.warehouse.query import ask_arrow
+
+EVERY = [*READS, *WRITES, *OTHERS, *ATTACKS]
+
+
+@pytest.fixture(scope="module")
+def besieged(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    """A warehouse with secrets beside it and links to them in it."""
+    root = besiege(tmp_path_factory.mktemp("siege"))
+    return fill(root)
+
+
+def some(torture: Torture, attacks: list[str], number: int, full: int | None = None) -> list[str]:
+    """So many of them, another choice with every seed; in the long version `full`, or all."""
+    number = (full or len(attacks)) if torture.full else number
+    return random.Random(f"{torture.seed}/attacks").sample(attacks, number)
+
+
+# --- SQL
+
+
+def test_the_attacks_would_succeed_on_an_open_connection(tmp_path: Path, torture: Torture) -> None:
+    """They are attacks, and not merely wrong."""
+    root = besiege(tmp_path / "open")
+    for attack in some(torture, READS, 8):
+        with duckdb.connect() as connection:
+            told = str(connection.execute(attack.replace("{root}", str(root))).fetchall())
+            assert told not in ("[]", ""), attack
+    for attack in some(torture, WRITES, 5):
+        shutil.rmtree(tmp_path / "open")
+        root = besiege(tmp_path / "open")
+        before = listing(tmp_path / "open")
+        with duckdb.connect() as connection:
+            for statement in connection.extract_statements(attack.replace("{root}", str(root))):
+                connection.execute(statement).fetchall()
+        assert listing(tmp_path / "open").keys() > before.keys(), attack
+
+
+def test_no_query_gets_out_of_the_warehouse(besieged: Warehouse, torture: Torture) -> None:
+    before = listing(besieged.root.parent)
+    with connect(besieged.root) as connection:
+        for attack in EVERY:
+            query = attack.replace("{root}", str(besieged.root))
+            for way in (ask_all, ask_arrow_all):
+                check_refused(partial(way, connection, query), attack, QueryError)
+            torture.count("attacks on the rest")
+        assert list(ask(connection, "SELECT count(*) FROM prompts").rows) == [(PROMPTS,)], "and the views still stand"
+    assert listing(besieged.root.parent) == before
+
+
+def ask_all(connection: duckdb.DuckDBPyConnection, query: str) -> Any:
+    return list(ask(connection, query).rows)
+
+
+def ask_arrow_all(connection: duckdb.DuckDBPyConnection, query: str) -> Any:
+    return ask_arrow(connection, query).read_all()
+
+
+def check_refused(way: Callable[[], Any], attack: object, error: type[Exception]) -> None:
+    answer: Any = None
+    try:
+        answer = way()
+    except error as refused:
+        said = str(refused) + str(getattr(refused, "hint", ""))
+        assert SECRET not in said, attack
+        assert "root:" not in said, attack
+    else:
+        pytest.fail(f"answered: {attack}: {answer}")
+
+
+def read_all(section: PromptsSection, base: Path) -> Any:
+    return list(read_prompts(section, base))
+
+
+def test_no_query_of_a_recipe_gets_out_of_its_folder(besieged: Warehouse, torture: Torture) -> None:
+    before = listing(besieged.root.parent)
+    for attack in some(torture, EVERY, 15):
+        for query in (attack, f"SELECT x::VARCHAR AS prompt FROM ({attack}) AS x"):
+            section = PromptsSection(format="sql", query=query.replace("{root}", str(besieged.root)))
+            check_refused(partial(read_all, section, besieged.root), query, PromptError)
+        torture.count("attacks on the rest")
+    assert listing(besieged.root.parent) == before
+
+
+def test_no_condition_of_an_export_gets_out(besieged: Warehouse, torture: Torture, tmp_path: Path) -> None:
+    [run] = besieged.runs()
+    before = listing(besieged.root.parent)
+    attacks = [
+        *(f"(SELECT max(x::VARCHAR) FROM ({attack}) AS x) > ''" for attack in EVERY),
+        *(f"true) UNION ALL (SELECT x::VARCHAR FROM ({attack}) AS x" for attack in EVERY),
+        *(f"true); {attack} --" for attack in EVERY),
+    ]
+    for attack in some(torture, attacks, 2, full=90):
+        where = attack.replace("{root}", str(besieged.root))
+        chosen = Settings(format="sft", where=where, cleaning=Cleaning(dedupe="off"))
+        check_refused(partial(export, besieged.root, run.run_id, chosen, tmp_path / "out"), attack, InputError)
+        torture.count("attacks on the rest")
+    assert not (tmp_path / "out").exists()
+    assert listing(besieged.root.parent) == before
+
+
+def test_the_command_refuses_in_one_sentence(besieged: Warehouse, torture: Torture) -> None:
+    for attack in some(torture, EVERY, 2, full=60):
+        query = attack.replace("{root}", str(besieged.root))
+        done = CliRunner().invoke(app, ["sql", "--warehouse", str(besieged.root), "--format", "json", "--", query])
+        assert isinstance(done.exception, QueryError), attack
+        assert done.stdout == "", attack
+
+
+QUERIES = [
+    "SELECT prompt FROM 'p.jsonl'",
+    'SELECT prompt FROM "p.jsonl"',
+    "SELECT prompt FROM read_json('p.jsonl')",
+    "SELECT prompt FROM read_json_auto(['p.jsonl', 'sub/q.jsonl'])",
+    "SELECT prompt FROM 'sub/*.jsonl'",
+    "SELECT prompt FROM './sub/../p.jsonl'",
+    "SELECT 'é' || prompt AS prompt FROM 'p.jsonl' -- 'p.jsonl'",
+    'WITH "p.jsonl" AS (SELECT \'x\' AS prompt) FROM "p.jsonl"',
+    "SELECT trim(content) AS prompt FROM read_text('p.jsonl')",
+    "SELECT prompt FROM read_csv('sub/c.csv', header = true, delim = ',')",
+    "SELECT prompt FROM '{base}/p.jsonl'",
+    "SELECT p.prompt FROM 'p.jsonl' AS p JOIN 'sub/q.jsonl' AS q ON true",
+    "SELECT 'p.jsonl' AS prompt",
+    "SELECT unnest(['p.jsonl', 'x']) AS prompt",
+    "SELECT x AS prompt FROM unnest(['p.jsonl']) AS t(x)",
+]
+
+
+@pytest.mark.parametrize("folder", ["plain", "w[e]ird * 'name'?"])
+def test_what_a_recipes_query_may_read_it_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    """Names are relative to the recipe's folder, wherever the command is given, and the texts beside them stay."""
+    base = tmp_path / folder
+    (base / "sub").mkdir(parents=True)
+    (base / "p.jsonl").write_text('{"prompt": "one"}')
+    (base / "sub" / "q.jsonl").write_text('{"prompt": "two"}')
+    (base / "sub" / "c.csv").write_text("prompt\nthree\n")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "p.jsonl").write_text('{"prompt": "of the working directory"}')
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    found = []
+    for query in QUERIES:
+        section = PromptsSection(
+            format="sql", query=query.replace("{base}", sandbox.as_pattern(base).replace("'", "''"))
+        )
+        found.append([prompt.messages[0].content for prompt in read_prompts(section, base)])
+    one, two = ["one"], ["two"]
+    assert found[:4] == [one, one, one, [*one, *two]]
+    assert found[4:9] == [two, one, ["éone"], ["x"], ['{"prompt": "one"}']]
+    assert found[9:] == [["three"], one, one, ["p.jsonl"], ["p.jsonl", "x"], ["p.jsonl"]]
+
+
+def test_a_query_that_never_ends_can_be_ended(besieged: Warehouse, torture: Torture) -> None:
+    """There is no limit of time; Ctrl-C interrupts DuckDB, as this does, and what it may hold is bounded."""
+    bombs = [
+        "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT count(*) FROM t",
+        "SELECT sum(a.range * b.range * c.range) FROM range(1000000) a, range(1000000) b, range(1000000) c",
+    ]
+    for bomb in some(torture, bombs, 1):
+        with connect(besieged.root, memory_mib=256) as connection:
+            timer = threading.Timer(0.2, connection.interrupt)
+            timer.start()
+            begun = time.monotonic()
+            with pytest.raises(QueryError):
+                list(ask(connection, bomb).rows)
+            timer.cancel()
+            assert time.monotonic() - begun < 20
+            assert list(ask(connection, "SELECT count(*) FROM prompts").rows) == [(PROMPTS,)]
+        torture.count("attacks on the rest")
+
+
+def test_a_query_that_holds_too_much_is_refused(besieged: Warehouse, torture: Torture) -> None:
+    with connect(besieged.root, memory_mib=64) as connection:
+        limit = "SELECT value FROM duckdb_settings() WHERE name = 'max_temp_directory_size'"
+        ((spills,),) = ask(connection, limit).rows
+        assert "GiB" in spills or "MiB" in spills
+        assert "%" not in spills, "not DuckDB's default, nine tenths of the disk"
+        with pytest.raises(QueryError, match="memory"):
+            list(ask(connection, "SELECT string_agg(repeat('x', 1000), '') FROM range(1000000)").rows)
+    torture.count("attacks on the rest")
+
+
+@settings(max_examples=50)
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\x00")))
+def test_any_text_is_a_text_in_sql(text: str) -> None:
+    assert CONNECTION.execute(f"SELECT {sandbox.quoted(text)}").fetchall() == [(text,)]
+
+
+CONNECTION = duckdb.connect()
+
+# --- what a recipe names
+
+OUTSIDE: list[dict[str, Any]] = [
+    *({"prompts.path": path} for path in (
+        "../outside/p.jsonl", "../../outside/p.jsonl", "sub/../../../outside/p.jsonl", "{outside}/p.jsonl",
+        "link.jsonl", "linked/p.jsonl", "link-to-link.jsonl", "/etc/passwd", "/proc/self/environ", "/dev/stdin",
+        "../outside/none.jsonl", "//etc/passwd", "./../../outside/./p.jsonl",
+    )),
+    *({"prompts.path": path} for path in (
+        "~/p.jsonl", "file://{outside}/p.jsonl", "http://127.0.0.1:9/p.jsonl", "https://127.0.0.1:9/p.jsonl",
+        "s3://bucket/p.jsonl", "hf://datasets/a/b/p.jsonl", "\\\\host\\p.jsonl", "none.jsonl",
+    )),
+    *({"prompts.format": "hub", "prompts.dataset": name} for name in (
+        "../../outside", "{outside}", "linked", "with-a-link", "sub/../../../outside", "/etc", "~", "..", "../..",
+        "file://{outside}", "http://127.0.0.1:9/x", "s3://bucket/x", "hf://datasets/a/b", "json", "text", "csv",
+        "a/b/c", "here/set", "outside", "a/../b", "owner/na me", "-x/y",
+    )),
+    *({"prompts.format": "sql", "prompts.query": f"SELECT prompt FROM {source}"} for source in (
+        "'../../outside/p.jsonl'", "'{outside}/p.jsonl'", "'link.jsonl'", "'linked/p.jsonl'", "'linked/*.jsonl'",
+        "read_json('{outside}/p.jsonl')", "read_json(['prompts.jsonl', '{outside}/p.jsonl'])",
+        "'*/../../outside/*.jsonl'", "'file://{outside}/p.jsonl'", "'http://127.0.0.1:9/p.jsonl'",
+        "read_text('/etc/passwd')",
+    )),
+    *({f"model.{role}": {"engine": kind, "model": folder}} for kind in ("transformers", "vllm") for role, folder in (
+        ("policy", "{outside}/model"), ("policy", "../outside/model"), ("judge", "{outside}/model"),
+        ("jury", "{outside}/model"), ("policy", "{project}/recipes/linked/model"), ("judge", "{outside}/model/."),
+    )),
+    {"model.policy": {"engine": "vllm", "model": "pocket", "adapter": "{outside}/model"}},
+    {"model.policy": {"engine": "vllm", "model": "pocket", "adapter": "{project}/recipes/linked/model"}},
+    *({"model.policy": {"engine": "vllm", "model": "pocket", "vllm": arguments}} for arguments in (
+        {"speculative_config": {"model": "{outside}/model"}}, {"chat_template": "{outside}/p.jsonl"},
+    )),
+    *({"constitution": name} for name in (
+        "../x@1.0.0", "../../outside/x@1.0.0", "{outside}/x@1.0.0", "general/../../outside/x@1.0.0", "..@1.0.0",
+        ".locked/general@1.0.0", "general@../1.0.0", "general@1.0.0/../1.0.0",
+        "general@../../../outside/x/1.0.0", "@1.0.0",
+    )),
+]  # fmt: skip
+"""What a recipe must not get by itself."""
+
+
+@pytest.fixture
+def strange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe of somebody else's in project/recipes, and beside the project what is none of its business."""
+    outside, project = tmp_path / "outside", tmp_path / "project"
+    for folder in (outside, outside / "set", tmp_path / "cwd" / "here" / "set"):
+        folder.mkdir(parents=True)
+        for name in ("p.jsonl", "train.jsonl"):
+            (folder / name).write_text(json.dumps({"prompt": SECRET}))
+    (outside / "model").mkdir()
+    for name in ("model.safetensors", "config.json", "adapter_config.json"):
+        (outside / "model" / name).write_text("{}")
+    (outside / "x").mkdir()
+    shutil.copy(ROOT / "principles" / "general" / "1.0.0.toml", outside / "x" / "1.0.0.toml")
+    (project / "recipes" / "sub").mkdir(parents=True)
+    (project / "recipes" / "with-a-link").mkdir()
+    path = small_project(project, prompts=2)
+    (project / "prompts.jsonl").rename(project / "recipes" / "prompts.jsonl")
+    for link, target in {
+        "link.jsonl": outside / "p.jsonl",
+        "link-to-link.jsonl": project / "recipes" / "link.jsonl",
+        "linked": outside,
+        "with-a-link/train.jsonl": outside / "train.jsonl",
+    }.items():
+        (project / "recipes" / link).symlink_to(target)
+    monkeypatch.chdir(tmp_path / "cwd")
+    monkeypatch.setenv("HOME", str(outside))
+    monkeypatch.delenv(VARIABLE, raising=False)
+    return path.rename(project / "recipes" / "recipe.toml")
+
+
+def written(recipe: Path, changes: dict[str, Any]) -> Recipe:
+    """`recipe` with the changes in it, as if its author had written them, and not --set."""
+    places = {"{outside}": str(recipe.parents[2] / "outside"), "{project}": str(recipe.parents[1])}
+    text = json.dumps(changes)
+    for name, place in places.items():
+        text = text.replace(name, place)
+    data = load_recipe(recipe).model_dump(mode="json", exclude_defaults=True)
+    for key, value in json.loads(text).items():
+        *parents, last = key.split(".")
+        section = data
+        for parent in parents:
+            section = section[parent]
+        if last == "jury":
+            section.pop("judge", None)
+        section[last] = {"one": value} if last == "jury" else value
+    data["judge"] = {**data["judge"], "pairs": ["first-last"]}
+    data["prompts"].pop("answers")
+    return Recipe.model_validate(data)
+
+
+def test_a_recipe_gets_nothing_from_outside_its_project(strange: Path, torture: Torture) -> None:
+    warehouse = strange.parents[2] / "warehouse"
+    for changes in OUTSIDE:
+        check_refused(partial(prepare, written(strange, changes), strange, warehouse), changes, InputError)
+        assert not warehouse.exists(), changes
+        torture.count("attacks on the rest")
+
+
+def test_the_same_is_read_where_the_user_says_so(strange: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By --set, by --allow and by the variable; and a hub's cache and what lies in the project always."""
+    outside, warehouse = strange.parents[2] / "outside", strange.parents[2] / "warehouse"
+    recipes: list[dict[str, Any]] = [
+        {"prompts.path": f"{outside}/p.jsonl"},
+        {"prompts.path": "link.jsonl"},
+        {"prompts.format": "hub", "prompts.dataset": f"{outside}/set"},
+        {"prompts.format": "sql", "prompts.query": f"SELECT prompt FROM '{outside}/p.jsonl'"},
+        {"model.policy": {"engine": "transformers", "model": f"{outside}/model"}},
+        {"model.policy": {"engine": "vllm", "model": "pocket", "adapter": f"{outside}/model"}},
+    ]
+    for changes in recipes:
+        recipe = written(strange, changes)
+        with pytest.raises(InputError):
+            prepare(recipe, strange, warehouse)
+        with pytest.raises(InputError):
+            prepare(recipe, strange, warehouse, allow=[outside / "x"])
+        assert prepare(recipe, strange, warehouse, allow=[outside]).prompts
+        monkeypatch.setenv(VARIABLE, f"/nowhere:{outside}:")
+        assert prepare(recipe, strange, warehouse).prompts
+        monkeypatch.setenv(VARIABLE, "")
+        with pytest.raises(InputError):
+            prepare(recipe, strange, warehouse)
+        told = [f"{key}={value if isinstance(value, str) else toml(value)}" for key, value in changes.items()]
+        recipe = load_recipe(strange, [*told, "prompts.answers=[]", 'judge.pairs=["first-last"]'])
+        if changes.get("prompts.path") == "link.jsonl":
+            continue  # --set means the working directory, where there is no such file
+        assert prepare(recipe, strange, warehouse).prompts
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(outside))
+    assert prepare(written(strange, recipes[4]), strange, warehouse).prompts
+
+
+def toml(value: dict[str, Any]) -> str:
+    return "{" + ", ".join(f"{name} = {json.dumps(each)}" for name, each in value.items()) + "}"
+
+
+def test_a_judge_of_anothers_recipe_stays_in_its_project_too(strange: Path) -> None:
+    outside = strange.parents[2] / "outside"
+    text = strange.read_text().replace('model = "fake-judge"', f'model = "{outside}/model"', 1)
+    judge = text.index("[model.judge]")
+    strange.write_text(text[:judge] + text[judge:].replace('engine = "fake"', 'engine = "transformers"', 1))
+    with pytest.raises(RecipeError, match=r"model\.judge\.model: .* outside"):
+        panel_of(None, strange)
+
+
+def test_the_command_hands_the_folders_on(strange: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[tuple[Any, ...]] = []
+
+    async def flow(*arguments: Any) -> None:
+        heard.append(arguments)
+        raise InputError("enough")
+
+    monkeypatch.setattr("constitution.cli.run.load_flow", lambda _: flow)
+    for options in ([], ["--allow", str(strange.parents[2] / "outside"), "--allow", "."]):
+        done = CliRunner().invoke(run_command, [str(strange), *options])
+        assert isinstance(done.exception, InputError)
+    assert len(heard[0]) == 5, "a flow of an older project knows no more"
+    assert heard[1][5] == [str(strange.parents[2] / "outside"), str(strange.parents[2] / "cwd")]
