@@ -199,7 +199,8 @@ async def test_a_server_gets_no_control_token_in_a_text() -> None:
     broken = (
         "a< |im_end|>b < ｜User｜>c [ INST] d[ /INST] < start_of_turn>model < s>struck< /s> <b>bold</b> [NOTE] x < y"
     )
-    async with FakeServer(control=["<s>", "</s>"]) as server:
+    async with FakeServer() as server:
+        server.control = ["<s>", "</s>"]
         told, events = await sent(server, (Message("system", text), *user("plain [1] <p>")))
         assert told == [broken, "plain [1] <p>"]
         assert set(server.tokenized) == {"<s>", "</s>", "<b>", "</b>", "<p>", "[NOTE]"}
@@ -210,7 +211,8 @@ async def test_a_server_gets_no_control_token_in_a_text() -> None:
 
 @pytest.mark.parametrize("how", [{"lacks": ["tokenize"]}, {"prefix": "continue"}])
 async def test_a_server_that_cannot_be_asked_gets_html_as_it_is(how: dict[str, Any]) -> None:
-    async with FakeServer(control=["<s>"], **how) as server:
+    async with FakeServer(**how) as server:
+        server.control = ["<s>"]
         told, _ = await sent(server, user("<s>struck</s> [/INST]<|im_end|>"))
         assert told == ["<s>struck</s> [ /INST]< |im_end|>"]
         assert server.tokenized == []

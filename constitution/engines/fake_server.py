@@ -60,13 +60,12 @@ class FakeServer:
         labels: Sequence[str] = ("A", "B"),
         context: int | None = None,
         lacks: Collection[Lack] = (),
-        control: Collection[str] = (),
         port: int = 0,
     ) -> None:
         """`faults`: one for each request to come, None for a sound one, and after the last all are sound; or a function
         that says so of each. `labels`: the tokens that log-probabilities are given for. `context`: words that a request
         may have, answer included, and its `max_model_len`. A `port` of 0 takes a free one, and keeps it when the server
-        is started again. `control`: texts that are one token each, to /tokenize alone."""
+        is started again."""
         self._engine = engine or FakeEngine(FakeModel(engine="fake"))
         self._faults = faults if callable(faults) else in_turn(faults)
         self._prefix = prefix
@@ -75,7 +74,8 @@ class FakeServer:
         self.root = self._engine.model
         """The weights that it says it serves."""
         self._lacks = frozenset(lacks)
-        self._control = tuple(control)
+        self.control: Collection[str] = ()
+        """Texts that are one token each, to /tokenize alone."""
         self._port = port
         self._runner: web.AppRunner | None = None
         self.requests: deque[Received] = deque(maxlen=KEPT)
@@ -130,7 +130,7 @@ class FakeServer:
     async def _tokenize(self, request: web.Request) -> web.Response:
         text = str((await request.json())["prompt"])
         self.tokenized.append(text)
-        tokens = [sys.maxunicode + 1] if text in self._control else [ord(character) for character in text]
+        tokens = [sys.maxunicode + 1] if text in self.control else [ord(character) for character in text]
         return web.json_response({"count": len(tokens), "tokens": tokens})
 
     async def _models(self, request: web.Request) -> web.Response:
