@@ -113,7 +113,7 @@ def test_no_query_of_a_recipe_gets_out_of_its_folder(besieged: Warehouse, tortur
     before = listing(besieged.root.parent)
     for attack in some(torture, EVERY, 15):
         for query in (attack, f"SELECT x::VARCHAR AS prompt FROM ({attack}) AS x"):
-            section = PromptsSection(format="sql", query=query.replace("{root}", str(besieged.root)))
+            section = PromptsSection(format="sql", query=" " + query.replace("{root}", str(besieged.root)))
             check_refused(partial(read_all, section, besieged.root), query, PromptError)
         torture.count("attacks on the rest")
     assert listing(besieged.root.parent) == before
