@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Torture
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from run_once import run_once
 
 from benchmarks.attacks import (
     CONDITIONS,
@@ -35,6 +38,8 @@ from constitution.engines.transformers import TransformersEngine
 from constitution.judge.methods import STOP, Question, ask
 from constitution.recipe import JudgeSection, OpenAIModel, TransformersModel
 from constitution.records import Criterion, Message, Messages, Method, Principle
+from constitution.warehouse import ask as query
+from constitution.warehouse import connect
 
 ALL = attacks()
 RULE = Principle(
@@ -154,6 +159,26 @@ def test_a_dialogue_within_a_turn_is_quoted() -> None:
     assert "\n> Human: y" in shown
 
 
+ROOT = Path(__file__).parents[2]
+RECIPE = """
+name = "attacked"
+constitution = "general@1.0.0"
+[prompts]
+path = "prompts.jsonl"
+answers = ["good", "bad"]
+[model.policy]
+engine = "openai"
+model = "fake"
+base_url = "{url}"
+[revise]
+rounds = 1
+[judge]
+principles = 1
+pairs = ["given"]
+[output]
+window = 8
+"""
+
 SOUP = st.text(
     st.sampled_from([*"[]{}｛［］【】ABab \n\r\u2028\u200b\u200d\u2060/:<|>", "\U000e0041", "е", "а", "\u0301"]),
     max_size=8,
@@ -252,6 +277,25 @@ async def test_no_control_token_of_an_attack_reaches_a_server(torture: Torture) 
             if spelled.search(first):
                 torture.count("attacks on the judge")
         await judge.close()
+
+
+async def test_what_is_stored_is_the_text_as_it_was(tmp_path: Path) -> None:
+    """Through a whole run over HTTP: prompts and given answers, whatever of them was sent and shown."""
+    texts = {attack.put("Hello", attack.text("A")) for attack in ALL if attack.kind in ("chat-tokens", "unseen")}
+    lines = [{"messages": [{"role": "user", "content": text}], "good": "good", "bad": text} for text in sorted(texts)]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "principles").symlink_to(ROOT / "principles")
+    async with FakeServer() as server:
+        (tmp_path / "recipe.toml").write_text(RECIPE.format(url=server.base_url))
+        run = await run_once(tmp_path / "recipe.toml", tmp_path / "warehouse", [])
+        assert not any("<|im_end|>" in str(request.body) for request in server.requests)
+    assert run.counts["failures"] == 0
+    assert any("control tokens" in event for engine in run.engines.values() for event in engine.get("events", ()))
+    with connect(tmp_path / "warehouse") as connection:
+        prompts = {row[0] for row in query(connection, "SELECT messages[1].content FROM prompts").rows}
+        given = {row[0] for row in query(connection, "SELECT text FROM responses WHERE kind = 'sample'").rows}
+    assert prompts == texts
+    assert given == {text.strip() for text in texts} | {"good"}  # answers are read without the blanks around them
 
 
 async def test_attacks_turn_no_more_labels_than_harmless_text(engine: TransformersEngine, torture: Torture) -> None:
