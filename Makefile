@@ -110,8 +110,8 @@ bench-engine: build/bench/.ready  ## our overhead against a bare loop, on a simu
 	$(BIN)/python -m benchmarks.engine --out benchmarks/results/engine.json \
 	  --page docs/performance.md
 
-bench-scale: $(READY)  ## memory, time and the promised time left at 100,000 prompts through the fake engine
-	$(BIN)/python -m benchmarks.scale --out benchmarks/results/scale.json
+bench-scale: $(READY)  ## a million prompts through the fake engine, ten million votes in SQL and audited (forty minutes)
+	$(BIN)/python -m benchmarks.scale --out benchmarks/results/scale.json --page docs/reliability.md
 
 bench-export: $(READY)  ## memory and time of every export of a run of 200,000 prompts (about fifteen minutes)
 	$(BIN)/python -m benchmarks.export --out benchmarks/results/export.json --page docs/export.md
