@@ -21,7 +21,7 @@ def test_slices_with_the_most_left_come_first_and_equal_ones_in_their_order(tmp_
     folder.mkdir()
     slices = [_written(folder / f"part-{n}.parquet", "id", range(10 * n, 10 * n + 10)) for n in range(5)]
     done = [
-        _written(folder / "one.parquet", "prompt_id", range(0, 13)),  # of slice 0 all, of slice 1 some
+        _written(folder / "one.parquet", "prompt_id", range(13)),  # of slice 0 all, of slice 1 some
         _written(folder / "two.parquet", "prompt_id", range(20, 29)),  # of slice 2 all but one
     ]
     assert most_left_first(slices, done) == [slices[n] for n in (3, 4, 1, 2, 0)]
@@ -30,7 +30,7 @@ def test_slices_with_the_most_left_come_first_and_equal_ones_in_their_order(tmp_
 
 def test_a_slice_that_cannot_be_read_leaves_the_order_as_it_is(tmp_path: Path) -> None:
     slices = [_written(tmp_path / f"part-{n}.parquet", "id", range(n, n + 1)) for n in range(2)]
-    done = [_written(tmp_path / "done.parquet", "prompt_id", range(0, 1))]
+    done = [_written(tmp_path / "done.parquet", "prompt_id", range(1))]
     assert most_left_first(slices, done) == [slices[1], slices[0]]
     slices[1].write_bytes(b"not Parquet")
     assert most_left_first(slices, done) == slices
