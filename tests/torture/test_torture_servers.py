@@ -32,6 +32,7 @@ from constitution.cli import run as run_command
 from constitution.engines import _endpoint, _fleet, _http
 from constitution.engines.base import Request
 from constitution.engines.fake_server import FakeServer, Fault
+from constitution.pipeline import intake
 from constitution.pipeline.account import Account, Ledger
 from constitution.pipeline.intake import LAST, LEAST, Intake
 from constitution.recipe import Models
@@ -144,12 +145,17 @@ def once(acts: Mapping[int, Case]) -> Callable[[Mapping[str, Any]], Act | None]:
     return play
 
 
-async def clean(folder: Path, prompts: int) -> tuple[Run, dict[str, Any]]:
-    """The undisturbed run, and its rows."""
-    async with FakeServer() as calm:
-        run = await run_once(project(folder / "calm", [calm.base_url], prompts), folder / "clean", [])
-    assert run.finished_at
-    return run, rows_of(folder / "clean", run.run_id)
+CALM: dict[int, tuple[Path, Run, dict[str, Any]]] = {}
+
+
+async def clean(folder: Path, prompts: int) -> tuple[Path, Run, dict[str, Any]]:
+    """The undisturbed run of so many prompts, made once: its warehouse, its record and its rows."""
+    if prompts not in CALM:
+        async with FakeServer() as calm:
+            run = await run_once(project(folder / "calm", [calm.base_url], prompts), folder / "clean", [])
+        assert run.finished_at
+        CALM[prompts] = folder / "clean", run, rows_of(folder / "clean", run.run_id)
+    return CALM[prompts]
 
 
 def prompt_ids(warehouse: Path, run_id: str) -> dict[int, str]:
@@ -159,12 +165,12 @@ def prompt_ids(warehouse: Path, run_id: str) -> dict[int, str]:
 
 async def test_each_fault_leaves_what_it_must_in_the_tables_and_no_more(tmp_path: Path, torture: Torture) -> None:
     """One fault for each prompt of a run but every third."""
-    cases = random.Random(f"{torture.seed}/faults of servers").sample(CASES, len(CASES) if torture.full else 20)
-    prompts = 2 * len(cases)
-    calm, rows = await clean(tmp_path, prompts)
+    cases = random.Random(f"{torture.seed}/faults of servers").sample(CASES, len(CASES) if torture.full else 12)
+    prompts = 2 * len(cases)  # as not all of them are voted on
+    kept, calm, rows = await clean(tmp_path, prompts)
     voted = {row.prompt_id for row in rows.values() if isinstance(row, Judgement)}
     acts: dict[int, Case] = {}
-    for number, id in sorted(prompt_ids(tmp_path / "clean", calm.run_id).items()):
+    for number, id in sorted(prompt_ids(kept, calm.run_id).items()):
         if number % 3 and cases and (id in voted or not cases[-1].vote):
             acts[number] = cases.pop()
     assert not cases
@@ -224,7 +230,7 @@ def failures(warehouse: Path) -> Counter[str]:
     return Counter(dict(rows)) - Counter(EmptyOutput=10**6, CritiqueRefused=10**6)
 
 
-PROMPTS = 24
+PROMPTS = 16
 GONE = [
     (wild.reset, "EngineGone", " out of service since "),
     (says("500 for ever", 500), "EngineGone", " out of service since "),
@@ -245,7 +251,7 @@ async def test_a_run_whose_servers_are_gone_stops_and_goes_on_later(
 ) -> None:
     if not torture.full and act.__name__ not in ("reset", "401 for ever"):
         pytest.skip("one of each kind is enough for the short version")
-    switch = Switch(act, 20)
+    switch = Switch(act, 12)
     async with WildServer(switch) as server:
         recipe = project(tmp_path / "hurt", [server.base_url], PROMPTS)
         begun = time.monotonic()
@@ -259,20 +265,20 @@ async def test_a_run_whose_servers_are_gone_stops_and_goes_on_later(
         assert server.base_url in run.stopped
         failed = failures(tmp_path / "w")
         assert failed[error]
-        assert failed.total() <= 8 + 3  # the window, and those that showed that a key is not taken
+        assert failed.total() <= 2 * 8  # the window, and what was taken up until it was known
         assert run.counts["done"] < PROMPTS
-        # Asked no more than each prompt in flight may ask: its answer, its retries.
-        assert server.served.total() <= (8 + 3) * 2 * 7
+        # Each of these had one request in flight, and that its six retries.
+        assert server.served.total() <= 2 * 8 * 7
         switch.on = False
         done = await run_once(recipe, tmp_path / "w", [])
     assert (done.stopped, done.counts["done"], done.counts["open"], done.counts["lost"]) == ("", PROMPTS, 0, 0)
     assert done.finished_at
-    _, rows = await clean(tmp_path, PROMPTS)
+    _, _, rows = await clean(tmp_path, PROMPTS)
     assert rows_of(tmp_path / "w", done.run_id) == rows
 
 
 async def test_a_server_that_comes_back_with_other_weights_stays_out(tmp_path: Path, torture: Torture) -> None:
-    switch = Switch(wild.reset, 20)
+    switch = Switch(wild.reset, 12)
     async with WildServer(switch) as server:
         recipe = project(tmp_path / "hurt", [server.base_url], PROMPTS)
         task = asyncio.create_task(run_once(recipe, tmp_path / "w", ["model.policy.timeout_s=1"]))
@@ -290,7 +296,7 @@ async def test_one_of_a_fleet_that_has_no_such_model_any_more_is_left_and_the_ru
     tmp_path: Path, torture: Torture
 ) -> None:
     act = says("404 for ever", 404)
-    async with WildServer(Switch(act, 20)) as first, FakeServer() as second:
+    async with WildServer(Switch(act, 12)) as first, FakeServer() as second:
         recipe = project(tmp_path / "hurt", [first.base_url, second.base_url], PROMPTS)
         run = await run_once(recipe, tmp_path / "w", [])
         torture.count("faults of servers", first.served.total())
@@ -298,7 +304,7 @@ async def test_one_of_a_fleet_that_has_no_such_model_any_more_is_left_and_the_ru
     assert run.finished_at
     assert run.counts["lost"] == 0
     assert any("HTTP 404" in event for event in run.engines["policy"]["events"])
-    _, rows = await clean(tmp_path, PROMPTS)
+    _, _, rows = await clean(tmp_path, PROMPTS)
     assert rows_of(tmp_path / "w", run.run_id) == rows
 
 
@@ -306,7 +312,7 @@ def test_the_command_says_which_servers_are_gone_and_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def flow(path: str, warehouse: str, limit: int | None, overrides: list[str], fresh: bool) -> Run:
-        async with WildServer(Switch(wild.reset, 30)) as server:
+        async with WildServer(Switch(wild.reset, 12)) as server:
             recipe = project(tmp_path / "hurt", [server.base_url], PROMPTS)
             return await run_once(recipe, Path(warehouse), ["model.policy.timeout_s=0.3"])
 
@@ -325,7 +331,10 @@ def test_the_command_says_which_servers_are_gone_and_what_to_do(
 # --- too many failures
 
 
-async def test_a_run_stops_when_more_than_a_share_of_its_prompts_failed(tmp_path: Path, torture: Torture) -> None:
+async def test_a_run_stops_when_more_than_a_share_of_its_prompts_failed(
+    tmp_path: Path, torture: Torture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "LEAST", 30)
     act = edits("choices null", lambda reply: reply.update(choices=None))
 
     def play(body: Mapping[str, Any]) -> Act | None:
@@ -333,21 +342,21 @@ async def test_a_run_stops_when_more_than_a_share_of_its_prompts_failed(tmp_path
 
     failing = True
     async with WildServer(play) as server:
-        recipe = project(tmp_path / "hurt", [server.base_url], 200, wild.ANSWERS)
+        recipe = project(tmp_path / "hurt", [server.base_url], 60, wild.ANSWERS)
         run = await run_once(recipe, tmp_path / "w", [])
         torture.count("faults of servers", server.served.total())
-        assert LEAST <= run.counts["done"] <= LEAST + 20
+        assert 30 <= run.counts["done"] <= 30 + 20
         assert run.finished_at is None
         assert run.stopped.startswith("failures: engines failed ")
         found = run.stopped.split()
         failed, of = int(found[3]), int(found[7])
-        assert LEAST <= of <= LEAST + 12
+        assert 30 <= of <= 30 + 12
         assert failed > of / 2
         assert (
             f"{failed} of them by MalformedReply: {server.base_url}: the reply is not a chat completion" in run.stopped
         )
-        whole = await run_once(recipe, tmp_path / "other", ["output.stop_at_failures=0.65"])
-        assert (whole.stopped, whole.counts["done"], whole.counts["open"]) == ("", 200, 120)
+        whole = await run_once(recipe, tmp_path / "other", ["output.stop_at_failures=0.9"])
+        assert (whole.stopped, whole.counts["done"], whole.counts["open"]) == ("", 60, 36)
         failing = False
         assert (await run_once(recipe, tmp_path / "w", [])).finished_at
 
@@ -357,23 +366,23 @@ def trouble(error: str, message: str = "m") -> Failure:
 
 
 def test_what_a_run_stops_for_and_what_not() -> None:
-    def intake(share: float) -> Intake:
+    def begun(share: float) -> Intake:
         account = Account(Models.model_validate({"policy": {"engine": "fake"}}), Ledger(), {})
         return Intake(None, account, 0, stop_at_failures=share)
 
-    late = intake(0.5)
-    for _ in range(100_000):
+    late = begun(0.5)
+    for _ in range(10_000):
         late.saw(None)
     for _ in range(LAST // 2):
         late.saw(trouble("EngineTimeout"))
     assert late.stopped == ""
     late.saw(trouble("EngineTimeout"))  # it had been well for long, and yet
     assert late.stopped == "failures: engines failed 501 of the last 1000 prompts, 501 of them by EngineTimeout: m"
-    never = intake(1.0)
+    never = begun(1.0)
     for _ in range(10_000):
         never.saw(trouble("EngineTimeout"))
     assert never.stopped == ""
-    few = intake(0.01)
+    few = begun(0.01)
     for _ in range(LEAST - 1):
         few.saw(trouble("EngineTimeout"))
     assert few.stopped == ""
@@ -381,7 +390,7 @@ def test_what_a_run_stops_for_and_what_not() -> None:
     assert few.stopped == ""  # not at a prompt that went well
     few.saw(trouble("MalformedReply"))
     assert few.stopped == "failures: engines failed 100 of the last 101 prompts, 99 of them by EngineTimeout"
-    denied = intake(1.0)
+    denied = begun(1.0)
     for _ in range(100):
         for failure in (trouble("AccessDenied"), trouble("AccessDenied"), None):
             denied.saw(failure)
@@ -389,7 +398,7 @@ def test_what_a_run_stops_for_and_what_not() -> None:
     for _ in range(3):
         denied.saw(trouble("AccessDenied", "no"))
     assert denied.stopped == "engines: no"
-    gone = intake(1.0)
+    gone = begun(1.0)
     gone.saw(trouble("EngineGone", "x" * 1000))
     assert gone.stopped == "engines: " + "x" * 300
 
@@ -433,7 +442,7 @@ async def test_retries_of_requests_that_failed_together_are_spread(
 
 
 async def test_a_server_ten_times_slower_does_not_hold_the_run_back(torture: Torture) -> None:
-    """The work of 240 requests by a fast server alone, and with the slow one beside it."""
+    """The same work by a fast server alone, and with the slow one beside it."""
 
     async def seconds(servers: Sequence[FakeServer]) -> float:
         async with fleet(servers, concurrency=8) as engine:
@@ -450,7 +459,8 @@ async def test_a_server_ten_times_slower_does_not_hold_the_run_back(torture: Tor
     alone = await seconds([FakeServer(slow(0.04))])
     both = await seconds([FakeServer(slow(0.04)), FakeServer(slow(0.4))])
     torture.measure("time with a server ten times slower beside it, of that without", round(both / alone, 2))
-    assert both < 1.4 * alone  # the slow one's last answer, at the most
+    # Its own last answer may be waited for. Half of the work on it would take 4 s, or 12 in the long version.
+    assert both < 1.2 * alone + 0.8
 
 
 async def test_a_breaker_opens_and_closes_and_the_limit_falls_and_rises(torture: Torture) -> None:
@@ -479,7 +489,7 @@ async def test_a_breaker_opens_and_closes_and_the_limit_falls_and_rises(torture:
 
 
 PASSING = [case.act for case in CASES if case.ends in ("well", "sound") or case.ends == "open MalformedReply"]
-QUICK = [act for act in PASSING if act not in (wild.hang, wild.trickle)]
+SLOW = {"hang", "trickle", "429, a date"}
 
 
 def at_random(dice: random.Random, share: float, acts: Sequence[Act]) -> wild.Play:
@@ -488,12 +498,14 @@ def at_random(dice: random.Random, share: float, acts: Sequence[Act]) -> wild.Pl
 
 async def test_a_fleet_of_three_with_all_faults_at_once(tmp_path: Path, torture: Torture) -> None:
     """Rows are those of the undisturbed run, however often it takes a start."""
-    prompts = 300 if torture.full else 24
-    _, rows = await clean(tmp_path, prompts)
+    prompts = 300 if torture.full else PROMPTS
+    _, _, rows = await clean(tmp_path, prompts)
     dice = random.Random(f"{torture.seed}/fleet of three")
     for turn in range(4 if torture.full else 1):
         share = dice.uniform(0.05, 0.35)
-        play = at_random(random.Random(dice.random()), share, PASSING if torture.full else QUICK)
+        play = at_random(
+            random.Random(dice.random()), share, [act for act in PASSING if torture.full or act.__name__ not in SLOW]
+        )
 
         async with AsyncExitStack() as stack:
             servers = [await stack.enter_async_context(WildServer(play)) for _ in range(3)]
