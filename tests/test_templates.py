@@ -203,7 +203,19 @@ def test_the_marks_hold_whatever_the_answers_are(first: str, second: str) -> Non
     assert content.count(nonce) == 7
 
 
-@pytest.mark.parametrize("text", ["[" + " " * 40_000, "[answer " * 20_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" + " " * 40_000,
+        "[answer " * 20_000,
+        "[e" * 20_000 + "nd]" * 20_000,
+        "c0f" * 20_000 + "fee" * 20_000,
+        "[" * 20_000 + "[end]" + "end]" * 20_000,
+        "\u200b[e\u0301" * 20_000,
+        "\n " * 20_000 + "é",
+    ],
+    ids=range(7),
+)
 def test_no_text_stalls_the_run(text: str) -> None:
     began = time.process_time()
     vote_messages(PROMPT, text, "b", PRINCIPLE, "c0ffee")

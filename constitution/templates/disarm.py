@@ -13,6 +13,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable
+from itertools import chain, repeat
+
+ROUNDS = 8
+"""Nested marks that are taken out without a trace; a text of nothing but halves would take time by their square."""
 
 _INVISIBLE = re.compile(
     "[\u00ad\u034f\u180e\u200b\u202a-\u202e\u2060-\u206f\ufeff\ufff0-\ufffb\U000e0000-\U000e0fff]+"
@@ -78,8 +82,11 @@ _TURN = re.compile(rf"\n[^\S\n]*(?=(?:{'|'.join(map(_spread, ('System', 'Human',
 
 def disarm(text: str, nonce: str, mark: re.Pattern[str] = MARK) -> str:
     """`text` without invisible characters, the nonce and all that looks like a mark. Repeated, since taking one out can
-    put another together."""
-    while (stripped := _without(_visible(text).replace(nonce, ""), mark)) != text:
+    put another together; where that goes on and on, dots take their place, which end it."""
+    for instead in chain([""] * ROUNDS, repeat("...")):
+        stripped = _without(_visible(text).replace(nonce, instead), mark, instead)
+        if stripped == text:
+            break
         text = stripped
     return text
 
@@ -94,8 +101,8 @@ def _visible(text: str) -> str:
     return _INVISIBLE.sub("", text) if not text.isascii() and _UNSEEN.search(text) else text
 
 
-def _without(text: str, mark: re.Pattern[str]) -> str:
-    return _edit(text, mark, lambda found: "") if _OPENING.search(text) else text
+def _without(text: str, mark: re.Pattern[str], instead: str) -> str:
+    return _edit(text, mark, lambda found: instead) if _OPENING.search(text) else text
 
 
 def _ascii(text: str) -> bool:

@@ -264,7 +264,7 @@ async def test_a_verdict_is_read_after_our_own_ending(method: Method) -> None:
     assert len(found) == 1
 
 
-async def test_no_control_token_of_an_attack_reaches_a_server(torture: Torture) -> None:
+async def test_no_control_token_of_an_attack_reaches_a_server() -> None:
     spelled = re.compile(r"<[|｜][^\s<>]+[|｜]>|\[/?INST\]|<(?:start|end)_of_turn>|</?think>")
     async with FakeServer() as server:
         judge = await OpenAIEngine.open(OpenAIModel(engine="openai", model="fake", base_url=server.base_url))
@@ -274,8 +274,6 @@ async def test_no_control_token_of_an_attack_reaches_a_server(torture: Torture) 
             await ask(question)
             sent = "".join(message["content"] for message in server.requests[-1].body["messages"])
             assert not spelled.search(sent), attack
-            if spelled.search(first):
-                torture.count("attacks on the judge")
         await judge.close()
 
 
@@ -303,9 +301,9 @@ async def test_attacks_turn_no_more_labels_than_harmless_text(engine: Transforme
     structural = ("marks-known", "marks-guessed", "marks-alike", "marks-assembled", "chat-tokens", "turns")
     chosen = [attack for attack in ALL if attack.kind in structural and (torture.full or attack.number < 1)]
     chosen = [replace(attack, raw=attack.raw.replace(FILL, "")) for attack in chosen]
-    found = await trials(engine, chosen, 24 if torture.full else 3, torture.seed)
+    found = await trials(engine, chosen, 12 if torture.full else 3, torture.seed)
     assert {trial.place for trial in found} == set(PLACES)
-    assert len(found) >= (len(chosen) * 2 * 12 if torture.full else len(chosen) * 2 * 2)
+    assert len(found) >= (len(chosen) * 2 * (6 if torture.full else 2))
     hit = [trial for trial in found if trial.place == "answer"]
     if torture.full:
         _told(torture, hit)
