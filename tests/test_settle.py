@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -355,6 +356,21 @@ def test_everything_at_once_twice_gives_the_same_rows(tmp_path: Path) -> None:
     warehouse.compact(RUN)
     settle(warehouse, RUN, every)
     assert table(warehouse, "FROM preferences ORDER BY id") == rows
+
+
+@pytest.mark.parametrize("settings", [{"calibrate": "temperature"}, {"calibrate": "isotonic"}, {"control": "style"}])
+def test_the_order_in_which_prompts_ended_changes_no_digit(tmp_path: Path, settings: dict[str, str]) -> None:
+    """As it differs between a run that was killed and one that was not."""
+    one, other = Warehouse(tmp_path / "one"), Warehouse(tmp_path / "other")
+    for warehouse in (one, other):
+        make(warehouse, JURY, 300, gold=0.9)
+    rows = list(stored(other).values())
+    random.Random(4).shuffle(rows)
+    other.replace_rows("preferences", RUN, rows)
+    for warehouse in (one, other):
+        settle(warehouse, RUN, section(aggregate="dawid-skene", **settings))
+    assert stored(one) == stored(other)
+    assert {row.label_by for row in stored(one).values()} > {"dawid-skene"}
 
 
 def test_a_run_without_votes_or_pairs(tmp_path: Path) -> None:

@@ -82,7 +82,8 @@ class Votes:
     run_id: str
     section: JudgeSection
     pairs: pa.Table
-    """The run's preferences as they are stored; a pair's place is its row."""
+    """The run's preferences by id, so that no sum over pairs depends on which prompt ended first; a pair's place is its
+    row."""
     probe: NDArray[np.bool_]
     names: list[tuple[str, str]]
     """Judge and principle of each voter, sorted."""
@@ -93,7 +94,8 @@ class Votes:
     def read(
         cls, connection: duckdb.DuckDBPyConnection, run_id: str, section: JudgeSection, weights: dict[str, float]
     ) -> Votes:
-        pairs = connection.sql("FROM preferences WHERE run_id = $run", params={"run": run_id}).to_arrow_table()
+        stored = "FROM preferences WHERE run_id = $run ORDER BY id"
+        pairs = connection.sql(stored, params={"run": run_id}).to_arrow_table()
         places = pa.array(np.arange(len(pairs)))
         columns = {name: pairs.column(name) for name in ("id", "prompt_id", "b_id")}
         connection.register("pair", pa.table({**columns, "place": places}))
