@@ -11,6 +11,7 @@ from typing import Any
 
 from constitution.judge import ORDERS
 from constitution.recipe import Recipe
+from constitution.templates import GRADES
 from constitution.warehouse.writer import FULL
 
 ROOT = Path(__file__).parents[2]
@@ -43,12 +44,15 @@ class Kind:
     """TOML; `{name}` stands for the address of the server of that name."""
     prompts: int
     servers: Mapping[str, Mapping[str, Any]]
-    """By name, the fields of the fake model that each serves."""
+    """By name, the fields of the fake model that each serves; `labels`: tokens that it gives log-probabilities of."""
     mortal: str = ""
     """A server that is itself killed and started again all the while; empty: none."""
     prefect: bool = False
     """By this repository's own flow, under Prefect; otherwise by FLOW."""
     changes: Mapping[str, str] = field(default_factory=dict)
+    """Of what HEAD and the text leave open."""
+    applied: str = ""
+    """How the whole run's votes make its labels, at its end; empty: each pair's own make them."""
 
 
 HEAD = """
@@ -69,8 +73,8 @@ family = "fake"
 OUTPUT = """
 [output]
 slice = 25
-window = 8
-flush_rows = 12
+window = 4
+flush_rows = 4
 flush_seconds = 0.1
 """
 POLICY = {"latency_s": 0.004, "verbosity": 3}
@@ -101,6 +105,7 @@ KINDS = {
         130,
         {"policy": POLICY, "judge": JUDGE},
         changes={"prompts": 'answers = ["good", "bad"]\ngold = "good"'},
+        applied="mean, temperature",
     ),
     "settled": Kind(
         HEAD
@@ -110,6 +115,7 @@ KINDS = {
         + OUTPUT,
         70,
         {"policy": POLICY, "judge": {**JUDGE, "length_bias": 3.0}},
+        applied="dawid-skene, style",
     ),
     "fleet": Kind(
         HEAD
@@ -117,7 +123,7 @@ KINDS = {
         + '[revise]\nrounds = 1\n[judge]\nmethod = "score"\nprinciples = 1\n[judge.infractions]\nshare = 0.6\n'
         + OUTPUT,
         60,
-        {"policy": POLICY, "second": POLICY, "judge": JUDGE},
+        {"policy": POLICY, "second": POLICY, "judge": {**JUDGE, "labels": GRADES}},
         mortal="second",
         changes={"policy": '["{policy}", "{second}"]'},
     ),
@@ -125,7 +131,8 @@ KINDS = {
         HEAD
         + judge()
         + '[revise]\nrounds = 4\nexemplars = 2\n[judge]\nprinciples = 1\npairs = ["parent"]\n'
-        + OUTPUT.replace("25", "3"),
+        # Nothing is written but at the end of a start: what SIGTERM and SIGINT cost is seen best.
+        + OUTPUT.replace("25", "3").replace("flush_rows = 4", "flush_rows = 2000").replace("0.1", "60"),
         40,
         {"policy": POLICY, "judge": JUDGE},
     ),

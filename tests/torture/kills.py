@@ -44,6 +44,7 @@ from constitution.cli import main as constitution
 from constitution.engines.fake import FakeEngine
 from constitution.engines.fake_server import Chance, FakeServer, Fault
 from constitution.recipe import FakeModel, load_recipe
+from constitution.templates import LABELS
 from constitution.warehouse import Warehouse, ask, connect
 
 FORK = multiprocessing.get_context("forkserver")
@@ -87,8 +88,9 @@ def serve(told: Connection, port: int, section: Mapping[str, Any], share: float,
     check_parent()
 
     async def serving() -> None:
-        engine = FakeEngine(FakeModel(engine="fake", **section))
-        async with FakeServer(engine, faults=Told(Chance(share, seed), told.fileno()), port=port) as server:
+        labels, fields = section.get("labels", LABELS), {name: section[name] for name in section.keys() - {"labels"}}
+        engine, plan = FakeEngine(FakeModel(engine="fake", **fields)), Told(Chance(share, seed), told.fileno())
+        async with FakeServer(engine, faults=plan, labels=labels, port=port) as server:
             os.write(told.fileno(), server.base_url.encode().ljust(MARK))
             await asyncio.Event().wait()
 
@@ -277,8 +279,8 @@ def same_rows(root: Path, other: Path) -> None:
         assert (len(ours), different[:1]) == (len(theirs), []), f"{table}: {len(different)} rows differ"
 
 
-def whole(root: Path, run_id: str) -> None:
-    """The run is finished, and nothing is left of the kills."""
+def whole(root: Path, run_id: str, applied: str) -> None:
+    """The run is finished, its labels made as they should be, and nothing is left of the kills."""
     warehouse = Warehouse(root)
     with connect(root) as connection:
         states = dict(ask(connection, "SELECT state, count(*) FROM chains GROUP BY ALL").rows)
@@ -292,6 +294,7 @@ def whole(root: Path, run_id: str) -> None:
     assert not run.counts["lost"]
     for table in ("responses", "judgements", "preferences", "failures"):
         assert len(warehouse.ids(table, run_id)) == run.counts[table], table
+    assert run.labels.get("applied", "") == applied
     assert not run.repairs, "a kill damages nothing"
     assert warehouse.verify(run_id) == []
     assert not warehouse.locked(run_id)
@@ -323,8 +326,9 @@ class Torment:
         self.signals: Counter[signal.Signals] = Counter()
         self.torn = 0
         """Kills that left a temporary file or folder."""
-        self.faults = self.falls = self.starts = self.repeated = self.needed = self.allowed = 0
-        self._loop = asyncio.get_running_loop()
+        self.worst: Counter[str] = Counter()
+        """Answered calls that one kill cost at the most, by the bound that holds for it."""
+        self.faults = self.falls = self.starts = self.repeated = self.needed = 0
 
     async def run(self, kills: int) -> None:
         """At least so many; where a run ends before that, by more than one run."""
@@ -341,10 +345,11 @@ class Torment:
         self.torture.count("kills", self.kills.total())
         when = ", ".join(f"{count} {what}" for what, count in sorted(self.kills.items()))
         signals = ", ".join(f"{count} {number.name}" for number, count in sorted(self.signals.items()))
+        worst = ", ".join(f"{name} at most {cost}" for name, cost in sorted(self.worst.items()))
         self.torture.measure(
             f"kills of {self.name}",
             f"{self.kills.total()} in {runs} run(s) and {self.starts} starts: {when}; {signals}; {self.torn} left "
-            f"something half made; {self.repeated} of {self.needed} calls repeated, of {self.allowed} that might be; "
+            f"something half made; {self.repeated} calls repeated beside {self.needed}, by one kill: {worst}; "
             f"{self.faults} faults of servers met" + (f", {self.falls} servers killed" if self.falls else ""),
         )
 
@@ -476,7 +481,9 @@ class _Life:
         before, self.seen = self.seen, look(self.root)
         lost = sum(self.answered.values()) - self.seen.calls - had
         may = self._may_lose(code if killed else 0, self.seen.failures - before.failures, torment.falls - falls)
-        torment.allowed += may
+        if killed:
+            worst = f"{'SIGKILL' if code == -signal.SIGKILL else 'SIGTERM or SIGINT'} (bound {may})"
+            torment.worst[worst] = max(torment.worst[worst], lost)
         assert lost <= may, f"{lost} answered calls are lost where {may} may be (exit code {code}, {moment})"
         return not killed and code == 0
 
@@ -519,7 +526,7 @@ class _Life:
         log = self.log.read_text()
         assert "Traceback" not in log, log[-3000:]
         [run_id] = [run.run_id for run in Warehouse(self.root).runs()]
-        whole(self.root, run_id)
+        whole(self.root, run_id, self.torment.kind.applied)
         same_rows(self.root, self.quiet / "warehouse")
         assert self.answered.keys() == self.needed.keys(), "nothing else is asked than in an undisturbed run"
         repeated = (self.answered - self.needed).total()
