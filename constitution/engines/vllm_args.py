@@ -72,12 +72,21 @@ OWNED = {
 }
 """Arguments that the in-process engine sets itself, and where to say them instead."""
 
+EXECUTORS = ("ray", "mp", "uni", "external_launcher")
+"""Values of `distributed_executor_backend` that are no code's name."""
+
 SAFE_FORMATS = {"safetensors", "fastsafetensors", "instanttensor", "runai_streamer", "sharded_state", "mistral"}
 SAFE_FORMATS |= {"bitsandbytes", "runai_streamer_sharded", "dummy"}
 """Values of `load_format` that cannot end in reading pickles, which may run code; dummy needs no weights."""
 
 
-_GUARDED = ("trust_remote_code", "load_format", "api_key", "hf_token", "config")
+_CODE = (
+    *("logits_processors", "middleware", "worker_cls", "worker_extension_cls", "scheduler_cls"),
+    *("tool_parser_plugin", "reasoning_parser_plugin", "io_processor_plugin", "kv_connector_module_path"),
+)
+"""Arguments whose values name Python that vLLM would import."""
+
+_GUARDED = ("trust_remote_code", "load_format", "api_key", "hf_token", "config", *_CODE)
 """Arguments that are refused, or some of whose values are: vLLM's command takes any beginning of a name for it too."""
 
 
@@ -113,6 +122,12 @@ def _no_foreign_code(value: Any, place: str) -> None:
             _no_option(name, place)
             if name.replace("-", "_") == "trust_remote_code":
                 raise RecipeError(f"{place}.{name}: code from a model's folder never runs", hint="leave it out")
+            if re.fullmatch(r".*(_cls|_plugin|_module_path)|middleware|logits_processors", name.replace("-", "_")):
+                raise RecipeError(
+                    f"{place}.{name}: names code for vLLM to import, which no recipe does", hint="leave it out"
+                )
+            if name.replace("-", "_") == "distributed_executor_backend" and inner not in EXECUTORS:
+                raise RecipeError(f"{place}.{name}: expected one of {', '.join(EXECUTORS)}")
             if name.replace("-", "_") == "load_format" and not (isinstance(inner, str) and inner in SAFE_FORMATS):
                 raise RecipeError(
                     f"{place}.{name}: {inner!r} may read pickles, which can run code",

@@ -126,9 +126,9 @@ def find(section: TransformersModel | VLLMModel) -> Path:
         folder = Path(section.model).expanduser()
     else:
         folder = _download(section, weights=not dummy)
-    if dummy:
-        return folder
-    return _with_safetensors(folder, f"model {section.model}")
+    what = f"model {section.model}"
+    _no_code(folder, what)
+    return folder if dummy else _with_safetensors(folder, what)
 
 
 def find_adapter(section: VLLMModel) -> Path | None:
@@ -140,11 +140,46 @@ def find_adapter(section: VLLMModel) -> Path | None:
         raise ModelLoadError(
             f"adapter {section.adapter}: there is no adapter_config.json in it", hint="name a folder in PEFT's format"
         )
-    return _with_safetensors(folder, f"adapter {section.adapter}")
+    # This file alone: beside another one vLLM would read the pickle.
+    return _with_safetensors(folder, f"adapter {section.adapter}", "adapter_model.safetensors")
 
 
-def _with_safetensors(folder: Path, what: str) -> Path:
-    if any(folder.glob("*.safetensors")):
+def _no_code(folder: Path, what: str) -> None:
+    """Raises ModelLoadError for settings by which transformers would load more than the folder's safetensors: pickles
+    that an index names, a kernel of the hub's, which is code, an adapter's base model."""
+    for index in folder.glob("*.safetensors.index.json"):
+        _shards(index)
+    if (folder / "adapter_config.json").exists():
+        raise ModelLoadError(
+            f"{what}: it is an adapter (adapter_config.json)",
+            hint="merge it, or name it as `adapter` of a vllm section",
+        )
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return  # whoever loads the model says so
+    if kernel := _kernel(config):
+        raise ModelLoadError(f"{what}: its config.json names a kernel of the hub's ({kernel!r}), which is code")
+
+
+def _kernel(config: Any) -> str | None:
+    """The value of a field such as attn_implementation that names a repository."""
+    if isinstance(config, list):
+        return next(filter(None, map(_kernel, config)), None)
+    if not isinstance(config, dict):
+        return None
+    for name, value in config.items():
+        if name.endswith("implementation"):
+            named = value.values() if isinstance(value, dict) else [value]
+            if found := next((str(each) for each in named if "/" in str(each) or ":" in str(each)), None):
+                return found
+        if found := _kernel(value):
+            return found
+    return None
+
+
+def _with_safetensors(folder: Path, what: str, name: str = "*.safetensors") -> Path:
+    if any(folder.glob(name)):
         return folder
     pickles = sorted(path.name for kind in _PICKLES for path in folder.glob(kind))
     if pickles:
@@ -152,7 +187,7 @@ def _with_safetensors(folder: Path, what: str) -> Path:
             f"{what}: its weights are pickles ({pickles[0]}), which can run code when they are read",
             hint="convert them to safetensors, or use a revision that has them",
         )
-    raise ModelLoadError(f"{what}: there are no *.safetensors files in {folder}")
+    raise ModelLoadError(f"{what}: there is no {name} in {folder}")
 
 
 def folder_digest(folder: Path) -> str:
@@ -164,7 +199,7 @@ def folder_digest(folder: Path) -> str:
 
 
 def _shards(index: Path) -> set[Path]:
-    """The files that an index of weights names. Raises ModelLoadError for one outside its folder."""
+    """The files that an index of weights names. Raises ModelLoadError for one outside its folder, or a pickle."""
     try:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         paths = {index.parent / name for name in names}
@@ -173,6 +208,8 @@ def _shards(index: Path) -> set[Path]:
     for path in paths:
         if not Path(os.path.normpath(path)).is_relative_to(index.parent):
             raise ModelLoadError(f"{index}: names weights outside its folder ({path.name})")
+        if path.suffix != ".safetensors":  # transformers would read it all the same
+            raise ModelLoadError(f"{index}: names weights that are no safetensors ({path.name})")
     return {path for path in paths if path.is_file()}
 
 
