@@ -11,12 +11,19 @@ from typing import Any
 import pytest
 from tiny import CORPUS, save_tiny_model
 
-from constitution.engines import open_engine
+from constitution.engines import _worker, open_engine
 from constitution.engines.base import Completion, Request
 from constitution.engines.fake_server import FakeServer
 from constitution.engines.openai import OpenAIEngine
 from constitution.engines.transformers import TransformersEngine
-from constitution.errors import ContextTooLong, EngineError, EngineUnavailable, ModelLoadError, RequestRefused
+from constitution.errors import (
+    ContextTooLong,
+    EngineError,
+    EngineGone,
+    EngineUnavailable,
+    ModelLoadError,
+    RequestRefused,
+)
 from constitution.recipe import OpenAIModel, TransformersModel
 from constitution.records import Message, Messages, Sampling, as_dicts
 
@@ -322,3 +329,32 @@ async def test_what_cannot_be_loaded_is_named(folder: Path, tmp_path: Path) -> N
 async def test_an_empty_label_is_refused(engine: TransformersEngine) -> None:
     with pytest.raises(RequestRefused):
         await engine.generate(Request((*user("x"), PREFIX), Sampling(), seed=1, choices=("A", "")))
+
+
+async def test_an_accelerator_that_is_lost_for_good_stops_the_run(
+    engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    def lost(*_: object) -> None:
+        raise torch.AcceleratorError("device-side assert triggered")
+
+    monkeypatch.setattr(_worker.Batch, "step", lost)
+    with pytest.raises(EngineGone, match="AcceleratorError while computing: device-side assert") as caught:
+        await engine.generate(Request(user("Go"), Sampling(), seed=1))
+    assert caught.value.retryable
+
+
+async def test_a_worker_whose_thread_ends_says_so_to_all_who_wait_and_come(
+    engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(*_: object) -> None:
+        raise SystemExit("told to")
+
+    monkeypatch.setattr(_worker.Batch, "step", end)
+    requests = [engine.generate(Request(user("Go"), Sampling(), seed)) for seed in range(3)]
+    for error in await asyncio.gather(*requests, return_exceptions=True):
+        assert isinstance(error, EngineGone)
+        assert "its thread ended by SystemExit: told to" in str(error)
+    with pytest.raises(EngineGone):
+        await engine.generate(Request(user("Go"), Sampling(), seed=1))

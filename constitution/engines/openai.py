@@ -205,7 +205,7 @@ class OpenAIEngine:
 def _tokens(count: Any) -> int:
     """A count of tokens, 0 where the server does not say. Raises ValueError for what no table could hold."""
     number = int(count or 0)
-    if not 0 <= number < 2**31:
+    if not 0 <= number < 2**24:  # many are added up in a row
         raise ValueError(f"{count} tokens")
     return number
 
