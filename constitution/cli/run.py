@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self, cast
 
@@ -21,7 +20,7 @@ from constitution.cli._options import warehouse_option
 from constitution.cli._progress import Bar, Lines
 from constitution.cli._summary import show
 from constitution.errors import ConstitutionError, InputError
-from constitution.pipeline import watcher
+from constitution.pipeline import Progress, watcher
 from constitution.recipe import load_recipe
 from constitution.records import Run
 from constitution.shown import printable
@@ -79,10 +78,9 @@ def run(
     # A project's own flow of an older version knows no `allow`.
     arguments = (str(recipe), str(warehouse), limit, list(overrides), fresh, *([list(allow)] if allow else []))
     interrupt = _Interrupt()
-    begun = datetime.now(UTC).isoformat(timespec="seconds")
     try:
         with interrupt:
-            done = asyncio.run(_watched(flow, interrupt, arguments))
+            done, worked = asyncio.run(_watched(flow, interrupt, arguments))
     except (KeyboardInterrupt, asyncio.CancelledError) as stop:
         click.echo(
             "\nStopped. What was made is written; the same command (without --fresh) goes on from here.", err=True
@@ -96,7 +94,7 @@ def run(
             f"Prefect's server does not answer: {error}",
             hint="correct PREFECT_API_URL, or unset it to run without a server of your own",
         ) from error
-    if done.finished_at and done.finished_at < begun:
+    if done.finished_at and not worked:
         click.echo(f"Nothing to do: this run finished on {done.finished_at}; --fresh makes a new one.")
     _tell(done, warehouse)
     if done.finished_at is None or done.counts.get("lost", 0):
@@ -179,15 +177,23 @@ class _Interrupt:
                 os._exit(130)
 
 
-async def _watched(flow: Flow, interrupt: _Interrupt, arguments: tuple[object, ...]) -> Run:
+async def _watched(flow: Flow, interrupt: _Interrupt, arguments: tuple[object, ...]) -> tuple[Run, bool]:
+    """What the run came to, and whether anything was done: a clock would not tell, for it may be set back meanwhile."""
+    worked = False
+
+    def update(progress: Progress) -> None:
+        nonlocal worked
+        worked = True
+        display.update(progress)
+
     display = Bar() if sys.stdout.isatty() else Lines()
-    token = watcher.set(display.update)
+    token = watcher.set(update)
     task = asyncio.current_task()
     assert task is not None
     interrupt.watch(task)
     try:
         with display:
-            return await flow(*arguments)
+            return await flow(*arguments), worked
     finally:
         watcher.reset(token)
 

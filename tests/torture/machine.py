@@ -1,4 +1,4 @@
-"""What the tests of the machine's faults share: a run with rows of every kind, what it stored, and ways to damage it."""
+"""What the tests of the machine's faults share: a run with all kinds of rows, what it stored, ways to damage it."""
 
 from __future__ import annotations
 

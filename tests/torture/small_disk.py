@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -124,5 +125,5 @@ def read_only(recipe: Path, done: Path, place: Path) -> None:
 if __name__ == "__main__":
     task, recipe, done, *words = sys.argv[1:]
     place = Path(tempfile.mkdtemp())
-    tasks = {"run": run, "export": export_, "spill": spill, "read-only": read_only}
+    tasks: dict[str, Callable[..., None]] = {"run": run, "export": export_, "spill": spill, "read-only": read_only}
     tasks[task](Path(recipe), Path(done), place, *words)
