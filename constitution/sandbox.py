@@ -19,6 +19,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,19 @@ def shut_in(connection: duckdb.DuckDBPyConnection, folders: Sequence[Path]) -> N
     spellings = {f"{way.rstrip('/')}/" for folder in folders for way in (str(folder.resolve()), as_pattern(folder))}
     connection.execute("SET allowed_directories = ?", [sorted(spellings)])
     connection.execute("SET enable_external_access = false")
+    connection.execute("SET enable_progress_bar = false")  # it would stand in the midst of what is printed
     connection.execute("SET lock_configuration = true")
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C, which DuckDB turns into a RuntimeError, as the KeyboardInterrupt that it is."""
+    try:
+        yield
+    except RuntimeError as error:
+        if str(error) != "Query interrupted":
+            raise
+        raise KeyboardInterrupt from None
 
 
 def check(connection: duckdb.DuckDBPyConnection, sql: str, functions: Collection[str] = READING_FUNCTIONS) -> None:

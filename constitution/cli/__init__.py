@@ -77,7 +77,10 @@ def main() -> None:
         error.show(shown)
         click.echo(hide_keys(shown.getvalue()), nl=False, err=True)
         code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt, RuntimeError) as error:
+        # DuckDB's word for Ctrl-C is a plain RuntimeError, which click's Abort is too.
+        if type(error) not in (click.Abort, KeyboardInterrupt) and str(error) != "Query interrupted":
+            raise
         click.echo("constitution: interrupted", err=True)
         code = 130
     except (ConstitutionError, OSError) as error:

@@ -73,10 +73,11 @@ def ask(connection: duckdb.DuckDBPyConnection, sql: str) -> Answer:
     sandbox.check(connection, sql, FUNCTIONS)
     for last in (False,) * (views.TRIES - 1) + (True,):
         try:
-            result = connection.execute(sql)
-            columns = [str(column[0]) for column in result.description or ()]
-            types = [str(column[1]) for column in result.description or ()]
-            first = result.fetchmany(BATCH)
+            with sandbox.interruptible():
+                result = connection.execute(sql)
+                columns = [str(column[0]) for column in result.description or ()]
+                types = [str(column[1]) for column in result.description or ()]
+                first = result.fetchmany(BATCH)
         except duckdb.Error as error:
             if last or not views.vanished(error):
                 raise _query_error(error) from None
@@ -90,7 +91,8 @@ def ask_arrow(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.RecordBatch
     sandbox.check(connection, sql, FUNCTIONS)
     for last in (False,) * (views.TRIES - 1) + (True,):
         try:
-            return connection.sql(sql).to_arrow_reader(16_384)
+            with sandbox.interruptible():
+                return connection.sql(sql).to_arrow_reader(16_384)
         except duckdb.Error as error:
             if last or not views.vanished(error):
                 raise _query_error(error) from None
@@ -109,7 +111,8 @@ def tables(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, int, str]]:
 def _rest(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
     while True:
         try:
-            batch = connection.fetchmany(BATCH)
+            with sandbox.interruptible():
+                batch = connection.fetchmany(BATCH)
         except duckdb.Error as error:
             raise _query_error(error) from None
         if not batch:
