@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -205,6 +208,27 @@ def test_a_query_that_never_ends_can_be_ended(besieged: Warehouse, torture: Tort
         torture.count("attacks on the rest")
 
 
+@pytest.mark.parametrize("form", ["json", "parquet"])
+def test_ctrl_c_ends_a_query_and_nothing_else_is_printed(
+    besieged: Warehouse, torture: Torture, tmp_path: Path, form: str
+) -> None:
+    """As a terminal sends it, after so long that DuckDB would have drawn a bar of progress into the answer."""
+    if not torture.full:
+        pytest.skip("takes seconds; the long version")
+    query = "SELECT sum(a.range * b.range) FROM range(10000000) a, range(1000000) b"
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from constitution.cli import main; main()"
+    options = ["--warehouse", str(besieged.root), "--format", form, "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-c", code, "sql", *options[: None if form == "parquet" else 4], query]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(6)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "\nconstitution: interrupted\n")
+    assert not list(tmp_path.iterdir())
+    torture.count("attacks on the rest")
+
+
 def test_a_query_that_holds_too_much_is_refused(besieged: Warehouse, torture: Torture) -> None:
     with connect(besieged.root, memory_mib=64) as connection:
         limit = "SELECT value FROM duckdb_settings() WHERE name = 'max_temp_directory_size'"
@@ -251,8 +275,8 @@ OUTSIDE: list[dict[str, Any]] = [
         ("policy", "{outside}/model"), ("policy", "../outside/model"), ("judge", "{outside}/model"),
         ("jury", "{outside}/model"), ("policy", "{project}/recipes/linked/model"), ("judge", "{outside}/model/."),
     )),
-    {"model.policy": {"engine": "vllm", "model": "pocket", "adapter": "{outside}/model"}},
-    {"model.policy": {"engine": "vllm", "model": "pocket", "adapter": "{project}/recipes/linked/model"}},
+    {"model.policy": {"engine": "vllm", "model": "pocket", "adapter": "{outside}/adapter"}},
+    {"model.policy": {"engine": "vllm", "model": "pocket", "adapter": "{project}/recipes/linked/adapter"}},
     *({"model.policy": {"engine": "vllm", "model": "pocket", "vllm": arguments}} for arguments in (
         {"speculative_config": {"model": "{outside}/model"}}, {"chat_template": "{outside}/p.jsonl"},
     )),
@@ -273,9 +297,14 @@ def strange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         folder.mkdir(parents=True)
         for name in ("p.jsonl", "train.jsonl"):
             (folder / name).write_text(json.dumps({"prompt": SECRET}))
-    (outside / "model").mkdir()
-    for name in ("model.safetensors", "config.json", "adapter_config.json"):
-        (outside / "model" / name).write_text("{}")
+    for name in (
+        "model/model.safetensors",
+        "model/config.json",
+        "adapter/adapter_model.safetensors",
+        "adapter/adapter_config.json",
+    ):
+        (outside / name).parent.mkdir(exist_ok=True)
+        (outside / name).write_text("{}")
     (outside / "x").mkdir()
     shutil.copy(ROOT / "principles" / "general" / "1.0.0.toml", outside / "x" / "1.0.0.toml")
     (project / "recipes" / "sub").mkdir(parents=True)
@@ -332,7 +361,7 @@ def test_the_same_is_read_where_the_user_says_so(strange: Path, monkeypatch: pyt
         {"prompts.format": "hub", "prompts.dataset": f"{outside}/set"},
         {"prompts.format": "sql", "prompts.query": f"SELECT prompt FROM '{outside}/p.jsonl'"},
         {"model.policy": {"engine": "transformers", "model": f"{outside}/model"}},
-        {"model.policy": {"engine": "vllm", "model": "pocket", "adapter": f"{outside}/model"}},
+        {"model.policy": {"engine": "vllm", "model": "pocket", "adapter": f"{outside}/adapter"}},
     ]
     for changes in recipes:
         recipe = written(strange, changes)
