@@ -138,7 +138,7 @@ KINDS = {
     ),
     "prefect": Kind(
         HEAD + judge() + "[revise]\nrounds = 1\n[judge]\nprinciples = 2\n" + OUTPUT,
-        150,
+        60,
         {"policy": POLICY, "judge": JUDGE},
         prefect=True,
     ),

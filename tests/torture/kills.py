@@ -86,13 +86,15 @@ def key(body: Mapping[str, Any]) -> bytes:
 def serve(told: Connection, port: int, section: Mapping[str, Any], share: float, seed: int) -> None:
     """A server that first tells its address, and then of every request whether it is answered soundly."""
     check_parent()
+    parent = os.getppid()
 
     async def serving() -> None:
         labels, fields = section.get("labels", LABELS), {name: section[name] for name in section.keys() - {"labels"}}
         engine, plan = FakeEngine(FakeModel(engine="fake", **fields)), Told(Chance(share, seed), told.fileno())
         async with FakeServer(engine, faults=plan, labels=labels, port=port) as server:
             os.write(told.fileno(), server.base_url.encode().ljust(MARK))
-            await asyncio.Event().wait()
+            while os.getppid() == parent:  # should the tests be killed, nothing of theirs goes on
+                await asyncio.sleep(1)
 
     asyncio.run(serving())
 
