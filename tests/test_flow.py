@@ -60,11 +60,18 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_flow_shows_in_prefect(prefect_api: str, recipe: Path, tmp_path: Path) -> None:
+def test_the_flow_shows_in_prefect(
+    prefect_api: str, recipe: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     from prefect.client.orchestration import get_client
 
+    outside = tmp_path_factory.mktemp("outside")
+    (tmp_path / "prompts.jsonl").rename(outside / "prompts.jsonl")
+    recipe.write_text(RECIPE.replace("prompts.jsonl", f"{outside}/prompts.jsonl"), encoding="utf-8")
+    settings: dict[str, Any] = {"limit": 9, "overrides": ["seed=3"], "allow": [str(outside)]}
+
     async def go() -> None:
-        run = await load_flow(recipe)(str(recipe), str(tmp_path / "warehouse"), limit=9, overrides=["seed=3"])
+        run = await load_flow(recipe)(str(recipe), str(tmp_path / "warehouse"), **settings)
         assert run.finished_at
         assert run.counts["prompts"] == 9
         assert run.recipe["seed"] == 3
@@ -81,7 +88,7 @@ def test_the_flow_shows_in_prefect(prefect_api: str, recipe: Path, tmp_path: Pat
         assert artifact.key == "generate"
         assert f"# {run.run_id}" in str(artifact.data)
         assert "| prompts | 9 |" in str(artifact.data)
-        again = await load_flow(recipe)(str(recipe), str(tmp_path / "warehouse"), limit=9, overrides=["seed=3"])
+        again = await load_flow(recipe)(str(recipe), str(tmp_path / "warehouse"), **settings)
         assert again == run
 
     asyncio.run(go())
