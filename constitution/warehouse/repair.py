@@ -117,6 +117,8 @@ def _take_out(root: Path, table: str, run_id: str, column: str, values: pa.Chunk
 
 
 def _split(table: Table, path: Path, aside: Path, column: str, values: pa.ChunkedArray) -> None:
+    with files.storing(aside):
+        files.sweep(aside)  # what a repair that was killed here left
     with (
         files.replacing(path, part=True) as kept,  # done last: until then the rows are in both places
         files.new_part(aside) as (_, taken),
