@@ -93,7 +93,7 @@ def serve(told: Connection, port: int, section: Mapping[str, Any], share: float,
         engine, plan = FakeEngine(FakeModel(engine="fake", **fields)), Told(Chance(share, seed), told.fileno())
         async with FakeServer(engine, faults=plan, labels=labels, port=port) as server:
             os.write(told.fileno(), server.base_url.encode().ljust(MARK))
-            while os.getppid() == parent:  # should the tests be killed, nothing of theirs goes on
+            while os.getppid() == parent:  # noqa: ASYNC110 -- should the tests be killed, nothing of theirs goes on
                 await asyncio.sleep(1)
 
     asyncio.run(serving())
