@@ -20,6 +20,8 @@ class Column:
     null: bool = False
     few: tuple[str, ...] = ()
     """Parquet paths with few distinct values, which are dictionary-encoded; the column's own name for a flat one."""
+    sought: bool = False
+    """Rows are looked for by a value of it, which few row groups have: Bloom filters say which."""
     older: int | str | tuple[()] | None = None
     """What it says of rows that were written before there was such a column. None: null."""
 
@@ -68,13 +70,18 @@ class Table:
     def dictionary_paths(self) -> list[str]:
         return [path for column in self.columns for path in column.few]
 
+    @cached_property
+    def bloom_filters(self) -> dict[str, dict[str, float]]:
+        """As pyarrow wants them; some 1.2 bytes a row."""
+        return {column.name: {"ndv": ROW_GROUP_ROWS, "fpp": 0.01} for column in self.columns if column.sought}
+
 
 def few(name: str, doc: str, *, null: bool = False, older: str | None = None) -> Column:
-    return Column(name, pa.string(), doc, null, (name,), older)
+    return Column(name, pa.string(), doc, null, (name,), older=older)
 
 
-def text(name: str, doc: str, *, null: bool = False) -> Column:
-    return Column(name, pa.string(), doc, null)
+def text(name: str, doc: str, *, null: bool = False, sought: bool = False) -> Column:
+    return Column(name, pa.string(), doc, null, sought=sought)
 
 
 def integer(name: str, doc: str, *, null: bool = False, older: int | None = None) -> Column:

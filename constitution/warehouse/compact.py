@@ -112,6 +112,7 @@ def write_table(table: Table, data: pa.Table, file: object) -> None:
         compression=COMPRESSION,
         compression_level=COMPRESSION_LEVEL,
         use_dictionary=table.dictionary_paths,
+        bloom_filter_options=table.bloom_filters,
     )
 
 
@@ -129,6 +130,7 @@ def _merge(table: Table, paths: Sequence[Path], staging: Path, number: int, targ
                 compression=COMPRESSION,
                 compression_level=COMPRESSION_LEVEL,
                 use_dictionary=table.dictionary_paths,
+                bloom_filter_options=table.bloom_filters,
             ) as writer:
                 while group is not None and file.tell() < target_bytes:
                     writer.write_table(group, row_group_size=group.num_rows)

@@ -78,7 +78,7 @@ PROMPTS = Table(
     "One row per prompt of the run's input; part-<n> is slice n of it.",
     (
         RUN_ID,
-        text("id", "Digest of the messages (and of `repeat`, where it is not 0)."),
+        text("id", "Digest of the messages (and of `repeat`, where it is not 0).", sought=True),
         integer("slice", "Number of the slice, from 0."),
         integer("position", "Place in the slice, from 0."),
         Column("messages", MESSAGES, "The whole conversation, ending with the user turn to be answered.",
@@ -99,7 +99,7 @@ RESPONSES = Table(
     "One row per answer to a prompt, with the principle and the critique that led to it.",
     (
         RUN_ID,
-        text("id", "Digest of run, prompt, kind and round."),
+        text("id", "Digest of run, prompt, kind and round.", sought=True),
         PROMPT_ID,
         few("kind", "initial · revision · sample (also: an answer that came with the prompt) · synthesis · variant "
              "(its parent with an infraction put in on purpose)."),
@@ -140,7 +140,7 @@ JUDGEMENTS = Table(
         RUN_ID,
         text("id", "Digest of run, pair, judge, principle, order and repeat."),
         PROMPT_ID,
-        text("pair_id", "`preferences.id`."),
+        text("pair_id", "`preferences.id`.", sought=True),
         text("first_id", "`responses.id` of the answer shown first, as (A)."),
         text("second_id", "`responses.id` of the answer shown second, as (B)."),
         few("judge", "Name of the jury's member; of a judge alone, short name of its model."),
@@ -170,7 +170,7 @@ PREFERENCES = Table(
     "One row per pair of answers: what the votes made of it, kept or dropped with the reason.",
     (
         RUN_ID,
-        text("id", "The pair's id, which its judgements name."),
+        text("id", "The pair's id, which its judgements name.", sought=True),
         PROMPT_ID,
         few("kind", "first-last · parent (a round against its parent) · given (answers that came with the prompt) · "
              "infraction (an answer against its variant)."),
