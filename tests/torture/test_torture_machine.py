@@ -466,7 +466,7 @@ def running(recipe: Path, root: Path, *overrides: str) -> subprocess.Popen[str]:
 def test_two_processes_two_runs_and_a_reader(torture: Torture, world: World, tmp_path: Path) -> None:
     """The same run is worked by one process, and another says so and leaves; two runs are worked at once; and who reads
     and verifies all the while finds no error, no damage and no row twice."""
-    root, slow = tmp_path / "w", ["model.policy.latency_s=0.05"]
+    root, slow = tmp_path / "w", ["model.policy.latency_s=0.3"]
     looks, wrong = 0, list[object]()
     over = threading.Event()
 
