@@ -27,8 +27,8 @@ def run_verdicts(found: Mapping[str, Any]) -> Iterator[Verdict]:
 
 
 def votes_verdicts(found: Mapping[str, Any]) -> Iterator[Verdict]:
-    """Of what is asked of many votes, in CPU seconds over those of DuckDB on one file a table. Of the parts that flushes
-    leave nothing is promised: to open hundreds of files takes longer than a question that reads little."""
+    """Of what is asked of many votes, in CPU seconds over those of DuckDB on one file a table. Of the parts that
+    flushes leave nothing is promised: to open hundreds of files takes longer than a question that reads little."""
     for query in found["layouts"]["compacted"]:
         yield f"{query['what']}: CPU / one file", query["ours"]["cpu"] / query["plain"]["cpu"], 3.0
     audit = found["audit"]
