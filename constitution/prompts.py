@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,11 +26,18 @@ import pyarrow.parquet as pq
 from constitution import sandbox
 from constitution.errors import PromptError, QueryError
 from constitution.identity import Ids, canonical_json
+from constitution.reading import parse_json
 from constitution.recipe import PromptsSection
 from constitution.records import Message, Messages, Prompt, Role
 
 BATCH = 1024
 """Rows of Parquet or of a query's result in memory at once."""
+
+MOST_LINE = 16 * 2**20
+"""Bytes of a line."""
+MOST_BLANK = 1_000_000
+"""Lines without anything in them, of a whole file."""
+ONE_A_LINE = "a JSONL file has one object to a line"
 
 OUTSIDE = "a recipe reads in its project only; `constitution run --allow DIR` lets it read in DIR too"
 
@@ -293,12 +299,19 @@ def _file(path: Path, format: str = "auto") -> Iterator[_Raw]:
 
 
 def _jsonl(path: Path) -> Iterator[_Raw]:
-    number = 0
+    number = blank = 0
     try:
         with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as handle:
-            for number, line in enumerate(handle, 1):
+            # Never more than a line's limit at once: a few megabytes of .gz may unpack to terabytes.
+            for number, line in enumerate(iter(lambda: handle.readline(MOST_LINE + 1), b""), 1):
+                if len(line) > MOST_LINE:
+                    raise PromptError(
+                        f"{path}, line {number}: is longer than {MOST_LINE // 2**20} MiB", hint=ONE_A_LINE
+                    )
                 if line.strip():
                     yield _json_row(path, number, line)
+                elif (blank := blank + 1) > MOST_BLANK:
+                    raise PromptError(f"{path}, line {number}: {blank:,} lines before it are blank", hint=ONE_A_LINE)
     except (OSError, EOFError, zlib.error) as error:
         raise PromptError(f"{path}, after line {number}: cannot be read: {error}") from None
 
@@ -306,11 +319,10 @@ def _jsonl(path: Path) -> Iterator[_Raw]:
 def _json_row(path: Path, number: int, line: bytes) -> _Raw:
     place = f"{path}, line {number}"
     try:
-        data = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+        text = line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         raise PromptError(f"{place}: byte {error.start} is not UTF-8") from None
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise PromptError(f"{place}: not valid JSON: {error}") from None
+    data = parse_json(text, place, PromptError)
     if not isinstance(data, dict):
         raise PromptError(f"{place}: expected an object with keys, not {type(data).__name__}")
     return _Raw(f"{path.name}#{number}", place, data)

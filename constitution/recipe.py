@@ -18,8 +18,13 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from constitution.errors import RecipeError
+from constitution.reading import toml_of
 from constitution.records import Infraction, Method, Sampling
 from constitution.secrets import hide_keys, key_in
+
+
+Whole = Annotated[int, Field(ge=0, lt=2**31)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 class _Section(BaseModel):
@@ -30,7 +35,7 @@ class _Section(BaseModel):
 class SamplingSection(_Section):
     temperature: float = Field(default=1.0, ge=0, le=5)
     top_p: float = Field(default=1.0, gt=0, le=1)
-    max_tokens: int = Field(default=512, ge=1)
+    max_tokens: Count = 512
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Strings that end the output; an empty one would end it before it begins."""
 
@@ -50,7 +55,7 @@ class Price(_Section):
     """Of a million tokens of output."""
     gpu_hour: float = Field(default=0.0, ge=0)
     """Of one accelerator for an hour, paid for as long as the engine is open."""
-    gpus: int = Field(default=1, ge=1)
+    gpus: Count = 1
     """Accelerators that the engine holds."""
 
 
@@ -74,7 +79,7 @@ class TransformersModel(_Model):
     revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = "cpu"
-    max_batch: int = Field(default=64, ge=1)
+    max_batch: Count = 64
     """Sequences decoded together at the most."""
 
 
@@ -101,8 +106,8 @@ class OpenAIModel(_Model):
     """Name, in capitals, of the environment variable that holds the key; the key itself never stands in a recipe."""
     timeout_s: float = Field(default=600.0, gt=0)
     """Of one request."""
-    retries: int = Field(default=6, ge=0)
-    concurrency: int = Field(default=256, ge=1)
+    retries: Whole = 6
+    concurrency: Count = 256
     """Requests in flight at the most, per server."""
     dialect: Literal["auto", "vllm", "openai"] = "auto"
     """How an assistant prefix is continued: vllm sends continue_final_message, openai sends the prefix as the last
@@ -208,7 +213,7 @@ class PromptsSection(_Section):
     """Tags for all of them."""
     tags_field: str | None = None
     """Column or key that holds a row's own tags, a list of texts; they follow `tags`."""
-    limit: int | None = Field(default=None, ge=1)
+    limit: Count | None = None
     """The first so many; None: all."""
 
     @model_validator(mode="after")
@@ -227,7 +232,7 @@ class ReviseSection(_Section):
     rounds: int = Field(default=2, ge=0, le=32)
     principles: tuple[str, ...] = ()
     """Tags or ids to draw from; empty: all that revise."""
-    exemplars: int = Field(default=2, ge=0)
+    exemplars: Whole = 2
     """Few-shot exemplars shown before critique and revision, at the most."""
     initial: SamplingSection = SamplingSection()
     critique: SamplingSection = SamplingSection()
@@ -251,7 +256,7 @@ class JudgeSection(_Section):
     """Of method rationale: a vote counts as no less and no more than this (arXiv 2212.08073, section 4.1)."""
     repeats: int = Field(default=1, ge=1, le=32)
     """Each vote is asked for so many times, with other seeds."""
-    quorum: int | None = Field(default=None, ge=1)
+    quorum: Count | None = None
     """A pair is labelled, whoever else fails, once so many judges have cast all their votes on it. None: of a jury,
     more than half; a judge alone is waited for."""
     aggregate: Literal["mean", "majority", "dawid-skene"] = "mean"
@@ -262,7 +267,7 @@ class JudgeSection(_Section):
     """How labels are fitted to the gold labels that there are, each half of the prompts by the other."""
     infractions: InfractionsSection | None = None
     """None: no answer is spoiled."""
-    principles: Literal["all"] | Annotated[int, Field(ge=1)] = "all"
+    principles: Literal["all"] | Count = "all"
     """Principles that vote on a pair: all that compare, or so many, drawn per pair without replacement."""
     only: tuple[str, ...] = ()
     """Tags or ids to choose from; empty: all that compare."""
@@ -281,11 +286,11 @@ class BudgetSection(_Section):
 
 
 class OutputSection(_Section):
-    slice: int | None = Field(default=None, ge=1)
+    slice: Count | None = None
     """Prompts to a slice: the unit of a Prefect task. None: 500, or more where there would be over 200 slices."""
-    window: int = Field(default=256, ge=1)
+    window: Count = 256
     """Prompts in flight at the most, over all slices."""
-    flush_rows: int = Field(default=20_000, ge=1)
+    flush_rows: Count = 20_000
     flush_seconds: float = Field(default=5.0, gt=0)
     """Finished rows wait so long at the most before they are on disk."""
     stop_at_failures: float = Field(default=0.5, gt=0, le=1)
@@ -295,7 +300,7 @@ class OutputSection(_Section):
 class Recipe(_Section):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
     description: str = ""
-    seed: int = Field(default=1, ge=0)
+    seed: Whole = 1
     constitution: str
     """name@version, looked up in the project's principles/ folder."""
     prompts: PromptsSection
@@ -335,14 +340,7 @@ class Recipe(_Section):
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe in `path`, with `overrides` of the form a.b=c (c in TOML's notation, or else a plain string)."""
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecipeError(f"{path}: there is no such recipe", hint="`ls recipes/` shows what there is") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path}: not valid TOML: {error}") from None
+    data = toml_of(path, str(path), RecipeError)
     for override in overrides:
         _override(data, override)
     if place := key_in(data):
@@ -361,7 +359,7 @@ def _override(data: dict[str, Any], override: str) -> None:
         raise RecipeError(f"--set {hide_keys(key)}: expected a.b=value")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text
     if key == "prompts.path" and isinstance(value, str):
         value = str(Path(value).absolute())

@@ -30,6 +30,15 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
+def brief(text: str, most: int = 800) -> str:
+    """`text` with its middle left out where it is longer than `most` characters: for messages, which may quote a giant
+    field, and whose end says what to do."""
+    if len(text) <= most:
+        return text
+    tail = most // 3
+    return f"{text[: most - tail]} … {text[-tail:]}"
+
+
 def _seen(char: str) -> bool:
     return char.isprintable() or unicodedata.category(char) == "Zs"
 

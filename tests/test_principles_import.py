@@ -204,7 +204,7 @@ def test_wrong_names_and_files(root: Path) -> None:
         with pytest.raises(PrincipleError, match=message):
             import_files([path], root, name, version)
     path.write_text("{")
-    with pytest.raises(PrincipleError, match="cannot be read as JSON"):
+    with pytest.raises(PrincipleError, match="not valid JSON"):
         import_files([path], root, "a")
     with pytest.raises(PrincipleError, match="there is no such file"):
         import_files([root / "none.json"], root, "a")

@@ -88,7 +88,7 @@ def test_bad_overrides(tmp_path: Path, override: str) -> None:
 
 
 def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="no such recipe"):
+    with pytest.raises(RecipeError, match="no such file"):
         load_recipe(tmp_path / "none.toml")
 
 

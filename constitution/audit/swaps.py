@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import random
 import re
-import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from constitution.engines import Engine, open_engine
 from constitution.engines.base import Request
 from constitution.errors import EngineError, InputError
 from constitution.identity import row_id, seed
+from constitution.reading import toml_of
 from constitution.records import Counterfactual, Message, Messages, Run, Sampling
 from constitution.revise import clean
 from constitution.warehouse import Warehouse, connect
@@ -121,11 +121,7 @@ class _File(_Section):
 def load_swaps(path: Path) -> tuple[Group, ...]:
     """The groups of terms in a TOML file: `[[groups]]` with name and terms. InputError where it is none."""
     try:
-        groups = _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))).groups
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file", hint="check the path") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
+        groups = _File.model_validate(toml_of(path, str(path), InputError)).groups
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         place = ".".join(map(str, fault["loc"]))

@@ -15,7 +15,7 @@ import click
 from constitution import __version__
 from constitution.errors import ConstitutionError
 from constitution.secrets import hide_keys
-from constitution.shown import printable_lines
+from constitution.shown import brief, printable_lines
 
 COMMANDS = {
     "run": ("constitution.cli.run:run", "Run a recipe: answer, critique, revise, judge, store."),
@@ -75,7 +75,7 @@ def main() -> None:
     except click.ClickException as error:
         shown = io.StringIO()
         error.show(shown)
-        click.echo(hide_keys(shown.getvalue()), nl=False, err=True)
+        click.echo(printable_lines(brief(hide_keys(shown.getvalue()))), nl=False, err=True)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt, RuntimeError) as error:
         # DuckDB's word for Ctrl-C is a plain RuntimeError, which click's Abort is too.
@@ -86,7 +86,7 @@ def main() -> None:
     except (ConstitutionError, OSError) as error:
         if debug:
             raise
-        click.echo(f"constitution: {printable_lines(hide_keys(_sentence(error)))}", err=True)
+        click.echo(f"constitution: {printable_lines(brief(hide_keys(_sentence(error))))}", err=True)
         code = 2
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from typing import Any, Literal
 from constitution.errors import PrincipleError
 from constitution.principles.schema import NAME_PATTERN, SEMVER_PATTERN, Fault, Parsed, parse
 from constitution.principles.texts import placeholder_faults
+from constitution.reading import toml_of
 from constitution.records import Constitution, Exemplar, Principle
 
 LOCK_NAME = "principles.lock"
@@ -91,18 +91,7 @@ def shown(root: Path, path: Path) -> str:
 
 def read_raw(path: Path, label: str) -> dict[str, Any]:
     """The TOML in `path`. Raises PrincipleError, with line and column where the TOML is wrong."""
-    try:
-        return tomllib.loads(path.read_bytes().decode("utf-8"))
-    except FileNotFoundError:
-        raise PrincipleError(f"{label}: there is no such file") from None
-    except UnicodeDecodeError as error:
-        raise PrincipleError(f"{label}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
-    except OSError as error:
-        raise PrincipleError(f"{label}: cannot be read: {error.strerror}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise PrincipleError(f"{label}: not valid TOML: {error}") from None
-    except RecursionError:
-        raise PrincipleError(f"{label}: not valid TOML: nested too deeply") from None
+    return toml_of(path, label, PrincipleError)
 
 
 def read_constitution(path: Path, label: str | None = None) -> Constitution:

@@ -24,6 +24,7 @@ from constitution.errors import PrincipleError
 from constitution.principles.files import create_file, is_semver, path_of, shown
 from constitution.principles.schema import NAME_PATTERN, parse
 from constitution.principles.toml_writer import write_toml
+from constitution.reading import json_of
 from constitution.records import Constitution, Exemplar, Message, Messages, Principle
 
 
@@ -103,12 +104,7 @@ def _unique_ids(principles: Iterable[Principle]) -> list[Principle]:
 
 
 def _read(path: Path) -> _Imported:
-    try:
-        data = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise PrincipleError(f"{path}: there is no such file", hint="name a file to import") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise PrincipleError(f"{path}: cannot be read as JSON: {error}", hint="published formats are JSON") from None
+    data = json_of(path, str(path), PrincipleError)
     if isinstance(data, dict) and "constitutions" in data:
         return _swarm(path, data)
     if isinstance(data, dict) and data and all(isinstance(v, dict) and "edit_request" in v for v in data.values()):
