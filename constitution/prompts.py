@@ -169,6 +169,8 @@ def _own_tags(raw: _Raw, section: PromptsSection) -> list[str]:
     tags = _value(raw, section.tags_field)
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         raw.refuse(f"{section.tags_field} is not a list of texts")
+    for tag in tags:
+        _check_text(raw, section.tags_field, tag)
     return tags
 
 

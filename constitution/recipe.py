@@ -22,7 +22,6 @@ from constitution.reading import toml_of
 from constitution.records import Infraction, Method, Sampling
 from constitution.secrets import hide_keys, key_in
 
-
 Whole = Annotated[int, Field(ge=0, lt=2**31)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 

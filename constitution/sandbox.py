@@ -105,7 +105,9 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str, functions: Collection
     functions: the table functions that it may call, in lower case.
     """
     try:
-        statements = connection.extract_statements(sql)
+        statements = connection.extract_statements(sql.encode().decode())
+    except UnicodeEncodeError as error:
+        raise QueryError(f"character {error.start} of the query is half of a surrogate pair") from None
     except duckdb.Error as error:
         raise QueryError(str(error).rstrip()) from None
     if not statements:

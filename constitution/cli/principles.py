@@ -16,7 +16,7 @@ import click
 from constitution import principles as library
 from constitution.errors import PrincipleError
 from constitution.records import Constitution, Messages, Principle
-from constitution.shown import printable, printable_lines
+from constitution.shown import brief, printable, printable_lines
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -179,7 +179,7 @@ def _report(findings: Sequence[library.Finding]) -> None:
     """Prints findings, one a line, and ends with exit code 1 if there are any."""
     if findings:
         for finding in findings:
-            click.echo(printable(str(finding)))
+            click.echo(printable(brief(str(finding))))
         click.echo(f"{len(findings)} finding{'s' if len(findings) > 1 else ''}", err=True)
         sys.exit(1)
 

@@ -100,10 +100,11 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _check(key: str, named: str, path: Path, folders: Sequence[Path]) -> None:
-    if not any(path.resolve().is_relative_to(folder.resolve()) for folder in folders):
+    real = Path(os.path.realpath(path))  # Path.resolve raises for a link to itself
+    if not any(real.is_relative_to(folder.resolve()) for folder in folders):
         raise RecipeError(
             f"{key}: {named} lies outside the recipe's project",
-            hint=f"if it is yours, add --allow {path.resolve().parent}, or --set {key}={named}",
+            hint=f"if it is yours, add --allow {real.parent}, or --set {key}={named}",
         )
 
 

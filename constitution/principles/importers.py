@@ -12,7 +12,6 @@ scaffolding around a text is dropped, and nothing else: a key that has no place 
 from __future__ import annotations
 
 import itertools
-import json
 import re
 import tomllib
 from collections.abc import Iterable, Sequence

@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from malformed import RECIPE, Case
+from malformed import RECIPE, Case, Content
 
 
-def changed(old: str, new: str) -> dict[str, str]:
+def changed(old: str, new: str) -> dict[str, Content]:
     assert old in RECIPE
     return {"r.toml": RECIPE.replace(old, new)}
 
 
-def more(text: str) -> dict[str, str]:
+def more(text: str) -> dict[str, Content]:
     return {"r.toml": RECIPE + text}
 
 
-def case(name: str, files: object, *must_say: str, words: Sequence[str] = ("run", "r.toml")) -> Case:
-    return Case(f"recipe, {name}", files, words, ("r.toml", *must_say))  # type: ignore[arg-type]
+def case(name: str, files: dict[str, Content], *must_say: str, words: Sequence[str] = ("run", "r.toml")) -> Case:
+    return Case(f"recipe, {name}", files, words, ("r.toml", *must_say))
 
 
 def override(name: str, *settings: str, say: Sequence[str]) -> Case:
@@ -86,13 +86,14 @@ TYPES = [
         "format unknown", changed('path = "prompts.jsonl"', 'format = "xml"\npath = "prompts.jsonl"'), "prompts.format"
     ),
     case("sql without a query", changed('path = "prompts.jsonl"', 'format = "sql"'), "prompts", "query"),
-    case("gold that is no answer", changed('path = "prompts.jsonl"', 'path = "prompts.jsonl"\ngold = "x"'), "gold"),
-    case("principles nobody has", more('[revise]\nprinciples = ["no-such"]\n'), words=("run", "./r.toml")),
+    case("gold of no answer", changed('path = "prompts.jsonl"', 'path = "prompts.jsonl"\ngold = "x"'), "gold"),
+    Case(
+        "recipe, principles nobody has", more('[revise]\nprinciples = ["no-such"]\n'), must_say=("revise.principles",)
+    ),
 ]
-TYPES[-1] = Case(TYPES[-1].name, TYPES[-1].files, ("run", "r.toml"), ("revise.principles", "no-such"))
 
 
-def server(lines: str) -> dict[str, str]:
+def server(lines: str) -> dict[str, Content]:
     return changed('engine = "fake"', f'engine = "openai"\nmodel = "m"\n{lines}')
 
 
@@ -133,16 +134,15 @@ FILES = [
     Case("recipe, a name with an escape", {}, ("run", "a\x1b[31m.toml"), ("no such file",)),
     Case("recipe, a name with a line break", {}, ("run", "a\nb.toml"), ("no such file",)),
     Case("recipe, a name of 5,000 letters", {}, ("run", "x" * 5000 + ".toml")),
-    case("constitution nobody has", changed("general@1.1.0", "genral@1.1.0"), words=("run", "r.toml")),
-    case("constitution of no version", changed("general@1.1.0", "general@9.9.9"), words=("run", "r.toml")),
-    case("constitution that is a path", changed("general@1.1.0", "../general@1.1.0"), words=("run", "r.toml")),
-    case("constitution with an escape", changed("general@1.1.0", r"\u001b[2J@1.0.0"), words=("run", "r.toml")),
+    Case("recipe, constitution nobody has", changed("general@1.1.0", "genral@1.1.0"), must_say=("principles/",)),
+    Case("recipe, constitution of no version", changed("general@1.1.0", "general@9.9.9"), must_say=("principles/",)),
+    Case(
+        "recipe, constitution that is a path", changed("general@1.1.0", "../general@1.1.0"), must_say=("principles/",)
+    ),
+    Case(
+        "recipe, constitution with an escape", changed("general@1.1.0", r"\u001b[2J@1.0.0"), must_say=("principles/",)
+    ),
 ]
-FILES = [
-    Case(each.name, each.files, each.words, each.must_say[1:]) if "constitution" in each.name else each
-    for each in FILES
-]
-
 OVERRIDES = [
     override("no equals sign", "revise.rounds", say=["--set revise.rounds", "a.b=value"]),
     override("nothing before it", "=3", say=["--set"]),
