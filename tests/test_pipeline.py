@@ -430,3 +430,23 @@ async def test_labels_that_take_the_whole_run_are_made_at_its_end(tmp_path: Path
     again = await run_once(recipe, tmp_path / "warehouse", settings)
     assert table(tmp_path / "warehouse", made) == first
     assert again.counts["kept"] == run.counts["kept"]
+
+
+async def test_a_run_whose_views_could_not_be_made_is_not_finished(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing takes a finished run up again, so its record is the last to be written."""
+
+    def full(self: Warehouse) -> Path:
+        raise WarehouseError("no space left")
+
+    recipe, root = project / "recipe.toml", project / "warehouse"
+    with monkeypatch.context() as patch:
+        patch.setattr(Warehouse, "rebuild_views", full)
+        with pytest.raises(WarehouseError, match="no space left"):
+            await run_once(recipe, root, [])
+    assert not (root / "warehouse.duckdb").exists()
+    assert [run.finished_at for run in Warehouse(root).runs()] == [None]
+    done = await run_once(recipe, root, [])
+    assert done.finished_at
+    assert (root / "warehouse.duckdb").exists()

@@ -110,3 +110,13 @@ def test_an_open_database_file_is_in_nobodys_way(tmp_path: Path) -> None:
             assert process.wait() == 0
         assert client.execute("SELECT count(*) FROM responses").fetchall() == [(60,)]
         assert counts(tmp_path)[0] == 60
+
+
+def test_what_a_kill_left_of_the_database_file_goes_with_the_next_one(tmp_path: Path) -> None:
+    warehouse = Warehouse(tmp_path)
+    warehouse.rebuild_views()
+    for name in (".warehouse.duckdb.1.tmp", ".warehouse.duckdb.1.tmp.wal"):
+        (tmp_path / name).write_bytes(b"half")
+    warehouse.rebuild_views()
+    assert [path for path in tmp_path.rglob(".*") if path.is_file()] == []
+    assert counts(tmp_path) == (0, 0, 0, 0)

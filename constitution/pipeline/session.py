@@ -203,8 +203,13 @@ class Session:
 
     async def _record(self) -> None:
         self.run = self._as_it_is()
-        await _to_its_end(self._warehouse.write_run, self.run)
-        await _to_its_end(self._warehouse.rebuild_views)
+        if self.run.finished_at:
+            # First: a finished run is not taken up again, and a kill between the two would leave it with old views.
+            await _to_its_end(self._warehouse.rebuild_views)
+            await _to_its_end(self._warehouse.write_run, self.run)
+        else:
+            await _to_its_end(self._warehouse.write_run, self.run)
+            await _to_its_end(self._warehouse.rebuild_views)
 
     async def _beat(self) -> None:
         """Keeps the run's record alive, for who looks at it and for what is left of it after a kill."""

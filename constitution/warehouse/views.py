@@ -7,8 +7,10 @@ variable `run` is set, the tables have the rows of that run alone.
 
 from __future__ import annotations
 
+import fcntl
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.resources import files as package_files
 from pathlib import Path
 
@@ -102,8 +104,11 @@ def rebuild(root: Path) -> Path:
     """warehouse.duckdb in `root`, new and in one step; the tables' folders must exist."""
     path = root / DATABASE
     temporary = root / f".{DATABASE}.{os.getpid()}.tmp"
-    with files.storing(path):
+    with files.storing(path), _in_turn(root) as alone:
         temporary.unlink(missing_ok=True)
+        # Of processes that were killed here, with DuckDB's own.
+        for leftover in root.glob(f".{DATABASE}.*.tmp*") if alone else ():
+            leftover.unlink(missing_ok=True)
         try:
             with duckdb.connect(str(temporary)) as connection:
                 set_root(connection, root)
@@ -114,3 +119,19 @@ def rebuild(root: Path) -> Path:
         temporary.rename(path)
         files.sync_folder(root)
     return path
+
+
+@contextmanager
+def _in_turn(root: Path) -> Iterator[bool]:
+    """One process at a time, by a lock on the folder itself, which leaves no file behind; False: the file system has no
+    such lock (NFS), and another may be in the block too."""
+    descriptor = os.open(root, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
