@@ -311,9 +311,6 @@ def leftovers(root: Path) -> list[str]:
 # --- the torment
 
 
-MOMENTS = ("start", "work", "finish")
-
-
 class Torment:
     """One recipe's runs, killed at random moments and started again up to their end."""
 
@@ -328,8 +325,8 @@ class Torment:
         self.signals: Counter[signal.Signals] = Counter()
         self.torn = 0
         """Kills that left a temporary file or folder."""
-        self.worst: Counter[str] = Counter()
-        """Answered calls that one kill cost at the most, by the bound that holds for it."""
+        self.worst: dict[str, tuple[int, int]] = {}
+        """Answered calls that one kill cost at the most, and the bound that held for it."""
         self.faults = self.falls = self.starts = self.repeated = self.needed = 0
 
     async def run(self, kills: int) -> None:
@@ -339,6 +336,7 @@ class Torment:
             moments = ["start"] * max(1, missing // 6) + ["finish"] * max(1, missing // 4)
             moments += ["work"] * max(1, missing - len(moments))
             moments.sort(key=lambda moment: (moment == "finish", self.chance.random()))
+            moments.insert(0, moments.pop(moments.index("start")))
             await _Life(self, life, moments).live()
             life += 1
         self._tell(life)
@@ -347,7 +345,7 @@ class Torment:
         self.torture.count("kills", self.kills.total())
         when = ", ".join(f"{count} {what}" for what, count in sorted(self.kills.items()))
         signals = ", ".join(f"{count} {number.name}" for number, count in sorted(self.signals.items()))
-        worst = ", ".join(f"{name} at most {cost}" for name, cost in sorted(self.worst.items()))
+        worst = ", ".join(f"{name} at most {lost} (bound {may})" for name, (lost, may) in sorted(self.worst.items()))
         self.torture.measure(
             f"kills of {self.name}",
             f"{self.kills.total()} in {runs} run(s) and {self.starts} starts: {when}; {signals}; {self.torn} left "
@@ -374,7 +372,6 @@ class _Life:
         """Requests since the start, faulty ones too."""
         self.sound = 0
         """Of those, the ones that were answered."""
-        self.run_id = ""
         self.seen = Seen()
         self.servers: dict[str, Server] = {}
         self._waits: tuple[int, int, asyncio.Event] | None = None
@@ -484,15 +481,17 @@ class _Life:
         lost = sum(self.answered.values()) - self.seen.calls - had
         may = self._may_lose(code if killed else 0, self.seen.failures - before.failures, torment.falls - falls)
         if killed:
-            worst = f"{'SIGKILL' if code == -signal.SIGKILL else 'SIGTERM or SIGINT'} (bound {may})"
-            torment.worst[worst] = max(torment.worst[worst], lost)
+            name = "SIGKILL" if code == -signal.SIGKILL else "SIGTERM or SIGINT"
+            torment.worst[name] = max(torment.worst.get(name, (0, may)), (lost, may))
         assert lost <= may, f"{lost} answered calls are lost where {may} may be (exit code {code}, {moment})"
         return not killed and code == 0
 
     async def _wait_for(self, moment: str, left: int, started: Started) -> None:
         chance = self.torment.chance
         if moment == "start":
-            await asyncio.wait({started.ended}, timeout=chance.uniform(0.0, 5.0 if self.torment.kind.prefect else 0.4))
+            # The first start by a kill before the run has a record; the others while it opens.
+            most = 5.0 if self.torment.kind.prefect else 0.4 if self._recorded else 0.1
+            await asyncio.wait({started.ended}, timeout=chance.uniform(0.0, most))
             return
         event = asyncio.Event()
         if moment == "work":
@@ -506,9 +505,13 @@ class _Life:
         self._waits = None
         await asyncio.wait({started.ended}, timeout=chance.uniform(0.0, 0.05 if moment == "work" else 0.3))
 
+    @property
+    def _recorded(self) -> bool:
+        return any(not path.name.startswith((".", "_")) for path in (self.root / "runs").glob("*.json"))
+
     def _doing(self, left: int) -> str:
         """What the run did when it was killed."""
-        if not [path for path in (self.root / "runs").glob("*.json") if not path.name.startswith("_")]:
+        if not self._recorded:
             return "before its record"
         if self.sound >= left:
             return "after its last call"
