@@ -13,7 +13,6 @@ whole or not at all. Everything raises WarehouseError, with the path, when the d
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import re
 import socket
@@ -21,26 +20,22 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from constitution.errors import DamagedPart, RunLocked, WarehouseError
-from constitution.records import Constitution, Figure, Label, Prompt, Row, Run, Usage
-from constitution.warehouse import checksums, convert, files, notes, views
+from constitution.records import Constitution, Figure, Label, Prompt, Row, Run
+from constitution.warehouse import checksums, convert, files, notes, record, views
 from constitution.warehouse.compact import TARGET_BYTES, compact_folder, recover_folder, replace_folder, write_table
 from constitution.warehouse.damage import INPUT, ROWS, Damage, set_aside
 from constitution.warehouse.damage import find as find_damage
 from constitution.warehouse.repair import repair
 from constitution.warehouse.schema import TABLES
 from constitution.warehouse.tally import Tally, from_files, tally
-
-RUN_SCHEMA = 1
-"""Version of the layout of runs/<run_id>.json."""
 
 COMPACTED = tuple(convert.ROW_TABLES)
 """Prompts are not among them: a slice's file is the unit of resuming, and there are few of them."""
@@ -239,29 +234,20 @@ class Warehouse:
 
     def write_run(self, run: Run) -> Path:
         path = self._run_path(run.run_id)
-        text = json.dumps({"schema": RUN_SCHEMA, **asdict(run)}, ensure_ascii=False, indent=1, allow_nan=False)
+        data = record.render(run)
         self._ensure_layout()
         with files.replacing(path) as file:
-            file.write(text.encode("utf-8"))
+            file.write(data)
         return path
 
     def read_run(self, run_id: str) -> Run | None:
         """None: there is no such run."""
         path = self._run_path(run_id)
         try:
-            data: dict[str, Any] = json.loads(path.read_bytes())
-            schema = data.pop("schema")
-            if schema != RUN_SCHEMA:
-                raise WarehouseError(
-                    f"{path}: has layout {schema}, this version reads {RUN_SCHEMA}",
-                    hint="use the version of constitution that wrote it",
-                )
-            data["usage"] = tuple(Usage(**row) for row in data.get("usage", ()))
-            data["repairs"] = tuple(data.get("repairs", ()))
-            return Run(**data)
+            return record.parse(path.read_bytes(), str(path))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except OSError as error:
             raise DamagedPart(f"{path}: cannot be read as a run: {error}") from None
 
     def run_ids(self) -> list[str]:

@@ -1,0 +1,63 @@
+"""A run's record as the text of runs/<run_id>.json, and back."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from functools import cache
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from constitution.errors import DamagedPart, WarehouseError
+from constitution.records import Run, Usage
+
+SCHEMA = 1
+"""Version of the layout."""
+
+
+def render(run: Run) -> bytes:
+    """Raises WarehouseError for what JSON cannot hold."""
+    try:
+        return json.dumps({"schema": SCHEMA, **asdict(run)}, ensure_ascii=False, indent=1, allow_nan=False).encode(
+            "utf-8"
+        )
+    except (ValueError, TypeError) as error:
+        raise WarehouseError(f"the record of run {run.run_id} cannot be written: {error}") from None
+
+
+def parse(data: bytes, label: str) -> Run:
+    """The run that `data` tells of. Raises DamagedPart for what is none, WarehouseError for another version's."""
+    try:
+        found: dict[str, Any] = json.loads(data, parse_constant=_finite, parse_float=_finite)
+        schema = found.pop("schema")
+        if schema != SCHEMA:
+            raise WarehouseError(
+                f"{label}: has layout {schema}, this version reads {SCHEMA}",
+                hint="use the version of constitution that wrote it",
+            )
+        # A field of another type would stop whoever reads it later, and not with one sentence.
+        _types().validate_json(data, strict=True)
+        found["usage"] = tuple(Usage(**row) for row in found.get("usage", ()))
+        found["repairs"] = tuple(found.get("repairs", ()))
+        return Run(**found)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        reason = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+    except RecursionError:
+        reason = "nested too deeply"
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = str(error)
+    raise DamagedPart(f"{label}: cannot be read as a run: {reason}")
+
+
+@cache
+def _types() -> TypeAdapter[Run]:
+    return TypeAdapter(Run)
+
+
+def _finite(number: str) -> float:
+    if not math.isfinite(value := float(number)):
+        raise ValueError(f"{number} is no number of JSON")
+    return value
