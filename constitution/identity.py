@@ -15,7 +15,7 @@ _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=F
 
 
 def canonical_json(value: Any) -> bytes:
-    """`value` (dicts, lists, strings, numbers, booleans, None) as the one byte string that stands for it.
+    """`value` (dicts with strings as keys, lists, strings, numbers, booleans, None) as the one byte string for it.
 
     Raises ValueError for NaN and infinities, and for text that UTF-8 cannot hold (lone surrogates).
     """

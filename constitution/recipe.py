@@ -12,10 +12,11 @@ import difflib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.types import GetPydanticSchema, JsonValue
 
 from constitution.errors import RecipeError
 from constitution.reading import toml_of
@@ -24,11 +25,13 @@ from constitution.secrets import hide_keys, key_in
 
 Whole = Annotated[int, Field(ge=0, lt=2**31)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
+JsonOnly = Annotated[Any, GetPydanticSchema(lambda _, schema: schema.generate_schema(JsonValue))]
+"""No dates, NaN or infinity, which TOML has: a run's record is JSON."""
 
 
 class _Section(BaseModel):
     # Values stay out of pydantic's own messages: one may be a key that was put where none belongs.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
 
 class SamplingSection(_Section):
@@ -90,7 +93,7 @@ class VLLMModel(_Model):
     revision: str | None = None
     adapter: str | None = None
     """Folder of a LoRA adapter. Sections that differ in the adapter alone share the base model in memory."""
-    vllm: dict[str, Any] = {}
+    vllm: dict[str, JsonOnly] = {}
     """vLLM's engine arguments by their Python names: tensor_parallel_size, quantization, max_model_len …"""
 
 
@@ -111,11 +114,11 @@ class OpenAIModel(_Model):
     dialect: Literal["auto", "vllm", "openai"] = "auto"
     """How an assistant prefix is continued: vllm sends continue_final_message, openai sends the prefix as the last
     message; auto asks the server what it is (docs/engines.md)."""
-    extra_body: dict[str, Any] = {}
+    extra_body: dict[str, JsonOnly] = {}
     """Further fields of the request body, as the server takes them."""
     cache_salt: str = ""
     """vLLM only: requests share the server's prefix cache only with those of the same salt."""
-    vllm: dict[str, Any] = {}
+    vllm: dict[str, JsonOnly] = {}
     """Engine arguments for `constitution serve`, which prints the command that starts the server; `model` among them
     names the weights where they have another name than what is served. The run itself does not use them."""
 
@@ -356,13 +359,13 @@ def _override(data: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not all(key.split(".")):
         raise RecipeError(f"--set {hide_keys(key)}: expected a.b=value")
+    if override.encode("utf-8", "ignore").decode() != override:
+        raise RecipeError(f"--set {hide_keys(key)}: is not UTF-8 text")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
         value = text
-    if key == "prompts.path" and isinstance(value, str):
-        value = str(Path(value).absolute())
-    if key == "prompts.dataset" and isinstance(value, str) and Path(value).is_dir():
+    if isinstance(value, str) and (key == "prompts.path" or (key == "prompts.dataset" and Path(value).is_dir())):
         value = str(Path(value).absolute())
     *parents, last = key.split(".")
     for parent in parents:
@@ -392,6 +395,5 @@ def _first_fault(error: ValidationError) -> str:
 
 def _all_field_names() -> list[str]:
     sections: list[type[BaseModel]] = [Recipe, Models, PromptsSection, ReviseSection, JudgeSection, OutputSection]
-    sections += [InfractionsSection]
-    sections += [SamplingSection, BudgetSection, Price, TransformersModel, VLLMModel, OpenAIModel, FakeModel]
+    sections += [InfractionsSection, SamplingSection, BudgetSection, Price, *get_args(get_args(ModelSection)[0])]
     return [name for section in sections for name in section.model_fields]

@@ -66,6 +66,16 @@ def test_a_path_of_the_command_line_is_relative_to_the_working_directory(
         (('path = "prompts.jsonl"', 'format = "sql"'), "format sql needs `query`"),
         (('path = "prompts.jsonl"', 'path = "x.jsonl"\ngold = "chosen"'), "is not one of `answers`"),
         (('engine = "fake"', 'engine = "gpt"'), "model.policy"),
+        (('engine = "fake"', 'engine = "fake"\naccuracy = inf'), "model.policy.accuracy"),
+        (('engine = "fake"', 'engine = "fake"\n[output]\nflush_seconds = nan'), "output.flush_seconds"),
+        (
+            ('engine = "fake"', 'engine = "openai"\nmodel = "m"\nbase_url = "http://x/v1"\nextra_body = { a = [nan] }'),
+            "model.policy.extra_body",
+        ),
+        (
+            ('engine = "fake"', 'engine = "openai"\nmodel = "m"\nbase_url = "http://x/v1"\nvllm = { a = 2026-01-01 }'),
+            "model.policy.vllm.a",
+        ),
         (('engine = "fake"', 'engine = "fake"\n[revise]\nrounds = -1'), "revise.rounds"),
         (('engine = "fake"', 'engine = "fake"\n[revise]\nrounds = 0\n[judge]'), "need revise.rounds of 1 or more"),
         (('engine = "fake"', 'engine = "fake"\n[judge]\npairs = ["given"]'), "two or more keys in prompts.answers"),
@@ -81,7 +91,7 @@ def test_faults_name_file_and_place(tmp_path: Path, change: tuple[str, str], sai
     assert said in str(caught.value)
 
 
-@pytest.mark.parametrize("override", ["rounds", "=3", "revise..rounds=3", "name.x=3"])
+@pytest.mark.parametrize("override", ["rounds", "=3", "revise..rounds=3", "name.x=3", "description=\udcff"])
 def test_bad_overrides(tmp_path: Path, override: str) -> None:
     with pytest.raises(RecipeError, match="--set"):
         load_recipe(write(tmp_path, GOOD), [override])

@@ -12,8 +12,22 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "constitution"
 # A module imports only from those above it.
 ORDER = (
-    *("identity", "errors", "reading", "sandbox", "secrets", "shown", "records", "principles", "templates", "recipe", "prompts", "engines", "revise"),
-    *("judge", "infract", "prefer", "measures", "warehouse", "pipeline", "audit", "export", "cli", "pocket"),
+    *("identity", "errors", "reading", "sandbox", "secrets", "shown", "records", "principles", "templates", "recipe"),
+    *(
+        "prompts",
+        "engines",
+        "revise",
+        "judge",
+        "infract",
+        "prefer",
+        "measures",
+        "warehouse",
+        "pipeline",
+        "audit",
+        "export",
+        "cli",
+        "pocket",
+    ),
 )
 HEAVY = {"torch", "transformers", "vllm", "prefect", "datasets"}
 FILES = sorted(PACKAGE.rglob("*.py"))

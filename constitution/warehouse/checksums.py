@@ -26,7 +26,7 @@ MISSING = "is missing"
 ALTERED = "is not what was written"
 UNKNOWN = "was not written by a run"
 
-_LINES = re.compile(r"^# (\d+) (\S+)\n([0-9a-f]{64})  (\S+)$", re.MULTILINE)
+_LINES = re.compile(r"^# ([0-9]{1,18}) (\S+)\n([0-9a-f]{64})  (\S+)$", re.MULTILINE)
 _TEMPORARY = re.compile(r"\.(.+?\.parquet)\.(?:\d+\.)?tmp")
 _TRIES = 5
 
