@@ -429,7 +429,7 @@ def test_labels(filled: Warehouse, tmp_path: Path, torture: Torture) -> None:
             canonical_json(asdict(label))
 
     names = st.sampled_from(["l.csv", "l.csv.gz", "l.jsonl", "l.parquet"])
-    taken(torture, labels, names.flatmap(lambda name: st.tuples(st.just(name), label_file(name))), 10)
+    taken(torture, labels, names.flatmap(lambda name: st.tuples(st.just(name), label_file(name))), 6)
 
 
 # --- what the project itself wrote
@@ -448,7 +448,7 @@ def test_records_of_runs(tmp_path: Path, torture: Torture) -> None:
         warehouse.verify(RUN)
 
     record(json_file(sound))
-    taken(torture, record, files(sound, json_file), 40)
+    taken(torture, record, files(sound, json_file), 25)
 
 
 @pytest.mark.parametrize("value", [math.nan, "\ud800", {1, 2}])

@@ -142,7 +142,7 @@ def test_texts_come_back_from_sql_and_exports(tmp_path: Path, torture: Torture) 
         rows.append(Preference(f"{len(prompts)}", RUN, asked.id, "parent", a, b, 0.9, 2, 0, 1.0, 1.0, 1.0, None))
 
     pairs = st.tuples(PROMPTS, SAID, TEXT.filter(str.strip)).filter(lambda pair: pair[1].split() != pair[2].split())
-    tried = holds(torture, is_stored, pairs, short=40)
+    tried = holds(torture, is_stored, pairs, short=25)
     warehouse.write_principles(RUN, CONSTITUTION)
     warehouse.write_prompts(RUN, 0, prompts)
     for kind in (Response, Preference):
@@ -206,7 +206,7 @@ def test_rows_come_back_from_the_writer_and_from_merged_parts(table: str, empty:
         assert Counter(repr(row) for of_prompt in empty.rows_of(run_id, ids).values() for row in of_prompt) == expected
         assert empty.ids(table, run_id) == {row.id for row in rows}
 
-    torture.count(COUNTED, holds(torture, comes_back, drawn, short=5))
+    torture.count(COUNTED, holds(torture, comes_back, drawn, short=4))
 
 
 def test_labels_and_figures_come_back(empty: Warehouse, torture: Torture) -> None:
@@ -354,7 +354,7 @@ def test_constitutions_come_back_from_their_files(empty: Warehouse, tmp_path: Pa
         assert stored == drawn
         assert stored.digest == drawn.digest
 
-    torture.count(COUNTED, holds(torture, comes_back, CONSTITUTIONS, short=20))
+    torture.count(COUNTED, holds(torture, comes_back, CONSTITUTIONS, short=10, full=400))
 
 
 def test_toml_of_any_text_is_that_text(torture: Torture) -> None:
@@ -415,7 +415,7 @@ def test_canonical_json_tells_values_apart_and_nothing_else(torture: Torture) ->
 
     near = st.sampled_from(NEAR).flatmap(lambda values: st.tuples(st.sampled_from(values), st.sampled_from(values)))
     nested = st.tuples(JSON, near).map(lambda drawn: ([drawn[0], {"k": drawn[1][0]}], [drawn[0], {"k": drawn[1][1]}]))
-    torture.count(COUNTED, holds(torture, injective, st.tuples(JSON, JSON) | nested | near, short=100))
+    torture.count(COUNTED, holds(torture, injective, st.tuples(JSON, JSON) | nested | near, short=60, full=2000))
 
 
 @pytest.mark.parametrize(
