@@ -280,8 +280,8 @@ async def test_no_request_waits_for_a_thread_that_died(folder: Path) -> None:
         Request((*user("Go"), PREFIX), Sampling(max_tokens=1), seed=1, choices=("A", "B")),
     ]
     outcomes = await asyncio.wait_for(asyncio.gather(*map(engine.generate, requests), return_exceptions=True), 20)
-    assert [type(outcome) for outcome in outcomes] == [EngineUnavailable] * 2
-    with pytest.raises(EngineUnavailable):
+    assert [type(outcome) for outcome in outcomes] == [EngineGone] * 2
+    with pytest.raises(EngineGone):
         await engine.generate(requests[0])
     await engine.close()
 

@@ -78,7 +78,7 @@ def test_what_ships_is_sound_and_each_of_its_terms_can_be_swapped_both_ways() ->
         ("[[groups]]\nname = 'x'\nterms = ['a', 'a']", "begin with the same form"),
         ("[[groups]]\nname = 'x'\nterm = ['a', 'b']", "term"),
         ("groups = 1", "groups"),
-        ("not toml", "cannot be read"),
+        ("not toml", "not valid TOML"),
     ],
 )
 def test_a_file_that_is_none_is_refused(tmp_path: Path, text: str, fault: str) -> None:

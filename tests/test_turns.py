@@ -80,7 +80,9 @@ async def test_a_sleeper_is_woken_when_the_other_has_nothing_in_flight(
     assert log == ["a slow", "a late", "a sleep", "b wake", "b quick"]
 
 
-async def test_a_chain_of_calls_keeps_its_engine_awake(turns: Turns[Noted], a: Noted, b: Noted, log: list[str]) -> None:
+async def test_a_chain_of_calls_keeps_its_engine_awake(a: Noted, b: Noted, log: list[str]) -> None:
+    turns = Turns([b, a], linger_s=0.5)  # long, so that a busy machine between two calls is no end of the chain
+
     async def chain() -> None:
         for _ in range(4):
             await work(turns, a, log, "step")
