@@ -56,7 +56,7 @@ def connect(root: Path, memory_mib: int | None = None) -> duckdb.DuckDBPyConnect
         # Tables are joined in the order in which a query has them. DuckDB's own order takes run_id for a key, having no
         # statistics of it: of three tables that share it, it may join two by it alone, all rows with all.
         connection.execute("SET disabled_optimizers = 'join_order'")
-        # A part never changes under its name, and in a file of 500 MiB a thousand row groups are to be read of each time.
+        # A part never changes under its name, and one of 500 MiB has a thousand row groups to be read about each time.
         connection.execute("SET parquet_metadata_cache = true")
         views.set_root(connection, root)
         views.create(connection)
