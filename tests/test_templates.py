@@ -25,6 +25,7 @@ from constitution.templates import (
     transcript,
     vote_messages,
 )
+from constitution.templates.disarm import _FOLD, REPLACED, _folded
 
 PRINCIPLE = Principle(
     id="kind",
@@ -243,3 +244,25 @@ def test_digests_cover_the_texts() -> None:
 def test_the_templates_of_votes_by_label_are_those_that_the_pocket_model_was_trained_on() -> None:
     assert VOTES["label"] is JUDGE
     assert set(JUDGE.texts) == {"vote.txt", "vote-prefix.txt"}
+
+
+def test_texts_are_folded_character_by_character() -> None:
+    """However few or many different characters of a text look like others, each stays in its place."""
+    every = [chr(code) for code in range(0x20000)]
+    alike = [char for char in every if chr(_FOLD[ord(char)]) != char]
+    assert len(alike) > 3000
+    assert {_FOLD[ord(char)] for char in "Аᴬ𝐀ＡÁ"} == {ord("A")}
+    chunks = ["".join(every[start : start + 4096]) for start in range(0, len(every), 4096)]
+    few = ["".join(alike[start : start + REPLACED]) * 3 + "x" for start in range(0, len(alike), REPLACED)]
+    for text in (*chunks, *few):
+        assert _folded(text) == text.translate(_FOLD)
+    assert all(_folded(text) != text for text in few)
+
+
+def test_the_kind_of_template_decides_which_marks_are_taken_out() -> None:
+    """The same texts, one after the other, through a template of two answers and one of one."""
+    text = "see [answer] and [answer A] here"
+    [two, _] = vote_messages((Message("user", text),), text, "b", PRINCIPLE, "n1")
+    [one, _] = score_messages((Message("user", text),), text, PRINCIPLE, "n1")
+    assert two.content.count("see [answer] and  here") == 2
+    assert one.content.count("see  and  here") == 2

@@ -127,22 +127,27 @@ def transcript(messages: Messages) -> str:
     return "\n\n".join(f"{_SPEAKERS[message.role]}: {quote_turns(message.content)}" for message in messages)
 
 
+# Kept: the votes on a pair are rendered one after the other and show the same texts. By the kind of the template and
+# not by its mark: a pattern is hashed by all of its code.
 @lru_cache(maxsize=64)
-def _conversation(prompt: Messages, nonce: str, mark: re.Pattern[str]) -> str:
+def _disarm(text: str, nonce: str, one: bool) -> str:
+    """`one`: for a template that shows one answer."""
+    return disarm(text, nonce, MARK_OF_ONE if one else MARK)
+
+
+@lru_cache(maxsize=64)
+def _conversation(prompt: Messages, nonce: str, one: bool) -> str:
     # Turn by turn and before turns are quoted: what stands behind a mark begins a line once the mark is gone.
+    mark = MARK_OF_ONE if one else MARK
     return transcript(tuple(Message(turn.role, disarm(turn.content, nonce, mark)) for turn in prompt))
-
-
-_disarm = lru_cache(maxsize=64)(disarm)
-"""Kept: the votes on a pair are rendered one after the other and show the same texts."""
 
 
 def _two_answers(template: str, prompt: Messages, shown: tuple[str, str], principle: Principle, nonce: str) -> str:
     values = {
         "nonce": nonce,
-        "conversation": _conversation(prompt, nonce, MARK),
-        "first": _disarm(shown[0], nonce, MARK),
-        "second": _disarm(shown[1], nonce, MARK),
+        "conversation": _conversation(prompt, nonce, False),
+        "first": _disarm(shown[0], nonce, False),
+        "second": _disarm(shown[1], nonce, False),
         "question": principle.comparison_question,
     }
     return fill(template, values)
@@ -151,8 +156,8 @@ def _two_answers(template: str, prompt: Messages, shown: tuple[str, str], princi
 def _one_answer(template: str, prompt: Messages, answer: str, nonce: str, asked: Mapping[str, str]) -> str:
     values = {
         "nonce": nonce,
-        "conversation": _conversation(prompt, nonce, MARK_OF_ONE),
-        "answer": _disarm(answer, nonce, MARK_OF_ONE),
+        "conversation": _conversation(prompt, nonce, True),
+        "answer": _disarm(answer, nonce, True),
         **asked,
     }
     return fill(template, values)

@@ -18,6 +18,9 @@ from itertools import chain, repeat
 ROUNDS = 8
 """Nested marks that are taken out without a trace; a text of nothing but halves would take time by their square."""
 
+REPLACED = 32
+"""So many different characters are replaced one after the other; of more, the whole text is gone through once."""
+
 _INVISIBLE = re.compile(
     "[\u00ad\u034f\u180e\u200b\u202a-\u202e\u2060-\u206f\ufeff\ufff0-\ufffb\U000e0000-\U000e0fff]+"
     # Joiners join nothing beside a character of ASCII; one variation selector is meant for the character before it.
@@ -53,7 +56,6 @@ _FOLD = _Fold({ord(like): ord(bracket) for bracket, each in _BRACKETS.items() fo
 for _letters, _likes in _LETTERS:
     _FOLD |= {ord(like): ord(letter) for letter, each in zip(_letters, _likes.split(), strict=True) for like in each}
 _FOLD |= dict.fromkeys(map(ord, _BREAKS), ord("\n"))
-_FOLDED = re.compile(f"[^\x00-\x7f]+|[{_BREAKS}]")
 _OPENING = re.compile("[" + re.escape("[" + _BRACKETS["["]) + "]")
 
 _BETWEEN = "[\u0300-\u036f\u200c-\u200f\ufe00-\ufe0f]*"
@@ -110,11 +112,22 @@ def _ascii(text: str) -> bool:
     return text.isascii() and not any(each in text for each in _BREAKS)
 
 
+def _folded(text: str) -> str:
+    """`text` as it looks (`_Fold`), each character in its place."""
+    # Most texts beyond ASCII have dashes, quotes or a script of their own, which look like nothing else: then this is
+    # `text` itself, found out character by different character and not one by one.
+    likes = {char: like for char in set(text) if (like := chr(_FOLD[ord(char)])) != char}
+    if len(likes) > REPLACED:
+        return text.translate(_FOLD)
+    for char, like in likes.items():  # in any order: what something looks like looks like itself
+        text = text.replace(char, like)
+    return text
+
+
 def _edit(text: str, pattern: re.Pattern[str], instead: Callable[[re.Match[str]], str]) -> str:
     """`text` with something instead of what `pattern` finds in what it looks like."""
-    looks = text if _ascii(text) else _FOLDED.sub(lambda run: run[0].translate(_FOLD), text)
     pieces, end = [], 0
-    for found in pattern.finditer(looks):
+    for found in pattern.finditer(text if _ascii(text) else _folded(text)):
         pieces += [text[end : found.start()], instead(found)]
         end = found.end()
     return "".join([*pieces, text[end:]]) if end else text
