@@ -18,7 +18,7 @@ from constitution.engines.base import Completion, Request
 from constitution.engines.fake import FakeEngine
 from constitution.engines.fake_server import FakeServer, Fault
 from constitution.engines.openai import OpenAIEngine
-from constitution.errors import ConstitutionError, EngineUnavailable, RateLimited
+from constitution.errors import ConstitutionError, EngineGone, EngineUnavailable, RateLimited
 from constitution.recipe import FakeModel, OpenAIModel
 from constitution.records import Message, Sampling
 
@@ -398,3 +398,17 @@ async def test_a_refused_request_says_nothing_against_the_server() -> None:
             with pytest.raises(ConstitutionError):
                 await engine.generate(ask())
         assert (states(engine), engine.stats()["events"]) == (["in service"], [])
+
+
+async def test_a_server_that_lost_its_model_is_left_and_does_not_stop_the_run_while_another_is_well() -> None:
+    """EngineGone, at which a run stops, is for a fleet of which nothing is left."""
+    first, second = FakeServer(faults=[None, *[Fault(status=404)] * 100]), FakeServer()
+    async with fleet([first, second], retries=0) as engine:
+        await engine.generate(ask(1, "p"))
+        assert len(first.requests) == 1
+        with pytest.raises(EngineUnavailable, match="404") as caught:
+            await engine.generate(ask(2, "p"))
+        assert not isinstance(caught.value, EngineGone)
+        assert states(engine) == ["out of service", "in service"]
+        await engine.generate(ask(3, "p"))
+        assert seeds(second) == [3]

@@ -19,7 +19,6 @@ from constitution.engines._http import Transport
 from constitution.errors import (
     AccessDenied,
     EngineError,
-    EngineGone,
     EngineTimeout,
     EngineUnavailable,
     MalformedReply,
@@ -188,11 +187,11 @@ class Endpoint:
             self._overloaded(error, number)
         if not self.in_service or number <= self._returned or isinstance(error, AccessDenied | RateLimited):
             return False
-        if isinstance(error, EngineGone):
-            return True
         if not isinstance(error, EngineUnavailable | MalformedReply):
             self._strikes = 0  # it refuses a request, so it works
             return False
+        if isinstance(error, EngineUnavailable) and error.status == 404:
+            return True  # it has the model no more (`_fleet._lost_model`)
         self._strikes += LOST_STRIKES if lost else 1
         return self._strikes >= STRIKES_OUT
 

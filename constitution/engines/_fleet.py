@@ -328,9 +328,10 @@ def _lost_model(error: EngineError) -> EngineError:
     """A server that answered and says now that it has no such model is one to go away from; the request is well."""
     if not isinstance(error, ModelLoadError):
         return error
-    gone = EngineGone(str(error), hint=error.hint)
-    gone.status = 404
-    return gone
+    # No EngineGone, at which the run stops: whether there are other servers, the fleet knows.
+    lost = EngineUnavailable(str(error), hint=error.hint)
+    lost.status = 404
+    return lost
 
 
 def _jitter(attempt: int) -> float:

@@ -176,11 +176,14 @@ class Session:
         Finished means that no restart can add a row: then the parts are merged. While prompts are open, or any were not
         taken up (`Run.stopped` says why), it is not.
         """
-        self.run = replace(self.run, stopped=self._intake.stopped)
+        progress, stopped = self.progress, self._intake.stopped
+        # Too many failures may be found at the last prompts, when there is nothing left to stop.
+        whole = not progress.open and (not stopped or progress.done >= progress.total > 0)
+        self.run = replace(self.run, stopped="" if whole else stopped)
         if self._account.engines is not None:
             await _end(self._heart)
             await self._writer.close()
-            if not self.progress.open and not self.run.stopped:
+            if whole:
                 await _to_its_end(self._warehouse.compact, self.plan.run_id)
                 await self._settle()
                 self.run = replace(self.run, finished_at=datetime.now(UTC).isoformat(timespec="seconds"))

@@ -361,6 +361,19 @@ async def test_a_run_stops_when_more_than_a_share_of_its_prompts_failed(
         assert (await run_once(recipe, tmp_path / "w", [])).finished_at
 
 
+async def test_a_run_whose_last_prompts_fail_for_good_is_finished_and_not_stopped(
+    tmp_path: Path, torture: Torture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is left to stop, and no restart could add a row."""
+    monkeypatch.setattr(intake, "LEAST", PROMPTS)
+    act = says("context", 400, message("This model's maximum context length is 10 tokens."))
+    async with WildServer(lambda body: act) as server:
+        run = await run_once(project(tmp_path / "hurt", [server.base_url], PROMPTS), tmp_path / "w", [])
+        torture.count("faults of servers", server.served.total())
+    assert (run.counts["lost"], run.counts["open"], run.stopped) == (PROMPTS, 0, "")
+    assert run.finished_at
+
+
 def trouble(error: str, message: str = "m") -> Failure:
     return Failure("f", "run", "p", "initial", error, message, retryable=True)
 
