@@ -139,12 +139,12 @@ class Command:
             process = await self.start(server)
             while engine.asked < answers + 10:
                 await asyncio.sleep(0.1)
-                assert process.returncode is None
+                assert process.returncode is None, await process.communicate()
             if stop == signal.SIGINT:
                 os.killpg(process.pid, stop)  # as a terminal does: Prefect's own server gets it too
             process.send_signal(stop)
             out, err = await asyncio.wait_for(process.communicate(), 60)
-        assert process.returncode == (130 if stop == signal.SIGINT else 143)
+        assert process.returncode == (130 if stop == signal.SIGINT else 143), (out, err)
         assert b"goes on from here" in err
         assert b"Traceback" not in out + err
         [stopped] = self.warehouse.runs()
@@ -161,8 +161,8 @@ async def test_a_stopped_command_flushes_and_the_same_command_goes_on(tmp_path: 
     async with FakeServer() as server:
         process = await command.start(server)
         out, err = (told.decode() for told in await asyncio.wait_for(process.communicate(), 120))
-        assert len(server.requests) == 20
-    assert (process.returncode, err) == (0, "")
+    assert (process.returncode, err) == (0, ""), out
+    assert len(server.requests) == 20
     assert f"{run.run_id}  general@1.1.0  finished" in out
     assert "10/10 prompts" in out
     assert "constitution sql" in out
