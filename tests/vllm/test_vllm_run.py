@@ -23,6 +23,7 @@ from constitution.engines import open_engines as really_open
 from constitution.engines.transformers import TransformersEngine
 from constitution.engines.vllm import VLLMEngine
 from constitution.pipeline import prepare, session
+from constitution.pipeline.places import VARIABLE
 from constitution.recipe import Models, OpenAIModel, VLLMModel, load_recipe
 from constitution.records import Judgement, Response, Row, Run
 from constitution.warehouse import Warehouse
@@ -93,6 +94,7 @@ def heard(monkeypatch: pytest.MonkeyPatch, engine: VLLMEngine) -> Iterator[list[
 
     with monkeypatch.context() as patch:
         patch.setattr(session, "open_engines", lend)
+        patch.setenv(VARIABLE, str(ROOT))  # the recipes stand in folders of their own; the prompts are the project's
         yield noted
 
 
@@ -197,6 +199,7 @@ def killed(path: Path, warehouse: Path, log: Path) -> None:
     while len(list(warehouse.glob("judgements/run_id=*/part-*"))) < 3 and process.poll() is None:
         assert time.monotonic() < end
         time.sleep(0.02)
+    assert process.poll() is None, log.read_text()
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
 

@@ -209,7 +209,7 @@ async def test_a_dead_engine_is_told_to_those_in_flight_and_at_once_to_those_who
     command = [sys.executable, str(script)]
     done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=240, check=False)
     lines = done.stdout.splitlines()
-    said = [line for line in lines if "EngineUnavailable" in line]
+    said = [line for line in lines if "EngineGone" in line]
     assert len(said) == 5, done.stdout + done.stderr
     assert all("pocket: vLLM's engine is dead" in line for line in said)
     assert said[-1].startswith("later:")
