@@ -60,9 +60,10 @@ def runs(run_id: str | None, warehouse: Path) -> None:
         if run_id is not None:
             _show(store, find_run(store, run_id))
             return
+        listed = store.runs()  # first: of a damaged record it says more than the query below
         found = {row[0]: row[1:] for row in ask(connection, _FIGURES).rows}
     rows = []
-    for run in store.runs():
+    for run in listed:
         done, prompts, kept, failures, tokens_in, tokens_out = found.get(run.run_id, (0,) * 6)
         cells = [run.run_id, printable(run.constitution), _status(store, run), f"{done:,} / {prompts:,}"]
         cells += [readable(kept), readable(failures), duration(run.seconds), cost(run) or "·"]

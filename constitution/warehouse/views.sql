@@ -4,7 +4,11 @@
 -- One row per run: what was run, with what, and how it went.
 CREATE OR REPLACE VIEW runs AS
 WITH files AS (
-    SELECT content::JSON AS run
+    SELECT
+        CASE
+            WHEN json_valid(content) THEN content::JSON
+            ELSE error(filename || ': cannot be read as a run (`constitution verify --repair` puts it aside)')
+        END AS run
     FROM read_text(coalesce(getvariable('root') || '/', '') || 'runs/*.json')
     WHERE content <> '{}'
 )

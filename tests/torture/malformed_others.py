@@ -203,6 +203,47 @@ QUERIES = [
     Case("sql, a warehouse that is a file", {}, ("sql", "SELECT 1", "--warehouse", "r.toml"), ("r.toml",)),
 ]
 
+
+def record(name: str, content: str, words: Sequence[str], *must_say: str) -> Case:
+    """A run's record that is none."""
+    said = ("runs/x.json", "cannot be read as a run", "verify --repair", *must_say)
+    return Case(f"record, {name}", {"warehouse": warehouse, "warehouse/runs/x.json": content}, words, said)
+
+
+RECORDS = [
+    record("cut off, listed", '{"schema": 1, "run_id"', ("runs",)),
+    record("cut off, shown", '{"schema": 1, "run_id"', ("runs", "x")),
+    record("cut off, asked", '{"schema": 1, "run_id"', ("sql", "FROM runs")),
+    record("cut off, asked through a view", '{"schema": 1, "run_id"', ("sql", "FROM templates")),
+    record("empty", "", ("runs",)),
+    record("a list", "[1]", ("runs",)),
+    record("fields missing", '{"schema": 1}', ("runs",)),
+    record("a field of another type", '{"schema": 1, "run_id": 7}', ("runs",), "run_id"),
+]
+
+
+def decontaminate(name: str, content: Content, *must_say: str, file: str = "eval.jsonl") -> Case:
+    words = ("export", "--format", "dpo", "--out", "o", "--decontaminate", file)
+    return Case(f"decontamination, {name}", {"warehouse": warehouse, file: content}, words, (file, *must_say))
+
+
+DECONTAMINATE = [
+    decontaminate("none", lambda path: None, "does not exist"),
+    decontaminate("empty", b"", "no prompts"),
+    decontaminate("no JSON", "{\n", "line 1", "JSON"),
+    decontaminate("invalid UTF-8", b'{"prompt": "\xff"}\n', "line 1", "UTF-8"),
+    decontaminate("a key twice", '{"text": "a", "text": "b"}\n', "twice"),
+    decontaminate("nested deep", '{"prompt": ' + "[" * 20_000 + "]" * 20_000 + "}", "nested"),
+    decontaminate("a number", '{"prompt": 7}\n', "line 1", "prompt"),
+    decontaminate("a line of 100 MB", lambda path: path.write_bytes(b"x" * 100 * 2**20), "16 MiB"),
+    decontaminate("a bomb", gzip.compress(b"\0" * 2**28), "16 MiB", file="eval.jsonl.gz"),
+    decontaminate("gz that is none", "x", file="eval.jsonl.gz"),
+    decontaminate("no Parquet", "x", "Parquet", file="eval.parquet"),
+    decontaminate("no kind by its name", "a,b\n1,2\n", "name", file="eval.csv"),
+    decontaminate("a pipe", os.mkfifo),
+    decontaminate("a folder", lambda path: path.mkdir(), "directory"),
+]  # fmt: skip
+
 COMMANDS = [
     Case("a command nobody has", {}, ("runn",), ("runn",)),
     Case("runs, nobody", {"warehouse": warehouse}, ("runs", "nobody"), ("nobody",)),
@@ -218,8 +259,6 @@ COMMANDS = [
          ("export", "--format", "dpo", "--out", "o", "--where", "nosuch = 3"), ("nosuch",)),
     Case("export, a file in its place", {"warehouse": warehouse}, ("export", "--format", "dpo", "--out", "r.toml"),
          ("r.toml",)),
-    Case("export, a decontamination file that is none", {"warehouse": warehouse},
-         ("export", "--format", "dpo", "--out", "o", "--decontaminate", "none.jsonl"), ("none.jsonl",)),
     Case("serve, no recipe", {}, ("serve", "none.toml"), ("none.toml",)),
     Case("serve, a recipe without a server", {}, ("serve", "r.toml"), ("recipe",)),
     Case("label, nobody", {"warehouse": warehouse}, ("label", "nobody"), ("nobody",)),
@@ -227,4 +266,4 @@ COMMANDS = [
     Case("init, a file in its place", {}, ("init", "r.toml"), ("r.toml",)),
 ]  # fmt: skip
 
-CASES = [*CONSTITUTIONS, *IMPORTS, *LABELS, *QUERIES, *COMMANDS]
+CASES = [*CONSTITUTIONS, *IMPORTS, *LABELS, *QUERIES, *RECORDS, *DECONTAMINATE, *COMMANDS]
