@@ -96,8 +96,7 @@ def one_file(root: Path, run_id: str, folder: Path) -> duckdb.DuckDBPyConnection
     folder.mkdir()
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
-    views.set_root(connection, root)
-    views.create(connection)
+    views.create(connection, root)
     for table in TABLES:
         path = folder / f"{table}.parquet"
         parts = f"{views.as_pattern(root)}/{table}/run_id={run_id}/*.parquet"

@@ -48,6 +48,7 @@ class Row:
 def lay(rows: Iterable[Row], format: Format = "dpo", good: float = 0.5, **cleaning: Any) -> Work:
     """The tables of work.py with these rows; cleaning: its fields. All steps but those that are asked for are off."""
     connection = duckdb.connect()
+    connection.execute("ATTACH ':memory:' AS warehouse")  # where the views are; here are none
     connection.execute(
         """
         CREATE SCHEMA export;

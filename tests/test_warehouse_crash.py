@@ -63,7 +63,7 @@ def test_killed_at_any_moment_and_started_again_nothing_is_lost_or_doubled(tmp_p
     chance = random.Random(11)
     kills = 0
     Warehouse(tmp_path).rebuild_views()
-    for _ in range(10):
+    for _ in range(6):
         with writing(tmp_path, prompts) as process:
             assert process.stdout
             process.stdout.readline()  # ready

@@ -19,6 +19,7 @@ PRINCIPLES = tuple(
     Principle(name, comparison_question=f"Which is {name}?", weight=weight)
     for name, weight in (("calm", 1.0), ("honest", 3.0), ("kind", 0.7))
 )
+DIGESTS = {principle.id: principle.digest for principle in PRINCIPLES}
 WEIGHTS = {principle.id: principle.weight for principle in PRINCIPLES}
 
 
@@ -137,6 +138,6 @@ def _cast(
             mass = float(generator.uniform(0.3, 1))
             found.append(
                 Judgement(id, RUN, pair.a.prompt_id, pair.id, first.id, second.id, voter.name, principle.id,
-                          principle.digest, voter.method, float(p_first), mass, "t", repeat=repeat)
+                          DIGESTS[principle.id], voter.method, float(p_first), mass, "t", repeat=repeat)
             )  # fmt: skip
     return found

@@ -94,7 +94,7 @@ def export(
         raise InputError(f"{root}: there is no run {run_id}", hint="`constitution runs` lists them")
     warehouse.check(run_id)
     _check_out(out, overwrite)
-    with _speaking(root, run_id), connect(root, _memory_mib(warehouse, run_id)) as connection:
+    with _speaking(root, run_id), connect(root, _memory_mib(warehouse, run_id), run_id) as connection:
         told = tuple(headlines(connection, run_id))
         work = lay(connection, root, run, constitution, settings)
         choose(work)

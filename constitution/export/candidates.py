@@ -25,7 +25,6 @@ from constitution.pipeline.settle import LABEL_SETTINGS
 from constitution.records import Constitution, Principle, Run
 from constitution.revise import select
 from constitution.warehouse.query import FUNCTIONS
-from constitution.warehouse.schema import TABLES
 
 # Of a prompt that is asked again, the conversation is the id that it would have had the first time.
 _PROMPTS = """
@@ -192,7 +191,6 @@ def lay(
     Raises InputError where the run has nothing that the format could be made of.
     """
     work = Work(root, run, settings, connection)
-    _see_only(connection, root, run.run_id)
     _number_prompts(work)
     if settings.format in PAIRS:
         _lay_pairs(work, constitution)
@@ -238,16 +236,6 @@ def choose(work: Work) -> None:
         work.drop("inconsistent", _where("consistency < 1"))
     if settings.where.strip():
         _drop_elsewhere(work, settings.where)
-
-
-def _see_only(connection: duckdb.DuckDBPyConnection, root: Path, run_id: str) -> None:
-    """From here on the warehouse's views have this run's rows alone, and read no other run's files."""
-    for table in TABLES.values():
-        if not any((root / table.name / f"run_id={run_id}").glob("*.parquet")):
-            # A view over files cannot be over none.
-            empty = table.select("(SELECT 1 WHERE false)")
-            connection.execute(f"CREATE OR REPLACE VIEW {table.name} AS {empty}")
-    connection.execute("SET VARIABLE run = ?", [run_id])
 
 
 def _number_prompts(work: Work) -> None:

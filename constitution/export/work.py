@@ -72,9 +72,7 @@ class Work:
         """The answer in batches of at most 2,048 rows, by a cursor of its own: the connection may be used meanwhile."""
         cursor = self.connection.cursor()
         try:
-            # A cursor has no variables of the connection that it comes from, and the warehouse's views ask for these.
-            views.set_root(cursor, self.root)
-            cursor.execute("SET VARIABLE run = ?", [self.run.run_id])
+            views.look(cursor, self.root, self.run.run_id)
             yield from cursor.sql(sql).to_arrow_reader(BATCH)
         finally:
             cursor.close()

@@ -39,11 +39,11 @@ class Answer:
     """Streamed: to be read before the connection is asked again. Raises QueryError."""
 
 
-def connect(root: Path, memory_mib: int | None = None) -> duckdb.DuckDBPyConnection:
+def connect(root: Path, memory_mib: int | None = None, run_id: str | None = None) -> duckdb.DuckDBPyConnection:
     """A connection that can read the warehouse in `root` and do nothing else. WarehouseError if there is none.
 
     memory_mib: what DuckDB may hold in memory, MiB; sorts and joins that need more use the temporary folder. None, and
-    at the most: half of the machine's.
+    at the most: half of the machine's. run_id: it sees this run's rows alone, and opens no other run's files.
     """
     if not (root / "runs" / views.NO_RUN).exists():
         raise WarehouseError(
@@ -58,8 +58,7 @@ def connect(root: Path, memory_mib: int | None = None) -> duckdb.DuckDBPyConnect
         connection.execute("SET disabled_optimizers = 'join_order'")
         # A part never changes under its name, and one of 500 MiB has a thousand row groups to be read about each time.
         connection.execute("SET parquet_metadata_cache = true")
-        views.set_root(connection, root)
-        views.create(connection)
+        views.attach(connection, root, run_id)
         sandbox.shut_in(connection, [root])
     except duckdb.Error as error:
         connection.close()

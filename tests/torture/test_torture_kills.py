@@ -12,8 +12,8 @@ from kills import Torment
 
 FULL = {name: 4 if kind.prefect else 18 for name, kind in KINDS.items()}
 """Kills per recipe in the long version: 112."""
-SHORT = {"revise": 3, "jury": 3}
-"""Of runs of 24 prompts."""
+SHORT = {"jury": 3}
+"""Of a run of 24 prompts."""
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -1,0 +1,82 @@
+"""The views of a connection: made once in a process, and right for every warehouse and run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import duckdb
+import pytest
+from warehouse_rows import RUN, chain, fill, prompt, run
+
+from constitution.records import Response
+from constitution.warehouse import Warehouse, ask, connect, views
+
+OTHER = "other-0123456789ab"
+
+
+def answers(root: Path, run_id: str | None = None) -> int:
+    with connect(root, run_id=run_id) as connection:
+        [(count,)] = ask(connection, "SELECT count(*) FROM responses").rows
+        [(chains,)] = ask(connection, "SELECT count(*) FROM chains").rows  # a view of views
+        assert chains >= (count > 0)
+    return int(count)
+
+
+@pytest.fixture(params=["in memory", "no room for it", "not on this system"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """How a connection comes by its views."""
+
+    def full(name: str) -> int:
+        raise OSError("no room")
+
+    monkeypatch.setattr(views, "_open", {})
+    if request.param == "no room for it":
+        monkeypatch.setattr(os, "memfd_create", full)
+    elif request.param == "not on this system":
+        monkeypatch.delattr(os, "memfd_create")
+    yield request.param
+    assert bool(views._open) is (request.param == "in memory")
+    for descriptor in views._open.values():
+        os.close(descriptor)
+
+
+def test_every_warehouse_has_its_own_rows(way: str, tmp_path: Path) -> None:
+    fill(tmp_path / "one")
+    two = Warehouse(tmp_path / "two")
+    two.write_prompts(RUN, 0, [prompt(0)])
+    two.write_run(run())
+    two.write_part("responses", RUN, [row for row in chain(0) if isinstance(row, Response)])
+    assert [answers(tmp_path / name) for name in ("one", "two")] == [17, 3]
+    shutil.rmtree(tmp_path / "two" / "labels")  # as of a version that had no such table
+    with connect(tmp_path / "two") as connection:
+        assert list(ask(connection, "FROM labels").rows) == []
+
+
+def test_of_one_run_no_other_is_seen(way: str, tmp_path: Path) -> None:
+    warehouse = fill(tmp_path)
+    warehouse.write_prompts(OTHER, 0, [prompt(9)])
+    assert [answers(tmp_path, run_id) for run_id in (RUN, OTHER, None)] == [17, 0, 17]
+    with connect(tmp_path, run_id=OTHER) as connection:
+        assert list(ask(connection, "SELECT id FROM prompts").rows) == [(prompt(9).id,)]
+
+
+def test_what_a_connection_makes_is_its_own(way: str, tmp_path: Path) -> None:
+    fill(tmp_path)
+    with connect(tmp_path) as connection, connect(tmp_path) as other:
+        connection.execute("CREATE SCHEMA work; CREATE TABLE work.few AS FROM responses LIMIT 2")
+        with connection.cursor() as cursor:
+            views.look(cursor, tmp_path, RUN)
+            assert cursor.execute("SELECT count(*) FROM work.few JOIN responses USING (id)").fetchall() == [(2,)]
+        with pytest.raises(duckdb.CatalogException):
+            other.execute("FROM work.few")
+
+
+def test_threads_connect_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path)
+    monkeypatch.setattr(views, "_open", {})
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(lambda _: answers(tmp_path), range(6))) == [17] * 6
