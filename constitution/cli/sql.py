@@ -22,6 +22,7 @@ import duckdb
 
 from constitution.cli._options import warehouse_option
 from constitution.errors import ConstitutionError, QueryError
+from constitution.sandbox import ended_by_ctrl_c
 from constitution.shown import printable, printable_lines, spreadsheet
 from constitution.warehouse import Answer, ask, connect, tables
 from constitution.warehouse.query import ask_arrow
@@ -49,7 +50,7 @@ def sql(query: str | None, form: Format, out: Path | None, warehouse: Path) -> N
     """
     if form == "parquet" and out is None:
         raise QueryError("parquet needs a file to go to", hint="add --out FILE.parquet")
-    with connect(warehouse) as connection:
+    with connect(warehouse) as connection, ended_by_ctrl_c(connection):
         if query is None and sys.stdin.isatty():
             _converse(connection)
             return

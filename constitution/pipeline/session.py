@@ -16,6 +16,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 from constitution.engines import Engines, open_engines
 from constitution.errors import EngineGone, RecipeError, WarehouseError
+from constitution.identity import row_id
 from constitution.pipeline.account import Account, Ledger
 from constitution.pipeline.intake import Intake
 from constitution.pipeline.label import labeller
@@ -244,9 +245,11 @@ class Session:
 
     async def _in_window(self, prompt: Prompt, rows: Sequence[Row]) -> None:
         used, new = Ledger(), 0
+        have = {row.id: row for row in rows}
 
         async def emit(made: Sequence[Row]) -> None:
             nonlocal new
+            made = [_under_its_own_id(row, have) for row in made]
             await self._emit(made)
             new += len(made)
             for row in made:
@@ -254,7 +257,7 @@ class Session:
 
         done = False
         try:
-            failure = await self._prompt(prompt, {row.id: row for row in rows}, emit)
+            failure = await self._prompt(prompt, have, emit)
             worked = bool(new) or not rows
             self.progress.resumed += not worked
             if worked:
@@ -287,6 +290,11 @@ class Session:
 
 async def _call(work: Callable[[Path], Awaitable[object]], part: Path) -> None:
     await work(part)
+
+
+def _under_its_own_id(row: Row, have: Mapping[str, Row]) -> Row:
+    """A failure's id has the number of its start in it, which a record that was lost counts from one again."""
+    return replace(row, id=row_id(row.id, len(have))) if isinstance(row, Failure) and row.id in have else row
 
 
 async def _to_its_end(write: Callable[P, T], *arguments: P.args, **settings: P.kwargs) -> T:

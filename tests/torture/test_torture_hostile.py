@@ -221,7 +221,8 @@ def test_ctrl_c_ends_a_query_and_nothing_else_is_printed(
     """As a terminal sends it, after so long that DuckDB would have drawn a bar of progress into the answer."""
     if not torture.full:
         pytest.skip("takes seconds; the long version")
-    query = "SELECT count(*) FROM range(1000000000000) WHERE hash(range) = 0"
+    # One piece of work that takes DuckDB days.
+    query = "SELECT count(*) FROM range(10000000) a JOIN range(10000000) b ON a.range < b.range"
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     code += "from constitution.cli import main; main()"
     options = ["--warehouse", str(besieged.root), "--format", form, "--out", str(tmp_path / "out")]
@@ -231,7 +232,7 @@ def test_ctrl_c_ends_a_query_and_nothing_else_is_printed(
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
         try:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=10)
         finally:
             process.kill()
     assert (process.returncode, out, err) == (130, "", "\nconstitution: interrupted\n")

@@ -361,7 +361,7 @@ def test_files_that_may_not_grow(torture: Torture, world: World, tmp_path: Path)
     """Where a part is too large, nothing of it is there, and the same command goes on when it may be."""
     chance = random.Random(f"{torture.seed}/sizes")
     largest = max(path.stat().st_size for path in parts(Warehouse(world.done), world.run_id))
-    for number in range(10 if torture.full else 1):
+    for number in range(25 if torture.full else 1):
         root = tmp_path / str(number)
         size = chance.randrange(500, largest)
         with no_file_larger_than(size), pytest.raises(WarehouseError) as caught:
