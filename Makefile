@@ -33,7 +33,7 @@ INSTALL = $(BIN)/uv pip install -q --verify-hashes --python $(BIN)/python \
   -c requirements/lock.txt --build-constraints requirements/build.txt -e '.[dev]'
 GET_UV = -m pip install -q --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/tools.txt
 
-.PHONY: audit-dependencies bench-attacks bench-engine bench-export bench-judges bench-peers bench-scale bench-vllm help setup demo test torture test-vllm can-test-vllm lint format lock lock-vllm pocket pocket-figures proof pocket-scorer pocket-scorecard clean
+.PHONY: audit-dependencies bench-attacks bench-checksums bench-engine bench-export bench-judges bench-peers bench-scale bench-vllm help setup demo test torture test-vllm can-test-vllm lint format lock lock-vllm pocket pocket-figures proof pocket-scorer pocket-scorecard clean
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -115,6 +115,9 @@ bench-scale: $(READY)  ## a million prompts through the fake engine, ten million
 
 bench-export: $(READY)  ## memory and time of every export of a run of 200,000 prompts (about fifteen minutes)
 	$(BIN)/python -m benchmarks.export --out benchmarks/results/export.json --page docs/export.md
+
+bench-checksums: $(READY)  ## what do checksums cost a write and a merge? (two minutes)
+	$(BIN)/python -m benchmarks.checksums --page docs/reliability.md
 
 bench-attacks: $(READY)  ## how many labels of the pocket judge do hostile texts turn? (about twenty minutes)
 	$(BIN)/python -m benchmarks.attacks --out benchmarks/results/attacks.json --page docs/reliability.md
