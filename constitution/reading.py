@@ -10,6 +10,7 @@ of it.
 from __future__ import annotations
 
 import json
+import math
 import stat
 import tomllib
 from pathlib import Path
@@ -58,9 +59,9 @@ def json_of(path: Path, label: str, error: type[InputError]) -> Any:
 
 def parse_json(text: str, label: str, error: type[InputError]) -> Any:
     """The value that `text` is. As strict as the standard: a key that stands twice in an object, NaN and Infinity are
-    refused, where Python would take the last and make numbers of them."""
+    refused, where Python would take the last and make numbers of them; so is a number too large for a float."""
     try:
-        return json.loads(text, object_pairs_hook=_once, parse_constant=_refuse)
+        return json.loads(text, object_pairs_hook=_once, parse_constant=_refuse, parse_float=_finite)
     except RecursionError:
         reason = "nested too deeply"
     except ValueError as fault:
@@ -79,3 +80,9 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is no number of JSON")
+
+
+def _finite(number: str) -> float:
+    if not math.isfinite(found := float(number)):
+        raise ValueError(f"{number[:40]} is too large a number")
+    return found

@@ -81,6 +81,7 @@ LINES = [
     case("a key twice", '{"prompt": "a", "prompt": "b"}\n', "line 1", "twice"),
     case("a key twice in a message", '{"messages": [{"role": "user", "role": "user", "content": "a"}]}\n', "twice"),
     case("NaN", '{"prompt": "a", "x": NaN}\n', "line 1", "NaN"),
+    case("a number without end", '{"prompt": "a", "x": 1e400}\n', "line 1", "1e400", "too large"),
     case("Infinity", '{"prompt": "a", "x": -Infinity}\n', "line 1", "Infinity"),
     case("a number of 10,000 digits", f'{{"prompt": "a", "x": {"9" * 10_000}}}\n', "line 1", "not valid JSON"),
     case("nested 100,000 deep", '{"prompt": ' + "[" * 100_000 + "]" * 100_000 + "}\n", "line 1", "nested"),
