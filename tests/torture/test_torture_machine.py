@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, Self
 import pytest
 from click.testing import CliRunner
 from conftest import Torture
+from kill_recipes import FLOW
 from machine import DAMAGES, damage, project, start, stored, temporary
 from run_once import run_once, stop_midway
 
@@ -47,6 +48,7 @@ LONG_ALONE = {
     "test_a_full_temporary_folder",
     "test_a_disk_that_can_only_be_read",
     "test_two_processes_two_runs_and_a_reader",
+    "test_the_command_says_who_works_on_the_run_and_leaves",
     "test_a_warehouse_that_is_moved_or_linked",
     "test_where_folders_cannot_be_exchanged",
 }
@@ -501,6 +503,24 @@ def test_two_processes_two_runs_and_a_reader(torture: Torture, world: World, tmp
     assert alone.run_id == other
     assert stored(root, other) == stored(tmp_path / "alone", other)
     torture.count(FAULT, 3)
+
+
+def test_the_command_says_who_works_on_the_run_and_leaves(torture: Torture, tmp_path: Path) -> None:
+    recipe, root = project(tmp_path), tmp_path / "w"
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows" / "generate.py").write_text(FLOW)
+    asyncio.run(stop_midway(recipe, root, [], prompts=8))
+    [run] = Warehouse(root).runs()
+    before = {path: path.read_bytes() for path in root.rglob("*.parquet")}
+    command = [sys.executable, "-c", "from constitution.cli import main; main()"]
+    command += ["run", str(recipe), "--warehouse", str(root)]
+    with Warehouse(root).lock(run.run_id):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert f"run {run.run_id} is being written by process {os.getpid()} on" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert {path: path.read_bytes() for path in root.rglob("*.parquet")} == before
+    torture.count(FAULT)
 
 
 def test_a_warehouse_that_is_moved_or_linked(torture: Torture, world: World, tmp_path: Path) -> None:
