@@ -133,6 +133,9 @@ class _Interrupt:
     A terminal sends SIGINT to the whole process group, and the server that Prefect may have started would end before
     us and leave Prefect waiting for it. So the signal is blocked, which child processes inherit, and a thread waits
     for it.
+
+    SIGTERM stops the run too. Where nobody else takes it, it would end the process at once, and the server that Prefect
+    has started would stay behind.
     """
 
     def __init__(self) -> None:
@@ -146,10 +149,12 @@ class _Interrupt:
     def __enter__(self) -> Self:
         self._before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         self._thread.start()
+        self._term = signal.signal(signal.SIGTERM, self._terminate)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over = True
+        signal.signal(signal.SIGTERM, self._term)
         assert self._thread.ident is not None
         signal.pthread_kill(self._thread.ident, signal.SIGINT)
         self._thread.join()
@@ -160,6 +165,11 @@ class _Interrupt:
         self._task, self._loop = task, asyncio.get_running_loop()
         if self.asked is not None:
             task.cancel()
+
+    def _terminate(self, number: int, frame: object) -> None:
+        if self._task is None or self._loop is None:
+            raise asyncio.CancelledError
+        self._loop.call_soon_threadsafe(self._task.cancel)
 
     def _wait(self) -> None:
         while True:

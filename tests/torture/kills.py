@@ -216,10 +216,26 @@ class Started:
 
     async def end(self) -> int:
         try:
-            return await asyncio.wait_for(asyncio.shield(self.ended), PATIENCE)
+            code = await asyncio.wait_for(asyncio.shield(self.ended), PATIENCE)
         except TimeoutError:
             os.killpg(self.pid, signal.SIGKILL)
             raise AssertionError("a run that was told to stop did not") from None
+        for _ in range(100):  # Prefect's server takes a moment to end
+            if not _session(self.pid):
+                return code
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"exit code {code}, and left behind: {_session(self.pid)}")
+
+
+def _session(leader: int) -> list[str]:
+    """Commands of the processes of the leader's session, zombies left out."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, _, session = status.read_text().rpartition(")")[2].split()[:4]
+            if int(session) == leader and state != "Z":
+                found.append(status.with_name("cmdline").read_text().replace("\0", " "))
+    return found
 
 
 def _hear_interrupts() -> None:
