@@ -1,0 +1,201 @@
+"""The keys other than a run's id: digests of models' folders and constitutions, ids of exports and scores."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Torture
+from small_project import ROOT
+from test_torture_stale import BIG, model
+
+from constitution.audit.asking import Examiner, items_of
+from constitution.engines import weights
+from constitution.engines.weights import folder_digest
+from constitution.export.settings import OF_FORMATS, Cleaning, Settings
+from constitution.principles import load_constitution
+from constitution.records import Constitution, Criterion, Example, Exemplar, Message, Principle
+
+
+def test_the_digest_of_a_models_folder_sees_every_file(tmp_path: Path, torture: Torture) -> None:
+    folder = model(tmp_path / "model", "x")
+    before = folder_digest(folder)
+    seen = {before}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        path.write_bytes(content + b" ")
+        seen.add(folder_digest(folder))
+        path.unlink()
+        seen.add(folder_digest(folder))
+        path.with_name("x" + path.name).write_bytes(content)
+        if path.parent == folder and "index" not in path.name:
+            seen.add(folder_digest(folder))
+            torture.count("stale fields")
+        path.with_name("x" + path.name).unlink()
+        path.write_bytes(content)
+        assert folder_digest(folder) == before
+        torture.count("stale fields", 2)
+    assert len(seen) >= 1 + 2 * 11
+    (folder / "measured.json").write_text("{}")
+    (folder / "README.md").write_text("about it")
+    assert folder_digest(folder) == before
+
+
+def test_a_file_that_changes_in_the_same_instant_is_seen(
+    tmp_path: Path, torture: Torture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Same size, same time: the digest of a file is remembered, and must not be for this one."""
+    path = tmp_path / "model.safetensors"
+    for settled in (False, True):
+        if settled:
+            monkeypatch.setattr(weights, "SETTLED_NS", 0)  # as if each had been left alone for two seconds
+        for number in range(200 if torture.full else 5):
+            path.write_bytes(f"{number:08}".encode())
+            os.utime(path, ns=(1, 1))
+            one = folder_digest(tmp_path)
+            if settled:
+                time.sleep(0.02)  # the clock of files goes on
+            path.write_bytes(f"{number:07}x".encode())
+            os.utime(path, ns=(1, 1))
+            assert folder_digest(tmp_path) != one
+    torture.count("stale fields", 2)
+
+
+WHOLE = Constitution(
+    "name",
+    "1.0.0",
+    "description",
+    (
+        Principle(
+            "id",
+            "critique",
+            "revise",
+            "compare",
+            2.0,
+            ("one", "two"),
+            "source",
+            (Exemplar((Message("user", "q"),), "a", "cr", "c", "rr", "r"),),
+            (Example((Message("user", "q"),), "b", "w"),),
+            (Criterion("question", "yes", 2.0), Criterion("another", "no", 3.0)),
+        ),
+        Principle("other", comparison_question="?"),
+    ),
+    (Exemplar((Message("system", "s"), Message("user", "q")), "a", "cr", "c", "rr", "r"),),
+    "source",
+    "license",
+)
+"""Every field says something."""
+
+CHOICES = {"role": ("user", "assistant"), "good": ("yes", "no")}
+
+
+def variants(record: Any) -> Iterator[tuple[str, Any]]:
+    """`record`, a tree of dataclasses, with one thing changed, and where."""
+    for field in fields(record):
+        value = getattr(record, field.name)
+        for where, other in _others(field.name, value):
+            yield f"{type(record).__name__}.{field.name}{where}", replace(record, **{field.name: other})
+
+
+def _others(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if is_dataclass(value):
+        yield from ((f" {where}", other) for where, other in variants(value))
+    elif isinstance(value, tuple):
+        if value:
+            yield " shorter", value[:-1]
+        if len(value) > 1:
+            yield " in another order", (*value[1:], value[0])
+        for place, each in enumerate(value):
+            for where, other in _others(name, each):
+                yield f"[{place}]{where}", (*value[:place], other, *value[place + 1 :])
+    elif isinstance(value, float):
+        yield "", value + 0.5
+    elif name in CHOICES:
+        yield "", next(choice for choice in CHOICES[name] if choice != value)
+    else:
+        yield "", value + "x"
+
+
+def test_every_word_of_a_constitution_is_in_its_digest(torture: Torture) -> None:
+    digests = {"": WHOLE.digest}
+    for where, other in variants(WHOLE):
+        assert other.digest not in digests.values(), where
+        digests[where] = other.digest
+    kinds = {where.split(".")[0] for where in digests} | {part for where in digests for part in where.split()}
+    for kind in (Constitution, Principle, Exemplar, Example, Criterion, Message):
+        for field in fields(kind):
+            assert any(f"{kind.__name__}.{field.name}" in each for each in kinds), f"{kind.__name__}.{field.name}"
+    torture.count("stale fields", len(digests) - 1)
+
+
+EXPORT: dict[str, Any] = {
+    "rounds": (1,),
+    "principles": ("x",),
+    "min_margin": 0.1,
+    "min_agreement": 0.5,
+    "consistent_only": True,
+    "where": "p > 0",
+    "labels": "sampled",
+    "shards": 5,
+    "clip": 0.9,
+    "good": 0.6,
+    "test": 0.2,
+    "seed": BIG,
+    "dedupe": "exact",
+    "near": 0.5,
+    "overlap": 0.4,
+    "min_words": 3,
+    "max_words": 9,
+    "languages": ("en",),
+    "refusals": True,
+    "harmless": ("x",),
+    "boilerplate": 0.5,
+    "private": True,
+    "broken": True,
+}
+
+
+def test_an_exports_id_covers_every_setting_and_the_contents_of_files(tmp_path: Path, torture: Torture) -> None:
+    (tmp_path / "eval.jsonl").write_text('{"prompt": "one"}')
+    assert {*Settings.model_fields, *Cleaning.model_fields} == {*EXPORT, "format", "cleaning", "decontaminate"}
+    for name, value in EXPORT.items():
+        form = OF_FORMATS.get(name, ("dpo",))[0]
+        cleaning = {name: value} if name in Cleaning.model_fields else {}
+        other = Settings(format=form, cleaning=Cleaning(**cleaning), **({} if cleaning else {name: value}))
+        assert other.export_id != Settings(format=form).export_id, name
+        torture.count("stale fields")
+    of_file = Settings(format="dpo", cleaning=Cleaning(decontaminate=(tmp_path / "eval.jsonl",)))
+    before = of_file.export_id
+    (tmp_path / "eval.jsonl").write_text('{"prompt": "two"}')
+    assert of_file.export_id != before
+    (tmp_path / "elsewhere").mkdir()
+    moved = shutil.move(tmp_path / "eval.jsonl", tmp_path / "elsewhere" / "eval.jsonl")
+    other = Settings(format="dpo", cleaning=Cleaning(decontaminate=(Path(moved),)))
+    Path(moved).write_text('{"prompt": "one"}')
+    assert other.export_id == before, "where it lies changes nothing"
+    torture.count("stale fields")
+
+
+def test_the_id_of_a_score_covers_who_is_asked_what(torture: Torture) -> None:
+    scorecard = load_constitution(ROOT / "principles", "scorecard")
+    item, *_ = items_of(scorecard)
+    examiner = Examiner("run", 1, None, "judge", "model", "card@1")  # type: ignore[arg-type]
+    same = {"engine": "its model's digest and its section stand for it"}
+    first = examiner.id("answer", item)
+    others = {examiner.id("another", item)}
+    for field in fields(Examiner):
+        if field.name not in same:
+            value = getattr(examiner, field.name)
+            change: dict[str, Any] = {field.name: value + 1 if isinstance(value, int) else value + "x"}
+            others.add(replace(examiner, **change).id("answer", item))
+    in_its_digest = ("principle", "criterion", "metric", "category")
+    assert set(item._fields) == {"digest", "number", *in_its_digest}
+    others |= {examiner.id("answer", item._replace(digest="x")), examiner.id("answer", item._replace(number=BIG))}
+    assert len(others - {first}) == 1 + (len(fields(Examiner)) - len(same)) + 2
+    torture.count("stale fields", len(others))
