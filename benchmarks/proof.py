@@ -56,12 +56,13 @@ def prove(folder: Path, size: Size, pool: Executor, say: Say) -> Result:
     run_id = proof_data.run(folder, size.prompts)
     generated = time.monotonic() - begun
     say(f"{run_id}: exports")
-    made, labels = proof_data.data_sets(folder, run_id)
+    seeds = range(1, size.seeds + 1)
+    made, labels = proof_data.data_sets(folder, run_id, seeds)
     counts = {name: proof_data.counts(one) for name, one in made.items()}
     for name, of in counts.items():
         say(f"  {name}: {', '.join(f'{count} {what}' for what, count in of.items())}")
     shards = {name: proof_data.train_files(one) for name, one in made.items()}
-    done = train_all(pool, folder / "models", range(1, size.seeds + 1), shards, ask, size.labels, say)
+    done = train_all(pool, folder / "models", seeds, shards, ask, size.labels, say)
     return result(done, labels, counts, size.prompts, (generated, time.monotonic() - begun))
 
 

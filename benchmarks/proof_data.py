@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,8 +47,9 @@ margin = 0.05
 """
 CLEANING = Cleaning(refusals=True, broken=True)
 """As somebody would ask for it who knows which prompts are harmless; near duplicates go by default."""
-HARD = Settings(format="dpo")
-"""What the ways to label are compared on: nothing but the labels differs."""
+HARD = Settings(format="dpo", test=0)
+"""What the ways to label are compared on: nothing but the labels differs. All pairs are trained on, or the seed of
+sampled labels would also draw other pairs."""
 PLANTED = """
 SELECT j.* REPLACE (
     1 / (1 + exp(-(log_odds(j.p_first) + {bias} * CASE WHEN j.first_id = s.b_id THEN s.length ELSE -s.length END)))
@@ -120,7 +122,7 @@ def run(folder: Path, prompts: int) -> str:
     return plan.run_id
 
 
-def data_sets(folder: Path, run_id: str) -> tuple[dict[str, Exported], dict[str, Labels]]:
+def data_sets(folder: Path, run_id: str, seeds: Sequence[int]) -> tuple[dict[str, Exported], dict[str, Labels]]:
     """The exports that are trained on, by name, and the labels that they are made of: the run's own (plain), and those
     of a planted judge, without and with control. What the run wrote stays as it is."""
     root, planted, out = folder / "warehouse", folder / "planted", folder / "exports"
@@ -129,8 +131,8 @@ def data_sets(folder: Path, run_id: str) -> tuple[dict[str, Exported], dict[str,
         "dpo": Settings(format="dpo", cleaning=CLEANING),
         "reward": Settings(format="reward"),
         "hard": HARD,
-        "sampled": Settings(format="dpo", labels="sampled"),
-        "robust": Settings(format="robust"),
+        **{f"sampled-{seed}": Settings(format="dpo", labels="sampled", test=0, seed=seed) for seed in seeds},
+        "robust": Settings(format="robust", test=0),
     }
     made = {name: export(root, run_id, settings, out / name, overwrite=True) for name, settings in asked.items()}
     found = {"plain": labels(root, run_id)}

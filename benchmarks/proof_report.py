@@ -126,7 +126,8 @@ def _how(result: Result, seeds: int) -> Iterator[str]:
         "training, the policy's or this one, has in that type of request. The grammar of the pocket world, no judge, "
         "reads which principles an answer breaks.\n\n"
         f"A figure is the mean of {seeds} seeds (of training and of sampling); "
-        "in brackets its 95 % interval, from a bootstrap over the prompts; then each seed's own."
+        "in brackets its 95 % interval, from a bootstrap over the prompts; then each seed's own. The interval is of "
+        "these trained models: how much another training differs, the seeds show."
     )
 
 
@@ -173,7 +174,8 @@ def _soft(result: Result) -> Iterator[str]:
     yield (
         "The start (the shipped policy), the pairs and the steps are the same; only the labels differ. DPOTrainer "
         "takes no soft label, so they leave in two ways: `sampled` turns a pair round with probability 1 − p_chosen, "
-        "`robust` puts pairs of like ε = 1 − p_chosen into shards, for the loss of arXiv 2403.00409."
+        "drawn anew for each seed, `robust` puts pairs of like ε = 1 − p_chosen into shards, for the loss of arXiv "
+        "2403.00409."
     )
     yield ""
     yield (

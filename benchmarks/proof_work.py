@@ -28,6 +28,7 @@ class Arm:
     name: str
     trainer: Literal["none", "sft", "dpo", "reward"]
     export: str = ""
+    """`{seed}` in its name: each seed has another."""
     start: str = ""
     """The arm whose model it starts from; empty: the policy as it is shipped."""
     dose: Dose = proof_train.DPO
@@ -37,7 +38,13 @@ BEFORE = Arm("before", "none")
 SFT = Arm("sft", "sft", "sft", dose=proof_train.SFT)
 REWARD = Arm("reward", "reward", "reward", dose=proof_train.REWARD)
 ALIGNED = Arm("sft-dpo", "dpo", "dpo", start="sft", dose=proof_train.DPO_AFTER_SFT)
-LABELS = tuple(Arm(name, "dpo", name) for name in ("hard", "sampled", "robust", "planted", "controlled"))
+LABELS = (
+    Arm("hard", "dpo", "hard"),
+    Arm("sampled", "dpo", "sampled-{seed}"),
+    Arm("robust", "dpo", "robust"),
+    Arm("planted", "dpo", "planted"),
+    Arm("controlled", "dpo", "controlled"),
+)
 """The same start and the same pairs; only what is said of them differs."""
 
 
@@ -125,7 +132,8 @@ def train_all(
 
     def job(arm: Arm, seed: int, pairs: Pairs = ()) -> Job:
         start = _folder(folder, arm.start, seed) if arm.start else POCKET
-        return Job(arm, seed, start, shards.get(arm.export, ()), _folder(folder, arm.name, seed), ask, pairs)
+        files = shards.get(arm.export.format(seed=seed), ())
+        return Job(arm, seed, start, files, _folder(folder, arm.name, seed), ask, pairs)
 
     twice = [*seeds, max(seeds) + 1][: max(len(seeds), 2)]
     first = _run(pool, [*(job(BEFORE, seed) for seed in twice), *(job(SFT, seed) for seed in seeds)], say)
