@@ -236,8 +236,9 @@ def _exports(result: Result) -> Iterator[str]:
     yield (
         "`sft` and `dpo` are cleaned as somebody would who knows which prompts are harmless: chosen answers that "
         "refuse one, and chosen answers that still break a principle by the run's own votes, are left out. The others "
-        "are not, so that they differ in their labels alone. Decontamination by 8-grams is off: requests of this world "
-        "are made from a few frames, and the split is by meaning (topic and type of request), which is stricter."
+        "are not, and below `reward` they have no test split, so that they differ in their labels alone. "
+        "Decontamination by 8-grams is off: requests of this world are made from a few frames, and the split is by "
+        "meaning (topic and type of request), which is stricter."
     )
 
 
