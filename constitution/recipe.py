@@ -9,7 +9,6 @@ recipe's file; one given by --set is relative to the working directory, as in an
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -19,9 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.types import GetPydanticSchema, JsonValue
 
 from constitution.errors import RecipeError
+from constitution.overrides import FORMATS, apply, source_of
 from constitution.reading import toml_of
 from constitution.records import Infraction, Method, Sampling
-from constitution.secrets import hide_keys, key_in
+from constitution.secrets import key_in
 
 Whole = Annotated[int, Field(ge=0, lt=2**31)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
@@ -220,9 +220,12 @@ class PromptsSection(_Section):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        needed = {"hub": "dataset", "sql": "query"}.get(self.format, "path")
-        if not getattr(self, needed):
-            raise ValueError(f"format {self.format} needs `{needed}`")
+        source = source_of(self.format)
+        if not getattr(self, source):
+            raise ValueError(f"format {self.format} needs `{source}`")
+        for other in FORMATS:
+            if other != source and getattr(self, other):
+                raise ValueError(f"format {self.format} reads `{source}`, and has no use for `{other}`")
         if self.gold is not None and self.gold not in self.answers:
             raise ValueError(f"gold: {self.gold!r} is not one of `answers`")
         if unknown := set(self.families) - set(self.answers):
@@ -341,10 +344,9 @@ class Recipe(_Section):
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe in `path`, with `overrides` of the form a.b=c (c in TOML's notation, or else a plain string)."""
+    """The recipe in `path`, with `overrides` of the form a.b=c (constitution/overrides.py)."""
     data = toml_of(path, str(path), RecipeError)
-    for override in overrides:
-        _override(data, override)
+    apply(data, overrides)
     if place := key_in(data):
         raise RecipeError(f"{path}: {place}: a key does not stand in a recipe", hint="name its variable in api_key_env")
     try:
@@ -353,26 +355,6 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"{path}: {_first_fault(error)}") from None
     recipe._given = frozenset(override.partition("=")[0] for override in overrides)
     return recipe
-
-
-def _override(data: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not all(key.split(".")):
-        raise RecipeError(f"--set {hide_keys(key)}: expected a.b=value")
-    if override.encode("utf-8", "ignore").decode() != override:
-        raise RecipeError(f"--set {hide_keys(key)}: is not UTF-8 text")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except (ValueError, RecursionError):
-        value = text
-    if isinstance(value, str) and (key == "prompts.path" or (key == "prompts.dataset" and Path(value).is_dir())):
-        value = str(Path(value).absolute())
-    *parents, last = key.split(".")
-    for parent in parents:
-        data = data.setdefault(parent, {})
-        if not isinstance(data, dict):
-            raise RecipeError(f"--set {hide_keys(key)}: {parent} is not a section")
-    data[last] = value
 
 
 def _first_fault(error: ValidationError) -> str:

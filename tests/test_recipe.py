@@ -56,6 +56,41 @@ def test_a_path_of_the_command_line_is_relative_to_the_working_directory(
     assert load_recipe(path, ["prompts.path=mine.jsonl"]).prompts.path == str(elsewhere / "mine.jsonl")
 
 
+SOURCES = {
+    "path": 'path = "prompts.jsonl.gz"\nformat = "transcripts"',
+    "query": 'query = "SELECT 1 AS prompt"\nformat = "sql"',
+    "dataset": 'dataset = "owner/name"\nformat = "hub"',
+}
+
+
+@pytest.mark.parametrize("own", SOURCES)
+@pytest.mark.parametrize(
+    ("name", "value", "format"),
+    [("path", "/mine.parquet", "auto"), ("query", "SELECT 2 AS prompt", "sql"), ("dataset", "owner/other", "hub")],
+)
+def test_a_source_of_the_command_line_takes_the_place_of_the_recipes(
+    tmp_path: Path, own: str, name: str, value: str, format: str
+) -> None:
+    path = write(tmp_path, GOOD.replace('path = "prompts.jsonl"', SOURCES[own]))
+    prompts = load_recipe(path, [f"prompts.{name}={value}"]).prompts
+    found = {source: getattr(prompts, source) for source in SOURCES}
+    assert found == {**dict.fromkeys(SOURCES), name: value}
+    assert prompts.format == ("transcripts" if own == name == "path" else format)
+    named = load_recipe(path, [f"prompts.{name}={value}", f"prompts.format={prompts.format}"]).prompts
+    assert named == prompts
+
+
+def test_a_format_of_the_command_line_stays_and_an_empty_source_is_none(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    with pytest.raises(RecipeError, match="format sql needs `query`"):
+        load_recipe(path, ["prompts.path=x.txt", "prompts.format=sql"])
+    with pytest.raises(RecipeError, match="format auto needs `path`"):
+        load_recipe(path, ["prompts.path="])
+    with pytest.raises(RecipeError, match="no use for `dataset`"):
+        load_recipe(path, ["prompts.path=x.jsonl", "prompts.dataset=owner/name"])
+    assert load_recipe(path, ["prompts.query="]).prompts.path == "prompts.jsonl"
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -64,6 +99,7 @@ def test_a_path_of_the_command_line_is_relative_to_the_working_directory(
         (('path = "prompts.jsonl"', ""), "needs `path`"),
         (('path = "prompts.jsonl"', 'format = "hub"'), "format hub needs `dataset`"),
         (('path = "prompts.jsonl"', 'format = "sql"'), "format sql needs `query`"),
+        (('path = "prompts.jsonl"', 'path = "x.jsonl"\nquery = "FROM x"'), "reads `path`, and has no use for `query`"),
         (('path = "prompts.jsonl"', 'path = "x.jsonl"\ngold = "chosen"'), "is not one of `answers`"),
         (('engine = "fake"', 'engine = "gpt"'), "model.policy"),
         (('engine = "fake"', 'engine = "fake"\naccuracy = inf'), "model.policy.accuracy"),

@@ -12,7 +12,19 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "constitution"
 # A module imports only from those above it.
 ORDER = (
-    *("identity", "errors", "reading", "sandbox", "secrets", "shown", "records", "principles", "templates", "recipe"),
+    *(
+        "identity",
+        "errors",
+        "reading",
+        "sandbox",
+        "secrets",
+        "shown",
+        "records",
+        "principles",
+        "templates",
+        "overrides",
+        "recipe",
+    ),
     *(
         "prompts",
         "engines",

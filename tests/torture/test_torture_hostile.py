@@ -352,6 +352,8 @@ def written(recipe: Path, changes: dict[str, Any]) -> Recipe:
         section[last] = {"one": value} if last == "jury" else value
     data["judge"] = {**data["judge"], "pairs": ["first-last"]}
     data["prompts"].pop("answers")
+    if any(key in changes for key in ("prompts.dataset", "prompts.query")):
+        data["prompts"].pop("path")
     return Recipe.model_validate(data)
 
 
