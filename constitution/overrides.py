@@ -21,11 +21,14 @@ def source_of(format: object) -> str:
 
 def apply(data: dict[str, Any], overrides: Sequence[str]) -> None:
     """Changes `data` in place; c is in TOML's notation, or else a plain string. A source of prompts that is named takes
-    the place of the recipe's own. Raises RecipeError for what is not of the form a.b=c."""
+    the place of the recipe's own; an empty one is none. Raises RecipeError for what is not of the form a.b=c."""
     keys = [_set(data, override) for override in overrides]
     prompts = data.get("prompts")
     if isinstance(prompts, dict):
-        named = [name for name in FORMATS if f"prompts.{name}" in keys and prompts.get(name)]
+        for name in FORMATS:
+            if prompts.get(name) == "":
+                del prompts[name]
+        named = [name for name in FORMATS if f"prompts.{name}" in keys and name in prompts]
         if len(named) == 1:
             _read(prompts, named[0], "prompts.format" in keys)
 

@@ -88,7 +88,7 @@ def test_a_format_of_the_command_line_stays_and_an_empty_source_is_none(tmp_path
         load_recipe(path, ["prompts.path="])
     with pytest.raises(RecipeError, match="no use for `dataset`"):
         load_recipe(path, ["prompts.path=x.jsonl", "prompts.dataset=owner/name"])
-    assert load_recipe(path, ["prompts.query="]).prompts.path == "prompts.jsonl"
+    assert load_recipe(path, ["prompts.query="]).prompts == load_recipe(path).prompts
 
 
 @pytest.mark.parametrize(
