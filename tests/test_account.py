@@ -29,7 +29,7 @@ from constitution.errors import EngineUnavailable, InputError, RecipeError
 from constitution.pipeline import Progress, Session, prepare, report, session, watcher
 from constitution.pipeline.account import Account, Ledger
 from constitution.recipe import Models, load_recipe
-from constitution.records import Message, Response, Row, Sampling, Usage
+from constitution.records import Judgement, Message, Response, Row, Sampling, Usage
 from constitution.warehouse import Warehouse
 
 USAGE = "SELECT stage, model, calls, prompt_tokens, cached_tokens, completion_tokens FROM usage"
@@ -89,17 +89,23 @@ def test_the_tally_of_rows_on_disk_is_the_ledgers(tmp_path: Path) -> None:
         if isinstance(row, Response) and row.round == 2
     ]
     given = Response("g", RUN, prompt(3).id, "sample", 0, "said", "ok", "given")
-    rows = [*chain(1), *chain(2), *skipped, given]
+    votes = [row for row in (*chain(1), *chain(2)) if isinstance(row, Judgement)]
+    votes = [replace(row, label_mass=mass) for row, mass in zip(votes, (0.0, 0.499, 0.5, 1.0), strict=True)]
+    rows: list[Row] = [row for row in (*chain(1), *chain(2)) if isinstance(row, Response)]
+    rows += [*skipped, given, *votes]
     warehouse.write_part("responses", RUN, [row for row in rows if isinstance(row, Response)])
-    ledger = Ledger()
+    warehouse.write_part("judgements", RUN, votes)
+    made, stored = Progress(3), Progress(3)
     for row in rows:
-        if isinstance(row, Response):
-            ledger.add(row)
+        made.count(row)
     tally = warehouse.tally(RUN)
-    assert set(tally.usage) == set(ledger.usage())
+    stored.take_stock(tally)
+    assert set(tally.usage) == set(made.ledger.usage())
+    assert made.counts() == stored.counts()
     assert tally.counts == {
         "responses": 8,
-        "judgements": 0,
+        "judgements": 4,
+        "off_label": 2,
         "preferences": 0,
         "kept": 0,
         "votes_missing": 0,

@@ -80,6 +80,8 @@ def test_figures_of_a_run(capsys: pytest.CaptureFixture[str]) -> None:
     progress.rows.update(failures=5, unsaid=2)
     progress.cost = lambda: 1.234
     assert figures(progress, pace) == "2.0/s · 0 tokens/s · 3 failures · 1.23 USD · 0:00:40 left"
+    progress.rows.update(off_label=7)
+    assert " · 3 failures · 7 votes not on a label · 1.23 USD" in figures(progress, pace)
     assert duration(3723.4) == "1:02:03"
     progress.done = 100
     with Lines() as lines:

@@ -159,7 +159,8 @@ def test_the_summary_is_a_table_and_sentences(root: Path) -> None:
     assert text.startswith(f"# Audit of {RUN}\n")
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     assert all(line.count("|") == 7 for line in lines)
-    assert text.splitlines()[2].startswith("- Held against gold on ")
+    assert text.splitlines()[2].startswith("- The votes say little: ")
+    assert "\n- Held against gold on " in text
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,28 @@ def test_what_else_is_told() -> None:
     assert "Votes are missing, 252 of 520 by qwen" in said(MISSING)
 
 
+def test_a_judge_that_does_not_answer_as_it_is_asked_is_told_of_first(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    warehouse = audited(tmp_path_factory.mktemp("mass"))
+
+    def told(votes: float, readings: float) -> list[str]:
+        masses = {"label_mass": votes, "scorecard_label_mass": readings, "position_bias": 0.1}
+        warehouse.write_figures(RUN, [Figure(RUN, name, value, 9, judge="qwen") for name, value in masses.items()])
+        with connect(warehouse.root) as connection:
+            found = headlines(connection, RUN)
+        assert all(one.alarming is (one.figure != "position_bias") for one in found)
+        return [each.replace("\N{NO-BREAK SPACE}", " ") for each in answer(found)]
+
+    votes = "The votes say little: qwen puts 31.0 % of its probability on the labels that it is asked for, and the rest"
+    readings = (
+        "The scorecard says little: qwen puts 0.0 % of its probability on yes and no, and the rest on other words."
+    )
+    assert told(0.31, 0.0)[:2] == [f"{votes} on other words.", readings]
+    assert told(0.95, 0.0)[0] == readings
+    assert told(0.9, 0.99)[0].startswith("Whether the labels are right is not known")
+
+
 def test_the_query_says_how_probabilities_lean(tmp_path_factory: pytest.TempPathFactory) -> None:
     warehouse = audited(tmp_path_factory.mktemp("lean"))
 

@@ -27,6 +27,8 @@ def answer(told: Sequence[Headline]) -> list[str]:
     found = {(one.figure, one.subject): one for one in told}
     by_judge = {name: [one for one in told if one.figure == name] for name in {one.figure for one in told}}
     sentences = (
+        *_heard(by_judge.get("label_mass", ()), "The votes say", "on the labels that it is asked for"),
+        *_heard(by_judge.get("scorecard_label_mass", ()), "The scorecard says", "on yes and no"),
         *_gold(found.get(_RIGHT)),
         *_calibration(found),
         *_position(by_judge.get("position_effect", ())),
@@ -36,6 +38,12 @@ def answer(told: Sequence[Headline]) -> list[str]:
         *_missing(by_judge.get("votes_missing", ())),
     )
     return [unbroken(sentence) for sentence in sentences]
+
+
+def _heard(judges: Sequence[Headline], what: str, where: str) -> Iterator[str]:
+    if judges:
+        listed = _and(f"{one.judge} puts {_share(one.value)} of its probability {where}" for one in judges)
+        yield f"{what} little: {listed}, and the rest on other words."
 
 
 def _gold(one: Headline | None) -> Iterator[str]:

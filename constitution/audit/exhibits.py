@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from constitution.audit import plots
-from constitution.audit.words import Unit
+from constitution.audit.words import HEARD, Unit
 
 ALL = "principle_id = ''"
 
@@ -94,6 +94,8 @@ FACTS = """SELECT r.run_id AS run, r.constitution, r.recipe_name AS recipe, r.st
 FROM runs r WHERE r.run_id = {run}"""
 
 _HEADLINES = (
+    ("label_mass", ""),
+    ("scorecard_label_mass", ""),
     ("alignment", "label"),
     ("ece", "label"),
     ("ece", "calibrated"),
@@ -107,7 +109,8 @@ _HEADLINES = (
     ("votes_missing", ""),
 )
 
-HEADLINE = """SELECT figure, judge, subject,
+HEADLINE = (
+    """SELECT figure, judge, subject,
   coalesce(1 / (1 + exp(-value / per)), value) AS value,
   coalesce(1 / (1 + exp(-low / per)), low) AS low,
   coalesce(1 / (1 + exp(-high / per)), high) AS high, n, note,
@@ -121,9 +124,13 @@ WHERE run_id = {run} AND principle_id = '' AND value IS NOT NULL
   AND (figure, subject) IN (
     HEADLINES)
   AND NOT (figure = 'votes_missing' AND value = 0)
+  AND NOT (figure IN ('label_mass', 'scorecard_label_mass') AND value >= HEARD)
 QUALIFY judge = '' OR NOT bool_or(judge = '') OVER (PARTITION BY figure, subject)
 ORDER BY list_position([NAMES], figure || ' ' || subject), judge""".replace(
-    "HEADLINES", ",\n    ".join(f"('{figure}', '{subject}')" for figure, subject in _HEADLINES)
-).replace("NAMES", ",\n  ".join(f"'{figure} {subject}'" for figure, subject in _HEADLINES))
+        "HEADLINES", ",\n    ".join(f"('{figure}', '{subject}')" for figure, subject in _HEADLINES)
+    )
+    .replace("HEARD", str(HEARD))
+    .replace("NAMES", ",\n  ".join(f"'{figure} {subject}'" for figure, subject in _HEADLINES))
+)
 """The numbers to begin with. The effects of place and length are told as chances: that of the answer shown first, of
 two as good ones, and that of an answer twice as long as the other: there the difference, (2 − 1) / (2 + 1), is 1/3."""

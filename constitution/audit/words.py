@@ -8,6 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+HEARD = 0.9
+"""A judge that puts less of its probability on the labels does not answer as it is asked."""
+
 Unit = Literal["share", "points", "logit", "number", "count", "bits"]
 
 
@@ -110,6 +113,8 @@ class Headline:
     @property
     def alarming(self) -> bool:
         """Whether labels or judges may be worth nothing, by the interval."""
+        if self.figure in _MASSES:
+            return self.value < HEARD
         of_worth = self.figure in ("alignment", "infraction_penalty", "alpha")
         return of_worth and self.low is not None and self.low <= _NOTHING[self.figure][0]
 
@@ -192,6 +197,19 @@ _TOLD = {
         "{value} of the labels would prefer the other answer if the effect of {subject} were taken out",
         "At 0 % it decides none.",
     ),
+    "label_mass": _Told(
+        "Probability on the labels",
+        "How much of its probability a judge puts on the labels that it is asked for.",
+        "{who} puts {value} of its probability on the labels that it is asked for, and the rest on other words",
+        "Near 100 %, a judge answers as it is asked.",
+    ),
+    "scorecard_label_mass": _Told(
+        "Probability on yes and no",
+        "How much of its probability a judge puts on the two replies to a question of the scorecard.",
+        "asked the scorecard's questions, {who} puts {value} of its probability on yes and no, and the rest on other "
+        "words",
+        "Near 100 %, a judge answers as it is asked.",
+    ),
     "votes_missing": _Told(
         "Votes missing",
         "Votes that failed, or said too little.",
@@ -201,6 +219,8 @@ _TOLD = {
     ),
 }
 
+
+_MASSES = ("label_mass", "scorecard_label_mass")
 
 _NOTHING: dict[str, tuple[float, str]] = {
     "alignment": (0.5, "No better than chance."),

@@ -22,9 +22,11 @@ REFRESH = 0.1
 
 
 def figures(progress: Progress, pace: Pace) -> str:
-    """Prompts and tokens a second, failures, cost and time left."""
+    """Prompts and tokens a second, what goes wrong, cost and time left."""
     told = [f"{pace.prompts():,.1f}/s", f"{pace.tokens():,.0f} tokens/s"]
     told.append(f"{progress.rows['failures'] - progress.rows['unsaid']:,} failures")
+    if off := progress.rows["off_label"]:
+        told.append(f"{off:,} votes not on a label")
     cost = progress.cost()
     if cost is not None:
         told.append(f"{money(cost)} {progress.currency}")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from constitution.pipeline.account import Ledger
 from constitution.records import Failure, Judgement, Preference, Response, Row
 from constitution.warehouse import Tally
+from constitution.warehouse.tally import OFF_LABEL
 
 UNSAID = ("EmptyOutput", "CritiqueRefused")
 """Failures that are what a model said, not an engine that failed."""
@@ -33,8 +34,9 @@ class Progress:
     before: int = 0
     """Prompts that were finished before this start, as the rows on disk let it be known: taken up or not."""
     rows: Counter[str] = field(default_factory=Counter)
-    """Rows per table; also `kept`, the preferences that were not dropped, `votes_missing`, what the preferences do
-    without, and `unsaid`, failures that are a model's empty output or refusal."""
+    """Rows per table; also `off_label`, votes with most of their probability on other words, `kept`, the preferences
+    that were not dropped, `votes_missing`, what the preferences do without, and `unsaid`, failures that are a model's
+    empty output or refusal."""
     ledger: Ledger = field(default_factory=Ledger)
     """Calls and tokens; `ledger.calls` are those of this start."""
     ended_calls: int = 0
@@ -76,6 +78,7 @@ class Progress:
         rows = self.rows
         if isinstance(row, Judgement):
             rows["judgements"] += 1
+            rows["off_label"] += row.label_mass < OFF_LABEL
             self.ledger.add(row)
         elif isinstance(row, Response):
             rows["responses"] += 1
@@ -90,13 +93,12 @@ class Progress:
 
     def counts(self) -> dict[str, int]:
         """For the run's record."""
-        tables = ("responses", "judgements", "preferences", "kept", "votes_missing", "failures", "unsaid")
         return {
             "prompts": self.total,
             "done": self.done,
             "open": self.open,
             "lost": self.lost,
-            **{table: self.rows[table] for table in tables},
+            **{name: self.rows[name] for name in (*Tally.COUNTS, "unsaid")},
             "prompt_tokens": self.ledger.prompt_tokens,
             "cached_tokens": self.ledger.cached_tokens,
             "completion_tokens": self.ledger.completion_tokens,

@@ -12,6 +12,7 @@ LABELS = {
     "prompts": "prompts",
     "responses": "responses",
     "judgements": "votes",
+    "off_label": "of these mostly not on a label",
     "votes_missing": "votes not counted",
     "preferences": "preferences",
     "kept": "of these kept",
@@ -25,7 +26,7 @@ LABELS = {
 }
 """Names of `Run.counts` in the words of a reader, in the order that they are shown in."""
 
-UNWANTED = ("votes_missing", "unsaid", "open", "lost")
+UNWANTED = ("off_label", "votes_missing", "unsaid", "open", "lost")
 """Those of `LABELS` that are shown only where there are any."""
 
 USAGE = ("stage", "model", "calls", "tokens in", "cached", "tokens out")

@@ -14,16 +14,22 @@ from constitution.records import Usage
 from constitution.warehouse import views
 from constitution.warehouse.schema import TABLES
 
+OFF_LABEL = 0.5
+"""A vote with less of its probability on the labels is mostly about other words: read from the rest, it says little."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tally:
     """Sums over a run's rows."""
 
-    COUNTS: ClassVar[tuple[str, ...]] = ("responses", "judgements", "preferences", "kept", "votes_missing", "failures")
+    COUNTS: ClassVar[tuple[str, ...]] = (
+        "responses", "judgements", "off_label", "preferences", "kept", "votes_missing", "failures"
+    )  # fmt: skip
 
     usage: tuple[Usage, ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
-    """Rows per table; `kept`: of the preferences, those that were not dropped; `votes_missing`: their sum."""
+    """Rows per table; `off_label`: votes under OFF_LABEL; `kept`: of the preferences, those that were not dropped;
+    `votes_missing`: their sum."""
     errors: dict[str, int] = field(default_factory=dict)
     """Failures per class of error."""
     answered: dict[int, int] = field(default_factory=dict)
@@ -38,8 +44,9 @@ def tally(root: Path, parts: Mapping[str, Sequence[Path]]) -> Tally:
         usage = connection.execute(f"SELECT * EXCLUDE run_id FROM ({views.usage_query()})").fetchall()
         ask = connection.execute(
             "SELECT (SELECT count(*) FROM responses), (SELECT count(*) FROM judgements), (SELECT count(*) FROM "
-            "preferences), (SELECT count(*) FROM preferences WHERE kept), (SELECT coalesce(sum(votes_missing), 0)"
-            "::BIGINT FROM preferences), (SELECT count(*) FROM failures)"
+            f"judgements WHERE label_mass < {OFF_LABEL}), (SELECT count(*) FROM preferences), (SELECT count(*) FROM "
+            "preferences WHERE kept), (SELECT coalesce(sum(votes_missing), 0)::BIGINT FROM preferences), "
+            "(SELECT count(*) FROM failures)"
         )
         counts = dict(zip(Tally.COUNTS, ask.fetchall()[0], strict=True))
         errors = connection.execute("SELECT error, count(*) FROM failures GROUP BY ALL").fetchall()
