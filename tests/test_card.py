@@ -87,6 +87,15 @@ def rows_of(text: str, table: str) -> list[list[str]]:
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
 
 
+def test_votes_that_are_mostly_not_on_a_label_are_told_of_without_an_audit() -> None:
+    run = replace(RUN, counts={"judgements": 1200, "off_label": 1100})
+    for format, told in {"dpo": True, "reward": True, "kto": True, "sft": False, "grpo": False}.items():
+        text = card(facts(format, run=run), CardOptions())
+        assert ("In 1,100 of the run's 1,200 votes most of the probability is on other words" in text) is told
+    assert "other words" not in card(facts(run=replace(RUN, counts={"judgements": 9, "off_label": 0})), CardOptions())
+    assert "other words" not in card(facts(), CardOptions())
+
+
 def test_the_hub_reads_the_header() -> None:
     found = metadata(card(facts(), CardOptions(license="Apache-2.0", title="Harmless pairs")))
     assert found["license"] == "apache-2.0"
