@@ -113,7 +113,7 @@ OTHERS = [
     "FROM read_text('/dev/stdin')",
     "FROM read_text('~/.bashrc')",
     "FROM read_text(chr(47) || 'etc' || chr(47) || 'passwd')",
-    "FROM glob('/root/**')",
+    "FROM glob('/etc/**')",
     # settings, the catalogue, transactions
     "SET enable_external_access = true",
     "SET GLOBAL allowed_directories = ['/']",
