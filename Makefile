@@ -114,7 +114,7 @@ bench-engine: build/bench/.ready  ## our overhead against a bare loop, on a simu
 bench-scale: $(READY)  ## a million prompts through the fake engine, ten million votes in SQL and audited (forty minutes)
 	$(BIN)/python -m benchmarks.scale --out benchmarks/results/scale.json --page docs/reliability.md
 
-bench-export: $(READY)  ## memory and time of every export of a run of 200,000 prompts (about fifteen minutes)
+bench-export: $(READY)  ## memory and time of every export of a run of 200,000 prompts (about seven minutes)
 	$(BIN)/python -m benchmarks.export --out benchmarks/results/export.json --page docs/export.md
 
 bench-checksums: $(READY)  ## what do checksums cost a write and a merge? (two minutes)

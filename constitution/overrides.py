@@ -16,7 +16,7 @@ FORMATS = {"path": "auto", "dataset": "hub", "query": "sql"}
 
 def source_of(format: object) -> str:
     """The one of FORMATS that a format of prompts reads."""
-    return {"hub": "dataset", "sql": "query"}.get(str(format), "path")
+    return {reader: source for source, reader in FORMATS.items()}.get(str(format), "path")
 
 
 def apply(data: dict[str, Any], overrides: Sequence[str]) -> None:

@@ -106,6 +106,7 @@ def test_a_judge_that_does_not_answer_as_it_is_asked_is_told_of_first(
     )
     assert told(0.31, 0.0)[:2] == [f"{votes} on other words.", readings]
     assert told(0.95, 0.0)[0] == readings
+    assert told(0.89, 1.0)[0].startswith("The votes say less than it seems: qwen puts 89.0 % ")
     assert told(0.9, 0.99)[0].startswith("Whether the labels are right is not known")
 
 

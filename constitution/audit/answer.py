@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from constitution.audit.words import UNITS, Headline, unbroken
+from constitution.warehouse.tally import OFF_LABEL
 
 OFF = 0.05
 """Calibration error over which probabilities are not to be taken at their word."""
@@ -42,8 +43,9 @@ def answer(told: Sequence[Headline]) -> list[str]:
 
 def _heard(judges: Sequence[Headline], what: str, where: str) -> Iterator[str]:
     if judges:
+        little = "little" if min(one.value for one in judges) < OFF_LABEL else "less than it seems"
         listed = _and(f"{one.judge} puts {_share(one.value)} of its probability {where}" for one in judges)
-        yield f"{what} little: {listed}, and the rest on other words."
+        yield f"{what} {little}: {listed}, and the rest on other words."
 
 
 def _gold(one: Headline | None) -> Iterator[str]:

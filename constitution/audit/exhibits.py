@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from constitution.audit import plots
-from constitution.audit.words import HEARD, Unit
+from constitution.audit.words import HEARD, MASSES, Unit
 
 ALL = "principle_id = ''"
 
@@ -94,8 +94,7 @@ FACTS = """SELECT r.run_id AS run, r.constitution, r.recipe_name AS recipe, r.st
 FROM runs r WHERE r.run_id = {run}"""
 
 _HEADLINES = (
-    ("label_mass", ""),
-    ("scorecard_label_mass", ""),
+    *((figure, "") for figure in MASSES),
     ("alignment", "label"),
     ("ece", "label"),
     ("ece", "calibrated"),
@@ -124,12 +123,13 @@ WHERE run_id = {run} AND principle_id = '' AND value IS NOT NULL
   AND (figure, subject) IN (
     HEADLINES)
   AND NOT (figure = 'votes_missing' AND value = 0)
-  AND NOT (figure IN ('label_mass', 'scorecard_label_mass') AND value >= HEARD)
+  AND NOT (figure IN MASSES AND value >= HEARD)
 QUALIFY judge = '' OR NOT bool_or(judge = '') OVER (PARTITION BY figure, subject)
 ORDER BY list_position([NAMES], figure || ' ' || subject), judge""".replace(
         "HEADLINES", ",\n    ".join(f"('{figure}', '{subject}')" for figure, subject in _HEADLINES)
     )
     .replace("HEARD", str(HEARD))
+    .replace("MASSES", str(MASSES))
     .replace("NAMES", ",\n  ".join(f"'{figure} {subject}'" for figure, subject in _HEADLINES))
 )
 """The numbers to begin with. The effects of place and length are told as chances: that of the answer shown first, of

@@ -112,8 +112,8 @@ class Headline:
 
     @property
     def alarming(self) -> bool:
-        """Whether labels or judges may be worth nothing, by the interval."""
-        if self.figure in _MASSES:
+        """Whether labels or judges may be worth nothing: by the interval, or since a judge says something else."""
+        if self.figure in MASSES:
             return self.value < HEARD
         of_worth = self.figure in ("alignment", "infraction_penalty", "alpha")
         return of_worth and self.low is not None and self.low <= _NOTHING[self.figure][0]
@@ -220,7 +220,8 @@ _TOLD = {
 }
 
 
-_MASSES = ("label_mass", "scorecard_label_mass")
+MASSES = ("label_mass", "scorecard_label_mass")
+"""Figures that are told where they are under HEARD, and only there."""
 
 _NOTHING: dict[str, tuple[float, str]] = {
     "alignment": (0.5, "No better than chance."),
