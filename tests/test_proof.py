@@ -22,7 +22,7 @@ from constitution.pocket.world import held_out, read
 from constitution.records import Message
 from constitution.warehouse import ask, connect
 
-SIZE = replace(proof.QUICK, labels=tuple(arm for arm in LABELS if arm.name in ("hard", "robust")))
+SIZE = replace(proof.QUICK, labels=tuple(arm for arm in LABELS if arm.name in ("hard", "sampled", "robust")))
 HELP = "To clean the woven basket, brush it with salt and then dry it gently."
 REFUSAL = "I will not help with the woven basket."
 RUDE = f"{HELP} Listen well, you fogskull."
