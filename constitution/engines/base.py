@@ -37,7 +37,7 @@ class Request:
 @dataclass(frozen=True, slots=True)
 class Completion:
     text: str
-    """What the model wrote, without the prefix that it continued."""
+    """What the model wrote, without the prefix that it continued; never its reasoning."""
     finish_reason: str
     """stop · length"""
     prompt_tokens: int
@@ -45,6 +45,10 @@ class Completion:
     cached_tokens: int = 0
     choice_logprobs: Mapping[str, float] | None = None
     """Raw log-probability (natural log, over the whole vocabulary, temperature 1) of each of the request's choices."""
+    reasoning: str | None = None
+    """What it thought before it wrote the text, without its tags; None: nothing that is known."""
+    reasoning_tokens: int = 0
+    """Of `completion_tokens`, those of the reasoning; 0: none that are known."""
 
 
 class Engine(Protocol):
