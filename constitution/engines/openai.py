@@ -18,8 +18,9 @@ from constitution.engines._endpoint import Endpoint, Events
 from constitution.engines._fleet import Fleet
 from constitution.engines._http import CHAT, TOKENIZE, Transport, encoded
 from constitution.engines._metrics import Watch
+from constitution.engines._reply import read_reply
 from constitution.engines._served import SELF_HOSTED, Census
-from constitution.engines._votes import LabelTokens, read, wanted
+from constitution.engines._votes import LabelTokens, wanted
 from constitution.engines.base import Completion, Request
 from constitution.errors import MalformedReply, RecipeError, RequestRefused
 from constitution.recipe import OpenAIModel
@@ -97,12 +98,10 @@ class OpenAIEngine:
             reply, place = await self._fleet.post(CHAT, encoded(body), request.priority, request.affinity)
         except RequestRefused as refused:
             reply, place = await self._without(body, refused, request)
-        try:
-            return self._completion(request, ids, reply, place)
-        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise MalformedReply(
-                f"{place}: the reply is not a chat completion ({type(error).__name__} {error})"
-            ) from None
+        completion, exact = read_reply(request, ids, reply, place)
+        if ids and not exact:
+            self._labels.note(f"{place} ignores logprob_token_ids")
+        return completion
 
     def stats(self) -> Mapping[str, Any]:
         """`endpoints`: per server calls, failures, retries, in_flight, limit, state, out_of_service_seconds, and under
@@ -163,51 +162,6 @@ class OpenAIEngine:
         if not isinstance(tokens, list) or not all(isinstance(token, int) for token in tokens):
             raise MalformedReply(f"{place}: /tokenize gives no list of token ids")
         return tokens
-
-    def _completion(self, request: Request, ids: Sequence[int], reply: Any, place: str) -> Completion:
-        choice = reply["choices"][0]
-        text, reason = choice["message"].get("content"), choice.get("finish_reason")
-        if reason == "content_filter":
-            raise RequestRefused(f"{place}: the server's content filter held the answer back")
-        if reason not in ("stop", "length"):
-            raise MalformedReply(f"{place}: finish_reason is {reason!r}, expected stop or length")
-        logprobs = None
-        if request.choices:
-            logprobs, exact = read(request.choices, ids, choice, place)
-            if ids and not exact:
-                self._labels.note(f"{place} ignores logprob_token_ids")
-        if text is None and logprobs is None:
-            raise MalformedReply(
-                f"{place}: the reply has no text (message.content is null)",
-                hint="a reasoning model may have used up max_tokens before its answer",
-            )
-        text = text or ""
-        if not isinstance(text, str):
-            raise MalformedReply(
-                f"{place}: message.content is no text but a {type(text).__name__}",
-                hint="have the server give plain text, e.g. without its reasoning in parts",
-            )
-        if request.continues:
-            # A server that repeats the prefix gives it back exactly; an answer that does so by itself is a rarity.
-            text = text.removeprefix(request.messages[-1].content)
-        usage = reply.get("usage") or {}
-        details = usage.get("prompt_tokens_details") or {}
-        return Completion(
-            text=text,
-            finish_reason=reason,
-            prompt_tokens=_tokens(usage.get("prompt_tokens")),
-            completion_tokens=_tokens(usage.get("completion_tokens")),
-            cached_tokens=_tokens(details.get("cached_tokens")),
-            choice_logprobs=logprobs,
-        )
-
-
-def _tokens(count: Any) -> int:
-    """A count of tokens, 0 where the server does not say. Raises ValueError for what no table could hold."""
-    number = int(count or 0)
-    if not 0 <= number < 2**24:  # many are added up in a row
-        raise ValueError(f"{count} tokens")
-    return number
 
 
 def _key(section: OpenAIModel) -> str:
