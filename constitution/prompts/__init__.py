@@ -1,0 +1,93 @@
+"""Where prompts come from: JSONL, Parquet, transcripts, hub data sets, a SQL query; each read as a stream.
+
+    for prompt in read_prompts(recipe.prompts, base=recipe_path.parent):
+        ...
+
+Nothing is guessed and nothing is dropped: a row that cannot be used is refused with its file, line and remedy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from constitution.errors import PromptError
+from constitution.identity import Ids, canonical_json
+from constitution.prompts.fields import prompt_of
+from constitution.prompts.files import file_rows
+from constitution.prompts.hub import hub
+from constitution.prompts.row import Row
+from constitution.prompts.sql import sql
+from constitution.prompts.transcripts import parse_transcript, split_answers
+from constitution.recipe import PromptsSection
+from constitution.records import Prompt
+
+__all__ = ["Survey", "parse_transcript", "read_prompts", "split_answers", "survey"]
+
+
+def read_prompts(section: PromptsSection, base: Path, folders: Sequence[Path] = ()) -> Iterator[Prompt]:
+    """The prompts of `section`, in the source's order; relative paths are looked up from `base`, the recipe's folder.
+
+    folders: where a query may read files, besides `base`.
+    Memory: one row or batch, and 24 to 48 bytes a prompt to tell repeated conversations apart (`Prompt.repeat`).
+    Raises PromptError for the first row that cannot be used, and when there is none at all.
+    """
+    seen = Ids()
+    repeats: dict[str, int] = {}
+    count = 0
+    for row in islice(_rows(section, base, folders), section.limit):
+        prompt = prompt_of(row, section)
+        if not seen.add(prompt.id):
+            repeats[prompt.id] = repeats.get(prompt.id, 0) + 1
+            prompt = replace(prompt, repeat=repeats[prompt.id])
+        count += 1
+        yield prompt
+    if not count:
+        raise PromptError(f"{_name(section)}: there are no prompts in it")
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """A source, read to its end."""
+
+    digest: str
+    """SHA-256 of what the source holds: a file's bytes; for a query, folder or data set, the prompts that it gives."""
+    count: int
+    """Prompts."""
+
+
+def survey(section: PromptsSection, base: Path, folders: Sequence[Path] = ()) -> Survey:
+    """Reads every prompt once, as `read_prompts` does, keeping none."""
+    is_file = section.format not in ("hub", "sql")
+    running = hashlib.sha256()
+    count = 0
+    for prompt in read_prompts(section, base, folders):
+        count += 1
+        if not is_file:
+            running.update(canonical_json(asdict(prompt)) + b"\n")
+    if not is_file:
+        return Survey(running.hexdigest(), count)
+    with _existing(section, base).open("rb") as handle:
+        return Survey(hashlib.file_digest(handle, "sha256").hexdigest(), count)
+
+
+def _name(section: PromptsSection) -> str:
+    return section.path or section.dataset or "prompts.query"
+
+
+def _existing(section: PromptsSection, base: Path) -> Path:
+    path = base / (section.path or "")
+    if not path.is_file():
+        raise PromptError(f"{path}: there is no such prompt file", hint="correct prompts.path, or --set prompts.path=…")
+    return path
+
+
+def _rows(section: PromptsSection, base: Path, folders: Sequence[Path]) -> Iterator[Row]:
+    if section.format == "hub":
+        return hub(section, base)
+    if section.format == "sql":
+        return sql(section, base, (base, *folders))
+    return file_rows(_existing(section, base), section.format)

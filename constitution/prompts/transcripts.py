@@ -1,0 +1,46 @@
+"""Transcripts, as HH-RLHF has them, and answers that are whole conversations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from constitution.records import Message, Messages, Role
+
+TURN = re.compile(r"\n\n(Human|Assistant):")
+_SPEAKERS: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
+
+
+def parse_transcript(text: str) -> Messages:
+    """Turns of a `\\n\\nHuman: …\\n\\nAssistant: …` transcript, each whole, without the white space around it.
+
+    Only a blank line before the speaker's name starts a turn: `Human:` inside a line is text, and so is every paragraph
+    until the next turn. Two turns of one speaker in a row stay two. Raises ValueError for text before the first turn.
+    """
+    lead, *pieces = TURN.split("\n\n" + text.lstrip())
+    if lead.strip() or not pieces:
+        raise ValueError("a transcript starts with `Human:` or `Assistant:`")
+    return tuple(
+        Message(_SPEAKERS[speaker], turn.strip()) for speaker, turn in zip(pieces[::2], pieces[1::2], strict=True)
+    )
+
+
+def split_answers(conversations: Sequence[Messages]) -> tuple[Messages, tuple[str, ...]]:
+    """The turns that the conversations share up to a human turn, and what the assistant says after it in each.
+
+    Raises ValueError when they share no human turn, or when an answer would hold a human turn of its own.
+    """
+    shared = 0
+    for turns in zip(*conversations, strict=False):
+        if any(turn != turns[0] for turn in turns):
+            break
+        shared += 1
+    prompt = conversations[0][:shared]
+    while prompt and prompt[-1].role != "user":
+        prompt = prompt[:-1]
+    if not prompt:
+        raise ValueError("the answers' conversations have no human turn in common")
+    tails = [conversation[len(prompt) :] for conversation in conversations]
+    if any(message.role != "assistant" for tail in tails for message in tail):
+        raise ValueError("the answers' conversations part before their last human turn")
+    return prompt, tuple("\n\n".join(message.content for message in tail) for tail in tails)
