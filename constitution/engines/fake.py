@@ -18,7 +18,7 @@ from constitution.errors import EngineUnavailable
 from constitution.identity import digest
 from constitution.recipe import FakeModel
 
-BEHAVIOUR = {"position_bias", "length_bias", "style_bias", "noise", "accuracy", "verbosity"}
+BEHAVIOUR = {"position_bias", "length_bias", "style_bias", "noise", "accuracy", "verbosity", "thoughts", "reasoning"}
 """Fields of the section that what it writes and votes depends on."""
 
 

@@ -22,11 +22,18 @@ from small_project import table
 
 from constitution import templates
 from constitution.pipeline import plan, prepare
-from constitution.recipe import Recipe, _Section, load_recipe
+from constitution.recipe import Recipe, load_recipe
+from constitution.recipe.base import Section
 
 BIG = 7
 """Another number, for fields that take most of them."""
 
+TEMPLATED: dict[str, Any] = {
+    "reasoning": "off",
+    "chat_template_kwargs": {"date_string": "1 May 2026"},
+    "template_date": "2026-05-01",
+}
+"""Of sections whose chat template can be spoken to."""
 OTHER: dict[str, dict[str, Any]] = {
     "Recipe": {"name": "other", "seed": BIG, "constitution": "small@1.1.0"},
     "PromptsSection": {
@@ -67,10 +74,25 @@ OTHER: dict[str, dict[str, Any]] = {
         "noise": 2.0,
         "accuracy": 0.9,
         "verbosity": 2,
+        "thoughts": 1,
+        "reasoning": "keep",
     },
-    "TransformersModel": {"model": "models/b", "family": "other", "dtype": "bfloat16", "device": "cuda"},
-    "VLLMModel": {"model": "models/b", "family": "other", "adapter": "models/adapter-b", "vllm": {"dtype": "float16"}},
+    "TransformersModel": {
+        "model": "models/b",
+        "family": "other",
+        "dtype": "bfloat16",
+        "device": "cuda",
+        **TEMPLATED,
+    },
+    "VLLMModel": {
+        "model": "models/b",
+        "family": "other",
+        "adapter": "models/adapter-b",
+        "vllm": {"dtype": "float16"},
+        **TEMPLATED,
+    },
     "OpenAIModel": {
+        **TEMPLATED,
         "model": "other",
         "family": "other",
         "dialect": "openai",
@@ -259,7 +281,7 @@ def test_every_field_is_on_one_side_or_the_other(torture: Torture) -> None:
     assert known - found == set(), "these are no fields"
     assert not {(kind, name) for kind, names in OTHER.items() for name in names if name in SAME.get(kind, {})}
     covered = {kind for kind, _ in found} | {"SamplingSection"}
-    assert {each.__name__ for each in all_sections(_Section)} == covered
+    assert {each.__name__ for each in all_sections(Section)} == covered
 
 
 def test_a_changed_field_makes_another_run(project: Path, torture: Torture) -> None:

@@ -1,0 +1,257 @@
+"""What a model thought, parted from what it answered: the forms that models write it in, and the fields of servers.
+
+    thought = split("<think>Let me see.</think>\n\nYes.")
+    thought.reasoning, thought.text        # "Let me see.", "Yes."
+
+A thought is what stands between an opening and a closing tag at the very start of an output. A tag further on is a part
+of the answer, which may talk about tags. Chat templates that open the thought themselves leave the closing tag alone:
+it counts where the template is known to do so, else where no sentence has it (`split`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+SWITCHES: Mapping[str, bool | int] = {"enable_thinking": False, "thinking": False, "thinking_budget": 0}
+"""Variables of chat templates, each with the value that turns reasoning off."""
+FIELDS = ("reasoning", "reasoning_content", "thinking")
+"""Of a server's message, in the order in which they are believed: vLLM, OpenRouter · SGLang, DeepSeek, llama.cpp, older
+vLLM · Ollama. Those that have more than one say the same in both."""
+DETAILS = ("reasoning_details", "thinking_blocks")
+"""Lists of blocks of gateways."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How one family of models marks a thought."""
+
+    opening: str
+    closing: str
+    answers: tuple[tuple[str, str], ...] = ()
+    """Marks that may be around the answer that follows; they are no part of it."""
+    tight: bool = False
+    """True: an empty thought has no lines between its tags."""
+    prose: bool = False
+    """True: the tags are words, and one of them alone says nothing."""
+
+    @property
+    def tags(self) -> tuple[str, str]:
+        return self.opening, self.closing
+
+    @property
+    def empty(self) -> str:
+        """A thought without words, as templates write one, and what is before the answer."""
+        return self.opening + self.closing if self.tight else f"{self.opening}\n\n{self.closing}\n\n"
+
+
+FORMS = (
+    Form("<think>", "</think>"),  # DeepSeek, Qwen, GLM, MiniMax, Nemotron, SmolLM, OLMo, Hunyuan, Granite, Kimi K2 …
+    Form("<thinking>", "</thinking>"),
+    Form("<thought>", "</thought>"),  # EXAONE
+    Form("<reasoning>", "</reasoning>"),
+    Form("<reason>", "</reason>"),
+    Form("<seed:think>", "</seed:think>"),
+    Form("<mm:think>", "</mm:think>"),
+    Form("[THINK]", "[/THINK]", tight=True),  # Mistral
+    Form("◁think▷", "◁/think▷"),  # Kimi
+    Form(  # Cohere
+        "<|START_THINKING|>",
+        "<|END_THINKING|>",
+        (("<|START_RESPONSE|>", "<|END_RESPONSE|>"), ("<|START_TEXT|>", "<|END_TEXT|>")),
+        tight=True,
+    ),
+    Form("<|begin_of_thought|>", "<|end_of_thought|>", (("<|begin_of_solution|>", "<|end_of_solution|>"),)),
+    Form("<|plamo:begin_think:plamo|>", "<|plamo:end_think:plamo|>", tight=True),
+    Form("<|inner_prefix|>", "<|inner_suffix|>", tight=True),  # Apertus
+    Form("<|channel>thought\n", "<channel|>", tight=True),  # Gemma 4
+    Form("<unused94>thought\n", "<unused95>", tight=True),  # MedGemma
+    Form(  # Kimi K3
+        "<|open|>think<|sep|>",
+        "<|close|>think<|sep|>",
+        (("<|open|>response<|sep|>", "<|close|>response<|sep|>"),),
+        tight=True,
+    ),
+    Form("Here is my thought process:", "Here is my response:", prose=True),  # Granite 3.2
+    Form("Here's my thought process:", "Here's my response:", prose=True),
+    Form(
+        "Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]", (("", "[END FINAL RESPONSE]"),), prose=True
+    ),  # Apriel
+)
+CONTROL = tuple(dict.fromkeys(tag for form in FORMS if not form.prose for tag in form.tags))
+HARMONY = ("<|start|>", "<|channel|>", "<|constrain|>", "<|message|>", "<|end|>", "<|return|>", "<|call|>")
+"""Control tokens of gpt-oss, which thinks in other channels than it answers in."""
+WRAPPERS = ("answer", "response")
+"""Tags that Hunyuan, Granite and ERNIE have around an answer behind a thought."""
+
+_CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>")
+_CHANNEL_END = re.compile(r"<\|(?:end|return|call)\|>|<\|start\|>")
+_STRIPPED = re.compile(r"\Aanalysis(.*?)assistant(?:commentary.*?assistant)?final(.*)\Z", re.DOTALL)
+"""Harmony whose control tokens a server has taken out."""
+_STRIPPED_BEGINNING = re.compile(r"\Aanalysis(?=[A-Z\"'])")
+_BLANK_LINES = re.compile(r"\A(?:[ \t]*\r?\n)+")
+_SENTENCE_END, _SENTENCE_BEGIN = re.compile(r"[.!?…:)]\s*\Z"), re.compile(r"\s*[A-Z0-9*#|-]")
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """An output in two."""
+
+    text: str
+    reasoning: str | None = None
+    """Without its tags and the white space around it; None: there is none."""
+    closed: bool = True
+    """False: the output ended before the thought did, and there is no text."""
+
+
+def split(text: str, opened: Form | None = None, cut: bool = False) -> Thought:
+    """`text`, an output from its start, parted. `opened`: the chat template has opened a thought before it. `cut`: it
+    was ended by max_tokens.
+
+    Without `opened` a closing tag alone ends a thought only as `_closed` says, and an opening tag alone begins one only
+    where the output was cut or the rest of the tag's line is empty. Anything else is kept whole.
+    """
+    if channels := _channels(text, cut):
+        return channels
+    for form in (opened,) if opened else FORMS:
+        body = text.lstrip()
+        begun = opened is not None
+        while body.startswith(form.opening):
+            body, begun = body[len(form.opening) :], True
+            body = body if body[:1] == "\n" else body.lstrip(" ")
+            if not body.lstrip().startswith(form.opening):
+                break
+            body = body.lstrip()
+        if not begun:
+            continue
+        thought, closing, answer = body.partition(form.closing)
+        if closing:
+            return Thought(_answer(answer, form), thought.strip() or None)
+        if opened or (not form.prose and (cut or body[:1] in ("", "\n", "\r"))):
+            return Thought("", body.strip() or None, closed=False)
+    return Thought(text) if opened else _closed(text)
+
+
+def opened_by(prompt: str) -> Form | None:
+    """The form of the thought that a rendered prompt ends with, if it ends with an opening tag."""
+    end = prompt.rstrip()
+    return next((form for form in FORMS if end.endswith(form.opening.rstrip())), None)
+
+
+def closing_of(prompt: str, form: Form) -> str:
+    """What to write behind `prompt`, which ends with the form's opening tag, so that the thought is an empty one."""
+    begun = prompt[prompt.rindex(form.opening.rstrip()) :]
+    return form.empty.removeprefix(begun) if form.empty.startswith(begun) else form.empty[len(form.opening) :].lstrip()
+
+
+def switches(template: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The variables by which a template's reasoning is turned off, of those that it reads; `given` ones stay."""
+    off: dict[str, Any] = {name: value for name, value in SWITCHES.items() if re.search(rf"\b{name}\b", template)}
+    if re.search(r"\breasoning_effort\b", template) and re.search(r"['\"]none['\"]", template):
+        off["reasoning_effort"] = "none"
+    return {**off, **given}
+
+
+def _channels(text: str, cut: bool) -> Thought | None:
+    """By harmony's channels: `final` is the answer, all others are not; None: it does not begin with one."""
+    body = re.sub(r"\A\s*(?:<\|start\|>\s*assistant\s*)?", "", text)
+    if not _CHANNEL.match(body):
+        if stripped := _STRIPPED.match(body):
+            return Thought(stripped[2].strip(), stripped[1].strip() or None)
+        return Thought("", body[len("analysis") :].strip(), False) if cut and _STRIPPED_BEGINNING.match(body) else None
+    begins = list(_CHANNEL.finditer(body))
+    answers: list[str] = []
+    thoughts: list[str] = []
+    for begun, following in zip(begins, [*begins[1:], None], strict=True):
+        inner = body[begun.end() : following.start() if following else len(body)]
+        (answers if begun[1] == "final" else thoughts).append(_CHANNEL_END.split(inner, maxsplit=1)[0].strip())
+    return Thought("\n\n".join(answers), "\n\n".join(filter(None, thoughts)) or None, closed=bool(answers))
+
+
+def _closed(text: str) -> Thought:
+    """`text` with a closing tag that no opening one precedes, parted where the tag is there once, outside of a block of
+    code, and as no sentence has it: alone on its line, at the end of one, between two words without a blank, or between
+    two sentences."""
+    for form in FORMS:
+        if form.prose or form.closing not in text or text.count(form.closing) != 1 or form.opening in text:
+            continue
+        thought, _, answer = text.partition(form.closing)
+        before, after = thought.rpartition("\n")[2], answer.partition("\n")[0]
+        alone = not before.strip() or (not after.strip() and before[-1:] not in " `")
+        glued = before[-1:] not in " \t`'\"“‘(" and after[:1] not in " \t`'\"”’).,;:!?"
+        between = _SENTENCE_END.search(before) and _SENTENCE_BEGIN.match(after)
+        if thought.count("```") % 2 == 0 and (alone or glued or between):
+            return Thought(_answer(answer, form), thought.strip() or None)
+    return Thought(text)
+
+
+def _answer(text: str, form: Form) -> str:
+    """What follows a thought, without the blank lines between them and the marks around it."""
+    text = _BLANK_LINES.sub("", text)
+    for opening, closing in form.answers:
+        if text.lstrip().startswith(opening):
+            text = text.lstrip()[len(opening) :].partition(closing)[0]
+    return text
+
+
+def unwrapped(text: str, template: str) -> str:
+    """The answer behind a thought without the tags around it, where the model's chat template writes such tags."""
+    for name in WRAPPERS:
+        inner = text.strip().removeprefix(f"<{name}>")
+        if f"<{name}>" in template and inner != text.strip():
+            return inner.partition(f"</{name}>")[0].strip("\n")
+    return text
+
+
+# --- servers
+
+
+def of_message(message: Mapping[str, Any]) -> tuple[str | None, Any]:
+    """Of a reply's message the reasoning that the server tells apart, and the content without it: text, None, or what
+    it is that is no text. Content in parts is joined from its texts; parts that are neither stay as they are."""
+    told = next((str(message[name]).strip() for name in FIELDS if isinstance(message.get(name), str)), "")
+    if not told:
+        blocks: list[Any] = next((message[name] for name in DETAILS if isinstance(message.get(name), list)), [])
+        told = "\n\n".join(filter(None, map(_thought_of, blocks)))
+    content = message.get("content")
+    if isinstance(content, list) and content and all(_is_part(part) for part in content):
+        thoughts = [_thought_of(part) for part in content if part["type"] in _THOUGHTS]
+        told = "\n\n".join(filter(None, (told, *thoughts)))
+        content = "".join(part["text"] for part in content if part["type"] not in _THOUGHTS)
+    return told or None, content
+
+
+def of_usage(usage: Mapping[str, Any], completion_tokens: int) -> tuple[int, int]:
+    """Tokens of output, those of the reasoning included, and of these the reasoning's; 0 where the server does not say.
+
+    Some gateways leave them out of `completion_tokens`, and then the total says so. Raises ValueError, TypeError for
+    what is no count.
+    """
+    details = usage.get("completion_tokens_details") or {}
+    thought = int(details.get("reasoning_tokens") or usage.get("reasoning_tokens") or 0)
+    if not 0 <= thought < 2**24:
+        raise ValueError(f"{thought} reasoning tokens")
+    total, prompt = int(usage.get("total_tokens") or 0), int(usage.get("prompt_tokens") or 0)
+    apart = thought and (total == prompt + completion_tokens + thought or thought > completion_tokens)
+    return (completion_tokens + thought if apart else completion_tokens), thought
+
+
+_THOUGHTS = ("thinking", "reasoning", "reasoning_content", "redacted_thinking")
+
+
+def _is_part(part: Any) -> bool:
+    if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
+        return False
+    return part["type"] in _THOUGHTS or isinstance(part.get("text"), str)
+
+
+def _thought_of(part: Any) -> str:
+    """The words of a block or part; some are lists of texts, and some are encrypted and have none."""
+    if not isinstance(part, Mapping):
+        return ""
+    found: Any = next((part[name] for name in ("thinking", "reasoning", "text", "summary") if part.get(name)), "")
+    if isinstance(found, Sequence) and not isinstance(found, str):
+        found = "".join(str(each.get("text") or "") for each in found if isinstance(each, Mapping))
+    return str(found).strip()

@@ -1,0 +1,129 @@
+"""A recipe: one TOML file that says all of a run: prompts, models, revise, judge, output.
+
+    recipe = load_recipe(Path("recipes/pocket.toml"), overrides=["revise.rounds=4"])
+
+Unknown fields are refused, with the nearest name. A relative `prompts.path` or `prompts.dataset` is relative to the
+recipe's file; one given by --set is relative to the working directory, as in any other command.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self, get_args
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from constitution.errors import RecipeError
+from constitution.overrides import apply
+from constitution.reading import toml_of
+from constitution.recipe.base import SamplingSection, Section, Whole
+from constitution.recipe.models import FakeModel, Models, ModelSection, OpenAIModel, Price, TransformersModel, VLLMModel
+from constitution.recipe.sections import (
+    BudgetSection,
+    InfractionsSection,
+    JudgeSection,
+    OutputSection,
+    PromptsSection,
+    ReviseSection,
+)
+from constitution.secrets import key_in
+
+__all__ = [
+    "BudgetSection",
+    "FakeModel",
+    "InfractionsSection",
+    "JudgeSection",
+    "ModelSection",
+    "Models",
+    "OpenAIModel",
+    "OutputSection",
+    "Price",
+    "PromptsSection",
+    "Recipe",
+    "ReviseSection",
+    "SamplingSection",
+    "TransformersModel",
+    "VLLMModel",
+    "load_recipe",
+]
+
+
+class Recipe(Section):
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+    description: str = ""
+    seed: Whole = 1
+    constitution: str
+    """name@version, looked up in the project's principles/ folder."""
+    prompts: PromptsSection
+    model: Models
+    revise: ReviseSection = ReviseSection()
+    judge: JudgeSection | None = None
+    """Absent: no votes."""
+    output: OutputSection = OutputSection()
+    budget: BudgetSection | None = None
+    """Absent: no limit."""
+    _given: frozenset[str] = frozenset()
+
+    def given(self, key: str) -> bool:
+        """Whether --set gave `key`, as a.b.c, or a section that it is in: the user's own word."""
+        return any(f"{key}.".startswith(f"{each}.") for each in self._given)
+
+    @model_validator(mode="after")
+    def _pairs_exist(self) -> Self:
+        if self.model.jury and self.model.judge:
+            raise ValueError("model: has a judge and a jury; name the judge among the jury")
+        if self.judge and (self.judge.quorum or 1) > max(len(self.model.jury), 1):
+            raise ValueError("judge.quorum: more than there are judges")
+        pairs = self.judge.pairs if self.judge else ()
+        if self.revise.rounds == 0 and {"first-last", "parent"} & set(pairs):
+            raise ValueError("judge.pairs: first-last and parent need revise.rounds of 1 or more")
+        if "given" in pairs and len(self.prompts.answers) < 2:
+            raise ValueError("judge.pairs: given needs two or more keys in prompts.answers")
+        return self
+
+    @model_validator(mode="after")
+    def _budget_has_prices(self) -> Self:
+        sections = [self.model.policy, self.model.judge, *self.model.jury.values()]
+        if self.budget and not any(section and section.price for section in sections):
+            raise ValueError("budget: without a price of any model ([model.policy.price]) nothing counts towards it")
+        return self
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in `path`, with `overrides` of the form a.b=c (constitution/overrides.py)."""
+    data = toml_of(path, str(path), RecipeError)
+    apply(data, overrides)
+    if place := key_in(data):
+        raise RecipeError(f"{path}: {place}: a key does not stand in a recipe", hint="name its variable in api_key_env")
+    try:
+        recipe = Recipe.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError(f"{path}: {_first_fault(error)}") from None
+    recipe._given = frozenset(override.partition("=")[0] for override in overrides)
+    return recipe
+
+
+def _first_fault(error: ValidationError) -> str:
+    """One fault as a phrase: place, what is wrong, and for an unknown name the nearest known one. Unknown names come
+    first: a missing field is often one that was misspelt."""
+    faults = error.errors(include_url=False)
+    fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
+    words = [str(part) for part in fault["loc"]]
+    if words[:1] == ["model"]:
+        # After the section's name pydantic says the engine's, which is no part of the way to the field.
+        engine = 3 if words[1:2] == ["jury"] else 2
+        del words[engine : engine + 1]
+    place = ".".join(words)
+    if fault["type"] != "extra_forbidden":
+        message = fault["msg"].removeprefix("Value error, ")
+        return (f"{place}: " if place else "") + message[0].lower() + message[1:]
+    near = difflib.get_close_matches(str(fault["loc"][-1]), _all_field_names(), n=1)
+    return f"{place}: unknown field" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _all_field_names() -> list[str]:
+    sections: list[type[BaseModel]] = [Recipe, Models, PromptsSection, ReviseSection, JudgeSection, OutputSection]
+    sections += [InfractionsSection, SamplingSection, BudgetSection, Price, *get_args(get_args(ModelSection)[0])]
+    return [name for section in sections for name in section.model_fields]

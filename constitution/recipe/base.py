@@ -1,0 +1,32 @@
+"""What the sections of a recipe are made of."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.types import GetPydanticSchema, JsonValue
+
+from constitution.records import Sampling
+
+Whole = Annotated[int, Field(ge=0, lt=2**31)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+JsonOnly = Annotated[Any, GetPydanticSchema(lambda _, schema: schema.generate_schema(JsonValue))]
+"""No dates, NaN or infinity, which TOML has: a run's record is JSON."""
+
+
+class Section(BaseModel):
+    # Values stay out of pydantic's own messages: one may be a key that was put where none belongs.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
+
+
+class SamplingSection(Section):
+    temperature: float = Field(default=1.0, ge=0, le=5)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: Count = 512
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Strings that end the output; an empty one would end it before it begins."""
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(self.temperature, self.top_p, self.max_tokens, self.stop)

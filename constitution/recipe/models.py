@@ -1,0 +1,198 @@
+"""The sections of models: who answers and who judges, and what that costs."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from constitution.recipe.base import Count, JsonOnly, Section, Whole
+
+NOT_OF_TEMPLATES = {
+    *("add_generation_prompt", "chat_template", "continue_final_message", "conversation", "max_length", "messages"),
+    *("padding", "return_assistant_tokens_mask", "return_dict", "return_tensors", "strftime_now", "tokenize"),
+    *("tokenizer_kwargs", "truncation"),
+}
+"""Names that mean something else than a variable to transformers and to servers."""
+
+
+class Price(Section):
+    """What a model costs, in the currency of the recipe's budget: by tokens, by the hour, or both."""
+
+    input: float = Field(default=0.0, ge=0)
+    """Of a million prompt tokens."""
+    cached: float | None = Field(default=None, ge=0)
+    """Of a million prompt tokens that the engine had in its prefix cache; None: as `input`."""
+    output: float = Field(default=0.0, ge=0)
+    """Of a million tokens of output."""
+    gpu_hour: float = Field(default=0.0, ge=0)
+    """Of one accelerator for an hour, paid for as long as the engine is open."""
+    gpus: Count = 1
+    """Accelerators that the engine holds."""
+
+
+class _Model(Section):
+    price: Price | None = None
+    """None: the model's use is counted and costs nothing."""
+    family: str = ""
+    """Models of one family (qwen, llama, …) are looked at for preferring their own; empty: not known."""
+    reasoning: Literal["auto", "keep", "off"] = "auto"
+    """What the model thinks before it answers. auto: stored apart from the text. keep: left in the text. off: the model
+    is asked not to, where there is a way to ask; what it thinks nevertheless is stored apart."""
+
+    @property
+    def bare(self) -> Self:
+        """The section without its price and family, which make no other model."""
+        return self.model_copy(update={"price": None, "family": ""})
+
+
+class _Templated(_Model):
+    """A model whose chat template can be spoken to."""
+
+    chat_template_kwargs: dict[str, JsonOnly] = Field(default={})
+    """Variables of the chat template: enable_thinking, reasoning_effort, date_string …"""
+    template_date: date | None = None
+    """The day that the chat template takes for today. None: that of the run's first start, as its record has it."""
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _of_the_template(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if taken := sorted(set(given) & NOT_OF_TEMPLATES):
+            raise ValueError(f"{taken[0]} is no variable of chat templates but an argument of what renders them")
+        return given
+
+    @model_validator(mode="after")
+    def _off_is_off(self) -> Self:
+        on = [name for name in ("enable_thinking", "thinking") if self.chat_template_kwargs.get(name)]
+        if self.reasoning == "off" and on:
+            raise ValueError(f'reasoning is "off", and chat_template_kwargs.{on[0]} turns it on')
+        return self
+
+
+class TransformersModel(_Templated):
+    """A model run in this process by `transformers`; `model` is a folder, a hub name, `pocket` or `pocket-scorer`."""
+
+    engine: Literal["transformers"]
+    model: str
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str = "cpu"
+    max_batch: Count = 64
+    """Sequences decoded together at the most."""
+
+
+class VLLMModel(_Templated):
+    """A model run by vLLM in this process; `model` is a folder, a hub name, `pocket` or `pocket-scorer`."""
+
+    engine: Literal["vllm"]
+    model: str
+    revision: str | None = None
+    adapter: str | None = None
+    """Folder of a LoRA adapter. Sections that differ in the adapter alone share the base model in memory."""
+    vllm: dict[str, JsonOnly] = Field(default={})
+    """vLLM's engine arguments by their Python names: tensor_parallel_size, quantization, max_model_len …"""
+
+
+class OpenAIModel(_Templated):
+    """Any OpenAI-compatible server, or a fleet of them that serve the same model."""
+
+    engine: Literal["openai"]
+    model: str
+    base_url: str | tuple[str, ...]
+    """Up to and including /v1; a list of them is a fleet."""
+    api_key_env: str = Field(default="", pattern=r"^([A-Z_][A-Z0-9_]{0,63})?$")
+    """Name, in capitals, of the environment variable that holds the key; the key itself never stands in a recipe."""
+    timeout_s: float = Field(default=600.0, gt=0)
+    """Of one request."""
+    retries: Whole = 6
+    concurrency: Count = 256
+    """Requests in flight at the most, per server."""
+    dialect: Literal["auto", "vllm", "openai"] = "auto"
+    """How an assistant prefix is continued: vllm sends continue_final_message, openai sends the prefix as the last
+    message; auto asks the server what it is (docs/engines.md)."""
+    extra_body: dict[str, JsonOnly] = Field(default={})
+    """Further fields of the request body, as the server takes them."""
+    cache_salt: str = ""
+    """vLLM only: requests share the server's prefix cache only with those of the same salt."""
+    vllm: dict[str, JsonOnly] = Field(default={})
+    """Engine arguments for `constitution serve`, which prints the command that starts the server; `model` among them
+    names the weights where they have another name than what is served. The run itself does not use them."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _plain_addresses(cls, given: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        """Refused here and not when the engine opens: by then the recipe stands in the run's record."""
+        addresses = (given,) if isinstance(given, str) else given
+        if not addresses:
+            raise ValueError("no address, expected e.g. http://127.0.0.1:8000/v1")
+        for address in addresses:
+            _check_address(address)
+        if len({address.rstrip("/") for address in addresses}) < len(addresses):
+            raise ValueError("the same address stands there twice")
+        return given
+
+    @model_validator(mode="after")
+    def _template_is_told_once(self) -> Self:
+        if self.chat_template_kwargs and "chat_template_kwargs" in self.extra_body:
+            raise ValueError("chat_template_kwargs is in extra_body too; keep one of them")
+        return self
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        return (self.base_url,) if isinstance(self.base_url, str) else self.base_url
+
+
+def _check_address(address: str) -> None:
+    """Raises ValueError for what is no plain http(s) address."""
+    try:
+        url = urlsplit(address)
+        host, _ = url.hostname, url.port  # a wrong port raises when it is read
+    except ValueError:
+        host = None
+    if host is None or url.scheme not in ("http", "https"):
+        raise ValueError("not an http(s) address, expected e.g. http://127.0.0.1:8000/v1")
+    if "@" in url.netloc or url.query or url.fragment:
+        raise ValueError("carries credentials or a query; name the key's variable in api_key_env")
+
+
+class FakeModel(_Model):
+    """The engine that needs no model: deterministic text and votes, for trying recipes out."""
+
+    engine: Literal["fake"]
+    model: str = "fake"
+    latency_s: float = Field(default=0.0, ge=0)
+    failure_rate: float = Field(default=0.0, ge=0, le=1)
+    """Share of the requests that fail."""
+    position_bias: float = Field(default=0.0, ge=-5, le=5)
+    """Added to the logit of the answer shown first."""
+    length_bias: float = Field(default=0.0, ge=-50, le=50)
+    """Logits for each unit of the length difference (first − second) / (first + second), in tokens. An answer that is
+    judged alone is compared with one of 60 tokens and no markdown."""
+    style_bias: float = Field(default=0.0, ge=-50, le=50)
+    """Logits for each unit of the differences in headers, lists and bold, as the audit measures them."""
+    noise: float = Field(default=1.0, ge=0, le=20)
+    """Half the width, in logits, of a vote's uniform noise."""
+    accuracy: float | dict[str, Annotated[float, Field(ge=0, le=1)]] = 1.0
+    """Probability that a vote looks at what is better and not at its opposite, in both orders alike; per principle, by
+    any words of its comparison question (the first that occur in it count), or "*" for all others."""
+    thoughts: int = Field(default=0, ge=0, le=1000)
+    """Sentences that it thinks before each text that it writes."""
+    verbosity: int = Field(default=0, ge=0, le=8)
+    """Answers and revisions get up to so many lines that say nothing, some of them as markdown; they have nothing to do
+    with how good the answer is."""
+
+
+ModelSection = Annotated[TransformersModel | VLLMModel | OpenAIModel | FakeModel, Field(discriminator="engine")]
+
+
+class Models(Section):
+    policy: ModelSection
+    judge: ModelSection | None = None
+    """None: the policy judges itself."""
+    jury: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")], ModelSection] = Field(default={})
+    """Several judges, each by the name that its votes bear, in place of `judge`."""
+    placement: Literal["auto", "together", "turns"] = "auto"
+    """Two different vLLM models on the same accelerator: both in its memory, or in turns, the other one asleep. auto:
+    together where both fit."""

@@ -1,0 +1,121 @@
+"""The sections of what is done with the models: prompts, revise, judge, budget, output."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from constitution.overrides import FORMATS, source_of
+from constitution.recipe.base import Count, SamplingSection, Section, Whole
+from constitution.records import Infraction, Method
+
+
+class PromptsSection(Section):
+    path: str | None = None
+    """A file: JSONL (also .gz) or Parquet; needed for every format but `hub` and `sql`."""
+    format: Literal["auto", "jsonl", "parquet", "transcripts", "hub", "sql"] = "auto"
+    """auto: JSONL or Parquet, by the file's name."""
+    field: str = "prompt"
+    """Column or key that holds the prompt: a string, or a list of {role, content}; `messages` is tried next. For
+    transcripts: the key that holds the transcript."""
+    dataset: str | None = None
+    """Hub data set (format hub), loaded by the `datasets` package; or a local folder of JSONL or Parquet files."""
+    split: str = "train"
+    query: str | None = None
+    """SQL (format sql) with a column named as `field`; file names in it are relative to the recipe's folder."""
+    answers: tuple[str, ...] = ()
+    """Keys that hold given answers, to be judged as they are; for transcripts: keys of whole transcripts."""
+    gold: str | None = None
+    """Which of `answers` people prefer."""
+    families: dict[str, str] = Field(default={})
+    """Key of an answer → family of the model that wrote it, where that is known."""
+    tags: tuple[str, ...] = ()
+    """Tags for all of them."""
+    tags_field: str | None = None
+    """Column or key that holds a row's own tags, a list of texts; they follow `tags`."""
+    limit: Count | None = None
+    """The first so many; None: all."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        source = source_of(self.format)
+        if not getattr(self, source):
+            raise ValueError(f"format {self.format} needs `{source}`")
+        for other in FORMATS:
+            if other != source and getattr(self, other):
+                raise ValueError(f"format {self.format} reads `{source}`, and has no use for `{other}`")
+        if self.gold is not None and self.gold not in self.answers:
+            raise ValueError(f"gold: {self.gold!r} is not one of `answers`")
+        if unknown := set(self.families) - set(self.answers):
+            raise ValueError(f"families: {min(unknown)!r} is not one of `answers`")
+        return self
+
+
+class ReviseSection(Section):
+    rounds: int = Field(default=2, ge=0, le=32)
+    principles: tuple[str, ...] = ()
+    """Tags or ids to draw from; empty: all that revise."""
+    exemplars: Whole = 2
+    """Few-shot exemplars shown before critique and revision, at the most."""
+    initial: SamplingSection = SamplingSection()
+    critique: SamplingSection = SamplingSection()
+    revision: SamplingSection = SamplingSection()
+
+
+class InfractionsSection(Section):
+    share: float = Field(default=0.1, gt=0, le=1)
+    """Of the prompts, drawn by the seed, whose last answer the policy spoils on purpose, for the judges to see."""
+    kinds: tuple[Infraction, ...] = Field(default=("polished", "terse", "sarcastic"), min_length=1)
+    sampling: SamplingSection = SamplingSection()
+
+
+class JudgeSection(Section):
+    method: Method = "label"
+    """label: the labels' probabilities, at once. rationale: the judge reasons first. score: it gives each answer a
+    grade. rubric: it goes through the principle's checklist for each answer."""
+    rationale: SamplingSection = SamplingSection(temperature=0.0)
+    """Of method rationale: how the reasoning is written; temperature 0 is greedy."""
+    clamp: tuple[Annotated[float, Field(ge=0, le=0.5)], Annotated[float, Field(ge=0.5, le=1)]] = (0.4, 0.6)
+    """Of method rationale: a vote counts as no less and no more than this (arXiv 2212.08073, section 4.1)."""
+    repeats: int = Field(default=1, ge=1, le=32)
+    """Each vote is asked for so many times, with other seeds."""
+    quorum: Count | None = None
+    """A pair is labelled, whoever else fails, once so many judges have cast all their votes on it. None: of a jury,
+    more than half; a judge alone is waited for."""
+    aggregate: Literal["mean", "majority", "dawid-skene"] = "mean"
+    """How the couples of votes make a label."""
+    control: Literal["off", "length", "style"] = "off"
+    """What is taken out of the votes before they make a label: the effect of length, or of length and markdown."""
+    calibrate: Literal["off", "temperature", "isotonic"] = "off"
+    """How labels are fitted to the gold labels that there are, each half of the prompts by the other."""
+    infractions: InfractionsSection | None = None
+    """None: no answer is spoiled."""
+    principles: Literal["all"] | Count = "all"
+    """Principles that vote on a pair: all that compare, or so many, drawn per pair without replacement."""
+    only: tuple[str, ...] = ()
+    """Tags or ids to choose from; empty: all that compare."""
+    pairs: tuple[Literal["first-last", "parent", "given"], ...] = ("first-last",)
+    margin: float = Field(default=0.0, ge=0, le=0.5)
+    """A pair whose p_chosen is under 0.5 + margin is kept in the table and marked dropped."""
+    min_label_mass: float = Field(default=0.0, ge=0, le=1)
+    """A vote with less probability on the labels counts as missing."""
+
+
+class BudgetSection(Section):
+    limit: float = Field(gt=0)
+    """A run takes up no more prompts once those done and in flight will have cost so much."""
+    currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$")
+    """Of the limit and of all prices; a name only."""
+
+
+class OutputSection(Section):
+    slice: Count | None = None
+    """Prompts to a slice: the unit of a Prefect task. None: 500, or more where there would be over 200 slices."""
+    window: Count = 256
+    """Prompts in flight at the most, over all slices."""
+    flush_rows: Count = 20_000
+    flush_seconds: float = Field(default=5.0, gt=0)
+    """Finished rows wait so long at the most before they are on disk."""
+    stop_at_failures: float = Field(default=0.5, gt=0, le=1)
+    """A start ends once engines failed more than this share of the last prompts; 1: never."""
