@@ -200,6 +200,8 @@ class _Walk:
             critique_prompt_tokens=done.prompt_tokens,
             critique_cached_tokens=done.cached_tokens,
             critique_completion_tokens=done.completion_tokens,
+            critique_reasoning=thought_of(done),
+            critique_reasoning_tokens=done.reasoning_tokens,
             template_digest=TEMPLATES,
         )
         return answer, critique
@@ -318,7 +320,14 @@ def generation(done: Completion, sampling: Sampling, seed: int) -> dict[str, Any
         "prompt_tokens": done.prompt_tokens,
         "cached_tokens": done.cached_tokens,
         "completion_tokens": done.completion_tokens,
+        "reasoning": thought_of(done),
+        "reasoning_tokens": done.reasoning_tokens,
     }
+
+
+def thought_of(done: Completion) -> str | None:
+    """What the model thought, as `clean` has a text; None: nothing that is known."""
+    return (clean(done.reasoning) or None) if done.reasoning is not None else None
 
 
 # --- failures

@@ -32,7 +32,7 @@ from constitution.recipe import Models, load_recipe
 from constitution.records import Judgement, Message, Response, Row, Sampling, Usage
 from constitution.warehouse import Warehouse
 
-USAGE = "SELECT stage, model, calls, prompt_tokens, cached_tokens, completion_tokens FROM usage"
+USAGE = "SELECT stage, model, calls, prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens FROM usage"
 
 
 async def test_record_view_and_engines_agree_on_what_was_used(tmp_path: Path) -> None:
@@ -61,21 +61,29 @@ async def test_record_view_and_engines_agree_on_what_was_used(tmp_path: Path) ->
     assert (cost, stopped, stages) == (run.cost, "", 4)
 
 
+def thinking(row: Row) -> Row:
+    """The row of a model that thinks before it writes."""
+    if isinstance(row, Response):
+        row = replace(row, reasoning="Let me see.", reasoning_tokens=4, critique_reasoning_tokens=2)
+    return replace(row, reasoning_tokens=3) if isinstance(row, Judgement) else row
+
+
 def test_rows_and_their_calls() -> None:
     """A skipped revision made a critique only, an answer that came with its prompt nothing."""
     ledger = Ledger([Usage("vote", "judge", 5, 50, 5, 5)])
-    rows: list[Row] = list(chain(0))
+    rows: list[Row] = [thinking(row) for row in chain(0)]
     first, second = (row for row in rows[:2] if isinstance(row, Response))
     critiqued = replace(second, critique_prompt_tokens=7, critique_cached_tokens=3, critique_completion_tokens=2)
+    critiqued = replace(critiqued, critique_reasoning="Hm.", critique_reasoning_tokens=1)
     rows[1] = replace(critiqued, outcome="skipped", critique_outcome="refused", prompt_tokens=0)
     rows.append(replace(first, id="given", kind="sample", model="given", prompt_tokens=0))
     for row in rows:
         ledger.add(row)
     assert ledger.usage() == (
-        Usage("initial", "pocket", 1, 100, 50, 20),
-        Usage("critique", "pocket", 2, 7, 3, 2),
-        Usage("revision", "pocket", 1, 100, 50, 20),
-        Usage("vote", "judge", 7, 450, 5, 7),
+        Usage("initial", "pocket", 1, 100, 50, 20, 4),
+        Usage("critique", "pocket", 2, 7, 3, 2, 3),
+        Usage("revision", "pocket", 1, 100, 50, 20, 4),
+        Usage("vote", "judge", 7, 450, 5, 7, 6),
     )
     assert (ledger.calls, ledger.written) == (6, 44)
 
@@ -89,9 +97,10 @@ def test_the_tally_of_rows_on_disk_is_the_ledgers(tmp_path: Path) -> None:
         if isinstance(row, Response) and row.round == 2
     ]
     given = Response("g", RUN, prompt(3).id, "sample", 0, "said", "ok", "given")
-    votes = [row for row in (*chain(1), *chain(2)) if isinstance(row, Judgement)]
+    chains = [thinking(row) for row in (*chain(1), *chain(2))]
+    votes = [row for row in chains if isinstance(row, Judgement)]
     votes = [replace(row, label_mass=mass) for row, mass in zip(votes, (0.0, 0.499, 0.5, 1.0), strict=True)]
-    rows: list[Row] = [row for row in (*chain(1), *chain(2)) if isinstance(row, Response)]
+    rows: list[Row] = [row for row in chains if isinstance(row, Response)]
     rows += [*skipped, given, *votes]
     warehouse.write_part("responses", RUN, [row for row in rows if isinstance(row, Response)])
     warehouse.write_part("judgements", RUN, votes)

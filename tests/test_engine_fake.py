@@ -149,3 +149,22 @@ async def test_no_test_can_reach_another_machine() -> None:
             probe.sendto(b"x", ("192.0.2.1", 9))
     with socket.socket() as probe, pytest.raises(AssertionError, match="tests talk to"):
         probe.connect_ex(("example.org", 80))
+
+
+async def test_it_thinks_before_it_writes_what_it_would_write_anyway() -> None:
+    plain = FakeEngine(FakeModel(engine="fake"))
+    engine = FakeEngine(FakeModel(engine="fake", thoughts=3))
+    found = await engine.generate(Request(ASK, Sampling(), 5))
+    assert found.text == await _text(plain, ASK, 5)
+    assert found.reasoning is not None
+    assert found.reasoning.count("I might say") == 3
+    assert found.reasoning_tokens == len(found.reasoning.split())
+    assert found.completion_tokens == found.reasoning_tokens + len(found.text.split())
+    kept = await _text(FakeEngine(FakeModel(engine="fake", thoughts=3, reasoning="keep")), ASK, 5)
+    assert kept == f"<think>\n{found.reasoning}\n</think>\n\n{found.text}"
+    off = await FakeEngine(FakeModel(engine="fake", thoughts=3, reasoning="off")).generate(Request(ASK, Sampling(), 5))
+    assert (off.text, off.reasoning, off.reasoning_tokens) == (found.text, None, 0)
+    cut = await engine.generate(Request(ASK, Sampling(max_tokens=7), 5))
+    assert (cut.text, cut.finish_reason, cut.completion_tokens, cut.reasoning_tokens) == ("", "length", 7, 7)
+    votes = await engine.generate(Request(ASK, Sampling(), 5, choices=("A", "B")))
+    assert (votes.reasoning, votes.completion_tokens) == (None, 1)

@@ -20,9 +20,12 @@ from constitution.warehouse.schema import TABLES
 
 SINCE = {
     "principles": {"criteria"},
-    "responses": {"family", "infraction"},
-    "judgements": {"repeat", "calls", "read_first", "read_second"},
+    "responses": {
+        *("family", "infraction", "reasoning", "reasoning_tokens", "critique_reasoning", "critique_reasoning_tokens"),
+    },
+    "judgements": {"repeat", "calls", "read_first", "read_second", "rationale_reasoning", "reasoning_tokens"},
     "preferences": {"p_mean", "label_by", "ties", "dissent"},
+    "counterfactuals": {"reasoning", "reasoning_tokens"},
 }
 TABLES_SINCE = ("labels", "figures")
 

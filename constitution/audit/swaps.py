@@ -30,7 +30,7 @@ from constitution.errors import EngineError, InputError
 from constitution.identity import row_id, seed
 from constitution.reading import toml_of
 from constitution.records import Counterfactual, Message, Messages, Run, Sampling
-from constitution.revise import clean
+from constitution.revise import clean, thought_of
 from constitution.warehouse import Warehouse, connect
 
 SHIPPED = Path(__file__).with_name("swaps.toml")
@@ -179,6 +179,8 @@ class _Policy:
                 prompt_tokens=done.prompt_tokens,
                 cached_tokens=done.cached_tokens,
                 completion_tokens=done.completion_tokens,
+                reasoning=thought_of(done),
+                reasoning_tokens=done.reasoning_tokens,
             )
         ]
 

@@ -122,6 +122,13 @@ def write(messages: Messages, bits: str, verbosity: int) -> str:
     return " ".join([f"About “{topic}”:", *chosen]) + _padding(bits, verbosity)
 
 
+def think(bits: str, sentences: int) -> str:
+    """So many sentences that weigh the two ways of saying something; they have nothing to do with what is then said."""
+    own = digest(["thought", bits])
+    places = (int(own[place % 60], 16) % len(SENTENCES) for place in range(sentences))
+    return " ".join(f"I might say “{SENTENCES[place][0]}” or “{SENTENCES[place][1]}”" for place in places)
+
+
 def _critique(answer: str) -> str:
     faults = [bad for _, bad in SENTENCES if bad in answer]
     if not faults:

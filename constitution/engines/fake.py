@@ -1,9 +1,9 @@
 """An engine without a model, for trying recipes out and for tests: deterministic text and votes, in microseconds.
 
 It invents answers of careful and careless sentences, critiques the careless ones, and mends most of them when it
-revises. As a judge it sees how many of each an answer has, with noise and the faults that its section plants: a liking
-for the first, the longer, the better formatted answer, or blindness to what is better. What it does follows from the
-request's content and seed alone.
+revises; before each it thinks, where its section says so. As a judge it sees how many of each an answer has, with noise
+and the faults that its section plants: a liking for the first, the longer, the better formatted answer, or blindness to
+what is better. What it does follows from the request's content and seed alone.
 """
 
 from __future__ import annotations
@@ -51,9 +51,10 @@ class FakeEngine:
             logprobs = _fake_judge.choose(request.messages, request.choices, bits, self._section)
             best = max(logprobs, key=lambda label: logprobs[label])
             return Completion(best, "length", prompt_tokens, 1, 0, logprobs)
+        thought = _fake_world.think(bits, self._section.thoughts) if self._section.reasoning != "off" else ""
         said = _fake_judge.reason(request.messages, bits, self._section)
-        text, reason = _limit(said or _fake_world.write(request.messages, bits, self._section.verbosity), request)
-        return Completion(text, reason, prompt_tokens, max(1, len(text.split())))
+        said = said or _fake_world.write(request.messages, bits, self._section.verbosity)
+        return _limited(thought, said, request, prompt_tokens, apart=self._section.reasoning != "keep")
 
     def stats(self) -> Mapping[str, Any]:
         return {}
@@ -73,11 +74,25 @@ class FakeEngine:
             )
 
 
-def _limit(text: str, request: Request) -> tuple[str, str]:
-    """`text` up to the first stop string and to max_tokens words, and the finish reason."""
+def _limited(thought: str, text: str, request: Request, prompt_tokens: int, *, apart: bool) -> Completion:
+    """Thought and then text, the text up to the first stop string and both up to max_tokens words."""
     for stop in request.sampling.stop:
         text = text.split(stop, 1)[0] if stop else text
-    words = text.split()
-    if len(words) > request.sampling.max_tokens:
-        return " ".join(words[: request.sampling.max_tokens]), "length"
-    return text, "stop"
+    thoughts, words, most = thought.split(), text.split(), request.sampling.max_tokens
+    reason = "length" if len(thoughts) + len(words) > most else "stop"
+    if len(thoughts) > most:
+        thought, text, thoughts, words = " ".join(thoughts[:most]), "", thoughts[:most], []
+    elif len(thoughts) + len(words) > most:
+        words = words[: most - len(thoughts)]
+        text = " ".join(words)
+    written = max(1, len(thoughts) + len(words))
+    if thought and not apart:
+        text, thought = f"<think>\n{thought}" + (f"\n</think>\n\n{text}" if text or reason == "stop" else ""), ""
+    return Completion(
+        text,
+        reason,
+        prompt_tokens,
+        written,
+        reasoning=thought or None,
+        reasoning_tokens=len(thoughts) if thought else 0,
+    )

@@ -7,7 +7,8 @@
     python -m constitution.engines.fake_server --faults 0.1 --seed 7
 
 It serves GET /v1/models and POST /v1/chat/completions, with continued prefixes, seeds and log-probabilities, and as
-vLLM does GET /health, GET /metrics and POST /tokenize. Its tokens are characters; the ids are their code points.
+vLLM does GET /health, GET /metrics, POST /tokenize and POST /detokenize. Its tokens are characters; the ids are their
+code points.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import json
 import math
 import sys
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal
@@ -36,6 +37,10 @@ __all__ = ["KEPT", "Chance", "FakeServer", "Fault", "Lack", "Plan", "Received", 
 
 Lack = Literal["health", "metrics", "models", "tokenize", "logprob_token_ids", "priority"]
 """What a server may be without: a path; a field that it ignores; priorities, which it refuses."""
+
+Thinks = Literal["reasoning", "reasoning_content", "parts", "tags", "closing"]
+"""How a server tells what a model thought: in a field of that name, in parts of the content, in the content between
+tags or, where the chat template has the opening one, before the closing one."""
 
 KEPT = 10_000
 """Requests that `requests` holds at the most."""
@@ -76,6 +81,9 @@ class FakeServer:
         self._lacks = frozenset(lacks)
         self.control: Collection[str] = ()
         """Texts that are one token each, to /tokenize alone."""
+        self.thinks: Thinks = "reasoning"
+        self.template: Callable[[list[Any], Mapping[str, Any]], str] | None = None
+        """Makes the prompt's text of messages and chat_template_kwargs; None: it is not shown."""
         self._port = port
         self._runner: web.AppRunner | None = None
         self.requests: deque[Received] = deque(maxlen=KEPT)
@@ -98,6 +106,7 @@ class FakeServer:
             app.router.add_get("/v1/models", self._models)
         if "tokenize" not in self._lacks:
             app.router.add_post("/tokenize", self._tokenize)
+            app.router.add_post("/detokenize", self._detokenize)
         app.router.add_post("/v1/chat/completions", self._chat)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
@@ -128,10 +137,23 @@ class FakeServer:
         return web.Response(text="".join(lines))
 
     async def _tokenize(self, request: web.Request) -> web.Response:
-        text = str((await request.json())["prompt"])
+        body = await request.json()
+        if "messages" in body:
+            return self._rendered(body)
+        text = str(body["prompt"])
         self.tokenized.append(text)
         tokens = [sys.maxunicode + 1] if text in self.control else [ord(character) for character in text]
         return web.json_response({"count": len(tokens), "tokens": tokens})
+
+    def _rendered(self, body: Mapping[str, Any]) -> web.Response:
+        """The tokens of a conversation in the server's chat template, where it has one."""
+        if self.template is None:
+            return _error(400, "this server has no chat template that it shows")
+        text = self.template(body["messages"], body.get("chat_template_kwargs") or {})
+        return web.json_response({"count": len(text), "tokens": [ord(character) for character in text]})
+
+    async def _detokenize(self, request: web.Request) -> web.Response:
+        return web.json_response({"prompt": "".join(map(chr, (await request.json())["tokens"]))})
 
     async def _models(self, request: web.Request) -> web.Response:
         owner = "vllm" if self._prefix == "flag" else "constitution"
@@ -188,7 +210,7 @@ class FakeServer:
         ids = [int(id) for id in body.get("logprob_token_ids") or () if "logprob_token_ids" not in self._lacks]
         choice = {
             "index": 0,
-            "message": {"role": "assistant", "content": echo + completion.text},
+            "message": {"role": "assistant", **_message(completion, echo, self.thinks)},
             "finish_reason": completion.finish_reason,
             "logprobs": _logprobs(completion, int(body.get("top_logprobs") or 0), ids),
         }
@@ -198,6 +220,8 @@ class FakeServer:
             "total_tokens": completion.prompt_tokens + completion.completion_tokens,
             "prompt_tokens_details": {"cached_tokens": completion.cached_tokens},
         }
+        if completion.reasoning is not None and self.thinks not in ("tags", "closing"):
+            usage["completion_tokens_details"] = {"reasoning_tokens": completion.reasoning_tokens}
         return {"object": "chat.completion", "model": self._engine.model, "choices": [choice], "usage": usage}
 
     def _read(self, body: Mapping[str, Any]) -> tuple[Request, str]:
@@ -267,6 +291,21 @@ def _error(status: int, message: str, code: str | None = None) -> web.Response:
     return web.json_response(
         {"error": {"message": message, "type": "invalid_request_error", "code": code}}, status=status
     )
+
+
+def _message(completion: Completion, echo: str, thinks: Thinks) -> dict[str, Any]:
+    """Content, and what the engine thought, in the way that the server tells it. Content that is all thought is null
+    where that is told apart."""
+    thought, text = completion.reasoning, echo + completion.text
+    if thought is None:
+        return {"content": text}
+    if thinks in ("tags", "closing"):
+        ended = f"\n</think>\n\n{text}" if text or completion.finish_reason == "stop" else ""
+        return {"content": ("<think>\n" if thinks == "tags" else "") + thought + ended}
+    if thinks == "parts":
+        part = {"type": "thinking", "thinking": [{"type": "text", "text": thought}]}
+        return {"content": [part, {"type": "text", "text": text}]}
+    return {"content": text or None, thinks: thought}
 
 
 def _logprobs(completion: Completion, top: int, ids: Sequence[int]) -> dict[str, Any] | None:

@@ -150,6 +150,8 @@ class _Vote:
             prompt_tokens=verdict.prompt_tokens,
             cached_tokens=verdict.cached_tokens,
             completion_tokens=verdict.completion_tokens,
+            rationale_reasoning=verdict.rationale_reasoning,
+            reasoning_tokens=verdict.reasoning_tokens,
             calls=verdict.calls,
             read_first=verdict.read_first,
             read_second=verdict.read_second,

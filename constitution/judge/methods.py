@@ -22,7 +22,7 @@ from constitution.errors import EngineError, MalformedReply
 from constitution.judge.read import checklist_sum, outgrade, read_choices
 from constitution.recipe import JudgeSection
 from constitution.records import Messages, Method, Principle, Sampling
-from constitution.revise import clean
+from constitution.revise import clean, thought_of
 
 SAMPLING = Sampling(temperature=0.0, max_tokens=1)
 """Where labels are read. The text is not used: the label's probabilities are, which no temperature changes."""
@@ -62,6 +62,8 @@ class Verdict(NamedTuple):
     completion_tokens: int
     calls: int = 1
     rationale: str | None = None
+    rationale_reasoning: str | None = None
+    reasoning_tokens: int = 0
     read_first: tuple[float, ...] | None = None
     read_second: tuple[float, ...] | None = None
 
@@ -95,7 +97,7 @@ async def _rationale(question: Question) -> Verdict:
     ended = templates.rationale_messages(q.prompt, q.first, q.second, q.principle, q.nonce, text)
     reading = await _read(q, "label after the rationale", ended)
     verdict = _verdict(_share(reading), [reading], reasoning)
-    return verdict._replace(rationale=text)
+    return verdict._replace(rationale=text, rationale_reasoning=thought_of(reasoning))
 
 
 async def _score(question: Question) -> Verdict:
@@ -205,4 +207,5 @@ def _verdict(p_first: float, readings: Sequence[_Reading], *others: Completion) 
         cached_tokens=sum(call.cached_tokens for call in calls),
         completion_tokens=sum(call.completion_tokens for call in calls),
         calls=len(calls),
+        reasoning_tokens=sum(call.reasoning_tokens for call in calls),
     )

@@ -19,6 +19,8 @@ Stats = Mapping[str, Mapping[str, Any]]
 
 STAGES = ("initial", "critique", "revision", "variant", "vote")
 """In the order of a prompt's way; all but the vote are the policy's."""
+COUNTED = ("calls", "prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
+"""Of a stage and model, in the order of `Usage`."""
 SUMS = ("calls", "failures", "busy_seconds", "open_seconds")
 """Of an engine's stats, those that are added up over a run's starts."""
 EVENTS = 100
@@ -33,22 +35,18 @@ class Ledger:
         """Calls that were added since."""
         self.written = 0
         """Tokens of output that were added since."""
-        self._sums = {
-            (one.stage, one.model): [one.calls, one.prompt_tokens, one.cached_tokens, one.completion_tokens]
-            for one in usage
-        }
+        self._sums = {(one.stage, one.model): [getattr(one, name) for name in COUNTED] for one in usage}
 
     def add(self, row: Row) -> None:
         """Counts the calls that made the row: none for an answer that came with its prompt, a critique and a revision
         for a revision that was not skipped, as many as it took for a vote."""
         if isinstance(row, Judgement):
-            self._add("vote", row.judge, row.calls, row.prompt_tokens, row.cached_tokens, row.completion_tokens)
+            self._add("vote", row.judge, row.calls, _tokens(row))
         elif isinstance(row, Response):
             if row.critique_outcome is not None:
-                prompt, cached = row.critique_prompt_tokens, row.critique_cached_tokens
-                self._add("critique", row.model, 1, prompt, cached, row.critique_completion_tokens)
+                self._add("critique", row.model, 1, _tokens(row, "critique_"))
             if row.model != "given" and row.outcome != "skipped":
-                self._add(row.kind, row.model, 1, row.prompt_tokens, row.cached_tokens, row.completion_tokens)
+                self._add(row.kind, row.model, 1, _tokens(row))
 
     def usage(self) -> tuple[Usage, ...]:
         """Stages in their order, models by name."""
@@ -68,16 +66,24 @@ class Ledger:
     def completion_tokens(self) -> int:
         return sum(sums[3] for sums in self._sums.values())
 
-    def _add(self, stage: str, model: str, calls: int, prompt: int, cached: int, completion: int) -> None:
+    @property
+    def reasoning_tokens(self) -> int:
+        return sum(sums[4] for sums in self._sums.values())
+
+    def _add(self, stage: str, model: str, calls: int, tokens: tuple[int, int, int, int]) -> None:
         self.calls += calls
-        self.written += completion
+        self.written += tokens[2]
         sums = self._sums.get((stage, model))
         if sums is None:
-            sums = self._sums[stage, model] = [0, 0, 0, 0]
-        sums[0] += calls
-        sums[1] += prompt
-        sums[2] += cached
-        sums[3] += completion
+            sums = self._sums[stage, model] = [0] * len(COUNTED)
+        for place, count in enumerate((calls, *tokens)):
+            sums[place] += count
+
+
+def _tokens(row: Judgement | Response, of: str = "") -> tuple[int, int, int, int]:
+    """Of prompt, cached, completion, reasoning; `of`: what the row's columns begin with."""
+    prompt, cached, completion, reasoning = (getattr(row, f"{of}{name}") for name in COUNTED[1:])
+    return prompt, cached, completion, reasoning
 
 
 class Account:

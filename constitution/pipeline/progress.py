@@ -102,6 +102,7 @@ class Progress:
             "prompt_tokens": self.ledger.prompt_tokens,
             "cached_tokens": self.ledger.cached_tokens,
             "completion_tokens": self.ledger.completion_tokens,
+            "reasoning_tokens": self.ledger.reasoning_tokens,
         }
 
 

@@ -23,10 +23,11 @@ LABELS = {
     "prompt_tokens": "tokens in",
     "cached_tokens": "of these from the prefix cache",
     "completion_tokens": "tokens out",
+    "reasoning_tokens": "of these reasoning",
 }
 """Names of `Run.counts` in the words of a reader, in the order that they are shown in."""
 
-UNWANTED = ("off_label", "votes_missing", "unsaid", "open", "lost")
+UNWANTED = ("off_label", "votes_missing", "unsaid", "open", "lost", "reasoning_tokens")
 """Those of `LABELS` that are shown only where there are any."""
 
 USAGE = ("stage", "model", "calls", "tokens in", "cached", "tokens out")
@@ -52,7 +53,7 @@ def usage_rows(run: Run) -> list[tuple[str, ...]]:
             f"{one.calls:,}",
             f"{one.prompt_tokens:,}",
             f"{one.cached_tokens:,}" + _share(one.cached_tokens, one.prompt_tokens),
-            f"{one.completion_tokens:,}",
+            f"{one.completion_tokens:,}" + (f" ({one.reasoning_tokens:,} reasoning)" if one.reasoning_tokens else ""),
         )
         for one in (*run.usage, *_total(run.usage))
     ]
@@ -113,7 +114,7 @@ def _total(usage: tuple[Usage, ...]) -> tuple[Usage, ...]:
     """The sum, where there is something to sum."""
     if len(usage) < 2:
         return ()
-    names = ("calls", "prompt_tokens", "cached_tokens", "completion_tokens")
+    names = ("calls", "prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
     return (Usage("all", "", *(sum(getattr(one, name) for one in usage) for name in names)),)
 
 

@@ -60,6 +60,7 @@ class Response:
     round: int
     """0 for the initial answer, r for the revision of round r; of a variant, its parent's."""
     text: str
+    """The answer, without what the model thought before it."""
     outcome: Outcome
     """ok · cut (stopped by max_tokens) · empty (no text) · unchanged (a revision equal to its parent) · skipped (no
     revision was asked for, because the critique was empty or refused; the text is the parent's)."""
@@ -73,6 +74,10 @@ class Response:
     critique_prompt_tokens: int = 0
     critique_cached_tokens: int = 0
     critique_completion_tokens: int = 0
+    critique_reasoning: str | None = None
+    """What the model thought before the critique; None: nothing that is known."""
+    critique_reasoning_tokens: int = 0
+    """Of `critique_completion_tokens`, those of the reasoning; 0: none that are known."""
     template_digest: str | None = None
     """Digest of the templates that the critique and the answer were rendered with; None: the prompt's own messages."""
     sampling: Sampling | None = None
@@ -82,6 +87,10 @@ class Response:
     cached_tokens: int = 0
     """Of `prompt_tokens`, those that the engine had in its prefix cache."""
     completion_tokens: int = 0
+    reasoning: str | None = None
+    """What the model thought before the text; no judge, critique or later turn sees it. None: nothing that is known."""
+    reasoning_tokens: int = 0
+    """Of `completion_tokens`, those of the reasoning; 0: none that are known."""
     family: str | None = None
     """Family of the model that wrote it, as the recipe names it; None: not known."""
     infraction: Infraction | None = None
@@ -116,9 +125,13 @@ class Judgement:
     rationale: str | None = None
     seed: int | None = None
     prompt_tokens: int = 0
-    """Of all its calls, as the other two."""
+    """Of all its calls, as the other three."""
     cached_tokens: int = 0
     completion_tokens: int = 0
+    rationale_reasoning: str | None = None
+    """What the judge thought before its rationale, which the label is not read after. None: nothing that is known."""
+    reasoning_tokens: int = 0
+    """Of `completion_tokens`, those of the reasoning; 0: none that are known."""
     repeat: int = 0
     """0 for the first vote of its kind, 1 for the second with another seed, and so on."""
     calls: int = 1
@@ -318,3 +331,6 @@ class Counterfactual:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    reasoning: str | None = None
+    """What the model thought before the answer; None: nothing that is known."""
+    reasoning_tokens: int = 0

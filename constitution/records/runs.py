@@ -19,6 +19,8 @@ class Usage:
     cached_tokens: int
     """Of `prompt_tokens`, those that the engine had in its prefix cache."""
     completion_tokens: int
+    reasoning_tokens: int = 0
+    """Of `completion_tokens`, those of reasoning; 0: none that are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,9 @@ class Run:
     labels: dict[str, Any] = field(default_factory=dict)
     """How the labels were made of all votes, at the end of the run or by `constitution label`: when, by which settings
     of [judge], what was applied, what could not be. Empty: each when its pair's votes were in, as the recipe says."""
+    template_date: str = ""
+    """ISO 8601: the day that chat templates take for today, unless a model's section fixes another; that of the first
+    start. Empty: of a run that was prepared before it was recorded."""
     repairs: tuple[str, ...] = ()
     """Files that were found damaged, and how, a clause each. They were put aside, and their rows, with those that
     rested on them, made again."""

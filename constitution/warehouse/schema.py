@@ -117,6 +117,10 @@ RESPONSES = Table(
         integer("critique_prompt_tokens", "Tokens of input of the critique."),
         integer("critique_cached_tokens", "Of these, found in the engine's prefix cache."),
         integer("critique_completion_tokens", "Tokens of output of the critique."),
+        text("critique_reasoning", "What the model thought before the critique; null: nothing that is known.",
+             null=True),
+        integer("critique_reasoning_tokens", "Of the critique's tokens of output, those of reasoning; 0: none that are "
+                "known.", older=0),
         few("template_digest", "`templates.digest` of what rendered critique and answer; null: the prompt's own "
              "messages.", null=True),
         Column("sampling", SAMPLING, "temperature, top_p, max_tokens (output), stop strings; null: not generated.",
@@ -127,6 +131,9 @@ RESPONSES = Table(
         integer("prompt_tokens", "Tokens of input of the answer."),
         integer("cached_tokens", "Of these, found in the engine's prefix cache."),
         integer("completion_tokens", "Tokens of output of the answer."),
+        text("reasoning", "What the model thought before the text; null: nothing that is known.", null=True),
+        integer("reasoning_tokens", "Of the answer's tokens of output, those of reasoning; 0: none that are known.",
+                older=0),
         few("family", "Family of the model that wrote it, as the recipe names it; null: not known.", null=True),
         few("infraction", "Of a variant: polished · terse · sarcastic; null: no variant.", null=True),
         CREATED_AT,
@@ -156,6 +163,9 @@ JUDGEMENTS = Table(
         integer("prompt_tokens", "Tokens of input, of all its calls."),
         integer("cached_tokens", "Of these, found in the engine's prefix cache."),
         integer("completion_tokens", "Tokens of output, of all its calls."),
+        text("rationale_reasoning", "What the judge thought before its rationale; null: nothing that is known.",
+             null=True),
+        integer("reasoning_tokens", "Of the tokens of output, those of reasoning; 0: none that are known.", older=0),
         integer("repeat", "0 for the first vote of its kind, 1 for the second with another seed, and so on.", older=0),
         integer("calls", "Calls to the engine that it took.", older=1),
         Column("read_first", READINGS, "Of the first answer. score: raw probability of each grade, from 1; rubric: "
@@ -300,6 +310,8 @@ COUNTERFACTUALS = Table(
         integer("prompt_tokens", "Tokens of input."),
         integer("cached_tokens", "Of these, found in the engine's prefix cache."),
         integer("completion_tokens", "Tokens of output."),
+        text("reasoning", "What the model thought before the answer; null: nothing that is known.", null=True),
+        integer("reasoning_tokens", "Of the tokens of output, those of reasoning; 0: none that are known.", older=0),
         CREATED_AT,
     ),
 )

@@ -4,17 +4,20 @@
 -- In a file of its own because a run that is opened asks the same of its own parts (Warehouse.tally).
 SELECT
     run_id, stage, model, sum(calls)::BIGINT AS calls, sum(prompt_tokens)::BIGINT AS prompt_tokens,
-    sum(cached_tokens)::BIGINT AS cached_tokens, sum(completion_tokens)::BIGINT AS completion_tokens
+    sum(cached_tokens)::BIGINT AS cached_tokens, sum(completion_tokens)::BIGINT AS completion_tokens,
+    sum(reasoning_tokens)::BIGINT AS reasoning_tokens
 FROM (
-    SELECT run_id, kind AS stage, model, 1 AS calls, prompt_tokens, cached_tokens, completion_tokens
+    SELECT run_id, kind AS stage, model, 1 AS calls, prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens
     FROM responses WHERE model <> 'given' AND outcome <> 'skipped'
     UNION ALL
     SELECT
         run_id, 'critique' AS stage, model, 1 AS calls, critique_prompt_tokens, critique_cached_tokens,
-        critique_completion_tokens
+        critique_completion_tokens, critique_reasoning_tokens
     FROM responses WHERE critique_outcome IS NOT NULL
     UNION ALL
-    SELECT run_id, 'vote' AS stage, judge AS model, calls, prompt_tokens, cached_tokens, completion_tokens
+    SELECT
+        run_id, 'vote' AS stage, judge AS model, calls, prompt_tokens, cached_tokens, completion_tokens,
+        reasoning_tokens
     FROM judgements
 )
 GROUP BY run_id, stage, model
