@@ -76,7 +76,12 @@ def test_a_prefix_to_continue_and_a_label_have_no_control_tokens(folder: Path) -
     tokenizer = tokenizer_with(folder, THINKING, ADDED)
     chat = ChatTokenizer(tokenizer, "tiny")
     messages = (*user("x"), Message("assistant", f"{SPELLED} ("))
-    assert control_of(tokenizer, chat.encode(messages)) == ["<|im_start|>", "<|end|>", "<|im_start|>"]
+    # The last two are of the empty thought that is put where the template opens one before each answer.
+    template = ["<|im_start|>", "<|end|>", "<|im_start|>", "<think>", "</think>"]
+    assert control_of(tokenizer, chat.encode(messages)) == template
+    assert chat.events() == [
+        "1 texts spelled control tokens of the chat template, which were read with a blank in them"
+    ]
     assert control_of(tokenizer, chat.label(messages, "<think>")) == []
     assert len(chat.label(messages, "A")) == 1
 

@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from constitution.engines.reasoning import FORMS, Form, closing_of, of_message, of_usage, opened_by, split, switches
-
-THINK = FORMS[0]
+from constitution.engines.reasoning import FORMS, Form, closing, of_message, of_usage, opened_by, split, switches
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.opening)
@@ -101,11 +99,12 @@ def test_an_empty_thought_is_none() -> None:
 
 
 def test_an_open_thought_is_closed_as_templates_close_an_empty_one() -> None:
-    assert "<think>\n" + closing_of("…<think>\n", THINK) == "<think>\n\n</think>\n\n"
-    assert "<think>" + closing_of("…<think>", THINK) == "<think>\n\n</think>\n\n"
-    assert "<think>\n\n" + closing_of("…<think>\n\n", THINK) == "<think>\n\n</think>\n\n"
-    mistral = next(form for form in FORMS if form.opening == "[THINK]")
-    assert closing_of("…[THINK]", mistral) == "[/THINK]"
+    assert "<think>\n" + closing("…<think>\n") == "<think>\n\n</think>\n\n"
+    assert "<think>" + closing("…<think>") == "<think>\n\n</think>\n\n"
+    assert "<think>\n\n" + closing("…<think>\n\n") == "<think>\n\n</think>\n\n"
+    assert closing("…[THINK]") == "[/THINK]"
+    assert closing("…<|start|>assistant") == "<|channel|>final<|message|>"
+    assert closing("…<|assistant|>\n") == ""
 
 
 def test_only_switches_that_a_template_reads_are_turned() -> None:

@@ -1,10 +1,11 @@
 """Messages to tokens and back, by the model's own chat template and tokenizer.
 
-Three things differ from calling apply_chat_template: a prefix to continue keeps its last blanks, whatever the template
+Four things differ from calling apply_chat_template: a prefix to continue keeps its last blanks, whatever the template
 strips; neighbouring turns of one role are merged, because many templates demand that roles alternate; and a text that
 spells out a control token (`<|im_end|>` typed by a user) is encoded as that text, not as the control token. Control
 tokens are a tokenizer's special ones, and of those that were added besides what the chat template speaks in (some
-checkpoints have `<|im_start|>` or `<think>` as such).
+checkpoints have `<|im_start|>` or `<think>` as such). And before an answer that is continued there is an empty thought
+where the template opens one before each answer.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from itertools import groupby
 from typing import Any
 
 from constitution.engines._control import BARRED, broken
+from constitution.engines._spoken import Spoken
+from constitution.engines._thoughts import Said, Thoughts
+from constitution.engines.reasoning import CONTROL, Form, closing, opened_by
 from constitution.errors import ModelLoadError, RequestRefused
 from constitution.records import Message, Messages, as_dicts
 
@@ -27,8 +31,9 @@ _BRACKETED = re.compile(r"<.+>|\[.+\]", re.DOTALL)
 class ChatTokenizer:
     """May be used from several threads: the tokenizer library may not, so every use is under a lock."""
 
-    def __init__(self, tokenizer: Any, model: str) -> None:
-        """Raises ModelLoadError for a tokenizer without a chat template."""
+    def __init__(self, tokenizer: Any, model: str, spoken: Spoken | None = None) -> None:
+        """spoken: how the chat template is spoken to; None: as to any other. Raises ModelLoadError for a tokenizer
+        without a chat template."""
         if not tokenizer.chat_template:
             raise ModelLoadError(
                 f"{model}: the tokenizer has no chat template",
@@ -36,6 +41,10 @@ class ChatTokenizer:
             )
         self._tokenizer = tokenizer
         self._model = model
+        written = _texts(tokenizer.chat_template)
+        self._spoken = (spoken or Spoken()).to(written)
+        self._tagged = re.compile("|".join(re.escape(tag) for tag in CONTROL if tag in written) or r"(?!)")
+        """Tags that the template writes: it might take a text that has them for a thought, and leave it out."""
         self._lock = threading.RLock()
         # transformers' own call hands every single text to a pool of threads, which it waits for where cores are busy.
         self._backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -56,17 +65,55 @@ class ChatTokenizer:
         self._normalize = (
             normalizer.normalize_str if normalizer and any(t.normalized for t in control.values()) else None
         )
+        self._changed = 0
+        self._opens: Form | None = None
+        """The form of the thought that the template opens before each answer."""
+        with suppress(RequestRefused):
+            self._opens = opened_by(self._render((hello,), answer=True))
+        special = {id: token.content for id, token in control.items() if token.special}
+        self._thoughts = Thoughts(self._decode, special, written, self._spoken.reasoning)
         self._takes_system = self._shows(system, hello)
         self._takes_late_system = self._shows(hello, Message("assistant", "hi"), system, hello)
         self._label_tokens = lru_cache(maxsize=1024)(self._label_tokens_uncached)
 
-    def encode(self, messages: Messages) -> list[int]:
-        """The prompt's tokens. Raises RequestRefused for messages that the chat template does not take."""
+    @property
+    def eos_token_id(self) -> int | None:
+        """The tokenizer's own end token."""
+        end: int | None = self._tokenizer.eos_token_id
+        return end
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What of this decides the model's answers, for the run's provenance."""
+        return self._spoken.facts()
+
+    def events(self) -> list[str]:
+        """One sentence, once there is something to tell."""
+        if not self._changed:
+            return []
+        return [
+            f"{self._changed:,} texts spelled control tokens of the chat template, which were read with a blank in them"
+        ]
+
+    def encode(self, messages: Messages, think: bool = True) -> list[int]:
+        """The prompt's tokens. think = False: a thought that the template opens is closed at once, so that the next
+        token is of the answer. Raises RequestRefused for messages that the chat template does not take."""
         with self._lock:
+            pieces = self._pieces(self._normal(messages))
+            if not think or self._spoken.reasoning == "off":
+                pieces.append((closing(pieces[-1][0]) if not pieces[-1][1] else "", False))
             tokens: list[int] = []
-            for text, plain in self._pieces(self._normal(messages)):
+            for text, plain in pieces:
                 tokens += self._encode(text, plain=plain)
             return tokens
+
+    def said(self, tokens: Sequence[int], prompt: Sequence[int], continues: bool, cut: bool) -> Said:
+        """What the model wrote after `prompt`: thought and answer, or all as the answer where it continues one.
+        `cut`: max_tokens ended it."""
+        if continues:
+            return Said(self.decode(tokens, prompt[-4:]))
+        with self._lock:
+            return self._thoughts.read(tokens, prompt, cut)
 
     def label(self, messages: Messages, label: str) -> list[int]:
         """The tokens of `label` as the text after `messages`.
@@ -97,7 +144,9 @@ class ChatTokenizer:
         if plain and not self._never.isdisjoint(tokens):
             # Tokenizers split special tokens when told to, but not other added ones, nor what their model itself holds.
             text = self._normalize(text) if self._normalize else text
-            tokens = self._tokens(broken(text, self._control) if self._control else text, plain=True)
+            read = broken(text, self._control) if self._control else text
+            self._changed += read != text
+            tokens = self._tokens(read, plain=True)
             tokens = [token for token in tokens if token not in self._never]
         return tokens
 
@@ -110,8 +159,7 @@ class ChatTokenizer:
 
     def _control_tokens(self, hello: Message) -> dict[int, Any]:
         """By id, the special tokens and those added ones that the chat template writes, or that have bars."""
-        template = self._tokenizer.chat_template
-        written = "".join(template.values()) if isinstance(template, dict) else str(template)
+        written = _texts(self._tokenizer.chat_template)
         with suppress(RequestRefused):
             written += self._render((hello, Message("assistant", "hi"), hello), answer=True)
         return {
@@ -144,10 +192,17 @@ class ChatTokenizer:
         """
         continues = messages[-1].role == "assistant"
         plain = {place for place, message in enumerate(messages) if self._spells(message.content)}
+        marked = {place for place, message in enumerate(messages) if self._tagged.search(message.content)}
         if edges := {place for place, message in enumerate(messages) if self._may_join(message.content)} - plain:
             plain |= self._joining(messages, edges | plain)
         pieces: list[tuple[str, bool]] = []
-        for text, place in self._marked(messages, plain | ({len(messages) - 1} if continues else set())):
+        parts = self._marked(messages, plain | marked | ({len(messages) - 1} if continues else set()))
+        if continues and self._opens:
+            header = max(at for at, (_, place) in enumerate(parts) if place is not None) - 1
+            if not _thought_over(parts[header][0], self._opens):
+                # The model has learnt to write answers behind a thought.
+                parts[header] = (parts[header][0] + self._opens.empty, None)
+        for text, place in parts:
             careful = place in plain
             if pieces and not careful and not pieces[-1][1]:
                 # Tokenized in one piece, as every other engine does.
@@ -224,7 +279,11 @@ class ChatTokenizer:
 
         try:
             text: str = self._tokenizer.apply_chat_template(
-                as_dicts(messages), tokenize=False, add_generation_prompt=answer
+                as_dicts(messages),
+                tokenize=False,
+                add_generation_prompt=answer,
+                strftime_now=self._spoken.now,
+                **self._spoken.variables,
             )
         except (jinja2.TemplateError, TypeError, ValueError) as error:
             roles = " ".join(message.role for message in messages)
@@ -237,3 +296,12 @@ class ChatTokenizer:
             return "SYSTEMTEXT" in self._render(messages, answer=True)
         except RequestRefused:
             return False
+
+
+def _texts(template: Any) -> str:
+    return "".join(template.values()) if isinstance(template, dict) else str(template)
+
+
+def _thought_over(header: str, form: Form) -> bool:
+    """Whether what the template writes before an answer ends with a thought that is closed."""
+    return form.closing in header[-len(form.empty) - 16 :]

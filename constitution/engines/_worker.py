@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from constitution.engines._cache import KVCache
 from constitution.engines._prefill import Prefilled, Row, forward, plan, prefill
 from constitution.engines._sample import next_tokens
+from constitution.engines._thoughts import Said
 from constitution.engines.base import Completion, Request
 from constitution.engines.weights import LocalModel, first_line
 from constitution.errors import EngineError, EngineGone, EngineUnavailable
@@ -328,25 +329,29 @@ def _completion(model: LocalModel, job: Job) -> Completion | EngineError | None:
     token, output = job.output[-1], job.output
     if token < 0:
         return EngineError(f"{model.name}: its logits are not numbers", hint='try dtype = "float32"')
-    before = job.prompt[-4:] if job.request.continues else []
     if token in model.ends:
-        return _answer(model.chat.decode(output[:-1], before), "stop", job)
+        return _answer(_said(model, job, output[:-1]), "stop", job)
     stops = job.request.sampling.stop
     if stops:
         # A token may be a part of a character, so as many tokens are looked at as the longest stop string has bytes.
         tail = model.chat.decode(output[-max(len(stop.encode()) for stop in stops) - 4 :])
         if any(stop in tail for stop in stops):
-            text = model.chat.decode(output, before)
-            places = [place for stop in stops if (place := text.find(stop)) >= 0]
+            said = _said(model, job, output, cut=True)  # a stop string in a thought ends nothing
+            places = [place for stop in stops if (place := said.text.find(stop)) >= 0]
             if places:
-                return _answer(text[: min(places)], "stop", job)
+                return _answer(said._replace(text=said.text[: min(places)]), "stop", job)
     if len(output) >= job.max_tokens:
-        return _answer(model.chat.decode(output, before), "length", job)
+        return _answer(_said(model, job, output, cut=True), "length", job)
     return None
 
 
-def _answer(text: str, reason: str, job: Job, logprobs: dict[str, float] | None = None) -> Completion:
-    return Completion(text, reason, len(job.prompt), len(job.output), job.reused, logprobs)
+def _said(model: LocalModel, job: Job, tokens: Sequence[int], cut: bool = False) -> Said:
+    return model.chat.said(tokens, job.prompt, job.request.continues, cut)
+
+
+def _answer(said: Said, reason: str, job: Job, logprobs: dict[str, float] | None = None) -> Completion:
+    prompt, output = len(job.prompt), len(job.output)
+    return Completion(said.text, reason, prompt, output, job.reused, logprobs, said.reasoning, said.reasoning_tokens)
 
 
 def score(model: LocalModel, jobs: Sequence[Job], max_batch: int) -> None:
@@ -390,4 +395,5 @@ def _vote(model: LocalModel, job: Job, logprobs: dict[str, float]) -> Completion
     ended = job.output[0] in model.ends
     before = job.prompt[-4:] if job.request.continues else []
     text = "" if ended else model.chat.decode(job.output, before)
-    return _answer(text, "stop" if ended else "length", job, {label: logprobs[label] for label in job.labels})
+    reason = "stop" if ended else "length"
+    return _answer(Said(text), reason, job, {label: logprobs[label] for label in job.labels})

@@ -83,6 +83,7 @@ FORMS = (
 CONTROL = tuple(dict.fromkeys(tag for form in FORMS if not form.prose for tag in form.tags))
 HARMONY = ("<|start|>", "<|channel|>", "<|constrain|>", "<|message|>", "<|end|>", "<|return|>", "<|call|>")
 """Control tokens of gpt-oss, which thinks in other channels than it answers in."""
+FINAL = "<|channel|>final<|message|>"
 WRAPPERS = ("answer", "response")
 """Tags that Hunyuan, Granite and ERNIE have around an answer behind a thought."""
 
@@ -104,6 +105,8 @@ class Thought:
     """Without its tags and the white space around it; None: there is none."""
     closed: bool = True
     """False: the output ended before the thought did, and there is no text."""
+    end: int = 0
+    """Where in the output the answer begins; 0: nothing was parted off."""
 
 
 def split(text: str, opened: Form | None = None, cut: bool = False) -> Thought:
@@ -128,9 +131,9 @@ def split(text: str, opened: Form | None = None, cut: bool = False) -> Thought:
             continue
         thought, closing, answer = body.partition(form.closing)
         if closing:
-            return Thought(_answer(answer, form), thought.strip() or None)
+            return Thought(_answer(answer, form), thought.strip() or None, end=len(text) - len(answer))
         if opened or (not form.prose and (cut or body[:1] in ("", "\n", "\r"))):
-            return Thought("", body.strip() or None, closed=False)
+            return Thought("", body.strip() or None, closed=False, end=len(text))
     return Thought(text) if opened else _closed(text)
 
 
@@ -140,8 +143,12 @@ def opened_by(prompt: str) -> Form | None:
     return next((form for form in FORMS if end.endswith(form.opening.rstrip())), None)
 
 
-def closing_of(prompt: str, form: Form) -> str:
-    """What to write behind `prompt`, which ends with the form's opening tag, so that the thought is an empty one."""
+def closing(prompt: str) -> str:
+    """What to write behind a rendered prompt so that the next word is of the answer: the rest of an empty thought, or
+    harmony's channel of answers; empty where there is nothing to close."""
+    form = opened_by(prompt)
+    if form is None:
+        return FINAL if prompt.rstrip().endswith("<|start|>assistant") else ""
     begun = prompt[prompt.rindex(form.opening.rstrip()) :]
     return form.empty.removeprefix(begun) if form.empty.startswith(begun) else form.empty[len(form.opening) :].lstrip()
 
@@ -159,15 +166,20 @@ def _channels(text: str, cut: bool) -> Thought | None:
     body = re.sub(r"\A\s*(?:<\|start\|>\s*assistant\s*)?", "", text)
     if not _CHANNEL.match(body):
         if stripped := _STRIPPED.match(body):
-            return Thought(stripped[2].strip(), stripped[1].strip() or None)
-        return Thought("", body[len("analysis") :].strip(), False) if cut and _STRIPPED_BEGINNING.match(body) else None
+            end = len(text) - len(stripped[2])
+            return Thought(stripped[2].strip(), stripped[1].strip() or None, end=end)
+        if cut and _STRIPPED_BEGINNING.match(body):
+            return Thought("", body[len("analysis") :].strip(), closed=False, end=len(text))
+        return None
     begins = list(_CHANNEL.finditer(body))
     answers: list[str] = []
     thoughts: list[str] = []
     for begun, following in zip(begins, [*begins[1:], None], strict=True):
         inner = body[begun.end() : following.start() if following else len(body)]
         (answers if begun[1] == "final" else thoughts).append(_CHANNEL_END.split(inner, maxsplit=1)[0].strip())
-    return Thought("\n\n".join(answers), "\n\n".join(filter(None, thoughts)) or None, closed=bool(answers))
+    first = next((begun for begun in begins if begun[1] == "final"), None)
+    end = len(text) - len(body) + first.end() if first else len(text)
+    return Thought("\n\n".join(answers), "\n\n".join(filter(None, thoughts)) or None, closed=bool(answers), end=end)
 
 
 def _closed(text: str) -> Thought:
@@ -183,7 +195,7 @@ def _closed(text: str) -> Thought:
         glued = before[-1:] not in " \t`'\"“‘(" and after[:1] not in " \t`'\"”’).,;:!?"
         between = _SENTENCE_END.search(before) and _SENTENCE_BEGIN.match(after)
         if thought.count("```") % 2 == 0 and (alone or glued or between):
-            return Thought(_answer(answer, form), thought.strip() or None)
+            return Thought(_answer(answer, form), thought.strip() or None, end=len(text) - len(answer))
     return Thought(text)
 
 

@@ -43,7 +43,7 @@ class TransformersEngine:
     async def generate(self, request: Request) -> Completion:
         """Raises ContextTooLong for a prompt that leaves no room for a token; where only the answer would be too
         long, max_tokens is cut to the room there is, and the answer ends as `length`."""
-        prompt = self._model.chat.encode(request.messages)
+        prompt = self._model.chat.encode(request.messages, think=not request.choices)
         labels = {label: self._label(request, label) for label in request.choices}
         room = self._model.context - len(prompt) - max((len(tokens) - 1 for tokens in labels.values()), default=0)
         if room < 1:
@@ -75,7 +75,8 @@ class TransformersEngine:
             raise
 
     def stats(self) -> Mapping[str, Any]:
-        return {}
+        events = self._model.chat.events()
+        return {"events": events} if events else {}
 
     async def close(self) -> None:
         await asyncio.to_thread(self._worker.close)

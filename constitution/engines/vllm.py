@@ -20,6 +20,8 @@ from typing import Any, Literal
 
 from constitution.engines import _vllm_start
 from constitution.engines._chat import ChatTokenizer
+from constitution.engines._spoken import Spoken
+from constitution.engines._thoughts import Said
 from constitution.engines._turns import Turns
 from constitution.engines._vllm_gauges import Gauges
 from constitution.engines._vllm_place import place
@@ -35,12 +37,16 @@ from constitution.errors import (
 )
 from constitution.recipe import VLLMModel
 
+OWN: dict[str, Any] = {"adapter": None, "reasoning": "auto", "chat_template_kwargs": {}, "template_date": None}
+"""Fields of a section that the engine in memory does not depend on, with what stands for all of their values."""
+
 
 class VLLMEngine:
-    """An `Engine` over one vLLM engine, which sections that differ in the adapter alone share."""
+    """An `Engine` over one vLLM engine, which sections that differ in the fields of `OWN` alone share."""
 
-    def __init__(self, core: Core, adapter: Path | None) -> None:
+    def __init__(self, core: Core, section: VLLMModel, adapter: Path | None) -> None:
         self._core = core
+        self._chat = core.chat(section)
         self._adapter = adapter
         self._lora = core.lora(adapter) if adapter else None
         core.users += 1
@@ -57,13 +63,13 @@ class VLLMEngine:
 
     def describe(self) -> Mapping[str, str]:
         adapter = {"adapter": folder_digest(self._adapter)} if self._adapter else {}
-        return {**self._core.facts, "name": self.model, **adapter}
+        return {**self._core.facts, **self._chat.facts, "name": self.model, **adapter}
 
     async def generate(self, request: Request) -> Completion:
         """Raises ContextTooLong for a prompt that leaves no room for a token; where only the answer would be too
         long, max_tokens is cut to the room there is, and the answer ends as `length`."""
         core = self._core
-        prompt = core.chat.encode(request.messages)
+        prompt = self._chat.encode(request.messages, think=not request.choices)
         labels = {label: self._label(request, label) for label in request.choices}
         room = core.context - len(prompt) - max((len(tokens) - 1 for tokens in labels.values()), default=0)
         if room < 1:
@@ -81,21 +87,28 @@ class VLLMEngine:
     ) -> Completion:
         if labels:
             return await self._score(request, prompt, labels)
-        sampling = request.sampling
-        out = await self._run(
-            prompt,
-            request,
-            max_tokens=min(sampling.max_tokens, room),
-            stop=list(sampling.stop),
-            # Text is made of the tokens here, once; vLLM needs it, token by token, to look for stop strings only.
-            detokenize=bool(sampling.stop),
-        )
-        answer = out.outputs[0]
-        text = self._text(request, prompt, answer)
-        if isinstance(answer.stop_reason, str):
-            found = [at for stop in sampling.stop if (at := text.find(stop)) >= 0]
-            text = text[: min(found)] if found else str(answer.text)
-        return self._completion([out], text, answer.finish_reason)
+        stop, outs = list(request.sampling.stop), []
+        for strings in (stop, []):
+            out = await self._run(
+                prompt,
+                request,
+                max_tokens=min(request.sampling.max_tokens, room),
+                stop=strings,
+                # Text is made of the tokens here, once; vLLM needs it, token by token, to look for stop strings only.
+                detokenize=bool(strings),
+            )
+            outs.append(out)
+            answer = out.outputs[0]
+            stopped = isinstance(answer.stop_reason, str)
+            said = self._said(request, prompt, answer, cut=stopped or answer.finish_reason == "length")
+            if not stopped or said.reasoning is None or said.text:
+                break  # else a stop string ended the thought, which it is not meant for: again without
+        places = [at for each in stop if (at := said.text.find(each)) >= 0]
+        if places:
+            said = said._replace(text=said.text[: min(places)])
+        elif stopped:
+            said = said._replace(text=str(answer.text))
+        return self._completion(outs, said, "stop" if places else answer.finish_reason)
 
     async def _score(self, request: Request, prompt: list[int], labels: Mapping[str, Sequence[int]]) -> Completion:
         """The labels' log-probabilities: one request for each beginning that labels have in common, which are one
@@ -115,8 +128,8 @@ class VLLMEngine:
         if any(math.isnan(value) for value in logprobs.values()):
             raise EngineError(f"{self.model}: its logits are not numbers", hint='try dtype = "float32"')
         first = found[0][0].outputs[0]
-        text = self._text(request, prompt, first)
-        return self._completion([out for out, _ in found], text, first.finish_reason, logprobs)
+        text = self._chat.decode(self._tokens(first), prompt[-4:] if request.continues else [])
+        return self._completion([out for out, _ in found], Said(text), first.finish_reason, logprobs)
 
     async def _next(self, request: Request, prompt: list[int], tokens: list[int]) -> tuple[Any, dict[int, float]]:
         """The log-probabilities of `tokens` as the next one after `prompt`: raw, over the whole vocabulary."""
@@ -138,32 +151,36 @@ class VLLMEngine:
             **fields,
         )
 
-    def _text(self, request: Request, prompt: list[int], answer: Any) -> str:
+    def _said(self, request: Request, prompt: list[int], answer: Any, cut: bool) -> Said:
+        return self._chat.said(self._tokens(answer), prompt, request.continues, cut)
+
+    def _tokens(self, answer: Any) -> list[int]:
         tokens = list(answer.token_ids)
-        if tokens and tokens[-1] in self._core.ends:
-            tokens.pop()
-        return self._core.chat.decode(tokens, prompt[-4:] if request.continues else [])
+        return tokens[:-1] if tokens and tokens[-1] in self._core.ends else tokens
 
     def _completion(
-        self, outs: Sequence[Any], text: str, reason: str, logprobs: Mapping[str, float] | None = None
+        self, outs: Sequence[Any], said: Said, reason: str, logprobs: Mapping[str, float] | None = None
     ) -> Completion:
         return Completion(
-            text,
+            said.text,
             reason,
             sum(len(out.prompt_token_ids) for out in outs),
             sum(len(out.outputs[0].token_ids) for out in outs),
             sum(out.num_cached_tokens or 0 for out in outs),
             logprobs,
+            said.reasoning,
+            said.reasoning_tokens,
         )
 
     def _label(self, request: Request, label: str) -> list[int]:
         if not label:
             raise RequestRefused(f"{self.model}: an empty label has no probability")
-        return self._core.chat.label(request.messages, label)
+        return self._chat.label(request.messages, label)
 
     def stats(self) -> Mapping[str, Any]:
         """vLLM's own figures (`Gauges.stats`); engines that share one tell the same."""
-        return self._core.gauges.stats(self._core.in_flight)
+        events = self._chat.events()
+        return {**self._core.gauges.stats(self._core.in_flight), **({"events": events} if events else {})}
 
     async def close(self) -> None:
         """The last of those that share vLLM's engine ends it, and what is in flight fails."""
@@ -188,9 +205,9 @@ class Core:
         self.users = 0
         self.in_flight = 0
         self._section, self._folder, self._llm = section, folder, llm
-        tokenizer = load_tokenizer(section, folder)
-        self.chat = ChatTokenizer(tokenizer, self.name)
-        self.ends = ends(_generation_config(folder), tokenizer)
+        self._chats: dict[str, ChatTokenizer] = {}
+        """By how the template is spoken to. Each has a tokenizer, which no two threads may use at once."""
+        self.ends = ends(_generation_config(folder), self.chat(section).eos_token_id)
         self.context = int(llm.model_config.max_model_len)
         self._numbers = itertools.count()
         self._input = tokens_input
@@ -213,6 +230,14 @@ class Core:
         except BaseException:
             await asyncio.to_thread(llm.shutdown)
             raise
+
+    def chat(self, section: VLLMModel) -> ChatTokenizer:
+        """The model's chat template, spoken to as `section` says. Raises ModelLoadError."""
+        key = repr([section.reasoning, section.chat_template_kwargs, section.template_date])
+        if key not in self._chats:
+            tokenizer = load_tokenizer(self._section, self._folder)
+            self._chats[key] = ChatTokenizer(tokenizer, self.name, Spoken.of(section))
+        return self._chats[key]
 
     @cached_property
     def facts(self) -> dict[str, str]:
@@ -298,10 +323,11 @@ class Core:
 async def open_together(
     sections: Sequence[VLLMModel], placement: Literal["auto", "together", "turns"]
 ) -> list[VLLMEngine]:
-    """The engines of `sections`, in order. Those that differ in the adapter alone share one of vLLM's; others are on
-    the same accelerator as `placement` says. Raises RecipeError, ModelLoadError."""
+    """The engines of `sections`, in order. Those that differ in nothing but the adapter and how the chat template is
+    spoken to share one of vLLM's; others are on the same accelerator as `placement` says. Raises RecipeError,
+    ModelLoadError."""
     adapters = [await asyncio.to_thread(find_adapter, section) for section in sections]
-    bases = [section.bare.model_copy(update={"adapter": None}) for section in sections]
+    bases = [section.bare.model_copy(update=OWN) for section in sections]
     distinct = [base for number, base in enumerate(bases) if base not in bases[:number]]
     placed = await asyncio.to_thread(place, placement, distinct)
     cores: list[Core] = []
@@ -321,7 +347,10 @@ async def open_together(
         for core in cores:
             core.turns = turns
     cores.reverse()
-    return [VLLMEngine(cores[distinct.index(base)], folder) for base, folder in zip(bases, adapters, strict=True)]
+    return [
+        VLLMEngine(cores[distinct.index(base)], section, folder)
+        for base, section, folder in zip(bases, sections, adapters, strict=True)
+    ]
 
 
 async def _started(*given: Any) -> tuple[Any, Gauges]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from constitution.engines._chat import ChatTokenizer
+from constitution.engines._spoken import Spoken
 from constitution.errors import ModelLoadError
 from constitution.identity import digest
 from constitution.recipe import TransformersModel, VLLMModel
@@ -76,6 +77,7 @@ def load(section: TransformersModel) -> LocalModel:
             hint="serve it with vLLM and use the openai engine",
         )
     config = module.config.get_text_config()
+    chat = ChatTokenizer(tokenizer, name, Spoken.of(section))
     facts = {
         "name": name,
         "engine": "transformers",
@@ -84,14 +86,15 @@ def load(section: TransformersModel) -> LocalModel:
         "device": section.device,
         "transformers": library.__version__,
         "torch": torch.__version__,
+        **chat.facts,
     }
     if section.revision:
         facts["revision"] = section.revision
     return LocalModel(
         name=name,
         module=module,
-        chat=ChatTokenizer(tokenizer, name),
-        ends=ends(module.generation_config, tokenizer),
+        chat=chat,
+        ends=ends(module.generation_config, chat.eos_token_id),
         context=int(getattr(config, "max_position_embeddings", None) or 2**31),
         shares=not _slides(config),
         facts=facts,
@@ -251,11 +254,11 @@ def _download(section: TransformersModel | VLLMModel, *, weights: bool) -> Path:
     return Path(found)
 
 
-def ends(generation: Any, tokenizer: Any) -> frozenset[int]:
+def ends(generation: Any, own: int | None) -> frozenset[int]:
     """End-of-turn tokens: those of the generation settings (one id or a list) and the tokenizer's own."""
     stated = generation.eos_token_id if generation is not None else None
     found = set(stated) if isinstance(stated, list) else {stated}
-    return frozenset(end for end in (*found, tokenizer.eos_token_id) if end is not None)
+    return frozenset(end for end in (*found, own) if end is not None)
 
 
 def _slides(config: Any) -> bool:

@@ -100,7 +100,7 @@ async def test_choice_log_probabilities_are_exact(
         for temperature, messages in zip((0.0, 1.0, 0.3) * 8, conversations, strict=False)
     ]
     ours, theirs = await all_of(engine, requests), await all_of(reference, requests)
-    chat = engine._core.chat
+    chat = engine._chat
     assert max(len(chat.label(requests[0].messages, label)) for label in labels) > 2
     for mine, other, request in zip(ours, theirs, requests, strict=True):
         assert mine.choice_logprobs == pytest.approx(other.choice_logprobs, abs=1e-3)
@@ -114,13 +114,13 @@ async def test_choice_log_probabilities_are_exact(
 
 async def test_labels_of_one_token_cost_one_request(engine: VLLMEngine, conversations: list[Messages]) -> None:
     request = Request((*conversations[0], PREFIX), GREEDY, seed=1, choices=("A", "B"))
-    length = len(engine._core.chat.encode(request.messages))
+    length = len(engine._chat.encode(request.messages))
     done = await engine.generate(request)
     assert (done.prompt_tokens, done.completion_tokens) == (length, 1)
     long = Request(request.messages, GREEDY, seed=1, choices=("A", "both of them"))
     done = await engine.generate(long)
     # One for each beginning of the longer label: the tokens of all of them are counted, as vLLM computed them.
-    tokens = len(engine._core.chat.label(long.messages, "both of them"))
+    tokens = len(engine._chat.label(long.messages, "both of them"))
     assert tokens > 1
     assert done.completion_tokens == tokens
     assert done.prompt_tokens == sum(length + place for place in range(tokens))
@@ -214,7 +214,7 @@ async def test_a_cancelled_request_frees_its_place(engine: VLLMEngine) -> None:
 async def test_the_context_is_a_limit(engine: VLLMEngine) -> None:
     with pytest.raises(ContextTooLong, match=str(CONTEXT)):
         await engine.generate(Request(user("candle " * CONTEXT), Sampling(max_tokens=1), seed=1))
-    chat = engine._core.chat
+    chat = engine._chat
     text = "candle "
     while len(chat.encode((*user(text + "candle "), Message("assistant", "It")))) < CONTEXT - 10:
         text += "candle "
