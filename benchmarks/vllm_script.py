@@ -19,12 +19,13 @@ from benchmarks.vllm_graph import Call
 from benchmarks.vllm_outcome import Outcome
 from constitution import templates
 from constitution.identity import digest, seed
+from constitution.measures import refuses_briefly
 from constitution.pipeline.plan import principles_for
 from constitution.principles import find_root, load_constitution
 from constitution.prompts import read_prompts
 from constitution.recipe import Recipe
 from constitution.records import Messages, Prompt, Sampling, as_dicts
-from constitution.revise import clean, draw_principle, refuses_critique
+from constitution.revise import clean, draw_principle
 
 
 class Script:
@@ -68,7 +69,7 @@ class Script:
             asked, able = [], []
             for i, principle, shot, critique in zip(going, drawn, shots, critiques, strict=True):
                 texts[i].append(critique)
-                if critique and not refuses_critique(critique):
+                if critique and not refuses_briefly(critique):
                     able.append(i)
                     asked.append(templates.revision_messages(prompts[i].messages, last[i], critique, principle, shot))
             revisions = self._stage(asked, recipe.revise.revision.sampling, [ids[i] for i in able], "revision", round)

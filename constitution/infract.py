@@ -60,13 +60,13 @@ async def infract(
     """The answer's variants, one for each of the section's kinds; those in `have` are not asked for again. An engine's
     error is a Failure of that variant."""
 
-    async def made(kind: Infraction) -> tuple[Response | None, Failure | None]:
+    async def spoil(kind: Infraction) -> tuple[Response | None, Failure | None]:
         variant, failure = await _variant(infractor, prompt, answer, kind, have)
         await emit([row for row in (variant, failure) if row is not None and row.id not in have])
         return variant, failure
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(made(kind)) for kind in infractor.section.kinds]
+        tasks = [group.create_task(spoil(kind)) for kind in infractor.section.kinds]
     rows = [task.result() for task in tasks]
     return Variants(
         tuple(variant for variant, _ in rows if variant is not None),
@@ -82,7 +82,6 @@ def pairs_of(answer: Response, variants: Sequence[Response]) -> list[Pair]:
             kind="infraction",
             a=answer,
             b=variant,
-            cut="cut" in (answer.outcome, variant.outcome),
         )
         for variant in variants
     ]
@@ -114,7 +113,7 @@ async def _variant(
         kind="variant",
         round=answer.round,
         text=text,
-        outcome=outcome_of(text, answer.text, done.finish_reason),
+        outcome=outcome_of(text, done.finish_reason, answer.text),
         model=infractor.engine.model,
         parent_id=answer.id,
         template_digest=TEMPLATES,

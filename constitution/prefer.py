@@ -69,7 +69,8 @@ def prefer(
     expected: votes that should have been cast. weights: per principle id. shifts: per judge, log-odds in favour of b
     that are subtracted from each of its votes, e.g. what length has given b. They and the majority decide the label,
     agreement and dissent; `p_mean` and `consistency` are of the votes as they were cast. The reason to drop is the
-    first that holds of probe, empty, identical, votes-missing (no couple), cut, tie, margin.
+    first that holds of probe, empty (or why the text did not come: cut, refused, filtered), identical, cut or refused
+    or filtered, votes-missing (no couple), tie, margin.
     """
     counted = [vote for vote in judgements if vote.label_mass >= rules.min_label_mass]
     couples = _couples(pair, counted, weights, rules, shifts or {})
@@ -174,13 +175,13 @@ def _drop_reason(pair: Pair, p_b: float | None, margin: float) -> DropReason | N
     if pair.kind == "infraction":
         return "probe"
     if not pair.a.text or not pair.b.text:
-        return "empty"
+        return pair.flaw or "empty"
     if pair.a.text == pair.b.text:
         return "identical"
+    if pair.flaw:
+        return pair.flaw
     if p_b is None:
         return "votes-missing"
-    if pair.cut:
-        return "cut"
     if _side(p_b) == 0:
         return "tie"
     return "margin" if max(p_b, 1 - p_b) < 0.5 + margin else None

@@ -9,7 +9,6 @@ model is asked, so that a restarted run goes on in mid-chain. Every row is emitt
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -19,8 +18,10 @@ from constitution import templates
 from constitution.engines.base import Completion, Engine, Request
 from constitution.errors import EngineError, RecipeError
 from constitution.identity import row_id, seed
+from constitution.measures import refuses_briefly
 from constitution.recipe import ReviseSection
 from constitution.records import (
+    HELD_BACK,
     Constitution,
     CritiqueOutcome,
     Exemplar,
@@ -106,7 +107,7 @@ async def revise(reviser: Reviser, prompt: Prompt, have: Mapping[str, Row], emit
     try:
         await walk.initial()
         for round in range(1, reviser.section.rounds + 1):
-            if not walk.responses[0].text:
+            if walk.ended:
                 break
             await walk.round(round)
     except _Stop as stop:
@@ -136,7 +137,6 @@ class _Walk:
             "initial", id, self.prompt.messages, sampling, chosen, 2 * reviser.section.rounds + 1
         )
         text = clean(done.text)
-        outcome: Outcome = "cut" if done.finish_reason == "length" else "ok"
         answer = Response(
             id=id,
             run_id=reviser.run_id,
@@ -144,7 +144,7 @@ class _Walk:
             kind="initial",
             round=0,
             text=text,
-            outcome=outcome if text else "empty",
+            outcome=outcome_of(text, done.finish_reason),
             model=reviser.engine.model,
             family=reviser.family,
             **generation(done, sampling, chosen),
@@ -155,20 +155,21 @@ class _Walk:
         id = self._id("revision", round)
         if await self._known(id, f"revision-{round}", f"critique-{round}"):
             return
-        reviser, parent = self.reviser, self._last_with_text()
+        reviser, parent = self.reviser, last_answer(self.responses)
+        assert parent is not None
         principle = draw_principle(reviser.principles, reviser.seed, self.prompt_id, round)
         # The first ones, always the same: a drawn set would leave the prefix cache nothing to share.
         exemplars = reviser.constitution.exemplars_for(principle)[: reviser.section.exemplars]
         left = 2 * (reviser.section.rounds - round) + 1
         answer, critique = await self._critique(id, round, parent, principle, exemplars)
-        if answer.critique_outcome in ("empty", "refused"):
+        if not critique or answer.critique_outcome in HELD_BACK:
             await self._add(replace(answer, text=parent.text, outcome="skipped"))
             return
         messages = templates.revision_messages(self.prompt.messages, parent.text, critique, principle, exemplars)
         sampling, chosen = reviser.section.revision.sampling, self._seed("revision", round)
         done = await self._generate(f"revision-{round}", id, messages, sampling, chosen, left)
         text = clean(done.text)
-        outcome = outcome_of(text, parent.text, done.finish_reason)
+        outcome = outcome_of(text, done.finish_reason, parent.text)
         await self._add(replace(answer, text=text, outcome=outcome, **generation(done, sampling, chosen)))
 
     async def _critique(
@@ -195,7 +196,7 @@ class _Walk:
             principle_id=principle.id,
             principle_digest=digest_of(principle),
             critique=critique,
-            critique_outcome=_critique_outcome(critique, done.finish_reason),
+            critique_outcome=critique_outcome(critique, done.finish_reason),
             critique_seed=chosen,
             critique_prompt_tokens=done.prompt_tokens,
             critique_cached_tokens=done.cached_tokens,
@@ -240,8 +241,11 @@ class _Walk:
             self.failures.append(failure)
         await self.emit([row for row in (answer, failure) if row is not None and row.id not in self.have])
 
-    def _last_with_text(self) -> Response:
-        return next(answer for answer in reversed(self.responses) if answer.text)
+    @property
+    def ended(self) -> bool:
+        """Nothing more is asked: there is no text to critique, or max_tokens were used up before any."""
+        last = self.responses[-1]
+        return not last.text and (last.outcome == "cut" or last_answer(self.responses) is None)
 
     def _id(self, kind: str, round: int) -> str:
         return row_id(self.reviser.run_id, self.prompt_id, kind, round)
@@ -252,63 +256,72 @@ class _Walk:
 
 # --- outcomes
 
-_REFUSAL = re.compile(
-    r"(?:(?:i'?m |i am )?(?:very |so |really )?sorry[,.:;]? ?|i apologi[sz]e[^.]{0,40}[.,] ?)?"
-    r"(?:but )?(?:as an ai[^,]{0,40}, )?"
-    r"(?:i (?:can ?not|can'?t|won'?t|will not|decline to|must decline to)|(?:i'?m|i am) (?:unable|not able) to) "
-    r"(?:help with|assist|comply|fulfil|engage|continue|participate|discuss|answer|do (?:that|this)|"
-    r"provide (?:a|that|this|any) (?:critique|review)|critique|criticise|criticize|review|evaluate)\b"
-)
-
-
-def refuses_critique(critique: str) -> bool:
-    """True for a model that declines to critique at all ("I'm sorry, but I can't help with that.").
-
-    Conservative: at most 60 words, and the refusal must be how the text begins. A critique that speaks of refusing
-    ("I cannot find fault with it", "The answer should have said: I can't help with that") is a critique.
-    """
-    text = " ".join(critique.lower().replace("’", "'").split())
-    return len(text.split(" ")) <= 60 and _REFUSAL.match(text) is not None
-
 
 def clean(text: str) -> str:
     """What a model wrote, without the white space around it; half surrogates, which UTF-8 cannot hold, become `?`."""
     return text.strip().encode("utf-8", "replace").decode("utf-8")
 
 
-def _critique_outcome(critique: str, finish_reason: str) -> CritiqueOutcome:
-    if not critique:
-        return "empty"
-    if refuses_critique(critique):
-        return "refused"
-    return "cut" if finish_reason == "length" else "ok"
+def outcome_of(text: str, finish_reason: str, parent: str | None = None) -> Outcome:
+    """What became of an answer that an engine gave, and that may have been made from its parent's text."""
+    outcome = _finished(text, finish_reason)
+    return "unchanged" if outcome == "ok" and text == parent else outcome
 
 
-def outcome_of(text: str, parent: str, finish_reason: str) -> Outcome:
-    """Of an answer made from its parent's text."""
-    if not text:
-        return "empty"
-    if finish_reason == "length":
-        return "cut"
-    return "unchanged" if text == parent else "ok"
+def critique_outcome(critique: str, finish_reason: str) -> CritiqueOutcome:
+    outcome = _finished(critique, finish_reason)
+    return "refused" if outcome in ("ok", "cut") and refuses_briefly(critique) else outcome
+
+
+def _finished(text: str, finish_reason: str) -> CritiqueOutcome:
+    """To call a tool and say nothing is to say nothing."""
+    return "empty" if not text and finish_reason in ("stop", "tool_calls") else _FINISHED[finish_reason]
+
+
+_FINISHED: Mapping[str, CritiqueOutcome] = {
+    "stop": "ok",
+    "length": "cut",
+    "tool_calls": "cut",
+    "refusal": "refused",
+    "content_filter": "filtered",
+}
+
+
+def last_answer(answers: Sequence[Response]) -> Response | None:
+    """The last one with text; one that the server refused or filtered only where there is no other. None: no text."""
+    said = [answer for answer in answers if answer.text]
+    return next((answer for answer in reversed(said) if answer.outcome not in HELD_BACK), said[-1] if said else None)
 
 
 def unsaid(answer: Response) -> Failure | None:
-    """The failure that says what a model did not say, if it did not; it follows from the answer alone."""
+    """The failure that says what a model or its server did not say, if anything; it follows from the answer alone."""
     step: str = answer.kind
     if answer.kind in ("revision", "variant"):
         step = f"{answer.kind}-{answer.infraction or answer.round}"
-    error, message = "EmptyOutput", f"the {answer.kind} answer has no text"
+    error, message = _ANSWERS_UNSAID.get(answer.outcome, ("", ""))
     if answer.outcome == "skipped":
         step = f"critique-{answer.round}"
-        message = f"the critique by {answer.principle_id} has no text; the answer stays as it was"
-        if answer.critique_outcome == "refused":
-            error = "CritiqueRefused"
-            message = f"the model declined to critique by {answer.principle_id}; the answer stays as it was"
-    elif answer.outcome != "empty":
+        error, message = _CRITIQUES_UNSAID[answer.critique_outcome or "empty"]
+    elif answer.outcome == "cut" and answer.text:
         return None
+    if not error:
+        return None
+    what = f"the critique by {answer.principle_id}" if answer.outcome == "skipped" else f"the {answer.kind} answer"
     id = failure_id(answer.run_id, answer.prompt_id, step, answer.id)
-    return Failure(id, answer.run_id, answer.prompt_id, step, error, message, retryable=False)
+    return Failure(id, answer.run_id, answer.prompt_id, step, error, f"{what} {message}", retryable=False)
+
+
+_ANSWERS_UNSAID = {
+    "empty": ("EmptyOutput", "has no text"),
+    "cut": ("EmptyOutput", "used up its max_tokens before any text"),
+    "refused": ("AnswerRefused", "was refused by the server"),
+    "filtered": ("ContentFiltered", "was held back by the server's content filter"),
+}
+_STAYS = "; the answer stays as it was"
+_CRITIQUES_UNSAID = {outcome: (error, message + _STAYS) for outcome, (error, message) in _ANSWERS_UNSAID.items()} | {
+    "refused": ("CritiqueRefused", "was refused" + _STAYS)
+}
+"""Of each outcome the failure's error and what it says of the answer or critique."""
 
 
 def generation(done: Completion, sampling: Sampling, seed: int) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def prefers_second_text(request: Request) -> Reply:
 def test_first_against_last() -> None:
     chain = [answer(0, "a"), answer(1, "b"), answer(2, "c")]
     [pair] = pairs("run-1", prompt(), chain, (), ("first-last",))
-    assert (pair.kind, pair.a.id, pair.b.id, pair.cut) == ("first-last", "r0", "r2", False)
+    assert (pair.kind, pair.a.id, pair.b.id, pair.flaw) == ("first-last", "r0", "r2", None)
 
 
 def test_the_last_is_the_last_with_text() -> None:
@@ -66,10 +66,25 @@ def test_every_round_against_its_parent() -> None:
 
 def test_cut_texts_are_known_through_skipped_rounds() -> None:
     chain = [answer(0, "a"), answer(1, "b", outcome="cut"), answer(2, "b", outcome="skipped")]
-    assert pairs("run-1", prompt(), chain, (), ("first-last",))[0].cut
+    assert pairs("run-1", prompt(), chain, (), ("first-last",))[0].flaw == "cut"
     repeated = [*chain[:2], answer(2, "b", outcome="unchanged")]
-    assert pairs("run-1", prompt(), repeated, (), ("first-last",))[0].cut
-    assert not pairs("run-1", prompt(), [chain[0], answer(1, "b")], (), ("first-last",))[0].cut
+    assert pairs("run-1", prompt(), repeated, (), ("first-last",))[0].flaw == "cut"
+    assert pairs("run-1", prompt(), [chain[0], answer(1, "b")], (), ("first-last",))[0].flaw is None
+
+
+def test_the_last_answer_is_not_one_that_the_server_held_back() -> None:
+    refused = answer(2, "I can't.", outcome="refused")
+    chain = [answer(0, "a"), answer(1, "b"), refused]
+    [pair] = pairs("run-1", prompt(), chain, (), ("first-last",))
+    assert (pair.b.id, pair.flaw) == ("r1", None)
+    [pair] = pairs("run-1", prompt(), [chain[0], refused], (), ("first-last",))
+    assert (pair.b.id, pair.flaw) == ("r2", "refused")
+
+
+def test_a_chain_that_stopped_before_a_revision_has_no_pair_and_one_without_text_has() -> None:
+    assert pairs("run-1", prompt(), [answer(0, "a")], (), ("first-last", "parent")) == []
+    [pair] = pairs("run-1", prompt(), [answer(0, "", outcome="cut")], (), ("first-last", "parent"))
+    assert (pair.a.id, pair.b.id, pair.flaw) == ("r0", "r0", "cut")
 
 
 def test_given_answers_and_gold() -> None:

@@ -104,7 +104,7 @@ def test_couples_are_those_that_make_the_label(tmp_path: Path) -> None:
     a, b = (row for row in scene.rows if isinstance(row, Response))
     votes = [row for row in scene.rows if isinstance(row, Judgement)]
     weights = {"kind": 1.0, "true": 1.0, "plain": 1.0}
-    made = prefer(Pair("pair0", "parent", a, b, False), votes, len(votes), weights, Rules())
+    made = prefer(Pair("pair0", "parent", a, b), votes, len(votes), weights, Rules())
     ((mean, ties, consistency),) = column(
         answer(
             tmp_path,

@@ -12,9 +12,10 @@ from chains import CONSTITUTION, EXEMPLAR, PRINCIPLES, Reply, Rows, Scripted, pr
 
 from constitution.engines.base import Request
 from constitution.errors import ContextTooLong, EngineUnavailable, RecipeError
+from constitution.measures import refuses_briefly
 from constitution.recipe import ReviseSection
 from constitution.records import Failure, Message, Prompt, Response
-from constitution.revise import Reviser, draw_principle, refuses_critique, revise, select
+from constitution.revise import Reviser, draw_principle, revise, select
 
 
 def reviser(engine: Scripted, rounds: int = 2, attempt: int = 1, **section: object) -> Reviser:
@@ -180,7 +181,7 @@ async def test_half_surrogates_become_storable() -> None:
     ],
 )
 def test_refusals_to_critique(text: str) -> None:
-    assert refuses_critique(text)
+    assert refuses_briefly(text)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +198,7 @@ def test_refusals_to_critique(text: str) -> None:
     ],
 )
 def test_critiques_that_are_none(text: str) -> None:
-    assert not refuses_critique(text)
+    assert not refuses_briefly(text)
 
 
 # --- engines that fail, and going on

@@ -21,7 +21,15 @@ from constitution.warehouse.schema import TABLES
 SINCE = {
     "principles": {"criteria"},
     "responses": {
-        *("family", "infraction", "reasoning", "reasoning_tokens", "critique_reasoning", "critique_reasoning_tokens"),
+        *(
+            "family",
+            "infraction",
+            "refuses",
+            "reasoning",
+            "reasoning_tokens",
+            "critique_reasoning",
+            "critique_reasoning_tokens",
+        ),
     },
     "judgements": {"repeat", "calls", "read_first", "read_second", "rationale_reasoning", "reasoning_tokens"},
     "preferences": {"p_mean", "label_by", "ties", "dissent"},

@@ -21,12 +21,9 @@ from constitution.identity import seed as seed_of
 from constitution.judge import Pair
 from constitution.measures import Estimate, estimate
 from constitution.prefer import Rules, prefer
-from constitution.records import Constitution, Judgement, Preference, Principle, Prompt, Response, Row
+from constitution.records import FIXED_DROPS, Constitution, Judgement, Preference, Principle, Prompt, Response, Row
 from constitution.revise import select
 from constitution.warehouse import Warehouse, ask, connect
-
-_UNLABELLED = ("empty", "identical", "cut", "probe")
-"""Pairs dropped for these reasons get no label under any constitution."""
 
 Principles = tuple[Principle, ...]
 
@@ -88,7 +85,7 @@ class Impact:
 def sample_pairs(warehouse: Warehouse, run_id: str, count: int, seed: int = 1) -> list[tuple[Prompt, Pair]]:
     """So many of the run's pairs that can be labelled, of every kind but infractions, drawn by the seed; all of them
     where there are fewer. Raises WarehouseError where there are none."""
-    reasons = ", ".join(f"'{reason}'" for reason in _UNLABELLED)
+    reasons = ", ".join(f"'{reason}'" for reason in FIXED_DROPS)
     query = (
         f"SELECT id, prompt_id FROM preferences WHERE run_id = '{run_id}' AND kind <> 'infraction' "
         f"AND coalesce(drop_reason, '') NOT IN ({reasons}) ORDER BY id"

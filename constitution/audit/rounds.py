@@ -18,7 +18,7 @@ def figures(evidence: Evidence) -> Iterator[Figure]:
 def round_changed(evidence: Evidence) -> Iterator[Figure]:
     """Share of a round's revisions that have another text than what they were made from."""
     sql = f"""
-        SELECT round::VARCHAR AS subject, (outcome NOT IN ('unchanged', 'skipped', 'empty'))::INTEGER AS value, cluster
+        SELECT round::VARCHAR AS subject, changed(outcome, text)::INTEGER AS value, cluster
         FROM responses JOIN audit.prompts USING (prompt_id)
         WHERE run_id = '{evidence.run.run_id}' AND kind = 'revision'
     """

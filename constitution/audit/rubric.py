@@ -54,7 +54,7 @@ def drawn(evidence: Evidence) -> Iterator[Figure]:
 def changed(evidence: Evidence) -> Iterator[Figure]:
     """Share of a principle's revisions that have another text than what they were made from."""
     sql = f"""
-        SELECT principle_id, (outcome NOT IN ('unchanged', 'skipped', 'empty'))::INTEGER AS value, cluster
+        SELECT principle_id, changed(outcome, text)::INTEGER AS value, cluster
         FROM responses JOIN audit.prompts USING (prompt_id)
         WHERE run_id = '{evidence.run.run_id}' AND kind = 'revision'
     """

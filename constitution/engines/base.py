@@ -34,12 +34,19 @@ class Request:
         return self.messages[-1].role == "assistant"
 
 
+FINISH_REASONS = ("stop", "length", "refusal", "content_filter", "tool_calls")
+"""stop: at its end. length: by max_tokens. refusal: the server says that the model refuses, and `text` is how it does.
+content_filter: held back, and `text` is what came before. tool_calls: to call a tool, and `text` is what it said before
+that."""
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
     text: str
     """What the model wrote, without the prefix that it continued; never its reasoning."""
     finish_reason: str
-    """stop · length"""
+    """One of FINISH_REASONS. An engine says the same of a server's own words for them; a generation that was broken off
+    (abort, error, none given) is an EngineError, not a completion."""
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0

@@ -3,9 +3,9 @@
     work = lay(connection, root, run, constitution, settings)
     choose(work)
 
-Reasons, the first that holds: the pipeline's own as they stand in `preferences` (probe, empty, identical,
-votes-missing, cut, tie, margin; of single answers empty and cut), and then round, principle, min-margin, min-agreement,
-inconsistent, where.
+Reasons, the first that holds: the pipeline's own as they are in `preferences` (probe, empty, identical, cut, refused,
+filtered, votes-missing, tie, margin; of single answers empty, cut, refused, filtered), and then round, principle,
+min-margin, min-agreement, inconsistent, where.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from constitution.export.settings import PAIRS, Settings
 from constitution.export.work import Work
 from constitution.identity import row_id
 from constitution.pipeline.settle import LABEL_SETTINGS
-from constitution.records import Constitution, Principle, Run
+from constitution.records import FIXED_DROPS, HELD_BACK, Constitution, Principle, Run
 from constitution.revise import select
 from constitution.warehouse.query import FUNCTIONS
 
@@ -81,9 +81,8 @@ SELECT * REPLACE (
     CASE WHEN l.p_b < 0.5 THEN b_id ELSE a_id END AS rejected_id,
     greatest(l.p_b, 1 - l.p_b) AS p_chosen,
     CASE
-        WHEN drop_reason IN ('probe', 'empty', 'identical') THEN drop_reason
+        WHEN drop_reason IN {fixed} THEN drop_reason
         WHEN l.p_b IS NULL THEN 'votes-missing'
-        WHEN drop_reason = 'cut' THEN drop_reason
         WHEN side(l.p_b) = 0 THEN 'tie'
         WHEN greatest(l.p_b, 1 - l.p_b) < 0.5 + $margin THEN 'margin'
     END AS drop_reason
@@ -105,28 +104,25 @@ LEFT JOIN export.asked AS q USING (prompt_id)
 LEFT JOIN (SELECT id, kind, round FROM responses) AS b ON b.id = p.b_id
 """
 
-# A skipped or unchanged revision has its parent's text, cut or not: its fate is that of the last answer before it that
-# was written anew.
 _ANSWER_CANDIDATES = """
 CREATE TABLE export.candidates AS
 WITH answer AS (
     SELECT
-        id, prompt_id, kind, round, outcome, model, family, parent_id, principle_id, critique_outcome, finish_reason,
-        completion_tokens, kind IN ('initial', 'revision') AS in_chain,
-        last_value(nullif(nullif(outcome, 'skipped'), 'unchanged') IGNORE NULLS)
-            OVER (PARTITION BY prompt_id, kind IN ('initial', 'revision') ORDER BY round, id) AS written,
-        max(round) FILTER (kind IN ('initial', 'revision') AND outcome <> 'empty')
-            OVER (PARTITION BY prompt_id) AS last_round
-    FROM responses WHERE kind <> 'variant'
+        id, prompt_id, kind, round, outcome, w.text_outcome, refuses, model, family, parent_id, principle_id,
+        critique_outcome, finish_reason, completion_tokens, kind IN ('initial', 'revision') AS in_chain,
+        -- As revise.last_answer finds it.
+        coalesce(
+            max(round) FILTER (in_chain AND text <> '' AND outcome NOT IN {held}) OVER of_prompt,
+            max(round) FILTER (in_chain AND text <> '') OVER of_prompt
+        ) AS last_round
+    FROM responses JOIN (SELECT id, text_outcome FROM written) AS w USING (id)
+    WHERE kind <> 'variant' WINDOW of_prompt AS (PARTITION BY prompt_id)
 )
 SELECT
     r.id, r.prompt_id, (row_number() OVER (ORDER BY q.nth, r.id) - 1)::BIGINT AS place,
     coalesce(q.conversation, r.prompt_id) AS conversation, coalesce(q.tags, []) AS tags, r.id AS answer_id,
     NULL::VARCHAR AS other_id, s.score AS p, s.score, s.readings,
-    r.* EXCLUDE (id, prompt_id, written),
-    CASE WHEN r.outcome = 'empty' THEN 'empty' WHEN coalesce(r.written, r.outcome) = 'cut' THEN 'cut' END
-        AS drop_reason,
-    q.source, q.turns
+    r.* EXCLUDE (id, prompt_id), nullif(r.text_outcome, 'ok') AS drop_reason, q.source, q.turns
 FROM answer AS r
 {scored} JOIN export.scored AS s ON s.response_id = r.id
 LEFT JOIN export.asked AS q USING (prompt_id)
@@ -262,7 +258,7 @@ def _lay_pairs(work: Work, constitution: Constitution) -> None:
         low, high = judge.get("clamp") or (0.4, 0.6)
         numbers = {"margin": judge.get("margin"), "least_mass": judge.get("min_label_mass")}
         floats = {name: float(number or 0.0) for name, number in numbers.items()}
-        work.connection.execute(_RELABELLED, {"low": low, "high": high, **floats})
+        work.connection.execute(_RELABELLED.format(fixed=FIXED_DROPS), {"low": low, "high": high, **floats})
     work.connection.execute(_PAIR_CANDIDATES)
 
 
@@ -276,7 +272,7 @@ def _lay_answers(work: Work, constitution: Constitution) -> None:
         connection.execute(
             "CREATE TABLE export.scored AS SELECT '' AS response_id, 0 AS readings, 0.0::DOUBLE AS score WHERE false"
         )
-    connection.execute(_ANSWER_CANDIDATES.format(scored="" if settings.format == "kto" else "LEFT"))
+    connection.execute(_ANSWER_CANDIDATES.format(scored="" if settings.format == "kto" else "LEFT", held=HELD_BACK))
 
 
 def _register(work: Work, principles: tuple[Principle, ...]) -> None:

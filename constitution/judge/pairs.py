@@ -8,7 +8,8 @@ from itertools import combinations
 from typing import Literal
 
 from constitution.identity import row_id
-from constitution.records import Prompt, Response
+from constitution.records import REPEATS, DropReason, Prompt, Response
+from constitution.revise import last_answer
 
 PairKind = Literal["first-last", "parent", "given", "infraction"]
 
@@ -20,8 +21,9 @@ class Pair:
     a: Response
     """The earlier one."""
     b: Response
-    cut: bool = False
-    """One of the texts was cut by max_tokens."""
+    flaw: DropReason | None = None
+    """What became of one of the texts where it was written, a's first: cut, refused, filtered; of one that did not
+    come, before the other's. None: both are whole."""
     gold_id: str | None = None
 
     @property
@@ -30,9 +32,10 @@ class Pair:
         return bool(self.a.text and self.b.text) and self.a.text != self.b.text
 
     @property
-    def place(self) -> tuple[str, int, int]:
+    def place(self) -> tuple[str | int, ...]:
         """Its place in its prompt, for seeds: the same in every run of the same seed."""
-        return self.kind, self.a.round, self.b.round
+        place = self.kind, self.a.round, self.b.round
+        return (*place, self.b.infraction) if self.b.infraction else place
 
     def shown(self, order: str) -> tuple[Response, Response]:
         return (self.a, self.b) if order == "ab" else (self.b, self.a)
@@ -59,40 +62,50 @@ def given_answers(run_id: str, prompt: Prompt) -> tuple[Response, ...]:
 def pairs(
     run_id: str, prompt: Prompt, chain: Sequence[Response], given: Sequence[Response], kinds: Sequence[PairKind]
 ) -> list[Pair]:
-    """The pairs of one prompt. `chain`: initial answer and revisions, by round; empty where the chain did not finish.
+    """The pairs of one prompt. `chain`: initial answer and revisions, by round, as far as it got; empty while it may
+    get further.
 
-    first-last: the initial answer against the last revision that has text. An initial answer without text is paired
-    with itself, so that the prompt has its (dropped) row. parent: every revision against the answer it was made from;
-    where both kinds would make the same couple, it is one pair, of kind first-last.
+    first-last: the initial answer against the last revision that has text, one that the server held back only where
+    there is no other. An initial answer without text is paired with itself, so that the prompt has its (dropped) row;
+    one with text that an engine failed to go on from has no pair. parent: every revision against the answer it was made
+    from; where both kinds would make the same couple, it is one pair, of kind first-last.
     given: every two of the prompt's own answers.
     """
     by_id = {answer.id: answer for answer in chain}
     couples: dict[tuple[str, str], PairKind] = {}
-    if "first-last" in kinds and chain:
-        last = next((answer for answer in reversed(chain[1:]) if answer.text), chain[-1])
+    if "first-last" in kinds and chain and (len(chain) > 1 or not chain[0].text):
+        last = last_answer(chain[1:]) or chain[-1]
         couples[chain[0].id, last.id] = "first-last"
     if "parent" in kinds:
         for answer in chain:
             if answer.parent_id is not None:
                 couples.setdefault((answer.parent_id, answer.id), "parent")
     found = [
-        _pair(run_id, prompt, kind, by_id[a], by_id[b], _was_cut(by_id[a], by_id) or _was_cut(by_id[b], by_id))
+        replace(_pair(run_id, kind, by_id[a], by_id[b]), flaw=_flaw(by_id[a], by_id[b], by_id))
         for (a, b), kind in couples.items()
     ]
     if "given" in kinds:
         gold = given[prompt.gold].id if prompt.gold is not None else None
         for a, b in combinations(given, 2):
-            pair = _pair(run_id, prompt, "given", a, b, False)
+            pair = _pair(run_id, "given", a, b)
             found.append(replace(pair, gold_id=gold) if gold in (a.id, b.id) else pair)
     return found
 
 
-def _pair(run_id: str, prompt: Prompt, kind: PairKind, a: Response, b: Response, cut: bool) -> Pair:
-    return Pair(row_id(run_id, a.prompt_id, "pair", kind, a.id, b.id), kind, a, b, cut)
+def _pair(run_id: str, kind: PairKind, a: Response, b: Response) -> Pair:
+    return Pair(row_id(run_id, a.prompt_id, "pair", kind, a.id, b.id), kind, a, b)
 
 
-def _was_cut(answer: Response, by_id: Mapping[str, Response]) -> bool:
-    """A skipped or unchanged revision has its parent's text, cut or not."""
-    while answer.outcome in ("skipped", "unchanged") and answer.parent_id is not None:
+def _flaw(a: Response, b: Response, by_id: Mapping[str, Response]) -> DropReason | None:
+    for side in sorted((a, b), key=lambda answer: bool(answer.text)):
+        outcome = _written(side, by_id).outcome
+        if outcome in ("cut", "refused", "filtered"):
+            return outcome
+    return None
+
+
+def _written(answer: Response, by_id: Mapping[str, Response]) -> Response:
+    """The answer that the text was written in, as the view `written` finds it."""
+    while answer.outcome in REPEATS and answer.parent_id is not None:
         answer = by_id[answer.parent_id]
-    return answer.outcome == "cut"
+    return answer

@@ -14,7 +14,7 @@ take a second. Arguments that are not finite numbers are a ValueError; too littl
 
 from constitution.measures import aggregate, agreement, calibrate, estimate, prevalence, style
 from constitution.measures.estimate import Estimate
-from constitution.measures.refusals import refuses, refuses_sql
+from constitution.measures.refusals import refuses, refuses_briefly, refuses_sql
 from constitution.measures.style import StyleFit
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "estimate",
     "prevalence",
     "refuses",
+    "refuses_briefly",
     "refuses_sql",
     "style",
 ]

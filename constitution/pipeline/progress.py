@@ -9,12 +9,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from constitution.pipeline.account import Ledger
-from constitution.records import Failure, Judgement, Preference, Response, Row
+from constitution.records import UNSAID, Failure, Judgement, Preference, Response, Row
 from constitution.warehouse import Tally
 from constitution.warehouse.tally import OFF_LABEL
-
-UNSAID = ("EmptyOutput", "CritiqueRefused")
-"""Failures that are what a model said, not an engine that failed."""
 
 
 @dataclass(slots=True)
@@ -35,8 +32,8 @@ class Progress:
     """Prompts that were finished before this start, as the rows on disk let it be known: taken up or not."""
     rows: Counter[str] = field(default_factory=Counter)
     """Rows per table; also `off_label`, votes with most of their probability on other words, `kept`, the preferences
-    that were not dropped, `votes_missing`, what the preferences do without, and `unsaid`, failures that are a model's
-    empty output or refusal."""
+    that were not dropped, `votes_missing`, what the preferences do without, and `unsaid`, failures of
+    records.UNSAID."""
     ledger: Ledger = field(default_factory=Ledger)
     """Calls and tokens; `ledger.calls` are those of this start."""
     ended_calls: int = 0

@@ -17,7 +17,7 @@ LABELS = {
     "preferences": "preferences",
     "kept": "of these kept",
     "failures": "failures",
-    "unsaid": "of these empty output or refused critiques",
+    "unsaid": "of these empty, refused or filtered output",
     "open": "prompts to be tried again",
     "lost": "prompts that failed for good",
     "prompt_tokens": "tokens in",

@@ -21,9 +21,9 @@ from constitution.pipeline.account import Account, Ledger
 from constitution.pipeline.intake import Intake
 from constitution.pipeline.label import labeller
 from constitution.pipeline.plan import Plan, principles_for
-from constitution.pipeline.progress import UNSAID, Progress, watcher
+from constitution.pipeline.progress import Progress, watcher
 from constitution.pipeline.settle import needed, settle
-from constitution.records import Failure, Prompt, Row, Run
+from constitution.records import UNSAID, Failure, Prompt, Row, Run
 from constitution.revise import Emit, Reviser, revise
 from constitution.warehouse import Tally, Warehouse, Writer
 from constitution.warehouse.slices import most_left_first

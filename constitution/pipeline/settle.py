@@ -28,6 +28,7 @@ from constitution.measures.estimate import Floats
 from constitution.pipeline.ballots import GIVEN, Couples, Votes, array, side
 from constitution.prefer import Rules
 from constitution.recipe import JudgeSection
+from constitution.records import FIXED_DROPS
 from constitution.warehouse import Warehouse, connect
 
 LABEL_SETTINGS = ("aggregate", "control", "calibrate", "margin")
@@ -237,13 +238,13 @@ def _table(votes: Votes, couples: Couples, p_b: Floats, label_by: list[str]) -> 
 
 
 def _drop_reasons(votes: Votes, p_b: Floats) -> pa.Array:
-    """As `prefer` finds them; what no vote changes (probe, empty, identical, cut) stays."""
+    """As `prefer` finds them; what no vote changes stays."""
     stored = votes.column("drop_reason")
     found = np.full(len(p_b), None, dtype=object)
     found[np.maximum(p_b, 1 - p_b) < 0.5 + votes.section.margin] = "margin"
     found[side(p_b) == 0] = "tie"
     found[np.isnan(p_b)] = "votes-missing"
-    fixed = np.isin(stored.astype(str), ("probe", "empty", "identical", "cut"))
+    fixed = np.isin(stored.astype(str), FIXED_DROPS)
     found[fixed] = stored[fixed]
     return pa.array(found, pa.string())
 

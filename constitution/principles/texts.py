@@ -10,6 +10,7 @@ import difflib
 import re
 from collections.abc import Iterator
 
+from constitution.measures import refuses
 from constitution.records import Exemplar, Principle
 
 PLACEHOLDERS = ("prompt", "response")
@@ -133,15 +134,6 @@ def scaffolding(text: str, *, ours: bool = True) -> str | None:
     return match.group().strip() if match else None
 
 
-_REFUSES = re.compile(
-    r"^(?:(?:i(?:'m| am) )?(?:very |so )?sorry\b(?=\s*(?:[,.;:!…–-]|but\b|i\b|for\b|about\b|that\b|to\b|$))"
-    r"|i apologi[sz]e\b|as an? (?:ai|language model)\b(?=[^.]{0,60}\b(?:i|we)\b)"
-    r"|(?:i|we) (?:cannot|can't|can not|won't|will not|am unable to|'m unable to|am not able to|must decline|decline"
-    r"|refuse)\b(?! (?:\w+ )?(?:find|see|spot|identify|name|point|think|detect|say|tell|verify|know|fault)\b)[^.]{0,60}"
-    r"\b(?:critique|critici[sz]e|evaluate|review|assess|judge|help|assist|comply|continue|answer|respond"
-    r"|discuss|engage|provide|do (?:that|this|so))\b|(?:i|we) (?:decline|refuse)\b|n/a\b|no comment\b)",
-    re.I,
-)
 _FINDS_FAULT = re.compile(
     r"\b(?:should|ought|could|must|needs?|lack\w*|miss(?:es|ing)|fail\w*|ignor\w+|overlook\w*|leaves? out|omits?"
     r"|wrong\w*|false\w*|in(?:correct|accurate|complete)\w*|mistak\w+|errors?|mislead\w*|harm\w*|danger\w*|unsafe"
@@ -201,7 +193,7 @@ def _critique_faults(exemplar: Exemplar, requests: list[str]) -> Iterator[str]:
     # Scripts that put no spaces between words have few "words"; a dozen of their characters say as much.
     if len(critique.split()) < MIN_CRITIQUE_WORDS and (critique.isascii() or len(critique) < 12):
         yield f"critique: {critique!r} is too short for a critique; name what is wrong, or say why the response is fine"
-    if _REFUSES.match(critique):
+    if refuses(critique):
         yield f"critique: refuses to critique ({_start(critique)!r}); write what a critic would say"
 
 

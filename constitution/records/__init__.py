@@ -16,6 +16,10 @@ from constitution.records.principles import (
     as_dicts,
 )
 from constitution.records.rows import (
+    FIXED_DROPS,
+    HELD_BACK,
+    REPEATS,
+    UNSAID,
     Counterfactual,
     CritiqueOutcome,
     DropReason,
@@ -37,6 +41,10 @@ from constitution.records.rows import (
 from constitution.records.runs import Run, Usage
 
 __all__ = [
+    "FIXED_DROPS",
+    "HELD_BACK",
+    "REPEATS",
+    "UNSAID",
     "Constitution",
     "Counterfactual",
     "Criterion",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from constitution.identity import row_id
+from constitution.measures import refuses
 from constitution.records.principles import Messages
 
 
@@ -41,8 +42,12 @@ class Sampling:
 
 
 ResponseKind = Literal["initial", "revision", "sample", "synthesis", "variant"]
-Outcome = Literal["ok", "cut", "empty", "unchanged", "skipped"]
-CritiqueOutcome = Literal["ok", "cut", "empty", "refused"]
+Outcome = Literal["ok", "cut", "empty", "refused", "filtered", "unchanged", "skipped"]
+REPEATS = ("unchanged", "skipped")
+"""Outcomes of an answer whose text is its parent's: what became of that text, the answer says that wrote it."""
+HELD_BACK = ("refused", "filtered")
+"""Outcomes by which a server gave something else than the answer."""
+CritiqueOutcome = Literal["ok", "cut", "empty", "refused", "filtered"]
 Method = Literal["label", "rationale", "score", "rubric"]
 Infraction = Literal["polished", "terse", "sarcastic"]
 
@@ -62,14 +67,18 @@ class Response:
     text: str
     """The answer, without what the model thought before it."""
     outcome: Outcome
-    """ok · cut (stopped by max_tokens) · empty (no text) · unchanged (a revision equal to its parent) · skipped (no
-    revision was asked for, because the critique was empty or refused; the text is the parent's)."""
+    """ok · cut (stopped by max_tokens, maybe before any text, or to call a tool) · empty (no text) · refused (by the
+    server; the text is how it says so) · filtered (held back by the server; the text is what came, maybe none) ·
+    unchanged (a revision equal to its parent) · skipped (no revision was asked for, because the critique had no text,
+    was refused or filtered; the text is the parent's)."""
     model: str
     parent_id: str | None = None
     principle_id: str | None = None
     principle_digest: str | None = None
     critique: str | None = None
     critique_outcome: CritiqueOutcome | None = None
+    """refused: by the server, or by how it begins (`measures.refuses`); the rest as of an answer. None: there is no
+    critique."""
     critique_seed: int | None = None
     critique_prompt_tokens: int = 0
     critique_cached_tokens: int = 0
@@ -95,6 +104,11 @@ class Response:
     """Family of the model that wrote it, as the recipe names it; None: not known."""
     infraction: Infraction | None = None
     """Of a variant: polished (wrong, but well formed) · terse (right, but curt) · sarcastic."""
+
+    @property
+    def refuses(self) -> bool:
+        """Whether the text begins like a refusal, whoever wrote it (`measures.refuses`: English, a lower bound)."""
+        return refuses(self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +156,9 @@ class Judgement:
     read_second: tuple[float, ...] | None = None
 
 
-DropReason = Literal["tie", "margin", "identical", "empty", "cut", "votes-missing", "probe"]
+DropReason = Literal["tie", "margin", "identical", "empty", "cut", "refused", "filtered", "votes-missing", "probe"]
+FIXED_DROPS = ("probe", "empty", "identical", "cut", "refused", "filtered")
+"""Those that the answers alone decide: no vote changes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +219,10 @@ class Preference:
         return None if self.p_b is None else max(self.p_b, 1.0 - self.p_b)
 
 
+UNSAID = ("EmptyOutput", "CritiqueRefused", "AnswerRefused", "ContentFiltered")
+"""Failures that are what a model, or its server, did not want to say: no engine failed, and no chain ends by them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """What did not work. Data, never a crash and never a default score."""
@@ -213,7 +233,7 @@ class Failure:
     step: str
     """The step of the chain: initial, critique-1, revision-1, vote, …"""
     error: str
-    """Class name in `constitution.errors`, or EmptyOutput, CritiqueRefused for what a model did not say."""
+    """Class name in `constitution.errors`, or one of UNSAID."""
     message: str
     retryable: bool
     """True: a restarted run tries again."""

@@ -262,7 +262,7 @@ WITH verdict AS (
 )
 SELECT
     r.run_id, r.principle_id, count(*) AS drawn,
-    count(*) FILTER (r.outcome NOT IN ('unchanged', 'skipped', 'empty')) AS changed,
+    count(*) FILTER (changed(r.outcome, r.text)) AS changed,
     count(v.won) AS judged, sum(v.won) AS won, avg(v.won) AS win_rate
 FROM responses AS r LEFT JOIN verdict AS v ON v.run_id = r.run_id AND v.id = r.id
 WHERE r.kind = 'revision' AND r.principle_id IS NOT NULL

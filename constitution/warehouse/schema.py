@@ -105,14 +105,17 @@ RESPONSES = Table(
              "(its parent with an infraction put in on purpose)."),
         integer("round", "0 for the initial answer, r for the revision of round r; of a variant, its parent's."),
         text("text", "The answer."),
-        few("outcome", "ok · cut (by max_tokens) · empty · unchanged (equal to its parent) · skipped (no revision was "
-             "asked for; the text is the parent's)."),
+        few("outcome", "ok · cut (by max_tokens, or to call a tool) · empty · refused, filtered (by the server) · "
+             "unchanged (equal to its parent) · skipped (no revision was asked for; the text is the parent's)."),
+        Column("refuses", pa.bool_(), "True: the text begins like a refusal (English, a lower bound), whoever wrote "
+               "it; null: not looked at (older rows).", null=True),
         few("model", "Short name of the model; `given`: it came with the prompt."),
         text("parent_id", "The response that this one revises or spoils; null: none.", null=True),
         few("principle_id", "The principle drawn for this round; null: none.", null=True),
         few("principle_digest", PRINCIPLE_DIGEST + " Null: none.", null=True),
         text("critique", "The critique of the parent; null: none was asked for.", null=True),
-        few("critique_outcome", "ok · cut · empty · refused; null: none was asked for.", null=True),
+        few("critique_outcome", "ok · cut · empty · refused (by the server, or by how it begins) · filtered; null: "
+             "none was asked for.", null=True),
         Column("critique_seed", pa.int64(), "Seed of the critique; null: none.", null=True),
         integer("critique_prompt_tokens", "Tokens of input of the critique."),
         integer("critique_cached_tokens", "Of these, found in the engine's prefix cache."),
@@ -127,7 +130,7 @@ RESPONSES = Table(
                null=True, few=("sampling.temperature", "sampling.top_p", "sampling.max_tokens",
                                "sampling.stop.list.element")),
         Column("seed", pa.int64(), "Seed of the answer; null: not generated.", null=True),
-        few("finish_reason", "stop · length; null: not generated.", null=True),
+        few("finish_reason", "stop · length · refusal · content_filter · tool_calls; null: not generated.", null=True),
         integer("prompt_tokens", "Tokens of input of the answer."),
         integer("cached_tokens", "Of these, found in the engine's prefix cache."),
         integer("completion_tokens", "Tokens of output of the answer."),
@@ -195,8 +198,8 @@ PREFERENCES = Table(
         real("agreement", "Share of (judge, principle) that prefer what the label prefers; null without votes.",
               null=True),
         real("label_mass", "Mean label mass of the votes; null without votes.", null=True),
-        few("drop_reason", "tie · margin · identical · empty · cut · votes-missing · probe (of an infraction); null: "
-             "kept.", null=True),
+        few("drop_reason", "tie · margin · identical · empty · cut · refused · filtered · votes-missing · probe (of an "
+             "infraction); null: kept.", null=True),
         text("gold_id", "`responses.id` of the answer that people prefer; null: not known.", null=True),
         real("p_mean", "The label that the plain mean of the votes makes; null without votes.", null=True),
         few("label_by", "mean · majority · dawid-skene, then what else was applied: style, length, temperature, "
@@ -220,7 +223,7 @@ FAILURES = Table(
         text("id", "Digest of what failed."),
         PROMPT_ID,
         few("step", "Step of the chain: initial, critique-1, revision-1, vote, …"),
-        few("error", "Class of the error, or EmptyOutput, CritiqueRefused."),
+        few("error", "Class of the error, or EmptyOutput, CritiqueRefused, AnswerRefused, ContentFiltered."),
         text("message", "What it said."),
         Column("retryable", pa.bool_(), "True: trying again can help."),
         few("judge", "Of a vote: whose it was, as `judgements.judge`; null: no vote.", null=True),
@@ -306,7 +309,7 @@ COUNTERFACTUALS = Table(
         text("text", "The answer."),
         few("model", "Short name of the model."),
         Column("seed", pa.int64(), "Seed of the answer; null: none.", null=True),
-        few("finish_reason", "stop · length; null: not known.", null=True),
+        few("finish_reason", "As of `responses`; null: not known.", null=True),
         integer("prompt_tokens", "Tokens of input."),
         integer("cached_tokens", "Of these, found in the engine's prefix cache."),
         integer("completion_tokens", "Tokens of output."),

@@ -18,6 +18,8 @@ from pathlib import Path
 import duckdb
 
 from constitution.errors import WarehouseError
+from constitution.measures import refuses_sql
+from constitution.records import REPEATS, UNSAID
 from constitution.sandbox import as_pattern as as_pattern
 from constitution.sandbox import quoted as quoted
 from constitution.warehouse import files
@@ -130,6 +132,9 @@ def _create(connection: duckdb.DuckDBPyConnection, without: Collection[str]) -> 
     for table in TABLES.values():
         connection.execute(f"CREATE TABLE {table.name} AS {table.select(NOTHING)}")
     connection.execute(f"CREATE VIEW usage AS {usage_query()}")
+    connection.execute(f"CREATE MACRO refuses(txt) AS {refuses_sql('txt')}")
+    connection.execute(f"CREATE MACRO unsaid(error) AS error IN {UNSAID}")
+    connection.execute(f"CREATE MACRO repeats(outcome) AS outcome IN {REPEATS}")
     connection.execute(_text("views.sql"))
     connection.execute(_text("judging.sql"))
     # The tables' own views bind to the files of no rows alone, or each would open all files.

@@ -1,6 +1,9 @@
 -- Views and macros over the tables' Parquet files. The table views (prompts, responses, …) are made by views.py;
 -- everything here is built on them and on the runs' JSON files. docs/warehouse.md explains each one.
 
+-- Whether a revision has another text than what it was made from: not what a server said or left in place of one.
+CREATE OR REPLACE MACRO changed(outcome, txt) AS outcome IN ('ok', 'cut') AND txt <> '';
+
 -- One row per run: what was run, with what, and how it went.
 CREATE OR REPLACE VIEW runs AS
 WITH files AS (
@@ -39,6 +42,20 @@ FROM files;
 CREATE OR REPLACE VIEW templates AS
 SELECT runs.run_id, sets.key AS digest, texts.key AS file, texts.value ->> '$' AS text
 FROM runs, json_each(runs.templates) AS sets, json_each(sets.value) AS texts;
+
+-- One row per answer: which answer its text was written in, and what became of it there. An unchanged or skipped one has
+-- its parent's text, and is as whole as that.
+CREATE OR REPLACE VIEW written AS
+WITH RECURSIVE walk AS (
+    SELECT run_id, id, parent_id AS written_id FROM responses WHERE repeats(outcome)
+    UNION
+    SELECT w.run_id, w.id, r.parent_id
+    FROM walk AS w JOIN responses AS r ON r.run_id = w.run_id AND r.id = w.written_id AND repeats(r.outcome)
+)
+SELECT run_id, id, id AS written_id, outcome AS text_outcome FROM responses WHERE NOT repeats(outcome)
+UNION ALL
+SELECT w.run_id, w.id, r.id, r.outcome
+FROM walk AS w JOIN responses AS r ON r.run_id = w.run_id AND r.id = w.written_id AND NOT repeats(r.outcome);
 
 -- Every vote with what it was about: the question and both answers. p_b is the vote for the pair's later answer; while
 -- votes on the pair may still come, it has no preference to say which answer that is, and p_b is null.
@@ -87,8 +104,10 @@ LEFT JOIN responses AS v ON v.run_id = p.run_id AND v.id = p.b_id
 WHERE p.kind = 'infraction';
 
 -- One row per prompt: how far its chain is. complete: every round that the recipe asks for is there (or the initial
--- answer was empty, and so had no revisions), and a preference of every kind of pair that can then be. failed: not
--- complete, and an engine failed it for good. open: the rest. Spoiled answers and what is said of them do not count.
+-- answer has no text, and so no revisions; or max_tokens were used up before any text), and a preference of every kind
+-- of pair that can then be. stopped: an engine failed it for good in a later round, and what it has is paired. failed: an
+-- engine failed it for good. open: the rest. stopped_at, stopped_by: of the last two, the step and the error. Spoiled
+-- answers and what is said of them do not count.
 CREATE OR REPLACE VIEW chains AS
 WITH wanted AS (
     SELECT
@@ -101,7 +120,8 @@ answered AS (
     SELECT
         run_id, prompt_id, count(*) AS responses,
         max(round) FILTER (kind IN ('initial', 'revision')) AS rounds,
-        coalesce(bool_or(kind = 'initial' AND outcome = 'empty'), false) AS empty
+        coalesce(bool_or(kind = 'initial' AND text = ''), false) AS empty,
+        empty OR coalesce(bool_or(kind = 'revision' AND text = '' AND outcome = 'cut'), false) AS ended
     FROM responses WHERE kind <> 'variant'
     GROUP BY ALL
 ),
@@ -114,9 +134,8 @@ broken AS (
     -- What a model did not say, a vote that cannot be had and a variant stop no chain.
     SELECT
         run_id, prompt_id, count(*) AS failures,
-        bool_or(
-            NOT retryable AND step <> 'vote' AND step NOT LIKE 'variant-%'
-            AND error NOT IN ('EmptyOutput', 'CritiqueRefused')
+        arg_max({'step': step, 'why': error || ': ' || message}, created_at) FILTER (
+            NOT retryable AND step <> 'vote' AND step NOT LIKE 'variant-%' AND NOT unsaid(error)
         ) AS final
     FROM failures
     GROUP BY ALL
@@ -125,15 +144,17 @@ joined AS (
     SELECT
         q.run_id, q.id AS prompt_id, a.rounds, w.rounds AS rounds_wanted,
         coalesce(a.responses, 0) AS responses, coalesce(p.pairs, 0) AS pairs, coalesce(p.kept, 0) AS kept,
-        coalesce(b.failures, 0) AS failures, coalesce(b.final, false) AS final,
-        coalesce(a.rounds >= w.rounds OR a.empty, false) AS answered,
+        coalesce(b.failures, 0) AS failures, b.final,
+        coalesce(a.rounds >= w.rounds OR a.ended, false) AS answered,
+        -- Of a chain that an engine stopped for good, there are pairs of the answers that it has.
+        CASE WHEN b.final IS NULL OR answered THEN w.rounds ELSE coalesce(a.rounds, 0) END AS paired_rounds,
         -- A chain of one round has one pair, whichever of the two names it goes by.
         list_filter(w.pairs, lambda kind:
             NOT list_contains(coalesce(p.kinds, []), kind)
             AND NOT (kind = 'given' AND len(q.answers) < 2)
-            AND NOT (kind IN ('first-last', 'parent') AND w.rounds = 0)
+            AND NOT (kind IN ('first-last', 'parent') AND paired_rounds = 0)
             AND NOT (kind = 'parent' AND coalesce(a.empty, false))
-            AND NOT (w.rounds = 1 AND kind IN ('first-last', 'parent')
+            AND NOT (coalesce(a.rounds, paired_rounds) = 1 AND kind IN ('first-last', 'parent')
                      AND list_has_any(coalesce(p.kinds, []), ['first-last', 'parent']))
         ) AS missing
     FROM prompts AS q
@@ -146,10 +167,13 @@ SELECT
     run_id, prompt_id, rounds, rounds_wanted, responses, pairs, kept, failures, missing AS pairs_missing,
     CASE
         WHEN answered AND len(missing) = 0 THEN 'complete'
-        WHEN final THEN 'failed'
-        ELSE 'open'
+        WHEN answered OR final IS NULL THEN 'open'
+        WHEN rounds > 0 AND len(missing) = 0 THEN 'stopped'
+        ELSE 'failed'
     END AS state,
-    state = 'complete' AS complete
+    state = 'complete' AS complete,
+    CASE WHEN state IN ('stopped', 'failed') THEN final.step END AS stopped_at,
+    CASE WHEN state IN ('stopped', 'failed') THEN final.why END AS stopped_by
 FROM joined;
 
 -- Everything behind one preference row: FROM provenance('<preferences.id>').
@@ -238,7 +262,7 @@ WITH pair AS (
 revision AS (
     SELECT
         count(*)::DOUBLE AS revisions,
-        avg((outcome NOT IN ('unchanged', 'skipped'))::INTEGER) AS revision_changed_share,
+        avg(changed(outcome, text)::INTEGER) AS revision_changed_share,
         avg((critique_outcome = 'refused')::INTEGER) AS critique_refused_share,
         avg(length(text)) AS revision_characters
     FROM responses WHERE run_id = run AND kind = 'revision'
@@ -269,8 +293,8 @@ revision AS (
     SELECT
         principle_id,
         count(*) FILTER (run_id = run_a) AS revisions_a, count(*) FILTER (run_id = run_b) AS revisions_b,
-        avg((outcome NOT IN ('unchanged', 'skipped'))::INTEGER) FILTER (run_id = run_a) AS changed_a,
-        avg((outcome NOT IN ('unchanged', 'skipped'))::INTEGER) FILTER (run_id = run_b) AS changed_b
+        avg(changed(outcome, text)::INTEGER) FILTER (run_id = run_a) AS changed_a,
+        avg(changed(outcome, text)::INTEGER) FILTER (run_id = run_b) AS changed_b
     FROM responses WHERE run_id IN (run_a, run_b) AND kind = 'revision' GROUP BY ALL
 )
 SELECT
