@@ -31,15 +31,17 @@ COLUMNS = ("pair_id", "response_id", "preferred", "value", "rater", "principle_i
 PROMPTS_RATER = "prompts"
 """The rater under whose name the view `rated` has the gold that came with the prompts."""
 
-_JSON = "read_json({}, format = 'auto', maximum_depth = 1, sample_size = -1)"
-_CSV = "read_csv({}, header = true, all_varchar = true, quote = '\"', escape = '\"', delim = ',')"
+_JSON = "read_json({}, format = 'auto', maximum_depth = 1, sample_size = -1, hive_partitioning = false)"
+_CSV = (
+    "read_csv({}, header = true, all_varchar = true, hive_partitioning = false, quote = '\"', escape = '\"', delim = ',')"
+)
 _READERS = {
     ".csv": (_CSV, _CSV.replace("','", "';'")),  # semicolons: Excel's, where a comma is the decimal mark
     ".tsv": (_CSV.replace("','", "'\t'"),),
     ".jsonl": (_JSON,),
     ".ndjson": (_JSON,),
     ".json": (_JSON,),
-    ".parquet": ("read_parquet({})",),
+    ".parquet": ("read_parquet({}, hive_partitioning = false)",),
 }
 """How each kind of file is read: the first way that finds the columns."""
 

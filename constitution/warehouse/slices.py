@@ -23,8 +23,8 @@ def most_left_first(slices: Sequence[Path], ended: Sequence[Path]) -> list[Path]
     with duckdb.connect() as connection:
         try:
             rows = connection.execute(
-                "SELECT filename, count(*) FROM read_parquet(?, filename = true) "
-                "WHERE hash(id) NOT IN (SELECT hash(prompt_id) FROM read_parquet(?)) GROUP BY filename",
+                "SELECT filename, count(*) FROM read_parquet(?, filename = true, hive_partitioning = false) WHERE "
+                "hash(id) NOT IN (SELECT hash(prompt_id) FROM read_parquet(?, hive_partitioning = false)) GROUP BY ALL",
                 [[as_pattern(path) for path in paths] for paths in (slices, ended)],
             ).fetchall()
         except duckdb.Error:

@@ -29,11 +29,15 @@ DATABASE = "warehouse.duckdb"
 
 NO_RUN_ID = "_"
 NO_ROWS = f"run_id={NO_RUN_ID}/_schema.parquet"
-"""In each table's folder: a file of no rows, because DuckDB refuses a glob that finds nothing, and in a folder like a
-run's, because all files of a hive-partitioned table must lie equally deep."""
+"""In each table's folder: a file of no rows, because DuckDB refuses a glob that finds nothing; in a folder like a run's,
+for readers that take the folders' names for a column."""
 
 NO_RUN = "_none.json"
 """In runs/: the same for the runs' files; its content is `{}`."""
+
+_RUN_OF_FILE = "regexp_extract(filename, 'run_id=([^/]*)/[^/]*$', 1)"
+"""The run, by the name of the file's folder: a filter on it opens the run's files alone. DuckDB's own way, Hive's, takes
+every `key=value` of the path, also those above the warehouse, for a column that wins over the file's."""
 
 NOTHING = "(SELECT 1 WHERE false)"
 """What a table without files is read from."""
@@ -142,9 +146,10 @@ def _create(connection: duckdb.DuckDBPyConnection, without: Collection[str]) -> 
     for table in TABLES.values():
         pattern = (
             f"coalesce(getvariable('root') || '/', '') || '{table.name}/run_id=' || coalesce(getvariable('run'), '*') "
-            "|| '/*.parquet'"
+            "|| '/[!.]*.parquet'"
         )
-        rows = f"read_parquet({pattern}, hive_partitioning = true, hive_types_autocast = false, union_by_name = true)"
+        parts = f"read_parquet({pattern}, hive_partitioning = false, union_by_name = true, filename = true)"
+        rows = f"(SELECT * REPLACE ({_RUN_OF_FILE} AS run_id) FROM {parts})"
         connection.execute(f"DROP TABLE {table.name}")
         select = table.select(NOTHING if table.name in without else rows)
         connection.execute(f"CREATE VIEW {table.name} AS {select}")

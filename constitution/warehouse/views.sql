@@ -6,14 +6,24 @@ CREATE OR REPLACE MACRO changed(outcome, txt) AS outcome IN ('ok', 'cut') AND tx
 
 -- One row per run: what was run, with what, and how it went.
 CREATE OR REPLACE VIEW runs AS
-WITH files AS (
+WITH texts AS (
+    SELECT filename, try(decode(content)) AS content
+    -- read_text takes a folder `content=…` above the warehouse for the text, and has no setting against it. Of files
+    -- whose folders have different keys nothing is taken: hence the second one, which is left out again.
+    FROM read_blob([
+        coalesce(getvariable('root') || '/', '') || 'runs/*.json',
+        coalesce(getvariable('root') || '/', '') || 'prompts/run_id=_/_schema.parquet'
+    ])
+    WHERE regexp_matches(filename, '/[^./][^/]*[.]json$')
+),
+files AS (
     SELECT
         CASE
             WHEN json_valid(content) THEN content::JSON
             ELSE error(filename || ': cannot be read as a run (`constitution verify --repair` puts it aside)')
         END AS run
-    FROM read_text(coalesce(getvariable('root') || '/', '') || 'runs/*.json')
-    WHERE content <> '{}'
+    FROM texts
+    WHERE content IS DISTINCT FROM '{}'
 )
 SELECT
     run ->> '$.run_id' AS run_id,
