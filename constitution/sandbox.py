@@ -50,7 +50,19 @@ FILE_FUNCTIONS = {
 }
 """Those that take a file's name first, or a list of them."""
 
+_READERS = {
+    ".parquet": "read_parquet",
+    **dict.fromkeys((".csv", ".tsv"), "read_csv"),
+    **dict.fromkeys((".json", ".jsonl", ".ndjson"), "read_json"),
+}
+"""What DuckDB reads a file with that is named in place of a table."""
+
+_WHOLE = {"read_text", "read_blob"}
+"""Those that give a file as one value; they know no setting `hive_partitioning`, and add its columns all the same."""
+_WHOLE_COLUMNS = ("filename", "content", "size", "last_modified")
+
 _LITERAL = re.compile(rb"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
+_FILE_NAME = re.compile(r"(['\"]).*\..*\1", re.DOTALL)
 _ONLY_QUERIES = "only queries are answered here: SELECT, FROM, WITH, VALUES, PIVOT, DESCRIBE, SHOW, SUMMARIZE, EXPLAIN"
 
 
@@ -164,35 +176,102 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str, functions: Collection
         raise QueryError(f"{kind.name.replace('_', ' ')} is not allowed", hint=_ONLY_QUERIES)
 
 
-def files_in(connection: duckdb.DuckDBPyConnection, sql: str, base: Path) -> str:
-    """`sql`, one SELECT, with the relative names of files in it made absolute: they are relative to `base`.
+def files_in(connection: duckdb.DuckDBPyConnection, sql: str, base: Path | None = None) -> str:
+    """`sql`, which `check` has let pass, reading each file by what is in it and not by its path: DuckDB takes every
+    `key=value` of a path for a column, which wins over the file's own. Who wants that says `hive_partitioning = true`.
 
-    DuckDB would look for them in the working directory, and its search path is of no use to a connection that is shut
-    in. A name that is made by an expression stays as it is.
+    base: where relative names of files are looked for; None: in the working directory, as DuckDB does. Its search path
+    is of no use to a connection that is shut in. A name that is made by an expression stays as it is.
+    Raises QueryError for hive_partitioning below a folder that has such a name itself.
     """
+    if connection.extract_statements(sql)[0].type == duckdb.StatementType.EXPLAIN:
+        explained = _explained(sql)
+        return sql.removesuffix(explained) + files_in(connection, explained, base)
+    if connection.extract_statements(sql)[0].type != duckdb.StatementType.SELECT:
+        return sql  # a PIVOT, which reads no files (_check_pivot)
+    text, words = sql.encode(), _words(sql)
     tree = _tree(connection, sql)
-    tables = {str(entry["key"]) for node in _nodes(tree) for entry in (node.get("cte_map") or {}).get("map", ())}
-    text = sql.encode()
-    for place, name in sorted(set(_file_names(tree)), reverse=True):
-        # What has no place in the text (the name of a table function's own scan) has the greatest number there is.
-        literal = _LITERAL.match(text, place) if place < len(text) else None
-        if literal and name not in tables and not name.startswith("/") and "://" not in name:
-            path = quoted(f"{as_pattern(base)}/{name}").encode()
-            text = text[:place] + path + text[literal.end() :]
+    ctes = {str(entry["key"]) for node in _nodes(tree) for entry in (node.get("cte_map") or {}).get("map", ())}
+    edits: list[tuple[int, int, str]] = []
+    for node in _nodes(tree):
+        if node.get("type") == "BASE_TABLE" and not node.get("schema_name") and node["table_name"] not in ctes:
+            edits += _named_file(node, words, base)
+        elif node.get("type") == "TABLE_FUNCTION":
+            edits += _file_call(node, text, words, base)
+    for start, end, new in sorted(edits, reverse=True):
+        text = text[:start] + new.encode() + text[end:]
     return text.decode()
 
 
-def _file_names(tree: Any) -> Iterator[tuple[int, str]]:
-    """Where names of files stand in the query, in bytes, and the names: `FROM 'x.csv'`, and what functions take."""
-    for node in _nodes(tree):
-        if node.get("type") == "BASE_TABLE" and not node.get("schema_name") and "." in str(node.get("table_name")):
-            yield node["query_location"], node["table_name"]
-        elif (
-            node.get("type") == "TABLE_FUNCTION" and node["function"].get("function_name", "").lower() in FILE_FUNCTIONS
-        ):
-            for each in _listed(node["function"]["arguments"][:1]):
-                if each.get("type") == "VALUE_CONSTANT" and each["literal"]["kind"] == "STRING":
-                    yield each["query_location"], each["literal"]["text"]
+_Words = Sequence[tuple[int, str]]
+
+
+def _named_file(node: Any, words: _Words, base: Path | None) -> Iterator[tuple[int, int, str]]:
+    """`FROM 'x.csv'` as a call of what reads it: from where to where in the text, and what is to be there."""
+    name, place = str(node["table_name"]), node["query_location"]
+    kinds = Path(re.sub(r"\.(gz|zst)$", "", name.lower())).suffix
+    reader = _READERS.get(kinds)
+    if place > words[-1][0]:  # SUMMARIZE has no place for it
+        place = next((start for start, word in words if _LITERAL.fullmatch(word.encode()) and word[1:-1] == name), -1)
+    literal = next((word for start, word in words if start == place), "")
+    if reader and literal[:1] in ("'", '"'):
+        alias = "" if node.get("alias") or "*" in name else f' AS "{Path(name).name.partition(".")[0]}"'
+        call = f"{reader}({quoted(_absolute(name, base))}, hive_partitioning = false){alias}"
+        yield place, place + len(literal.encode()), call
+
+
+def _file_call(node: Any, text: bytes, words: _Words, base: Path | None) -> Iterator[tuple[int, int, str]]:
+    """The same for a call of a table function that takes files."""
+    function = node["function"]
+    name = str(function.get("function_name", "")).lower()
+    if name not in FILE_FUNCTIONS:
+        return
+    for each in _listed(function["arguments"][:1]):
+        place = each.get("query_location", len(text))
+        is_text = each.get("type") == "VALUE_CONSTANT" and each["literal"]["kind"] == "STRING"
+        if is_text and place < len(text) and (literal := _LITERAL.match(text, place)):
+            yield place, literal.end(), quoted(_absolute(each["literal"]["text"], base))
+    start, closing = node["query_location"], _closing(words, node["query_location"])
+    above = [part for part in base.resolve().parts if "=" in part] if base else []
+    if name in _WHOLE:
+        if any(part.split("=")[0] in _WHOLE_COLUMNS for part in above):
+            raise QueryError(f"{name} takes the folder {above[0]!r} for a column", hint="give the folder another name")
+        yield start, start, f"(SELECT {', '.join(_WHOLE_COLUMNS)} FROM "
+        yield closing + 1, closing + 1, ")" if node.get("alias") else f") AS {name}"
+    elif (setting := _hive(function["arguments"])) is None:
+        if name != "glob":
+            yield closing, closing, ", hive_partitioning = false"
+    elif above and setting != "false":
+        raise QueryError(
+            f"hive_partitioning would take the folder {above[0]!r}, which is above the data, for a column",
+            hint="give that folder another name, or take the value out of the column `filename` (filename = true)",
+        )
+
+
+def _absolute(name: str, base: Path | None) -> str:
+    return name if base is None or name.startswith("/") or "://" in name else f"{as_pattern(base)}/{name}"
+
+
+def _hive(arguments: Sequence[Any]) -> str | None:
+    """What the call says of hive_partitioning; None: nothing."""
+    for argument in arguments:
+        name, value = str(argument.get("name", "")), argument["expression"]
+        if value.get("type") == "COMPARE_EQUAL":  # `name = value` is a comparison until the call is bound
+            name, value = str((value["left"].get("column_names") or [""])[0]), value["right"]
+        if name.lower() in ("hive_partitioning", "hive_types"):
+            return str(value.get("literal", {}).get("text")).lower()
+    return None
+
+
+def _closing(words: _Words, start: int) -> int:
+    """Where the bracket is that ends the call which begins at `start`, in bytes."""
+    depth = 0
+    for place, word in words:
+        if place >= start and word[:1] in ("(", ")"):
+            depth += 1 if word[0] == "(" else -1
+            if not depth:
+                return place
+    raise QueryError("a call in this query has no closing bracket")
 
 
 def _listed(arguments: Sequence[Any]) -> Iterator[dict[str, Any]]:
@@ -283,3 +362,8 @@ def _check_pivot(connection: duckdb.DuckDBPyConnection, sql: str, functions: Col
     for word, following in pairwise(words):
         if following.startswith("(") and (word.lower() in refused or word.endswith('"')):
             raise QueryError(f"calling {word} inside PIVOT is not allowed", hint="docs/warehouse.md lists functions")
+        # No tree, so `files_in` cannot say that their paths are no columns.
+        if (following.startswith("(") and word.lower() in FILE_FUNCTIONS) or (
+            word.upper() in ("FROM", "JOIN", "PIVOT", "PIVOT_WIDER") and _FILE_NAME.fullmatch(following)
+        ):
+            raise QueryError("PIVOT over a file is not allowed", hint="list its columns: PIVOT … ON kind IN ('a', 'b')")

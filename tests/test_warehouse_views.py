@@ -6,13 +6,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 import pytest
 from warehouse_rows import RUN, chain, fill, prompt, run
 
-from constitution.records import Response
+from constitution.records import Preference, Response
 from constitution.warehouse import Warehouse, ask, connect, views
 
 OTHER = "other-0123456789ab"
@@ -26,8 +27,10 @@ def answers(root: Path, run_id: str | None = None) -> int:
     return int(count)
 
 
-@pytest.fixture(params=["in memory", "no room for it", "not on this system"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+@pytest.fixture(params=["in memory", "no room for it", "not on this system", "not opened by DuckDB"])
+def way(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """How a connection comes by its views."""
 
     def full(name: str) -> int:
@@ -38,6 +41,10 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
         monkeypatch.setattr(os, "memfd_create", full)
     elif request.param == "not on this system":
         monkeypatch.delattr(os, "memfd_create")
+    elif request.param == "not opened by DuckDB":
+        refused = tmp_path_factory.mktemp("refused") / "views.duckdb"
+        refused.write_text("no database")
+        monkeypatch.setattr(views, "_in_memory", lambda root, without: str(refused))
     yield request.param
     assert bool(views._open) is (request.param == "in memory")
     for descriptor in views._open.values():
@@ -80,3 +87,19 @@ def test_threads_connect_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(views, "_open", {})
     with ThreadPoolExecutor(3) as pool:
         assert list(pool.map(lambda _: answers(tmp_path), range(6))) == [17] * 6
+
+
+@pytest.mark.parametrize(
+    ("p_b", "agrees"), [(None, None), (0.5, None), (0.5 + 1e-13, None), (0.75, True), (0.25, False)]
+)
+def test_only_a_label_agrees_with_gold(tmp_path: Path, p_b: float | None, agrees: bool | None) -> None:
+    """Of a tie and of a pair without votes, `chosen` is the later answer, which nobody preferred."""
+    warehouse = fill(tmp_path)
+    pairs = [row for row in chain(9) if isinstance(row, Preference)]
+    later = [replace(pair, p_b=p_b, gold_id=pair.b_id, drop_reason=None if agrees else "tie") for pair in pairs]
+    warehouse.replace_rows("preferences", RUN, later)
+    with connect(tmp_path) as connection:
+        assert list(ask(connection, "SELECT agrees_with_gold FROM pairs").rows) == [(agrees,)]
+        shares = "SELECT value FROM run_figures($$" + RUN + "$$) WHERE figure = 'later_preferred_share'"
+        expected = {None: None, 0.75: 1.0, 0.25: 0.0}.get(p_b, 0.5)
+        assert list(ask(connection, shares).rows) == [(expected,)]

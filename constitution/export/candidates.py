@@ -316,6 +316,7 @@ def _drop_elsewhere(work: Work, where: str) -> None:
     chosen = f"SELECT id FROM export.candidates WHERE (\n{where}\n)"
     try:
         sandbox.check(work.connection, chosen, FUNCTIONS)
+        chosen = sandbox.files_in(work.connection, chosen)
         work.drop(
             "where", f"SELECT id, NULL::VARCHAR AS drop_detail FROM export.alive ANTI JOIN (\n{chosen}\n) USING (id)"
         )

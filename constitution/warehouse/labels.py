@@ -33,7 +33,8 @@ PROMPTS_RATER = "prompts"
 
 _JSON = "read_json({}, format = 'auto', maximum_depth = 1, sample_size = -1, hive_partitioning = false)"
 _CSV = (
-    "read_csv({}, header = true, all_varchar = true, hive_partitioning = false, quote = '\"', escape = '\"', delim = ',')"
+    "read_csv({}, header = true, all_varchar = true, hive_partitioning = false, "
+    "quote = '\"', escape = '\"', delim = ',')"
 )
 _READERS = {
     ".csv": (_CSV, _CSV.replace("','", "';'")),  # semicolons: Excel's, where a comma is the decimal mark

@@ -11,6 +11,7 @@ queries pass (`constitution.sandbox`).
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -28,6 +29,8 @@ BATCH = 2048
 
 FUNCTIONS = sandbox.READING_FUNCTIONS | {"provenance", "run_figures", "compare_versions", "compare_principles"}
 """Table functions that a query may call: those that read, and the warehouse's own macros."""
+
+_RECORD = re.compile(r'Invalid Input Error: Malformed JSON in file "(.*/runs/[^/"]+\.json)"')
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ def ask(connection: duckdb.DuckDBPyConnection, sql: str) -> Answer:
     A file may vanish between being listed and being read, when a run has just been compacted: asked again, then.
     """
     sandbox.check(connection, sql, FUNCTIONS)
+    sql = sandbox.files_in(connection, sql)
     for last in (False,) * (views.TRIES - 1) + (True,):
         try:
             with sandbox.interruptible():
@@ -90,6 +94,7 @@ def ask(connection: duckdb.DuckDBPyConnection, sql: str) -> Answer:
 def ask_arrow(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.RecordBatchReader:
     """The same as Arrow batches, for writing Parquet."""
     sandbox.check(connection, sql, FUNCTIONS)
+    sql = sandbox.files_in(connection, sql)
     for last in (False,) * (views.TRIES - 1) + (True,):
         try:
             with sandbox.interruptible():
@@ -125,4 +130,6 @@ def _query_error(error: duckdb.Error) -> QueryError:
     """DuckDB's own message, with the line and the caret where it has them."""
     if views.vanished(error):
         return QueryError(str(error).splitlines()[0], hint="the run was being compacted; ask again")
+    if record := _RECORD.match(str(error)):
+        return QueryError(f"{record[1]}: cannot be read as a run", hint="`constitution verify --repair` puts it aside")
     return QueryError(str(error).rstrip())

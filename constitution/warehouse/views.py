@@ -29,15 +29,15 @@ DATABASE = "warehouse.duckdb"
 
 NO_RUN_ID = "_"
 NO_ROWS = f"run_id={NO_RUN_ID}/_schema.parquet"
-"""In each table's folder: a file of no rows, because DuckDB refuses a glob that finds nothing; in a folder like a run's,
-for readers that take the folders' names for a column."""
+"""In each table's folder: a file of no rows, because DuckDB refuses a glob that finds nothing; in a folder like a
+run's, for readers that take the folders' names for a column."""
 
 NO_RUN = "_none.json"
 """In runs/: the same for the runs' files; its content is `{}`."""
 
 _RUN_OF_FILE = "regexp_extract(filename, 'run_id=([^/]*)/[^/]*$', 1)"
-"""The run, by the name of the file's folder: a filter on it opens the run's files alone. DuckDB's own way, Hive's, takes
-every `key=value` of the path, also those above the warehouse, for a column that wins over the file's."""
+"""The run, by the name of the file's folder: a filter on it opens the run's files alone. DuckDB's own way, Hive's,
+takes every `key=value` of the path, also those above the warehouse, for a column that wins over the file's."""
 
 NOTHING = "(SELECT 1 WHERE false)"
 """What a table without files is read from."""
@@ -62,13 +62,21 @@ def attach(connection: duckdb.DuckDBPyConnection, root: Path, run_id: str | None
     To make the views takes DuckDB a tenth of a second. A process makes them once, in a file in memory, and reads that.
     """
     without = _without_files(root, run_id)
-    if (path := _in_memory(root, without)) is not None:
-        connection.execute(f"ATTACH {quoted(path)} AS warehouse (READ_ONLY)")
-    else:
+    if not _attach_file(connection, _in_memory(root, without)):
         connection.execute("ATTACH ':memory:' AS warehouse")
         connection.execute("USE warehouse")
         create(connection, root, without)
     look(connection, root, run_id)
+
+
+def _attach_file(connection: duckdb.DuckDBPyConnection, path: str | None) -> bool:
+    """False: there is none, or DuckDB does not open it: 2.0.1 takes a file in memory for one that was deleted."""
+    try:
+        if path is not None:
+            connection.execute(f"ATTACH {quoted(path)} AS warehouse (READ_ONLY)")
+    except duckdb.Error:
+        return False
+    return path is not None
 
 
 def look(cursor: duckdb.DuckDBPyConnection, root: Path, run_id: str | None = None) -> None:

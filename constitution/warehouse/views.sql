@@ -6,24 +6,16 @@ CREATE OR REPLACE MACRO changed(outcome, txt) AS outcome IN ('ok', 'cut') AND tx
 
 -- One row per run: what was run, with what, and how it went.
 CREATE OR REPLACE VIEW runs AS
-WITH texts AS (
-    SELECT filename, try(decode(content)) AS content
-    -- read_text takes a folder `content=…` above the warehouse for the text, and has no setting against it. Of files
-    -- whose folders have different keys nothing is taken: hence the second one, which is left out again.
-    FROM read_blob([
-        coalesce(getvariable('root') || '/', '') || 'runs/*.json',
-        coalesce(getvariable('root') || '/', '') || 'prompts/run_id=_/_schema.parquet'
-    ])
-    WHERE regexp_matches(filename, '/[^./][^/]*[.]json$')
-),
-files AS (
+WITH files AS (
     SELECT
-        CASE
-            WHEN json_valid(content) THEN content::JSON
-            ELSE error(filename || ': cannot be read as a run (`constitution verify --repair` puts it aside)')
-        END AS run
-    FROM texts
-    WHERE content IS DISTINCT FROM '{}'
+        coalesce(json, error(file || ': cannot be read as a run (`constitution verify --repair` puts it aside)')) AS run
+    FROM glob(coalesce(getvariable('root') || '/', '') || 'runs/[!.]*.json')
+    -- Not read_text: it takes the folders above the warehouse for columns, and knows no setting against it.
+    LEFT JOIN read_json_objects(
+        coalesce(getvariable('root') || '/', '') || 'runs/[!.]*.json',
+        format = 'unstructured', hive_partitioning = false, filename = 'path'
+    ) ON path = file
+    WHERE file NOT LIKE '%/#_none.json' ESCAPE '#'
 )
 SELECT
     run ->> '$.run_id' AS run_id,
@@ -85,7 +77,8 @@ LEFT JOIN responses AS f ON f.run_id = j.run_id AND f.id = j.first_id
 LEFT JOIN responses AS s ON s.run_id = j.run_id AND s.id = j.second_id;
 
 -- Every preference with its texts: what an export or a reader wants to see. Answers that were spoiled on purpose are no
--- preferences; they are in `probes`.
+-- preferences; they are in `probes`. Of a tie and of a pair without votes, chosen is the later answer for want of another;
+-- it agrees with nobody's gold.
 CREATE OR REPLACE VIEW pairs AS
 SELECT
     p.run_id, p.id, p.prompt_id, p.kind, q.messages AS prompt, q.last_user,
@@ -93,7 +86,7 @@ SELECT
     p.votes, p.votes_missing, p.consistency, p.agreement, p.label_mass,
     p.chosen_id, p.rejected_id, c.round AS chosen_round, r.round AS rejected_round,
     c.model AS chosen_model, r.model AS rejected_model, c.family AS chosen_family, r.family AS rejected_family,
-    p.gold_id, p.gold_id = p.chosen_id AS agrees_with_gold, p.p_mean, p.label_by, p.ties, p.dissent,
+    p.gold_id, CASE WHEN abs(p.p_b - 0.5) >= 1e-12 THEN p.gold_id = p.chosen_id END AS agrees_with_gold, p.p_mean, p.label_by, p.ties, p.dissent,
     q.source, q.tags
 FROM preferences AS p
 LEFT JOIN prompts AS q ON q.run_id = p.run_id AND q.id = p.prompt_id
@@ -263,7 +256,7 @@ WITH pair AS (
         avg(kept::INTEGER) AS kept_share,
         avg(p_b) AS mean_p_b,
         avg(p_chosen) AS mean_p_chosen,
-        avg((p_b > 0.5)::INTEGER) AS later_preferred_share,
+        avg(CASE WHEN abs(p_b - 0.5) < 1e-12 THEN 0.5 ELSE (p_b > 0.5)::INTEGER END) AS later_preferred_share,
         avg(consistency) AS position_consistency,
         avg(agreement) AS agreement,
         avg(label_mass) AS label_mass
