@@ -409,7 +409,7 @@ async def test_real_transcripts_are_all_worked(project: Path) -> None:
         assert run.counts["prompts"] == sum(1 for _ in handle) == 1163
     complete = "SELECT count(*), count(*) FILTER (complete), count(DISTINCT prompt_id) FROM chains"
     assert one(project / "warehouse", complete) == (1163, 1163, 1163)
-    aligned = "SELECT count(agrees_with_gold) FROM pairs WHERE kind = 'given'"
+    aligned = "SELECT count(gold_id) FROM pairs WHERE kind = 'given'"
     assert one(project / "warehouse", aligned) == (1163,)
 
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from constitution.errors import PromptError
-from constitution.prompts import parse_transcript, read_prompts, survey
+from constitution.prompts import parse_transcript, read_prompts
 from constitution.recipe import PromptsSection
 from constitution.records import Message, Prompt
 
@@ -89,7 +89,7 @@ def test_sql_over_files_beside_the_recipe(tmp_path: Path) -> None:
     )
     prompts = list(read_prompts(section, tmp_path))
     assert [prompt.messages[0].content for prompt in prompts] == ["TWO", "THREE"]
-    assert survey(section, tmp_path) == survey(section, tmp_path)
+    assert list(read_prompts(section, tmp_path)) == prompts
 
 
 @pytest.mark.parametrize(
@@ -266,14 +266,6 @@ def test_repeats_are_told_apart_and_limit_counts(tmp_path: Path) -> None:
     assert [prompt.repeat for prompt in prompts] == [0, 0, 1, 2]
     assert len({prompt.id for prompt in prompts}) == 4
     assert len(read(tmp_path, [{"prompt": "a"}, {"prompt": "b"}], limit=1)) == 1
-
-
-def test_the_digest_is_the_contents(tmp_path: Path) -> None:
-    one = survey(PromptsSection(path=str(write(tmp_path, [{"prompt": "a"}], "x.jsonl"))), tmp_path)
-    two = survey(PromptsSection(path=str(write(tmp_path, [{"prompt": "a"}], "y.jsonl"))), tmp_path)
-    three = survey(PromptsSection(path=str(write(tmp_path, [{"prompt": "b"}], "y.jsonl"))), tmp_path)
-    assert one == two != three
-    assert one.count == 1
 
 
 def test_reading_is_a_stream(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ class FakeEngine:
         return self._section.model
 
     def describe(self) -> Mapping[str, str]:
-        settings = self._section.model_dump(include=BEHAVIOUR)
+        settings = self._section.model_dump(include=BEHAVIOUR, exclude_defaults=True)
         world = [_fake_world.SENTENCES, _fake_world.NEUTRAL, _fake_judge.STEEPNESS]
         return {"name": self.model, "engine": "fake", "digest": digest([*world, settings])}
 

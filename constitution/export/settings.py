@@ -116,18 +116,23 @@ class Settings(_Section):
 
     @property
     def export_id(self) -> str:
-        """The format, and a digest of all that is asked for: of the files of test prompts their names and contents, for
-        where they lie changes nothing. They are read each time. Raises InputError for one that cannot be read."""
-        return f"{self.format}-{digest(self.told)[:12]}"
+        """The format, and a digest of all that is asked for and is no default: of the files of test prompts their names
+        and contents, for where they lie changes nothing. They are read each time. Raises InputError for one that cannot
+        be read."""
+        return f"{self.format}-{digest(self._said(exclude_defaults=True))[:12]}"
 
     @property
     def told(self) -> dict[str, Any]:
         """The settings as a manifest has them."""
-        told = self.model_dump(mode="json")
-        told["cleaning"]["decontaminate"] = [
-            {"name": path.name, "sha256": _sha256(path)} for path in self.cleaning.decontaminate
-        ]
-        return told
+        return self._said()
+
+    def _said(self, exclude_defaults: bool = False) -> dict[str, Any]:
+        said = self.model_dump(mode="json", exclude_defaults=exclude_defaults)
+        if "decontaminate" in said.get("cleaning", ()):
+            said["cleaning"]["decontaminate"] = [
+                {"name": path.name, "sha256": _sha256(path)} for path in self.cleaning.decontaminate
+            ]
+        return said
 
 
 def _sha256(path: Path) -> str:

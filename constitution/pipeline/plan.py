@@ -2,18 +2,18 @@
 
 A run's id is its recipe's name and a digest of all that decides what its rows say: the recipe without its output
 section and without what only says how fast or where (paths, time-outs, concurrency), the constitution's and the
-templates' digests, the prompts' contents, the models' identities, our version. So the same recipe goes on where it
-stopped, and a recipe that says something else is another run.
+templates' digests, the prompts' contents, the models' identities, and the version of what decides rows
+(identity.ROWS_VERSION). Fields at their defaults are left out. So the same recipe resumes where it stopped, under a
+later release too, and a recipe that says something else is another run.
 """
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,14 @@ from constitution import __version__, templates
 from constitution.engines.vllm_args import check, decisive
 from constitution.engines.weights import file_sha256, find, find_adapter, folder_digest, short_name
 from constitution.errors import DamagedPart, RecipeError
-from constitution.identity import digest
+from constitution.identity import ROWS_VERSION, digest
 from constitution.pipeline.places import allowed_folders, check_places, query_folders
 from constitution.principles import find_root, load_constitution
-from constitution.prompts import read_prompts, survey
+from constitution.prompts import read_prompts
 from constitution.recipe import ModelSection, OpenAIModel, Recipe, TransformersModel, VLLMModel
-from constitution.records import Constitution, Principle, Prompt, Run
+from constitution.records import Constitution, Principle, Run
 from constitution.revise import select
-from constitution.warehouse import Warehouse
+from constitution.warehouse import Warehouse, spooled
 from constitution.warehouse.damage import INPUT, ROWS
 
 OPERATIONAL = {
@@ -81,33 +81,31 @@ def prepare(
     places = query_folders(recipe, folders)
     constitution = load_constitution(find_root(base), recipe.constitution)
     principles_for(recipe, constitution)
-    # Every prompt is read once before the first is written: a fault in the last row leaves no half-written run.
-    source = survey(recipe.prompts, base, places)
-    decisive = _decisive(recipe, constitution, source.digest)
     warehouse = Warehouse(warehouse_root)
-    run_id, run = _which(warehouse, recipe.name, decisive, fresh)
-    size = recipe.output.slice or slice_of(source.count)
-    if run is None:
-        with warehouse.lock(run_id):
-            run = warehouse.read_run(run_id)  # another process may have prepared it, and even run it, since
-            if run is None:
+    # Every prompt is read before the first is stored: a fault in the last row leaves no half-written run. And only
+    # once: a source may grow, or say something else the next time.
+    with spooled(read_prompts(recipe.prompts, base, places), warehouse_root) as source:
+        run_id, run = _which(warehouse, recipe.name, _decisive(recipe, constitution, source.digest), fresh)
+        slices = source.slices(run_id, recipe.output.slice or slice_of(source.count))
+        if run is None:
+            with warehouse.lock(run_id):
+                run = warehouse.read_run(run_id)  # another process may have prepared it, and even run it, since
+                if run is None:
+                    warehouse.recover(run_id)
+                    warehouse.replace_prompts(run_id, slices)
+                    warehouse.write_principles(run_id, constitution)
+                    run = _new_run(run_id, recipe, constitution, source.count)
+                    warehouse.write_run(run)  # last: a run that has a record has all its prompts
+        elif run.finished_at:
+            if found := warehouse.verify(run_id, (*INPUT, *ROWS), read_parts=False):
+                raise DamagedPart(f"run {run_id} finished on {run.finished_at}, but {found[0]}")
+        elif warehouse.verify(run_id, INPUT):
+            with warehouse.lock(run_id):
                 warehouse.recover(run_id)
-                warehouse.drop_prompts(run_id)  # a start that was killed here may have had slices of another size
-                for number, prompts in enumerate(_slices(read_prompts(recipe.prompts, base, places), size)):
-                    warehouse.write_prompts(run_id, number, prompts)
+                warehouse.repair(run_id)
+                warehouse.replace_prompts(run_id, slices)
                 warehouse.write_principles(run_id, constitution)
-                run = _new_run(run_id, recipe, constitution, source.count)
-                warehouse.write_run(run)  # last: a run that has a record has all its prompts
-    elif run.finished_at:
-        if found := warehouse.verify(run_id, (*INPUT, *ROWS), read_parts=False):
-            raise DamagedPart(f"run {run_id} finished on {run.finished_at}, but {found[0]}")
-    elif warehouse.verify(run_id, INPUT):
-        with warehouse.lock(run_id):
-            warehouse.recover(run_id)
-            warehouse.repair(run_id)
-            warehouse.replace_prompts(run_id, _slices(read_prompts(recipe.prompts, base, places), size))
-            warehouse.write_principles(run_id, constitution)
-            run = warehouse.read_run(run_id) or run
+                run = warehouse.read_run(run_id) or run
     return Plan(run, recipe, constitution, warehouse_root, tuple(warehouse.parts("prompts", run_id)))
 
 
@@ -162,7 +160,7 @@ def model_identity(section: ModelSection) -> dict[str, Any]:
     """
     if isinstance(section, VLLMModel | OpenAIModel):
         check(section)  # first: finding a model may download it
-    fields = section.model_dump(mode="json", exclude=OPERATIONAL)
+    fields = section.model_dump(mode="json", exclude=OPERATIONAL, exclude_defaults=True)
     if isinstance(section, TransformersModel | VLLMModel):
         fields |= {"model": folder_digest(find(section)), "revision": None, "name": short_name(section)}
     if isinstance(section, VLLMModel):
@@ -190,30 +188,20 @@ def _contents(value: Any) -> Any:
 
 
 def _decisive(recipe: Recipe, constitution: Constitution, source: str) -> dict[str, Any]:
-    # Places are left out, their contents are in.
-    settings = recipe.model_dump(
-        mode="json",
-        exclude={
-            "name": True,
-            "description": True,
-            "output": True,
-            "budget": True,
-            "model": True,
-            "constitution": True,
-            "prompts": {"path", "dataset"},
-        },
-    )
+    """What the run's id is made of. Places are left out, their contents are in; of the prompts' section, which says
+    where they are and how they are read, only what the prompts themselves do not tell."""
+    left_out = {"name", "description", "output", "budget", "model", "constitution", "prompts"}
+    model, prompts = recipe.model, recipe.prompts
+    models = {"policy": model.policy, **({"judge": model.judge} if model.judge else {})}
+    models |= {f"jury.{name}": section for name, section in model.jury.items()}
     return {
-        "settings": settings,
-        "models": {
-            "policy": model_identity(recipe.model.policy),
-            "judge": recipe.model.judge and model_identity(recipe.model.judge),
-            "jury": {name: model_identity(section) for name, section in recipe.model.jury.items()},
-        },
+        "settings": recipe.model_dump(mode="json", exclude=left_out, exclude_defaults=True),
+        "models": {role: model_identity(section) for role, section in models.items()},
         "constitution": constitution.digest,
         "templates": [texts.digest for texts in _template_sets(recipe)],
         "prompts": source,
-        "version": __version__,
+        "families": [prompts.families.get(key, "") for key in prompts.answers] if prompts.families else [],
+        "rows": ROWS_VERSION,
     }
 
 
@@ -252,11 +240,7 @@ def _new_run(run_id: str, recipe: Recipe, constitution: Constitution, prompts: i
 def _template_sets(recipe: Recipe) -> tuple[templates.TemplateSet, ...]:
     """Those that the run's rows are rendered with."""
     judge = recipe.judge
+    revising = (templates.REVISE,) if recipe.revise.rounds else ()
+    votes = (templates.VOTES[judge.method],) if judge else ()
     variants = (templates.VARIANTS,) if judge and judge.infractions else ()
-    return templates.REVISE, templates.VOTES[judge.method if judge else "label"], *variants
-
-
-def _slices(prompts: Iterable[Prompt], size: int) -> Iterator[list[Prompt]]:
-    iterator = iter(prompts)
-    while found := list(islice(iterator, size)):
-        yield found
+    return *revising, *votes, *variants

@@ -8,14 +8,13 @@ Nothing is guessed and nothing is dropped: a row that cannot be used is refused 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 from constitution.errors import PromptError
-from constitution.identity import Ids, canonical_json
+from constitution.identity import Ids
 from constitution.prompts.fields import prompt_of
 from constitution.prompts.files import file_rows
 from constitution.prompts.hub import hub
@@ -25,7 +24,7 @@ from constitution.prompts.transcripts import parse_transcript, split_answers
 from constitution.recipe import PromptsSection
 from constitution.records import Prompt
 
-__all__ = ["Survey", "parse_transcript", "read_prompts", "split_answers", "survey"]
+__all__ = ["parse_transcript", "read_prompts", "split_answers"]
 
 
 def read_prompts(section: PromptsSection, base: Path, folders: Sequence[Path] = ()) -> Iterator[Prompt]:
@@ -47,31 +46,6 @@ def read_prompts(section: PromptsSection, base: Path, folders: Sequence[Path] = 
         yield prompt
     if not count:
         raise PromptError(f"{_name(section)}: there are no prompts in it")
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """A source, read to its end."""
-
-    digest: str
-    """SHA-256 of what the source holds: a file's bytes; for a query, folder or data set, the prompts that it gives."""
-    count: int
-    """Prompts."""
-
-
-def survey(section: PromptsSection, base: Path, folders: Sequence[Path] = ()) -> Survey:
-    """Reads every prompt once, as `read_prompts` does, keeping none."""
-    is_file = section.format not in ("hub", "sql")
-    running = hashlib.sha256()
-    count = 0
-    for prompt in read_prompts(section, base, folders):
-        count += 1
-        if not is_file:
-            running.update(canonical_json(asdict(prompt)) + b"\n")
-    if not is_file:
-        return Survey(running.hexdigest(), count)
-    with _existing(section, base).open("rb") as handle:
-        return Survey(hashlib.file_digest(handle, "sha256").hexdigest(), count)
 
 
 def _name(section: PromptsSection) -> str:

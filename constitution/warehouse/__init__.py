@@ -2,13 +2,15 @@
 
 schema (columns) → convert (records ↔ Arrow) → checksums, files, compact, notes (how files come to be) → views → tally,
 damage, repair → store (Warehouse)
-→ writer (Writer); query asks, read-only; labels reads what people say, find which run is meant.
+→ writer (Writer); spool keeps prompts until their run is known; query asks, read-only; labels reads what people say,
+find which run is meant.
 """
 
 from constitution.warehouse.damage import Damage
 from constitution.warehouse.query import Answer, ask, connect, tables
+from constitution.warehouse.spool import Spool, spooled
 from constitution.warehouse.store import Warehouse
 from constitution.warehouse.tally import Tally
 from constitution.warehouse.writer import Writer
 
-__all__ = ["Answer", "Damage", "Tally", "Warehouse", "Writer", "ask", "connect", "tables"]
+__all__ = ["Answer", "Damage", "Spool", "Tally", "Warehouse", "Writer", "ask", "connect", "spooled", "tables"]

@@ -136,15 +136,11 @@ class Warehouse:
             write_table(TABLES["prompts"], data, file)
         return path
 
-    def drop_prompts(self, run_id: str) -> None:
-        """Deletes the run's slices; they are a copy of its input, and `write_prompts` makes them anew."""
-        folder = self.folder("prompts", run_id)
-        with files.storing(folder):
-            files.remove_tree(folder)
-
-    def replace_prompts(self, run_id: str, slices: Iterable[Sequence[Prompt]]) -> None:
-        """These slices in place of the run's, holding its lock; killed at any moment, all of them or none."""
-        named = ((f"part-{n}.parquet", convert.prompts_to_arrow(run_id, n, each)) for n, each in enumerate(slices))
+    def replace_prompts(self, run_id: str, slices: Iterable[pa.Table]) -> None:
+        """These slices (rows of `prompts`) in place of the run's, holding its lock; killed at any moment, all of them
+        or none."""
+        named = ((f"part-{n}.parquet", rows) for n, rows in enumerate(slices))
+        self._ensure_layout()
         replace_folder(TABLES["prompts"], self.folder("prompts", run_id), named)
 
     def read_prompts(self, path: Path) -> list[Prompt]:
