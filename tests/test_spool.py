@@ -17,6 +17,7 @@ from constitution.errors import WarehouseError
 from constitution.identity import ROWS_VERSION, without_defaults
 from constitution.pipeline import plan
 from constitution.pipeline.plan import prepare
+from constitution.principles import load_constitution
 from constitution.recipe import load_recipe
 from constitution.records import Message, Prompt
 from constitution.warehouse import Warehouse, spool, spooled
@@ -159,7 +160,7 @@ def test_only_what_a_recipe_sets_is_digested(tmp_path: Path) -> None:
     """Whatever has a default can be added to a recipe's sections, and no run has another id."""
     path = small_project(tmp_path)
     recipe = load_recipe(path)
-    found = plan._decisive(recipe, plan.load_constitution(tmp_path / "principles", recipe.constitution), "s")
+    found = plan._decisive(recipe, load_constitution(tmp_path / "principles", recipe.constitution), "s")
     assert found["settings"] == {
         "judge": {"principles": 2, "pairs": ["first-last", "given"]}
     }  # rounds: 2 is the default
