@@ -28,6 +28,7 @@ from constitution.identity import digest, row_id, seed
 from constitution.judge.methods import SAMPLING
 from constitution.judge.read import read_choices
 from constitution.pipeline.plan import model_identity
+from constitution.recipe import dated
 from constitution.records import Constitution, Counterfactual, Criterion, Message, Messages, Principle, Run, Score
 from constitution.revise import clean
 from constitution.warehouse import Warehouse, connect
@@ -181,7 +182,7 @@ async def ask_scorecard(
     for given, section in panel.judges.items():
         # Where a judge runs makes it no other, nor does what it costs.
         identity = await asyncio.to_thread(model_identity, section.bare)
-        engine = await open_engine(section)
+        engine = await open_engine(dated(section, run.day))
         try:
             facts = engine.describe()
             examiner = Examiner(

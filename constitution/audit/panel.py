@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from pydantic import ValidationError
 
 from constitution.engines import Engine, open_engine
 from constitution.errors import InputError
 from constitution.judge import Ballot, Judge, Pair, vote
-from constitution.recipe import JudgeSection, Models, ModelSection, Recipe
+from constitution.recipe import JudgeSection, Models, ModelSection, Recipe, dated
 from constitution.records import Principle, Prompt, Row, Run
 
 WINDOW = 64
@@ -33,6 +34,10 @@ class Panel:
     def of(cls, models: Models, section: JudgeSection | None = None, seed: int = 1) -> Panel:
         """The judges of a recipe: the jury, the judge, or the policy that judges itself."""
         return cls(models.jury or {"": models.judge or models.policy}, section or JudgeSection(), seed)
+
+    def on(self, run: Run) -> Self:
+        """The same, with the day that `run` took for today in chat templates."""
+        return replace(self, judges={name: dated(section, run.day) for name, section in self.judges.items()})
 
 
 def recipe_of(run: Run) -> Recipe:

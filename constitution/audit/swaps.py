@@ -29,6 +29,7 @@ from constitution.engines.base import Request
 from constitution.errors import EngineError, InputError
 from constitution.identity import row_id, seed
 from constitution.reading import toml_of
+from constitution.recipe import dated
 from constitution.records import Counterfactual, Message, Messages, Run, Sampling
 from constitution.revise import clean, thought_of
 from constitution.warehouse import Warehouse, connect
@@ -210,7 +211,7 @@ async def answer_swapped(
     asked.known = len(swaps) - len(missing)
     if not missing:
         return asked
-    engine = await open_engine(recipe.model.policy)
+    engine = await open_engine(dated(recipe.model.policy, run.day))
     try:
         _check_same(run, engine)
         policy = _Policy(run.run_id, engine)

@@ -56,7 +56,7 @@ def impact_command(a: str, b: str, **options: Any) -> None:
     warehouse = Warehouse(options["warehouse"])
     panel = panel_of(options["model"], options["recipe"])
     run = find_run(warehouse, options["run_id"])
-    panel = panel or _panel_of_run(run)
+    panel = (panel or _panel_of_run(run)).on(run)
     stored = sample_pairs(warehouse, run.run_id, options["sample"], options["seed"])
     found = asyncio.run(impact(old, new, stored, panel))
     if options["out"]:

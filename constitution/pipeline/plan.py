@@ -4,7 +4,8 @@ A run's id is its recipe's name and a digest of all that decides what its rows s
 section and without what only says how fast or where (paths, time-outs, concurrency), the constitution's and the
 templates' digests, the prompts' contents, the models' identities, and the version of what decides rows
 (identity.ROWS_VERSION). Fields at their defaults are left out. So the same recipe resumes where it stopped, under a
-later release too, and a recipe that says something else is another run.
+later release too, and a recipe that says something else is another run. The day that chat templates take for today is
+drawn at the first start and recorded, so that the next day resumes the run; a day that the recipe fixes is in the id.
 """
 
 from __future__ import annotations
@@ -222,6 +223,7 @@ def _which(warehouse: Warehouse, name: str, decisive: dict[str, Any], fresh: boo
 
 
 def _new_run(run_id: str, recipe: Recipe, constitution: Constitution, prompts: int) -> Run:
+    now = datetime.now(UTC)
     return Run(
         run_id=run_id,
         recipe=recipe.model_dump(mode="json"),
@@ -231,7 +233,8 @@ def _new_run(run_id: str, recipe: Recipe, constitution: Constitution, prompts: i
         models={},  # what the engines say of themselves is added when they are open
         code_version=__version__,
         hardware={"machine": platform.machine(), "system": platform.system(), "cores": str(os.cpu_count())},
-        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        started_at=now.isoformat(timespec="seconds"),
+        template_date=now.date().isoformat(),
         starts=0,
         counts={"prompts": prompts},
     )

@@ -96,7 +96,7 @@ class Session:
     async def _open(self, stack: AsyncExitStack) -> None:
         """Engines, record, writer and heartbeat, to be closed by `stack` in the opposite order."""
         output, stored = self.plan.recipe.output, self.run
-        engines = await stack.enter_async_context(open_engines(self.plan.recipe.model))
+        engines = await stack.enter_async_context(open_engines(self.plan.recipe.model.on(stored.day)))
         if self._resumes:
             _check_same_models(stored, engines.describe())
         self._account.engines = engines

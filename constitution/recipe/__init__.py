@@ -19,7 +19,16 @@ from constitution.errors import RecipeError
 from constitution.overrides import apply
 from constitution.reading import toml_of
 from constitution.recipe.base import SamplingSection, Section, Whole
-from constitution.recipe.models import FakeModel, Models, ModelSection, OpenAIModel, Price, TransformersModel, VLLMModel
+from constitution.recipe.models import (
+    FakeModel,
+    Models,
+    ModelSection,
+    OpenAIModel,
+    Price,
+    TransformersModel,
+    VLLMModel,
+    dated,
+)
 from constitution.recipe.sections import (
     BudgetSection,
     InfractionsSection,
@@ -46,6 +55,7 @@ __all__ = [
     "SamplingSection",
     "TransformersModel",
     "VLLMModel",
+    "dated",
     "load_recipe",
 ]
 

@@ -196,3 +196,16 @@ class Models(Section):
     placement: Literal["auto", "together", "turns"] = "auto"
     """Two different vLLM models on the same accelerator: both in its memory, or in turns, the other one asleep. auto:
     together where both fit."""
+
+    def on(self, day: str) -> Self:
+        """The same, with `day` (ISO 8601) for today in all chat templates that are not told another one."""
+        jury = {name: dated(section, day) for name, section in self.jury.items()}
+        judge = self.judge and dated(self.judge, day)
+        return self.model_copy(update={"policy": dated(self.policy, day), "judge": judge, "jury": jury})
+
+
+def dated(section: ModelSection, day: str) -> ModelSection:
+    """The section with `day` as its template_date, if it has none; empty: as it is."""
+    if isinstance(section, FakeModel) or section.template_date is not None or not day:
+        return section
+    return section.model_copy(update={"template_date": date.fromisoformat(day)})

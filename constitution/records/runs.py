@@ -71,3 +71,8 @@ class Run:
     stopped: str = ""
     """Why the last start took up no more prompts: `budget: 9.98 of 10.00 USD spent`, `engines: …` that are gone,
     `failures: …`; empty: it took up all, a signal ended it, or it goes on."""
+
+    @property
+    def day(self) -> str:
+        """`template_date`, or the day of the first start, in UTC, where that was not recorded."""
+        return self.template_date or self.started_at[:10]

@@ -24,6 +24,7 @@ SELECT
     CASE WHEN run ->> '$.finished_at' IS NULL THEN 'open' ELSE 'finished' END AS status,
     (run ->> '$.started_at')::TIMESTAMPTZ AS started_at,
     (run ->> '$.finished_at')::TIMESTAMPTZ AS finished_at,
+    (nullif(run ->> '$.template_date', ''))::DATE AS template_date,
     (run ->> '$.seconds')::DOUBLE AS seconds,
     (run ->> '$.starts')::INTEGER AS starts,
     (run ->> '$.cost')::DOUBLE AS cost,
