@@ -70,6 +70,17 @@ class ModelLoadError(EngineError):
 class RequestRefused(EngineError):
     """The engine says that this request is wrong; sending it again changes nothing."""
 
+    status: int | None = None
+    """HTTP status of the reply; None: it is no server's."""
+    words: str = ""
+    """What the server says, whole and on one line."""
+    fields: frozenset[str] = frozenset()
+    """Fields of the request that it names apart from its words."""
+    unknown: bool = False
+    """Whether it says of a field that it is not taken at all."""
+    flagged: bool = False
+    """Whether it is what this prompt or answer says that is not wanted."""
+
 
 class ContextTooLong(RequestRefused):
     hint = "use a model with a longer context, fewer exemplars, or a smaller max_tokens"

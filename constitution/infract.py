@@ -102,7 +102,9 @@ async def _variant(
     messages = templates.variant_messages(prompt.messages, answer.text, kind)
     try:
         # Only its votes come after it.
-        done = await infractor.engine.generate(Request(messages, sampling, chosen, priority=1, affinity=prompt_id))
+        done = await infractor.engine.generate(
+            Request(messages, sampling, chosen, priority=1, affinity=prompt_id, step=step)
+        )
     except EngineError as error:
         return None, failed(run_id, prompt_id, step, id, error, infractor.attempt)
     text = clean(done.text)

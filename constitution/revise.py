@@ -213,7 +213,9 @@ class _Walk:
         """`target` is the id of the row that this call is for; `priority` the calls left: near the end goes first."""
         reviser = self.reviser
         try:
-            return await reviser.engine.generate(Request(messages, sampling, seed, priority, affinity=self.prompt_id))
+            return await reviser.engine.generate(
+                Request(messages, sampling, seed, priority, affinity=self.prompt_id, step=step)
+            )
         except EngineError as error:
             failure = failed(reviser.run_id, self.prompt_id, step, target, error, reviser.attempt)
             await self.emit([failure])
@@ -327,8 +329,8 @@ _CRITIQUES_UNSAID = {outcome: (error, message + _STAYS) for outcome, (error, mes
 def generation(done: Completion, sampling: Sampling, seed: int) -> dict[str, Any]:
     """Fields of a Response: how its text was generated."""
     return {
-        "sampling": sampling,
-        "seed": seed,
+        "sampling": replace(sampling, **dict.fromkeys({"temperature", "top_p"} & {*done.unsent}, 1.0)),
+        "seed": None if "seed" in done.unsent else seed,
         "finish_reason": done.finish_reason,
         "prompt_tokens": done.prompt_tokens,
         "cached_tokens": done.cached_tokens,

@@ -160,8 +160,9 @@ async def test_what_cannot_get_better_is_not_retried(fault: Fault, error: type[C
 
 async def test_the_servers_own_context_limit_and_model_name_are_recognised() -> None:
     async with FakeServer(context=100) as server:
+        long = Request((Message("user", "word " * 100),), Sampling(max_tokens=16), seed=1)
         with pytest.raises(ContextTooLong, match="maximum context length is 100"):
-            await ask(server)
+            await ask(server, long)
         assert len(server.requests) == 1
         with pytest.raises(ModelLoadError, match="nothere"):
             await ask(server, model="nothere")

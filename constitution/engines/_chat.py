@@ -15,10 +15,10 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
-from itertools import groupby
 from typing import Any
 
 from constitution.engines._control import BARRED, broken
+from constitution.engines._roles import normal
 from constitution.engines._spoken import Spoken
 from constitution.engines._thoughts import Said, Thoughts
 from constitution.engines.reasoning import CONTROL, Form, closing, opened_by
@@ -175,15 +175,7 @@ class ChatTokenizer:
         return text
 
     def _normal(self, messages: Messages) -> Messages:
-        """Neighbours of one role merged, joined by a blank line; a system turn put into the user's if need be."""
-        spoken = next((place for place, turn in enumerate(messages) if turn.role != "system"), len(messages))
-        taken = [self._takes_system] * spoken + [self._takes_late_system] * (len(messages) - spoken)
-        messages = tuple(
-            turn if turn.role != "system" or takes else Message("user", turn.content)
-            for turn, takes in zip(messages, taken, strict=True)
-        )
-        turns = ((role, [turn.content for turn in same]) for role, same in groupby(messages, lambda turn: turn.role))
-        return tuple(Message(role, "\n\n".join(contents)) for role, contents in turns)
+        return normal(messages, system=self._takes_system, late_system=self._takes_late_system)
 
     def _pieces(self, messages: Messages) -> list[tuple[str, bool]]:
         """The rendered prompt as (text, plain) in order; in plain text nothing is read as a control token.

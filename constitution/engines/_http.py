@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import email.utils
 import errno
 import json
 import os
-import re
-import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
 import orjson
 from yarl import URL
 
-from constitution.errors import (
-    AccessDenied,
-    ContextTooLong,
-    EngineError,
-    EngineTimeout,
-    EngineUnavailable,
-    MalformedReply,
-    ModelLoadError,
-    RateLimited,
-    RequestRefused,
-)
+from constitution.engines._refused import WORDS_MOST, Said, error_of, error_within, retry_after, said
+from constitution.errors import EngineError, EngineTimeout, EngineUnavailable, MalformedReply
 from constitution.secrets import Secret
 
 CHAT = "/chat/completions"
@@ -42,13 +31,6 @@ CONNECT_SECONDS = 10.0
 """A machine that is gone takes no connection, and says nothing."""
 KEEPALIVE_SECONDS = 4.0
 """Less than the 5 s after which uvicorn, vLLM's HTTP server, closes a connection, maybe just as a request is sent."""
-
-_BUSY = {408, 409, 425}
-_CONTEXT = re.compile(
-    r"context_length_exceeded|maximum context length|exceed\w* (the )?(available )?context|context (length|window|size)"
-    r"|longer than the (maximum )?model|max_model_len|prompt is too long",
-    re.IGNORECASE,
-)
 
 
 class Transport:
@@ -88,8 +70,11 @@ class Transport:
         """The reply's JSON. Raises EngineError."""
         status, headers, raw = await self._exchange("POST", path, self._timeout_s, data=body)
         if status != 200:
-            raise self._refusal(status, headers, raw.decode("utf-8", errors="replace"))
-        return self._decoded(raw)
+            raise self._refusal(status, headers, said(raw.decode("utf-8", errors="replace")))
+        body = self._decoded(raw)
+        if (reply := error_within(body)) is not None:
+            raise self._refusal(reply.meant, headers, reply)
+        return body
 
     async def get(self, path: str, timeout_s: float) -> Any:
         """The reply's JSON; None for an empty reply. Raises EngineError."""
@@ -105,7 +90,7 @@ class Transport:
         timeout = aiohttp.ClientTimeout(total=limit)
         status, headers, raw = await self._exchange("GET", path, limit, timeout=timeout)
         if status != 200:
-            raise self._refusal(status, headers, raw.decode("utf-8", errors="replace"))
+            raise self._refusal(status, headers, said(raw.decode("utf-8", errors="replace")))
         return raw
 
     async def _exchange(
@@ -142,33 +127,15 @@ class Transport:
             # Cleaned whole: in a tail that is cut first, half of the key could stand.
             raise MalformedReply(f"{self.place}: the reply is not whole JSON: …{self._masked(text)[-60:]}") from None
 
-    def _refusal(self, status: int, headers: Mapping[str, str], text: str) -> EngineError:
-        """The exception for a reply that is not 200."""
-        message = f"{self.place}: HTTP {status}: {self.clean(_message(text))}"
-        if status == 429 or status >= 500 or status in _BUSY:
-            wait = retry_after(headers)
-            limited = status == 429 or wait is not None
-            error = RateLimited(message, retry_after=wait) if limited else EngineUnavailable(message)
-            error.status = status
-            return error
-        if status in (400, 413, 422) and _CONTEXT.search(text):
-            return ContextTooLong(message)
-        if status in (401, 402):
-            return AccessDenied(message)
-        if status == 403:
-            return RequestRefused(
-                message, hint="check what the key in the variable that api_key_env names may be used for"
-            )
-        if status in (404, 405):
-            return ModelLoadError(message, hint="check `model` and `base_url`; GET /v1/models lists what is served")
-        if 300 <= status < 400:
-            target = self.clean(headers.get("Location", ""))
-            return RequestRefused(message, hint=f"the server redirects: set base_url to {target}")
-        return RequestRefused(message)
+    def _refusal(self, status: int, headers: Mapping[str, str], reply: Said) -> EngineError:
+        """The exception for a reply that is no answer."""
+        reply = replace(reply, words=self._masked(reply.words))
+        location = self.clean(headers.get("Location", ""))
+        return error_of(self.place, status, reply, retry_after(headers), location)
 
     def clean(self, text: str) -> str:
         """`text` on one line, without the key, which some servers repeat."""
-        return self._masked(text)[:500]
+        return self._masked(text)[:WORDS_MOST]
 
     def _masked(self, text: str) -> str:
         return " ".join(self._secret.hide(text).split())
@@ -183,36 +150,7 @@ def encoded(body: Mapping[str, Any]) -> bytes:
         return json.dumps(body).encode()
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the server asks us to wait: `Retry-After` as a number or an HTTP date (RFC 9110, 10.2.3)."""
-    value = headers.get("Retry-After", "").strip()
-    if not value:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-        except (TypeError, ValueError):
-            return None
-    return max(0.0, seconds) if seconds < float("inf") else None
-
-
 def _cause(error: Exception) -> str:
     """`connection refused` and the like, where the system says so; else the library's words."""
     number = (error.errno if isinstance(error, OSError) else None) or 0
     return os.strerror(number).lower() if number in errno.errorcode else str(error) or type(error).__name__
-
-
-def _message(text: str) -> str:
-    """The words of an error body, in OpenAI's and vLLM's shapes; else the body itself."""
-    try:
-        body = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    if "\\" in text:
-        text = json.dumps(body, ensure_ascii=False)  # the key is not to be hidden from us in escapes
-    if not isinstance(body, dict):
-        return text
-    error = body.get("error", body)
-    return str(error.get("message", text)) if isinstance(error, dict) else str(error)

@@ -26,7 +26,9 @@ def _completion(request: Request, ids: Sequence[int], reply: Any, place: str) ->
     choice = reply["choices"][0]
     text, reason = choice["message"].get("content"), choice.get("finish_reason")
     if reason == "content_filter":
-        raise RequestRefused(f"{place}: the server's content filter held the answer back")
+        error = RequestRefused(f"{place}: the server's content filter held the answer back")
+        error.flagged = True
+        raise error
     if reason not in ("stop", "length"):
         raise MalformedReply(f"{place}: finish_reason is {reason!r}, expected stop or length")
     logprobs, exact = read(request.choices, ids, choice, place) if request.choices else (None, False)

@@ -28,6 +28,8 @@ class Request:
     """Labels whose log-probabilities, as the next text, are wanted. With choices, one token is generated at most."""
     affinity: str = ""
     """Requests of equal affinity (a prompt's id) begin alike: a fleet keeps them on one server, whose cache has it."""
+    step: str = ""
+    """What it is for (initial, critique, vote …): whether an engine can be used at all is told by its steps."""
 
     @property
     def continues(self) -> bool:
@@ -56,6 +58,8 @@ class Completion:
     """What it thought before it wrote the text, without its tags; None: nothing that is known."""
     reasoning_tokens: int = 0
     """Of `completion_tokens`, those of the reasoning; 0: none that are known."""
+    unsent: tuple[str, ...] = ()
+    """Of seed, temperature and top_p, those that the server was not sent: it refuses them, or the recipe omits them."""
 
 
 class Engine(Protocol):

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from constitution.engines.base import Completion, Engine, Request
+
+
+class Watch(Protocol):
+    """Is given every request that an engine gets, and how it ended."""
+
+    def begun(self, request: Request) -> None: ...
+
+    def ended(self, request: Request, error: BaseException | None) -> None:
+        """error: what is raised; None: it was answered."""
+        ...
 
 
 class Metered:
@@ -14,6 +24,7 @@ class Metered:
 
     def __init__(self, engine: Engine, began: float | None = None) -> None:
         """began: when the engine began to open, monotonic clock; None: now."""
+        self.watch: Watch | None = None
         self._engine = engine
         self._opened = time.monotonic() if began is None else began
         self._since = 0.0
@@ -58,15 +69,22 @@ class Metered:
         self._in_flight += 1
         self._most = max(self._most, self._in_flight)
         self._calls += 1
+        if self.watch is not None:
+            self.watch.begun(request)
         try:
-            return await self._engine.generate(request)
-        except Exception:  # to be cancelled is no failure
-            self._failures += 1
+            completion = await self._engine.generate(request)
+        except BaseException as error:
+            self._failures += isinstance(error, Exception)  # to be cancelled is no failure
+            if self.watch is not None:
+                self.watch.ended(request, error)
             raise
         finally:
             self._in_flight -= 1
             if not self._in_flight:
                 self._busy += time.monotonic() - self._since
+        if self.watch is not None:
+            self.watch.ended(request, None)
+        return completion
 
     async def close(self) -> None:
         await self._engine.close()

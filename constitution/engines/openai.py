@@ -14,20 +14,22 @@ from dataclasses import replace
 from typing import Any
 
 from constitution.engines._control import ControlTokens
+from constitution.engines._dialect import EXACT, Dialect
 from constitution.engines._endpoint import Endpoint, Events
 from constitution.engines._fleet import Fleet
 from constitution.engines._http import CHAT, TOKENIZE, Transport, encoded
 from constitution.engines._metrics import Watch
 from constitution.engines._reply import read_reply
+from constitution.engines._room import Shortened, room
 from constitution.engines._served import SELF_HOSTED, Census
 from constitution.engines._votes import LabelTokens, wanted
 from constitution.engines.base import Completion, Request
-from constitution.errors import MalformedReply, RecipeError, RequestRefused
+from constitution.errors import ContextTooLong, MalformedReply, RecipeError, RequestRefused
 from constitution.recipe import OpenAIModel
 from constitution.records import as_dicts
 
-DISPENSABLE = ("priority", "logprob_token_ids", "return_tokens_as_token_ids")
-"""Fields of vLLM's that make a request faster or a vote exact, and that it can do without."""
+TRIES = 12
+"""Of one request, each sent otherwise than those before it."""
 
 
 class OpenAIEngine:
@@ -39,10 +41,11 @@ class OpenAIEngine:
         dialect = section.dialect
         if dialect == "auto":
             dialect = "vllm" if census.owner in SELF_HOSTED else "openai"
+        self._dialect = Dialect(section.omitted, section.extra_body, fleet.events.add)
+        self._shortened = Shortened()
         self._continues = dialect == "vllm"
         # SGLang continues a prefix in the same way; its priorities run the other way round.
         self._vllm = dialect == "vllm" and census.owner != "sglang"
-        self._priorities = self._vllm
         self._labels = LabelTokens(self._tokenized, fleet.events.add)
         self._control = ControlTokens(self._tokenized if self._vllm else None)
         self._watch = Watch(fleet)
@@ -78,7 +81,8 @@ class OpenAIEngine:
         return self._section.model
 
     def describe(self) -> Mapping[str, str]:
-        return dict(self._facts)
+        """`sent`, where it is there: what is sent otherwise than asked for, because a server refused it."""
+        return self._facts | ({"sent": self._dialect.changed} if self._dialect.changed else {})
 
     async def generate(self, request: Request) -> Completion:
         messages = await self._control.broken(request.messages)
@@ -94,14 +98,48 @@ class OpenAIEngine:
             body |= wanted(ids)
             body.pop("stop", None)
         body |= self._section.extra_body
-        try:
-            reply, place = await self._fleet.post(CHAT, encoded(body), request.priority, request.affinity)
-        except RequestRefused as refused:
-            reply, place = await self._without(body, refused, request)
+        reply, place, request = await self._answered(body, request)
         completion, exact = read_reply(request, ids, reply, place)
         if ids and not exact:
             self._labels.note(f"{place} ignores logprob_token_ids")
-        return completion
+        return self._as_sent(completion, request)
+
+    async def _answered(self, body: dict[str, Any], request: Request) -> tuple[Any, str, Request]:
+        """The reply to `body`, the address that it came from, and the request with the turns and the max_tokens that
+        it answers. What a server refuses is sent otherwise, as long as its words say how."""
+        dialect, habits, first = self._dialect, self._dialect.habits, None
+        for _ in range(TRIES):
+            sent = {**habits.fields(body), "messages": as_dicts(habits.messages(request.messages))}
+            try:
+                reply, place = await self._fleet.post(CHAT, encoded(sent), request.priority, request.affinity)
+                break
+            except RequestRefused as refused:
+                first = first or refused
+                if habits | dialect.habits != habits:
+                    habits = habits | dialect.habits  # another request has found out in the meantime
+                elif isinstance(refused, ContextTooLong):
+                    body = self._shorter(body, sent, refused)
+                elif following := dialect.next(habits, body, request.messages, refused):
+                    habits = following
+                else:
+                    raise
+        else:
+            raise first or MalformedReply("no request was sent")
+        if first is not None and habits != dialect.habits:
+            dialect.keep(habits, first)
+            if not EXACT.isdisjoint(habits.removed):
+                self._labels.refused("the server refuses logprob_token_ids")
+        if body.get("max_tokens", 0) < request.sampling.max_tokens and not request.choices:
+            self._shortened.add()
+        return reply, place, replace(request, messages=habits.messages(request.messages))
+
+    def _shorter(self, body: dict[str, Any], sent: Mapping[str, Any], refused: ContextTooLong) -> dict[str, Any]:
+        """`body` with the room that the context has as its max_tokens; raises the refusal where it has none."""
+        asked = sent.get("max_tokens", sent.get("max_completion_tokens"))
+        left = room(refused.words, asked) if isinstance(asked, int) else None
+        if left is None or "max_tokens" not in body or "max_tokens" in self._section.extra_body:
+            raise refused
+        return body | {"max_tokens": left}
 
     def stats(self) -> Mapping[str, Any]:
         """`endpoints`: per server calls, failures, retries, in_flight, limit, state, out_of_service_seconds, and under
@@ -109,7 +147,7 @@ class OpenAIEngine:
         figures = {endpoint: self._watch.stats(endpoint) for endpoint in self._fleet.endpoints}
         return {
             "endpoints": [endpoint.stats() | ({"server": told} if told else {}) for endpoint, told in figures.items()],
-            "events": [*self._fleet.events.sentences(), *self._control.events()],
+            "events": [*self._fleet.events.sentences(), *self._control.events(), *self._shortened.events()],
         }
 
     async def close(self) -> None:
@@ -120,7 +158,6 @@ class OpenAIEngine:
         sampling = request.sampling
         body: dict[str, Any] = {
             "model": self._section.model,
-            "messages": as_dicts(request.messages),
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "max_tokens": sampling.max_tokens,
@@ -131,29 +168,22 @@ class OpenAIEngine:
         if self._continues and request.continues:
             body["continue_final_message"] = True
             body["add_generation_prompt"] = False
-        if self._priorities and request.priority:
+        if self._vllm and request.priority:
             body["priority"] = request.priority
         if self._vllm and self._section.cache_salt:
             body["cache_salt"] = self._section.cache_salt
         return body
 
-    async def _without(self, body: dict[str, Any], refused: RequestRefused, request: Request) -> tuple[Any, str]:
-        """The reply to `body` without the fields that the server's refusal names; raises it again if it names none."""
-        said = str(refused).lower()
-        named = [field for field in DISPENSABLE if field in body and field in said]
-        named = [field for field in named if field not in self._section.extra_body]
-        if not named:
-            raise refused
-        kept = {field: value for field, value in body.items() if field not in named}
-        answer = await self._fleet.post(CHAT, encoded(kept), request.priority, request.affinity)
-        if "priority" in named and self._priorities:
-            self._priorities = False
-            self._fleet.events.add(
-                f"{answer[1]} takes no priorities, so none are sent: start it with --scheduling-policy priority"
-            )
-        if any(field != "priority" for field in named):
-            self._labels.refused(f"the server refuses {', '.join(field for field in named if field != 'priority')}")
-        return answer
+    def _as_sent(self, completion: Completion, request: Request) -> Completion:
+        """The completion with what of its request was not sent, and its text cut where a stop would have ended it."""
+        unsent = self._dialect.habits.removed & {"seed", "stop", "temperature", "top_p"}
+        if not unsent:
+            return completion
+        text, reason = completion.text, completion.finish_reason
+        places = [at for stop in request.sampling.stop if "stop" in unsent and (at := text.find(stop)) >= 0]
+        if places:
+            text, reason = text[: min(places)], "stop"
+        return replace(completion, text=text, finish_reason=reason, unsent=tuple(sorted(unsent - {"stop"})))
 
     async def _tokenized(self, text: str) -> Sequence[int]:
         body = {"model": self._section.model, "prompt": text, "add_special_tokens": False}

@@ -92,7 +92,9 @@ async def _rationale(question: Question) -> Verdict:
     asked = templates.rationale_messages(q.prompt, q.first, q.second, q.principle, q.nonce)
     sampling = replace(written, stop=(*written.stop, STOP))
     # Priority: the second call, which finds all but its last words in the cache, goes before other votes' first.
-    reasoning = await _generate("rationale", q, Request(asked, sampling, q.seed, priority=1, affinity=q.affinity))
+    reasoning = await _generate(
+        "rationale", q, Request(asked, sampling, q.seed, priority=1, affinity=q.affinity, step="vote")
+    )
     text = clean(reasoning.text)
     ended = templates.rationale_messages(q.prompt, q.first, q.second, q.principle, q.nonce, text)
     reading = await _read(q, "label after the rationale", ended)
@@ -155,7 +157,7 @@ class _Reading(NamedTuple):
 async def _read(
     question: Question, part: str, messages: Messages, labels: tuple[str, ...] = templates.LABELS
 ) -> _Reading:
-    request = Request(messages, SAMPLING, question.seed, choices=labels, affinity=question.affinity)
+    request = Request(messages, SAMPLING, question.seed, choices=labels, affinity=question.affinity, step="vote")
     done = await _generate(part, question, request)
     try:
         found, mass = read_choices(done.choice_logprobs, labels)

@@ -57,7 +57,7 @@ class Intake:
         self._in_flight = 0
         self._ended = asyncio.Event()
         self.stopped = ""
-        """Why nothing more is let in: `budget: …`, `engines: …` or `failures: …`; empty while prompts are."""
+        """Why nothing more is let in (`budget: …`, `servers: …`, `engines: …`, `failures: …`); empty while prompts are."""
         if not self._fits():
             self._spend()
 
@@ -103,6 +103,11 @@ class Intake:
                 f"failures: engines failed {failed} of the last {len(self._last)} prompts, {times} of them by "
                 f"{commonest}{last}"
             )
+
+    def stop(self, reason: str) -> None:
+        """Nothing more is let in; the first reason is kept."""
+        self.stopped = self.stopped or reason
+        self._ended.set()
 
     def _fits(self) -> bool:
         """Tokens: those in flight will have cost their mean, or what they have cost already. Accelerators: their cost

@@ -15,13 +15,15 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 from constitution.engines import Engines, open_engines
-from constitution.errors import EngineGone, RecipeError, WarehouseError
+from constitution.errors import EngineGone, WarehouseError
 from constitution.identity import row_id
 from constitution.pipeline.account import Account, Ledger
 from constitution.pipeline.intake import Intake
 from constitution.pipeline.label import labeller
+from constitution.pipeline.models import check_same_models, models_of, with_sent
 from constitution.pipeline.plan import Plan, principles_for
 from constitution.pipeline.progress import Progress, watcher
+from constitution.pipeline.proven import Proving
 from constitution.pipeline.settle import needed, settle
 from constitution.records import UNSAID, Failure, Prompt, Row, Run
 from constitution.revise import Emit, Reviser, revise
@@ -54,6 +56,9 @@ class Session:
         self._warehouse = Warehouse(plan.warehouse)
         self._watcher = watcher.get()
         self._finished = False
+        self._proving: list[Proving] = []
+        self._again: list[tuple[Prompt, list[Row]]] = []
+        """Prompts that were refused something before it was known whether that was theirs, with their rows."""
 
     async def __aenter__(self) -> Self:
         """Raises RunLocked where another process works on the run, ModelLoadError for a model that does not load,
@@ -84,7 +89,7 @@ class Session:
     def _take_stock(self, tally: Tally) -> None:
         """What earlier starts left: told by the rows, not by the record, which may be old or gone."""
         recipe, progress = self.plan.recipe, self.progress
-        self._resumes = any(tally.counts.values())
+        self._resumes, self._usage_before = any(tally.counts.values()), tally.usage
         progress.before = tally.labelled if recipe.judge else tally.answered.get(recipe.revise.rounds, 0)
         progress.take_stock(tally)
         self._account = Account(recipe.model, progress.ledger, self.run.engines)
@@ -98,9 +103,9 @@ class Session:
         output, stored = self.plan.recipe.output, self.run
         engines = await stack.enter_async_context(open_engines(self.plan.recipe.model.on(stored.day)))
         if self._resumes:
-            _check_same_models(stored, engines.describe())
+            check_same_models(stored, engines.describe())
         self._account.engines = engines
-        models, starts = _models(stored, engines.describe()), stored.starts + 1
+        models, starts = models_of(stored, engines.describe()), stored.starts + 1
         self.run = replace(stored, models=models, starts=starts, stopped="", finished_at=None)
         await _to_its_end(self._warehouse.write_run, self.run)
         self._prepare_steps(engines)
@@ -127,6 +132,12 @@ class Session:
             recipe.model.policy.family or None,
         )
         self._labeller = labeller(self.plan, run, engines)
+        able = recipe.output.stop_at_failures < 1
+        for role, engine in engines.distinct.items():
+            names = {name for name, judge in engines.judges.items() if judge is engine}
+            earlier = {each.stage for each in self._usage_before if each.stage != "vote" or each.model in names}
+            engine.watch = proving = Proving(role, earlier, self._intake.stop, able=able)
+            self._proving.append(proving)
 
     async def walk(self, work: Callable[[Path], Awaitable[object]] | None = None) -> None:
         """Works every slice; the first error cancels the rest and is raised. work: what is called for a slice, to
@@ -142,8 +153,30 @@ class Session:
                 for part in parts:
                     await self._feeding.acquire()
                     group.create_task(_call(work or self.work, part))
+            while self._again and not self._stopped():
+                async with asyncio.TaskGroup() as group:
+                    await self._ask_again(group)
         except BaseExceptionGroup as errors:
             raise _first(errors) from errors
+
+    def _stopped(self) -> bool:
+        """Whether the start has ended, once it is decided which steps are proven."""
+        for proving in self._proving:
+            if not self._intake.stopped:
+                proving.decide()
+        return bool(self._intake.stopped)
+
+    async def _ask_again(self, group: asyncio.TaskGroup) -> None:
+        """The prompts that were refused something early: what is refused now is final."""
+        again, self._again = self._again, []
+        for prompt, rows in again:
+            await self._window.acquire()
+            if not await self._intake.admits():
+                self._window.release()
+                return
+            self.progress.done -= 1
+            self.progress.open -= 1
+            group.create_task(self._in_window(prompt, rows))
 
     async def work(self, part: Path) -> int:
         """Walks every prompt of one slice to its end, within the window that all slices share; returns how many, which
@@ -238,6 +271,7 @@ class Session:
             seconds=round(self._seconds_before + (self.progress.seconds if open else 0.0), 3),
             usage=self.progress.ledger.usage(),
             engines=self._account.stats(),
+            models=with_sent(self.run.models, self._account.engines.describe() if self._account.engines else {}),
             cost=None if cost is None else round(cost, 6),
         )
 
@@ -245,19 +279,22 @@ class Session:
 
     async def _in_window(self, prompt: Prompt, rows: Sequence[Row]) -> None:
         used, new = Ledger(), 0
-        have = {row.id: row for row in rows}
+        have, known = {row.id: row for row in rows}, list(rows)
 
         async def emit(made: Sequence[Row]) -> None:
             nonlocal new
             made = [_under_its_own_id(row, have) for row in made]
             await self._emit(made)
             new += len(made)
+            known.extend(made)
             for row in made:
                 used.add(row)
 
         done = False
         try:
             failure = await self._prompt(prompt, have, emit)
+            if failure and failure.retryable and any(each.early(prompt.id) for each in self._proving):
+                self._again.append((prompt, known))
             worked = bool(new) or not rows
             self.progress.resumed += not worked
             if worked:
@@ -322,38 +359,6 @@ async def _wait_for(task: asyncio.Task[Any]) -> None:
             cancelled = error
     if cancelled:
         raise cancelled
-
-
-def _check_same_models(stored: Run, now: Mapping[str, Mapping[str, str]]) -> None:
-    """Raises RecipeError where a server has another model now than when the run's rows were made.
-
-    Its address is no part of the run, so it may be another server; a local model's digest is in the run's id. A server
-    that did not say what it has is believed.
-    """
-    for role, facts in now.items():
-        if facts.get("engine") != "openai":
-            continue
-        section = role.replace("judge ", "jury.")
-        earlier = [old for name, old in stored.models.items() if name.split(" until ")[0] == role]
-        for fact in ("name", "server_model"):
-            before = {old[fact] for old in earlier if old.get(fact, "unknown") != "unknown"}
-            if before and facts.get(fact, "unknown") not in ("unknown", *before):
-                raise RecipeError(
-                    f"model.{section}: run {stored.run_id} was begun with {sorted(before)[0]}, and the server at "
-                    f"{facts.get('base_url', 'base_url')} has {facts[fact]}",
-                    hint="give the first server's address, or start a run of its own with --fresh",
-                )
-
-
-def _models(stored: Run, now: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
-    """What the engines say of their models, beside what they said differently when earlier rows were made.
-
-    A server may have other weights under the same name today, and a library another version.
-    """
-    last = f"until start {stored.starts}"
-    before = {role: facts for role, facts in stored.models.items() if role not in now}
-    changed = {f"{role} {last}": facts for role, facts in stored.models.items() if now.get(role, facts) != facts}
-    return {**now, **before, **changed}
 
 
 @contextmanager

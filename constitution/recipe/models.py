@@ -95,6 +95,13 @@ class VLLMModel(_Templated):
     """vLLM's engine arguments by their Python names: tensor_parallel_size, quantization, max_model_len …"""
 
 
+Omitted = Literal[
+    *("add_generation_prompt", "cache_salt", "continue_final_message", "logprob_token_ids", "logprobs", "max_tokens"),
+    *("priority", "return_tokens_as_token_ids", "seed", "stop", "temperature", "top_logprobs", "top_p"),
+]
+"""Fields of a request's body that a recipe may leave out."""
+
+
 class OpenAIModel(_Templated):
     """Any OpenAI-compatible server, or a fleet of them that serve the same model."""
 
@@ -114,6 +121,8 @@ class OpenAIModel(_Templated):
     message; auto asks the server what it is (docs/engines.md)."""
     extra_body: dict[str, JsonOnly] = Field(default={})
     """Further fields of the request body, as the server takes them."""
+    omit: tuple[Omitted, ...] = ()
+    """Fields that are left out of the request body, for a server that refuses them: seed, priority …"""
     cache_salt: str = ""
     """vLLM only: requests share the server's prefix cache only with those of the same salt."""
     vllm: dict[str, JsonOnly] = Field(default={})
@@ -134,10 +143,21 @@ class OpenAIModel(_Templated):
         return given
 
     @model_validator(mode="after")
+    def _sent_or_not(self) -> Self:
+        if both := sorted({*self.omit} & {*self.extra_body}):
+            raise ValueError(f"omit: {both[0]} is in extra_body too; keep one of them")
+        return self
+
+    @model_validator(mode="after")
     def _template_is_told_once(self) -> Self:
         if self.chat_template_kwargs and "chat_template_kwargs" in self.extra_body:
             raise ValueError("chat_template_kwargs is in extra_body too; keep one of them")
         return self
+
+    @property
+    def omitted(self) -> frozenset[str]:
+        """What is not sent: `omit`, and max_tokens where extra_body has it by another name."""
+        return frozenset(self.omit) | ({"max_tokens"} if "max_completion_tokens" in self.extra_body else set())
 
     @property
     def base_urls(self) -> tuple[str, ...]:

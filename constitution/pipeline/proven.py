@@ -1,0 +1,106 @@
+"""Whether engines can be used at all: a step is proven once an engine has answered a request of it.
+
+An engine that was set up wrongly (a server without a chat template, a context too small, a field that it does not know)
+refuses every request of a step. What is refused before the step is proven is therefore no prompt's fault yet: it stays
+open, and once ENOUGH prompts were refused and none was answered, the run stops. Where the step is proven later, those
+prompts are asked again at the end of the start, and what is refused then is final.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from constitution.engines import Request
+from constitution.errors import EngineError, MalformedReply, RequestRefused
+
+ENOUGH = 8
+"""Prompts: the first ones that were asked for a step, however long others take to be answered."""
+QUOTED = 300
+"""Characters of an engine's message that are repeated."""
+
+
+@dataclass(slots=True)
+class _Tried:
+    """One prompt at one step."""
+
+    in_flight: int = 0
+    refused: bool = False
+
+
+class Proving:
+    """The steps of one engine in one start. A watch of its requests (engines/meter.py)."""
+
+    def __init__(self, role: str, earlier: Collection[str], stop: Callable[[str], None], *, able: bool = True) -> None:
+        """earlier: steps that earlier starts have answers of. stop: ends the start, and is given the reason. able:
+        False takes every step as proven."""
+        self._role = role
+        self._earlier = frozenset(earlier)
+        self._stop = stop
+        self._able = able
+        self._proven: set[str] = set()
+        self._tried: dict[str, dict[str, _Tried]] = {}
+        """By step and prompt, in the order in which they were asked first."""
+        self._words: dict[str, str] = {}
+        """By step, the last refusal."""
+        self._early: dict[str, set[str]] = {}
+        """By prompt, the steps that were refused for good before they were proven."""
+
+    def begun(self, request: Request) -> None:
+        step = kind(request.step)
+        if self._able and step and step not in self._proven:
+            self._tried.setdefault(step, {}).setdefault(request.affinity, _Tried()).in_flight += 1
+
+    def ended(self, request: Request, error: BaseException | None) -> None:
+        """error: what the engine raised, which is made retryable where nothing is proven yet; None: it answered."""
+        step = kind(request.step)
+        if not self._able or not step or step in self._proven:
+            return
+        if error is None:
+            self._proven.add(step)
+            self._tried.pop(step, None)
+            return
+        tried = self._tried[step]
+        prompt = tried[request.affinity]
+        prompt.in_flight -= 1
+        # What this prompt says is refused to it alone, however the server was set up.
+        flagged = isinstance(error, RequestRefused) and error.flagged
+        lasting = isinstance(error, EngineError) and (not error.retryable or isinstance(error, MalformedReply))
+        if isinstance(error, EngineError) and lasting and not flagged:
+            prompt.refused = True
+            self._words[step] = str(error)[:QUOTED]
+            if not error.retryable:
+                error.retryable = True
+                self._early.setdefault(request.affinity, set()).add(step)
+        if not prompt.in_flight and not prompt.refused:
+            del tried[request.affinity]  # an outage says nothing of how the engine was set up
+        first = list(tried.values())[:ENOUGH]
+        if len(first) == ENOUGH and all(each.refused and not each.in_flight for each in first):
+            self._stop(self._reason(step))
+
+    def early(self, prompt_id: str) -> bool:
+        """Whether the prompt has to be asked again before its refusals are final."""
+        return bool(self._early.get(prompt_id))
+
+    def decide(self) -> None:
+        """All prompts have been asked. A step that was refused to all is proven where earlier starts have answers of
+        it and only few were refused; else the start ends."""
+        for step, tried in list(self._tried.items()):
+            if not tried:
+                continue
+            if step not in self._earlier or len(tried) >= ENOUGH:
+                self._stop(self._reason(step))
+                return
+            self._proven.add(step)
+            del self._tried[step]
+        self._early = {}
+
+    def _reason(self, step: str) -> str:
+        prompts = len(self._tried[step])
+        asked = f"{prompts} prompts" if prompts > 1 else "one prompt"
+        return f"servers: {self._role} refused the step {step} to all it was asked for ({asked}): {self._words[step]}"
+
+
+def kind(step: str) -> str:
+    """`critique-2` and `critique-1` are one step."""
+    return step.partition("-")[0]
