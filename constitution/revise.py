@@ -329,7 +329,7 @@ _CRITIQUES_UNSAID = {outcome: (error, message + _STAYS) for outcome, (error, mes
 def generation(done: Completion, sampling: Sampling, seed: int) -> dict[str, Any]:
     """Fields of a Response: how its text was generated."""
     return {
-        "sampling": replace(sampling, **dict.fromkeys({"temperature", "top_p"} & {*done.unsent}, 1.0)),
+        "sampling": _as_sent(sampling, done.unsent),
         "seed": None if "seed" in done.unsent else seed,
         "finish_reason": done.finish_reason,
         "prompt_tokens": done.prompt_tokens,
@@ -343,6 +343,13 @@ def generation(done: Completion, sampling: Sampling, seed: int) -> dict[str, Any
 def thought_of(done: Completion) -> str | None:
     """What the model thought, as `clean` has a text; None: nothing that is known."""
     return (clean(done.reasoning) or None) if done.reasoning is not None else None
+
+
+def _as_sent(sampling: Sampling, unsent: Sequence[str]) -> Sampling:
+    """A server that was not told takes 1 of both."""
+    if "temperature" in unsent:
+        sampling = replace(sampling, temperature=1.0)
+    return replace(sampling, top_p=1.0) if "top_p" in unsent else sampling
 
 
 # --- failures

@@ -17,7 +17,7 @@ from prefect.artifacts import acreate_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
-from constitution.pipeline import Plan, Session, prepare, report
+from constitution.pipeline import Plan, Session, lost, prepare, report
 from constitution.recipe import load_recipe
 from constitution.records import Run
 
@@ -50,19 +50,21 @@ async def generate(
     overrides: list[str] | None = None,
     fresh: bool = False,
     allow: list[str] | None = None,
+    retry_failed: bool = False,
 ) -> Run:
     """Runs `recipe` into `warehouse`. Started again, it goes on where it stopped; a finished run stays as it is.
 
     limit: the first so many prompts. overrides: `a.b=value`, as for --set. fresh: a new run of the same recipe.
-    allow: folders that the recipe may read in, besides its project.
+    allow: folders that the recipe may read in, besides its project. retry_failed: prompts that failed for good are
+    tried again, in a finished run too.
     """
     settings = [*(overrides or []), *([f"prompts.limit={limit}"] if limit else [])]
     plan = await prepare_run(Path(recipe), Path(warehouse), settings, fresh, [Path(folder) for folder in allow or ()])
     run = plan.run
-    if plan.finished:
+    if plan.finished and not (retry_failed and lost(plan)):
         get_run_logger().info("run %s is finished already", plan.run_id)
     else:
-        async with Session(plan) as session:
+        async with Session(plan, retry_failed) as session:
             await session.walk(lambda part: work_slice(part, session))
             run = await finish_run(session)
     await acreate_markdown_artifact(report(run), key="generate", description=f"Run {run.run_id}")

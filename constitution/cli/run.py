@@ -38,6 +38,8 @@ PREFECT = {
 
 REMEDIES = {
     "budget": "Raise budget.limit, in the recipe or by --set budget.limit=…, and the same command goes on.",
+    "servers": "Mend the server, or the recipe's [model] section (engines.md: omit, extra_body, dialect), and the same "
+    "command tries those prompts again; with --set output.stop_at_failures=1 they fail for good, and the run resumes.",
     "engines": "When they work again (servers, key, account), the same command goes on.",
     "failures": "Mend what failed them, and the same command goes on; output.stop_at_failures in the recipe says at "
     "what share a run stops.",
@@ -53,6 +55,9 @@ Flow = Callable[..., Awaitable[Run]]
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change a value of the recipe for this run.")
 @click.option("--fresh", is_flag=True, help="A new run, although the same recipe ran before.")
 @click.option(
+    "--retry-failed", is_flag=True, help="Try prompts again that failed for good, in a run that is finished too."
+)
+@click.option(
     "--allow",
     type=click.Path(exists=True, file_okay=False, resolve_path=True),
     multiple=True,
@@ -61,7 +66,13 @@ Flow = Callable[..., Awaitable[Run]]
 )
 @warehouse_option
 def run(
-    recipe: Path, limit: int | None, overrides: tuple[str, ...], fresh: bool, allow: tuple[str, ...], warehouse: Path
+    recipe: Path,
+    limit: int | None,
+    overrides: tuple[str, ...],
+    fresh: bool,
+    retry_failed: bool,
+    allow: tuple[str, ...],
+    warehouse: Path,
 ) -> None:
     """Run RECIPE: answer, critique, revise, judge, store.
 
@@ -75,8 +86,9 @@ def run(
     """
     load_recipe(recipe, overrides)  # a fault in the recipe is told before Prefect takes its seconds to start
     flow = load_flow(recipe)
-    # A project's own flow of an older version knows no `allow`.
-    arguments = (str(recipe), str(warehouse), limit, list(overrides), fresh, *([list(allow)] if allow else []))
+    # A project's own flow of an older version knows neither of the last two.
+    more = ([list(allow)] if allow or retry_failed else []) + ([True] if retry_failed else [])
+    arguments = (str(recipe), str(warehouse), limit, list(overrides), fresh, *more)
     interrupt = _Interrupt()
     try:
         with interrupt:
@@ -216,12 +228,15 @@ def _tell(run: Run, warehouse: Path) -> None:
     if run.stopped:
         remedy = REMEDIES.get(run.stopped.partition(":")[0], "The same command goes on.")
         click.echo(f"Stopped by its {printable(run.stopped)}. {remedy}")
+    if lost := run.counts.get("lost", 0):
+        click.echo(f"{lost:,} prompts failed for good: the same command with --retry-failed tries them again.")
     if run.finished_at:
         click.echo("Next:")
         query = f"SELECT prompt, chosen, rejected, p_chosen FROM pairs WHERE run_id = '{run.run_id}' LIMIT 5"
     elif run.counts.get("open", 0) or not run.stopped.startswith("budget"):
-        again = ": the same command tries those again" if run.counts.get("open", 0) else ""
-        click.echo(f"Engines failed on some prompts{again}. Why they failed:")
+        opened = run.counts.get("open", 0)
+        again = f"{opened:,} prompts are open: the same command tries them again. " if opened else ""
+        click.echo(f"{again}Why engines failed:")
         query = f"SELECT step, judge, error, message, count(*) FROM failures WHERE run_id = '{run.run_id}' GROUP BY ALL"
     else:
         query = f"SELECT * FROM usage WHERE run_id = '{run.run_id}'"

@@ -133,7 +133,7 @@ class Dialect:
         if self.habits.turns > before.turns:
             said.append(_TURNS_WORDS[self.habits.turns])
         for sentence in said:
-            self._note(f"{sentence}, since it was refused: {str(why)[:300]}")
+            self._note(f"{sentence}, because a server refused it otherwise: {str(why)[:300]}")
         self._said += said
 
     def _lowered(

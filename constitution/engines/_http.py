@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -31,6 +32,10 @@ CONNECT_SECONDS = 10.0
 """A machine that is gone takes no connection, and says nothing."""
 KEEPALIVE_SECONDS = 4.0
 """Less than the 5 s after which uvicorn, vLLM's HTTP server, closes a connection, maybe just as a request is sent."""
+
+_COMMENTS = re.compile(r"\A(?:\s*:[^\n]*\n)+")
+"""Lines that keep a connection alive while the answer is made (OpenRouter)."""
+_EVENTS = re.compile(r"\s*(?:data|event):")
 
 
 class Transport:
@@ -122,10 +127,13 @@ class Transport:
             # Stricter than json: it takes no NaN and no half of a surrogate pair, which some servers send.
             text = raw.decode("utf-8", errors="replace")
         try:
-            return self._secret.hide_in(raw, json.loads(text))
+            return self._secret.hide_in(raw, json.loads(_COMMENTS.sub("", text)))
         except (ValueError, RecursionError):  # also of numbers with thousands of digits
             # Cleaned whole: in a tail that is cut first, half of the key could stand.
-            raise MalformedReply(f"{self.place}: the reply is not whole JSON: …{self._masked(text)[-60:]}") from None
+            said, hint = f"the reply is not whole JSON: …{self._masked(text)[-60:]}", None
+        if _EVENTS.match(text):
+            said, hint = "the reply is a stream of events, which was not asked for", "extra_body = { stream = false }"
+        raise MalformedReply(f"{self.place}: {said}", hint=hint)
 
     def _refusal(self, status: int, headers: Mapping[str, str], reply: Said) -> EngineError:
         """The exception for a reply that is no answer."""

@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from constitution.engines._room import Shortened
 from constitution.engines._worker import Job, Worker
 from constitution.engines.base import Completion, Request
 from constitution.engines.weights import LocalModel, load
@@ -27,6 +28,7 @@ class TransformersEngine:
     def __init__(self, model: LocalModel, max_batch: int) -> None:
         self._model = model
         self._worker = Worker(model, max_batch)
+        self._shortened = Shortened()
 
     @classmethod
     async def open(cls, section: TransformersModel) -> TransformersEngine:
@@ -51,6 +53,8 @@ class TransformersEngine:
                 f"{self.model}: the prompt has {len(prompt)} tokens, and the model takes {self._model.context}"
                 " together with the answer"
             )
+        if room < request.sampling.max_tokens and not labels:
+            self._shortened.add()
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Completion] = loop.create_future()
 
@@ -75,7 +79,7 @@ class TransformersEngine:
             raise
 
     def stats(self) -> Mapping[str, Any]:
-        events = self._model.chat.events()
+        events = [*self._model.chat.events(), *self._shortened.events()]
         return {"events": events} if events else {}
 
     async def close(self) -> None:

@@ -10,7 +10,8 @@
 
 from constitution.pipeline.plan import Plan, prepare
 from constitution.pipeline.progress import Pace, Progress, watcher
+from constitution.pipeline.reopen import lost
 from constitution.pipeline.report import report, rows
 from constitution.pipeline.session import Session
 
-__all__ = ["Pace", "Plan", "Progress", "Session", "prepare", "report", "rows", "watcher"]
+__all__ = ["Pace", "Plan", "Progress", "Session", "lost", "prepare", "report", "rows", "watcher"]

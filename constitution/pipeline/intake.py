@@ -57,7 +57,7 @@ class Intake:
         self._in_flight = 0
         self._ended = asyncio.Event()
         self.stopped = ""
-        """Why nothing more is let in (`budget: …`, `servers: …`, `engines: …`, `failures: …`); empty while prompts are."""
+        """Why nothing more is let in: `budget: …`, `servers: …`, `engines: …`, `failures: …`; empty: prompts are."""
         if not self._fits():
             self._spend()
 

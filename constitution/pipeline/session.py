@@ -24,7 +24,9 @@ from constitution.pipeline.models import check_same_models, models_of, with_sent
 from constitution.pipeline.plan import Plan, principles_for
 from constitution.pipeline.progress import Progress, watcher
 from constitution.pipeline.proven import Proving
-from constitution.pipeline.settle import needed, settle
+from constitution.pipeline.reopen import reopen
+from constitution.pipeline.settle import LABEL_SETTINGS, needed, settle
+from constitution.recipe import JudgeSection
 from constitution.records import UNSAID, Failure, Prompt, Row, Run
 from constitution.revise import Emit, Reviser, revise
 from constitution.warehouse import Tally, Warehouse, Writer
@@ -46,8 +48,10 @@ class Session:
     However the block ends, rows that exist are written: a run that was stopped goes on from them.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, retry_failed: bool = False) -> None:
+        """retry_failed: what failed for good in earlier starts is tried again (reopen.py)."""
         self.plan = plan
+        self._retry_failed = retry_failed
         self.run = plan.run
         output, budget = plan.recipe.output, plan.recipe.budget
         self.progress = Progress(plan.prompts, currency=budget.currency if budget else "USD")
@@ -71,6 +75,8 @@ class Session:
             stack.enter_context(self._warehouse.lock(run_id))
             await _to_its_end(self._warehouse.recover, run_id)
             await _to_its_end(self._warehouse.repair, run_id)
+            if self._retry_failed:
+                await _to_its_end(reopen, self._warehouse, run_id)
             self.run = self._warehouse.read_run(run_id) or self.plan.run
             self._seconds_before, self._counts_before = self.run.seconds, self.run.counts
             self._take_stock(await asyncio.to_thread(self._warehouse.tally, run_id))
@@ -153,7 +159,7 @@ class Session:
                 for part in parts:
                     await self._feeding.acquire()
                     group.create_task(_call(work or self.work, part))
-            while self._again and not self._stopped():
+            while not self._stopped() and self._again:
                 async with asyncio.TaskGroup() as group:
                     await self._ask_again(group)
         except BaseExceptionGroup as errors:
@@ -228,7 +234,11 @@ class Session:
     async def _settle(self) -> None:
         """The labels that take all votes of the run, where the recipe asks for them."""
         section = self.plan.recipe.judge
-        if section is not None and needed(section):
+        if section is not None and self._retry_failed and self.run.labels:
+            # `constitution label` may have made those that are there by other settings: all are made alike.
+            set_later = {name: self.run.labels[name] for name in LABEL_SETTINGS if name in self.run.labels}
+            section = JudgeSection.model_validate({**section.model_dump(), **set_later})
+        if section is not None and (needed(section) or (self._retry_failed and self.run.labels)):
             settled = await _to_its_end(settle, self._warehouse, self.plan.run_id, section)
             self.progress.rows["kept"] = settled.kept
             self.run = replace(self.run, labels=settled.record(section))

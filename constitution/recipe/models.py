@@ -96,9 +96,9 @@ class VLLMModel(_Templated):
 
 
 Omitted = Literal[
-    *("add_generation_prompt", "cache_salt", "continue_final_message", "logprob_token_ids", "logprobs", "max_tokens"),
-    *("priority", "return_tokens_as_token_ids", "seed", "stop", "temperature", "top_logprobs", "top_p"),
-]
+    "add_generation_prompt", "cache_salt", "continue_final_message", "logprob_token_ids", "logprobs", "max_tokens",
+    "priority", "return_tokens_as_token_ids", "seed", "stop", "temperature", "top_logprobs", "top_p",
+]  # fmt: skip
 """Fields of a request's body that a recipe may leave out."""
 
 

@@ -80,6 +80,14 @@ class Warehouse:
         folder = self.folder(table, run_id)
         replace_folder(TABLES[table], folder, [(f"part-{files.next_number(folder)}.parquet", data)])
 
+    def table(self, table: str, run_id: str) -> pa.Table:
+        """All that the run has in the table, with its columns; in memory."""
+        found = [TABLES[table].schema.empty_table()]
+        for path in self.parts(table, run_id):
+            with _reading(path), pq.ParquetFile(path) as file:
+                found.append(TABLES[table].conform(file.read()))
+        return pa.concat_tables(found)
+
     def rows_of(self, run_id: str, prompt_ids: Iterable[str]) -> dict[str, list[Row]]:
         """The rows that the run has written for these prompts; a prompt with none is not in the answer.
 
