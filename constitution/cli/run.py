@@ -229,7 +229,8 @@ def _tell(run: Run, warehouse: Path) -> None:
         remedy = REMEDIES.get(run.stopped.partition(":")[0], "The same command goes on.")
         click.echo(f"Stopped by its {printable(run.stopped)}. {remedy}")
     if lost := run.counts.get("lost", 0):
-        click.echo(f"{lost:,} prompts failed for good: the same command with --retry-failed tries them again.")
+        which, them = ("One prompt", "it") if lost == 1 else (f"{lost:,} prompts", "them")
+        click.echo(f"{which} failed for good: with --retry-failed the same command tries {them} again.")
     if run.finished_at:
         click.echo("Next:")
         query = f"SELECT prompt, chosen, rejected, p_chosen FROM pairs WHERE run_id = '{run.run_id}' LIMIT 5"
