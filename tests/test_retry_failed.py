@@ -124,6 +124,13 @@ async def test_an_open_run_tries_again_what_it_lost_too(tmp_path: Path) -> None:
     assert (again.finished_at, again.counts["open"], again.counts["lost"]) == (None, 1, 0)
 
 
+def written(recipe: Path, url: str) -> Path:
+    """The recipe with the server's address, beside it."""
+    path = recipe.with_name("now.toml")
+    path.write_text(recipe.read_text().replace("URL", url))
+    return path
+
+
 def test_the_command_says_what_tries_them_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = Small(3)
 
@@ -132,16 +139,12 @@ def test_the_command_says_what_tries_them_again(tmp_path: Path, monkeypatch: pyt
         allow: list[str] | None = None, retry_failed: bool = False,
     ) -> Run:  # fmt: skip
         async with OddServer(small) as server:
-            recipe = Path(path)
-            told = recipe.read_text().replace("URL", server.url)
-            (recipe.parent / "now.toml").write_text(told)
-            return await work(recipe.parent / "now.toml", Path(warehouse), overrides, retry_failed)
+            return await work(written(Path(path), server.url), Path(warehouse), overrides, retry_failed)
 
     monkeypatch.setattr(run_command, "load_flow", lambda *path: flow)
     recipe = project(tmp_path / "p", "policy", "http://127.0.0.1:1/v1", 12)
     recipe.write_text(recipe.read_text().replace("http://127.0.0.1:1/v1", "URL"))
-    good = recipe.with_name("good.toml")
-    good.write_text(recipe.read_text().replace("URL", "http://127.0.0.1:1/v1"))
+    good = written(recipe, "http://127.0.0.1:1/v1")
     monkeypatch.setattr(run_command, "load_recipe", lambda path, overrides: load_recipe(good, overrides))
     arguments = [str(recipe), "--warehouse", str(tmp_path / "w")]
     shown = CliRunner().invoke(run_command.run, arguments)

@@ -235,9 +235,8 @@ def _tell(run: Run, warehouse: Path) -> None:
         click.echo("Next:")
         query = f"SELECT prompt, chosen, rejected, p_chosen FROM pairs WHERE run_id = '{run.run_id}' LIMIT 5"
     elif run.counts.get("open", 0) or not run.stopped.startswith("budget"):
-        opened = run.counts.get("open", 0)
-        again = f"{opened:,} prompts are open: the same command tries them again. " if opened else ""
-        click.echo(f"{again}Why engines failed:")
+        again = ": the same command tries those again" if run.counts.get("open", 0) else ""
+        click.echo(f"Engines failed on some prompts{again}. Why they failed:")
         query = f"SELECT step, judge, error, message, count(*) FROM failures WHERE run_id = '{run.run_id}' GROUP BY ALL"
     else:
         query = f"SELECT * FROM usage WHERE run_id = '{run.run_id}'"
