@@ -255,6 +255,7 @@ async def test_the_context_is_a_limit(engine: TransformersEngine) -> None:
     completion = await engine.generate(Request(fitting, Sampling(temperature=0, max_tokens=400), seed=1))
     assert completion.prompt_tokens == length
     assert completion.completion_tokens <= 512 - length
+    assert any(event.startswith("1 requests had fewer tokens left") for event in engine.stats()["events"])
 
 
 async def test_closing_fails_what_waits_and_ends_the_thread(folder: Path) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from constitution.engines._control import BARRED, broken
 from constitution.engines._roles import normal
+from constitution.engines._room import Shortened
 from constitution.engines._spoken import Spoken
 from constitution.engines._thoughts import Said, Thoughts
 from constitution.engines.reasoning import CONTROL, Form, closing, opened_by
@@ -45,6 +46,7 @@ class ChatTokenizer:
         self._spoken = (spoken or Spoken()).to(written)
         self._tagged = re.compile("|".join(re.escape(tag) for tag in CONTROL if tag in written) or r"(?!)")
         """Tags that the template writes: it might take a text that has them for a thought, and leave it out."""
+        self._shortened = Shortened()
         self._lock = threading.RLock()
         # transformers' own call hands every single text to a pool of threads, which it waits for where cores are busy.
         self._backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -88,12 +90,17 @@ class ChatTokenizer:
         return self._spoken.facts()
 
     def events(self) -> list[str]:
-        """One sentence, once there is something to tell."""
-        if not self._changed:
-            return []
-        return [
+        """Sentences, once there is something to tell."""
+        spelled = (
             f"{self._changed:,} texts spelled control tokens of the chat template, which were read with a blank in them"
-        ]
+        )
+        return [*([spelled] if self._changed else []), *self._shortened.events()]
+
+    def room(self, left: int, wanted: int) -> int:
+        """The tokens that an answer gets: `wanted`, or those that are left in the context, which is then counted."""
+        if left < wanted:
+            self._shortened.add()
+        return min(left, wanted)
 
     def encode(self, messages: Messages, think: bool = True) -> list[int]:
         """The prompt's tokens. think = False: a thought that the template opens is closed at once, so that the next

@@ -13,7 +13,6 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from constitution.engines._room import Shortened
 from constitution.engines._worker import Job, Worker
 from constitution.engines.base import Completion, Request
 from constitution.engines.weights import LocalModel, load
@@ -28,7 +27,6 @@ class TransformersEngine:
     def __init__(self, model: LocalModel, max_batch: int) -> None:
         self._model = model
         self._worker = Worker(model, max_batch)
-        self._shortened = Shortened()
 
     @classmethod
     async def open(cls, section: TransformersModel) -> TransformersEngine:
@@ -53,8 +51,6 @@ class TransformersEngine:
                 f"{self.model}: the prompt has {len(prompt)} tokens, and the model takes {self._model.context}"
                 " together with the answer"
             )
-        if room < request.sampling.max_tokens and not labels:
-            self._shortened.add()
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Completion] = loop.create_future()
 
@@ -70,7 +66,7 @@ class TransformersEngine:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(settle, outcome)
 
-        job = Job(request, prompt, min(request.sampling.max_tokens, room), labels, done)
+        job = Job(request, prompt, self._model.chat.room(room, request.sampling.max_tokens), labels, done)
         self._worker.submit(job)
         try:
             return await answer
@@ -79,7 +75,7 @@ class TransformersEngine:
             raise
 
     def stats(self) -> Mapping[str, Any]:
-        events = [*self._model.chat.events(), *self._shortened.events()]
+        events = self._model.chat.events()
         return {"events": events} if events else {}
 
     async def close(self) -> None:

@@ -20,7 +20,6 @@ from typing import Any, Literal
 
 from constitution.engines import _vllm_start
 from constitution.engines._chat import ChatTokenizer
-from constitution.engines._room import Shortened
 from constitution.engines._spoken import Spoken
 from constitution.engines._thoughts import Said
 from constitution.engines._turns import Turns
@@ -78,8 +77,6 @@ class VLLMEngine:
                 f"{self.model}: the prompt has {len(prompt)} tokens, and the model takes {core.context}"
                 " together with the answer"
             )
-        if room < request.sampling.max_tokens and not labels:
-            core.shortened.add()
         if core.turns is None:
             return await self._answer(request, prompt, labels, room)
         async with core.turns.turn(core):
@@ -95,7 +92,7 @@ class VLLMEngine:
             out = await self._run(
                 prompt,
                 request,
-                max_tokens=min(request.sampling.max_tokens, room),
+                max_tokens=self._chat.room(room, request.sampling.max_tokens),
                 stop=strings,
                 # Text is made of the tokens here, once; vLLM needs it, token by token, to look for stop strings only.
                 detokenize=bool(strings),
@@ -182,7 +179,7 @@ class VLLMEngine:
 
     def stats(self) -> Mapping[str, Any]:
         """vLLM's own figures (`Gauges.stats`); engines that share one tell the same."""
-        events = [*self._chat.events(), *self._core.shortened.events()]
+        events = self._chat.events()
         return {**self._core.gauges.stats(self._core.in_flight), **({"events": events} if events else {})}
 
     async def close(self) -> None:
@@ -203,7 +200,6 @@ class Core:
             from vllm.sampling_params import RequestOutputKind, SamplingParams
         self.name = short_name(section)
         self.gauges = gauges
-        self.shortened = Shortened()
         self.turns: Turns[Core] | None = None
         """Where engines share an accelerator in turns."""
         self.users = 0
