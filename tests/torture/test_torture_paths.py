@@ -1,4 +1,4 @@
-"""The path above the data changes nothing: a run, its audit and its exports under odd names equal those of a plain one."""
+"""The path above the data changes nothing: a run, its audit and exports under odd names equal those of a plain one."""
 
 from __future__ import annotations
 
