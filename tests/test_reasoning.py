@@ -149,22 +149,15 @@ def test_what_servers_tell_apart(message: dict[str, Any], reasoning: str | None,
 
 
 @pytest.mark.parametrize(
-    ("usage", "completion", "expected"),
+    ("usage", "completion"),
     [
-        ({"completion_tokens_details": {"reasoning_tokens": 7}, "total_tokens": 30, "prompt_tokens": 10}, 20, (20, 7)),
+        ({"completion_tokens": 20, "completion_tokens_details": {"reasoning_tokens": 7}, "total_tokens": 30}, 20),
         # xAI and Gemini leave the reasoning out of completion_tokens.
-        ({"completion_tokens_details": {"reasoning_tokens": 7}, "total_tokens": 37, "prompt_tokens": 10}, 20, (27, 7)),
-        ({"completion_tokens_details": {"reasoning_tokens": 99}}, 20, (119, 99)),
-        ({"reasoning_tokens": 7}, 20, (20, 7)),
-        ({"completion_tokens_details": None}, 20, (20, 0)),
-        ({}, 20, (20, 0)),
+        ({"completion_tokens": 20, "completion_tokens_details": {"reasoning_tokens": 7}, "total_tokens": 37}, 27),
+        ({"completion_tokens": 20, "completion_tokens_details": {"reasoning_tokens": "7"}, "total_tokens": 37}, 20),
+        ({"completion_tokens": 20, "completion_tokens_details": None, "total_tokens": 30}, 20),
+        ({"completion_tokens": None, "completion_tokens_details": {"reasoning_tokens": 7}}, None),
     ],
 )
-def test_tokens_of_reasoning_are_counted(usage: dict[str, Any], completion: int, expected: tuple[int, int]) -> None:
-    assert of_usage(usage, completion) == expected
-
-
-def test_a_count_that_is_none_is_refused() -> None:
-    for count in (-1, 2**30, "many"):
-        with pytest.raises((ValueError, TypeError)):
-            of_usage({"completion_tokens_details": {"reasoning_tokens": count}}, 20)
+def test_tokens_of_reasoning_are_among_those_of_output(usage: dict[str, Any], completion: int | None) -> None:
+    assert of_usage({"prompt_tokens": 10, **usage}) == {"prompt_tokens": 10, **usage, "completion_tokens": completion}

@@ -22,7 +22,7 @@ EXACT = frozenset({"logprob_token_ids", "return_tokens_as_token_ids"})
 TOGETHER = (frozenset({"priority"}), EXACT)
 """vLLM's fields that make a request faster or a vote exact; a refusal that names one is enough to do without."""
 PREFIX = frozenset({"continue_final_message", "add_generation_prompt"})
-REMOVABLE = ("seed", "stop", "top_p", "temperature")
+REMOVABLE = ("chat_template_kwargs", "seed", "stop", "top_p", "temperature")
 """Fields that an answer can be made without, in the order in which they are tried where several are named."""
 RENAMED = {"max_tokens": "max_completion_tokens"}
 LOWERED = ("top_logprobs", "max_tokens")
@@ -30,6 +30,7 @@ TOP_LOGPROBS_LEAST = 5
 """What is tried where a server refuses the number and does not say which it takes: every server with any takes it."""
 
 _WHY = {
+    "chat_template_kwargs": ", so that nothing turns reasoning off: `extra_body` can, in the server's own way",
     "seed": ", so that no answer can be made again by its seed, and rows have none",
     "stop": ", and texts are cut where it would have ended them",
     "top_p": ": the server's own is used, which rows give as 1",

@@ -21,9 +21,10 @@ from constitution.secrets import Secret
 CHAT = "/chat/completions"
 MODELS = "/models"
 TOKENIZE = "/tokenize"
+DETOKENIZE = "/detokenize"
 HEALTH = "/health"
 METRICS = "/metrics"
-AT_ROOT = {TOKENIZE, HEALTH, METRICS}
+AT_ROOT = {TOKENIZE, DETOKENIZE, HEALTH, METRICS}
 """Paths that vLLM serves beside /v1 and not under it."""
 
 REPLY_MOST = 64 * 2**20

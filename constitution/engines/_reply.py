@@ -55,6 +55,7 @@ def _completion(request: Request, ids: Sequence[int], reply: Any, place: str) ->
         completion_tokens=_tokens(usage.get("completion_tokens")),
         cached_tokens=_tokens(details.get("cached_tokens")),
         choice_logprobs=logprobs,
+        reasoning_tokens=_tokens((usage.get("completion_tokens_details") or {}).get("reasoning_tokens")),
     )
     return completion, exact
 

@@ -17,11 +17,12 @@ from constitution.engines._control import ControlTokens
 from constitution.engines._dialect import EXACT, Dialect
 from constitution.engines._endpoint import Endpoint, Events
 from constitution.engines._fleet import Fleet
-from constitution.engines._http import CHAT, TOKENIZE, Transport, encoded
+from constitution.engines._http import CHAT, DETOKENIZE, TOKENIZE, Transport, encoded
 from constitution.engines._metrics import Watch
 from constitution.engines._reply import read_reply
 from constitution.engines._room import Shortened, room
 from constitution.engines._served import SELF_HOSTED, Census
+from constitution.engines._template import ServedTemplate, with_tokens_of
 from constitution.engines._votes import LabelTokens, wanted
 from constitution.engines.base import Completion, Request
 from constitution.errors import ContextTooLong, MalformedReply, RecipeError, RequestRefused
@@ -41,8 +42,10 @@ class OpenAIEngine:
         dialect = section.dialect
         if dialect == "auto":
             dialect = "vllm" if census.owner in SELF_HOSTED else "openai"
-        self._dialect = Dialect(section.omitted, section.extra_body, fleet.events.add)
+        given = {*section.extra_body, *(["chat_template_kwargs"] if section.chat_template_kwargs else [])}
+        self._dialect = Dialect(section.omitted, given, fleet.events.add)
         self._shortened = Shortened()
+        self._template = ServedTemplate(section, fleet.events.add)
         self._continues = dialect == "vllm"
         # SGLang continues a prefix in the same way; its priorities run the other way round.
         self._vllm = dialect == "vllm" and census.owner != "sglang"
@@ -74,7 +77,14 @@ class OpenAIEngine:
         except BaseException:
             await fleet.close()
             raise
-        return cls(section, fleet, census)
+        engine = cls(section, fleet, census)
+        try:
+            if engine._vllm:
+                await engine._template.ask(engine._rendered)
+        except BaseException:
+            await engine.close()
+            raise
+        return engine
 
     @property
     def model(self) -> str:
@@ -82,7 +92,8 @@ class OpenAIEngine:
 
     def describe(self) -> Mapping[str, str]:
         """`sent`, where it is there: what is sent otherwise than asked for, because a server refused it."""
-        return self._facts | ({"sent": self._dialect.changed} if self._dialect.changed else {})
+        sent = {"sent": self._dialect.changed} if self._dialect.changed else {}
+        return {**self._facts, **self._template.facts, **sent}
 
     async def generate(self, request: Request) -> Completion:
         messages = await self._control.broken(request.messages)
@@ -98,11 +109,22 @@ class OpenAIEngine:
             body |= wanted(ids)
             body.pop("stop", None)
         body |= self._section.extra_body
+        if not self._template.stops:
+            body.pop("stop", None)
+        completion = await self._completed(body, request, ids)
+        if "stop" not in body or not self._template.ended_thought(completion):
+            return completion
+        # Asked again without the strings, by which the text is cut here.
+        again = await self._completed({name: body[name] for name in body if name != "stop"}, request, ids)
+        return with_tokens_of(again, completion)
+
+    async def _completed(self, body: dict[str, Any], request: Request, ids: Sequence[int]) -> Completion:
         reply, place, request = await self._answered(body, request)
+        reply, reasoning = self._template.part(reply, request)
         completion, exact = read_reply(request, ids, reply, place)
         if ids and not exact:
             self._labels.note(f"{place} ignores logprob_token_ids")
-        return self._as_sent(completion, request)
+        return self._as_sent(replace(completion, reasoning=reasoning), request)
 
     async def _answered(self, body: dict[str, Any], request: Request) -> tuple[Any, str, Request]:
         """The reply to `body`, the address that it came from, and the request with the turns and the max_tokens that
@@ -172,11 +194,12 @@ class OpenAIEngine:
             body["priority"] = request.priority
         if self._vllm and self._section.cache_salt:
             body["cache_salt"] = self._section.cache_salt
-        return body
+        return body | self._template.fields(bool(request.choices))
 
     def _as_sent(self, completion: Completion, request: Request) -> Completion:
         """The completion with what of its request was not sent, and its text cut where a stop would have ended it."""
         unsent = self._dialect.habits.removed & {"seed", "stop", "temperature", "top_p"}
+        unsent |= set() if self._template.stops else {"stop"}
         if not unsent:
             return completion
         text, reason = completion.text, completion.finish_reason
@@ -184,6 +207,15 @@ class OpenAIEngine:
         if places:
             text, reason = text[: min(places)], "stop"
         return replace(completion, text=text, finish_reason=reason, unsent=tuple(sorted(unsent - {"stop"})))
+
+    async def _rendered(self, variables: Mapping[str, Any]) -> str:
+        """The prompt that the first server makes of one user turn."""
+        transport, model = self._fleet.endpoints[0].transport, {"model": self._section.model}
+        asked = {"messages": [{"role": "user", "content": "hello"}], "chat_template_kwargs": dict(variables)}
+        reply = await transport.post(TOKENIZE, encoded({**model, **asked, "add_generation_prompt": True}))
+        tokens = reply.get("tokens") if isinstance(reply, dict) else None
+        told = await transport.post(DETOKENIZE, encoded({**model, "tokens": tokens})) if tokens else None
+        return str(told.get("prompt") or "") if isinstance(told, dict) else ""
 
     async def _tokenized(self, text: str) -> Sequence[int]:
         body = {"model": self._section.model, "prompt": text, "add_special_tokens": False}

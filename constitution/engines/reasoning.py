@@ -235,19 +235,16 @@ def of_message(message: Mapping[str, Any]) -> tuple[str | None, Any]:
     return told or None, content
 
 
-def of_usage(usage: Mapping[str, Any], completion_tokens: int) -> tuple[int, int]:
-    """Tokens of output, those of the reasoning included, and of these the reasoning's; 0 where the server does not say.
-
-    Some gateways leave them out of `completion_tokens`, and then the total says so. Raises ValueError, TypeError for
-    what is no count.
-    """
-    details = usage.get("completion_tokens_details") or {}
-    thought = int(details.get("reasoning_tokens") or usage.get("reasoning_tokens") or 0)
-    if not 0 <= thought < 2**24:
-        raise ValueError(f"{thought} reasoning tokens")
-    total, prompt = int(usage.get("total_tokens") or 0), int(usage.get("prompt_tokens") or 0)
-    apart = thought and (total == prompt + completion_tokens + thought or thought > completion_tokens)
-    return (completion_tokens + thought if apart else completion_tokens), thought
+def of_usage(usage: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`usage` with the reasoning's tokens among `completion_tokens`, of which some gateways leave them out, as
+    their total says. What is no count is left as it is."""
+    details = usage.get("completion_tokens_details")
+    thought = details.get("reasoning_tokens") if isinstance(details, Mapping) else None
+    total, prompt, written = (usage.get(name) for name in ("total_tokens", "prompt_tokens", "completion_tokens"))
+    if type(thought) is not int or type(written) is not int or not 0 < thought < 2**24 or written < 0:
+        return usage
+    added = type(prompt) is int and type(total) is int and total == prompt + written + thought
+    return {**usage, "completion_tokens": written + thought} if added else usage
 
 
 _THOUGHTS = ("thinking", "reasoning", "reasoning_content", "redacted_thinking")
