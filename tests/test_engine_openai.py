@@ -197,7 +197,7 @@ async def test_labels_are_matched_exactly_and_absent_ones_have_no_probability() 
     [
         {"message": None},
         {"message": {"content": None}},
-        {"message": {"content": [{"type": "text", "text": "in parts, as reasoning servers send it"}]}},
+        {"message": {"content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}},
         {"message": "x"},
         {"finish_reason": None},
     ],

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pytest
 
-from constitution.engines import _template
+from constitution.engines._spoken import today
 from constitution.engines.base import Completion, Request
 from constitution.engines.fake import FakeEngine
 from constitution.engines.fake_server import FakeServer, Fault, Thinks
@@ -154,7 +154,7 @@ async def test_a_stop_string_in_a_thought_ends_no_answer() -> None:
         found, _, events = await ask(server, request)
         sent = [each.body.get("stop") for each in server.requests]
     assert (found.text, found.reasoning, found.finish_reason) == (direct.text[:at], direct.reasoning, "stop")
-    assert (len(sent[0]), sent[1:]) == (2, [None])
+    assert sent == [list(request.sampling.stop), None]
     assert found.completion_tokens > direct.completion_tokens  # both calls are paid
     assert any("stop strings ended" in event for event in events)
 
@@ -163,11 +163,11 @@ async def test_a_stop_string_in_a_thought_ends_no_answer() -> None:
 
 
 def dated(messages: list[Any], variables: Mapping[str, Any]) -> str:
-    return f"Today Date: {variables.get('date_string') or _template.today().strftime('%d %b %Y')}\n\nhello"
+    return f"Today Date: {variables.get('date_string') or today().strftime('%d %b %Y')}\n\nhello"
 
 
 def clock(messages: list[Any], variables: Mapping[str, Any]) -> str:
-    return f"The current date is {_template.today():%Y-%m-%d}.\n\nhello"
+    return f"The current date is {today():%Y-%m-%d}.\n\nhello"
 
 
 async def test_a_served_template_that_takes_the_day_is_told_the_runs() -> None:
