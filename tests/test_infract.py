@@ -146,7 +146,7 @@ async def test_without_a_chain_the_given_answer_that_people_prefer_or_the_first_
 ) -> None:
     policy, rows = Scripted(spoiling, "policy"), Rows()
     given = replace(ASKED, gold=gold)
-    broken = Chain((answer(0, "First."),), (failure(retryable=False),), stopped=True)
+    broken = Chain((), (failure(retryable=False),), stopped=True)
     assert await labeller(policy).label(given, broken, {}, rows.put) == []
     parent, *variants = [row for row in rows.all if isinstance(row, Response)]
     assert (parent.kind, parent.text) == ("sample", expected)
@@ -154,9 +154,45 @@ async def test_without_a_chain_the_given_answer_that_people_prefer_or_the_first_
     assert {row.parent_id for row in variants} == {parent.id}
 
 
+async def test_what_a_chain_has_that_stopped_for_good_is_paired_and_its_last_answer_is_spoiled() -> None:
+    policy, rows = Scripted(spoiling, "policy"), Rows()
+    stopped = Chain((answer(0, "First."), answer(1, "Second.")), (failure(retryable=False),), stopped=True)
+    assert await labeller(policy).label(ASKED, stopped, {}, rows.put) == []
+    labels = [row for row in rows.all if isinstance(row, Preference)]
+    assert sorted((label.kind, label.a_id, label.votes) for label in labels) == [
+        ("first-last", "r0", 6),
+        *[("infraction", "r1", 6)] * 3,
+    ]
+
+
+async def test_variants_are_voted_on_by_principles_of_their_own() -> None:
+    """Each is a pair of its own place: it has its own draw, and its own seeds."""
+    judge = Scripted(lambda request: said("", logprobs={"A": -0.1, "B": -3.0}), "judge")
+    section = JudgeSection(pairs=("first-last",), principles=1)
+    drawn_by: dict[str, list[tuple[str, ...]]] = {}
+    for number in range(40):
+        policy, rows = Scripted(spoiling, "policy"), Rows()
+        asked = prompt(f"Question {number}?")
+        chain = Chain(tuple(replace(answer(n, f"Answer {n}."), prompt_id=asked.id) for n in range(2)))
+        whole = labeller(policy, judge)
+        one = replace(whole, judges=(replace(whole.judges[0], section=section),), families=())
+        await one.label(asked, chain, {}, rows.put)
+        kinds = {row.id: row.infraction for row in rows.all if isinstance(row, Response)}
+        by_pair: dict[str, set[str]] = {}
+        seeds = [row.seed for row in rows.all if isinstance(row, Judgement)]
+        assert len(set(seeds)) == len(seeds) == 8
+        for row in rows.all:
+            if isinstance(row, Judgement):
+                kind = kinds.get(row.second_id) or kinds.get(row.first_id)
+                by_pair.setdefault(kind or "pair", set()).add(row.principle_id)
+        for kind, principles in by_pair.items():
+            drawn_by.setdefault(kind, []).append(tuple(principles))
+    assert len({tuple(draws) for draws in drawn_by.values()}) == 4
+
+
 async def test_a_chain_that_a_restart_goes_on_with_is_waited_for() -> None:
     policy, rows = Scripted(spoiling, "policy"), Rows()
-    broken = Chain((answer(0, "First."),), (failure(retryable=True),), stopped=True)
+    broken = Chain((answer(0, "First."), answer(1, "Second.")), (failure(retryable=True),), stopped=True)
     await labeller(policy).label(ASKED, broken, {}, rows.put)
     assert (rows.all, policy.requests) == ([], [])
 

@@ -174,3 +174,29 @@ def test_a_fault_in_a_model_is_named_by_the_way_that_set_takes(tmp_path: Path) -
         load_recipe(write(tmp_path, GOOD), ["model.policy.engine=fook"])
     with pytest.raises(RecipeError, match=r": model\.policy\.latensy_s: unknown field; did you mean latency_s"):
         load_recipe(write(tmp_path, GOOD), ["model.policy.latensy_s=1"])
+
+
+REPEATED = 'base_url = "http://127.0.0.1:1/v1"\n[judge]\nrepeats = 2\n'
+
+
+@pytest.mark.parametrize("method", ["label", "score", "rubric", "rationale"])
+def test_repeats_that_change_nothing_are_refused(method: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    head = 'name = "r"\nconstitution = "general@1.1.0"\n[prompts]\npath = "p.jsonl"\n[model.policy]\n'
+    real = head + f'engine = "openai"\nmodel = "m"\n{REPEATED}method = "{method}"\n'
+    path.write_text(real)
+    with pytest.raises(RecipeError, match=r"judge\.repeats: .* same vote"):
+        load_recipe(path)
+    with pytest.raises(RecipeError, match=r"judge\.repeats"):
+        load_recipe(path, ["model.judge={engine='fake'}", "model.judge.engine=vllm", "model.judge.model=m"])
+    assert load_recipe(path, ["judge.repeats=1"])
+    assert load_recipe(path, ["model.judge={engine='fake'}"])  # its noise is drawn by the seed
+    warm = ["judge.rationale.temperature=0.7"]
+    if method == "rationale":
+        assert load_recipe(path, warm).judge
+    else:
+        with pytest.raises(RecipeError, match=r"judge\.repeats"):
+            load_recipe(path, warm)
+    jury = ["model.jury.one={engine='fake'}", "model.jury.two={engine='transformers', model='m'}"]
+    with pytest.raises(RecipeError, match=r"judge\.repeats"):
+        load_recipe(path, jury)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 from chains import CONSTITUTION, EXEMPLAR, PRINCIPLES, Reply, Rows, Scripted, principle, prompt, said, step
 
-from constitution.engines.base import Request
+from constitution.engines.base import FINISH_REASONS, Request
 from constitution.errors import ContextTooLong, EngineUnavailable, RecipeError
 from constitution.measures import refuses_briefly
 from constitution.recipe import ReviseSection
@@ -271,3 +271,87 @@ def test_select_by_id_and_tag() -> None:
     with pytest.raises(RecipeError, match="no principle for this"):
         select((), (), "judge.only")
     assert principle("x").revises
+
+
+# --- what a server says in place of an answer
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "outcome", "error"),
+    [
+        ("Half", "length", "cut", ""),
+        ("", "length", "cut", "EmptyOutput"),
+        ("", "stop", "empty", "EmptyOutput"),
+        ("Let me look.", "tool_calls", "cut", ""),
+        ("", "tool_calls", "empty", "EmptyOutput"),
+        ("I can't help with that.", "refusal", "refused", "AnswerRefused"),
+        ("", "refusal", "refused", "AnswerRefused"),
+        ("Half", "content_filter", "filtered", "ContentFiltered"),
+        ("", "content_filter", "filtered", "ContentFiltered"),
+        ("An answer.", "stop", "ok", ""),
+    ],
+)
+async def test_every_finish_reason_has_an_outcome_and_what_was_not_said_a_failure(
+    text: str, finish: str, outcome: str, error: str
+) -> None:
+    for role in ("initial", "revision"):
+        rows = Rows()
+        engine = scripted(**{role: said(text, finish)})
+        chain = await revise(reviser(engine, rounds=1), prompt(), {}, rows.put)
+        answer = chain.responses[-1 if role == "revision" else 0]
+        expected = "unchanged" if (role, outcome) == ("revision", "ok") else outcome
+        assert (answer.kind, answer.text, answer.outcome, answer.finish_reason) == (role, text, expected, finish)
+        failures = [row for row in rows.all if isinstance(row, Failure)]
+        assert [(failure.error, failure.retryable) for failure in failures] == ([(error, False)] if error else [])
+        assert not chain.stopped
+        # Without a text there is nothing to critique.
+        assert len(engine.requests) == (1 if role == "initial" and not text else 3)
+
+
+@pytest.mark.parametrize("finish", FINISH_REASONS)
+@pytest.mark.parametrize("critique", ["A fault.", ""])
+async def test_every_finish_reason_of_a_critique(critique: str, finish: str) -> None:
+    rows = Rows()
+    engine = scripted(said(critique, finish))
+    chain = await revise(reviser(engine, rounds=1), prompt(), {}, rows.put)
+    refused = {"refusal": "refused", "content_filter": "filtered"}.get(finish)
+    used = bool(critique) and not refused
+    missing = "cut" if finish == "length" else "empty"
+    outcome = refused or (("ok" if finish == "stop" else "cut") if critique else missing)
+    revision = chain.responses[1]
+    assert (revision.critique_outcome, revision.critique) == (outcome, critique)
+    assert revision.outcome == ("ok" if used else "skipped")
+    assert len(engine.requests) == (3 if used else 2)  # nothing is paid for after a critique that is none
+    failures = [row.error for row in rows.all if isinstance(row, Failure)]
+    assert failures == (
+        [] if used else [{"refused": "CritiqueRefused", "filtered": "ContentFiltered"}.get(outcome, "EmptyOutput")]
+    )
+
+
+@pytest.mark.parametrize(
+    "critique", ["I must decline.", "I won’t write a critique of this.", "I'd rather not comment."]
+)
+async def test_a_critique_that_is_a_refusal_is_not_paid_for_further(critique: str) -> None:
+    engine = scripted(critique)
+    chain = await revise(reviser(engine), prompt(), {}, Rows().put)
+    assert [answer.critique_outcome for answer in chain.responses[1:]] == ["refused", "refused"]
+    assert [step(request) for request in engine.requests] == ["initial", "critique", "critique"]
+
+
+async def test_max_tokens_used_up_before_any_text_end_the_prompt() -> None:
+    engine = scripted(revision=said("", "length"))
+    chain = await revise(reviser(engine, rounds=3), prompt(), {}, Rows().put)
+    assert [(answer.outcome, answer.text) for answer in chain.responses] == [("ok", "An answer."), ("cut", "")]
+    assert len(engine.requests) == 3
+    again = await revise(reviser(engine, rounds=3), prompt(), {row.id: row for row in chain.responses}, Rows().put)
+    assert (again, len(engine.requests)) == (chain, 3)
+
+
+@pytest.mark.parametrize("finish", ["refusal", "content_filter"])
+async def test_after_a_revision_that_was_held_back_the_next_begins_with_the_answer_before(finish: str) -> None:
+    replies = iter([said("I can't.", finish), said("Better.")])
+    engine = Scripted(lambda request: next(replies) if step(request) == "revision" else scripted()._reply(request))
+    chain = await revise(reviser(engine), prompt(), {}, Rows().put)
+    assert [answer.parent_id for answer in chain.responses[1:]] == [chain.responses[0].id] * 2
+    assert [answer.outcome for answer in chain.responses[1:]][1] == "ok"
+    assert [answer.refuses for answer in chain.responses] == [False, True, False]

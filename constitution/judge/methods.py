@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from constitution import templates
 from constitution.engines.base import Completion, Engine, Request
-from constitution.errors import EngineError, MalformedReply
+from constitution.errors import EngineError, MalformedReply, RequestRefused
 from constitution.judge.read import checklist_sum, outgrade, read_choices
 from constitution.recipe import JudgeSection
 from constitution.records import Messages, Method, Principle, Sampling
@@ -96,6 +96,8 @@ async def _rationale(question: Question) -> Verdict:
         "rationale", q, Request(asked, sampling, q.seed, priority=1, affinity=q.affinity, step="vote")
     )
     text = clean(reasoning.text)
+    if not text and reasoning.finish_reason == "length":
+        raise _final("rationale", MalformedReply("max_tokens were used up before any text"))
     ended = templates.rationale_messages(q.prompt, q.first, q.second, q.principle, q.nonce, text)
     reading = await _read(q, "label after the rationale", ended)
     verdict = _verdict(_share(reading), [reading], reasoning)
@@ -162,17 +164,29 @@ async def _read(
     try:
         found, mass = read_choices(done.choice_logprobs, labels)
     except MalformedReply as error:
-        # Final, although its class may be tried again: the labels' probabilities depend on no seed.
-        error.retryable = False
-        raise PartFailed(part, error) from None
+        raise _final(part, error) from None
     return _Reading(found, mass, done)
 
 
 async def _generate(part: str, question: Question, request: Request) -> Completion:
+    """Raises PartFailed also where the server refused or filtered what was asked for; log-probabilities that it gave
+    all the same are the model's."""
     try:
-        return await question.engine.generate(request)
+        done = await question.engine.generate(request)
     except EngineError as error:
         raise PartFailed(part, error) from error
+    if done.finish_reason in _HELD_BACK and done.choice_logprobs is None:
+        raise _final(part, RequestRefused(_HELD_BACK[done.finish_reason]))
+    return done
+
+
+_HELD_BACK = {"refusal": "the server refused it", "content_filter": "the server's content filter held it back"}
+
+
+def _final(part: str, error: EngineError) -> PartFailed:
+    """Asked again, it would come again: the request and its seed are the same."""
+    error.retryable = False
+    return PartFailed(part, error)
 
 
 async def _together(readings: Sequence[Awaitable[_Reading]]) -> list[_Reading]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from constitution.engines import Engines
 from constitution.infract import Infractor, drawn, infract, pairs_of
@@ -14,7 +15,7 @@ from constitution.pipeline.plan import Plan, principles_for
 from constitution.prefer import Rules, prefer
 from constitution.recipe import JudgeSection
 from constitution.records import Failure, Judgement, Preference, Prompt, Response, Row, Run
-from constitution.revise import Chain, Emit
+from constitution.revise import Chain, Emit, last_answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +35,20 @@ class Labeller:
     infractor: Infractor | None
 
     async def label(self, prompt: Prompt, chain: Chain, have: Mapping[str, Row], emit: Emit) -> list[Failure]:
-        """Votes on all pairs of the prompt and labels them, each once. Returns the failures that left something
-        undone: those of pairs that a quorum labelled are not among them."""
-        kinds = self.section.pairs
-        given, answers = self._given(prompt), () if chain.stopped else chain.responses
+        """Votes on all pairs of the prompt at once and labels them, each once. Returns the failures that left something
+        undone: those of pairs that a quorum labelled are not among them.
+
+        A chain that an engine stopped for good has the pairs of what it has; one that may get further has none yet.
+        """
+        kinds, given = self.section.pairs, self._given(prompt)
+        final = not any(failure.retryable for failure in chain.failures)
+        answers = chain.responses if final else ()
         if "given" in kinds:
             await emit([answer for answer in given if answer.id not in have])
-        failures = []
-        for pair in pairs(self.run_id, prompt, answers, given, kinds):
-            failures += await self._label(prompt, pair, have, emit)
-        # The last answer of a chain that an engine failed may still come, after a restart.
-        final = not any(failure.retryable for failure in chain.failures)
+        work = [self._label(prompt, pair, have, emit) for pair in pairs(self.run_id, prompt, answers, given, kinds)]
         if self.infractor is not None and drawn(self.infractor, prompt.id) and final:
-            failures += await self._probe(self.infractor, prompt, _last(answers, given, prompt.gold), have, emit)
-        return failures
+            work.append(self._probe(self.infractor, prompt, _last(answers, given, prompt.gold), have, emit))
+        return await _together(work)
 
     async def _probe(
         self, infractor: Infractor, prompt: Prompt, answer: Response | None, have: Mapping[str, Row], emit: Emit
@@ -57,10 +58,8 @@ class Labeller:
         if answer.kind == "sample" and "given" not in self.section.pairs and answer.id not in have:
             await emit([answer])  # the variants' parent
         variants = await infract(infractor, prompt, answer, have, emit)
-        failures = list(variants.failures)
-        for pair in pairs_of(answer, variants.responses):
-            failures += await self._label(prompt, pair, have, emit)
-        return failures
+        probes = [self._label(prompt, pair, have, emit) for pair in pairs_of(answer, variants.responses)]
+        return [*variants.failures, *await _together(probes)]
 
     async def _label(self, prompt: Prompt, pair: Pair, have: Mapping[str, Row], emit: Emit) -> list[Failure]:
         """A label is made once: not while a vote may still come that the quorum waits for, and never again."""
@@ -127,4 +126,11 @@ def _last(chain: Sequence[Response], given: Sequence[Response], gold: int | None
     """The answer to be spoiled: the chain's last with text; without one, the given one that people prefer, or else the
     first with text; None where there is none."""
     preferred = [given[gold]] if gold is not None else []
-    return next((answer for answer in (*reversed(chain), *preferred, *given) if answer.text), None)
+    return last_answer(chain) or next((answer for answer in (*preferred, *given) if answer.text), None)
+
+
+async def _together(work: Sequence[Coroutine[Any, Any, list[Failure]]]) -> list[Failure]:
+    """The failures of all, in their order."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(each) for each in work]
+    return [failure for task in tasks for failure in task.result()]
