@@ -183,8 +183,8 @@ async def test_variants_are_voted_on_by_principles_of_their_own() -> None:
         assert len(set(seeds)) == len(seeds) == 8
         for row in rows.all:
             if isinstance(row, Judgement):
-                kind = kinds.get(row.second_id) or kinds.get(row.first_id)
-                by_pair.setdefault(kind or "pair", set()).add(row.principle_id)
+                spoiled = kinds.get(row.second_id) or kinds.get(row.first_id)
+                by_pair.setdefault(spoiled or "pair", set()).add(row.principle_id)
         for kind, principles in by_pair.items():
             drawn_by.setdefault(kind, []).append(tuple(principles))
     assert len({tuple(draws) for draws in drawn_by.values()}) == 4

@@ -17,9 +17,10 @@ from small_project import small_project, table
 from constitution.engines.base import Request
 from constitution.engines.fake_server import FakeServer, Fault
 from constitution.judge import Judge
+from constitution.pipeline import Session, prepare
 from constitution.pipeline.label import Labeller
 from constitution.prefer import Rules
-from constitution.recipe import JudgeSection
+from constitution.recipe import JudgeSection, load_recipe
 from constitution.records import Judgement, Preference
 from constitution.revise import Chain
 
@@ -114,6 +115,33 @@ async def test_what_may_still_come_is_waited_for_and_comes_once(start: int, tmp_
         rows = f"SELECT count(*), count(DISTINCT id), list(id ORDER BY id) FROM {what}"
         assert table(tmp_path / "w", rows) == table(tmp_path / "clean", rows)
     assert clean.run_id == run.run_id
+
+
+async def test_a_chain_that_is_tried_again_is_paired_by_its_whole(tmp_path: Path) -> None:
+    full = Full(FITS)
+    async with FakeServer(faults=full) as server:
+        recipe = small_project(tmp_path, 4, RECIPE.replace("URL", server.base_url))
+        run = await run_once(recipe, tmp_path / "w", [])
+        assert run.counts["lost"] == 3
+        full.fits = {}
+        full.calls.clear()
+        plan = prepare(load_recipe(recipe, []), recipe, tmp_path / "w")
+        async with Session(plan, retry_failed=True) as session:
+            await session.walk()
+            run = await session.finish()
+        full.calls.clear()
+        await run_once(recipe, tmp_path / "clean", [])
+    assert run.finished_at
+    assert table(tmp_path / "w", "SELECT DISTINCT state FROM chains") == [("complete",)]
+    for what in ("responses", "preferences"):
+        rows = f"SELECT * EXCLUDE created_at FROM {what} ORDER BY id"
+        assert table(tmp_path / "w", rows) == table(tmp_path / "clean", rows)
+    # Votes on the pair of the shorter chain stay, as votes on no pair: they were asked and paid for.
+    asked = (
+        "SELECT (SELECT count(*) FROM judgements), (SELECT sum(votes) FROM preferences), (SELECT count(*) FROM couples)"
+    )
+    [(votes, counted, couples)] = table(tmp_path / "w", asked)
+    assert votes >= counted == 2 * couples
 
 
 # --- pairs of one prompt together

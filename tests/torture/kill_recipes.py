@@ -110,7 +110,8 @@ KINDS = {
     "settled": Kind(
         HEAD
         + judge()
-        + '[revise]\nrounds = 1\n[judge]\nmethod = "rationale"\nrationale = { temperature = 0.7 }\nprinciples = 1\nrepeats = 2\n'
+        + '[revise]\nrounds = 1\n[judge]\nmethod = "rationale"\nprinciples = 1\nrepeats = 2\n'
+        + "rationale = { temperature = 0.7 }\n"
         + 'aggregate = "dawid-skene"\ncontrol = "style"\n'
         + OUTPUT,
         70,
