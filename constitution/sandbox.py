@@ -25,6 +25,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import duckdb
@@ -88,7 +89,7 @@ def limits(memory_mib: int | None = None) -> dict[str, Any]:
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
         "memory_limit": f"{min(memory_mib or half, half)}MiB",
-        "temp_directory": str(temporary / f"constitution-sql-{os.getpid()}"),
+        "temp_directory": str(temporary / f"constitution-sql-{token_hex(8)}"),
         "max_temp_directory_size": f"{shutil.disk_usage(temporary).free // 2**21}MiB",
     }
 

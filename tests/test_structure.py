@@ -19,6 +19,7 @@ ORDER = (
         "sandbox",
         "secrets",
         "shown",
+        "writing",
         "measures",
         "records",
         "principles",

@@ -26,6 +26,7 @@ from constitution.sandbox import ended_by_ctrl_c
 from constitution.shown import printable, printable_lines, spreadsheet
 from constitution.warehouse import Answer, ask, connect, tables
 from constitution.warehouse.query import ask_arrow
+from constitution.writing import beside
 
 Format = Literal["table", "csv", "json", "parquet"]
 
@@ -189,7 +190,7 @@ def output(out: Path | None) -> Iterator[IO[str]]:
 def _replacing(out: Path) -> Iterator[Path]:
     """A path to write that becomes `out` if all goes well; `out` itself where that is no plain file (a pipe)."""
     plain = out.is_file() or not out.exists()
-    path = out.with_name(f".{out.name}.tmp") if plain else out
+    path = beside(out) if plain else out
     try:
         yield path
         if plain:

@@ -36,6 +36,8 @@ def verify(run: str | None, repair: bool, warehouse: Path) -> None:
     with connect(warehouse):  # tells where there is no warehouse
         pass
     store = Warehouse(warehouse)
+    if repair:
+        store.rebuild_views()
     damaged = [run_id for run_id in _which(store, run) if not _verify(store, run_id, repair)]
     if damaged and not repair:
         click.echo("Next:")

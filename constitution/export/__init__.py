@@ -10,7 +10,6 @@ formats (the columns) → write (split and files) → card (README.md) → push 
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +31,7 @@ from constitution.export.settings import Cleaning, Settings
 from constitution.export.work import Work
 from constitution.export.write import split, write
 from constitution.warehouse import Warehouse, connect, exported, files, views
+from constitution.writing import beside
 
 __all__ = ["CardOptions", "Cleaning", "Exported", "Settings", "export"]
 
@@ -228,10 +228,9 @@ def _files_of_export(out: Path) -> set[str]:
 def _beside(out: Path) -> Iterator[Path]:
     """A folder that becomes `out` if all goes well; where `out` is a link, what it leads to."""
     out = out.resolve()
-    folder = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    folder = beside(out)
     with files.storing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        files.remove_tree(folder)
         folder.mkdir()
         try:
             yield folder

@@ -8,7 +8,6 @@ principles/.locked/<name>/<version>.toml    the text as it was locked, so that `
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from constitution.principles.schema import NAME_PATTERN, SEMVER_PATTERN, Fault, 
 from constitution.principles.texts import placeholder_faults
 from constitution.reading import toml_of
 from constitution.records import Constitution, Exemplar, Principle
+from constitution.writing import beside
 
 LOCK_NAME = "principles.lock"
 KEPT_NAME = ".locked"
@@ -224,12 +224,12 @@ def status(root: Path, name: str, version: str, lock: Lock) -> Status:
 def replace_file(path: Path, data: bytes) -> None:
     """Writes beside `path` and renames into it: readers see the old file or the new one, never half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = beside(path)
     try:
-        beside.write_bytes(data)
-        os.replace(beside, path)
+        temporary.write_bytes(data)
+        temporary.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def create_file(path: Path, data: bytes, label: str) -> None:

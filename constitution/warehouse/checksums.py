@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from constitution.writing import beside
+
 SUMS = "SHA256SUMS"
 
 MISSING = "is missing"
@@ -27,7 +29,7 @@ ALTERED = "is not what was written"
 UNKNOWN = "was not written by a run"
 
 _LINES = re.compile(r"^# ([0-9]{1,18}) (\S+)\n([0-9a-f]{64})  (\S+)$", re.MULTILINE)
-_TEMPORARY = re.compile(r"\.(.+?\.parquet)\.(?:\d+\.)?tmp")
+_TEMPORARY = re.compile(r"\.(.+?\.parquet)\.(?:[0-9a-f]+\.)?tmp")
 _TRIES = 5
 
 
@@ -41,8 +43,8 @@ class Sum(NamedTuple):
 class HashedFile(io.BufferedWriter):
     """A new file that knows the sum of what was written to it, one byte after the other."""
 
-    def __init__(self, path: Path, mode: str = "xb") -> None:
-        super().__init__(io.FileIO(path, mode))
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path, "xb"))
         self._digest, self._size = hashlib.sha256(), 0
 
     def write(self, data: Any) -> int:
@@ -185,7 +187,7 @@ def _alone(folder: Path) -> Iterator[io.FileIO]:
     """The folder's sums, made if need be; nobody else changes them or puts a part in its place meanwhile."""
     path = folder / SUMS
     while True:
-        with io.FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+") as file:
+        with io.FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644), "r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             try:
                 current = os.path.samestat(os.fstat(file.fileno()), path.stat())
@@ -198,12 +200,16 @@ def _alone(folder: Path) -> Iterator[io.FileIO]:
 
 def _rewrite(folder: Path, sums: Mapping[str, list[Sum]]) -> None:
     """In place of the folder's sums, which `_alone` holds."""
-    temporary = folder / f".{SUMS}.tmp"
-    with temporary.open("wb") as file:
-        file.write(_text(sums))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(folder / SUMS)
+    temporary = beside(folder / SUMS)
+    try:
+        with temporary.open("xb") as file:
+            file.write(_text(sums))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(folder / SUMS)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _append(file: io.FileIO, data: bytes) -> None:

@@ -6,9 +6,11 @@ deleted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import pyarrow.parquet as pq
 
 from constitution.warehouse import checksums, files
 from constitution.warehouse.schema import TABLES
@@ -50,21 +52,34 @@ def folder_of(root: Path, table: str, run_id: str) -> Path:
 
 
 def find(
-    root: Path, run_id: str, rows: dict[str, int], tables: Iterable[str] = tuple(TABLES), *, read_parts: bool = True
+    root: Path,
+    run_id: str,
+    counts: Mapping[str, int | None],
+    tables: Iterable[str] = tuple(TABLES),
+    *,
+    read_parts: bool = True,
 ) -> list[Damage]:
     """What is wrong with the run's parts, table by table.
 
-    rows: how many rows tables must have, as far as it is known: a folder that is gone takes its sums with it.
-    read_parts: False looks at names and sizes alone.
+    counts: how many rows tables have (None: some), as far as it is known: a folder that is gone takes its sums with it.
+    read_parts: False looks at names, sizes and counts alone.
     """
     found = []
     for table in tables:
         folder = folder_of(root, table, run_id)
         faults = checksums.check(folder, read_parts=read_parts)
         found += [Damage(table, folder / name, fault) for name, fault in faults.items()]
-        if not faults and rows.get(table, 0) and not files.parts(folder):
+        known = counts.get(table, 0)
+        if not faults and known != 0 and not files.parts(folder):
             found.append(Damage(table, folder, checksums.MISSING))
+        elif not faults and table in counts and known is not None and (there := count(folder)) != known:
+            found.append(Damage(table, folder, f"has {there:,} rows, and the run's record counts {known:,}"))
     return found
+
+
+def count(folder: Path) -> int:
+    """Rows of the parts in the folder, by what each says of itself."""
+    return sum(pq.read_metadata(path).num_rows for path in files.parts(folder))
 
 
 def set_aside(root: Path, run_id: str, damage: Damage) -> Path | None:
@@ -84,7 +99,9 @@ def set_aside(root: Path, run_id: str, damage: Damage) -> Path | None:
 
 def quarantine(root: Path, table: str, run_id: str) -> Path:
     """The folder, made if need be."""
-    place = root / QUARANTINE / table / f"run_id={run_id}"
-    with files.storing(place):
-        files.make_folder(place)
+    place = root
+    for name in (QUARANTINE, table, f"run_id={run_id}"):
+        place /= name
+        with files.storing(place):
+            files.make_folder(place)
     return place

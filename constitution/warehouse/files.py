@@ -18,8 +18,12 @@ import pyarrow as pa
 from constitution.errors import WarehouseError
 from constitution.warehouse import checksums
 from constitution.warehouse.checksums import HashedFile
+from constitution.writing import beside
 
 PART = re.compile(r"part-(\d+)\.parquet")
+
+OPEN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+"""How a file of known name is opened that is written in place: never through a link."""
 
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux and RENAME_SWAP of macOS are both 2
 _AT_FDCWD = -100
@@ -48,12 +52,17 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """`folder` with its parents, each new one flushed in its parent."""
-    if folder.is_dir():
-        return
-    make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
-    sync_folder(folder.parent)
+    """`folder`, flushed in its parent, which must exist: what is stored never makes a warehouse that is gone again."""
+    if not folder.is_dir():
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def make_root(root: Path) -> None:
+    """The folder with all its parents."""
+    if not root.is_dir():
+        make_root(root.parent)
+        make_folder(root)
 
 
 @contextmanager
@@ -64,9 +73,9 @@ def replacing(path: Path, *, part: bool = False) -> Iterator[IO[bytes]]:
     """
     with storing(path):
         make_folder(path.parent)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary = beside(path)
         try:
-            with HashedFile(temporary, "wb") as file:
+            with HashedFile(temporary) as file:
                 yield file
                 file.sync()
             with checksums.naming(path, file.sum) if part else nullcontext():
@@ -140,9 +149,10 @@ def alone(folder: Path) -> Iterator[None]:
     """For as long as the block lasts, nobody else is in such a block of this folder; waits for who is."""
     with storing(folder):
         make_folder(folder)
-        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(folder / ".lock", OPEN, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with storing(folder):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

@@ -55,7 +55,9 @@ def add_labels(folder: Path, labels: Sequence[Label]) -> Added:
 
 def put_figures(folder: Path, figures: Sequence[Figure]) -> None:
     """`figures` in place of the run's, in its folder of them."""
-    _replace("figures", folder, convert.rows_to_arrow("figures", figures))
+    with files.alone(folder):
+        files.sweep(folder)
+        _replace("figures", folder, convert.rows_to_arrow("figures", figures))
 
 
 def read(table: Table, folder: Path) -> pa.Table:

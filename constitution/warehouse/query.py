@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from constitution import sandbox
 from constitution.errors import QueryError, WarehouseError
-from constitution.warehouse import views
+from constitution.warehouse import layout, views
 
 BATCH = 2048
 
@@ -48,11 +48,12 @@ def connect(root: Path, memory_mib: int | None = None, run_id: str | None = None
     memory_mib: what DuckDB may hold in memory, MiB; sorts and joins that need more use the temporary folder. None, and
     at the most: half of the machine's. run_id: it sees this run's rows alone, and opens no other run's files.
     """
-    if not (root / "runs" / views.NO_RUN).exists():
+    if not layout.exists(root):
         raise WarehouseError(
             f"{root}: there is no warehouse here",
             hint="`constitution run` makes one; --warehouse DIR or CONSTITUTION_WAREHOUSE says where it lies",
         )
+    layout.mend(root)
     connection = duckdb.connect(config={**sandbox.limits(memory_mib), "threads": min(os.cpu_count() or 1, 8)})
     try:
         connection.execute("SET TimeZone = 'UTC'")

@@ -24,6 +24,7 @@ _TABLES = ("scores", "counterfactuals")
 def scoring(warehouse: Warehouse, run_id: str) -> Iterator[None]:
     """For as long as the block lasts, nobody else scores the run; waits for who does. What a killed process left is
     cleared before it, and at its end, however it ends, the parts are merged."""
+    warehouse.require()
     folders = {name: warehouse.folder(name, run_id) for name in _TABLES}
     # Not in a table's own folder: merging puts another folder in its place.
     with files.alone(folders["scores"].with_name(f".scoring-{run_id}")):

@@ -18,7 +18,7 @@ import re
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +32,9 @@ from constitution.records import Constitution, Figure, Label, Prompt, Row, Run
 from constitution.warehouse import checksums, convert, files, notes, record, views
 from constitution.warehouse.compact import TARGET_BYTES, compact_folder, recover_folder, replace_folder, write_table
 from constitution.warehouse.damage import INPUT, ROWS, Damage, set_aside
+from constitution.warehouse.damage import count as count_rows
 from constitution.warehouse.damage import find as find_damage
+from constitution.warehouse.layout import Place
 from constitution.warehouse.repair import repair
 from constitution.warehouse.schema import TABLES
 from constitution.warehouse.tally import Tally, from_files, tally
@@ -45,19 +47,26 @@ _LOCK_TRIES = 5  # × 50 ms: `locked` holds a lock for an instant to look at it
 
 
 class Warehouse:
-    """The folder `root`; it comes into being at the first write."""
+    """The folder `root`; it comes into being at the first write of a run, and is the same one from then on: where it is
+    renamed, deleted or another is in its place, everything raises WarehouseError, and nothing makes it again."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
+        self._place = Place(self.root)
 
     def folder(self, table: str, run_id: str) -> Path:
         """Where a run's parts of a table lie; it need not exist."""
         if table not in TABLES:
             raise WarehouseError(f"{table}: there is no such table; tables are {', '.join(TABLES)}")
+        self._place.check()
         return self.root / table / f"run_id={_checked(run_id)}"
 
     def parts(self, table: str, run_id: str) -> list[Path]:
         return files.parts(self.folder(table, run_id))
+
+    def require(self) -> None:
+        """Raises WarehouseError where there is no warehouse: what is said of a run makes none."""
+        self._place.require()
 
     # Rows
 
@@ -67,7 +76,7 @@ class Warehouse:
             raise WarehouseError(f"{table}: a part needs at least one row")
         folder = self.folder(table, run_id)
         data = convert.rows_to_arrow(table, rows)
-        self._ensure_layout()
+        self._place.make()
         with files.new_part(folder) as (path, file):
             write_table(TABLES[table], data, file)
         return path
@@ -76,7 +85,7 @@ class Warehouse:
         """`rows`, all of the table's class or with its columns, in place of all that the run has in the table, holding
         the run's lock and with no Writer open. Killed at any moment, it has happened whole or not at all."""
         data = TABLES[table].conform(rows) if isinstance(rows, pa.Table) else convert.rows_to_arrow(table, rows)
-        self._ensure_layout()
+        self._place.make()
         folder = self.folder(table, run_id)
         replace_folder(TABLES[table], folder, [(f"part-{files.next_number(folder)}.parquet", data)])
 
@@ -139,7 +148,7 @@ class Warehouse:
         """Slice `n` of the run's input, in place of what was there: writing it again changes nothing."""
         path = self.folder("prompts", run_id) / f"part-{n}.parquet"
         data = convert.prompts_to_arrow(run_id, n, prompts)
-        self._ensure_layout()
+        self._place.make()
         with files.replacing(path, part=True) as file:
             write_table(TABLES["prompts"], data, file)
         return path
@@ -148,7 +157,7 @@ class Warehouse:
         """These slices (rows of `prompts`) in place of the run's, holding its lock; killed at any moment, all of them
         or none."""
         named = ((f"part-{n}.parquet", rows) for n, rows in enumerate(slices))
-        self._ensure_layout()
+        self._place.make()
         replace_folder(TABLES["prompts"], self.folder("prompts", run_id), named)
 
     def read_prompts(self, path: Path) -> list[Prompt]:
@@ -160,7 +169,7 @@ class Warehouse:
         """The run's constitution, every word of it; writing it again changes nothing."""
         path = self.folder("principles", run_id) / "part-0.parquet"
         data = convert.principles_to_arrow(run_id, constitution)
-        self._ensure_layout()
+        self._place.make()
         with files.replacing(path, part=True) as file:
             write_table(TABLES["principles"], data, file)
         return path
@@ -181,7 +190,7 @@ class Warehouse:
         A label takes the place of the one with its id, and the labels of one rater and source that of all that this
         rater had from this source: a corrected file replaces what it said before, and the same file changes nothing.
         """
-        self._ensure_layout()
+        self._place.require()
         folder = self.folder("labels", run_id)
         with _reading(folder):
             return notes.add_labels(folder, labels)
@@ -194,7 +203,7 @@ class Warehouse:
 
     def write_figures(self, run_id: str, figures: Sequence[Figure]) -> None:
         """The figures of an audit, in place of those of the audit before."""
-        self._ensure_layout()
+        self._place.require()
         notes.put_figures(self.folder("figures", run_id), figures)
 
     def read_figures(self, run_id: str) -> list[Figure]:
@@ -209,15 +218,17 @@ class Warehouse:
     def lock(self, run_id: str) -> Iterator[None]:
         """For as long as the block lasts, this is the only process that writes the run; RunLocked if another does."""
         path = self._lock_path(run_id)
+        self._place.make_root()
         with files.storing(path):
             files.make_folder(path.parent)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = os.open(path, files.OPEN, 0o644)
         try:
-            if not _try_lock(descriptor):
-                holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip() or "another process"
-                raise RunLocked(f"run {run_id} is being written by {holder}")
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            with files.storing(path):
+                if not _try_lock(descriptor):
+                    holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip() or "another process"
+                    raise RunLocked(f"run {run_id} is being written by {holder}")
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
             yield
         finally:
             os.close(descriptor)
@@ -239,7 +250,7 @@ class Warehouse:
     def write_run(self, run: Run) -> Path:
         path = self._run_path(run.run_id)
         data = record.render(run)
-        self._ensure_layout()
+        self._place.make()
         with files.replacing(path) as file:
             file.write(data)
         return path
@@ -265,19 +276,21 @@ class Warehouse:
     # What is damaged
 
     def verify(self, run_id: str, tables: Iterable[str] = tuple(TABLES), *, read_parts: bool = True) -> list[Damage]:
-        """What of the run is not as it was written, be it finished or at work; empty: all is sound.
+        """What of the run is not as it was written, be it finished or at work; empty: all is sound. A finished run's
+        tables must have as many rows as its record says.
 
-        read_parts: False looks at names and sizes alone, without reading the parts.
+        read_parts: False looks at names, sizes and counts alone, without reading the parts.
         """
-        rows: dict[str, int] = {}
+        counts: dict[str, int | None] = {}
         damages: list[Damage] = []
         try:
             if run := self.read_run(run_id):
-                rows = {"principles": 1, "prompts": 1, **(run.counts if run.finished_at else {})}
+                known = {name: run.counts[name] for name in ROWS if name in run.counts and run.finished_at}
+                counts = {"principles": None, "prompts": run.counts.get("prompts"), **known}
         except DamagedPart:
             damages.append(Damage("runs", self._run_path(run_id), "cannot be read as a run"))
         with _reading(self.root):
-            return damages + find_damage(self.root, _checked(run_id), rows, tables, read_parts=read_parts)
+            return damages + find_damage(self.root, _checked(run_id), counts, tables, read_parts=read_parts)
 
     def unchecked(self, run_id: str) -> list[Path]:
         """The run's parts that have no checksum, because an older version wrote them."""
@@ -288,6 +301,18 @@ class Warehouse:
         """Raises DamagedPart where rows that an audit or export takes are not what was written."""
         if found := self.verify(run_id, [table for table in TABLES if table not in ("figures", "exported")]):
             raise DamagedPart(f"{found[0]}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else ""))
+
+    def check_counts(self, run_id: str, counts: Mapping[str, int]) -> None:
+        """Raises WarehouseError unless the run's tables have as many rows as it has made."""
+        for table in ROWS:
+            with _reading(self.root):
+                there = count_rows(self.folder(table, run_id))
+            if there != counts.get(table, 0):
+                raise WarehouseError(
+                    f"run {run_id} has made {counts.get(table, 0):,} {table}, and {self.folder(table, run_id)} has "
+                    f"{there:,}",
+                    hint="the same command makes again what is gone; does anything else write there?",
+                )
 
     def repair(self, run_id: str) -> list[Damage]:
         """Puts aside what `verify` finds and what rests on it, holding the run's lock and with no Writer open; returns
@@ -326,25 +351,15 @@ class Warehouse:
 
     def rebuild_views(self) -> Path:
         """warehouse.duckdb anew, beside its place and renamed: who has the old one open keeps it."""
-        self._ensure_layout()
+        self._place.make()
         return views.rebuild(self.root)
 
-    def _ensure_layout(self) -> None:
-        """The folders, each with a file of no rows, so that a glob over it always finds one."""
-        for table in TABLES.values():
-            path = self.root / table.name / views.NO_ROWS
-            if not path.exists():
-                with files.replacing(path) as file:
-                    write_table(table, table.schema.empty_table(), file)
-        path = self.root / "runs" / views.NO_RUN
-        if not path.exists():
-            with files.replacing(path) as file:
-                file.write(b"{}")
-
     def _run_path(self, run_id: str) -> Path:
+        self._place.check()
         return self.root / "runs" / f"{_checked(run_id)}.json"
 
     def _lock_path(self, run_id: str) -> Path:
+        self._place.check()
         return self.root / "runs" / f"{_checked(run_id)}.lock"
 
 

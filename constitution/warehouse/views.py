@@ -24,6 +24,7 @@ from constitution.sandbox import as_pattern as as_pattern
 from constitution.sandbox import quoted as quoted
 from constitution.warehouse import files
 from constitution.warehouse.schema import TABLES
+from constitution.writing import beside
 
 DATABASE = "warehouse.duckdb"
 
@@ -38,6 +39,9 @@ NO_RUN = "_none.json"
 _RUN_OF_FILE = "regexp_extract(filename, 'run_id=([^/]*)/[^/]*$', 1)"
 """The run, by the name of the file's folder: a filter on it opens the run's files alone. DuckDB's own way, Hive's,
 takes every `key=value` of the path, also those above the warehouse, for a column that wins over the file's."""
+
+_OURS = "/(part-[0-9]+|[a-z]+-[0-9a-f]{12}|_schema)[.]parquet$"
+"""Names of the tables' files. Others lie there too: a file manager's copies, those of a tool that synchronises."""
 
 NOTHING = "(SELECT 1 WHERE false)"
 """What a table without files is read from."""
@@ -157,7 +161,7 @@ def _create(connection: duckdb.DuckDBPyConnection, without: Collection[str]) -> 
             "|| '/[!.]*.parquet'"
         )
         parts = f"read_parquet({pattern}, hive_partitioning = false, union_by_name = true, filename = true)"
-        rows = f"(SELECT * REPLACE ({_RUN_OF_FILE} AS run_id) FROM {parts})"
+        rows = f"(SELECT * REPLACE ({_RUN_OF_FILE} AS run_id) FROM {parts} WHERE regexp_matches(filename, '{_OURS}'))"
         connection.execute(f"DROP TABLE {table.name}")
         select = table.select(NOTHING if table.name in without else rows)
         connection.execute(f"CREATE VIEW {table.name} AS {select}")
@@ -182,9 +186,8 @@ def set_root(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
 def rebuild(root: Path) -> Path:
     """warehouse.duckdb in `root`, new and in one step; the tables' folders must exist."""
     path = root / DATABASE
-    temporary = root / f".{DATABASE}.{os.getpid()}.tmp"
-    with files.storing(path), _in_turn(root) as alone:
-        temporary.unlink(missing_ok=True)
+    temporary = beside(path)
+    with files.storing(path), in_turn(root) as alone:
         # Of processes that were killed here, with DuckDB's own.
         for leftover in root.glob(f".{DATABASE}.*.tmp*") if alone else ():
             leftover.unlink(missing_ok=True)
@@ -200,10 +203,11 @@ def rebuild(root: Path) -> Path:
 
 
 @contextmanager
-def _in_turn(root: Path) -> Iterator[bool]:
+def in_turn(root: Path) -> Iterator[bool]:
     """One process at a time, by a lock on the folder itself, which leaves no file behind; False: the file system has no
     such lock (NFS), and another may be in the block too."""
-    descriptor = os.open(root, os.O_RDONLY | os.O_CLOEXEC)
+    with files.storing(root):
+        descriptor = os.open(root, os.O_RDONLY | os.O_CLOEXEC)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -15,7 +15,7 @@ WITH files AS (
         coalesce(getvariable('root') || '/', '') || 'runs/[!.]*.json',
         format = 'unstructured', hive_partitioning = false, filename = 'path'
     ) ON path = file
-    WHERE file NOT LIKE '%/#_none.json' ESCAPE '#'
+    WHERE regexp_matches(file, '/[A-Za-z0-9][A-Za-z0-9._-]*[.]json$')  -- neither _none.json nor a copy's name
 )
 SELECT
     run ->> '$.run_id' AS run_id,

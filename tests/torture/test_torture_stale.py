@@ -37,10 +37,9 @@ TEMPLATED: dict[str, Any] = {
 OTHER: dict[str, dict[str, Any]] = {
     "Recipe": {"name": "other", "seed": BIG, "constitution": "small@1.1.0"},
     "PromptsSection": {
-        "format": "jsonl",
         "field": "question",
         "split": "test",
-        "query": "SELECT * FROM 'prompts.jsonl' ORDER BY prompt",
+        "query": "SELECT * FROM 'prompts.jsonl' ORDER BY prompt DESC",
         "answers": ["bad", "good"],
         "gold": "bad",
         "families": {"good": "other"},
@@ -107,6 +106,7 @@ SAME: dict[str, dict[str, tuple[Any, str]]] = {
     "Recipe": {"description": ("other", "a note to people")},
     "PromptsSection": {
         "path": ("same.jsonl", "what the file holds is covered"),
+        "format": ("jsonl", "the prompts that are read are covered"),
         "dataset": ("same-set", "what the folder holds is covered"),
     },
     "Models": {"placement": ("turns", "where the models lie in memory")},
@@ -185,7 +185,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     text = "\n".join(map(json.dumps, ROWS))
     for name in ("prompts.jsonl", "same.jsonl", "set/train.jsonl", "set/test.jsonl", "same-set/train.jsonl"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text if "test" not in name else text.replace("thing", "matter"), encoding="utf-8")
+        # Other prompts in each: the same ones are the same run, wherever and however they are read.
+        said = text.replace("What is", "What was") if "set" in name else text
+        told = {"test": "matter", "train": "object"}.get(Path(name).stem, "thing")
+        (tmp_path / name).write_text(said.replace("thing", told), encoding="utf-8")
     for name in ("a", "b", "adapter-a", "adapter-b"):
         model(tmp_path / "models" / name, name)
     monkeypatch.chdir(tmp_path)
@@ -244,7 +247,7 @@ def bases() -> dict[str, dict[str, Any]]:
     found = {"file": RECIPE}
     prompts = {"answers": ["good", "bad"], "gold": "good"}
     found["hub"] = {**RECIPE, "prompts": {**prompts, "format": "hub", "dataset": "set"}}
-    query = "SELECT * FROM 'prompts.jsonl'"
+    query = "SELECT * REPLACE (prompt || '!' AS prompt, question || '!' AS question) FROM 'prompts.jsonl'"
     found["sql"] = {**RECIPE, "prompts": {**prompts, "format": "sql", "query": query}}
     for name, section in ENGINES.items():
         found[f"{name} policy"] = changed(RECIPE, ("model", "policy"), {**section, "price": {}})
@@ -319,7 +322,7 @@ def value_at(data: Any, place: tuple[str, ...]) -> Any:
 
 
 def test_changed_contents_make_another_run(project: Path, torture: Torture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What lies behind a name: prompts, principles, models, adapters, templates, our own version."""
+    """What lies behind a name: prompts, principles, models, adapters, templates, the version of what decides rows."""
     data = bases()
     vllm = changed(data["VLLMModel policy"], ("model", "policy", "vllm"), {"speculative_config": {"model": "models/b"}})
     watched = {"file": data["file"], "hub": data["hub"], "sql": data["sql"], "vllm": vllm}
@@ -345,9 +348,10 @@ def test_changed_contents_make_another_run(project: Path, torture: Torture, monk
         expect(*(set(watched) - {"hub"}))
         prompts.write_text(text)
     train = project / "set" / "train.jsonl"
-    train.write_text(text.replace("thing 0", "thing 8"))
+    lines = train.read_text()
+    train.write_text(lines.replace("object 0", "object 8"))
     expect("hub")
-    train.write_text(text)
+    train.write_text(lines)
     principle = project / "principles" / "small" / "1.0.0.toml"
     words = principle.read_text()
     lock = project / "principles" / "principles.lock"
@@ -363,6 +367,8 @@ def test_changed_contents_make_another_run(project: Path, torture: Torture, monk
             expect(*users)
             path.write_bytes(old)
     monkeypatch.setattr(plan, "__version__", "99")
+    expect()
+    monkeypatch.setattr(plan, "ROWS_VERSION", 99)
     expect(*watched)
 
 

@@ -1,0 +1,147 @@
+"""The folders of a warehouse, and the files in them that hold no data: made, and mended where they are damaged.
+
+Readers need them: DuckDB refuses a glob that finds nothing. Whoever opens the warehouse mends them, so that a lost or
+broken one shuts nobody out.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from constitution.errors import WarehouseError
+from constitution.warehouse import files, views
+from constitution.warehouse.columns import Table
+from constitution.warehouse.compact import write_table
+from constitution.warehouse.schema import TABLES
+from constitution.writing import local
+
+
+class Place:
+    """Where a warehouse is: a folder that is the same one from first to last. Where it was renamed or deleted, or
+    another is in its place, everything raises WarehouseError, and nothing makes it again."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = local(root)
+        self._identity: tuple[int, int] | None = None
+        """Device and inode of the folder; None: it was not there yet."""
+        self._made = False
+
+    def check(self) -> None:
+        try:
+            stat = self._root.stat()
+            found = (stat.st_dev, stat.st_ino)
+        except (FileNotFoundError, NotADirectoryError):
+            found = None
+        if self._identity is None:
+            self._identity = found
+        elif found != self._identity:
+            raise WarehouseError(
+                f"{self._root}: the warehouse is gone, or another is in its place: it was renamed or deleted meanwhile",
+                hint="put it back where it was; the same command resumes from what it holds",
+            )
+
+    def make_root(self) -> None:
+        """The folder, empty, where it was never there."""
+        self.check()
+        if self._identity is None:
+            with files.storing(self._root):
+                files.make_root(self._root)
+            self.check()
+
+    def make(self) -> None:
+        """The folder and those in it. Once: a table that is deleted meanwhile is missed, and not made again."""
+        self.make_root()
+        if not self._made:
+            make(self._root)
+            self._made = True
+
+    def require(self) -> None:
+        """As `make`, but the warehouse must be there."""
+        self.check()
+        if self._identity is None:
+            raise WarehouseError(f"{self._root}: there is no warehouse here", hint="`constitution run` makes one")
+        self.make()
+
+
+_EMPTY = b"{}"
+"""Content of NO_RUN."""
+
+
+def exists(root: Path) -> bool:
+    """Whether `root` is a warehouse, however damaged."""
+    local(root)
+    return (root / "runs" / views.NO_RUN).exists() or any(any((root / name).glob("run_id=*")) for name in TABLES)
+
+
+def make(root: Path) -> None:
+    """The folders, each with a file of no rows; sound ones stay as they are. `root` must exist."""
+    with views.in_turn(root) as alone:
+        for table in TABLES.values():
+            path = root / table.name / views.NO_ROWS
+            with files.storing(path):
+                files.make_folder(path.parent.parent)
+                files.make_folder(path.parent)
+                if alone:
+                    files.sweep(path.parent)
+            if not _sound(table, path):
+                with files.replacing(path) as file:
+                    write_table(table, table.schema.empty_table(), file)
+        path = root / "runs" / views.NO_RUN
+        with files.storing(path):
+            files.make_folder(path.parent)
+        if not _is_empty_record(path):
+            with files.replacing(path) as file:
+                file.write(_EMPTY)
+
+
+def mend(root: Path) -> None:
+    """Makes again what is damaged or gone of the folders' own files, and the database of views. A table that has no
+    folder stays so: the warehouse is of a version that had no such table.
+
+    Raises WarehouseError where that cannot be written, as on a disk that is read only.
+    """
+    if not _is_empty_record(root / "runs" / views.NO_RUN) or any(_damaged(table, root) for table in TABLES.values()):
+        make(root)
+    if not _is_database(root / views.DATABASE):
+        with suppress(WarehouseError):  # no command of ours reads it
+            views.rebuild(root)
+
+
+def _sound(table: Table, path: Path) -> bool:
+    """Whether it is a file of no rows with columns of this table; an older version's may lack some."""
+    try:
+        with pq.ParquetFile(path) as file:
+            columns = {field.name: field.type for field in table.schema}
+            fits = all(columns.get(field.name) == field.type for field in file.schema_arrow)
+            return file.metadata.num_rows == 0 and fits
+    except (OSError, pa.ArrowException):
+        return False
+
+
+def _damaged(table: Table, root: Path) -> bool:
+    """Whether the file is broken, or gone from the table's folder, or what a kill left is beside it."""
+    path = root / table.name / views.NO_ROWS
+    if _sound(table, path):
+        return any(path.parent.glob(".*.tmp"))
+    return (root / table.name).is_dir()
+
+
+def _is_empty_record(path: Path) -> bool:
+    try:
+        return path.read_bytes() == _EMPTY
+    except OSError:
+        return False
+
+
+def _is_database(path: Path) -> bool:
+    """By its size (three headers and whole blocks) and the mark in its head; DuckDB takes much longer to say so."""
+    try:
+        with path.open("rb") as file:
+            blocks = path.stat().st_size - 3 * 4096
+            return file.read(12)[8:] == b"DUCK" and blocks > 0 and blocks % 2**18 == 0
+    except OSError:
+        return False

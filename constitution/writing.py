@@ -1,0 +1,28 @@
+"""Where things are written: names for files that are not yet what they are to be, and what is no folder."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from secrets import token_hex
+
+from constitution.errors import InputError
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+
+
+def beside(path: Path) -> Path:
+    """A name beside `path` for what takes its place once it is whole. It begins with a dot and ends in .tmp, so that no
+    glob finds it, and cannot be guessed: a link that waits under it would have another file written."""
+    return path.with_name(f".{path.name}.{token_hex(8)}.tmp")
+
+
+def local(folder: Path) -> Path:
+    """`folder`. Raises InputError for an address (s3://…, file://…), which a Path takes for a folder `s3:`."""
+    if folder.parts and _SCHEME.fullmatch(folder.parts[0]):
+        address = f"{folder.parts[0]}//{'/'.join(folder.parts[1:])}"
+        raise InputError(
+            f"{address}: is an address, and a warehouse is a folder of this machine",
+            hint="give a folder, for example --warehouse warehouse; copy it to the address when the run is finished",
+        )
+    return folder

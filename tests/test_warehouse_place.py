@@ -1,0 +1,386 @@
+"""The warehouse's folder: the same one from first to last, mended where its own files are damaged, and never written
+through a link."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from click.testing import CliRunner, Result
+from small_project import small_project, table
+from warehouse_rows import CONSTITUTION, RUN, chain, fill, prompt, run
+
+from constitution.cli import app
+from constitution.errors import InputError, RunLocked, WarehouseError
+from constitution.pipeline.plan import prepare
+from constitution.pipeline.session import Session
+from constitution.recipe import load_recipe
+from constitution.records import Figure, Label, Response
+from constitution.warehouse import Warehouse, connect, convert, exported, notes, views
+from constitution.warehouse.layout import Place
+from constitution.warehouse.schema import TABLES
+from constitution.warehouse.scores import scoring
+
+RESPONSES = [row for row in chain(0) if isinstance(row, Response)]
+
+WRITES: dict[str, Callable[[Warehouse], Any]] = {
+    "part": lambda warehouse: warehouse.write_part("responses", RUN, RESPONSES),
+    "rows": lambda warehouse: warehouse.replace_rows("responses", RUN, RESPONSES),
+    "prompts": lambda warehouse: warehouse.write_prompts(RUN, 0, [prompt(0)]),
+    "slices": lambda warehouse: warehouse.replace_prompts(RUN, [convert.prompts_to_arrow(RUN, 0, [prompt(0)])]),
+    "principles": lambda warehouse: warehouse.write_principles(RUN, CONSTITUTION),
+    "run": lambda warehouse: warehouse.write_run(run()),
+    "labels": lambda warehouse: warehouse.write_labels(RUN, [Label("l", RUN, "p", "a", 1.0, "a.csv", "q", None, None)]),
+    "figures": lambda warehouse: warehouse.write_figures(RUN, [Figure(RUN, "f", 1.0, 1)]),
+    "lock": lambda warehouse: warehouse.lock(RUN).__enter__(),
+    "recover": lambda warehouse: warehouse.recover(RUN),
+    "repair": lambda warehouse: warehouse.repair(RUN),
+    "compact": lambda warehouse: warehouse.compact(RUN),
+    "views": lambda warehouse: warehouse.rebuild_views(),
+    "scores": lambda warehouse: scoring(warehouse, RUN).__enter__(),
+    "exported": lambda warehouse: exported.put(warehouse, RUN, "dpo-0123456789ab", []),
+    "rows of": lambda warehouse: warehouse.rows_of(RUN, [prompt(0).id]),
+    "runs": lambda warehouse: warehouse.read_run(RUN),
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+@pytest.mark.parametrize("how", ["renamed", "deleted", "another in its place"])
+def test_a_warehouse_that_is_gone_is_not_made_again(tmp_path: Path, name: str, how: str) -> None:
+    warehouse = fill(tmp_path / "warehouse")
+    if how == "deleted":
+        shutil.rmtree(warehouse.root)
+    else:
+        warehouse.root.rename(tmp_path / "moved")
+    if how == "another in its place":
+        warehouse.root.mkdir()
+    with pytest.raises(WarehouseError, match="renamed or deleted") as refused:
+        WRITES[name](warehouse)
+    assert refused.value.hint
+    left = {} if how == "deleted" else {"moved"}
+    assert set(os.listdir(tmp_path)) == {*left, *(["warehouse"] if how == "another in its place" else [])}
+    assert not warehouse.root.exists() or not os.listdir(warehouse.root)
+
+
+@pytest.mark.parametrize("name", ["labels", "figures", "scores", "exported"])
+def test_what_is_said_of_a_run_makes_no_warehouse(tmp_path: Path, name: str) -> None:
+    with pytest.raises(WarehouseError, match="no warehouse"):
+        WRITES[name](Warehouse(tmp_path / "warehouse"))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["part", "slices", "principles", "run", "lock"])
+def test_between_looking_and_writing_it_is_not_made_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    warehouse = fill(tmp_path / "warehouse")
+    warehouse.root.rename(tmp_path / "moved")
+    monkeypatch.setattr(Place, "check", lambda self: None)
+    with pytest.raises(WarehouseError, match="cannot be written"):
+        WRITES[name](warehouse)
+    assert os.listdir(tmp_path) == ["moved"]
+
+
+async def test_a_run_whose_warehouse_is_renamed_stops_and_resumes_there(tmp_path: Path) -> None:
+    recipe, root = small_project(tmp_path), tmp_path / "warehouse"
+    settings = ["output.flush_seconds=0.01", "model.policy.latency_s=0.01", "output.window=2"]
+    plan = prepare(load_recipe(recipe, settings), recipe, root)
+    moved = False
+
+    async def whole() -> None:
+        async with Session(plan) as session:
+
+            async def work(part: Path) -> None:
+                nonlocal moved
+                await session.work(part)
+                if not moved:
+                    root.rename(tmp_path / "moved")
+                    moved = True
+
+            await session.walk(work)
+            await session.finish()
+
+    with pytest.raises(WarehouseError, match="renamed or deleted"):
+        await whole()
+    assert not root.exists()
+    [stored] = Warehouse(tmp_path / "moved").runs()
+    assert stored.finished_at is None
+    (tmp_path / "moved").rename(root)
+    async with Session(prepare(load_recipe(recipe), recipe, root)) as session:
+        await session.walk()
+        done = await session.finish()
+    assert done.finished_at
+    assert table(root, "SELECT count(*) FILTER (complete) FROM chains") == [(50,)]
+    assert Warehouse(root).verify(done.run_id) == []
+
+
+async def test_a_warehouse_that_went_before_the_run_began(tmp_path: Path) -> None:
+    recipe, root = small_project(tmp_path), tmp_path / "warehouse"
+    plan = prepare(load_recipe(recipe), recipe, root)
+    root.rename(tmp_path / "moved")
+    with pytest.raises(WarehouseError, match="not there any more"):
+        async with Session(plan):
+            pass
+    assert not root.exists()
+
+
+async def test_a_run_with_rows_missing_is_not_finished(tmp_path: Path) -> None:
+    """A part that is lost while the run works: it has no checksum that would tell."""
+    recipe, root = small_project(tmp_path), tmp_path / "warehouse"
+    plan = prepare(load_recipe(recipe, ["output.flush_seconds=0.01"]), recipe, root)
+
+    async def lossy() -> None:
+        async with Session(plan) as session:
+            await session.walk()
+            await session._writer.flush()
+            shutil.rmtree(session._warehouse.folder("responses", plan.run_id))
+            await session.finish()
+
+    with pytest.raises(WarehouseError, match=r"has made .* responses") as refused:
+        await lossy()
+    assert refused.value.hint
+    async with Session(prepare(load_recipe(recipe), recipe, root)) as session:
+        await session.walk()
+        done = await session.finish()
+    assert done.finished_at
+    # Verified the same way, however much of a table went with its checksums.
+    for name in ("responses", "judgements", "preferences"):
+        folder = Warehouse(root).folder(name, done.run_id)
+        kept = folder.with_name("kept")
+        folder.rename(kept)
+        shutil.copytree(kept, folder)
+        whole = convert.rows_from_arrow(name, notes.read(TABLES[name], folder))
+        shutil.rmtree(folder)
+        Warehouse(root).write_part(name, done.run_id, whole[:-1])
+        [damage] = Warehouse(root).verify(done.run_id)
+        assert str(damage).endswith(f"has {len(whole) - 1:,} rows, and the run's record counts {len(whole):,}")
+        assert Warehouse(root).verify(done.run_id, read_parts=False) == [damage]
+        shutil.rmtree(folder)
+        kept.rename(folder)
+    assert Warehouse(root).verify(done.run_id) == []
+
+
+# --- what holds no data is mended by any command
+
+
+def invoke(root: Path, *words: str) -> Result:
+    return CliRunner().invoke(app, [*words, "--warehouse", str(root)])
+
+
+def other_of(path: Path) -> Path:
+    """See `root`."""
+    return next(folder / "runs/other.parquet" for folder in path.parents if (folder / "runs/other.parquet").exists())
+
+
+DAMAGES: dict[str, Callable[[Path], Any]] = {
+    "empty": lambda path: path.write_bytes(b""),
+    "garbage": lambda path: path.write_bytes(b"PAR1 no parquet"),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-5]),
+    "another table's": lambda path: shutil.copy(other_of(path), path),
+    "gone": lambda path: path.unlink(),
+    "gone with its folder": lambda path: (
+        shutil.rmtree(path.parent) if path.parent.name == "run_id=_" else path.unlink()
+    ),
+}
+OWN = [f"{name}/{views.NO_ROWS}" for name in ("prompts", "responses", "exported")] + ["runs/_none.json", views.DATABASE]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    found = fill(tmp_path / "warehouse").root
+    with duckdb.connect() as connection:
+        connection.execute(f"COPY (SELECT 7 AS text) TO '{found}/runs/other.parquet' (FORMAT parquet)")
+    return found
+
+
+def assert_whole(root: Path) -> None:
+    with duckdb.connect(str(root / views.DATABASE), read_only=True) as connection:
+        connection.execute("SET VARIABLE root = ?", [str(root)])
+        assert connection.execute("SELECT count(*) FROM responses").fetchall() == [(17,)]
+        assert connection.execute("SELECT count(*) FROM runs").fetchall() == [(1,)]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", OWN)
+def test_the_warehouses_own_files_are_made_again(root: Path, damage: str, name: str) -> None:
+    DAMAGES[damage](root / name)
+    assert table(root, "SELECT (SELECT count(*) FROM responses), (SELECT count(*) FROM runs)") == [(17, 1)]
+    assert_whole(root)
+
+
+@pytest.mark.parametrize(
+    "words", [("sql", "SELECT count(*) FROM pairs"), ("runs",), ("verify",), ("verify", "--repair")]
+)
+def test_by_any_command(root: Path, words: tuple[str, ...]) -> None:
+    expected = invoke(root, *words)
+    for name in OWN:
+        (root / name).write_bytes(b"")
+    again = invoke(root, *words)
+    assert (again.exit_code, again.output, expected.exit_code) == (0, expected.output, 0)
+    assert table(root, "SELECT count(*) FROM responses") == [(17,)]
+    assert_whole(root)
+
+
+def test_views_that_are_damaged_inside_are_made_again_by_repair(root: Path) -> None:
+    path = root / views.DATABASE
+    data = bytearray(path.read_bytes())
+    data[4096:] = bytes(len(data) - 4096)
+    path.write_bytes(data)
+    assert invoke(root, "verify", "--repair").exit_code == 0
+    assert_whole(root)
+
+
+def test_a_run_mends_them_too(tmp_path: Path) -> None:
+    root = fill(tmp_path / "warehouse").root
+    for name in OWN:
+        (root / name).write_bytes(b"")
+    Warehouse(root).write_part("responses", "other-0123456789ab", RESPONSES)
+    assert table(root, "SELECT count(*) FROM responses") == [(20,)]
+
+
+def test_what_other_programs_leave_is_not_read(tmp_path: Path) -> None:
+    root = fill(tmp_path / "warehouse").root
+    before = {view: sorted(table(root, f"FROM {view}"), key=repr) for view in (*TABLES, "runs")}
+    for folder in [root, root / "runs", root / "responses", root / "responses" / f"run_id={RUN}"]:
+        for name in (".DS_Store", "Thumbs.db", "desktop.ini", ".part-0.parquet.swp", "part-0.parquet~", "._x.json"):
+            (folder / name).write_bytes(b"\0\1")
+    part = root / "responses" / f"run_id={RUN}" / "part-0.parquet"
+    for name in ("part-0 (copy).parquet", "part-0.sync-conflict-20261129.parquet", "._part-0.parquet"):
+        shutil.copy(part, part.with_name(name))
+    record = root / "runs" / f"{RUN}.json"
+    shutil.copy(record, record.with_name(f"{RUN} (copy).json"))
+    assert {view: sorted(table(root, f"FROM {view}"), key=repr) for view in before} == before
+    assert {damage.path.name for damage in Warehouse(root).verify(RUN)} == {
+        "part-0 (copy).parquet",
+        "part-0.sync-conflict-20261129.parquet",
+    }
+    assert invoke(root, "runs").exit_code == 0
+
+
+def test_leftovers_beside_the_files_of_no_rows_are_swept(tmp_path: Path) -> None:
+    root = fill(tmp_path / "warehouse").root
+    left = root / "responses" / "run_id=_" / "._schema.parquet.0123456789abcdef.tmp"
+    left.write_bytes(b"half")
+    with connect(root):
+        assert not left.exists()
+
+
+def test_a_warehouse_that_cannot_be_written_is_read_all_the_same(tmp_path: Path) -> None:
+    root = fill(tmp_path / "warehouse").root
+    (root / views.DATABASE).unlink()
+    shutil.rmtree(root / "labels")
+    if os.geteuid() == 0:
+        pytest.skip("root writes everywhere")
+    for folder in (root, *root.rglob("*")):
+        folder.chmod(0o555 if folder.is_dir() else 0o444)
+    try:
+        assert table(root, "SELECT count(*) FROM responses") == [(17,)]
+    finally:
+        for folder in (root, *root.rglob("*")):
+            folder.chmod(0o755)
+
+
+def test_a_project_that_has_runs_of_its_own_is_no_warehouse(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "1.json").write_text("{}")
+    assert "no warehouse here" in str(invoke(tmp_path, "sql", "SELECT 1").exception)
+    assert os.listdir(tmp_path) == ["runs"]
+
+
+# --- links and full disks
+
+
+def test_nothing_is_written_through_a_link_of_a_guessed_name(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"mine")
+    warehouse = fill(tmp_path / "warehouse")
+    folder, runs = warehouse.folder("responses", RUN), warehouse.root / "runs"
+    old = [f".part-0.parquet.{os.getpid()}.tmp", ".part-1.parquet.tmp", ".SHA256SUMS.tmp"]
+    for path in (
+        *(folder / name for name in old),
+        runs / f".{RUN}.json.{os.getpid()}.tmp",
+        warehouse.root / f".warehouse.duckdb.{os.getpid()}.tmp",
+        warehouse.folder("figures", RUN).parent / f".part-0.parquet.{os.getpid()}.tmp",
+        tmp_path / ".out.csv.tmp",
+    ):
+        path.symlink_to(precious)
+    warehouse.write_part("responses", RUN, RESPONSES)
+    warehouse.write_prompts(RUN, 0, [prompt(0)])
+    warehouse.write_run(run())
+    warehouse.rebuild_views()
+    assert invoke(warehouse.root, "sql", "SELECT 1", "--out", str(tmp_path / "out.csv")).exit_code == 0
+    assert precious.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("name", ["runs/{run}.lock", "labels/run_id={run}/.lock", "responses/run_id={run}/SHA256SUMS"])
+def test_nor_through_a_link_in_place_of_a_file_that_is_written_in_place(tmp_path: Path, name: str) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"mine")
+    warehouse = fill(tmp_path / "warehouse")
+    path = warehouse.root / name.format(run=RUN)
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.symlink_to(precious)
+    what = {"runs": "lock", "labels": "labels", "responses": "part"}[name.split("/", maxsplit=1)[0]]
+    with pytest.raises(WarehouseError, match="cannot be written"):
+        WRITES[what](warehouse)
+    assert precious.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("call", ["pwrite", "ftruncate"])
+def test_the_lock_on_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    warehouse = fill(tmp_path / "warehouse")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, full)
+        with pytest.raises(WarehouseError, match=r"\.lock: cannot be written: No space left"), warehouse.lock(RUN):
+            pass
+    with warehouse.lock(RUN), pytest.raises(RunLocked), Warehouse(warehouse.root).lock(RUN):
+        pass
+
+
+# --- addresses
+
+COMMANDS = [
+    ("sql", "SELECT 1"), ("runs",), ("verify",), ("audit",), ("label", "x"), ("run", "recipe.toml"),
+    ("export", "--format", "dpo", "--out", "o"), ("labels", "import", "recipe.toml"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "address", ["s3://bucket/warehouse", "gs://b", "file:///tmp/x", "az://b/c", "HTTPS://x/y", "s3://"]
+)
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_an_address_is_no_warehouse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, words: tuple[str, ...]
+) -> None:
+    small_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    before = sorted(os.listdir(tmp_path))
+    monkeypatch.setenv("CONSTITUTION_WAREHOUSE", address)
+    said = CliRunner().invoke(app, list(words))
+    assert said.exit_code != 0
+    text = str(said.exception) + said.output
+    assert "is an address" in text
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_nor_in_code_and_flows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = small_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for opened in (Warehouse, connect, lambda root: prepare(load_recipe(recipe), recipe, root)):
+        with pytest.raises(InputError, match="s3://bucket/x: is an address"):
+            opened(Path("s3://bucket/x"))
+    for address in ("gs://b", "file:///tmp/x", "az://b/c", "HTTPS://x/y", "s3://"):
+        with pytest.raises(InputError, match="is an address"):
+            Warehouse(Path(address))
+    assert not (tmp_path / "s3:").exists()
+    assert Warehouse(tmp_path / "s3:").root.name == "s3:"  # a folder's name, where it is one
