@@ -71,10 +71,8 @@ class Session:
         Where the budget is spent already, no model is loaded and `work` takes up nothing.
         """
         run_id = self.plan.run_id
-        if not self._warehouse.parts("prompts", run_id):
-            raise WarehouseError(f"{self._warehouse.root}: run {run_id} and its prompts are not there any more")
         async with AsyncExitStack() as stack:
-            stack.enter_context(self._warehouse.lock(run_id))
+            stack.enter_context(self._warehouse.lock(run_id, prepared=True))
             await _to_its_end(self._warehouse.recover, run_id)
             await _to_its_end(self._warehouse.repair, run_id)
             if self._retry_failed:
@@ -226,8 +224,7 @@ class Session:
             await _end(self._heart)
             await self._writer.close()
             if whole:
-                await _to_its_end(self._warehouse.compact, self.plan.run_id)
-                await _to_its_end(self._warehouse.check_counts, self.plan.run_id, progress.counts())
+                await _to_its_end(self._warehouse.compact, self.plan.run_id, counts=progress.counts())
                 await self._settle()
                 self.run = replace(self.run, finished_at=datetime.now(UTC).isoformat(timespec="seconds"))
         await self._record()

@@ -215,9 +215,12 @@ class Warehouse:
     # Runs
 
     @contextmanager
-    def lock(self, run_id: str) -> Iterator[None]:
-        """For as long as the block lasts, this is the only process that writes the run; RunLocked if another does."""
+    def lock(self, run_id: str, *, prepared: bool = False) -> Iterator[None]:
+        """For as long as the block lasts, this is the only process that writes the run; RunLocked if another does.
+        prepared: WarehouseError, and nothing is made, where the run's prompts are not there."""
         path = self._lock_path(run_id)
+        if prepared and not self.parts("prompts", run_id):
+            raise WarehouseError(f"{self.root}: run {run_id} and its prompts are not there any more")
         self._place.make_root()
         with files.storing(path):
             files.make_folder(path.parent)
@@ -302,8 +305,7 @@ class Warehouse:
         if found := self.verify(run_id, [table for table in TABLES if table not in ("figures", "exported")]):
             raise DamagedPart(f"{found[0]}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else ""))
 
-    def check_counts(self, run_id: str, counts: Mapping[str, int]) -> None:
-        """Raises WarehouseError unless the run's tables have as many rows as it has made."""
+    def _check_counts(self, run_id: str, counts: Mapping[str, int]) -> None:
         for table in ROWS:
             with _reading(self.root):
                 there = count_rows(self.folder(table, run_id))
@@ -341,8 +343,11 @@ class Warehouse:
             for leftover in (self.root / "runs").glob(f".{_checked(run_id)}.json.*.tmp"):
                 leftover.unlink(missing_ok=True)
 
-    def compact(self, run_id: str, target_bytes: int = TARGET_BYTES) -> int:
-        """Merges the run's parts, holding its lock and with no Writer open; returns how many parts fewer there are."""
+    def compact(self, run_id: str, target_bytes: int = TARGET_BYTES, *, counts: Mapping[str, int] | None = None) -> int:
+        """Merges the run's parts, holding its lock and with no Writer open; returns how many parts fewer there are.
+        counts: rows that the run has made. WarehouseError, and nothing is merged, where its tables have others."""
+        if counts is not None:
+            self._check_counts(run_id, counts)
         return sum(
             compact_folder(TABLES[table], self.folder(table, run_id), target_bytes)
             for table in COMPACTED
