@@ -59,5 +59,8 @@ def _set(data: dict[str, Any], override: str) -> str:
 def _read(prompts: dict[str, Any], source: str, keep_format: bool) -> None:
     for other in FORMATS.keys() - {source}:
         prompts.pop(other, None)
+    if source != "dataset":
+        for key in ("split", "config"):  # of the data set that was there
+            prompts.pop(key, None)
     if not keep_format and source_of(prompts.get("format")) != source:
         prompts["format"] = FORMATS[source]

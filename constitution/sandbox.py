@@ -204,6 +204,19 @@ def files_in(connection: duckdb.DuckDBPyConnection, sql: str, base: Path | None 
     return text.decode()
 
 
+def files_named(connection: duckdb.DuckDBPyConnection, sql: str) -> list[str]:
+    """Names of files, which may be patterns, that stand in `sql`, one SELECT."""
+    names = set()
+    for node in _nodes(_tree(connection, sql)):
+        if node.get("type") == "BASE_TABLE" and "." in str(node.get("table_name")):
+            names.add(str(node["table_name"]))
+        elif node.get("type") == "TABLE_FUNCTION" and node["function"]["function_name"].lower() in FILE_FUNCTIONS:
+            for each in _listed(node["function"]["arguments"][:1]):
+                if each.get("type") == "VALUE_CONSTANT" and each["literal"]["kind"] == "STRING":
+                    names.add(str(each["literal"]["text"]))
+    return sorted(names)
+
+
 _Words = Sequence[tuple[int, str]]
 
 

@@ -72,7 +72,7 @@ def test_answers_and_gold(tmp_path: Path) -> None:
         {"prompt": "r", "good": [{"role": "user", "content": "r"}, {"role": "assistant", "content": "z"}], "bad": "w"},
     ]
     prompts = read(tmp_path, rows, answers=("bad", "good"), gold="good")
-    assert [(prompt.answers, prompt.gold) for prompt in prompts] == [(("y", "x"), 1), (("w", "z"), 1)]
+    assert [(prompt.answers, prompt.gold) for prompt in prompts] == [((" y ", "x"), 1), (("w", "z"), 1)]
 
 
 def test_answers_that_hold_the_prompt(tmp_path: Path) -> None:

@@ -15,12 +15,14 @@ from pathlib import Path
 
 from constitution.errors import PromptError
 from constitution.identity import Ids
-from constitution.prompts.fields import prompt_of
+from constitution.prompts.fields import Fields
 from constitution.prompts.files import file_rows
 from constitution.prompts.hub import hub
+from constitution.prompts.keys import Keys
 from constitution.prompts.row import Row
 from constitution.prompts.sql import sql
 from constitution.prompts.transcripts import parse_transcript, split_answers
+from constitution.reading import check_file
 from constitution.recipe import PromptsSection
 from constitution.records import Prompt
 
@@ -37,8 +39,9 @@ def read_prompts(section: PromptsSection, base: Path, folders: Sequence[Path] = 
     seen = Ids()
     repeats: dict[str, int] = {}
     count = 0
-    for row in islice(_rows(section, base, folders), section.limit):
-        prompt = prompt_of(row, section)
+    fields = Fields(section)
+    for row in islice(_rows(section, base, folders, fields.keys), section.limit):
+        prompt = fields.prompt(row)
         if not seen.add(prompt.id):
             repeats[prompt.id] = repeats.get(prompt.id, 0) + 1
             prompt = replace(prompt, repeat=repeats[prompt.id])
@@ -52,16 +55,11 @@ def _name(section: PromptsSection) -> str:
     return section.path or section.dataset or "prompts.query"
 
 
-def _existing(section: PromptsSection, base: Path) -> Path:
-    path = base / (section.path or "")
-    if not path.is_file():
-        raise PromptError(f"{path}: there is no such prompt file", hint="correct prompts.path, or --set prompts.path=…")
-    return path
-
-
-def _rows(section: PromptsSection, base: Path, folders: Sequence[Path]) -> Iterator[Row]:
+def _rows(section: PromptsSection, base: Path, folders: Sequence[Path], keys: Keys) -> Iterator[Row]:
     if section.format == "hub":
-        return hub(section, base)
+        return hub(section, base, keys)
     if section.format == "sql":
-        return sql(section, base, (base, *folders))
-    return file_rows(_existing(section, base), section.format)
+        return sql(section, base, (base, *folders), keys)
+    path = base / (section.path or "")
+    check_file(path, str(path), PromptError)
+    return file_rows(path, keys, section.format)

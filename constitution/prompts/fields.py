@@ -2,58 +2,152 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
+from constitution.prompts.keys import CONVERSATIONS, Keys, is_empty
+from constitution.prompts.messages import Turns
 from constitution.prompts.row import Row
-from constitution.prompts.transcripts import TURN, parse_transcript, split_answers
+from constitution.prompts.transcripts import is_transcript, parse_transcript, split_answers
 from constitution.recipe import PromptsSection
-from constitution.records import Message, Messages, Prompt, Role
+from constitution.records import Message, Messages, Prompt
+
+_FOLLOWS = (
+    "take the answer out of the prompt, or name it in prompts.answers, also where it is the last turn of messages"
+)
 
 
-def prompt_of(row: Row, section: PromptsSection) -> Prompt:
-    if section.format == "transcripts":
-        messages, answers = _from_transcripts(row, section)
-    else:
-        messages, answers = _from_fields(row, section)
-    if messages[-1].role != "user":
-        row.refuse(
-            "the last turn is not the user's", "take the answer out of the prompt, or name it in prompts.answers"
-        )
-    for number, message in enumerate(messages, 1):
-        _check_text(row, f"turn {number}", message.content)
-        if not message.content.strip():
-            row.refuse(f"turn {number} has no text")
-    for key, answer in zip(section.answers, answers, strict=True):
-        _check_text(row, key, answer)
-    gold = section.answers.index(section.gold) if section.gold else None
-    return Prompt(messages, row.source, (*section.tags, *_own_tags(row, section)), answers, gold)
+class Fields:
+    """Reads rows as prompts, as a recipe says."""
 
+    def __init__(self, section: PromptsSection) -> None:
+        self.keys = Keys(section)
+        self._section = section
+        self._turns = Turns(section, self.keys)
+        tried = (section.field, *CONVERSATIONS)
+        self._tried = [key for key in tried if key not in section.answers and key not in section.ignore]
 
-def _own_tags(row: Row, section: PromptsSection) -> list[str]:
-    if section.tags_field is None:
-        return []
-    tags = _value(row, section.tags_field)
-    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-        row.refuse(f"{section.tags_field} is not a list of texts")
-    for tag in tags:
-        _check_text(row, section.tags_field, tag)
-    return tags
+    def prompt(self, row: Row) -> Prompt:
+        """Raises PromptError for a row that cannot be used, or of which something would be lost."""
+        section = self._section
+        if section.format == "transcripts":
+            key = "" if section.answers else section.field
+            messages, answers = self._from_transcripts(row)
+        else:
+            key, messages, answers = self._from_fields(row)
+        self._check_beside(row, key, messages)
+        if section.system is not None:
+            messages = self._with_system(row, section.system, messages)
+        if messages[-1].role != "user":
+            row.refuse("the last turn is not the user's", _FOLLOWS)
+        for number, message in enumerate(messages, 1):
+            _check_text(row, f"turn {number}", message.content)
+            if not message.content.strip():
+                row.refuse(f"turn {number} has no text")
+        for name, answer in zip(section.answers, answers, strict=True):
+            _check_text(row, name, answer)
+        gold = section.answers.index(section.gold) if section.gold else None
+        return Prompt(messages, row.source, (*section.tags, *self._own_tags(row)), answers, gold)
 
+    def _check_beside(self, row: Row, used: str, messages: Messages) -> None:
+        """Nothing that a model would have been shown lies unused beside the prompt."""
+        lost = [key for key in self.keys.beside(row.data) if key != used and not self._repeats(row, key, messages)]
+        if not lost:
+            return
+        it = "it" if len(lost) == 1 else "them"
+        ways = [f"prompts.ignore = {json.dumps(lost, ensure_ascii=False)} leaves {it} out"]
+        if len(lost) == 1 and self._section.system is None and isinstance(row.data[lost[0]], str):
+            ways.insert(0, f'prompts.system = "{lost[0]}" puts it before the turns as the system\'s')
+        if self._section.format != "sql":
+            ways.append(f"format sql can join {it} to the prompt")
+        row.refuse(f"also has {', '.join(lost)}, which a model would have been shown", "; ".join(ways))
 
-def _from_transcripts(row: Row, section: PromptsSection) -> tuple[Messages, tuple[str, ...]]:
-    conversations = []
-    for key in section.answers or (section.field,):
-        text = _value(row, key)
+    def _repeats(self, row: Row, key: str, messages: Messages) -> bool:
+        """Whether `key` is the same conversation once more, and its answer perhaps."""
+        value = row.data[key]
+        if key not in (*CONVERSATIONS, "conversation", "prompt") or not isinstance(value, str | list):
+            return False
+        if isinstance(value, str) and is_transcript(value):
+            turns = parse_transcript(value)
+        else:
+            turns = self._turns.of(row, key, value)
+        return turns[: len(messages)] == messages and all(turn.role == "assistant" for turn in turns[len(messages) :])
+
+    def _with_system(self, row: Row, key: str, messages: Messages) -> Messages:
+        if key not in row.data:
+            row.refuse(f"there is no {key!r}", "give it null where a row has no system turn, or correct prompts.system")
+        text = row.data[key]
+        if is_empty(text):
+            return messages
         if not isinstance(text, str):
-            row.refuse(f"{key} is not a text", "a transcript is one string; for lists of messages use format jsonl")
-        try:
-            conversations.append(parse_transcript(text))
-        except ValueError as error:
-            row.refuse(f"{key}: {error}")
-    if section.answers:
-        return _shared(row, conversations)
-    return _until_last_human(row, section.field, conversations[0]), ()
+            row.refuse(f"{key} is not a text")
+        turn = Message("system", text)
+        if messages[0].role != "system":
+            return (turn, *messages)
+        if messages[0] != turn:
+            row.refuse(f"{key} and the first turn are two system turns", "leave one of them out")
+        return messages
+
+    def _own_tags(self, row: Row) -> list[str]:
+        key = self._section.tags_field
+        if key is None:
+            return []
+        tags = _value(row, key)
+        if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+            row.refuse(f"{key} is not a list of texts")
+        for tag in tags:
+            _check_text(row, key, tag)
+        return tags
+
+    def _from_transcripts(self, row: Row) -> tuple[Messages, tuple[str, ...]]:
+        section = self._section
+        conversations = []
+        for key in section.answers or (section.field,):
+            text = _value(row, key)
+            if not isinstance(text, str):
+                row.refuse(f"{key} is not a text", "a transcript is one string; for lists of messages use format jsonl")
+            try:
+                conversations.append(parse_transcript(text))
+            except ValueError as error:
+                row.refuse(f"{key}: {error}")
+        if section.answers:
+            return _shared(row, conversations)
+        return _until_last_human(row, section.field, conversations[0]), ()
+
+    def _from_fields(self, row: Row) -> tuple[str, Messages, tuple[str, ...]]:
+        """The key that holds the prompt, its turns, and the answers."""
+        named = self._section.answers
+        values = [self._given(row, name) for name in named]
+        key = next((key for key in self._tried if row.data.get(key) is not None), None)
+        if key is None and values and all(isinstance(value, list) for value in values):
+            turns = [self._turns.of(row, name, value) for name, value in zip(named, values, strict=True)]
+            return self._section.field, *_shared(row, turns)
+        key = key or self._section.field
+        messages = self._turns.of(row, key, _value(row, key))
+        answers = [self._answer(row, name, value, messages) for name, value in zip(named, values, strict=True)]
+        return key, messages, tuple(answers)
+
+    def _given(self, row: Row, key: str) -> Any:
+        """A given answer: a text, or messages, also where they are written as a text."""
+        value = _value(row, key)
+        return self._turns.plain(row, key, value) if isinstance(value, str) else value
+
+    def _answer(self, row: Row, key: str, value: Any, prompt: Messages) -> str:
+        """A text; or messages: the answer alone, or the prompt and the answer."""
+        if isinstance(value, str):
+            if is_transcript(value) and value.lstrip().startswith("Human:"):
+                row.refuse(f"{key} is a transcript", 'set prompts.format = "transcripts"')
+            return value
+        messages = self._turns.of(row, key, [value] if isinstance(value, dict) else value)
+        system = self._section.system and row.data.get(self._section.system)
+        if system and messages[0] == Message("system", system) != prompt[0]:
+            messages = messages[1:]
+        if messages[: len(prompt)] == prompt:
+            messages = messages[len(prompt) :]
+        if not messages or any(message.role != "assistant" for message in messages):
+            row.refuse(f"{key} does not continue the prompt")
+        return "\n\n".join(message.content for message in messages)
 
 
 def _until_last_human(row: Row, key: str, turns: Messages) -> Messages:
@@ -64,54 +158,11 @@ def _until_last_human(row: Row, key: str, turns: Messages) -> Messages:
     return turns
 
 
-def _from_fields(row: Row, section: PromptsSection) -> tuple[Messages, tuple[str, ...]]:
-    values = [_value(row, key) for key in section.answers]
-    key = section.field if row.data.get(section.field) is not None else "messages"
-    missing = row.data.get(key) is None
-    if missing and values and all(isinstance(value, list) for value in values):
-        named = zip(section.answers, values, strict=True)
-        return _shared(row, [_messages(row, key, value) for key, value in named])
-    messages = _messages(row, key, _value(row, section.field if missing else key))
-    return messages, tuple(
-        _answer(row, name, value, messages) for name, value in zip(section.answers, values, strict=True)
-    )
-
-
 def _shared(row: Row, conversations: Sequence[Messages]) -> tuple[Messages, tuple[str, ...]]:
     try:
         return split_answers(conversations)
     except ValueError as error:
         row.refuse(str(error), "leave the row out, or read it without prompts.answers")
-
-
-def _messages(row: Row, key: str, value: Any) -> Messages:
-    """A string is one user turn; a list holds {role, content}."""
-    if isinstance(value, str):
-        if TURN.match("\n\n" + value.lstrip()):
-            row.refuse(f"{key} is a transcript", 'set prompts.format = "transcripts"')
-        return (Message("user", value),)
-    if not isinstance(value, list) or not value:
-        row.refuse(f"{key} is neither a text nor a list of messages")
-    messages = []
-    for number, item in enumerate(value, 1):
-        if not isinstance(item, dict) or not isinstance(item.get("content"), str):
-            row.refuse(f"{key}, turn {number}: expected {{role, content}} with a text in each")
-        if item.get("role") not in ("system", "user", "assistant"):
-            row.refuse(f"{key}, turn {number}: role is {item.get('role')!r}", "roles are system, user and assistant")
-        messages.append(Message(cast(Role, item["role"]), item["content"]))
-    return tuple(messages)
-
-
-def _answer(row: Row, key: str, value: Any, prompt: Messages) -> str:
-    """A text; or messages: the answer alone, or the prompt and the answer."""
-    if isinstance(value, str):
-        return value.strip()
-    messages = _messages(row, key, value)
-    if messages[: len(prompt)] == prompt:
-        messages = messages[len(prompt) :]
-    if not messages or any(message.role != "assistant" for message in messages):
-        row.refuse(f"{key} does not go on from the prompt")
-    return "\n\n".join(message.content for message in messages).strip()
 
 
 def _value(row: Row, key: str) -> Any:

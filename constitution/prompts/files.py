@@ -7,20 +7,33 @@ from pathlib import Path
 
 from constitution.errors import PromptError
 from constitution.prompts.jsonl import jsonl
+from constitution.prompts.keys import Keys
 from constitution.prompts.parquet import parquet
 from constitution.prompts.row import Row
 
+Reader = Callable[[Path, str, Keys], Iterator[Row]]
+"""Takes a file, its name in the rows' source, and the keys that are wanted."""
 
-def file_rows(path: Path, format: str = "auto") -> Iterator[Row]:
-    """Rows of one JSONL or Parquet file, told apart by name where `format` leaves it open."""
-    reader: Callable[[Path], Iterator[Row]]
-    name = path.name.lower()
-    if format == "parquet" or name.endswith((".parquet", ".pq")):
-        reader = parquet
-    elif format == "jsonl" or name.endswith((".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".json.gz")):
-        reader = jsonl
-    else:
+READERS: dict[str, Reader] = {"jsonl": jsonl, "parquet": parquet}
+ENDINGS = {
+    **dict.fromkeys((".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".json.gz"), "jsonl"),
+    **dict.fromkeys((".parquet", ".pq"), "parquet"),
+}
+"""How a file's name ends, in lower case, and how it is read."""
+
+
+def kind_of(name: str) -> str | None:
+    """How a file of this name is read; None: the name does not say."""
+    return next((kind for ending, kind in ENDINGS.items() if name.lower().endswith(ending)), None)
+
+
+def file_rows(path: Path, keys: Keys, format: str = "auto", name: str = "") -> Iterator[Row]:
+    """Rows of one file, told apart by its name where `format` leaves it open. name: the file's in the rows' source, if
+    not its own."""
+    kind = format if format in READERS else kind_of(path.name)
+    if kind is None:
         raise PromptError(
-            f"{path}: the name does not say what is in it", hint='set prompts.format = "jsonl" or "parquet"'
+            f"{path}: the name does not say what is in it",
+            hint=f"it ends in {', '.join(ENDINGS)}, or prompts.format says it: {', '.join(READERS)}",
         )
-    return reader(path)
+    return READERS[kind](path, name or path.name, keys)

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 from constitution.errors import PromptError
-from constitution.prompts.files import file_rows
+from constitution.prompts.files import ENDINGS, file_rows, kind_of
+from constitution.prompts.keys import Keys
 from constitution.prompts.row import Row, numbered
 from constitution.recipe import PromptsSection
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_SHARD = re.compile(r"-(\d+)-of-(\d+)$")
+_SPLITS = {"train", "test", "validation", "valid", "val", "dev", "eval"}
+"""What a file's name says against its folder's, where both are a split."""
 
 
-def hub(section: PromptsSection, base: Path) -> Iterator[Row]:
+def hub(section: PromptsSection, base: Path, keys: Keys) -> Iterator[Row]:
     """A local folder's files of the split, read here; anything else is the `datasets` package's."""
     name = section.dataset or ""
     if (base / name).is_dir():
-        return _folder(base / name, section.split)
+        return _folder(base / name, section, keys)
     if not _HUB_NAME.fullmatch(name) or Path(name).exists():
         # Such a name `datasets` would take for a folder of the working directory, an address or a script.
         raise PromptError(f"prompts.dataset {name!r}: neither a folder beside the recipe nor owner/name on the hub")
@@ -31,17 +36,109 @@ def hub(section: PromptsSection, base: Path) -> Iterator[Row]:
             hint="pip install 'constitution[hub]', or download the files and name their folder",
         ) from None
     try:
-        rows = datasets.load_dataset(name, split=section.split, streaming=True)
-    except Exception as error:  # whatever somebody else's loader raises, the user reads one sentence
-        raise PromptError(f"prompts.dataset {name!r}, split {section.split!r}: {error}") from error
-    return numbered(f"{name}/{section.split}", f"{name}, split {section.split}", rows)
+        rows = datasets.load_dataset(name, section.config, split=section.split, streaming=True)
+    except Exception as error:  # whatever another's loader raises, the user reads one sentence
+        raise PromptError(
+            f"prompts.dataset {name!r}, split {section.split!r}: {error}",
+            hint="prompts.config names one of several configs, prompts.split the split",
+        ) from error
+    path = "/".join(part for part in (name, section.config, section.split) if part)
+    return numbered(path, f"{name}, split {section.split}", rows)
 
 
-def _folder(folder: Path, split: str) -> Iterator[Row]:
-    """Files named <split>… or lying in a folder <split>, by name."""
-    files = sorted(path for path in folder.rglob("*") if path.name.endswith((".parquet", ".jsonl", ".jsonl.gz")))
-    files = [path for path in files if path.name.startswith(split) or path.parent.name == split]
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: Path
+    name: str
+    """From the data set's folder, with slashes."""
+    config: str
+    """The folder that it is in, without that of the split; `.` is the data set's own."""
+    splits: frozenset[str]
+    """What its name and its folders may say that its split is."""
+
+    @property
+    def stem(self) -> str:
+        """The name without what says how it is read."""
+        name = self.path.name.lower()
+        return next((name.removesuffix(ending) for ending in ENDINGS if name.endswith(ending)), name)
+
+
+def _folder(folder: Path, section: PromptsSection, keys: Keys) -> Iterator[Row]:
+    """The files of one split of one config, by name. A file's split is what comes before `-` or `.` in its name, or a
+    folder that it is in."""
+    found = [_file(folder, path, section.split) for path in sorted(folder.rglob("*")) if kind_of(path.name)]
+    visible = [file for file in found if not any(part.startswith(".") for part in Path(file.name).parts)]
+    files = [file for file in visible if section.split in file.splits and not file.path.is_dir()]
     if not files:
-        raise PromptError(f"{folder}: no JSONL or Parquet file of the split {split!r}", hint="correct prompts.split")
-    for path in files:
-        yield from file_rows(path)
+        splits = sorted({split for file in visible for split in file.splits})
+        has = f"; it has {', '.join(splits[:20])}" if splits else ""
+        raise PromptError(
+            f"{folder}: no JSONL or Parquet file of the split {section.split!r}{has}", hint="correct prompts.split"
+        )
+    files = _of_config(folder, files, section)
+    _check(folder, files, section.split)
+    for file in files:
+        yield from file_rows(file.path, keys, name=file.name)
+
+
+def _file(folder: Path, path: Path, split: str) -> _File:
+    relative = path.relative_to(folder)
+    folders = list(relative.parent.parts)
+    of_name = re.split(r"[-.]", path.name)[0]
+    splits = {of_name, *folders[-1:]}
+    if split in folders:
+        place = len(folders) - 1 - folders[::-1].index(split)
+        splits.add(split)
+        folders = folders[:place]
+        if of_name != split and of_name in _SPLITS:
+            raise PromptError(
+                f"{path}: is of the split {split!r} by its folder and of {of_name!r} by its name", hint="rename one"
+            )
+    return _File(path, relative.as_posix(), "/".join(folders) or ".", frozenset(splits))
+
+
+def _of_config(folder: Path, files: Sequence[_File], section: PromptsSection) -> list[_File]:
+    configs = sorted({file.config for file in files})
+    named = ", ".join(configs)
+    if section.config is None:
+        if len(configs) > 1:
+            raise PromptError(
+                f"{folder}: the split {section.split!r} is in several configs: {named}",
+                hint=f'name one, for example prompts.config = "{configs[0]}"',
+            )
+        return list(files)
+    chosen = [file for file in files if file.config == section.config]
+    if not chosen:
+        raise PromptError(
+            f"{folder}: there is no config {section.config!r} with the split {section.split!r}; it has {named}",
+            hint="correct prompts.config",
+        )
+    return chosen
+
+
+def _check(folder: Path, files: Sequence[_File], split: str) -> None:
+    """Raises PromptError where the files hold rows twice, or where one is missing."""
+    one = "move the copies away, or name one file in prompts.path"
+    kinds = sorted({str(kind_of(file.path.name)) for file in files})
+    if len(kinds) > 1:
+        raise PromptError(f"{folder}: the split {split!r} is there as {' and as '.join(kinds)}", hint=one)
+    stems: dict[tuple[Path, str], str] = {}
+    for file in files:
+        if other := stems.setdefault((file.path.parent, file.stem), file.name) != file.name:
+            raise PromptError(f"{folder}: {other} and {file.name} are copies of one another", hint=one)
+    shards: dict[tuple[Path, str], list[tuple[int, int]]] = {}
+    whole: set[tuple[Path, str]] = set()
+    for file in files:
+        if match := _SHARD.search(file.stem):
+            number, count = int(match[1]), int(match[2])
+            shards.setdefault((file.path.parent, file.stem[: match.start()]), []).append((number, count))
+        else:
+            whole.add((file.path.parent, file.stem))
+    for (place, stem), parts in shards.items():
+        counts = {count for _, count in parts}
+        if len(counts) > 1 or (place, stem) in whole:
+            raise PromptError(f"{folder}: {stem} is there in several copies, cut in other ways", hint=one)
+        if len(parts) < (count := counts.pop()):
+            raise PromptError(
+                f"{folder}: of the {count} files of {stem}, {len(parts)} are there", hint="fetch the rest"
+            )

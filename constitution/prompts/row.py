@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 
 from constitution.errors import PromptError
 
-BATCH = 1024
-"""Rows of Parquet or of a query's result in memory at once."""
+MOST_ROW = 16 * 2**20
+"""Bytes of a line, or of a row's values."""
 
 
 @dataclass(frozen=True, slots=True)

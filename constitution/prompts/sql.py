@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,26 +11,73 @@ import duckdb
 
 from constitution import sandbox
 from constitution.errors import PromptError, QueryError
-from constitution.prompts.row import BATCH, Row, numbered
+from constitution.prompts import arrow
+from constitution.prompts.keys import CONVERSATIONS, Keys
+from constitution.prompts.row import Row, numbered
+from constitution.reading import check_file
 from constitution.recipe import PromptsSection
 
+BATCH = 128
+"""Rows of the result in memory at once, besides DuckDB's own."""
 OUTSIDE = "a recipe reads in its project only; `constitution run --allow DIR` lets it read in DIR too"
+_NAME = "prompts.query"
+_CAST = "write it in the query as the text that is meant, for example CAST(… AS VARCHAR), or leave it out there"
 
 
-def sql(section: PromptsSection, base: Path, folders: Sequence[Path]) -> Iterator[Row]:
+def sql(section: PromptsSection, base: Path, folders: Sequence[Path], keys: Keys) -> Iterator[Row]:
     """Rows of one query, which reads files in `folders` and does nothing else. One thread: without ORDER BY too, the
     rows come in the same order every time."""
     with duckdb.connect(config={**sandbox.limits(), "threads": 1}) as connection:
         try:
             sandbox.check(connection, section.query or "", sandbox.READING_FUNCTIONS | sandbox.FILE_FUNCTIONS)
             query = sandbox.files_in(connection, section.query or "", base)
+            _check_files(connection, section.query or "", base, folders)
+            connection.execute("SET arrow_lossless_conversion = true")  # a UUID is not text, nor is 2¹⁰⁰ a float
             sandbox.shut_in(connection, folders)
-            result = connection.execute(query)
-            names = [column[0] for column in result.description or ()]
-            batches = iter(lambda: result.fetchmany(BATCH), [])
-            rows = (dict(zip(names, row, strict=True)) for batch in batches for row in batch)
-            yield from numbered("query", "prompts.query", rows)
+            relation = connection.sql(query)
+            yield from numbered("query", _NAME, _rows(relation, keys))
         except duckdb.PermissionException as error:
-            raise PromptError(f"prompts.query: {str(error).splitlines()[0]}", hint=OUTSIDE) from None
+            raise PromptError(f"{_NAME}: {str(error).splitlines()[0]}", hint=OUTSIDE) from None
         except (duckdb.Error, QueryError) as error:
-            raise PromptError(f"prompts.query: {error}") from None
+            raise PromptError(f"{_NAME}: {error}") from None
+
+
+def _rows(relation: duckdb.DuckDBPyRelation, keys: Keys) -> Iterator[dict[str, object]]:
+    """Only the columns that are wanted are read; a query that ends in `SELECT *` may name pictures by the gigabyte."""
+    names = list(relation.columns)
+    wanted = keys.wanted(names)
+    for key in wanted:
+        if alike := _alike(names, key, keys):
+            raise PromptError(f"{_NAME}: has the columns {' and '.join(alike)}", hint="name each another way, by AS")
+    if not wanted:
+        wanted = names[:1]  # the row is refused, and says which columns there are
+    columns = {name: '"' + name.replace('"', '""') + '"' for name in wanted}
+    for field in relation.project(", ".join(columns.values())).limit(0).to_arrow_table().schema:
+        if (odd := arrow.odd_leaf(field.name, field.type)) is not None:
+            if field.name in keys.named or field.name in CONVERSATIONS:
+                raise arrow.refuse_type(_NAME, *odd, _CAST)
+            columns[field.name] = f"{columns[field.name]} IS NOT NULL OR NULL AS {columns[field.name]}"
+    reader = relation.project(", ".join(columns.values())).to_arrow_reader(BATCH)
+    converters = {field.name: convert for field in reader.schema if (convert := arrow.converter(field.type))}
+    first = 1
+    for batch in reader:
+        yield from arrow.values(batch, converters, _NAME, first)
+        first += batch.num_rows
+
+
+def _alike(names: list[str], key: str, keys: Keys) -> list[str]:
+    """Columns of one name: DuckDB calls the second one of a file or a subquery `key_1`, and does not tell."""
+    again = re.compile(re.escape(key) + r"_\d+", re.IGNORECASE)
+    renamed = [name for name in names if again.fullmatch(name) and name not in keys.named and name not in keys.ignored]
+    return arrow.twice(names, key) or ([key, *renamed] if renamed else [])
+
+
+def _check_files(connection: duckdb.DuckDBPyConnection, query: str, base: Path, folders: Sequence[Path]) -> None:
+    """DuckDB would wait for a pipe until something writes to it. What lies outside `folders` it never opens."""
+    allowed = [folder.resolve() for folder in folders]
+    for name in sandbox.files_named(connection, query):
+        if "://" in name:
+            continue
+        for path in map(Path, glob.iglob(str(base.absolute() / name), recursive=True)):
+            if not path.is_dir() and any(path.resolve().is_relative_to(folder) for folder in allowed):
+                check_file(path, f"{_NAME}: {path}", PromptError)

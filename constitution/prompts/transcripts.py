@@ -7,22 +7,41 @@ from collections.abc import Sequence
 
 from constitution.records import Message, Messages, Role
 
-TURN = re.compile(r"\n\n(Human|Assistant):")
 _SPEAKERS: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
+_END = r"(?:\r\n|\n|\r)"
+_TURN = re.compile(rf"{_END}[ \t]*{_END}(Human|Assistant):")
+_BEGINS = re.compile(r"\s*(?:Human|Assistant):")
+_LINE = re.compile(rf"{_END}Assistant:")
+
+
+def is_transcript(text: str) -> bool:
+    """Whether `text` begins as a transcript does."""
+    return _BEGINS.match(text) is not None
 
 
 def parse_transcript(text: str) -> Messages:
-    """Turns of a `\\n\\nHuman: …\\n\\nAssistant: …` transcript, each whole, without the white space around it.
+    """Turns of a `\\n\\nHuman: …\\n\\nAssistant: …` transcript, each whole, without the white space around it; where a
+    turn begins on a line after the name's, that line's indentation is kept.
 
-    Only a blank line before the speaker's name starts a turn: `Human:` inside a line is text, and so is every paragraph
-    until the next turn. Two turns of one speaker in a row stay two. Raises ValueError for text before the first turn.
+    Only a blank line before the speaker's name starts a turn, whatever ends its lines: `Human:` inside a line is text,
+    and so is every paragraph until the next turn. Two turns of one speaker in a row stay two. Raises ValueError
+    for text before the first turn, and where the blank lines are missing.
     """
-    lead, *pieces = TURN.split("\n\n" + text.lstrip())
+    lead, *pieces = _TURN.split("\n\n" + text.lstrip())
     if lead.strip() or not pieces:
         raise ValueError("a transcript starts with `Human:` or `Assistant:`")
+    if len(pieces) == 2 and _LINE.search(pieces[1]):
+        raise ValueError("a line begins with `Assistant:` and no blank line is before it")
     return tuple(
-        Message(_SPEAKERS[speaker], turn.strip()) for speaker, turn in zip(pieces[::2], pieces[1::2], strict=True)
+        Message(_SPEAKERS[speaker], _said(turn)) for speaker, turn in zip(pieces[::2], pieces[1::2], strict=True)
     )
+
+
+def _said(turn: str) -> str:
+    text = turn.lstrip()
+    before = turn[: len(turn) - len(text)]
+    line = max(before.rfind("\n"), before.rfind("\r"))
+    return (before[line + 1 :] * (line >= 0) + text).rstrip()
 
 
 def split_answers(conversations: Sequence[Messages]) -> tuple[Messages, tuple[str, ...]]:

@@ -19,9 +19,17 @@ class PromptsSection(Section):
     field: str = "prompt"
     """Column or key that holds the prompt: a string, or a list of {role, content}; `messages` is tried next. For
     transcripts: the key that holds the transcript."""
+    system: str | None = None
+    """Column or key whose text goes before a row's turns as the system's; null or no text: the row has none."""
+    ignore: tuple[str, ...] = ()
+    """Keys of rows, turns and parts that a model would have been shown and that are left out all the same."""
+    json_text: Literal["refuse", "messages", "text"] = "refuse"
+    """What a text that is the JSON of messages is: not to be guessed, those messages, or a text."""
     dataset: str | None = None
     """Hub data set (format hub), loaded by the `datasets` package; or a local folder of JSONL or Parquet files."""
     split: str = "train"
+    config: str | None = None
+    """Of a data set with several configs, the one to read; of a local folder, the folder that its files are in."""
     query: str | None = None
     """SQL (format sql) with a column named as `field`; file names in it are relative to the recipe's folder."""
     answers: tuple[str, ...] = ()
@@ -45,6 +53,11 @@ class PromptsSection(Section):
         for other in FORMATS:
             if other != source and getattr(self, other):
                 raise ValueError(f"format {self.format} reads `{source}`, and has no use for `{other}`")
+        for only in ("split", "config"):
+            if source != "dataset" and getattr(self, only) != type(self).model_fields[only].default:
+                raise ValueError(f"{only}: is of format hub, and the format is {self.format}")
+        if both := [key for key in (self.field, *self.answers, self.system, self.tags_field) if key in self.ignore]:
+            raise ValueError(f"ignore: {both[0]!r} is used")
         if self.gold is not None and self.gold not in self.answers:
             raise ValueError(f"gold: {self.gold!r} is not one of `answers`")
         if unknown := set(self.families) - set(self.answers):

@@ -1,0 +1,83 @@
+"""Which of a row's keys a model would have been shown: none of them is dropped without a word.
+
+    keys = Keys(section)
+    keys.beside(row.data)       # those that the recipe neither uses nor leaves out
+
+What a key holds cannot be told from a name alone; the names below are those that the data sets and training formats in
+use give to instructions, tools, pictures, contexts and conversations. Ids, sources, scores, answers and whatever else
+lies beside a prompt is not what a model saw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from constitution.recipe import PromptsSection
+
+CONVERSATIONS = ("messages", "conversations")
+"""Keys that are tried where a row has no `field`."""
+
+TEXTS = {
+    *("instruction", "instructions", "input", "inputs", "context", "contexts", "document", "documents", "passage"),
+    *("passages", "article", "background", "premise", "hypothesis", "knowledge", "evidence", "choices", "options"),
+    *("question", "query", "problem"),
+}
+"""Parts of what the user says."""
+
+_SEEN = TEXTS | {
+    *("system", "system_prompt", "system_message", "system_instruction", "system_instructions", "sys_prompt"),
+    *("developer", "developer_message", "developer_prompt", "preamble", "persona"),
+    *("tools", "tool", "functions", "function", "available_tools", "available_functions", "tool_choice"),
+    *("function_call", "tool_calls", "parallel_tool_calls", "chat_template_kwargs", "response_format", "prefill"),
+    *("image", "images", "image_url", "image_urls", "image_path", "img", "picture", "pictures", "audio", "audios"),
+    *("audio_path", "video", "videos", "video_path", "file", "files", "attachment", "attachments"),
+    *("history", "chat_history", "conversation_history", "previous_turns", "dialog", "dialogue", "conversation"),
+    *("turns", "few_shot", "few_shot_examples", "prompt", *CONVERSATIONS),
+}
+
+
+def is_seen(key: str) -> bool:
+    return key.strip().casefold().replace("-", "_").replace(" ", "_") in _SEEN
+
+
+def is_empty(value: Any) -> bool:
+    """Whether a value says nothing: null, no text, an empty list or object, or those of nothing else."""
+    if isinstance(value, str):
+        return not value.strip()
+    if isinstance(value, dict):
+        return all(is_empty(inner) for inner in value.values())
+    if isinstance(value, list):
+        return all(is_empty(inner) for inner in value)
+    return value is None
+
+
+class Keys:
+    """The keys of a source's rows, as a recipe reads them."""
+
+    def __init__(self, section: PromptsSection) -> None:
+        self.named = set(section.answers)
+        if not (section.format == "transcripts" and section.answers):  # then the answers hold the prompt
+            self.named.add(section.field)
+        self.named |= {key for key in (section.tags_field, section.system) if key is not None}
+        self.ignored = frozenset(section.ignore)
+        self._known: dict[tuple[str, ...], tuple[str, ...]] = {}
+
+    def unused(self, keys: Iterable[str]) -> tuple[str, ...]:
+        """Of a row's keys, those that a model would have been shown and the recipe does not name."""
+        asked = tuple(keys)
+        if (found := self._known.get(asked)) is None:
+            found = tuple(key for key in asked if key not in self.named and key not in self.ignored and is_seen(key))
+            if len(self._known) < 1000:  # most files have few sets of keys
+                self._known[asked] = found
+        return found
+
+    def beside(self, data: dict[str, Any]) -> list[str]:
+        """Those of them that hold something."""
+        return [key for key in self.unused(data) if not is_empty(data[key])]
+
+    def wanted(self, names: Iterable[str]) -> list[str]:
+        """Of a source's columns, those that have to be read."""
+        asked = tuple(names)
+        unused = self.unused(asked)
+        return [name for name in asked if name in self.named or name in unused or name in CONVERSATIONS]

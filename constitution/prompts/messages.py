@@ -1,0 +1,108 @@
+"""The turns that a value holds: a text, a list of messages, or messages that are written as JSON text."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from constitution.errors import PromptError
+from constitution.prompts.keys import Keys, is_empty
+from constitution.prompts.row import Row
+from constitution.prompts.transcripts import is_transcript
+from constitution.reading import parse_json
+from constitution.recipe import PromptsSection
+from constitution.records import Message, Messages, Role
+
+_ROLES: dict[str, dict[str, Role]] = {
+    "role": {"system": "system", "user": "user", "assistant": "assistant"},
+    "from": {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"},
+}
+_CONTENT = {"role": "content", "from": "value"}
+"""Key of a turn's speaker → key of its text: ours and most trainers', and ShareGPT's."""
+
+_BRACKET = re.compile(r"\s*[\[{]")
+_PYTHON = re.compile(r"\s*\[\s*\{\s*'(?:role|content|from|value)'\s*:")
+"""A list of messages as Python prints it, which pandas puts into CSV."""
+_AS_TEXT = 'prompts.json_text = "messages" reads them, "text" takes the text as it is'
+
+
+class Turns:
+    """Reads values as turns, as a recipe says."""
+
+    def __init__(self, section: PromptsSection, keys: Keys) -> None:
+        self._json_text = section.json_text
+        self._ignored = keys.ignored
+
+    def of(self, row: Row, key: str, value: Any) -> Messages:
+        """A text is one user turn; a list holds {role, content} or {from, value}."""
+        if isinstance(value, str):
+            if is_transcript(value):
+                row.refuse(f"{key} is a transcript", 'set prompts.format = "transcripts"')
+            value = self.plain(row, key, value)
+        if isinstance(value, str):
+            return (Message("user", value),)
+        if not isinstance(value, list) or not value:
+            row.refuse(f"{key} is neither a text nor a list of messages")
+        return tuple(self._turn(row, f"{key}, turn {number}", item) for number, item in enumerate(value, 1))
+
+    def plain(self, row: Row, key: str, text: str) -> Any:
+        """`text`, or the messages that it is the JSON of."""
+        if _BRACKET.match(text) is None or self._json_text == "text":
+            return text
+        if self._json_text == "messages":
+            value = parse_json(text, f"{row.place}: {key}", PromptError)
+            if (turns := _messages_in(value)) is None:
+                row.refuse(f"{key} is JSON and holds no messages", 'correct it, or set prompts.json_text = "text"')
+            return turns
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            value = None
+        if _messages_in(value) is not None or _PYTHON.match(text):
+            row.refuse(f"{key} is a text that holds messages, in JSON or as Python prints them", _AS_TEXT)
+        return text
+
+    def _turn(self, row: Row, place: str, item: Any) -> Message:
+        if not isinstance(item, dict):
+            row.refuse(f"{place}: expected {{role, content}} with a text in each")
+        name = "from" if item.get("role") is None and "from" in item else "role"
+        said = _CONTENT[name]
+        beside = [key for key in item if key not in (name, said, *self._ignored) and not is_empty(item[key])]
+        if beside:
+            row.refuse(f"{place}: also has {', '.join(beside)}", _left_out(beside))
+        content = item.get(said)
+        if isinstance(content, list) and content:
+            content = "".join(self._part(row, place, part) for part in content)
+        if not isinstance(content, str):
+            row.refuse(f"{place}: expected {{{name}, {said}}} with a text in each")
+        role = item.get(name)
+        if not isinstance(role, str) or role not in _ROLES[name]:
+            row.refuse(f"{place}: {name} is {role!r:.200}", f"taken are {', '.join(_ROLES[name])}")
+        return Message(_ROLES[name][role], content)
+
+    def _part(self, row: Row, place: str, part: Any) -> str:
+        """Parts of text follow each other with nothing between, as chat templates put them."""
+        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+            kind = part.get("type") if isinstance(part, dict) else part
+            row.refuse(f"{place}: expected parts {{type, text}} and not {kind!r:.200}", "only parts of text are taken")
+        beside = [key for key in part if key not in ("type", "text", *self._ignored) and not is_empty(part[key])]
+        if beside:
+            row.refuse(f"{place}: a part also has {', '.join(beside)}", _left_out(beside))
+        return str(part["text"])
+
+
+def _left_out(keys: list[str]) -> str:
+    return f"prompts.ignore = {json.dumps(keys, ensure_ascii=False)} leaves them out, where no model need see them"
+
+
+def _messages_in(value: Any) -> Any:
+    """The list of messages that `value` is or holds; None: it is none."""
+    if isinstance(value, dict):
+        if any(name in value and said in value for name, said in _CONTENT.items()):
+            return [value]
+        value = value.get("messages", value.get("conversations"))
+    if not isinstance(value, list) or not value:
+        return None
+    are = all(isinstance(turn, dict) and any(name in turn for name in _CONTENT) for turn in value)
+    return value if are else None
