@@ -12,13 +12,14 @@ of it.
 from __future__ import annotations
 
 import errno
+import io
 import json
 import math
 import os
 import stat
 import tomllib
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from constitution.errors import InputError
 
@@ -36,7 +37,7 @@ _FOREIGN = (
 )
 
 
-def opened(path: Path, label: str, error: type[InputError]) -> BinaryIO:
+def opened(path: Path, label: str, error: type[InputError]) -> io.BufferedReader:
     """`path`, a regular file, open for reading. Raises `error`, whose message begins with `label`."""
     try:
         _check_kind(os.stat(path).st_mode, label, error)

@@ -205,8 +205,10 @@ def files_in(connection: duckdb.DuckDBPyConnection, sql: str, base: Path | None 
 
 
 def files_named(connection: duckdb.DuckDBPyConnection, sql: str) -> list[str]:
-    """Names of files, which may be patterns, that stand in `sql`, one SELECT."""
-    names = set()
+    """Names of files, which may be patterns, that stand in `sql`, which `check` has let pass."""
+    names: set[str] = set()
+    if connection.extract_statements(sql)[0].type != duckdb.StatementType.SELECT:
+        return []  # a PIVOT, which reads no files
     for node in _nodes(_tree(connection, sql)):
         if node.get("type") == "BASE_TABLE" and "." in str(node.get("table_name")):
             names.add(str(node["table_name"]))

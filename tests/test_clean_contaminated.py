@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -123,3 +124,64 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, name: str, content:
     with pytest.raises(InputError, match=f"--decontaminate .*{name}") as caught:
         clean(lay([Row()], decontaminate=(tmp_path / name,)))
     assert "Parquet" in str(caught.value.hint)
+
+
+def test_all_that_the_user_says_in_a_row_is_compared(tmp_path: Path) -> None:
+    """Short instructions with long inputs: a set finds every one of its own prompts, and not those of other inputs."""
+    inputs = [
+        f"The river number {n} rises in the mountains of land {n} and flows through town {n} to sea {n}"
+        for n in range(30)
+    ]
+    path = tmp_path / "eval.jsonl"
+    rows = [{"instruction": "Summarise this.", "input": text, "output": "An answer. " * 60} for text in inputs]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = [Row(f"Summarise this.\n\n{text}") for text in inputs]
+    others = [
+        Row("Summarise this.\n\nQuite another text about bread and how it is baked at home in winter"),
+        Row("Hm?"),
+    ]
+    work = lay([*asked, *others, Row("Summarise this.")], decontaminate=(path,))
+    clean(work)
+    assert fates(work) == {
+        **{f"r{n}": ("contaminated", f"eval.jsonl#{n + 1}") for n in range(30)},
+        "r32": ("contaminated", "eval.jsonl#1"),
+    }
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"context": OTHER, "question": "When does it arrive?"},
+        {
+            "instruction": "When does it arrive?",
+            "input": OTHER,
+            "text": f"{OTHER} When does it arrive? " + "An answer. " * 90,
+        },
+        {"prompt": "Hello", "messages": [{"role": "user", "content": "Hello"}, {"role": "user", "content": OTHER}]},
+        {
+            "messages": [
+                {"role": "system", "content": [{"type": "text", "text": "S " * 90}]},
+                {"role": "user", "content": [{"type": "text", "text": OTHER}]},
+            ]
+        },
+        {"conversations": [{"from": "human", "value": OTHER}, {"from": "gpt", "value": "An answer. " * 90}]},
+        {"chosen": f"\n\nHuman: {OTHER}\n\nAssistant: " + "An answer. " * 90},
+        {"prompt": json.dumps([{"role": "user", "content": OTHER}])},
+        {"turns": [OTHER, "And then?"]},
+        {"Question": OTHER, "choices": {"text": ["one", "two"], "label": ["A", "B"]}},
+    ],
+)
+def test_rows_of_every_kind_are_compared(tmp_path: Path, row: dict[str, object]) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
+    pq.write_table(pa.Table.from_pylist([row | {"made": b"x"}]), tmp_path / "b.parquet")
+    for name in ("a.jsonl", "b.parquet"):
+        work = lay([Row(f"{OTHER}. When does it arrive?"), Row("Something else")], decontaminate=(tmp_path / name,))
+        clean(work)
+        assert fates(work) == {"r0": ("contaminated", f"{name}#1")}
+
+
+@pytest.mark.parametrize("name", ["e.jsonl", "e.parquet", "e.txt"])
+def test_a_pipe_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match=f"--decontaminate .*{name}.*pipe"):
+        clean(lay([Row()], decontaminate=(tmp_path / name,)))

@@ -92,7 +92,7 @@ def test_values_that_are_no_text_are_refused(tmp_path: Path, kind: str, where: s
 
     if kind not in ("bit", "hugeint"):  # Parquet has neither
         duckdb.connect().execute(f"COPY (SELECT {value} AS prompt) TO '{tmp_path}/p.parquet'")
-        with pytest.raises(PromptError, match=r"p\.parquet: prompt.* is of the type .*no text"):
+        with pytest.raises(PromptError, match=r"p\.parquet.*: prompt.* is of the type .*no text"):
             list(read_prompts(PromptsSection(path="p.parquet"), tmp_path))
 
 
@@ -148,6 +148,7 @@ def test_what_a_model_would_have_seen_is_used_ignored_or_refused(tmp_path: Path,
         of(tmp_path, row)
     assert f'prompts.ignore = ["{key}"]' in caught.value.hint
     assert texts(of(tmp_path, row, ignore=(key,))) == ["hi"]
+    nothing: Any
     for nothing in (None, "", " ", [], {}, [None]):
         assert texts(of(tmp_path, row | {key: nothing})) == ["hi"]
     with pytest.raises(PromptError, match="also has"):
@@ -385,18 +386,18 @@ def test_a_config_is_named(tmp_path: Path) -> None:
         assert (prompt.messages[0].content, prompt.source) == (name, f"{name}#1")
     with pytest.raises(PromptError, match=r"no config 'other' .*it has"):
         hub(tmp_path, config="other")
-    for settings in ({"config": "main"}, {"split": "test"}):
+    for key in ("config", "split"):
         with pytest.raises(ValueError, match="is of format hub"):
-            PromptsSection(path="p.jsonl", **settings)
+            PromptsSection.model_validate({"path": "p.jsonl", key: "test"})
     data: dict[str, Any] = {"prompts": {"format": "hub", "dataset": "set", "config": "main", "split": "test"}}
     apply(data, ["prompts.path=p.jsonl"])
     assert PromptsSection(**data["prompts"]).format == "auto"
 
 
 def test_a_key_that_is_used_cannot_be_ignored() -> None:
-    for settings in ({"ignore": ("prompt",)}, {"system": "s", "ignore": ("s",)}):
+    for key in ("prompt", "s"):
         with pytest.raises(ValueError, match="is used"):
-            PromptsSection(path="p.jsonl", **settings)
+            PromptsSection(path="p.jsonl", system="s", ignore=(key,))
 
 
 # --- files that are none, and files that unpack without end

@@ -21,12 +21,13 @@ from constitution.prompts.hub import hub
 from constitution.prompts.keys import Keys
 from constitution.prompts.row import Row
 from constitution.prompts.sql import sql
+from constitution.prompts.texts import user_texts
 from constitution.prompts.transcripts import parse_transcript, split_answers
 from constitution.reading import check_file
 from constitution.recipe import PromptsSection
 from constitution.records import Prompt
 
-__all__ = ["parse_transcript", "read_prompts", "split_answers"]
+__all__ = ["parse_transcript", "read_prompts", "split_answers", "user_texts"]
 
 
 def read_prompts(section: PromptsSection, base: Path, folders: Sequence[Path] = ()) -> Iterator[Prompt]:
@@ -61,5 +62,8 @@ def _rows(section: PromptsSection, base: Path, folders: Sequence[Path], keys: Ke
     if section.format == "sql":
         return sql(section, base, (base, *folders), keys)
     path = base / (section.path or "")
-    check_file(path, str(path), PromptError)
+    try:
+        check_file(path, str(path), PromptError)
+    except PromptError as error:
+        raise PromptError(str(error), hint="correct prompts.path, or --set prompts.path=…") from None
     return file_rows(path, keys, section.format)

@@ -17,7 +17,7 @@ _types = pa.types
 
 
 def is_text(type: pa.DataType) -> bool:
-    return _types.is_string(type) or _types.is_large_string(type) or _types.is_string_view(type)
+    return any(test(type) for test in (_types.is_string, _types.is_large_string, _types.is_string_view))
 
 
 def holds_text(type: pa.DataType) -> bool:

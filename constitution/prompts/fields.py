@@ -136,7 +136,7 @@ class Fields:
     def _answer(self, row: Row, key: str, value: Any, prompt: Messages) -> str:
         """A text; or messages: the answer alone, or the prompt and the answer."""
         if isinstance(value, str):
-            if is_transcript(value) and value.lstrip().startswith("Human:"):
+            if value.lstrip().startswith("Human:") and len(parse_transcript(value)) > 1:
                 row.refuse(f"{key} is a transcript", 'set prompts.format = "transcripts"')
             return value
         messages = self._turns.of(row, key, [value] if isinstance(value, dict) else value)

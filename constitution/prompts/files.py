@@ -7,11 +7,11 @@ from pathlib import Path
 
 from constitution.errors import PromptError
 from constitution.prompts.jsonl import jsonl
-from constitution.prompts.keys import Keys
+from constitution.prompts.keys import Wanted
 from constitution.prompts.parquet import parquet
 from constitution.prompts.row import Row
 
-Reader = Callable[[Path, str, Keys], Iterator[Row]]
+Reader = Callable[[Path, str, Wanted], Iterator[Row]]
 """Takes a file, its name in the rows' source, and the keys that are wanted."""
 
 READERS: dict[str, Reader] = {"jsonl": jsonl, "parquet": parquet}
@@ -27,13 +27,14 @@ def kind_of(name: str) -> str | None:
     return next((kind for ending, kind in ENDINGS.items() if name.lower().endswith(ending)), None)
 
 
-def file_rows(path: Path, keys: Keys, format: str = "auto", name: str = "") -> Iterator[Row]:
+def file_rows(path: Path, keys: Wanted, format: str = "auto", name: str = "") -> Iterator[Row]:
     """Rows of one file, told apart by its name where `format` leaves it open. name: the file's in the rows' source, if
     not its own."""
     kind = format if format in READERS else kind_of(path.name)
     if kind is None:
         raise PromptError(
             f"{path}: the name does not say what is in it",
-            hint=f"it ends in {', '.join(ENDINGS)}, or prompts.format says it: {', '.join(READERS)}",
+            hint=f"it ends in {', '.join(ENDINGS)}, or prompts.format says it: {', '.join(READERS)}; "
+            f"CSV and JSON are read by format sql: query = \"FROM '{path.name}'\"",
         )
     return READERS[kind](path, name or path.name, keys)

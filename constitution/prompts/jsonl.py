@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from constitution.errors import PromptError
-from constitution.prompts.keys import Keys
+from constitution.prompts.keys import Wanted
 from constitution.prompts.row import MOST_ROW, Row
 from constitution.prompts.unpacked import Unpacked
 from constitution.reading import foreign, opened, parse_json
@@ -21,7 +21,7 @@ MOST_BLANK = 1_000_000
 ONE_A_LINE = "a JSONL file has one object to a line"
 
 
-def jsonl(path: Path, name: str, keys: Keys) -> Iterator[Row]:
+def jsonl(path: Path, name: str, keys: Wanted) -> Iterator[Row]:
     blank = 0
     for number, line in lines(path, ONE_A_LINE):
         if line.strip():

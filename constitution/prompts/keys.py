@@ -10,8 +10,8 @@ lies beside a prompt is not what a model saw.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Collection, Iterable
+from typing import Any, Protocol
 
 from constitution.recipe import PromptsSection
 
@@ -37,8 +37,8 @@ _SEEN = TEXTS | {
 }
 
 
-def is_seen(key: str) -> bool:
-    return key.strip().casefold().replace("-", "_").replace(" ", "_") in _SEEN
+def plain_key(key: str) -> str:
+    return key.strip().casefold().replace("-", "_").replace(" ", "_")
 
 
 def is_empty(value: Any) -> bool:
@@ -52,8 +52,32 @@ def is_empty(value: Any) -> bool:
     return value is None
 
 
+class Wanted(Protocol):
+    """Which columns of a source are read."""
+
+    @property
+    def ignored(self) -> Collection[str]:
+        """Keys that are left out, of rows and of turns."""
+        ...
+
+    @property
+    def lenient(self) -> bool:
+        """Whether values that are no text are passed over."""
+        ...
+
+    def uses(self, key: str) -> bool:
+        """Whether the column's values are taken, and not only looked at."""
+        ...
+
+    def wanted(self, names: Iterable[str]) -> list[str]:
+        """Of a source's columns, those that have to be read."""
+        ...
+
+
 class Keys:
     """The keys of a source's rows, as a recipe reads them."""
+
+    lenient = False
 
     def __init__(self, section: PromptsSection) -> None:
         self.named = set(section.answers)
@@ -67,7 +91,9 @@ class Keys:
         """Of a row's keys, those that a model would have been shown and the recipe does not name."""
         asked = tuple(keys)
         if (found := self._known.get(asked)) is None:
-            found = tuple(key for key in asked if key not in self.named and key not in self.ignored and is_seen(key))
+            found = tuple(
+                key for key in asked if key not in self.named and key not in self.ignored and plain_key(key) in _SEEN
+            )
             if len(self._known) < 1000:  # most files have few sets of keys
                 self._known[asked] = found
         return found
@@ -76,8 +102,10 @@ class Keys:
         """Those of them that hold something."""
         return [key for key in self.unused(data) if not is_empty(data[key])]
 
+    def uses(self, key: str) -> bool:
+        return key in self.named or key in CONVERSATIONS
+
     def wanted(self, names: Iterable[str]) -> list[str]:
-        """Of a source's columns, those that have to be read."""
         asked = tuple(names)
         unused = self.unused(asked)
-        return [name for name in asked if name in self.named or name in unused or name in CONVERSATIONS]
+        return [name for name in asked if self.uses(name) or name in unused]

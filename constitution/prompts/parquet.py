@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from constitution.errors import PromptError
 from constitution.prompts import arrow
-from constitution.prompts.keys import CONVERSATIONS, Keys
+from constitution.prompts.keys import Wanted
 from constitution.prompts.row import MOST_ROW, Row, numbered
 from constitution.prompts.unpacked import Unpacked
 from constitution.reading import check_file
@@ -42,7 +42,7 @@ class _Leaf:
     """It is in a field that the recipe leaves out."""
 
 
-def parquet(path: Path, name: str, keys: Keys) -> Iterator[Row]:
+def parquet(path: Path, name: str, keys: Wanted) -> Iterator[Row]:
     check_file(path, str(path), PromptError)
     try:
         yield from numbered(name, str(path), _rows(path, keys))
@@ -50,7 +50,7 @@ def parquet(path: Path, name: str, keys: Keys) -> Iterator[Row]:
         raise PromptError(f"{path}: cannot be read as Parquet: {error}") from None
 
 
-def _rows(path: Path, keys: Keys) -> Iterator[dict[str, Any]]:
+def _rows(path: Path, keys: Wanted) -> Iterator[dict[str, Any]]:
     size = path.stat().st_size
     with pq.ParquetFile(path) as plain:
         metadata, schema = plain.metadata, plain.schema_arrow
@@ -85,7 +85,7 @@ def _batches(path: Path, metadata: pq.FileMetaData, leaves: Sequence[_Leaf]) -> 
             yield from file.iter_batches(BATCH if small else FEW, [group], names)
 
 
-def _wanted(file: pq.ParquetFile, path: Path, keys: Keys) -> list[_Leaf]:
+def _wanted(file: pq.ParquetFile, path: Path, keys: Wanted) -> list[_Leaf]:
     """The leaves to read. Raises PromptError for columns of one name, for values that cannot be taken, and for columns
     that a model would have been shown, that the recipe neither uses nor leaves out, and that are no small texts."""
     schema = file.schema_arrow
@@ -96,14 +96,15 @@ def _wanted(file: pq.ParquetFile, path: Path, keys: Keys) -> list[_Leaf]:
         if len(alike) > 1:
             raise PromptError(f"{path}: has {len(alike)} columns {key!r}", hint="give each a name of its own")
         parts = [leaf for leaf in leaves[schema.names.index(key)] if not leaf.ignored]
-        used = key in keys.named or key in CONVERSATIONS
+        used = keys.uses(key)
         for leaf in parts:
             odd = arrow.odd_leaf(leaf.path, leaf.type)
             if odd is None and (used or arrow.holds_text(leaf.type)):
                 wanted.append(leaf)
-            elif _holds(file, leaf):
+            elif not keys.lenient and _holds(file, leaf):
                 if used and odd is not None:
-                    raise arrow.refuse_type(str(path), *odd, _CAST)
+                    # A value of its own is needed in every row, the first one too.
+                    raise arrow.refuse_type(f"{path}, row 1" if leaf.path == key else str(path), *odd, _CAST)
                 raise PromptError(
                     f"{path}: also has {key}, which a model would have been shown",
                     hint=f'prompts.ignore = ["{key}"] leaves it out; format sql can read the file otherwise',
@@ -113,7 +114,7 @@ def _wanted(file: pq.ParquetFile, path: Path, keys: Keys) -> list[_Leaf]:
     return wanted
 
 
-def _leaves(file: pq.ParquetFile, keys: Keys) -> list[list[_Leaf]]:
+def _leaves(file: pq.ParquetFile, keys: Wanted) -> list[list[_Leaf]]:
     """Those of each column."""
     index = 0
     found: list[list[_Leaf]] = []

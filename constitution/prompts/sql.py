@@ -12,7 +12,7 @@ import duckdb
 from constitution import sandbox
 from constitution.errors import PromptError, QueryError
 from constitution.prompts import arrow
-from constitution.prompts.keys import CONVERSATIONS, Keys
+from constitution.prompts.keys import Keys
 from constitution.prompts.row import Row, numbered
 from constitution.reading import check_file
 from constitution.recipe import PromptsSection
@@ -54,7 +54,7 @@ def _rows(relation: duckdb.DuckDBPyRelation, keys: Keys) -> Iterator[dict[str, o
     columns = {name: '"' + name.replace('"', '""') + '"' for name in wanted}
     for field in relation.project(", ".join(columns.values())).limit(0).to_arrow_table().schema:
         if (odd := arrow.odd_leaf(field.name, field.type)) is not None:
-            if field.name in keys.named or field.name in CONVERSATIONS:
+            if keys.uses(field.name):
                 raise arrow.refuse_type(_NAME, *odd, _CAST)
             columns[field.name] = f"{columns[field.name]} IS NOT NULL OR NULL AS {columns[field.name]}"
     reader = relation.project(", ".join(columns.values())).to_arrow_reader(BATCH)

@@ -15,20 +15,19 @@ import pyarrow as pa
 from constitution.errors import PromptError
 from constitution.export.clean.words import grams, plain, words
 from constitution.export.work import BATCH, Work
-from constitution.prompts import read_prompts
-from constitution.recipe import PromptsSection
+from constitution.prompts import user_texts
+from constitution.prompts.jsonl import lines
 
 GRAM = 8
 RARE = 64
 """An 8-gram in more test prompts than this is a template's, and finds no single one of them."""
-FIELDS = ("prompt", "question", "instruction", "problem", "query", "input", "text")
-"""Keys or columns of a file that may hold its prompts, the first that does; `messages` is looked at beside each."""
-HINT = f"JSONL (also .gz), Parquet, or .txt with one prompt a line; looked for: messages, {', '.join(FIELDS)}"
+HINT = "JSONL (also .gz), Parquet, or .txt with one prompt a line"
 
 _ITEMS = f"""
 CREATE TABLE export.items AS
-SELECT min(number) AS item, arg_min(source, number) AS source, words, array_to_string(words, ' ') AS whole
-FROM (SELECT number, source, CASE WHEN len(words) > 0 THEN words ELSE [plain] END AS words
+SELECT min(number) AS item, arg_min(source, number) AS source, words, array_to_string(words, ' ') AS whole,
+    bool_and(alone) AS alone
+FROM (SELECT number, source, alone, CASE WHEN len(words) > 0 THEN words ELSE [plain] END AS words
       FROM (SELECT *, {words("user_text")} AS words, {plain("user_text")} AS plain FROM export.read_items))
 GROUP BY words
 """
@@ -40,7 +39,7 @@ _ITEM_GRAMS = f"""
 CREATE TABLE export.item_grams AS
 WITH cut AS (
     SELECT md5_number_lower(unnest(grams)) AS gram, item, unnest(range(len(grams))) AS start, size
-    FROM (SELECT item, len(words) AS size, {grams("words", GRAM)} AS grams FROM export.items)
+    FROM (SELECT item, len(words) AS size, {grams("words", GRAM)} AS grams FROM export.items WHERE NOT alone)
 ),
 counted AS (SELECT *, count(*) OVER (PARTITION BY gram) <= {RARE} AS rare FROM cut),
 templates AS (
@@ -89,12 +88,13 @@ JOIN first ON first.place = asked.place
 JOIN export.items AS i ON i.item = first.item
 """
 
-_ROWS = pa.schema([("number", pa.int64()), ("source", pa.string()), ("user_text", pa.string())])
+_ROWS = pa.schema([("number", pa.int64()), ("source", pa.string()), ("user_text", pa.string()), ("alone", pa.bool_())])
 
 
 def contaminated(work: Work) -> int:
     """Reason `contaminated`: a test prompt has more than `overlap` of its words in 8-grams that the conversation's user
-    turns have too, or is equal to them; detail: file#row of such a test prompt.
+    turns have too, or is equal to them, or its question without what lies beside it is; detail: file#row of such a test
+    prompt.
 
     Raises PromptError for a file that cannot be read, or has no prompts. Memory: that of the test files' words,
     and DuckDB's.
@@ -102,7 +102,9 @@ def contaminated(work: Work) -> int:
     connection = work.connection
     names = ("read_items", "items", "item_grams")
     try:
-        connection.execute("CREATE TABLE export.read_items (number BIGINT, source VARCHAR, user_text VARCHAR)")
+        connection.execute(
+            "CREATE TABLE export.read_items (number BIGINT, source VARCHAR, user_text VARCHAR, alone BOOLEAN)"
+        )
         for table in _tables(work.settings.cleaning.decontaminate):
             connection.register("item_rows", table)
             connection.execute("INSERT INTO export.read_items SELECT * FROM item_rows")
@@ -119,7 +121,7 @@ def contaminated(work: Work) -> int:
 
 def _tables(paths: Iterable[Path]) -> Iterator[pa.Table]:
     rows = (row for path in paths for row in read_file(path))
-    numbered = ((number, source, text) for number, (source, text) in enumerate(rows))
+    numbered = ((number, *row) for number, row in enumerate(rows))
     while chunk := list(islice(numbered, BATCH)):
         yield pa.Table.from_arrays(
             [pa.array(column, type) for column, type in zip(zip(*chunk, strict=True), _ROWS.types, strict=True)],
@@ -127,43 +129,27 @@ def _tables(paths: Iterable[Path]) -> Iterator[pa.Table]:
         )
 
 
-def read_file(path: Path) -> Iterator[tuple[str, str]]:
-    """file#row and the user turns of each prompt: of a .txt file each line is one, else as constitution.prompts reads
-    it."""
+def read_file(path: Path) -> Iterator[tuple[str, str, bool]]:
+    """file#row, the user's words, and whether they are the question without what lies beside it, which comes after the
+    whole: of a .txt file each line is one, else as prompts are read (constitution/prompts/texts.py)."""
+    found = False
     try:
-        if path.suffix.lower() == ".txt":
-            yield from _lines(path)
-            return
-        field = _field(path)
-        for prompt in read_prompts(PromptsSection(path=path.name, field=field), path.parent):
-            turns = [message.content for message in prompt.messages if message.role == "user"]
-            yield prompt.source, "\n\n".join(turns)
+        for source, whole, question in _lines(path) if path.suffix.lower() == ".txt" else user_texts(path):
+            found = True
+            yield source, whole, False
+            if question != whole:
+                yield source, question, True
     except PromptError as error:
-        raise PromptError(f"--decontaminate {error}", hint=HINT) from None
-
-
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    number, found = 0, False
-    try:
-        with path.open(encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    found = True
-                    yield f"{path.name}#{number}", line
-    except (OSError, UnicodeDecodeError) as error:
-        raise PromptError(f"{path}, after line {number}: cannot be read: {error}") from None
+        raise PromptError(f"--decontaminate {error}", hint=f"{HINT}; {error.hint}" if error.hint else HINT) from None
     if not found:
-        raise PromptError(f"{path}: there are no prompts in it")
+        raise PromptError(f"--decontaminate {path}: there are no prompts in it", hint=HINT)
 
 
-def _field(path: Path) -> str:
-    """The first of FIELDS that the file's first row has a prompt in."""
-    refused: PromptError | None = None
-    for field in FIELDS:
+def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
+    for number, line in lines(path, "one prompt a line"):
         try:
-            next(read_prompts(PromptsSection(path=path.name, field=field, limit=1), path.parent))
-            return field
-        except PromptError as error:
-            refused = refused or error
-    assert refused is not None
-    raise refused
+            text = line.decode()
+        except UnicodeDecodeError as error:
+            raise PromptError(f"{path}, line {number}: byte {error.start} is not UTF-8") from None
+        if text.strip():
+            yield f"{path.name}#{number}", text, text
