@@ -189,7 +189,8 @@ def test_the_system_key_comes_first(tmp_path: Path) -> None:
     transcript = "\n\nHuman: hi\n\nAssistant: yes"
     [spoken] = of(tmp_path, {"system": "S", "prompt": transcript}, system="system", format="transcripts")
     assert [turn.role for turn in spoken.messages] == ["system", "user"]
-    for row, said in (({"system": "T", "prompt": chat}, "two system turns"), ({"prompt": "a"}, "there is no 'system'"),
+    assert [len(prompt.messages) for prompt in of(tmp_path, *rows, {"prompt": "d"}, system="sys")] == [2, 1, 1, 1]
+    for row, said in (({"system": "T", "prompt": chat}, "two system turns"), ({"prompt": "a"}, "no row has the key"),
                       ({"system": 3, "prompt": "a"}, "not a text")):  # fmt: skip
         with pytest.raises(PromptError, match=said):
             of(tmp_path, row, system="system")

@@ -50,6 +50,8 @@ def read_prompts(section: PromptsSection, base: Path, folders: Sequence[Path] = 
         yield prompt
     if not count:
         raise PromptError(f"{_name(section)}: there are no prompts in it")
+    if count != section.limit:
+        fields.check_end(_name(section))
 
 
 def _name(section: PromptsSection) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -62,6 +62,15 @@ def odd_leaf(name: str, type: pa.DataType) -> tuple[str, pa.DataType] | None:
     if not parts and not _types.is_struct(type):
         return None if is_readable(type) else (name, type)
     return next((odd for part, kind in parts if (odd := odd_leaf(part or name, kind)) is not None), None)
+
+
+def refuse_all(place: str, names: Sequence[str]) -> PromptError:
+    """None of the columns is one that a prompt is read from."""
+    has = ", ".join(names[:50])
+    return PromptError(
+        f"{place}, row 1: there is no column of those that are named (it has: {has})",
+        hint="name the column in prompts.field or prompts.answers",
+    )
 
 
 def refuse_type(place: str, name: str, type: pa.DataType, hint: str) -> PromptError:

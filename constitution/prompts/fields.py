@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from constitution.prompts.keys import CONVERSATIONS, Keys, is_empty
+from constitution.errors import PromptError
+from constitution.prompts.keys import CONVERSATIONS, SYSTEMS, Keys, is_empty, plain_key
 from constitution.prompts.messages import Turns
 from constitution.prompts.row import Row
 from constitution.prompts.transcripts import is_transcript, parse_transcript, split_answers
@@ -25,6 +26,7 @@ class Fields:
         self.keys = Keys(section)
         self._section = section
         self._turns = Turns(section, self.keys)
+        self._has_system = section.system is None
         tried = (section.field, *CONVERSATIONS)
         self._tried = [key for key in tried if key not in section.answers and key not in section.ignore]
 
@@ -50,6 +52,11 @@ class Fields:
         gold = section.answers.index(section.gold) if section.gold else None
         return Prompt(messages, row.source, (*section.tags, *self._own_tags(row)), answers, gold)
 
+    def check_end(self, name: str) -> None:
+        """Raises PromptError where no row had the key of the system's turn. name: the source's."""
+        if not self._has_system:
+            raise PromptError(f"{name}: no row has the key {self._section.system!r}", hint="correct prompts.system")
+
     def _check_beside(self, row: Row, used: str, messages: Messages) -> None:
         """Nothing that a model would have been shown lies unused beside the prompt."""
         lost = [key for key in self.keys.beside(row.data) if key != used and not self._repeats(row, key, messages)]
@@ -57,7 +64,7 @@ class Fields:
             return
         it = "it" if len(lost) == 1 else "them"
         ways = [f"prompts.ignore = {json.dumps(lost, ensure_ascii=False)} leaves {it} out"]
-        if len(lost) == 1 and self._section.system is None and isinstance(row.data[lost[0]], str):
+        if len(lost) == 1 and self._section.system is None and plain_key(lost[0]) in SYSTEMS:
             ways.insert(0, f'prompts.system = "{lost[0]}" puts it before the turns as the system\'s')
         if self._section.format != "sql":
             ways.append(f"format sql can join {it} to the prompt")
@@ -75,9 +82,8 @@ class Fields:
         return turns[: len(messages)] == messages and all(turn.role == "assistant" for turn in turns[len(messages) :])
 
     def _with_system(self, row: Row, key: str, messages: Messages) -> Messages:
-        if key not in row.data:
-            row.refuse(f"there is no {key!r}", "give it null where a row has no system turn, or correct prompts.system")
-        text = row.data[key]
+        self._has_system = self._has_system or key in row.data
+        text = row.data.get(key)
         if is_empty(text):
             return messages
         if not isinstance(text, str):

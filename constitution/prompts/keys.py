@@ -25,9 +25,15 @@ TEXTS = {
 }
 """Parts of what the user says."""
 
-_SEEN = TEXTS | {
+SYSTEMS = {
     *("system", "system_prompt", "system_message", "system_instruction", "system_instructions", "sys_prompt"),
     *("developer", "developer_message", "developer_prompt", "preamble", "persona"),
+}
+"""What is said before the conversation."""
+
+_SEEN = {
+    *TEXTS,
+    *SYSTEMS,
     *("tools", "tool", "functions", "function", "available_tools", "available_functions", "tool_choice"),
     *("function_call", "tool_calls", "parallel_tool_calls", "chat_template_kwargs", "response_format", "prefill"),
     *("image", "images", "image_url", "image_urls", "image_path", "img", "picture", "pictures", "audio", "audios"),

@@ -109,8 +109,8 @@ def _wanted(file: pq.ParquetFile, path: Path, keys: Wanted) -> list[_Leaf]:
                     f"{path}: also has {key}, which a model would have been shown",
                     hint=f'prompts.ignore = ["{key}"] leaves it out; format sql can read the file otherwise',
                 )
-    if not wanted and schema.names:
-        wanted = leaves[0][:1]  # the row is refused, and says which columns there are
+    if not wanted and file.metadata.num_rows:
+        raise arrow.refuse_all(str(path), schema.names)
     return wanted
 
 

@@ -50,7 +50,7 @@ def _rows(relation: duckdb.DuckDBPyRelation, keys: Keys) -> Iterator[dict[str, o
         if alike := _alike(names, key, keys):
             raise PromptError(f"{_NAME}: has the columns {' and '.join(alike)}", hint="name each another way, by AS")
     if not wanted:
-        wanted = names[:1]  # the row is refused, and says which columns there are
+        raise arrow.refuse_all(_NAME, names)
     columns = {name: '"' + name.replace('"', '""') + '"' for name in wanted}
     for field in relation.project(", ".join(columns.values())).limit(0).to_arrow_table().schema:
         if (odd := arrow.odd_leaf(field.name, field.type)) is not None:

@@ -20,7 +20,7 @@ class PromptsSection(Section):
     """Column or key that holds the prompt: a string, or a list of {role, content}; `messages` is tried next. For
     transcripts: the key that holds the transcript."""
     system: str | None = None
-    """Column or key whose text goes before a row's turns as the system's; null or no text: the row has none."""
+    """Column or key whose text goes before a row's turns as the system's; a row without it has none."""
     ignore: tuple[str, ...] = ()
     """Keys of rows, turns and parts that a model would have been shown and that are left out all the same."""
     json_text: Literal["refuse", "messages", "text"] = "refuse"

@@ -391,7 +391,7 @@ def test_prompts(tmp_path: Path, torture: Torture) -> None:
         path = tmp_path / name
         path.write_bytes(data)
         if name[0] == "d":
-            for source, text in read_file(path):
+            for source, text, _ in read_file(path):
                 f"{source}{text}".encode()
             return
         section = PromptsSection(path=name, tags_field="tags", answers=("one",))
