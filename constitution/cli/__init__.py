@@ -13,6 +13,7 @@ import sys
 import click
 
 from constitution import __version__
+from constitution.cli._surroundings import prepare
 from constitution.errors import ConstitutionError
 from constitution.secrets import hide_keys
 from constitution.shown import brief, printable_lines
@@ -56,11 +57,13 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="constitution")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def app(debug: bool) -> None:
+@click.pass_context
+def app(context: click.Context, debug: bool) -> None:
     """Principles in, preference data out.
 
     Example:  constitution run recipes/pocket.toml
     """
+    prepare(context.invoked_subcommand)
 
 
 def main() -> None:
