@@ -149,7 +149,7 @@ async def p_worse(engine: Engine, pair: Pair, *, defended: bool = True) -> float
         if defended:
             chat = vote_messages(pair.prompt, one, other, pair.principle, NONCE)
         done = await engine.generate(Request(chat, SAMPLING, seed=1, choices=LABELS, affinity=str(pair.number)))
-        (a, b), _ = read_choices(done.choice_logprobs, LABELS)
+        (a, b), *_ = read_choices(done, LABELS)
         return a / (a + b)
 
     one, other = await asyncio.gather(first(pair.worse, pair.better), first(pair.better, pair.worse))

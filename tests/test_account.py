@@ -99,7 +99,10 @@ def test_the_tally_of_rows_on_disk_is_the_ledgers(tmp_path: Path) -> None:
     given = Response("g", RUN, prompt(3).id, "sample", 0, "said", "ok", "given")
     chains = [thinking(row) for row in (*chain(1), *chain(2))]
     votes = [row for row in chains if isinstance(row, Judgement)]
-    votes = [replace(row, label_mass=mass) for row, mass in zip(votes, (0.0, 0.499, 0.5, 1.0), strict=True)]
+    votes = [
+        replace(row, label_mass=mass, censored=mass == 0.5)
+        for row, mass in zip(votes, (0.0, 0.499, 0.5, 1.0), strict=True)
+    ]
     rows: list[Row] = [row for row in chains if isinstance(row, Response)]
     rows += [*skipped, given, *votes]
     warehouse.write_part("responses", RUN, [row for row in rows if isinstance(row, Response)])
@@ -115,6 +118,7 @@ def test_the_tally_of_rows_on_disk_is_the_ledgers(tmp_path: Path) -> None:
         "responses": 8,
         "judgements": 4,
         "off_label": 2,
+        "censored": 1,
         "preferences": 0,
         "kept": 0,
         "votes_missing": 0,

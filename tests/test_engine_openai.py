@@ -147,7 +147,6 @@ async def test_lasting_faults_end_as_retryable_errors(fault: Fault, error: type[
         (Fault(status=302, headers={"Location": "http://127.0.0.1:1/"}), RequestRefused),
         (Fault(status=400, body='{"error": {"message": "x", "code": "context_length_exceeded"}}'), ContextTooLong),
         (Fault(status=400, body='{"message": "maximum context length is 10 tokens"}'), ContextTooLong),
-        (Fault(changes={"finish_reason": "content_filter"}), RequestRefused),
     ],
 )
 async def test_what_cannot_get_better_is_not_retried(fault: Fault, error: type[ConstitutionError]) -> None:
@@ -181,22 +180,22 @@ async def test_missing_or_broken_log_probabilities_are_errors_and_never_numbers(
             await ask(server, vote)
 
 
-async def test_labels_are_matched_exactly_and_absent_ones_have_no_probability() -> None:
-    tokens = [("A", -1.0), (" A", -0.5), ("A", -2.0), ("a", -0.1)]
+async def test_labels_are_matched_exactly_and_absent_ones_are_bounded() -> None:
+    tokens = [("a", -0.5), (" A", -1.5), ("A", -3.0)]
     top = [{"token": token, "logprob": value} for token, value in tokens]
     fault = Fault(changes={"logprobs": {"content": [{"token": "a", "logprob": -0.1, "top_logprobs": top}]}})
     async with FakeServer(faults=[fault]) as server:
         completion = await ask(server, Request(VOTE, Sampling(), seed=6, choices=("A", "B")))
     assert completion.choice_logprobs is not None
-    assert completion.choice_logprobs["A"] == pytest.approx(math.log(math.exp(-1) + math.exp(-2)))
-    assert completion.choice_logprobs["B"] == -math.inf
+    assert completion.choice_logprobs == {"A": -3.0}
+    assert completion.unseen is not None
+    assert completion.unseen.each == pytest.approx(math.exp(-3))
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         {"message": None},
-        {"message": {"content": None}},
         {"message": {"content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}},
         {"message": "x"},
         {"finish_reason": None},

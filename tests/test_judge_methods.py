@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from test_fleet import fleet
 
 from constitution import templates
-from constitution.engines.base import Engine, Request
+from constitution.engines.base import Completion, Engine, Request, Unseen
 from constitution.engines.fake import FakeEngine
 from constitution.engines.fake_server import FakeServer
 from constitution.errors import ContextTooLong, EngineUnavailable, MalformedReply
-from constitution.judge import ORDERS, Judge, Pair, checklist_sum, outgrade, read_choices, vote
+from constitution.judge import ORDERS, Judge, Pair, Reading, checklist_sum, outgrade, read_choices, vote
 from constitution.recipe import FakeModel, JudgeSection
 from constitution.records import Criterion, Judgement, Method, Principle
 
@@ -329,9 +329,23 @@ async def test_what_criteria_and_principles_share_comes_first(method: Method) ->
 
 
 def test_reading_choices() -> None:
-    found, mass = read_choices({"1": math.log(0.2), "2": -math.inf, "3": math.log(0.3)}, ("1", "2", "3"))
-    assert found == pytest.approx((0.2, 0.0, 0.3))
-    assert mass == pytest.approx(0.5)
-    for broken in (None, {}, {"1": 0.0}, {"1": math.nan, "2": 0.0}, {"1": -math.inf, "2": -math.inf}):
+    def reading(logprobs: Any, unseen: Unseen | None = None) -> Reading:
+        return read_choices(Completion("", "stop", 1, 1, 0, logprobs, unseen=unseen), ("1", "2"))
+
+    read = reading({"1": math.log(0.2), "2": -math.inf})
+    assert read.found == pytest.approx((0.2, 0.0))
+    assert read.mass == pytest.approx(0.2)
+    assert not read.censored
+    assert reading({"1": 1e-4, "2": -math.inf}).mass == 1  # what rounding makes
+    bounded = reading({"1": math.log(0.5)}, Unseen(0.02, 0.3))
+    assert bounded.found == pytest.approx((0.5, 0.01))
+    assert bounded.mass == pytest.approx(0.51)
+    assert bounded.censored
+    for broken in (
+        *(None, {}, {"1": 0.0}, {"1": math.nan, "2": 0.0}, {"1": -math.inf, "2": -math.inf}),
+        *({"1": 0.0, "2": 0.0}, {"1": 0.1, "2": -9.0}, {"1": False, "2": -1.0}, {"1": math.inf, "2": -1.0}),
+    ):
         with pytest.raises(MalformedReply):
-            read_choices(broken, ("1", "2"))
+            reading(broken)
+    with pytest.raises(MalformedReply, match="none of the labels 1, 2"):
+        reading({}, Unseen(0.02, 0.3))

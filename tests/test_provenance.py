@@ -118,7 +118,7 @@ async def test_votes_and_label_can_be_made_anew(found: list[dict[str, Any]]) -> 
         nonce = digest([json.loads(row["recipe"])["seed"], asked_of["id"]])[:6]
         asked = templates.vote_messages(conversation(found), *((a, b) if a_first else (b, a)), principle(row), nonce)
         done = await engine(row).generate(Request(asked, SAMPLING, row["seed"], choices=templates.LABELS))
-        (first, second), mass = read_choices(done.choice_logprobs, templates.LABELS)
+        (first, second), mass, _ = read_choices(done, templates.LABELS)
         p_first = first / (first + second)
         assert (1 - p_first if a_first else p_first, mass) == (row["p_b"], row["label_mass"])
     weights = [row["principle"]["weight"] for row in votes]
@@ -154,7 +154,7 @@ async def made_anew(
 
     async def read(messages: tuple[Message, ...], labels: tuple[str, ...]) -> tuple[tuple[float, ...], float]:
         done = await judge.generate(Request(messages, SAMPLING, seed, choices=labels))
-        return read_choices(done.choice_logprobs, labels)
+        return read_choices(done, labels)[:2]
 
     if method == "rationale":
         settings = recipe["judge"]["rationale"]

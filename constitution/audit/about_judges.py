@@ -230,15 +230,17 @@ JUDGES = Section(
             "votes",
             "Votes",
             "Votes that each judge cast, votes that were asked for and are missing, and the mean probability that fell "
-            "on the labels at all (what is not on them was neither answer). Ties: share of couples that prefer "
-            "neither.",
+            "on the labels at all (what is not on them was neither answer). Censored: share of votes of which a label "
+            "was outside the likeliest tokens that the server tells of, and was bounded. Ties: share of couples that "
+            "prefer neither.",
             """SELECT judge, max(value) FILTER (figure = 'votes_cast')::BIGINT AS votes,
   max(value) FILTER (figure = 'votes_missing')::BIGINT AS missing,
   max(value) FILTER (figure = 'label_mass') AS "label mass",
+  max(value) FILTER (figure = 'censored') AS censored,
   max(value) FILTER (figure = 'ties') AS ties
 FROM figures
 WHERE run_id = {run} AND principle_id = '' AND subject = ''
-  AND figure IN ('votes_cast', 'votes_missing', 'label_mass', 'ties')
+  AND figure IN ('votes_cast', 'votes_missing', 'label_mass', 'censored', 'ties')
 GROUP BY judge
 HAVING votes IS NOT NULL OR missing IS NOT NULL
 ORDER BY judge""",

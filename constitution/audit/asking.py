@@ -241,7 +241,7 @@ class Examiner:
         request = Request(messages, SAMPLING, chosen, choices=templates.REPLIES, affinity=answer.prompt_id)
         try:
             done = await self.engine.generate(request)
-            (yes, no), mass = read_choices(done.choice_logprobs, templates.REPLIES)
+            (yes, no), mass, censored = read_choices(done, templates.REPLIES)
         except EngineError as error:
             return error
         # The call was made once, however many answers have this text.
@@ -267,6 +267,7 @@ class Examiner:
                 templates.RUBRIC.digest,
                 chosen,
                 *tokens,
+                censored=censored,
             )
             for (response_id, id), tokens in zip(missing.items(), spent, strict=True)
         ]

@@ -57,13 +57,18 @@ def failures(evidence: Evidence) -> Iterator[Figure]:
 
 
 def shares(evidence: Evidence) -> Iterator[Figure]:
-    """Mean probability on the labels, per vote; couples that prefer neither answer; and, per pair, the share of its
-    couples that prefer what its label does."""
+    """Mean probability on the labels, per vote; votes of which a label was bounded and not read; couples that prefer
+    neither answer; and, per pair, the share of its couples that prefer what its label does."""
     sql = f"""
         SELECT judge, label_mass AS value, cluster FROM judgements JOIN audit.prompts USING (prompt_id)
         WHERE run_id = '{evidence.run.run_id}'
     """
     yield from evidence.means("label_mass", sql, "judge", share=True)
+    bounded = f"""
+        SELECT judge, censored::INTEGER AS value, cluster FROM judgements JOIN audit.prompts USING (prompt_id)
+        WHERE run_id = '{evidence.run.run_id}'
+    """
+    yield from evidence.means("censored", bounded, "judge", share=True)
     tied = "SELECT judge, (side(p_b) = 0)::INTEGER AS value, cluster FROM audit.couples"
     yield from evidence.means("ties", tied, "judge", share=True)
     agreed = """

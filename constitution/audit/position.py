@@ -13,6 +13,7 @@ from constitution.records import Figure
 
 LEVELS = (("judge",), ("judge", "principle_id"))
 
+ALL_BOUNDED = "no couple of votes in both orders of which no label is bounded (`censored`)"
 ONE_ORDER = "no votes in both orders: judge.method label or rationale shows the answers both ways round"
 
 
@@ -40,7 +41,9 @@ def first_place(evidence: Evidence) -> Iterator[Figure]:
 
 def position_effect(evidence: Evidence, keys: tuple[str, ...]) -> Iterator[Figure]:
     sql = "SELECT judge, principle_id, position AS value, cluster FROM audit.couples WHERE position IS NOT NULL"
-    yield from evidence.means("position_effect", sql, *keys, otherwise=_once(keys, ONE_ORDER))
+    swapped = evidence.connection.execute("SELECT count(p_ba) FROM audit.couples").fetchall()[0][0]
+    nothing = ALL_BOUNDED if swapped else ONE_ORDER
+    yield from evidence.means("position_effect", sql, *keys, otherwise=_once(keys, nothing))
 
 
 def repetition_stability(evidence: Evidence, keys: tuple[str, ...]) -> Iterator[Figure]:

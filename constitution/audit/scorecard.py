@@ -74,7 +74,8 @@ SELECT
     judge, principle_id, criterion, response_id, any_value(metric) AS metric,
     any_value(coalesce(nullif(category, ''), principle_id)) AS category, any_value(weight) AS weight,
     arg_max(CASE good WHEN 'no' THEN p_yes ELSE 1 - p_yes END, created_at) AS bad,
-    arg_max(p_yes, created_at) AS p_yes, arg_max(label_mass, created_at) AS label_mass
+    arg_max(p_yes, created_at) AS p_yes, arg_max(label_mass, created_at) AS label_mass,
+    arg_max(censored, created_at) AS censored
 FROM own SEMI JOIN said_last USING (judge, principle_id, words)
 GROUP BY judge, principle_id, criterion, response_id;
 
@@ -194,7 +195,7 @@ def _share(evidence: Evidence, values: Array, clusters: Array, lone: bool) -> Es
 
 def readings(evidence: Evidence) -> Iterator[Figure]:
     """Questions that have no reading, of those that were put of the answers that have one; mean probability on yes and
-    no together."""
+    no together; readings of which one was bounded and not read."""
     rows = evidence.ask(
         """
         SELECT judge, count(*) AS there, count(DISTINCT response_id) * count(DISTINCT (principle_id, criterion)) AS all
@@ -207,6 +208,10 @@ def readings(evidence: Evidence) -> Iterator[Figure]:
         SELECT judge, label_mass AS value, cluster FROM audit.readings JOIN audit.answers USING (response_id)
     """
     yield from evidence.means("scorecard_label_mass", mass, "judge", share=True)
+    bounded = """
+        SELECT judge, censored::INTEGER AS value, cluster FROM audit.readings JOIN audit.answers USING (response_id)
+    """
+    yield from evidence.means("scorecard_censored", bounded, "judge", share=True)
 
 
 def refusal(evidence: Evidence, tags: Tags) -> Iterator[Figure]:

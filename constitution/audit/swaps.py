@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from constitution.audit.asking import EVERY, WINDOW, Asked, Sheet, Told, as_messages, fetched, in_window
 from constitution.audit.panel import recipe_of
-from constitution.engines import Engine, open_engine
+from constitution.engines import Engine, Metered, open_engine
 from constitution.engines.base import Request
 from constitution.errors import EngineError, InputError
 from constitution.identity import row_id, seed
@@ -211,7 +211,7 @@ async def answer_swapped(
     asked.known = len(swaps) - len(missing)
     if not missing:
         return asked
-    engine = await open_engine(dated(recipe.model.policy, run.day))
+    engine = Metered(await open_engine(dated(recipe.model.policy, run.day)))
     try:
         _check_same(run, engine)
         policy = _Policy(run.run_id, engine)

@@ -27,6 +27,8 @@ def figures(progress: Progress, pace: Pace) -> str:
     told.append(f"{progress.rows['failures'] - progress.rows['unsaid']:,} failures")
     if off := progress.rows["off_label"]:
         told.append(f"{off:,} votes not on a label")
+    if censored := progress.rows["censored"]:
+        told.append(f"{censored:,} votes bounded")
     cost = progress.cost()
     if cost is not None:
         told.append(f"{money(cost)} {progress.currency}")

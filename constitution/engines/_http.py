@@ -125,8 +125,15 @@ class Transport:
         try:
             return self._secret.hide_in(raw, orjson.loads(raw))
         except orjson.JSONDecodeError:
-            # Stricter than json: it takes no NaN and no half of a surrogate pair, which some servers send.
-            text = raw.decode("utf-8", errors="replace")
+            pass  # stricter than json: it takes no NaN and no half of a surrogate pair, which some servers send
+        try:
+            text = raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            # What the bytes would have been is not known: replaced, they would be an answer that nobody wrote.
+            raise MalformedReply(
+                f"{self.place}: the reply is not UTF-8 (byte {error.start + 1})",
+                hint="JSON is UTF-8: correct the server, or the gateway that stands before it",
+            ) from None
         try:
             return self._secret.hide_in(raw, json.loads(_COMMENTS.sub("", text)))
         except (ValueError, RecursionError):  # also of numbers with thousands of digits

@@ -7,7 +7,6 @@ which is long, because a server that generates is silent too. But it answers thi
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Awaitable, Mapping
 
 from constitution.engines._endpoint import Endpoint
@@ -17,6 +16,8 @@ from constitution.errors import EngineError, EngineUnavailable
 
 EVERY_SECONDS = 10.0
 READ_SECONDS = 10.0
+MOST = 2.0**53
+"""What a server says that is more, under 0 or no number is no count."""
 SILENCES = 3
 """So many times in a row without an answer, to this or to any request, and a server is given up."""
 
@@ -53,7 +54,10 @@ class ServerFigures:
     def stats(self) -> Mapping[str, int]:
         """Empty where the server told nothing."""
         gauges = {name: int(self._last[name]) for name in GAUGES.values() if name in self._last}
-        return gauges | {name: int(self._grown.get(name, 0.0)) for name in COUNTERS.values() if name in self._last}
+        grown = {name: int(self._grown.get(name, 0.0)) for name in COUNTERS.values() if name in self._last}
+        if grown.get("prefix_hits", 0) > grown.get("prefix_queries", 0):
+            del grown["prefix_hits"]  # more than was looked for: one of the two is wrong
+        return gauges | grown
 
 
 class Watch:
@@ -117,6 +121,6 @@ def parsed(text: str) -> dict[str, float]:
                 value = float(line.rpartition(" ")[2])
             except ValueError:
                 continue
-            if math.isfinite(value):
+            if 0 <= value < MOST:
                 found[name] = found.get(name, 0.0) + value
     return found

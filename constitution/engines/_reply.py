@@ -1,68 +1,116 @@
-"""A chat completion's JSON, read: text, finish reason, log-probabilities of labels, tokens used."""
+"""A chat completion's JSON, read: which choice, its text, why it ended, log-probabilities of labels, tokens used."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from constitution.engines._oddities import Oddities
+from constitution.engines._usage import read_usage
 from constitution.engines._votes import read
 from constitution.engines.base import Completion, Request
 from constitution.errors import MalformedReply, RequestRefused
 
+FINISHED = {
+    "stop": ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "stop_token", "end", "complete", "completed"),
+    "length": ("length", "max_tokens", "max_output_tokens", "max_completion_tokens", "max_length"),
+    "content_filter": ("content_filter", "content_filtered", "safety", "recitation", "blocklist", "prohibited_content"),
+    "tool_calls": ("tool_calls", "tool_call", "tool_use", "function_call"),
+    "refusal": ("refusal", "refused"),
+}
+"""Ours → the words of servers and of gateways to other protocols (Anthropic's, Google's, Hugging Face's)."""
+_OURS = {theirs: ours for ours, words in FINISHED.items() for theirs in words}
 
-def read_reply(request: Request, ids: Sequence[int], reply: Any, place: str) -> tuple[Completion, bool]:
+SEVERAL = "{n} replies have several choices, though one was asked for: the one of index 0 is taken"
+
+
+def read_reply(
+    request: Request,
+    ids: Sequence[int],
+    reply: Any,
+    place: str,
+    odd: Oddities,
+    *,
+    most: int | None = None,
+    thought: str | None = None,
+) -> tuple[Completion, bool]:
     """The completion, and whether all of the tokens `ids` had their log-probability in the reply.
 
-    Raises MalformedReply for what is no chat completion or lacks what was asked for, RequestRefused for an answer that
-    the server held back.
+    most: tokens of output that were asked for; None: not known. thought: the model's reasoning, which the reply's
+    message holds no more. Raises MalformedReply for what is no chat completion or lacks what was asked for, and
+    RequestRefused for a vote that a filter held back.
     """
     try:
-        return _completion(request, ids, reply, place)
+        choice = _choice(reply["choices"], place, odd)
+        done, exact = _completion(request, ids, choice, place)
+        usage = read_usage(reply.get("usage"), request, done.text + (thought or ""), most, odd.add)
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise MalformedReply(f"{place}: the reply is not a chat completion ({type(error).__name__} {error})") from None
+    counts = {
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": usage.completion,
+        "cached_tokens": usage.cached,
+        "reasoning_tokens": usage.reasoning,
+    }
+    return replace(done, reasoning=thought, **counts), exact
 
 
-def _completion(request: Request, ids: Sequence[int], reply: Any, place: str) -> tuple[Completion, bool]:
-    choice = reply["choices"][0]
-    text, reason = choice["message"].get("content"), choice.get("finish_reason")
-    if reason == "content_filter":
-        error = RequestRefused(f"{place}: the server's content filter held the answer back")
+def _completion(request: Request, ids: Sequence[int], choice: Mapping[str, Any], place: str) -> tuple[Completion, bool]:
+    """Without its tokens."""
+    message = choice["message"]
+    reason = _reason(choice.get("finish_reason"), place)
+    text = _text(message, "content", place)
+    if refusal := _text(message, "refusal", place):
+        reason, text = "refusal", text or refusal
+    if reason == "content_filter" and request.choices and not choice.get("logprobs"):
+        error = RequestRefused(f"{place}: the server's content filter held the vote back")
         error.flagged = True
         raise error
-    if reason not in ("stop", "length"):
-        raise MalformedReply(f"{place}: finish_reason is {reason!r}, expected stop or length")
-    logprobs, exact = read(request.choices, ids, choice, place) if request.choices else (None, False)
-    if text is None and logprobs is None:
-        raise MalformedReply(
-            f"{place}: the reply has no text (message.content is null)",
-            hint="a reasoning model may have used up max_tokens before its answer",
-        )
-    text = text or ""
-    if not isinstance(text, str):
-        raise MalformedReply(
-            f"{place}: message.content is no text but a {type(text).__name__}",
-            hint="have the server give plain text, e.g. without its reasoning in parts",
-        )
+    told = read(request.choices, ids, choice, place) if request.choices else None
     if request.continues:
         # A server that repeats the prefix gives it back exactly; an answer that does so by itself is a rarity.
         text = text.removeprefix(request.messages[-1].content)
-    usage = reply.get("usage") or {}
-    details = usage.get("prompt_tokens_details") or {}
-    completion = Completion(
-        text=text,
-        finish_reason=reason,
-        prompt_tokens=_tokens(usage.get("prompt_tokens")),
-        completion_tokens=_tokens(usage.get("completion_tokens")),
-        cached_tokens=_tokens(details.get("cached_tokens")),
-        choice_logprobs=logprobs,
-        reasoning_tokens=_tokens((usage.get("completion_tokens_details") or {}).get("reasoning_tokens")),
-    )
-    return completion, exact
+    completion = Completion(text, reason, 0, 0, 0, told and told.logprobs, unseen=told and told.unseen)
+    return completion, bool(told and told.exact)
 
 
-def _tokens(count: Any) -> int:
-    """A count of tokens, 0 where the server does not say. Raises ValueError for what no table could hold."""
-    number = int(count or 0)
-    if not 0 <= number < 2**24:  # many are added up in a row
-        raise ValueError(f"{count} tokens")
-    return number
+def _choice(choices: Any, place: str, odd: Oddities) -> Mapping[str, Any]:
+    """The choice of index 0, whatever its place; one alone needs not say its index."""
+    if not isinstance(choices, list) or not choices:
+        raise MalformedReply(f"{place}: the reply has no choices")
+    numbers = [choice.get("index") for choice in choices]
+    if numbers == [None]:
+        numbers = [0]
+    first: list[Mapping[str, Any]] = [
+        choice for choice, number in zip(choices, numbers, strict=True) if number == 0 and type(number) is int
+    ]
+    if len(first) != 1:
+        listed = ", ".join(map(repr, numbers[:5]))
+        raise MalformedReply(
+            f"{place}: of the reply's choices {len(first)} have the index 0; their indices are {listed}"
+        )
+    if len(choices) > 1:
+        odd.add(SEVERAL)
+    return first[0]
+
+
+def _reason(said: Any, place: str) -> str:
+    reason = _OURS.get(said.casefold()) if isinstance(said, str) else None
+    if reason is None:
+        raise MalformedReply(
+            f"{place}: finish_reason is {str(said)[:100]!r}, so it is not known whether the answer is whole",
+            hint="have the server say one of: " + ", ".join(FINISHED),
+        )
+    return reason
+
+
+def _text(message: Mapping[str, Any], field: str, place: str) -> str:
+    """Empty for null."""
+    text = message.get(field)
+    if text is not None and not isinstance(text, str):
+        raise MalformedReply(
+            f"{place}: message.{field} is no text but a {type(text).__name__}",
+            hint="have the server give plain text, e.g. without its reasoning in parts",
+        )
+    return text or ""

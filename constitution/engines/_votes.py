@@ -9,12 +9,17 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from constitution.engines.base import SLACK, Unseen
 from constitution.errors import MalformedReply, ModelLoadError, RequestRefused
 
 TOP_LOGPROBS = 20
 """As many as OpenAI and, by default, vLLM give."""
+UNLIKELY = -9999.0
+"""The log-probability that OpenAI and vLLM give to what has none, or none that they tell."""
+ROUNDING = 1e-6
+"""What tokens leave of 1 is not known better than this."""
 KEPT = 1_000
 """Pairs of text and label whose tokens are remembered."""
 
@@ -100,36 +105,85 @@ def wanted(ids: Sequence[int]) -> dict[str, Any]:
     return fields
 
 
-def read(
-    labels: Sequence[str], ids: Sequence[int], choice: Mapping[str, Any], place: str
-) -> tuple[dict[str, float], bool]:
-    """Per label its log-probability, −∞ for one that is not in the reply; and whether all of `ids` were in it.
+class Read(NamedTuple):
+    """What a reply says of the labels."""
 
-    Raises MalformedReply for a reply without log-probabilities, or with numbers that are none.
+    logprobs: dict[str, float]
+    """Of the labels that are in it."""
+    unseen: Unseen | None
+    """Of the others; None: there are none."""
+    exact: bool
+    """Whether all of the tokens that were asked for by id are in it."""
+
+
+def read(labels: Sequence[str], ids: Sequence[int], choice: Mapping[str, Any], place: str) -> Read:
+    """The labels' log-probabilities, as they follow the prompt: of the reply's first token.
+
+    A label that is not in the reply is no likelier than the least likely token that is, nor than what these leave of 1.
+    Raises MalformedReply for a reply without log-probabilities, and for numbers that no distribution can have.
     """
+    told = _told(choice, place)
+    names = {label: label for label in labels}
+    named = {f"token_id:{number}": label for number, label in zip(ids, labels, strict=False)}
+    found: dict[str, float] = {}
+    for token in told:
+        label = named.get(token.text) or names.get(token.text)
+        # A label is its own bytes: some servers show ` A`, another token, as `A`.
+        if label is None or (token.text in names and token.bytes not in (None, tuple(label.encode()))):
+            continue
+        if label in found:
+            raise MalformedReply(
+                f"{place}: the reply gives {label!r} two log-probabilities, {found[label]:g} and {token.logprob:g}"
+            )
+        found[label] = token.logprob
+    exact = bool(named) and {token.text for token in told}.issuperset(named)
+    if not exact:
+        # In a list of the likeliest, this value says "very unlikely" and no more.
+        found = {label: value for label, value in found.items() if value > UNLIKELY}
+    missing = len(found) < len(labels)
+    return Read(found, _unseen(told, place) if missing else None, exact)
+
+
+class _Token(NamedTuple):
+    text: str
+    bytes: tuple[int, ...] | None
+    """None: the server does not say."""
+    logprob: float
+    """−∞ for what the server has no number for."""
+
+
+def _told(choice: Mapping[str, Any], place: str) -> list[_Token]:
+    """The likeliest tokens of the reply's first place, each once."""
     content = (choice.get("logprobs") or {}).get("content")
     if not content or not content[0].get("top_logprobs"):
         raise MalformedReply(
             f"{place}: the reply has no log-probabilities, though they were asked for",
             hint="the judge needs a server and a model that return top_logprobs",
         )
-    names = {label: label for label in labels}
-    named = {f"token_id:{number}": label for number, label in zip(ids, labels, strict=False)}
-    found = dict.fromkeys(labels, -math.inf)
-    told = set()
-    for entry in content[0]["top_logprobs"]:
-        token, value = entry["token"], float(entry["logprob"])
-        if math.isnan(value) or value > 1e-3:
-            raise MalformedReply(f"{place}: {value} stands for the log-probability of {token!r}")
-        label = named.get(token) or names.get(token)
-        if label is not None:
-            told.add(token)
-            # Two tokens may spell the same text; their probabilities add up.
-            found[label] = _log_add(found[label], min(value, 0.0))
-    return found, bool(named) and told.issuperset(named)
+    told = list(dict.fromkeys(_token(entry, place) for entry in content[0]["top_logprobs"]))
+    total = math.fsum(math.exp(token.logprob) for token in told)
+    if total > 1 + SLACK:
+        raise MalformedReply(f"{place}: the probabilities of the reply's {len(told)} tokens add up to {total:.4g}")
+    return told
 
 
-def _log_add(a: float, b: float) -> float:
-    """log(exp(a) + exp(b))"""
-    high, low = max(a, b), min(a, b)
-    return high if low == -math.inf else high + math.log1p(math.exp(low - high))
+def _token(entry: Any, place: str) -> _Token:
+    if not isinstance(entry, dict) or not isinstance(entry.get("token"), str):
+        raise MalformedReply(f"{place}: top_logprobs holds something that names no token")
+    text, value, spelled = entry["token"], entry.get("logprob"), entry.get("bytes")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value <= SLACK:
+        raise MalformedReply(f"{place}: {value!r} is given as the log-probability of {text!r}")
+    value = min(float(value), 0.0)
+    return _Token(text, tuple(spelled) if isinstance(spelled, list) else None, value if value > UNLIKELY else -math.inf)
+
+
+def _unseen(told: Sequence[_Token], place: str) -> Unseen:
+    found = [math.exp(token.logprob) for token in told if token.logprob > UNLIKELY]
+    if len(found) < 2 and sum(found) <= 0.5:
+        # It may be the token that was drawn, and not the likeliest.
+        raise MalformedReply(
+            f"{place}: the reply has the log-probability of one token alone, where {TOP_LOGPROBS} were asked for",
+            hint="the judge needs a server and a model that return top_logprobs",
+        )
+    together = max(1 - math.fsum(found), ROUNDING)
+    return Unseen(min(*found, together), together)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from constitution.records import Messages, Sampling
 
@@ -41,6 +41,18 @@ FINISH_REASONS = ("stop", "length", "refusal", "content_filter", "tool_calls")
 content_filter: held back, and `text` is what came before. tool_calls: to call a tool, and `text` is what it said before
 that."""
 
+SLACK = 1e-3
+"""By so much probabilities may add up to more than 1, and a log-probability be over 0, from rounding alone."""
+
+
+class Unseen(NamedTuple):
+    """How likely the choices can be at most that an engine was not told of, such as those outside a server's top 20."""
+
+    each: float
+    """Probability that none of them exceeds."""
+    together: float
+    """Probability that all of them together do not exceed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Completion:
@@ -53,13 +65,16 @@ class Completion:
     completion_tokens: int
     cached_tokens: int = 0
     choice_logprobs: Mapping[str, float] | None = None
-    """Raw log-probability (natural log, over the whole vocabulary, temperature 1) of each of the request's choices."""
+    """Raw log-probability (natural log, over the whole vocabulary, temperature 1) of each of the request's choices.
+    Those that the engine was not told of are missing, and `unseen` is given."""
     reasoning: str | None = None
     """What it thought before it wrote the text, without its tags; None: nothing that is known."""
     reasoning_tokens: int = 0
     """Of `completion_tokens`, those of the reasoning; 0: none that are known."""
     unsent: tuple[str, ...] = ()
     """Of seed, temperature and top_p, those that the server was not sent: it refuses them, or the recipe omits them."""
+    unseen: Unseen | None = None
+    """Of the choices that `choice_logprobs` lacks; None: it lacks none."""
 
 
 class Engine(Protocol):

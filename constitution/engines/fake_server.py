@@ -65,12 +65,14 @@ class FakeServer:
         labels: Sequence[str] = ("A", "B"),
         context: int | None = None,
         lacks: Collection[Lack] = (),
+        others: int = 0,
         port: int = 0,
     ) -> None:
         """`faults`: one for each request to come, None for a sound one, and after the last all are sound; or a function
-        that says so of each. `labels`: the tokens that log-probabilities are given for. `context`: words that a request
-        may have, answer included, and its `max_model_len`. A `port` of 0 takes a free one, and keeps it when the server
-        is started again."""
+        that says so of each. `labels`: the tokens that log-probabilities are given for. `others`: words that share what
+        these leave of the probability, and may keep a label out of the likeliest. `context`: words that a request may
+        have, answer included, and its `max_model_len`. A `port` of 0 takes a free one, and keeps it when the server is
+        started again."""
         self._engine = engine or FakeEngine(FakeModel(engine="fake"))
         self._faults = faults if callable(faults) else in_turn(faults)
         self._prefix = prefix
@@ -79,6 +81,7 @@ class FakeServer:
         self.root = self._engine.model
         """The weights that it says it serves."""
         self._lacks = frozenset(lacks)
+        self._others = others
         self.control: Collection[str] = ()
         """Texts that are one token each, to /tokenize alone."""
         self.thinks: Thinks = "reasoning"
@@ -212,7 +215,7 @@ class FakeServer:
             "index": 0,
             "message": {"role": "assistant", **_message(completion, echo, self.thinks)},
             "finish_reason": completion.finish_reason,
-            "logprobs": _logprobs(completion, int(body.get("top_logprobs") or 0), ids),
+            "logprobs": _logprobs(completion, int(body.get("top_logprobs") or 0), ids, self._others),
         }
         usage = {
             "prompt_tokens": completion.prompt_tokens,
@@ -308,14 +311,17 @@ def _message(completion: Completion, echo: str, thinks: Thinks) -> dict[str, Any
     return {"content": text or None, thinks: thought}
 
 
-def _logprobs(completion: Completion, top: int, ids: Sequence[int]) -> dict[str, Any] | None:
+def _logprobs(completion: Completion, top: int, ids: Sequence[int], others: int) -> dict[str, Any] | None:
     """In OpenAI's shape, for the one token that the completion has; −9999 stands for impossible, as in vLLM.
 
     With `ids`: of just these tokens, named by id; without, of the `top` likeliest, named by text.
     """
     if completion.choice_logprobs is None:
         return None
-    ranked = sorted(completion.choice_logprobs.items(), key=lambda item: -item[1])[: None if ids else top]
+    told = dict(completion.choice_logprobs)
+    if others and (rest := 1 - math.fsum(map(math.exp, told.values()))) > 0:
+        told |= {f"other{number}": math.log(rest / others) for number in range(others)}
+    ranked = sorted(told.items(), key=lambda item: -item[1])[: None if ids else top]
     if ids:
         known = {ord(label): value for label, value in ranked if len(label) == 1}
         ranked = sorted(((f"token_id:{id}", known.get(id, -9999.0)) for id in ids), key=lambda item: -item[1])

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
+from constitution.engines._oddities import Oddities
+from constitution.engines._text import storable
+from constitution.engines._usage import sound
 from constitution.engines.base import Completion, Engine, Request
 
 
@@ -33,6 +37,7 @@ class Metered:
         self._most = 0
         self._calls = 0
         self._failures = 0
+        self._odd = Oddities()
 
     @property
     def model(self) -> str:
@@ -53,14 +58,17 @@ class Metered:
 
     def stats(self) -> Mapping[str, Any]:
         """The engine's own, after: calls, failures (requests that ended in an exception), most_in_flight,
-        busy_seconds, open_seconds."""
+        busy_seconds, open_seconds; `events` also of what was odd in completions."""
+        stats = self._engine.stats()
+        events = [*stats.get("events", ()), *self._odd.events()]
         return {
             "calls": self._calls,
             "failures": self._failures,
             "most_in_flight": self._most,
             "busy_seconds": round(self.busy_seconds, 3),
             "open_seconds": round(self.open_seconds, 3),
-            **self._engine.stats(),
+            **stats,
+            **({"events": events} if events else {}),
         }
 
     async def generate(self, request: Request) -> Completion:
@@ -72,7 +80,8 @@ class Metered:
         if self.watch is not None:
             self.watch.begun(request)
         try:
-            completion = await self._engine.generate(request)
+            completion = sound(await self._engine.generate(request), request, self._odd.add)
+            completion = completion if request.choices else self._stored(completion)
         except BaseException as error:
             self._failures += isinstance(error, Exception)  # to be cancelled is no failure
             if self.watch is not None:
@@ -85,6 +94,14 @@ class Metered:
         if self.watch is not None:
             self.watch.ended(request, None)
         return completion
+
+    def _stored(self, done: Completion) -> Completion:
+        """With texts that can be stored as they are. Raises MalformedReply where they cannot."""
+        cut = done.finish_reason == "length"
+        text = storable(done.text, cut, self.model, self._odd.add)
+        # Where a cut left nothing but reasoning, that is what was cut.
+        thought = done.reasoning and storable(done.reasoning, cut and not text, self.model, self._odd.add)
+        return done if (text, thought) == (done.text, done.reasoning) else replace(done, text=text, reasoning=thought)
 
     async def close(self) -> None:
         await self._engine.close()

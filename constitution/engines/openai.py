@@ -19,6 +19,7 @@ from constitution.engines._endpoint import Endpoint, Events
 from constitution.engines._fleet import Fleet
 from constitution.engines._http import CHAT, DETOKENIZE, TOKENIZE, Transport, encoded
 from constitution.engines._metrics import Watch
+from constitution.engines._oddities import Oddities, ServedNames
 from constitution.engines._reply import read_reply
 from constitution.engines._room import Shortened, room
 from constitution.engines._served import SELF_HOSTED, Census
@@ -51,6 +52,7 @@ class OpenAIEngine:
         self._vllm = dialect == "vllm" and census.owner != "sglang"
         self._labels = LabelTokens(self._tokenized, fleet.events.add)
         self._control = ControlTokens(self._tokenized if self._vllm else None)
+        self._odd, self._names = Oddities(), ServedNames(section.model)
         self._watch = Watch(fleet)
         if self._vllm:
             self._watch.start()
@@ -120,11 +122,14 @@ class OpenAIEngine:
 
     async def _completed(self, body: dict[str, Any], request: Request, ids: Sequence[int]) -> Completion:
         reply, place, request = await self._answered(body, request)
+        self._names.saw(reply.get("model") if isinstance(reply, dict) else None)
         reply, reasoning = self._template.part(reply, request)
-        completion, exact = read_reply(request, ids, reply, place)
+        completion, exact = read_reply(
+            request, ids, reply, place, self._odd, most=self._most(request), thought=reasoning
+        )
         if ids and not exact:
             self._labels.note(f"{place} ignores logprob_token_ids")
-        return self._as_sent(replace(completion, reasoning=reasoning), request)
+        return self._as_sent(completion, request)
 
     async def _answered(self, body: dict[str, Any], request: Request) -> tuple[Any, str, Request]:
         """The reply to `body`, the address that it came from, and the request with the turns and the max_tokens that
@@ -165,11 +170,18 @@ class OpenAIEngine:
 
     def stats(self) -> Mapping[str, Any]:
         """`endpoints`: per server calls, failures, retries, in_flight, limit, state, out_of_service_seconds, and under
-        `server` what vLLM says of itself; `events`: sentences."""
+        `server` what vLLM says of itself; `events`: sentences; `served_models`: replies by the model that they name."""
         figures = {endpoint: self._watch.stats(endpoint) for endpoint in self._fleet.endpoints}
         return {
             "endpoints": [endpoint.stats() | ({"server": told} if told else {}) for endpoint, told in figures.items()],
-            "events": [*self._fleet.events.sentences(), *self._control.events(), *self._shortened.events()],
+            "events": [
+                *self._fleet.events.sentences(),
+                *self._control.events(),
+                *self._shortened.events(),
+                *self._names.events(),
+                *self._odd.events(),
+            ],
+            "served_models": self._names.counts(),
         }
 
     async def close(self) -> None:
@@ -216,6 +228,12 @@ class OpenAIEngine:
         tokens = reply.get("tokens") if isinstance(reply, dict) else None
         told = await transport.post(DETOKENIZE, encoded({**model, "tokens": tokens})) if tokens else None
         return str(told.get("prompt") or "") if isinstance(told, dict) else ""
+
+    def _most(self, request: Request) -> int | None:
+        """Tokens of output that are asked for; None where the recipe's extra_body says something else."""
+        if self._section.extra_body.keys() & {"max_tokens", "max_completion_tokens"}:
+            return None
+        return 1 if request.choices else request.sampling.max_tokens
 
     async def _tokenized(self, text: str) -> Sequence[int]:
         body = {"model": self._section.model, "prompt": text, "add_special_tokens": False}

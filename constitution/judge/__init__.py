@@ -4,13 +4,13 @@
         ballot = await vote(judge, prompt, pair, have={}, emit=writer.put)
 
 A vote is read from the model's raw log-probabilities, in one of the ways of `methods`. A reply without them is a
-Failure, never a vote of one half.
+Failure, never a vote of one half; one that lacks a label of two is bounded, and marked as censored.
 """
 
 from constitution.judge.cast import Ballot, Judge, draw_principles, nonce, vote
 from constitution.judge.methods import ORDERS, SAMPLING, STOP
 from constitution.judge.pairs import Pair, PairKind, given_answers, pairs
-from constitution.judge.read import checklist_sum, outgrade, read_choices
+from constitution.judge.read import Reading, checklist_sum, outgrade, read_choices
 
 __all__ = [
     "ORDERS",
@@ -20,6 +20,7 @@ __all__ = [
     "Judge",
     "Pair",
     "PairKind",
+    "Reading",
     "checklist_sum",
     "draw_principles",
     "given_answers",

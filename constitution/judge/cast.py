@@ -155,6 +155,7 @@ class _Vote:
             calls=verdict.calls,
             read_first=verdict.read_first,
             read_second=verdict.read_second,
+            censored=verdict.censored,
         )
 
 

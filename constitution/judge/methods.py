@@ -19,7 +19,7 @@ from typing import NamedTuple
 from constitution import templates
 from constitution.engines.base import Completion, Engine, Request
 from constitution.errors import EngineError, MalformedReply, RequestRefused
-from constitution.judge.read import checklist_sum, outgrade, read_choices
+from constitution.judge.read import Reading, checklist_sum, outgrade, read_choices
 from constitution.recipe import JudgeSection
 from constitution.records import Messages, Method, Principle, Sampling
 from constitution.revise import clean, thought_of
@@ -66,6 +66,7 @@ class Verdict(NamedTuple):
     reasoning_tokens: int = 0
     read_first: tuple[float, ...] | None = None
     read_second: tuple[float, ...] | None = None
+    censored: bool = False
 
 
 class PartFailed(Exception):
@@ -117,8 +118,8 @@ async def _score(question: Question) -> Verdict:
             for place, text in (("first", q.first), ("second", q.second))
         ]
     )
-    verdict = _verdict(outgrade(first.found, second.found), [first, second])
-    return verdict._replace(read_first=first.found, read_second=second.found)
+    verdict = _verdict(outgrade(first.read.found, second.read.found), [first, second])
+    return verdict._replace(read_first=first.read.found, read_second=second.read.found)
 
 
 async def _rubric(question: Question) -> Verdict:
@@ -150,9 +151,7 @@ _METHODS: Mapping[Method, Callable[[Question], Awaitable[Verdict]]] = {
 
 
 class _Reading(NamedTuple):
-    found: tuple[float, ...]
-    """Raw probability of each label."""
-    mass: float
+    read: Reading
     done: Completion
 
 
@@ -162,10 +161,10 @@ async def _read(
     request = Request(messages, SAMPLING, question.seed, choices=labels, affinity=question.affinity, step="vote")
     done = await _generate(part, question, request)
     try:
-        found, mass = read_choices(done.choice_logprobs, labels)
+        read = read_choices(done, labels)
     except MalformedReply as error:
         raise _final(part, error) from None
-    return _Reading(found, mass, done)
+    return _Reading(read, done)
 
 
 async def _generate(part: str, question: Question, request: Request) -> Completion:
@@ -210,7 +209,7 @@ async def _together(readings: Sequence[Awaitable[_Reading]]) -> list[_Reading]:
 
 def _share(reading: _Reading) -> float:
     """Probability of the first of two labels, renormalised over both."""
-    first, second = reading.found
+    first, second = reading.read.found
     return first / (first + second)
 
 
@@ -218,10 +217,11 @@ def _verdict(p_first: float, readings: Sequence[_Reading], *others: Completion) 
     calls = [*others, *(reading.done for reading in readings)]
     return Verdict(
         p_first,
-        label_mass=min(reading.mass for reading in readings),
+        label_mass=min(reading.read.mass for reading in readings),
         prompt_tokens=sum(call.prompt_tokens for call in calls),
         cached_tokens=sum(call.cached_tokens for call in calls),
         completion_tokens=sum(call.completion_tokens for call in calls),
         calls=len(calls),
         reasoning_tokens=sum(call.reasoning_tokens for call in calls),
+        censored=any(reading.read.censored for reading in readings),
     )

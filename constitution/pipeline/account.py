@@ -7,6 +7,7 @@ Account   the ledger and the engines' seconds, over all starts, at the recipe's 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -121,8 +122,10 @@ class Account:
             price = self._prices["policy"] if used.stage != "vote" else self._vote_price(used.model)
             if price is not None:
                 cached = price.input if price.cached is None else price.cached
-                total += (used.prompt_tokens - used.cached_tokens) * price.input
-                total += used.cached_tokens * cached + used.completion_tokens * price.output
+                # Rows that an older version wrote may say that more was cached than there was.
+                found = min(used.cached_tokens, used.prompt_tokens)
+                total += (used.prompt_tokens - found) * price.input
+                total += found * cached + used.completion_tokens * price.output
         return total / 1e6
 
     @property
@@ -143,7 +146,7 @@ class Account:
         return self._prices["judge"] if "judge" in self._prices else self._prices.get(f"judge {judge}")
 
     def _open_seconds(self, role: str) -> float:
-        before = float(self._before.get(role, {}).get("open_seconds", 0.0))
+        before = max(0.0, float(self._before.get(role, {}).get("open_seconds", 0.0)))
         engine = self.engines.distinct.get(role) if self.engines else None
         return before + (engine.open_seconds if engine else 0.0)
 
@@ -156,6 +159,8 @@ def _together(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, An
             joined[name] = round(before.get(name, 0) + now.get(name, 0), 3)
     if "most_in_flight" in joined:
         joined["most_in_flight"] = max(before.get("most_in_flight", 0), now.get("most_in_flight", 0))
+    if "served_models" in joined:
+        joined["served_models"] = dict(Counter(before.get("served_models")) + Counter(now.get("served_models")))
     events = [*before.get("events", ()), *now.get("events", ())]
     if events:
         joined["events"] = events[-EVENTS:]

@@ -31,9 +31,9 @@ class Progress:
     before: int = 0
     """Prompts that were finished before this start, as the rows on disk let it be known: taken up or not."""
     rows: Counter[str] = field(default_factory=Counter)
-    """Rows per table; also `off_label`, votes with most of their probability on other words, `kept`, the preferences
-    that were not dropped, `votes_missing`, what the preferences do without, and `unsaid`, failures of
-    records.UNSAID."""
+    """Rows per table; also `off_label`, votes with most of their probability on other words, `censored`, votes of which
+    a label was not read but bounded, `kept`, the preferences that were not dropped, `votes_missing`, what the
+    preferences do without, and `unsaid`, failures of records.UNSAID."""
     ledger: Ledger = field(default_factory=Ledger)
     """Calls and tokens; `ledger.calls` are those of this start."""
     ended_calls: int = 0
@@ -76,6 +76,7 @@ class Progress:
         if isinstance(row, Judgement):
             rows["judgements"] += 1
             rows["off_label"] += row.label_mass < OFF_LABEL
+            rows["censored"] += row.censored
             self.ledger.add(row)
         elif isinstance(row, Response):
             rows["responses"] += 1

@@ -13,6 +13,7 @@ LABELS = {
     "responses": "responses",
     "judgements": "votes",
     "off_label": "of these mostly not on a label",
+    "censored": "of these with a label not read but bounded",
     "votes_missing": "votes not counted",
     "preferences": "preferences",
     "kept": "of these kept",
@@ -27,7 +28,7 @@ LABELS = {
 }
 """Names of `Run.counts` in the words of a reader, in the order that they are shown in."""
 
-UNWANTED = ("off_label", "votes_missing", "unsaid", "open", "lost", "reasoning_tokens")
+UNWANTED = ("off_label", "censored", "votes_missing", "unsaid", "open", "lost", "reasoning_tokens")
 """Those of `LABELS` that are shown only where there are any."""
 
 USAGE = ("stage", "model", "calls", "tokens in", "cached", "tokens out")
@@ -65,6 +66,9 @@ def engines(run: Run) -> list[str]:
     told = []
     for role, stats in run.engines.items():
         told.append(f"{role}: {_engine(stats)}")
+        served = stats.get("served_models") or {}
+        if set(served) - {run.models.get(role, {}).get("name")}:
+            told.append(f"{role}: replies by model: " + ", ".join(f"{name} ({n:,})" for name, n in served.items()))
         fleet = stats.get("endpoints", ())
         if len(fleet) > 1:
             told += [f"{role} at {_endpoint(endpoint)}" for endpoint in fleet]

@@ -154,6 +154,9 @@ class Judgement:
     """What was read of the first answer. score: raw probability of each grade, from 1. rubric: P(yes) / (P(yes) +
     P(no)) of each criterion, in the principle's order. None: label, rationale."""
     read_second: tuple[float, ...] | None = None
+    censored: bool = False
+    """True: a label at least was outside the likeliest tokens that the server tells of. It was not read: it is no
+    likelier than the least of these, and the middle between that and 0 was taken."""
 
 
 DropReason = Literal["tie", "margin", "identical", "empty", "cut", "refused", "filtered", "votes-missing", "probe"]
@@ -325,6 +328,8 @@ class Score:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    censored: bool = False
+    """True: one of the replies was not read but bounded, as `Judgement.censored`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,10 @@ def real(name: str, doc: str, *, null: bool = False) -> Column:
     return Column(name, pa.float64(), doc, null)
 
 
+def flag(name: str, doc: str, *, older: bool) -> Column:
+    return Column(name, pa.bool_(), doc, older=older)
+
+
 def sql_type(kind: pa.DataType) -> str:
     """The type's name in DuckDB."""
     if pa.types.is_list(kind):

@@ -74,7 +74,9 @@ FROM sides;
 
 -- One row per couple of votes: one judge, one principle, one pair, both orders (score and rubric have one, and p_ba,
 -- position, same_place and first_place are null). Repeats are averaged first. Votes with less label mass than the
--- recipe asks for are missing, as they are for the label; votes of method rationale are not clamped here.
+-- recipe asks for are missing, as they are for the label; votes of method rationale are not clamped here. Where a vote
+-- is censored, position is null: two votes at their bounds show no place, whatever it gave. They are those that are
+-- surest of either answer, so that those left show it as it is.
 CREATE OR REPLACE VIEW couples AS
 WITH mass AS (
     SELECT run_id, coalesce((recipe ->> '$.judge.min_label_mass')::DOUBLE, 0) AS least_mass FROM runs
@@ -84,7 +86,8 @@ orders AS (
         j.run_id, j.pair_id, j.judge, j.principle_id, any_value(j.prompt_id) AS prompt_id, any_value(p.kind) AS kind,
         any_value(j.method) AS method,
         avg(1 - j.p_first) FILTER (j.first_id = p.a_id) AS p_ab,
-        avg(j.p_first) FILTER (j.first_id = p.b_id) AS p_ba
+        avg(j.p_first) FILTER (j.first_id = p.b_id) AS p_ba,
+        bool_or(j.censored) AS censored
     FROM judgements AS j
     JOIN preferences AS p ON p.run_id = j.run_id AND p.id = j.pair_id
     LEFT JOIN mass AS m ON m.run_id = j.run_id
@@ -95,7 +98,7 @@ complete AS (
     SELECT
         *, coalesce((p_ab + p_ba) / 2, p_ab) AS p_b,
         coalesce((log_odds(p_ab) + log_odds(p_ba)) / 2, log_odds(p_ab)) AS l_b,
-        (log_odds(p_ba) - log_odds(p_ab)) / 2 AS position,
+        CASE WHEN NOT censored THEN (log_odds(p_ba) - log_odds(p_ab)) / 2 END AS position,
         CASE WHEN side(p_ab) <> 0 AND side(p_ba) <> 0 THEN side(p_ab) <> side(p_ba) END AS same_place
     FROM orders
     WHERE p_ab IS NOT NULL AND (p_ba IS NOT NULL OR method IN ('score', 'rubric'))

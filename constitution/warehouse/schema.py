@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from constitution.warehouse.columns import Column, Table, few, integer, real, sql_type, text
+from constitution.warehouse.columns import Column, Table, few, flag, integer, real, sql_type, text
 
 MESSAGE = pa.struct([pa.field("role", pa.string(), nullable=False), pa.field("content", pa.string(), nullable=False)])
 MESSAGES = pa.list_(MESSAGE)
@@ -174,6 +174,8 @@ JUDGEMENTS = Table(
         Column("read_first", READINGS, "Of the first answer. score: raw probability of each grade, from 1; rubric: "
                "P(yes) of each criterion, renormalised; null: label, rationale.", null=True),
         Column("read_second", READINGS, "The same of the second answer.", null=True),
+        flag("censored", "True: a label was outside the likeliest tokens that the server tells of: not read but "
+             "bounded, and half of the bound taken.", older=False),
         CREATED_AT,
     ),
 )  # fmt: skip
@@ -291,6 +293,7 @@ SCORES = Table(
         integer("prompt_tokens", "Tokens of input."),
         integer("cached_tokens", "Of these, found in the engine's prefix cache."),
         integer("completion_tokens", "Tokens of output."),
+        flag("censored", "True: one of the replies was not read but bounded, as `judgements.censored`.", older=False),
         CREATED_AT,
     ),
 )
