@@ -230,10 +230,11 @@ class OpenAIEngine:
         return str(told.get("prompt") or "") if isinstance(told, dict) else ""
 
     def _most(self, request: Request) -> int | None:
-        """Tokens of output that are asked for; None where the recipe's extra_body says something else."""
-        if self._section.extra_body.keys() & {"max_tokens", "max_completion_tokens"}:
+        """Tokens of output that are asked for; None where the recipe's extra_body says something else, and for a vote,
+        of which no text is used."""
+        if request.choices or self._section.extra_body.keys() & {"max_tokens", "max_completion_tokens"}:
             return None
-        return 1 if request.choices else request.sampling.max_tokens
+        return request.sampling.max_tokens
 
     async def _tokenized(self, text: str) -> Sequence[int]:
         body = {"model": self._section.model, "prompt": text, "add_special_tokens": False}
