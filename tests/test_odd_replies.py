@@ -135,7 +135,7 @@ async def test_what_has_no_content_is_what_it_says() -> None:
     ):
         [said], _ = await ask(OddServer(change), ASK)
         assert (said.text, said.finish_reason) == expected
-    for broken in ([{"type": "text", "text": "in parts"}], 3, True, {"text": "a"}):
+    for broken in ([{"type": "image_url"}], 3, True, {"text": "a"}):
         assert "message.content is no text" in await refused(OddServer(content(broken)), ASK)
     assert "message.refusal is no text" in await refused(OddServer(content(None, refusal=True)), ASK)
 

@@ -47,13 +47,8 @@ def read_reply(
         usage = read_usage(reply.get("usage"), request, done.text + (thought or ""), most, odd.add)
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise MalformedReply(f"{place}: the reply is not a chat completion ({type(error).__name__} {error})") from None
-    counts = {
-        "prompt_tokens": usage.prompt,
-        "completion_tokens": usage.completion,
-        "cached_tokens": usage.cached,
-        "reasoning_tokens": usage.reasoning,
-    }
-    return replace(done, reasoning=thought, **counts), exact
+    done = replace(done, prompt_tokens=usage.prompt, completion_tokens=usage.completion, cached_tokens=usage.cached)
+    return replace(done, reasoning=thought, reasoning_tokens=usage.reasoning), exact
 
 
 def _completion(request: Request, ids: Sequence[int], choice: Mapping[str, Any], place: str) -> tuple[Completion, bool]:
