@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,41 @@ def served(mode: str) -> Iterator[str]:
     finally:
         process.kill()
         process.wait()
+
+
+TEMPLATE = "HTTP 400: default chat template is no longer allowed, so you must provide a chat template"
+SIXTEEN: dict[tuple[str, Role], tuple[Seen, str, str]] = {
+    ("plain", "policy"): (well(), "", ""),
+    ("plain", "judge"): (well(), "", ""),
+    ("no-logprobs", "policy"): (well(), "", ""),
+    ("no-logprobs", "judge"): (stopped("judge", "MalformedReply"), "", "the reply has no log-probabilities"),
+    ("error-in-200", "policy"): (well(), "HTTP 429: Rate limit exceeded", ""),
+    ("error-in-200", "judge"): (well(), "HTTP 429: Rate limit exceeded", ""),
+    ("no-max-tokens", "policy"): (well(), "max_completion_tokens is sent for max_tokens", ""),
+    ("no-max-tokens", "judge"): (well(), "max_completion_tokens is sent for max_tokens", ""),
+    ("top5", "policy"): (well(), "", ""),
+    ("top5", "judge"): (well(), "top_logprobs is at most 5", ""),
+    ("context", "policy"): (well(), "requests had fewer tokens left in the context than max_tokens", ""),
+    ("context", "judge"): (well(), "the server does not tell a label's tokens", ""),
+    ("alternate", "policy"): (well(), "neighbouring turns of one role are merged, and system turns put into", ""),
+    ("alternate", "judge"): (well(), "the server does not tell a label's tokens", ""),
+    ("no-template", "policy"): (stopped("policy", "RequestRefused"), "", TEMPLATE),
+    ("no-template", "judge"): (stopped("judge", "RequestRefused"), "the server does not tell", TEMPLATE),
+    ("quota", "policy"): (stopped("policy", "AccessDenied"), "", "engines: "),
+    ("quota", "judge"): (stopped("judge", "AccessDenied"), "", "engines: "),
+}
+
+
+@pytest.mark.skipif(not CASES.is_file(), reason="the servers are not in this checkout")
+@pytest.mark.parametrize("mode", sorted({mode for mode, _ in SIXTEEN}))
+async def test_servers_of_the_cases(mode: str, tmp_path: Path) -> None:
+    roles: tuple[Role, Role] = ("policy", "judge")
+    with served(mode) as url:
+        for role in roles:
+            run, seen = await ran(tmp_path, role, url)
+            ends, told, why = SIXTEEN[mode, role]
+            # Two texts of the server may be the same by chance.
+            assert replace(seen, outcomes={}, votes=0) == replace(ends, outcomes={}, votes=0)
+            assert sum(seen.outcomes.values()) == sum(ends.outcomes.values())
+            assert any(told in event for event in events(run)) if told else not events(run)
+            assert (why in run.stopped) if why else not run.stopped

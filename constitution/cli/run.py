@@ -38,8 +38,8 @@ PREFECT = {
 
 REMEDIES = {
     "budget": "Raise budget.limit, in the recipe or by --set budget.limit=…, and the same command goes on.",
-    "servers": "Mend the server, or the recipe's [model] section (engines.md: omit, extra_body, dialect), and the same "
-    "command tries those prompts again; with --set output.stop_at_failures=1 they fail for good, and the run resumes.",
+    "servers": "Mend the server, or the recipe's [model] section (docs/engines.md: omit, extra_body, dialect), and the "
+    "same command tries those prompts again; with --set output.stop_at_failures=1 they fail for good.",
     "engines": "When they work again (servers, key, account), the same command goes on.",
     "failures": "Mend what failed them, and the same command goes on; output.stop_at_failures in the recipe says at "
     "what share a run stops.",

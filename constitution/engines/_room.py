@@ -18,10 +18,11 @@ _PROMPTS = (
         r"(?:of text input|(?:in|from) (?:the|your) (?:input|messages|prompt)|input tokens|`inputs`)"
     ),
     re.compile(rf"(?:prompt|input|request) (?:contains|has)(?: at least)? {_NUMBER}", re.IGNORECASE),
+    re.compile(rf"request \({_NUMBER} tokens\)"),
     re.compile(rf"n_prompt_tokens\D{{0,3}}{_NUMBER}"),
 )
 """Where they say how long the prompt is."""
-_TOTAL = re.compile(rf"(?:requested|request|tokens) (?:a total of |about |\()?{_NUMBER}(?: tokens|\))", re.IGNORECASE)
+_TOTAL = re.compile(rf"requested (?:a total of |about |tokens \()?{_NUMBER}", re.IGNORECASE)
 """Prompt and `max_tokens` together, where only that is said."""
 _MOST = (
     re.compile(
