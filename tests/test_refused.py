@@ -104,14 +104,14 @@ def test_errors_within_http_200() -> None:
          "messages, 500 in the completion).", 394),
         ("This model's maximum context length is 300 tokens. However, you requested 500 output tokens and your prompt "
          "contains at least 200 input tokens.", 100),
-        ("'max_tokens' or 'max_completion_tokens' is too large: 500. This model's maximum context length is 1000 tokens "
-         "and your request has 700 input tokens (500 > 1000 - 700).", 300),
+        ("'max_tokens' or 'max_completion_tokens' is too large: 500. This model's maximum context length is 1000 "
+         "tokens and your request has 700 input tokens (500 > 1000 - 700).", 300),
         ("You requested a total of 1200 tokens: 700 tokens from the input messages and 500 tokens for the completion, "
          "and the model's maximum context length of 1000 tokens", 300),
-        ("`inputs` tokens + `max_new_tokens` must be <= 2048. Given: 1900 `inputs` tokens and 500 `max_new_tokens`", 148),
+        ("`inputs` tokens + `max_new_tokens` must be <= 2048. Given: 1900 `inputs` tokens and 500 `max_new", 148),
         ("input length and `max_tokens` exceed context limit: 199,900 + 500 > 200,000, decrease input length", 100),
-        ("This endpoint's maximum context length is 1,000 tokens. However, you requested about 1,200 tokens (700 of text "
-         "input, 500 in the output).", 300),
+        ("This endpoint's maximum context length is 1,000 tokens. However, you requested about 1,200 tokens (700 of "
+         "text input, 500 in the output).", 300),
         ("Requested tokens (600) exceed context window of 512", 412),
         ("This model's maximum context length is 100 tokens. However, you requested 700 tokens.", None),
         ("request (4476 tokens) exceeds the available context size (4096 tokens)", None),
