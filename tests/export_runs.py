@@ -24,6 +24,7 @@ tags_field = "tags"
 [model.policy]
 engine = "fake"
 verbosity = 1
+thoughts = {thoughts}
 [model.judge]
 engine = "fake"
 noise = 1.5
@@ -45,7 +46,9 @@ ODD = "What does “ü\u0301” mean? 😀\n\t<|end|> | --- {{x}} \u2028 \u0007 
 NO_CLEANING = Cleaning(dedupe="off")
 
 
-def make_run(folder: Path, name: str, judge: str, prompts: int = 40, constitution: str = "general@1.1.0") -> Run:
+def make_run(
+    folder: Path, name: str, judge: str, prompts: int = 40, constitution: str = "general@1.1.0", thoughts: int = 0
+) -> Run:
     """A finished run in folder/warehouse. One prompt in four is asked again later, and one has three turns."""
     rows: list[dict[str, Any]] = [{"prompt": ODD}]
     rows += [{"prompt": f"How does thing {n} work?"} for n in range(1, prompts)]
@@ -58,7 +61,9 @@ def make_run(folder: Path, name: str, judge: str, prompts: int = 40, constitutio
         (folder / "principles").symlink_to(ROOT / "principles")
     (folder / "prompts.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     path = folder / f"{name}.toml"
-    path.write_text(RECIPE.format(name=name, judge=judge, constitution=constitution), encoding="utf-8")
+    path.write_text(
+        RECIPE.format(name=name, judge=judge, constitution=constitution, thoughts=thoughts), encoding="utf-8"
+    )
     return asyncio.run(run_once(path, folder / "warehouse", []))
 
 

@@ -37,6 +37,7 @@ ROWS = (
     ("shards", click.IntRange(1, 32), False, "robust: groups of pairs by ε = 1 − p_chosen."),
     ("clip", click.FloatRange(0.5, 1, min_open=True, max_open=True), False, "reward: p_chosen counts as at most this."),
     ("good", click.FloatRange(0, 1, min_open=True, max_open=True), False, "kto: an answer is good from this score on."),
+    ("with_reasoning", bool, False, "Answers also have `reasoning_content`: what the model thought before them."),
     ("test", click.FloatRange(0, 1, max_open=True), False, "Share of the conversations that go to the test split."),
     ("seed", COUNT, False, "Of the split and of sampled labels."),
 )

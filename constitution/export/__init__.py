@@ -94,7 +94,10 @@ def export(
         raise InputError(f"{root}: there is no run {run_id}", hint="`constitution runs` lists them")
     warehouse.check(run_id)
     _check_out(out, overwrite)
-    with _speaking(root, run_id), connect(root, _memory_mib(warehouse, run_id), run_id) as connection:
+    with (
+        _speaking(root, run_id),
+        connect(root, _memory_mib(warehouse, run_id, settings.with_reasoning), run_id) as connection,
+    ):
         told = tuple(headlines(connection, run_id))
         work = lay(connection, root, run, constitution, settings)
         choose(work)
@@ -110,7 +113,7 @@ def export(
                 settings=settings,
                 run=run,
                 constitution=constitution,
-                columns=formats.columns(settings.format),
+                columns=formats.columns(settings),
                 files=tuple(written),
                 candidates=sum(group.rows for group in groups) + sum(dropped.values()),
                 dropped=dropped,
@@ -132,11 +135,16 @@ ORDER BY c.place
 """
 
 
-def _memory_mib(warehouse: Warehouse, run_id: str) -> int:
+def _memory_mib(warehouse: Warehouse, run_id: str, with_reasoning: bool) -> int:
     """For DuckDB: a run may be as long as it likes, since what is too much goes to the temporary folder, but the blocks
     that a query works on must be in memory, and those of long answers are large."""
     row = 0.0
-    for table, column, times in (("prompts", "messages", 1), ("responses", "text", 2)):
+    thoughts = 2 * with_reasoning
+    for table, column, times in (
+        ("prompts", "messages", 1),
+        ("responses", "text", 2),
+        ("responses", "reasoning", thoughts),
+    ):
         bytes_, rows = 0, 0
         for part in warehouse.parts(table, run_id):
             try:

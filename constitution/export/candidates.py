@@ -167,13 +167,19 @@ CREATE TABLE export.fates (id VARCHAR, drop_reason VARCHAR, drop_detail VARCHAR)
 CREATE VIEW export.alive AS SELECT * FROM export.candidates ANTI JOIN export.fates USING (id)
 """
 
+# A skipped or unchanged revision has the text of an answer before it, and so what was thought before that one.
+_MADE = """
+LEFT JOIN written AS {0}_written ON {0}_written.id = c.{0}_id
+LEFT JOIN (SELECT id, reasoning FROM responses) AS {0}_made ON {0}_made.id = {0}_written.written_id
+"""
+
 _TEXTS = """
 CREATE VIEW export.texts AS
 SELECT
     c.id, c.place, c.prompt_id, q.messages,
     array_to_string(list_transform(list_filter(q.messages, lambda m: m.role = 'user'), lambda m: m.content), chr(10)
         || chr(10)) AS user_text,
-    {answer} AS answer, {other} AS other
+    {answer} AS answer, {other} AS other, {answer_thought} AS answer_thought, {other_thought} AS other_thought
 FROM {joined}
 JOIN prompts AS q ON q.id = c.prompt_id
 """
@@ -204,7 +210,11 @@ def lay(
     if settings.format == "grpo":
         joined = "export.alive AS c"
     answer, other = ("NULL::VARCHAR" if f" AS {name} " not in f" {joined} " else f"{name}.text" for name in ("a", "o"))
-    connection.execute(_TEXTS.format(answer=answer, other=other, joined=joined))
+    thoughts = {f"{name}_thought": "NULL::VARCHAR" for name in ("answer", "other")}
+    if settings.with_reasoning:
+        thoughts = {f"{name}_thought": f"{name}_made.reasoning" for name in ("answer", "other")}
+        joined += "".join(map(_MADE.format, ("answer", "other")))
+    connection.execute(_TEXTS.format(answer=answer, other=other, joined=joined, **thoughts))
     return work
 
 

@@ -7,6 +7,7 @@ that is not the same in all rows.
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -25,6 +26,8 @@ class Field(NamedTuple):
 
 
 PRINCIPLES = pa.list_(pa.struct([("id", pa.string()), ("question", pa.string()), ("weight", pa.float64())]))
+THINKING = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string()), ("reasoning_content", pa.string())]))
+"""Messages, of which an answer's also has what the model thought before it."""
 CRITERIA = pa.list_(
     pa.struct(
         [("principle_id", pa.string()), ("question", pa.string()), ("good", pa.string()), ("weight", pa.float64())]
@@ -35,15 +38,23 @@ CRITERIA = pa.list_(
 # depends on the seed and the pair alone.
 _ROWS = """
 SELECT
-    c.*, t.messages, t.answer, t.other, k.split, k.config, k.epsilon,
+    c.*, t.messages, t.answer, t.other, t.answer_thought, k.split, k.config, k.epsilon,
     {sampled} AND md5_number_lower(concat({seed}, ' label ', c.id)) / 18446744073709551616 >= c.p AS turned,
     CASE WHEN turned THEN t.other ELSE t.answer END AS won,
     CASE WHEN turned THEN t.answer ELSE t.other END AS lost,
+    CASE WHEN turned THEN t.other_thought ELSE t.answer_thought END AS won_thought,
+    CASE WHEN turned THEN t.answer_thought ELSE t.other_thought END AS lost_thought,
     CASE WHEN turned THEN c.other_id ELSE c.answer_id END AS won_id,
     CASE WHEN turned THEN c.answer_id ELSE c.other_id END AS lost_id,
     CASE WHEN turned THEN 1 - c.p ELSE c.p END AS p_won
 FROM export.texts AS t JOIN export.alive AS c USING (id) JOIN export.kept AS k USING (id)
 """
+
+
+_ANSWER_IN = re.compile(r"'content': t\.(\w+)\}")
+_UNTHOUGHT = (
+    "list_transform(t.messages, lambda m: {'role': m.role, 'content': m.content, 'reasoning_content': NULL::VARCHAR})"
+)
 
 
 def _said(text: str) -> str:
@@ -138,20 +149,39 @@ FIELDS: dict[Format, tuple[Field, ...]] = {
 """Of each format its columns in their order."""
 
 
-def columns(format: Format) -> tuple[Column, ...]:
-    return tuple(field.column for field in FIELDS[format])
+def columns(settings: Settings) -> tuple[Column, ...]:
+    return tuple(field.column for field in _fields(settings))
 
 
-def schema(format: Format) -> pa.Schema:
+def schema(settings: Settings) -> pa.Schema:
     """Plain types, without metadata: what datasets.load_dataset makes features of."""
-    return pa.schema([(column.name, column.type) for column in columns(format)])
+    return pa.schema([(column.name, column.type) for column in columns(settings)])
+
+
+def _fields(settings: Settings) -> tuple[Field, ...]:
+    """The format's; with reasoning, those that hold an answer have it as `reasoning_content` of their messages, the key
+    by which chat templates know it. It is null in all other turns, and where none is known."""
+    if not settings.with_reasoning:
+        return FIELDS[settings.format]
+    return tuple(_thinking(field) for field in FIELDS[settings.format])
+
+
+def _thinking(field: Field) -> Field:
+    answer = _ANSWER_IN.search(field.sql)
+    if answer is None:
+        return field
+    doc = f"{field.column.doc[:-1]}, with `reasoning_content`."
+    said = _said(f"t.{answer[1]}")
+    sql = field.sql.replace(said, f"{said[:-2]}, 'reasoning_content': t.{answer[1]}_thought}}]")
+    sql = sql.replace("t.messages", _UNTHOUGHT)
+    return Field(Column(field.column.name, THINKING, doc), sql)
 
 
 def query(settings: Settings) -> str:
     """The rows by config, split (train first) and place, with all columns but the constants."""
     sampled = "true" if settings.labels == "sampled" else "false"
     rows = _ROWS.format(sampled=sampled, seed=settings.seed)
-    varying = [field for field in FIELDS[settings.format] if field.sql]
+    varying = [field for field in _fields(settings) if field.sql]
     numbers = {"{clip}": repr(settings.clip), "{good}": repr(settings.good)}
     expressions = []
     for field in varying:

@@ -32,6 +32,7 @@ OF_FORMATS: dict[str, tuple[Format, ...]] = {
     "shards": ("robust",),
     "clip": ("reward",),
     "good": ("kto",),
+    "with_reasoning": (*PAIRS, "kto", "sft"),
 }
 """Settings that mean something to some formats only."""
 
@@ -98,6 +99,8 @@ class Settings(_Section):
     """reward: `margin` is the log-odds of p_chosen, which is taken to be no larger than this."""
     good: float = Field(default=0.5, gt=0, lt=1)
     """kto: an answer is good from this pointwise score on, on [0, 1]."""
+    with_reasoning: bool = False
+    """All formats but grpo: an answer's message also has `reasoning_content`, what the model thought before it."""
     test: float = Field(default=0.05, ge=0, lt=1)
     """Share of the conversations whose rows go to the test split."""
     seed: int = Field(default=1, ge=0)

@@ -79,7 +79,7 @@ def write(work: Work, folder: Path, groups: list[Group], constants: dict[str, An
 
     Raises WarehouseError where a row's prompt or answer is not in the warehouse.
     """
-    schema = formats.schema(work.settings.format)
+    schema = formats.schema(work.settings)
     source = _Rows(work.batches(formats.query(work.settings)))
     files = []
     for group in groups:
