@@ -141,6 +141,27 @@ SIXTEEN: dict[tuple[str, Role], tuple[Seen, str, str]] = {
     ("no-template", "judge"): (stopped("judge", "RequestRefused"), "the server does not tell", TEMPLATE),
     ("quota", "policy"): (stopped("policy", "AccessDenied"), "", "engines: "),
     ("quota", "judge"): (stopped("judge", "AccessDenied"), "", "engines: "),
+    ("think", "policy"): (well(), "", ""),
+    ("think", "judge"): (well(), "", ""),
+    ("thinking-cut", "policy"): (Seen(True, 0, 0, {"cut": 3}, 0, {}), "", ""),
+    ("thinking-cut", "judge"): (well(), "the server does not tell a label's tokens", ""),
+    ("refusal", "policy"): (
+        Seen(
+            *(True, 0, 0, {"refused": 3, "skipped": 3}, 0),
+            {("initial", "AnswerRefused", False): 3, ("critique-1", "CritiqueRefused", False): 3},
+        ),
+        "",
+        "",
+    ),
+    ("refusal", "judge"): (well(), "", ""),
+    ("cached", "policy"): (well(), "more tokens were cached than the prompt has", ""),
+    ("cached", "judge"): (well(), "more tokens were cached than the prompt has", ""),
+    ("impossible", "policy"): (well(), "", ""),
+    ("impossible", "judge"): (stopped("judge", "MalformedReply"), "", "2 tokens add up to 2"),
+    ("other-model", "policy"): (well(), "replies are by another model's name", ""),
+    ("other-model", "judge"): (well(), "replies are by another model's name", ""),
+    ("not-utf8", "policy"): (stopped("policy", "MalformedReply"), "out of service", "the reply is not UTF-8"),
+    ("not-utf8", "judge"): (stopped("judge", "MalformedReply"), "out of service", "the reply is not UTF-8"),
 }
 
 
