@@ -54,8 +54,8 @@ PASSING = (
     Fault(delay_s=0.2),
 )
 """What any server may do to a request now and then; asked again, it answers."""
-WORDLESS = Fault(changes={"logprobs": None, "message": {"role": "assistant", "content": None}})
-"""A completion without a text, and without log-probabilities."""
+WORDLESS = Fault(changes={"logprobs": None, "message": {"role": "assistant", "content": None}, "finish_reason": None})
+"""A completion without a text, without log-probabilities, and without a reason for its end."""
 
 
 class Chance:
