@@ -62,6 +62,10 @@ _WHOLE = {"read_text", "read_blob"}
 """Those that give a file as one value; they know no setting `hive_partitioning`, and add its columns all the same."""
 _WHOLE_COLUMNS = ("filename", "content", "size", "last_modified")
 
+MOST_NESTED = 100
+"""Brackets inside one another in a query. DuckDB bounds expressions and not queries in queries: 100,000 of these end
+the process, in its parser, before anything can be checked."""
+
 _LITERAL = re.compile(rb"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
 _FILE_NAME = re.compile(r"(['\"]).*\..*\1", re.DOTALL)
 _ONLY_QUERIES = "only queries are answered here: SELECT, FROM, WITH, VALUES, PIVOT, DESCRIBE, SHOW, SUMMARIZE, EXPLAIN"
@@ -154,7 +158,8 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str, functions: Collection
     functions: the table functions that it may call, in lower case.
     """
     try:
-        statements = connection.extract_statements(sql.encode().decode())
+        _check_nesting(sql.encode().decode())
+        statements = connection.extract_statements(sql)
     except UnicodeEncodeError as error:
         raise QueryError(f"character {error.start} of the query is half of a surrogate pair") from None
     except duckdb.Error as error:
@@ -175,6 +180,18 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str, functions: Collection
         _check_pivot(connection, sql, functions)
     else:
         raise QueryError(f"{kind.name.replace('_', ' ')} is not allowed", hint=_ONLY_QUERIES)
+
+
+def _check_nesting(sql: str) -> None:
+    source, depth = sql.encode(), 0
+    for place, kind in duckdb.tokenize(sql):
+        if kind == duckdb.token_type.operator:
+            depth += (source[place] in b"([{") - (source[place] in b")]}")
+        if depth > MOST_NESTED:
+            raise QueryError(
+                f"byte {place} of the query stands in more than {MOST_NESTED} brackets",
+                hint="name inner queries in WITH",
+            )
 
 
 def files_in(connection: duckdb.DuckDBPyConnection, sql: str, base: Path | None = None) -> str:
@@ -303,7 +320,13 @@ def _listed(arguments: Sequence[Any]) -> Iterator[dict[str, Any]]:
 def _tree(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
     """DuckDB's syntax tree of a SELECT. QueryError where it has none."""
     ((text,),) = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchall()
-    tree = json.loads(text)
+    try:
+        tree = json.loads(text)
+    except RecursionError:
+        raise QueryError(
+            "the query is too deep: one expression or one FROM has several hundred operators or joins in a row",
+            hint="lists do it in one: list_sum([…]), concat(…), x IN (…); or name parts in WITH",
+        ) from None
     if tree.get("error", True):
         raise QueryError(f"this cannot be checked: {tree.get('error_message', 'no syntax tree')}", hint=_ONLY_QUERIES)
     return tree
@@ -343,6 +366,12 @@ def _words(sql: str) -> list[tuple[int, str]]:
         for (start, kind), end in zip(tokens, ends, strict=True)
         if kind != duckdb.token_type.comment
     ]
+
+
+def statement(sql: str) -> str:
+    """The one statement in `sql`, without its semicolon and what follows it."""
+    place = next((start for start, word in _words(sql) if word == ";"), None)
+    return sql.encode()[:place].decode()
 
 
 def _explained(sql: str) -> str:

@@ -100,6 +100,103 @@ def test_preferred_by_the_response_or_by_its_place(root: Path) -> None:
     assert values(read(root, rows).labels) == [("pair0", 1.0), ("pair1", 1.0), ("pair2", 0.0)]
 
 
+@pytest.mark.parametrize(
+    ("word", "place"),
+    [("first", 0), ("A", 0), (" a ", 0), ("FIRST", 0), ("second", 1), ("B", 1), ("b", 1), ("tie", None), ("Tie", None)],
+)
+@pytest.mark.parametrize("name", ["ann.csv", "ann.tsv", "ann.jsonl", "ann.parquet"])
+def test_on_a_sheet_a_and_b_are_the_answers_as_it_shows_them(
+    root: Path, name: str, word: str, place: int | None
+) -> None:
+    shown = [("b0", "a0"), ("a1", "b1")]
+    rows = [
+        {"pair_id": f"pair{number}", "first_id": pair[0], "second_id": pair[1], "preferred": word}
+        for number, pair in enumerate(shown)
+    ]
+    expected = [0.5 if place is None else float(pair[place].startswith("b")) for pair in shown]
+    assert [value for _, value in values(read(root, rows, name).labels)] == expected
+
+
+@pytest.mark.parametrize(
+    ("row", "says", "hint"),
+    [
+        ({"preferred": "1"}, "preferred is '1'", "first, second, a, b, tie, or the id"),
+        ({"preferred": "(A)"}, "preferred is '(A)'", "first, second, a, b, tie, or the id"),
+        ({"preferred": "a", "first_id": ""}, "are not the pair's two responses", "as the sheet has them"),
+        ({"preferred": "a", "first_id": "a2"}, "are not the pair's two responses", "as the sheet has them"),
+        ({"preferred": "a", "second_id": "b1"}, "are not the pair's two responses", "as the sheet has them"),
+        ({"value": "0"}, "`value` is of a and b", "into `preferred`"),
+        ({"value": "1"}, "`value` is of a and b", "into `preferred`"),
+    ],
+)
+def test_on_a_sheet_what_could_be_either_answer_is_refused(
+    root: Path, row: dict[str, str], says: str, hint: str
+) -> None:
+    sheet = {"pair_id": "pair1", "first_id": "b1", "second_id": "a1", "preferred": "", "value": ""}
+    with pytest.raises(InputError, match="row 1: ") as error:
+        read(root, [sheet | row])
+    assert says in str(error.value)
+    assert hint in str(error.value.hint)
+
+
+def test_a_sheet_without_its_ids_leaves_a_and_b_open(root: Path) -> None:
+    shown = {"pair_id": "pair1", "first": "two 1", "second": "one", "preferred": "a"}
+    with pytest.raises(InputError, match="row 1: preferred is 'a'"):
+        read(root, [shown])
+    assert values(read(root, [shown | {"preferred": "b1"}]).labels) == [("pair1", 1.0)]
+    with pytest.raises(InputError, match="one of the columns first_id and second_id"):
+        read(root, [{"pair_id": "pair1", "first_id": "b1", "preferred": "a"}])
+
+
+def test_without_a_sheet_a_is_the_earlier_answer(root: Path) -> None:
+    rows = [{"pair_id": "pair0", "preferred": "A"}, {"pair_id": "pair1", "preferred": "b"}]
+    assert values(read(root, rows).labels) == [("pair0", 0.0), ("pair1", 1.0)]
+    with pytest.raises(InputError) as error:
+        read(root, [{"pair_id": "pair0", "preferred": "first"}])
+    assert error.value.hint == "expected are a, b, tie, or the id of one of the pair's two responses"
+
+
+@pytest.mark.parametrize("name", ["ann.csv", "ann.csv.gz", "ann.tsv", "ann.jsonl", "ann.parquet"])
+def test_rows_of_long_conversations_are_read(root: Path, name: str) -> None:
+    talk = 'a "quoted" line\n' * 160_000  # 2.56 MB
+    rows = [{"pair_id": "pair0", "conversation": talk, "preferred": "a"}, {"pair_id": "pair1", "preferred": "b"}]
+    rows = [{"conversation": "", **row} for row in rows]
+    assert values(read(root, rows, name).labels) == [("pair0", 0.0), ("pair1", 1.0)]
+
+
+@pytest.mark.parametrize("name", ["ann.csv", "ann.csv.gz", "ann.tsv"])
+def test_a_row_longer_than_any_prompt_is_refused_in_a_sentence(
+    root: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("constitution.warehouse.labels.LONGEST", 3 * 2**20)
+    with pytest.raises(InputError, match="a row is longer than 3 MiB") as error:
+        read(root, [{"pair_id": "pair0", "preferred": "a", "conversation": "x" * 5_000_000}], name)
+    assert "take out the columns of texts" in str(error.value.hint)
+
+
+def test_a_name_that_is_not_utf_8_is_refused_in_a_sentence(root: Path) -> None:
+    path = root.parent / "ann\udcff.csv"
+    path.write_text("pair_id,preferred\npair0,a\n")
+    with pytest.raises(InputError, match="the name is not UTF-8"):
+        read_labels(root, path)
+
+
+FORMULAS = ("=1+1", "-x", "@x", "'=1+1", "+1 for this", "plain", "-5", "'quoted'")
+
+
+def test_raters_come_back_exactly_from_csv_as_it_is_and_as_spreadsheets_take_it(root: Path) -> None:
+    rows = [{"pair_id": "pair0", "value": 1, "rater": rater} for rater in FORMULAS]
+    assert command(root, "labels", "import", str(write(root, rows, "said.jsonl"))).exit_code == 0
+    query = "SELECT pair_id, value, rater FROM labels"
+    for name, *option in (("exact.csv",), ("safe.csv", "--spreadsheet-safe")):
+        out = root.parent / name
+        assert command(root, "sql", "--format", "csv", "--out", str(out), *option, query).exit_code == 0
+        found = read_labels(root, out, spreadsheet_safe=bool(option)).labels
+        assert {label.rater for label in found} == set(FORMULAS), name
+        assert ("\n" + "pair0,1.0,=1+1\n" in out.read_text()) is not bool(option)
+        assert command(root, "labels", "import", *option, str(out)).exit_code == 0
+
+
 def test_raters_and_principles(root: Path) -> None:
     rows = [
         {"pair_id": "pair0", "preferred": "a", "rater": "bob", "principle_id": "true"},
@@ -221,7 +318,7 @@ def test_the_sheet_goes_round(root: Path) -> None:
     with sheet.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows[0]["first"] in ('one, "0"\nand more', "two 0")
-    for row, word in zip(rows, ("first", "second", ""), strict=True):
+    for row, word in zip(rows, ("A", "second", ""), strict=True):
         row["preferred"] = word
     result = command(root, "labels", "import", str(write(root, rows)))
     assert result.exit_code == 0, result.output
@@ -232,6 +329,31 @@ def test_the_sheet_goes_round(root: Path) -> None:
     assert column(gold, "pair_id", "p_b") == [
         (f"pair{number}", float(id.startswith("b"))) for number, id in enumerate(better)
     ]
+
+
+def test_a_sheet_is_safe_in_a_spreadsheet_and_gives_back_what_it_showed(tmp_path: Path) -> None:
+    """Answers that would be formulas, shown to a person who says for each pair which text is better."""
+    scene = Scene()
+    texts = [(f"={number}+1", f"- {number}") for number in range(12)]
+    for a, b in texts:
+        scene.pair(a=a, b=b)
+    root = tmp_path / "warehouse"
+    scene.write(root)
+    sheet = tmp_path / "ann.csv"
+    assert command(root, "sql", "--format", "csv", "--out", str(sheet), "FROM sheet").exit_code == 0
+    with sheet.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert all(row[side][0] == "'" for row in rows for side in ("first", "second"))
+    assert {row["first"][1] for row in rows} == {"=", "-"}
+    for row in rows:  # whoever reads it prefers the formula, and writes the letter of the place where it is
+        row["preferred"] = "A" if row["first"].startswith("'=") else "B"
+    assert command(root, "labels", "import", str(write(root, rows))).exit_code == 0
+    assert {value for _, value in values(Warehouse(root).read_labels(RUN))} == {0.0}
+    exact = tmp_path / "exact.csv"
+    assert command(root, "sql", "--format", "csv", "--exact", "--out", str(exact), "FROM sheet").exit_code == 0
+    with exact.open(newline="") as file:
+        shown = {row[side] for row in csv.DictReader(file) for side in ("first", "second")}
+    assert shown == {text for pair in texts for text in pair}
 
 
 def test_pairs_as_they_are_make_a_file_too(root: Path) -> None:

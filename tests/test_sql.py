@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from warehouse_rows import CONSTITUTION, PROMPTS, RUN, chain, failure, fill, prompt, run
 
 from constitution.cli import app
-from constitution.cli.sql import _widths
+from constitution.cli._tables import _widths
 from constitution.errors import ConstitutionError, QueryError, WarehouseError
 from constitution.records import Judgement, Preference, Response
 from constitution.warehouse import Warehouse, ask, connect, convert
@@ -244,7 +244,7 @@ def test_json_has_lists_structs_and_no_nan(warehouse: Warehouse) -> None:
     assert first["messages"][2] == {"role": "user", "content": "again 0"}
     assert (first["x"], first["y"], first["s"]) == (None, None, 1)
     assert first["recipe"]["revise"] == {"rounds": 2}
-    assert first["id"] == first["id_2"] == prompt(0).id
+    assert first["id"] == first["id_1"] == prompt(0).id
     assert first["t"] == "2026-01-01T00:00:00+00:00"
     assert json.loads(sql(warehouse, "SELECT 1 AS a WHERE false", "--format", "json").stdout) == []
 

@@ -68,6 +68,9 @@ def app(context: click.Context, debug: bool) -> None:
 
 def main() -> None:
     """Entry point: errors become one sentence and exit code 2, Ctrl-C becomes 130. --debug may stand anywhere."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what the terminal cannot show, or is no character, is an escape
+            stream.reconfigure(errors="backslashreplace")
     words = sys.argv[1:]
     end = words.index("--") if "--" in words else len(words)
     debug = "--debug" in words[:end]
@@ -86,7 +89,7 @@ def main() -> None:
             raise
         click.echo("constitution: interrupted", err=True)
         code = 130
-    except (ConstitutionError, OSError) as error:
+    except (ConstitutionError, OSError, UnicodeEncodeError) as error:
         if debug:
             raise
         click.echo(f"constitution: {printable_lines(brief(hide_keys(_sentence(error))))}", err=True)
@@ -94,8 +97,10 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _sentence(error: ConstitutionError | OSError) -> str:
+def _sentence(error: ConstitutionError | OSError | UnicodeEncodeError) -> str:
     """What is wrong, where, and what to do."""
+    if isinstance(error, UnicodeEncodeError):
+        return f"{brief(str(error.object), 200)}: cannot be written as UTF-8 (rename the file or folder of that name)"
     if isinstance(error, ConstitutionError):
         return f"{error} ({error.hint})" if error.hint else str(error)
     place = f"{error.filename}: " if error.filename else ""

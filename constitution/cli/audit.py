@@ -14,9 +14,9 @@ from constitution.audit import audit as measure
 from constitution.audit.answer import answer
 from constitution.audit.report import headlines, report
 from constitution.audit.words import Headline
+from constitution.cli._formats import output
 from constitution.cli._options import warehouse_option
 from constitution.cli._scorecard import ask, asks, scorecard_options, tags_of, tell
-from constitution.cli.sql import output
 from constitution.shown import printable
 from constitution.warehouse import Warehouse, connect
 from constitution.warehouse.find import find_run

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import click
 
 from constitution.cli._options import warehouse_option
 from constitution.cli.sql import show_answer
 from constitution.shown import printable
-from constitution.warehouse import Warehouse, ask, connect
+from constitution.warehouse import Warehouse, connect
+from constitution.warehouse.answers import keep
 from constitution.warehouse.find import find_run
 from constitution.warehouse.labels import read_labels
 
@@ -35,17 +37,19 @@ def labels() -> None:
 @click.option("--rater", default="", help="Who says it, of rows that do not say so.  [default: the file's name]")
 @click.option("--run", "run_id", help="Only pairs and responses of this run (or how its id begins).")
 @click.option("--skip-unknown", is_flag=True, help="Leave out rows about what is not in the warehouse.")
+@click.option("--spreadsheet-safe", is_flag=True, help="It was written by `sql --spreadsheet-safe`; a sheet always is.")
 @warehouse_option
-def import_command(file: Path, rater: str, run_id: str | None, skip_unknown: bool, warehouse: Path) -> None:
+def import_command(file: Path, run_id: str | None, warehouse: Path, **settings: Any) -> None:
     """Import people's labels: a CSV, TSV, JSONL, JSON or Parquet file, also .gz, with a header or keys.
 
-    A row has `pair_id` with `preferred` (a, b, tie, or the id of a response) or with `value` (0 is a, 1 is b, or
-    between); or it has `response_id` with `value` (a number, more is better, or true and false). `rater` and
-    `principle_id` may be there too; without a principle it is about the whole. Rows without preferred and value are
-    left out, and other columns are ignored. One wrong row refuses the file.
+    A row has `pair_id` with `preferred` (a: the earlier answer, b: the later, tie, or the id of a response) or with
+    `value` (0 is a, 1 is b, or between); or it has `response_id` with `value` (a number, more is better, or true and
+    false). `rater` and `principle_id` may be there too; without a principle it is about the whole. Rows without
+    preferred and value are left out, and other columns are ignored. One wrong row refuses the file.
 
     The same file again changes nothing; a corrected one, under the same name, takes the place of what its raters said
-    in it before. The view `sheet` makes a file to fill in: `preferred` is then first, second or tie.
+    in it before. The view `sheet` makes a file to fill in. In it `preferred` is first or A, second or B, or tie, as
+    the file shows the answers.
 
     \b
     Examples:
@@ -54,7 +58,7 @@ def import_command(file: Path, rater: str, run_id: str | None, skip_unknown: boo
     """
     if run_id is not None:
         run_id = find_run(Warehouse(warehouse), run_id).run_id
-    found = read_labels(warehouse, file, rater=rater, run_id=run_id, skip_unknown=skip_unknown)
+    found = read_labels(warehouse, file, run_id=run_id, **settings)
     store = Warehouse(warehouse)
     for run, count in Counter(label.run_id for label in found.labels).items():
         of_run = [label for label in found.labels if label.run_id == run]
@@ -81,4 +85,4 @@ def list_command(warehouse: Path) -> None:
     Example:  constitution labels list
     """
     with connect(warehouse) as connection:
-        show_answer(ask(connection, _LIST))
+        show_answer(keep(connection, _LIST))

@@ -10,7 +10,7 @@ import click
 from constitution.cli._options import warehouse_option
 from constitution.cli._progress import duration
 from constitution.cli._summary import show
-from constitution.cli.sql import readable, show_table
+from constitution.cli._tables import readable, show_table
 from constitution.pipeline import Progress
 from constitution.pipeline.report import cost
 from constitution.records import Run

@@ -11,7 +11,7 @@ row that is wrong refuses the file, with its number; nothing is written here.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,21 @@ from constitution.warehouse.query import connect
 
 COLUMNS = ("pair_id", "response_id", "preferred", "value", "rater", "principle_id", "first_id", "second_id")
 """What is read of a file; further columns are ignored. `first_id` and `second_id` are those of the view `sheet`."""
+SHOWN = ("first", "second")
+"""The view's columns with the texts: a file that has them and not the ids does not say which answer was shown first."""
+
+LONGEST = 256 * 2**20
+"""Bytes of a row: a few times what a prompt may have, since a sheet also has both answers, and quotes twice."""
 
 PROMPTS_RATER = "prompts"
 """The rater under whose name the view `rated` has the gold that came with the prompts."""
 
-_JSON = "read_json({}, format = 'auto', maximum_depth = 1, sample_size = -1, hive_partitioning = false)"
+_JSON = (
+    "read_json({}, format = 'auto', maximum_depth = 1, sample_size = -1, hive_partitioning = false, "
+    "maximum_object_size = {})"
+)
 _CSV = (
-    "read_csv({}, header = true, all_varchar = true, hive_partitioning = false, "
+    "read_csv({}, header = true, all_varchar = true, hive_partitioning = false, max_line_size = {}, "
     "quote = '\"', escape = '\"', delim = ',')"
 )
 _READERS = {
@@ -69,16 +77,26 @@ class LabelFile:
 
 
 def read_labels(
-    root: Path, path: Path, *, rater: str = "", run_id: str | None = None, skip_unknown: bool = False
+    root: Path,
+    path: Path,
+    *,
+    rater: str = "",
+    run_id: str | None = None,
+    skip_unknown: bool = False,
+    spreadsheet_safe: bool = False,
 ) -> LabelFile:
     """The labels in the file `path`, for the warehouse in `root`.
 
     rater: of rows that name none; empty: the file's name up to its first dot. run_id: the only run whose pairs and
     responses are known; None: all runs'. skip_unknown: leave rows out whose pair, response or principle is not known.
+    spreadsheet_safe: the texts of a CSV or TSV have the apostrophes of `shown.spreadsheet`, as an annotation sheet's
+    always have.
 
     Raises InputError for a file that cannot be read or a row that is wrong, WarehouseError where there is no warehouse.
     """
-    rows = _read(path)
+    _check_name(path)
+    rows, columns = _read(path, spreadsheet_safe)
+    words = _words(columns)
     known = _Known.of(root, rows, run_id)
     spoken = [(number, row) for number, row in enumerate(rows, 1) if "preferred" in row or "value" in row]
     labels: dict[str, Label] = {}
@@ -86,7 +104,7 @@ def read_labels(
     unknown = 0
     for number, row in spoken:
         try:
-            label = known.label(row, row.get("rater") or rater or path.name.partition(".")[0], path.name)
+            label = known.label(row, row.get("rater") or rater or path.name.partition(".")[0], path.name, words)
             if label.id in labels:
                 raise _Refused(f"says again what row {places[label.id]} says", "keep one of the two")
         except _Unknown as fault:
@@ -118,23 +136,32 @@ class _Unknown(_Refused):
 # --- reading
 
 
-def _read(path: Path) -> list[_Row]:
-    """The file's rows, as texts; those of a CSV are counted without its header."""
+def _check_name(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{path}: the name is not UTF-8", hint="labels are stored with it: rename the file") from None
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file", hint="check the path")
+    if not path.stat().st_size:
+        raise InputError(f"{path}: is empty", hint="`constitution labels import --help` shows how to get a file")
+
+
+def _read(path: Path, spreadsheet_safe: bool) -> tuple[list[_Row], list[str]]:
+    """The file's rows, as texts, and the names of all its columns; rows of a CSV are counted without its header."""
     kind = Path(path.name.lower().removesuffix(".gz")).suffix
     if kind not in _READERS:
         raise InputError(
             f"{path}: the name does not say what is in it",
             hint=f"it must end in {', '.join(_READERS)} (and .gz)",
         )
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file", hint="check the path")
-    if not path.stat().st_size:
-        raise InputError(f"{path}: is empty", hint="`constitution labels import --help` shows how to get a file")
+    # DuckDB takes room for the longest row that there may be, so for no more than the file has.
+    longest = LONGEST if path.name.lower().endswith(".gz") else min(LONGEST, max(path.stat().st_size + 1, 2**21))
     quoted = views.quoted(views.as_pattern(path))
     with duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}) as reader:
         try:
             reader.execute("SET threads = 1")  # the rows in the file's order, so that their numbers are right
-            for source in (way.format(quoted) for way in _READERS[kind]):
+            for source in (way.format(quoted, longest) for way in _READERS[kind]):
                 names = [str(name) for (name, *_) in reader.execute(f"DESCRIBE FROM {source}").fetchall()]
                 wanted = {name.strip().lower(): name for name in names if name.strip().lower() in COLUMNS}
                 if wanted:
@@ -144,14 +171,27 @@ def _read(path: Path) -> list[_Row]:
             columns = ", ".join(text.format('"' + name.replace('"', '""') + '"') for name in wanted.values())
             found = reader.execute(f"SELECT {columns} FROM {source}").fetchall()
         except duckdb.Error as error:
-            raise InputError(
-                f"{path}: cannot be read: {str(error).splitlines()[0]}",
-                hint="is it UTF-8, and has each row of a CSV as many cells as its header?",
-            ) from None
-    # An apostrophe that `constitution sql --format csv` put before a text is not the text's.
-    read = from_spreadsheet if kind in (".csv", ".tsv") else str
+            raise _unreadable(path, error) from None
+    escaped = kind in (".csv", ".tsv") and (spreadsheet_safe or "first_id" in wanted)
+    read = from_spreadsheet if escaped else str
     rows = [[read(value or "").strip() for value in values] for values in found]
-    return [{name: value for name, value in zip(wanted, row, strict=True) if value} for row in rows]
+    return (
+        [{name: value for name, value in zip(wanted, row, strict=True) if value} for row in rows],
+        [name.strip().lower() for name in names],
+    )
+
+
+def _unreadable(path: Path, error: duckdb.Error) -> InputError:
+    said = str(error)
+    if "Maximum line size" in said or "maximum_object_size" in said:
+        return InputError(
+            f"{path}: a row is longer than {LONGEST // 2**20} MiB",
+            hint="take out the columns of texts: only ids and what was said of them are read",
+        )
+    return InputError(
+        f"{path}: cannot be read: {said.splitlines()[0]}",
+        hint="is it UTF-8, and has each row of a CSV as many cells as its header?",
+    )
 
 
 def _check_columns(path: Path, wanted: Iterable[str], names: Sequence[str]) -> None:
@@ -161,6 +201,20 @@ def _check_columns(path: Path, wanted: Iterable[str], names: Sequence[str]) -> N
             hint="needed are pair_id with preferred or value, or response_id with value; "
             "`constitution labels import --help` shows how to get such a file",
         )
+    if len({"first_id", "second_id"}.intersection(wanted)) == 1:
+        raise InputError(f"{path}: has one of the columns first_id and second_id", hint="give both, or neither")
+
+
+_Words = Mapping[str, str]
+"""Words for an answer, and what they stand for: `a`, `b`, or the column that has its id."""
+
+
+def _words(columns: Collection[str]) -> _Words:
+    """What words mean in a file of these columns. Where two answers were shown, A and B are what was seen: first and
+    second. Else they are the earlier and the later answer, unless texts without ids leave open what A was."""
+    if "first_id" in columns:
+        return {"first": "first_id", "second": "second_id", "a": "first_id", "b": "second_id"}
+    return {} if set(SHOWN).issubset(columns) else {"a": "a", "b": "b"}
 
 
 # --- what the rows mean
@@ -194,7 +248,7 @@ class _Known:
                 raise WarehouseError(f"{root}: cannot be read: {str(error).splitlines()[0]}") from None
         return cls(pairs, responses, {(str(run), str(id)) for run, id in principles})
 
-    def label(self, row: _Row, rater: str, source: str) -> Label:
+    def label(self, row: _Row, rater: str, source: str, words: _Words) -> Label:
         """Raises _Refused."""
         if rater == PROMPTS_RATER:
             raise _Refused(
@@ -204,7 +258,7 @@ class _Known:
             raise _Refused("has a pair_id and a response_id", "make two rows of it")
         if "pair_id" in row:
             run_id, prompt_id, a_id, b_id = _look_up(self.pairs, row["pair_id"], "pair", "preferences")
-            value = _side(row, a_id, b_id)
+            value = _side(row, a_id, b_id, words)
         elif "response_id" in row:
             run_id, prompt_id = _look_up(self.responses, row["response_id"], "response", "responses")
             if "preferred" in row:
@@ -227,22 +281,27 @@ def _look_up(known: Mapping[str, Any], id: str, what: str, table: str) -> Any:
     return known[id]
 
 
-def _side(row: _Row, a_id: str, b_id: str) -> float:
+def _side(row: _Row, a_id: str, b_id: str, words: _Words) -> float:
     """0 for a, 1 for b, 0.5 for neither, or what lies between."""
+    ids = {"a": a_id, "b": b_id, **{name: row[name] for name in ("first_id", "second_id") if name in row}}
+    shown = [row[name] for name in ("first_id", "second_id") if name in row]
+    if shown and (len(shown) < 2 or set(shown) != {a_id, b_id}):
+        raise _Refused("first_id and second_id are not the pair's two responses", "keep them as the sheet has them")
     if "preferred" not in row:
-        return _number(row["value"], {}, "a number from 0 (a is better) to 1 (b is)", lambda value: 0 <= value <= 1)
+        value = _number(row["value"], {}, "a number from 0 (a is better) to 1 (b is)", lambda value: 0 <= value <= 1)
+        if "first_id" in words.values() and value != 0.5:
+            hint = "write first, second or tie into `preferred`, or take the columns first_id and second_id out"
+            raise _Refused("`value` is of a and b, and the file shows a first and a second", hint)
+        return value
     if "value" in row:
         raise _Refused("has `preferred` and `value`", "keep one of them")
-    words = {"a": a_id, "b": b_id, "first": row.get("first_id"), "second": row.get("second_id")}
     said = row["preferred"]
     if said.lower() == "tie":
         return 0.5
-    better = words.get(said.lower()) or said
+    better = ids.get(words.get(said.lower(), ""), said)
     if better not in (a_id, b_id):
-        raise _Refused(
-            f"preferred is {said!r}", "expected are a, b, tie, the id of one of the pair's two responses, or, with the "
-            "columns first_id and second_id, first and second"
-        )  # fmt: skip
+        known = ", ".join([*words, "tie"])
+        raise _Refused(f"preferred is {said!r}", f"expected are {known}, or the id of one of the pair's two responses")
     return float(better == b_id)
 
 

@@ -25,7 +25,7 @@ from constitution import sandbox
 from constitution.errors import QueryError, WarehouseError
 from constitution.warehouse import layout, views
 
-BATCH = 2048
+BATCH = 64
 
 FUNCTIONS = sandbox.READING_FUNCTIONS | {"provenance", "run_figures", "compare_versions", "compare_principles"}
 """Table functions that a query may call: those that read, and the warehouse's own macros."""
@@ -86,7 +86,7 @@ def ask(connection: duckdb.DuckDBPyConnection, sql: str) -> Answer:
                 first = result.fetchmany(BATCH)
         except duckdb.Error as error:
             if last or not views.vanished(error):
-                raise _query_error(error) from None
+                raise query_error(error) from None
         else:
             return Answer(columns, types, chain(first, _rest(connection)))
     raise AssertionError("unreachable")
@@ -102,7 +102,7 @@ def ask_arrow(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.RecordBatch
                 return connection.sql(sql).to_arrow_reader(16_384)
         except duckdb.Error as error:
             if last or not views.vanished(error):
-                raise _query_error(error) from None
+                raise query_error(error) from None
     raise AssertionError("unreachable")
 
 
@@ -121,16 +121,18 @@ def _rest(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
             with sandbox.interruptible():
                 batch = connection.fetchmany(BATCH)
         except duckdb.Error as error:
-            raise _query_error(error) from None
+            raise query_error(error) from None
         if not batch:
             return
         yield from batch
 
 
-def _query_error(error: duckdb.Error) -> QueryError:
+def query_error(error: duckdb.Error) -> QueryError:
     """DuckDB's own message, with the line and the caret where it has them."""
     if views.vanished(error):
         return QueryError(str(error).splitlines()[0], hint="the run was being compacted; ask again")
     if record := _RECORD.match(str(error)):
         return QueryError(f"{record[1]}: cannot be read as a run", hint="`constitution verify --repair` puts it aside")
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return QueryError(str(error).splitlines()[0], hint="ask for fewer rows or columns at once")
     return QueryError(str(error).rstrip())

@@ -48,7 +48,6 @@ from constitution.records import (
     Run,
     as_dicts,
 )
-from constitution.shown import from_spreadsheet, spreadsheet
 from constitution.warehouse import Warehouse, Writer, convert
 from constitution.warehouse.labels import read_labels
 
@@ -156,7 +155,7 @@ def test_texts_come_back_from_sql_and_exports(tmp_path: Path, torture: Torture) 
     found = json.loads(ask(warehouse.root, query, "json", tmp_path / "r.json").read_bytes())
     assert {row["id"]: row["text"] for row in found} == texts
     with ask(warehouse.root, query, "csv", tmp_path / "r.csv").open(encoding="utf-8", newline="") as file:
-        assert {row["id"]: from_spreadsheet(row["text"]) for row in csv.DictReader(file)} == texts
+        assert {row["id"]: row["text"] for row in csv.DictReader(file)} == texts
     conversations = {p.id: as_dicts(p.messages) for p in prompts}
     query = "SELECT id, messages FROM prompts"
     with ask(warehouse.root, query, "csv", tmp_path / "p.csv").open(encoding="utf-8", newline="") as file:
@@ -275,7 +274,7 @@ def put_rows(rows: list[dict[str, Any]], path: Path) -> None:
                 file, list(rows[0]), delimiter="," if kind == "csv" else "\t", quoting=csv.QUOTE_ALL
             )
             writer.writeheader()
-            writer.writerows({name: spreadsheet(str(cell)) for name, cell in row.items()} for row in rows)
+            writer.writerows(rows)
     else:
         text = json.dumps(rows) if kind == "json" else "".join(json.dumps(row) + "\n" for row in rows)
         path.write_text(text, encoding="utf-8")

@@ -97,7 +97,8 @@ def test_no_cell_of_a_csv_is_a_formula(
     scene.write(tmp_path)
     out = tmp_path.parent / f"{tmp_path.name}.csv"
     query = "SELECT text, -1.5 AS n, -2 AS m, ['=1'] AS l, {'a': '=1'} AS s, '=1'::BLOB AS b FROM responses"
-    asked(["sql", "--format", "csv", "--out", str(out), query, "--warehouse", str(tmp_path)], capsys, monkeypatch)
+    words = ["sql", "--format", "csv", "--spreadsheet-safe", "--out", str(out), query, "--warehouse", str(tmp_path)]
+    asked(words, capsys, monkeypatch)
     head, *rows = parsed(out.read_bytes().decode())
     assert head == ["text", "n", "m", "l", "s", "b"]
     stored = {row[0] for row in rows}
@@ -112,7 +113,8 @@ def test_the_heads_of_a_csv_are_no_formulas(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torture: Torture, capsys: Any
 ) -> None:
     _one_pair(tmp_path)
-    said = asked(["sql", "--format", "csv", 'SELECT 1 AS "=1+1"', "--warehouse", str(tmp_path)], capsys, monkeypatch)
+    words = ["sql", "--format", "csv", "--spreadsheet-safe", 'SELECT 1 AS "=1+1"', "--warehouse", str(tmp_path)]
+    said = asked(words, capsys, monkeypatch)
     assert parsed(said) == [["'=1+1"], ["1"]]
     torture.count("attacks on the rest")
 
@@ -145,10 +147,12 @@ def test_labels_come_back_from_the_csv_as_they_were(
     asked(["labels", "import", str(tmp_path / "first.jsonl"), "--warehouse", str(root)], capsys, monkeypatch)
     query = "SELECT pair_id, value, rater FROM labels"
     out = tmp_path / "first.csv"
-    asked(["sql", "--format", "csv", "--out", str(out), query, "--warehouse", str(root)], capsys, monkeypatch)
+    words = ["sql", "--format", "csv", "--spreadsheet-safe", "--out", str(out), query, "--warehouse", str(root)]
+    asked(words, capsys, monkeypatch)
     assert "'=1+1" in out.read_text(encoding="utf-8")
-    assert {label.rater for label in read_labels(root, out).labels} == set(raters)
-    said = asked(["labels", "import", str(out), "--warehouse", str(root)], capsys, monkeypatch)
+    assert {label.rater for label in read_labels(root, out, spreadsheet_safe=True).labels} == set(raters)
+    words = ["labels", "import", "--spreadsheet-safe", str(out), "--warehouse", str(root)]
+    said = asked(words, capsys, monkeypatch)
     assert f"{len(raters)} labels" in said
     counted = asked(["sql", "--format", "csv", "SELECT count(DISTINCT id), count(DISTINCT rater) FROM labels",
                      "--warehouse", str(root)], capsys, monkeypatch)  # fmt: skip
