@@ -52,3 +52,10 @@ def test_the_demo_block_shows_the_demos_commands() -> None:
     typed = [run.replace('"', "").replace("$CONSTITUTION_WAREHOUSE", "warehouse") for run in runs]
     for command in (*typed, *(f'constitution sql "{query}"' for query in queries)):
         assert f"$ {command}\n" in block("demo")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_ids_of_real_runs_are_placeholders(page: Path) -> None:
+    """A clone makes other ids as soon as what decides a run changes."""
+    ids = re.findall(r"\b(?:pocket|jury|dpo|sft|kto|reward|robust|grpo)-[0-9a-f]{12}\b", page.read_text("utf-8"))
+    assert not ids

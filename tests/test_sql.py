@@ -339,4 +339,3 @@ def test_wide_columns_share_what_the_narrow_ones_leave() -> None:
     assert _widths(["pair", "rejected", "chosen", "p"], rows, 80) == [6, 30, 31, 4]
     assert _widths(["a", "b"], [["1", "two"]], 80) == [1, 3]
     assert _widths(["a"], [], 80) == [1]
-    assert _widths(["run", "other"], [["r" * 40, "o" * 90]], 80, whole=("run",)) == [40, 37]

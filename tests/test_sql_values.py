@@ -61,7 +61,7 @@ TYPES: list[tuple[str, Any, str, Any]] = [
     ("true", True, "true", True),
     ("255::UTINYINT", 255, "255", 255),
     ("18446744073709551615::UBIGINT", 2**64 - 1, str(2**64 - 1), 2**64 - 1),
-    ("-170141183460469231731687303715884105728::HUGEINT // 1000", -(2**127 // 1000), str(-(2**127 // 1000)), None),
+    ("(-99999999999999999999999999999999999999)::HUGEINT", 1 - 10**38, str(1 - 10**38), None),
     ("0.1::FLOAT", 0.10000000149011612, "0.10000000149011612", 0.10000000149011612),
     ("'inf'::DOUBLE", None, "", float("inf")),
     ("1.50::DECIMAL(9,2)", 1.5, "1.50", Decimal("1.50")),
@@ -130,7 +130,8 @@ def test_the_types_are_all_that_duckdb_has(warehouse: Warehouse) -> None:
         rows = connection.execute("SELECT DISTINCT logical_type FROM duckdb_types()").fetchall()
         kinds = set()
         for cell in [*(cell for cell, *_ in TYPES), "1::TINYINT", "1::SMALLINT", "1::BIGINT", "1::USMALLINT",
-                     "1::UINTEGER", "1::INTEGER", "1::HUGEINT", "1::UHUGEINT", "{'a': 1}", "'x'", "'2026-01-01'::TIMESTAMP_MS",
+                     "1::UINTEGER", "1::INTEGER", "1::HUGEINT", "1::UHUGEINT", "{'a': 1}", "'x'",
+                     "'2026-01-01'::TIMESTAMP_MS",
                      "'2026-01-01'::TIMESTAMPTZ_NS"]:  # fmt: skip
             about = connection.execute(f"FROM (SELECT {cell}) LIMIT 0").description
             kinds.add(about[0][1].id.upper())
@@ -192,7 +193,7 @@ from constitution.cli import _formats
 from constitution.warehouse import connect
 from constitution.warehouse.answers import keep
 form, root, out = sys.argv[1:]
-query = "SELECT t, t AS u FROM (SELECT repeat('x', 1_200_000) || i AS t FROM range(1) r(i)), range(150)"
+query = "SELECT t, t AS u FROM (SELECT repeat('x', 1_200_000) || i AS t FROM range(1) r(i)), range(80)"
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with connect(Path(root), 64) as connection:
     answer = keep(connection, query, "parquet" if form == "parquet" else "python")
@@ -207,19 +208,19 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 
 @pytest.mark.parametrize("form", ["csv", "json", "parquet"])
 def test_memory_is_bounded_in_bytes(warehouse: Warehouse, tmp_path: Path, form: str) -> None:
-    """150 rows of 2.4 MB, all of one text: 360 MB, where DuckDB may hold 64 MiB."""
+    """80 rows of 2.4 MB, all of one text: 192 MB, where DuckDB may hold 64 MiB."""
     out = tmp_path / "x"
     command = [sys.executable, "-c", _MEMORY, form, str(warehouse.root), str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 220
+    assert int(done.stdout) < 190
     if form != "parquet":
-        assert out.stat().st_size > 360_000_000
+        assert out.stat().st_size > 190_000_000
     else:
-        assert pq.ParquetFile(out).metadata.num_rows == 150
+        assert pq.ParquetFile(out).metadata.num_rows == 80
 
 
 def test_what_does_not_fit_is_refused_with_what_to_do(warehouse: Warehouse) -> None:
-    query = "SELECT [t] FROM (SELECT repeat('x', 1_200_000) || i AS t FROM range(1) r(i)), range(400)"
+    query = "SELECT [t] FROM (SELECT repeat('x', 1_200_000) || i AS t FROM range(1) r(i)), range(120)"
     with connect(warehouse.root, 64) as connection, pytest.raises(QueryError, match="Out of Memory") as error:
         sum(1 for _ in keep(connection, query).rows())
     assert "fewer rows" in str(error.value.hint)

@@ -18,13 +18,13 @@ def show_table(
     columns: Sequence[str],
     rows: Iterable[Sequence[str]],
     right: Collection[str] = (),
-    whole: Collection[str] = (),
     file: IO[str] | None = None,
+    cut: bool = True,
 ) -> None:
-    """Cells as they are given, cut to the terminal's width; columns in `right` are set to the right, and those in
-    `whole` are not cut.
+    """Cells as they are given, cut to the terminal's width; columns in `right` are set to the right.
 
-    Columns that find no room are left out, and counted; up to three rows are then shown field by field instead.
+    Columns that find no room are left out, and named; up to three rows are then shown field by field instead. Without
+    `cut`, so is every table that does not fit whole.
     """
     from rich import box
     from rich.console import Console
@@ -34,7 +34,8 @@ def show_table(
     cells = list(rows)
     width = shutil.get_terminal_size((160, 40)).columns
     fit = _fitting(columns, cells, width)
-    by_field = fit < len(columns) and len(cells) <= 3
+    by_field = fit < len(columns) and len(cells) <= 3 if cut else sum(_widths(columns, cells, 10**9)) + 3 * (
+        len(columns) - 1) > width  # fmt: skip
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, show_header=not by_field)
     if by_field:
         table.add_column(no_wrap=True)
@@ -44,7 +45,7 @@ def show_table(
                 table.add_row(Text(printable(name)), Text(cell))
             table.add_section()
     else:
-        for name, room in zip(columns[:fit], _widths(columns[:fit], cells, width, whole), strict=True):
+        for name, room in zip(columns[:fit], _widths(columns[:fit], cells, width), strict=True):
             side: Literal["left", "right"] = "right" if name in right else "left"
             heading = Text(printable(name))
             table.add_column(heading, justify=side, no_wrap=True, overflow="ellipsis", max_width=room)
@@ -66,16 +67,12 @@ def _fitting(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) 
     return len(columns)
 
 
-def _widths(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], width: int, whole: Collection[str] = ()
-) -> list[int]:
-    """Room for each column: those in `whole` and narrow ones get all that they need, the wide ones share the rest."""
+def _widths(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[int]:
+    """Room for each column: narrow ones get all that they need, the wide ones share the rest."""
     wanted = [max(len(name), *(len(row[place]) for row in rows), 0) for place, name in enumerate(columns)]
     left, rooms = width - 3 * (len(columns) - 1), [0] * len(columns)
-    order = sorted(range(len(columns)), key=lambda place: (columns[place] not in whole, wanted[place]))
-    for done, place in enumerate(order):
-        share = left if columns[place] in whole else left // (len(columns) - done)
-        rooms[place] = max(1, min(wanted[place], share))
+    for done, place in enumerate(sorted(range(len(columns)), key=wanted.__getitem__)):
+        rooms[place] = max(1, min(wanted[place], left // (len(columns) - done)))
         left -= rooms[place]
     return rooms
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import sys
 from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from constitution.audit.answer import answer
 from constitution.audit.report import headlines, report
 from constitution.audit.words import Headline
 from constitution.cli._formats import output
-from constitution.cli._options import warehouse_option
+from constitution.cli._options import json_option, run_ids, show_json, warehouse_option
 from constitution.cli._scorecard import ask, asks, scorecard_options, tags_of, tell
 from constitution.shown import printable
 from constitution.warehouse import Warehouse, connect
@@ -23,7 +26,7 @@ from constitution.warehouse.find import find_run
 
 
 @click.command()
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=run_ids)
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -39,10 +42,11 @@ from constitution.warehouse.find import find_run
     help="Of each bootstrap; fewer are faster and give coarser intervals.",
 )
 @scorecard_options
+@json_option
 @warehouse_option
 @click.pass_context
 def audit(
-    context: click.Context, /, run: str | None, out: Path, replicates: int, warehouse: Path, **asked: Any
+    context: click.Context, /, run: str | None, out: Path, replicates: int, as_json: bool, warehouse: Path, **asked: Any
 ) -> None:
     """Measure how far the labels of RUN (or how its id begins) can be trusted: agreement with gold, calibration,
     position, length and style, infractions, the judges' agreement, the principles' health.
@@ -66,10 +70,16 @@ def audit(
     with connect(warehouse):  # tells where there is no warehouse
         pass
     found = find_run(Warehouse(warehouse), run)
-    scorecard = asyncio.run(ask(warehouse, found, **asked)) if wanted else ""
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        scorecard = asyncio.run(ask(warehouse, found, **asked)) if wanted else ""
     figures = measure(warehouse, found.run_id, replicates=replicates, scorecard=scorecard, tags=tags)
     with output(out) as file:
         file.write(report(warehouse, found.run_id))
+    if as_json:
+        made = [{name: value for name, value in asdict(figure).items() if name != "run_id"} for figure in figures]
+        finished = found.finished_at is not None
+        show_json({"run_id": found.run_id, "finished": finished, "report": str(out), "figures": made})
+        return
     with connect(warehouse) as connection:
         _tell(found.run_id, headlines(connection, found.run_id))
     tell(warehouse, found.run_id)

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import click
 import pydantic
 
-from constitution.cli._options import warehouse_option
+from constitution.cli._options import json_option, run_ids, show_json, warehouse_option
 from constitution.errors import InputError
 from constitution.export import CardOptions, Cleaning, Exported, Settings
 from constitution.export import export as make
@@ -91,7 +91,7 @@ def _options(*groups: Sequence[tuple[str, Any, bool, str]]) -> Callable[[Command
 
 
 @click.command()
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=run_ids)
 @click.option("--format", "format_", type=click.Choice(get_args(Format)), required=True, help="What trainers take it.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make.")
 @_options(ROWS, CLEANING)
@@ -100,6 +100,7 @@ def _options(*groups: Sequence[tuple[str, Any, bool, str]]) -> Callable[[Command
 @click.option("--push", "repo", metavar="REPO", help="Also upload it to this data set of the hub: owner/name.")
 @click.option("--public", is_flag=True, help="With --push: a data set that is made there is public.")
 @click.option("--overwrite", is_flag=True, help="Take the place of the export that is in --out.")
+@json_option
 @warehouse_option
 def export(run: str | None, format_: Format, out: Path, warehouse: Path, overwrite: bool, **options: Any) -> None:
     """Make a data set of RUN (or how its id begins) that trainers load unchanged: Parquet, split into train and test by
@@ -121,7 +122,7 @@ def export(run: str | None, format_: Format, out: Path, warehouse: Path, overwri
       constitution export --format reward --out data/reward --license cc-by-4.0 --push me/harmless-reward
     """  # fmt: skip
     card = CardOptions(license=options.pop("license"), title=options.pop("title"))
-    repo, public = options.pop("repo"), options.pop("public")
+    repo, public, as_json = options.pop("repo"), options.pop("public"), options.pop("as_json")
     if public and not repo:
         raise click.UsageError("--public goes with --push")
     settings = _settings(format_, options)
@@ -131,9 +132,22 @@ def export(run: str | None, format_: Format, out: Path, warehouse: Path, overwri
         pass
     found = find_run(Warehouse(warehouse), run, TABLE_OF[settings.format])
     done = make(warehouse, found.run_id, settings, out, card=card, overwrite=overwrite)
-    _tell(done, warehouse)
-    if repo:
-        click.echo(f"Uploaded: {push(out, repo, private=not public)}")
+    if not as_json:
+        _tell(done, warehouse)
+    uploaded = push(out, repo, private=not public) if repo else None
+    if as_json:
+        show_json(_facts(done, settings.format, uploaded))
+    elif uploaded:
+        click.echo(f"Uploaded: {uploaded}")
+
+
+def _facts(done: Exported, format_: str, uploaded: str | None) -> dict[str, Any]:
+    """What `--json` says of an export: docs/warehouse.md lists it."""
+    return {
+        "run_id": done.run_id, "export_id": done.export_id, "format": format_, "finished": done.finished,
+        "out": str(done.out), "candidates": done.candidates, "rows": done.rows, "dropped": done.dropped,
+        "uploaded": uploaded,
+    }  # fmt: skip
 
 
 def _settings(format_: Format, options: dict[str, Any]) -> Settings:

@@ -12,13 +12,30 @@ from constitution.errors import InputError
 
 PARTS = ("principles", "flows", "recipes", "prefect.yaml")
 
+IGNORED = """\
+# What runs write, and keys: large, made again by a command, or secret.
+/warehouse/
+/exports/
+/data/
+/report.html
+*.duckdb
+*.duckdb.wal
+.env
+.env.*
+*.key
+*.pem
+__pycache__/
+.prefect/
+"""
+"""The project's .gitignore."""
+
 PACKAGE = Path(__file__).parent.parent
 
 
 @click.command()
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 def init(directory: Path) -> None:
-    """Start a project in DIR: principles/, flows/, recipes/, prefect.yaml.
+    """Start a project in DIR: principles/, flows/, recipes/, prefect.yaml, .gitignore.
 
     Files that are there already stay as they are.
 
@@ -35,6 +52,12 @@ def init(directory: Path) -> None:
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)  # with its permissions: a script stays one
+        made += 1
+    ignored = directory / ".gitignore"
+    if ignored.exists():
+        kept += 1
+    else:
+        ignored.write_text(IGNORED, encoding="utf-8")
         made += 1
     click.echo(f"{directory}: {made} files written" + (f", {kept} left as they were" if kept else ""))
     click.echo(f"Next: cd {directory} && constitution run recipes/fake.toml")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from constitution.cli._options import warehouse_option
+from constitution.cli._options import run_ids, warehouse_option
 from constitution.errors import InputError
 from constitution.pipeline.settle import settle
 from constitution.recipe import JudgeSection
@@ -19,7 +19,7 @@ from constitution.warehouse.find import find_run
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=run_ids)
 @click.option("--aggregate", type=click.Choice(["mean", "majority", "dawid-skene"]), help="How votes make a label.")
 @click.option("--control", type=click.Choice(["off", "length", "style"]), help="What is taken out of the votes first.")
 @click.option("--calibrate", type=click.Choice(["off", "temperature", "isotonic"]), help="The fit to the gold labels.")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from constitution.cli._options import warehouse_option
+from constitution.cli._options import run_ids, warehouse_option
 from constitution.cli.sql import show_answer
 from constitution.shown import printable
 from constitution.warehouse import Warehouse, connect
@@ -35,7 +35,9 @@ def labels() -> None:
 @labels.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--rater", default="", help="Who says it, of rows that do not say so.  [default: the file's name]")
-@click.option("--run", "run_id", help="Only pairs and responses of this run (or how its id begins).")
+@click.option(
+    "--run", "run_id", shell_complete=run_ids, help="Only pairs and responses of this run (or how its id begins)."
+)
 @click.option("--skip-unknown", is_flag=True, help="Leave out rows about what is not in the warehouse.")
 @click.option("--spreadsheet-safe", is_flag=True, help="It was written by `sql --spreadsheet-safe`; a sheet always is.")
 @warehouse_option

@@ -42,6 +42,7 @@ COLUMNS = ("pair_id", "prompt_id", "kind", "p_old", "p_new", "change", "flips", 
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Draws the sample.")
 @click.option("--json", "as_json", is_flag=True, help="All of it, every pair with its texts, as one JSON object.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Also every pair as a CSV file.")
+@click.option("--spreadsheet-safe", is_flag=True, help="In it, an apostrophe before what would be a formula.")
 @warehouse_option
 @root_option
 def impact_command(a: str, b: str, **options: Any) -> None:
@@ -60,7 +61,7 @@ def impact_command(a: str, b: str, **options: Any) -> None:
     stored = sample_pairs(warehouse, run.run_id, options["sample"], options["seed"])
     found = asyncio.run(impact(old, new, stored, panel))
     if options["out"]:
-        _write(options["out"], found)
+        _write(options["out"], found, options["spreadsheet_safe"])
     if options["as_json"]:
         click.echo(json.dumps(_as_json(old, new, run, found), ensure_ascii=False, indent=2))
         return
@@ -149,9 +150,10 @@ def _as_json(old: Constitution, new: Constitution, run: Run, found: Impact) -> d
     return {**told, "votes": found.votes, "votes_missing": found.votes_missing, "pairs": _rows(found)}
 
 
-def _write(out: Path, found: Impact) -> None:
+def _write(out: Path, found: Impact, safe: bool = False) -> None:
     with out.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=COLUMNS)
         writer.writeheader()
         for row in _rows(found):
-            writer.writerow({name: spreadsheet(said) if isinstance(said, str) else said for name, said in row.items()})
+            said = {name: spreadsheet(said) if safe and isinstance(said, str) else said for name, said in row.items()}
+            writer.writerow(said)

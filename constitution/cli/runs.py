@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
-from constitution.cli._options import warehouse_option
+from constitution.cli._options import json_option, run_ids, show_json, warehouse_option
 from constitution.cli._progress import duration
 from constitution.cli._summary import show
 from constitution.cli._tables import readable, show_table
@@ -40,9 +42,10 @@ _NUMBERS = ("prompts", "kept", "failures", "time", "cost", "tokens in", "tokens 
 
 
 @click.command()
-@click.argument("run_id", required=False)
+@click.argument("run_id", required=False, shell_complete=run_ids)
+@json_option
 @warehouse_option
-def runs(run_id: str | None, warehouse: Path) -> None:
+def runs(run_id: str | None, as_json: bool, warehouse: Path) -> None:
     """What ran, how far it got, what it cost; with RUN_ID (or how it begins) one run in full.
 
     `prompts` are those whose chain is complete, of all. A run that is `open` was ended by a signal, or has prompts
@@ -57,18 +60,35 @@ def runs(run_id: str | None, warehouse: Path) -> None:
     """
     store = Warehouse(warehouse)
     with connect(warehouse) as connection:
-        if run_id is not None:
-            _show(store, find_run(store, run_id))
+        # Records first: of a damaged one they say more than the query below.
+        listed = store.runs() if run_id is None else [find_run(store, run_id)]
+        if run_id is not None and not as_json:
+            _show(store, listed[0])
             return
-        listed = store.runs()  # first: of a damaged record it says more than the query below
         found = {row[0]: row[1:] for row in ask(connection, _FIGURES).rows}
+    if as_json:
+        facts = [_facts(store, run, found.get(run.run_id, (0,) * 6)) for run in listed]
+        show_json(facts if run_id is None else facts[0])
+        return
     rows = []
     for run in listed:
         done, prompts, kept, failures, tokens_in, tokens_out = found.get(run.run_id, (0,) * 6)
         cells = [run.run_id, printable(run.constitution), _status(store, run), f"{done:,} / {prompts:,}"]
         cells += [readable(kept), readable(failures), duration(run.seconds), cost(run) or "·"]
         rows.append([*cells, readable(tokens_in), readable(tokens_out)])
-    show_table((*_NAMES, *_NUMBERS), rows, right=_NUMBERS, whole=("run",))
+    show_table((*_NAMES, *_NUMBERS), rows, right=_NUMBERS, cut=False)
+
+
+def _facts(store: Warehouse, run: Run, figures: Sequence[int]) -> dict[str, Any]:
+    """What `--json` says of a run: docs/warehouse.md lists it."""
+    names = ("complete", "prompts", "kept", "failures", "tokens_in", "tokens_out")
+    return {
+        "run_id": run.run_id, "recipe": run.recipe.get("name", ""), "constitution": run.constitution,
+        "status": _status(store, run), "stopped": run.stopped, "started_at": run.started_at,
+        "finished_at": run.finished_at, "starts": run.starts, "seconds": run.seconds, "cost": run.cost,
+        "currency": (run.recipe.get("budget") or {}).get("currency", "USD"), **dict(zip(names, figures, strict=True)),
+        "models": run.models,
+    }  # fmt: skip
 
 
 def _show(store: Warehouse, run: Run) -> None:

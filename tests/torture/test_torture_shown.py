@@ -169,7 +169,7 @@ def test_the_impacts_csv_has_no_formulas(tmp_path: Path, torture: Torture) -> No
         return SimpleNamespace(pair=pair, prompt=prompt, old=one, new=one, change=-0.5, flips=False)
 
     found = cast(Any, SimpleNamespace(shifts=tuple(map(shift, FORMULAS))))
-    principles_impact._write(tmp_path / "impact.csv", found)
+    principles_impact._write(tmp_path / "impact.csv", found, safe=True)
     _, *rows = parsed((tmp_path / "impact.csv").read_bytes().decode())
     assert [tuple(map(from_spreadsheet, row[-3:])) for row in rows] == [(text,) * 3 for text in FORMULAS]
     assert not [cell for row in rows for cell in row if cell.startswith(RUNS) and cell != "-0.5"]
