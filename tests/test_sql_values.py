@@ -311,7 +311,7 @@ def command(
         stream.flush()
         assert isinstance(stream.buffer, io.BytesIO)
         said.append(stream.buffer.getvalue())
-    return int(str(ended.value.code)), said[0], said[1].decode(encoding)
+    return int(str(ended.value.code)), said[0], said[1].decode(encoding, "replace")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8", "cp1252"])
