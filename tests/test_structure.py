@@ -16,6 +16,7 @@ ORDER = (
         "identity",
         "errors",
         "reading",
+        "interrupts",
         "sandbox",
         "secrets",
         "shown",

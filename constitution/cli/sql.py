@@ -17,7 +17,7 @@ from constitution.cli._formats import data_out, output, plain, write_csv, write_
 from constitution.cli._options import warehouse_option
 from constitution.cli._tables import readable, show_table
 from constitution.errors import ConstitutionError, QueryError
-from constitution.sandbox import ended_by_ctrl_c
+from constitution.interrupts import ended_by_ctrl_c
 from constitution.warehouse import connect, tables
 from constitution.warehouse.answers import Kept, keep
 

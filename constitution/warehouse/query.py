@@ -21,7 +21,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from constitution import sandbox
+from constitution import interrupts, sandbox
 from constitution.errors import QueryError, WarehouseError
 from constitution.warehouse import layout, views
 
@@ -79,7 +79,7 @@ def ask(connection: duckdb.DuckDBPyConnection, sql: str) -> Answer:
     sql = sandbox.files_in(connection, sql)
     for last in (False,) * (views.TRIES - 1) + (True,):
         try:
-            with sandbox.interruptible():
+            with interrupts.interruptible():
                 result = connection.execute(sql)
                 columns = [str(column[0]) for column in result.description or ()]
                 types = [str(column[1]) for column in result.description or ()]
@@ -98,7 +98,7 @@ def ask_arrow(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.RecordBatch
     sql = sandbox.files_in(connection, sql)
     for last in (False,) * (views.TRIES - 1) + (True,):
         try:
-            with sandbox.interruptible():
+            with interrupts.interruptible():
                 return connection.sql(sql).to_arrow_reader(16_384)
         except duckdb.Error as error:
             if last or not views.vanished(error):
@@ -118,7 +118,7 @@ def tables(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, int, str]]:
 def _rest(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
     while True:
         try:
-            with sandbox.interruptible():
+            with interrupts.interruptible():
                 batch = connection.fetchmany(BATCH)
         except duckdb.Error as error:
             raise query_error(error) from None
