@@ -1,0 +1,133 @@
+"""Models and servers that say anything, or nothing, in any step, and engines that fail: every chain ends with rows that
+say so, nothing that was cut or held back is trained on, and Python and SQL agree on all of it."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from chains import CONSTITUTION, PRINCIPLES, Reply, Rows, Scripted, prompt, said, step
+from conftest import Torture
+from export_runs import make_export
+from small_project import table
+from test_refusals import ANSWERS, REFUSALS, by_sql
+from warehouse_rows import run
+
+from constitution.engines.base import FINISH_REASONS, Request
+from constitution.errors import ContextTooLong, EngineUnavailable
+from constitution.judge import Judge, pairs
+from constitution.measures import refuses
+from constitution.pipeline.label import Labeller
+from constitution.prefer import Rules
+from constitution.recipe import JudgeSection, ReviseSection
+from constitution.records import Failure, Preference, Response
+from constitution.revise import Reviser, revise
+from constitution.warehouse import Warehouse
+from constitution.warehouse.convert import TABLE_OF
+
+RUN = "demo-0123456789ab"
+SECTION = JudgeSection(pairs=("first-last", "parent"))
+
+
+def anything(draw: random.Random, request: Request) -> Reply:
+    """A reply of any kind. Its text says who wrote it, so that it is known where a text comes from."""
+    if request.choices:
+        return said("", logprobs={"A": -draw.random() * 5, "B": -draw.random() * 5})
+    kind = draw.random()
+    if kind < 0.06:
+        return draw.choice((ContextTooLong("too long"), EngineUnavailable("away")))
+    if kind < 0.16 and step(request) == "revision":
+        return said(next(turn.content for turn in reversed(request.messages[:-2]) if turn.role == "assistant"))
+    text = draw.choice(("", f"Text {draw.getrandbits(64):x}.", f"{draw.choice(REFUSALS)} {draw.getrandbits(64):x}"))
+    return said(text, draw.choices(FINISH_REASONS, (6, 2, 1, 1, 1))[0])
+
+
+async def test_every_chain_says_what_became_of_its_texts(tmp_path: Path, torture: Torture) -> None:
+    draw, rows = random.Random(f"{torture.seed}/outcomes"), Rows()
+    prompts, chains = [prompt(f"Question {n}?") for n in range(2000 if torture.full else 150)], {}
+    engine = Scripted(lambda request: anything(draw, request))
+    reviser = Reviser(RUN, 7, 1, engine, CONSTITUTION, PRINCIPLES, ReviseSection(rounds=4))
+    weights = {each.id: each.weight for each in PRINCIPLES}
+    judge = Judge(RUN, 7, 1, engine, "judge", PRINCIPLES, SECTION)
+    labeller = Labeller(RUN, SECTION, (judge,), 1, (), weights, Rules.of(SECTION), None)
+    for asked in prompts:
+        chains[asked.id] = chain = await revise(reviser, asked, {}, rows.put)
+        await labeller.label(asked, chain, {}, rows.put)
+        torture.count("replies of any outcome", len(chain.responses))
+    warehouse = Warehouse(tmp_path / "w")
+    warehouse.write_principles(RUN, CONSTITUTION)
+    warehouse.write_prompts(RUN, 0, prompts)
+    for kind, name in TABLE_OF.items():
+        warehouse.write_part(name, RUN, [row for row in rows.all if isinstance(row, kind)])
+    warehouse.write_run(run(RUN, rounds=4))
+    warehouse.rebuild_views()
+    whole = written(chains, warehouse.root)
+    _, found = make_export(warehouse.root, run(RUN), tmp_path / "sft", "sft", rounds="all", test=0.0)
+    assert {row["response_id"] for row in found} == whole
+    labels = {row.id: row for row in rows.all if isinstance(row, Preference)}
+    _, found = make_export(warehouse.root, run(RUN), tmp_path / "dpo", "dpo", test=0.0)
+    for row in found:
+        assert {labels[row["pair_id"]].a_id, labels[row["pair_id"]].b_id} <= whole
+    # What can have a pair has one, whatever came after it.
+    for asked in prompts:
+        chain = chains[asked.id]
+        final = not any(failure.retryable for failure in chain.failures)
+        expected = {pair.id for pair in pairs(RUN, asked, chain.responses if final else (), (), SECTION.pairs)}
+        assert {label.id for label in labels.values() if label.prompt_id == asked.id} == expected
+    states = dict(table(warehouse.root, "SELECT state, count(*) FROM chains GROUP BY ALL"))
+    assert set(states) == {"complete", "stopped", "failed", "open"}
+    final = [row for row in rows.all if isinstance(row, Failure) and row.error == "ContextTooLong"]
+    assert states["stopped"] + states["failed"] == len(final)
+
+
+def written(chains: dict[str, object], root: Path) -> set[str]:
+    """The answers whose texts are whole, by the texts alone; the view must say the same."""
+    told = {
+        id: (origin, outcome) for id, origin, outcome in table(root, "SELECT id, written_id, text_outcome FROM written")
+    }
+    whole = set()
+    for chain in chains.values():
+        answers: tuple[Response, ...] = chain.responses  # type: ignore[attr-defined]
+        by_id = {each.id: each for each in answers}
+        for each in answers:
+            origin = each
+            while origin.outcome in ("unchanged", "skipped") and origin.parent_id:
+                assert by_id[origin.parent_id].text == each.text
+                origin = by_id[origin.parent_id]
+            assert told[each.id] == (origin.id, origin.outcome)
+            if origin.outcome == "ok":
+                whole.add(each.id)
+    return whole
+
+
+def test_refusals_are_the_same_to_python_and_sql_in_any_text(torture: Torture) -> None:
+    draw = random.Random(f"{torture.seed}/refusals")
+    odd = (
+        "’",
+        "“",
+        "”",
+        "\u00a0",
+        "\u2028",
+        "\x0b",
+        "İ",
+        "ſ",
+        "K",
+        "\ufeff",
+        "😀",
+        "\r\n",
+        "'",
+        '"',
+        "*",
+        ">",
+        "–",
+        "ʼ",
+    )
+    texts = []
+    for _ in range(60_000 if torture.full else 2_000):
+        text = draw.choice((*REFUSALS, *ANSWERS))
+        for _ in range(draw.randint(0, 4)):
+            place = draw.randint(0, len(text))
+            text = text[:place] + draw.choice((*odd, draw.choice(REFUSALS))) + text[place + draw.randint(0, 2) :]
+        texts.append(text)
+    torture.count("texts read for refusals", len(texts))
+    assert by_sql(texts) == [refuses(text) for text in texts]
