@@ -20,8 +20,8 @@ from constitution.measures import refuses
 from constitution.pipeline.label import Labeller
 from constitution.prefer import Rules
 from constitution.recipe import JudgeSection, ReviseSection
-from constitution.records import Failure, Preference, Response
-from constitution.revise import Reviser, revise
+from constitution.records import Failure, Preference
+from constitution.revise import Chain, Reviser, revise
 from constitution.warehouse import Warehouse
 from constitution.warehouse.convert import TABLE_OF
 
@@ -76,20 +76,19 @@ async def test_every_chain_says_what_became_of_its_texts(tmp_path: Path, torture
         assert {label.id for label in labels.values() if label.prompt_id == asked.id} == expected
     states = dict(table(warehouse.root, "SELECT state, count(*) FROM chains GROUP BY ALL"))
     assert set(states) == {"complete", "stopped", "failed", "open"}
-    final = [row for row in rows.all if isinstance(row, Failure) and row.error == "ContextTooLong"]
-    assert states["stopped"] + states["failed"] == len(final)
+    stops = [row for row in rows.all if isinstance(row, Failure) and row.error == "ContextTooLong"]
+    assert states["stopped"] + states["failed"] == len(stops)
 
 
-def written(chains: dict[str, object], root: Path) -> set[str]:
+def written(chains: dict[str, Chain], root: Path) -> set[str]:
     """The answers whose texts are whole, by the texts alone; the view must say the same."""
     told = {
         id: (origin, outcome) for id, origin, outcome in table(root, "SELECT id, written_id, text_outcome FROM written")
     }
     whole = set()
     for chain in chains.values():
-        answers: tuple[Response, ...] = chain.responses  # type: ignore[attr-defined]
-        by_id = {each.id: each for each in answers}
-        for each in answers:
+        by_id = {each.id: each for each in chain.responses}
+        for each in chain.responses:
             origin = each
             while origin.outcome in ("unchanged", "skipped") and origin.parent_id:
                 assert by_id[origin.parent_id].text == each.text
