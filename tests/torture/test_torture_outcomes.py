@@ -44,7 +44,7 @@ def anything(draw: random.Random, request: Request) -> Reply:
 
 async def test_every_chain_says_what_became_of_its_texts(tmp_path: Path, torture: Torture) -> None:
     draw, rows = random.Random(f"{torture.seed}/outcomes"), Rows()
-    prompts, chains = [prompt(f"Question {n}?") for n in range(2000 if torture.full else 150)], {}
+    prompts, chains = [prompt(f"Question {n}?") for n in range(600 if torture.full else 150)], {}
     engine = Scripted(lambda request: anything(draw, request))
     reviser = Reviser(RUN, 7, 1, engine, CONSTITUTION, PRINCIPLES, ReviseSection(rounds=4))
     weights = {each.id: each.weight for each in PRINCIPLES}
@@ -122,7 +122,7 @@ def test_refusals_are_the_same_to_python_and_sql_in_any_text(torture: Torture) -
         "ʼ",
     )
     texts = []
-    for _ in range(60_000 if torture.full else 2_000):
+    for _ in range(20_000 if torture.full else 2_000):
         text = draw.choice((*REFUSALS, *ANSWERS))
         for _ in range(draw.randint(0, 4)):
             place = draw.randint(0, len(text))
