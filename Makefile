@@ -34,7 +34,7 @@ INSTALL = $(BIN)/uv pip install -q --verify-hashes --python $(BIN)/python \
   -c requirements/lock.txt --build-constraints requirements/build.txt -e '.[dev]'
 GET_UV = -m pip install -q --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/tools.txt
 
-.PHONY: audit-dependencies bench-attacks bench-checksums bench-engine bench-export bench-judges bench-peers bench-scale bench-vllm help setup demo test torture test-vllm can-test-vllm lint format lock lock-vllm pocket pocket-figures proof pocket-scorer pocket-scorecard clean
+.PHONY: audit-dependencies bench-attacks bench-checksums bench-engine bench-export bench-judges bench-peers bench-scale bench-vllm help setup demo test torture test-install can-test-install test-vllm can-test-vllm lint format lock lock-vllm pocket pocket-figures proof pocket-scorer pocket-scorecard clean
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -60,6 +60,12 @@ test: $(READY)  ## the tests
 
 torture: $(READY)  ## kills, faults, bad and hostile input at length, with a seed of its own (SEED=7 sets it)
 	$(BIN)/python -m benchmarks.torture --out benchmarks/results/torture.json --page docs/reliability.md $(if $(SEED),--seed $(SEED))
+
+test-install: $(READY)  ## the wheel in new environments, unlocked and locked, and a real Prefect server (ten minutes)
+	.ci/test-install $(BIN)/python $(BIN)/uv
+
+can-test-install: $(READY)  ## whether the packages of an install without the lock can be had here; says why not
+	@.ci/test-install --can $(BIN)/python $(BIN)/uv
 
 test-vllm: $(VLLM_READY)  ## the tests on a real vLLM, in an environment of its own (Linux x86-64, Python 3.11)
 	$(VLLM)/bin/python -m pytest tests/vllm

@@ -16,6 +16,7 @@
     │       ├── EngineGone            retryable, by starting again: no server has been in service for long
     │       ├── EngineTimeout         retryable
     │       └── RateLimited           retryable, after `retry_after` seconds
+    ├── NotFinished                   a run ended while prompts of it were left
     ├── HubError                      retryable: a data set could not be sent to the hub
     └── WarehouseError                stored data cannot be read or written
         ├── RunLocked                 another process is writing this run
@@ -25,6 +26,8 @@ Every class says whether trying again can help (`retryable`) and what to do (`hi
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class ConstitutionError(Exception):
@@ -122,6 +125,16 @@ class RateLimited(EngineUnavailable):
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
         """Seconds that the server asks us to wait; None when it does not say."""
+
+
+class NotFinished(ConstitutionError):
+    """A run ended while prompts of it were left, or with none that came to its end. `run`: its record, a Run."""
+
+    retryable = True
+
+    def __init__(self, message: str, run: Any) -> None:
+        super().__init__(message)
+        self.run = run
 
 
 class HubError(ConstitutionError):

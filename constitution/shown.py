@@ -11,6 +11,9 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from constitution.errors import ConstitutionError
+from constitution.secrets import hide_keys
+
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~$&])")
 _BREAKS = re.compile(r"[\x00-\x20\x7f\x85\u2028\u2029]+")
 _LIST = re.compile(r"^(\d+)([.)])(?=\s|$)")
@@ -37,6 +40,18 @@ def brief(text: str, most: int = 800) -> str:
         return text
     tail = most // 3
     return f"{text[: most - tail]} … {text[-tail:]}"
+
+
+def sentence(error: ConstitutionError | OSError | UnicodeEncodeError) -> str:
+    """What is wrong, where, and what to do, for a person to read: printable, brief, without keys."""
+    if isinstance(error, ConstitutionError):
+        told = f"{error} ({error.hint})" if error.hint else str(error)
+    elif isinstance(error, UnicodeEncodeError):
+        told = f"{brief(str(error.object), 200)}: cannot be written as UTF-8 (rename the file or folder of that name)"
+    else:
+        place = f"{error.filename}: " if error.filename else ""
+        told = f"{place}{error.strerror or error} (check the path, its permissions and the room on the disk)"
+    return printable_lines(brief(hide_keys(told)))
 
 
 def _seen(char: str) -> bool:

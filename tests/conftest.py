@@ -32,6 +32,8 @@ hypothesis.settings.load_profile("beside-others")
 # vLLM has an environment of its own: `make test-vllm`.
 _vllm = importlib.util.find_spec("vllm")
 collect_ignore = ["vllm"] if _vllm is None or _vllm.origin is None else []
+# Minutes of real servers: `make test-install`, which says so.
+collect_ignore += [] if "CONSTITUTION_INSTALLED" in os.environ else ["installed"]
 
 
 class OutsideConnection(AssertionError):

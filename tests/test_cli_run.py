@@ -13,14 +13,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from constitution.cli._progress import Lines, duration, figures
+from constitution.cli._progress import Lines
 from constitution.cli.init import PARTS, init
-from constitution.cli.run import load_flow, run
+from constitution.cli.run import run
 from constitution.engines.base import Completion, Request
 from constitution.engines.fake import FakeEngine
 from constitution.engines.fake_server import FakeServer
-from constitution.errors import InputError, RecipeError
+from constitution.errors import RecipeError
 from constitution.pipeline import Pace, Progress
+from constitution.pipeline.report import duration, figures
 from constitution.recipe import FakeModel
 from constitution.warehouse import Warehouse
 
@@ -49,19 +50,6 @@ def test_init_writes_a_project_and_overwrites_nothing(tmp_path: Path) -> None:
     second = CliRunner().invoke(init, [str(project)])
     assert "1 files written" in second.output
     assert (project / "prefect.yaml").read_text() == "mine"
-
-
-def test_the_flow_is_the_projects_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"no flows/generate\.py") as caught:
-        load_flow(tmp_path / "recipes" / "x.toml")
-    assert "constitution init" in caught.value.hint
-    (tmp_path / "flows").mkdir()
-    (tmp_path / "flows" / "generate.py").write_text("def generate(: pass", encoding="utf-8")
-    with pytest.raises(InputError, match="no flow `generate` that can be loaded"):
-        load_flow(tmp_path / "recipes" / "x.toml")
-    (tmp_path / "flows" / "generate.py").write_text("async def generate(): ...", encoding="utf-8")
-    assert load_flow(tmp_path / "recipes" / "x.toml").__name__ == "generate"
 
 
 def test_a_faulty_recipe_is_told_before_prefect_starts(tmp_path: Path) -> None:
@@ -149,7 +137,7 @@ class Command:
             process.send_signal(signal.SIGINT)
             out, err = await asyncio.wait_for(process.communicate(), 60)
         assert process.returncode == 130, (out, err)
-        assert b"goes on from here" in err
+        assert b"resumes from here" in err
         assert b"Traceback" not in out + err
         [stopped] = self.warehouse.runs()
         assert stopped.finished_at is None

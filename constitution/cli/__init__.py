@@ -17,7 +17,7 @@ from constitution import __version__
 from constitution.cli._surroundings import prepare
 from constitution.errors import ConstitutionError
 from constitution.secrets import hide_keys
-from constitution.shown import brief, printable_lines
+from constitution.shown import brief, printable_lines, sentence
 
 COMMANDS = {
     "run": ("constitution.cli.run:run", "Run a recipe: answer, critique, revise, judge, store."),
@@ -100,16 +100,6 @@ def main() -> None:
     except (ConstitutionError, OSError, UnicodeEncodeError) as error:
         if debug:
             raise
-        click.echo(f"constitution: {printable_lines(brief(hide_keys(_sentence(error))))}", err=True)
+        click.echo(f"constitution: {sentence(error)}", err=True)
         code = 2
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _sentence(error: ConstitutionError | OSError | UnicodeEncodeError) -> str:
-    """What is wrong, where, and what to do."""
-    if isinstance(error, UnicodeEncodeError):
-        return f"{brief(str(error.object), 200)}: cannot be written as UTF-8 (rename the file or folder of that name)"
-    if isinstance(error, ConstitutionError):
-        return f"{error} ({error.hint})" if error.hint else str(error)
-    place = f"{error.filename}: " if error.filename else ""
-    return f"{place}{error.strerror or error} (check the path, its permissions and the room on the disk)"

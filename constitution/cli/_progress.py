@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 import click
 
 from constitution.pipeline import Pace, Progress
-from constitution.pipeline.account import money
+from constitution.pipeline.report import figures
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -19,28 +19,6 @@ EVERY = 10.0
 """Seconds between two lines."""
 REFRESH = 0.1
 """Seconds between two states of the bar."""
-
-
-def figures(progress: Progress, pace: Pace) -> str:
-    """Prompts and tokens a second, what goes wrong, cost and time left."""
-    told = [f"{pace.prompts():,.1f}/s", f"{pace.tokens():,.0f} tokens/s"]
-    told.append(f"{progress.rows['failures'] - progress.rows['unsaid']:,} failures")
-    if off := progress.rows["off_label"]:
-        told.append(f"{off:,} votes not on a label")
-    if censored := progress.rows["censored"]:
-        told.append(f"{censored:,} votes bounded")
-    cost = progress.cost()
-    if cost is not None:
-        told.append(f"{money(cost)} {progress.currency}")
-    return " · ".join([*told, f"{duration(pace.left(progress))} left"])
-
-
-def duration(seconds: float | None) -> str:
-    """h:mm:ss; None: not known."""
-    if seconds is None:
-        return "-:--:--"
-    whole = round(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
 class Lines:

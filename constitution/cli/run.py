@@ -3,38 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 import shlex
 import signal
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import click
+import orjson
 
+from constitution.cli._flow import Flow, load_flow
 from constitution.cli._options import warehouse_option
 from constitution.cli._progress import Bar, Lines
 from constitution.cli._summary import show
-from constitution.errors import ConstitutionError, InputError
+from constitution.errors import ConstitutionError, NotFinished
 from constitution.pipeline import Progress, watcher
 from constitution.recipe import load_recipe
 from constitution.records import Run
 from constitution.shown import printable
-
-PREFECT = {
-    "DO_NOT_TRACK": "1",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    # A flow without a server starts one of its own; on a fresh home that takes longer than Prefect's own limit of 20 s.
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-    # Errors are told by us, in one sentence; with a server, its UI has the logs all the same.
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
-    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
-}
-"""Set before Prefect is imported, unless the user has set them."""
 
 REMEDIES = {
     "budget": "Raise budget.limit, in the recipe or by --set budget.limit=…, and the same command goes on.",
@@ -45,8 +36,6 @@ REMEDIES = {
     "what share a run stops.",
 }
 """By what `Run.stopped` begins with."""
-
-Flow = Callable[..., Awaitable[Run]]
 
 
 @click.command()
@@ -64,20 +53,31 @@ Flow = Callable[..., Awaitable[Run]]
     metavar="DIR",
     help="Let the recipe read in DIR too, beside its project (again for more); also CONSTITUTION_ALLOW.",
 )
+@click.option(
+    "--flow",
+    "flow_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The flow that runs it. Without: flows/generate.py of the project that CONSTITUTION_PROJECT names or that you "
+    "are in, or the package's own.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what it came to as JSON, and nothing else.")
 @warehouse_option
 def run(
     recipe: Path,
     limit: int | None,
     overrides: tuple[str, ...],
     fresh: bool,
-    retry_failed: bool,
     allow: tuple[str, ...],
     warehouse: Path,
+    **how: Any,
 ) -> None:
     """Run RECIPE: answer, critique, revise, judge, store.
 
-    The same command goes on where a run was stopped. Exit code 1: the run ended, and engines failed on some prompts,
-    its servers were gone, or its budget is spent; 130 and 143: it was stopped, by Ctrl-C and by SIGTERM.
+    The same command resumes a run that was stopped. A recipe brings no code: its own project's flow runs only where you
+    are in that project, or name it. Exit codes, and the flow run's state in Prefect: 0 Completed; 1 Failed, BudgetSpent
+    or CompletedWithFailures: engines failed on some prompts, the servers were gone, or the budget is spent; 2 Failed
+    before any model was asked; 130 and 143 Cancelled: stopped by Ctrl-C, by SIGTERM.
 
     \b
     Examples:
@@ -85,17 +85,33 @@ def run(
       constitution run recipes/hh-harmless.toml --limit 100 --set prompts.path=harmless.jsonl.gz
     """
     load_recipe(recipe, overrides)  # a fault in the recipe is told before Prefect takes its seconds to start
-    flow = load_flow(recipe)
+    flow = load_flow(how["flow_file"], recipe)
+    again = how["retry_failed"]
     # A project's own flow of an older version knows neither of the last two.
-    more = ([list(allow)] if allow or retry_failed else []) + ([True] if retry_failed else [])
+    more = ([list(allow)] if allow or again else []) + ([True] if again else [])
     arguments = (str(recipe), str(warehouse), limit, list(overrides), fresh, *more)
+    if not how["as_json"]:
+        done, worked = _work(flow, arguments)
+        if done.finished_at and not worked:
+            click.echo(f"Nothing to do: this run finished on {done.finished_at}; --fresh makes a new one.")
+        _tell(done, warehouse)
+    else:
+        with _stdout_to_stderr():
+            done, worked = _work(flow, arguments)
+        click.echo(orjson.dumps(_facts(done, warehouse, worked), option=orjson.OPT_INDENT_2))
+    if done.finished_at is None or done.counts.get("lost", 0):
+        sys.exit(1)
+
+
+def _work(flow: Flow, arguments: tuple[object, ...]) -> tuple[Run, bool]:
+    """What the run came to, and whether anything was done. A stop ends the process."""
     interrupt = _Interrupt()
     try:
         with interrupt:
-            done, worked = asyncio.run(_watched(flow, interrupt, arguments))
+            return asyncio.run(_watched(flow, interrupt, arguments))
     except (KeyboardInterrupt, asyncio.CancelledError) as stop:
         click.echo(
-            "\nStopped. What was made is written; the same command (without --fresh) goes on from here.", err=True
+            "\nStopped. What was made is written; the same command (without --fresh) resumes from here.", err=True
         )
         sys.exit(130 if interrupt.asked or isinstance(stop, KeyboardInterrupt) else 143)
     except RuntimeError as error:
@@ -106,37 +122,42 @@ def run(
             f"Prefect's server does not answer: {error}",
             hint="correct PREFECT_API_URL, or unset it to run without a server of your own",
         ) from error
-    if done.finished_at and not worked:
-        click.echo(f"Nothing to do: this run finished on {done.finished_at}; --fresh makes a new one.")
-    _tell(done, warehouse)
-    if done.finished_at is None or done.counts.get("lost", 0):
-        sys.exit(1)
 
 
-def load_flow(recipe: Path) -> Flow:
-    """`generate` from flows/generate.py in the nearest folder above the recipe, or above the working directory."""
-    here = [recipe.absolute().parent, Path.cwd()]
-    for folder in (parent for start in here for parent in (start, *start.parents)):
-        path = folder / "flows" / "generate.py"
-        if path.is_file():
-            break
-    else:
-        raise InputError(
-            f"there is no flows/generate.py above {here[0]} or {here[1]}",
-            hint="`constitution init DIR` starts a project that has one",
-        )
-    for name, value in PREFECT.items():
-        os.environ.setdefault(name, value)
-    spec = importlib.util.spec_from_file_location("generate", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["generate"] = module
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """For everything in this process and those that it starts: engines print what they like."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    before = sys.stdout
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
     try:
-        spec.loader.exec_module(module)
-        return cast(Flow, module.generate)
-    except (ImportError, AttributeError, SyntaxError) as error:
-        raise InputError(f"{path}: has no flow `generate` that can be loaded: {error}") from error
+        yield
+    finally:
+        sys.stdout = before
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _facts(run: Run, warehouse: Path, worked: bool) -> dict[str, Any]:
+    """What --json prints. Its keys are a contract."""
+    status = "finished" if run.finished_at else "stopped" if run.stopped else "open"
+    return {
+        "run_id": run.run_id,
+        "status": status,
+        "worked": worked,
+        "stopped": run.stopped,
+        "constitution": run.constitution,
+        "warehouse": str(warehouse),
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+        "starts": run.starts,
+        "seconds": run.seconds,
+        "counts": run.counts,
+        "cost": run.cost,
+        "currency": (run.recipe.get("budget") or {}).get("currency", "USD"),
+    }
 
 
 class _Interrupt:
@@ -215,9 +236,24 @@ async def _watched(flow: Flow, interrupt: _Interrupt, arguments: tuple[object, .
     interrupt.watch(task)
     try:
         with display:
-            return await flow(*arguments), worked
+            return await _ended(flow, arguments), worked
     finally:
         watcher.reset(token)
+
+
+async def _ended(flow: Flow, arguments: tuple[object, ...]) -> Run:
+    """The run that the flow came to; raises what the flow failed by, and CancelledError where it was stopped."""
+    if not hasattr(flow, "with_options"):
+        return cast(Run, await flow(*arguments))  # a function: Prefect has no part in it
+    state = await flow(*arguments, return_state=True)
+    if state.is_cancelled():
+        raise asyncio.CancelledError
+    found = await state.aresult(raise_on_failure=False)
+    if isinstance(found, NotFinished):
+        return cast(Run, found.run)
+    if isinstance(found, BaseException):
+        raise found
+    return cast(Run, found)
 
 
 def _tell(run: Run, warehouse: Path) -> None:

@@ -10,11 +10,10 @@ from typing import Any
 import click
 
 from constitution.cli._options import json_option, run_ids, show_json, warehouse_option
-from constitution.cli._progress import duration
 from constitution.cli._summary import show
 from constitution.cli._tables import readable, show_table
 from constitution.pipeline import Progress
-from constitution.pipeline.report import cost
+from constitution.pipeline.report import cost, duration
 from constitution.records import Run
 from constitution.shown import printable
 from constitution.warehouse import Warehouse, ask, connect

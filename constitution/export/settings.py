@@ -38,7 +38,8 @@ OF_FORMATS: dict[str, tuple[Format, ...]] = {
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, use_attribute_docstrings=True)
+    """The docstring of a field is its description in Prefect's form."""
 
 
 class Cleaning(_Section):
@@ -58,6 +59,7 @@ class Cleaning(_Section):
     min_words: int = Field(default=0, ge=0)
     """Of each answer, in words."""
     max_words: int | None = Field(default=None, ge=1)
+    """The same; None: any number."""
     languages: tuple[str, ...] = ()
     """ISO 639-1 codes that a chosen answer may be in; empty: any."""
     refusals: bool = False
@@ -75,6 +77,7 @@ class Cleaning(_Section):
 
 class Settings(_Section):
     format: Format
+    """What trainers take it."""
     rounds: Literal["last", "all"] | tuple[Annotated[int, Field(ge=0)], ...] = "last"
     """sft: whose answers; 0 is the initial answer, last each prompt's last with text, and only all has those that came
     with the prompts. Pairs: rounds that the later answer may be of; last and all: any."""
@@ -106,6 +109,7 @@ class Settings(_Section):
     seed: int = Field(default=1, ge=0)
     """Of the split and of sampled labels."""
     cleaning: Cleaning = Cleaning()
+    """Which rows are dropped before the split."""
 
     @model_validator(mode="after")
     def _means_something(self) -> Self:

@@ -65,15 +65,21 @@ class Plan:
 
 
 def prepare(
-    recipe: Recipe, recipe_path: Path, warehouse_root: Path, fresh: bool = False, allow: Sequence[Path] = ()
+    recipe: Recipe,
+    recipe_path: Path,
+    warehouse_root: Path,
+    fresh: bool = False,
+    allow: Sequence[Path] = (),
+    resume: str = "",
 ) -> Plan:
     """Checks everything that needs no model, then writes the prompts' slices, the principles and the run's record.
 
     The constitution is looked up in the nearest principles/ folder above the recipe. A run that was prepared before is
     taken up as it is. fresh: a run of its own, even if the same recipe ran before; without it, the latest such run goes
-    on. allow: folders that the recipe may read in, besides its project (places.py). Raises InputError for what is
-    wrong in the recipe, the constitution or the prompts, ModelLoadError for a local model that is not there; then
-    nothing has been written. Raises DamagedPart for a finished run that has lost some of its parts; those of an open
+    on. allow: folders that the recipe may read in, besides its project (places.py). resume: the id of the run to take
+    up, where there are several of this recipe, whatever `fresh` says. Raises InputError for what is wrong in the
+    recipe, the constitution or the prompts, ModelLoadError for a local model that is not there; then nothing has been
+    written. Raises DamagedPart for a finished run that has lost some of its parts; those of an open
     one are made anew.
     """
     base = recipe_path.absolute().parent
@@ -86,7 +92,8 @@ def prepare(
     # Every prompt is read before the first is stored: a fault in the last row leaves no half-written run. And only
     # once: a source may grow, or say something else the next time.
     with spooled(read_prompts(recipe.prompts, base, places), warehouse_root) as source:
-        run_id, run = _which(warehouse, recipe.name, _decisive(recipe, constitution, source.digest), fresh)
+        decisive = _decisive(recipe, constitution, source.digest)
+        run_id, run = _which(warehouse, recipe.name, decisive, fresh, resume)
         slices = source.slices(run_id, recipe.output.slice or slice_of(source.count))
         if run is None:
             with warehouse.lock(run_id):
@@ -206,7 +213,9 @@ def _decisive(recipe: Recipe, constitution: Constitution, source: str) -> dict[s
     }
 
 
-def _which(warehouse: Warehouse, name: str, decisive: dict[str, Any], fresh: bool) -> tuple[str, Run | None]:
+def _which(
+    warehouse: Warehouse, name: str, decisive: dict[str, Any], fresh: bool, resume: str
+) -> tuple[str, Run | None]:
     """The run's id, and its record if it was prepared before. Runs of one recipe are numbered by --fresh."""
 
     def numbered(number: int) -> str:
@@ -216,6 +225,8 @@ def _which(warehouse: Warehouse, name: str, decisive: dict[str, Any], fresh: boo
     latest: Run | None = None
     while (run := warehouse.read_run(numbered(number))) is not None:
         latest = run
+        if run.run_id == resume:
+            return resume, run
         number += 1
     if latest is None or fresh:
         return numbered(number), None

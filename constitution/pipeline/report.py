@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from constitution.pipeline.account import money
+from constitution.pipeline.progress import Pace, Progress
 from constitution.records import Run, Usage
 from constitution.shown import markdown
 
@@ -84,6 +85,28 @@ def events(run: Run) -> list[str]:
 def cost(run: Run) -> str:
     """`9.98 USD`; empty without prices."""
     return "" if run.cost is None else f"{money(run.cost)} {(run.recipe.get('budget') or {}).get('currency', 'USD')}"
+
+
+def figures(progress: Progress, pace: Pace) -> str:
+    """Prompts and tokens a second, what goes wrong, cost and time left."""
+    told = [f"{pace.prompts():,.1f}/s", f"{pace.tokens():,.0f} tokens/s"]
+    told.append(f"{progress.rows['failures'] - progress.rows['unsaid']:,} failures")
+    if off := progress.rows["off_label"]:
+        told.append(f"{off:,} votes not on a label")
+    if censored := progress.rows["censored"]:
+        told.append(f"{censored:,} votes bounded")
+    cost = progress.cost()
+    if cost is not None:
+        told.append(f"{money(cost)} {progress.currency}")
+    return " · ".join([*told, f"{duration(pace.left(progress))} left"])
+
+
+def duration(seconds: float | None) -> str:
+    """h:mm:ss; None: not known."""
+    if seconds is None:
+        return "-:--:--"
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
 def report(run: Run) -> str:

@@ -86,7 +86,7 @@ async def prepared(
 
 def command(words: Sequence[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str, str]:
     """Exit code, output and errors of `constitution …` in `folder`, as its entry point gives them."""
-    monkeypatch.setattr("constitution.cli.run.load_flow", lambda recipe: prepared)
+    monkeypatch.setattr("constitution.cli.run.load_flow", lambda *_: prepared)
     monkeypatch.setattr(sys, "argv", ["constitution", *words])
     monkeypatch.chdir(folder)
     out, err = io.StringIO(), io.StringIO()

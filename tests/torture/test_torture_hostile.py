@@ -417,7 +417,7 @@ def test_the_command_hands_the_folders_on(strange: Path, monkeypatch: pytest.Mon
         heard.append(arguments)
         raise InputError("enough")
 
-    monkeypatch.setattr("constitution.cli.run.load_flow", lambda _: flow)
+    monkeypatch.setattr("constitution.cli.run.load_flow", lambda *_: flow)
     for options in ([], ["--allow", str(strange.parents[2] / "outside"), "--allow", "."]):
         done = CliRunner().invoke(run_command, [str(strange), *options])
         assert isinstance(done.exception, InputError)

@@ -304,7 +304,7 @@ def test_the_command_says_which_servers_are_gone_and_what_to_do(
             recipe = project(tmp_path / "hurt", [server.base_url], PROMPTS)
             return await run_once(recipe, Path(warehouse), ["model.policy.timeout_s=0.3"])
 
-    monkeypatch.setattr(run_command, "load_flow", lambda path: flow)
+    monkeypatch.setattr(run_command, "load_flow", lambda *_: flow)
     (tmp_path / "any").mkdir()
     recipe = project(tmp_path / "any" / "p", ["http://127.0.0.1:1/v1"], 1)
     shown = CliRunner().invoke(run_command.run, [str(recipe), "--warehouse", str(tmp_path / "w")])
