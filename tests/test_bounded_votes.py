@@ -96,7 +96,8 @@ async def test_every_method_is_bounded_over_http_and_nothing_in_process() -> Non
     labels = {"score": templates.GRADES, "rubric": templates.REPLIES}
     for method in METHODS:
         shown = labels.get(method, templates.LABELS)
-        server = FakeServer(fake, labels=shown, prefix="continue", others=30)
+        server = FakeServer(fake, labels=shown, prefix="continue")
+        server.others = 30
         async with fleet([server]) as engine:
             over_http = await vote(judge(engine, method), prompt(), PAIR, {}, Rows().put)
         in_process = await vote(judge(fake, method), prompt(), PAIR, {}, Rows().put)

@@ -65,14 +65,12 @@ class FakeServer:
         labels: Sequence[str] = ("A", "B"),
         context: int | None = None,
         lacks: Collection[Lack] = (),
-        others: int = 0,
         port: int = 0,
     ) -> None:
         """`faults`: one for each request to come, None for a sound one, and after the last all are sound; or a function
-        that says so of each. `labels`: the tokens that log-probabilities are given for. `others`: words that share what
-        these leave of the probability, and may keep a label out of the likeliest. `context`: words that a request may
-        have, answer included, and its `max_model_len`. A `port` of 0 takes a free one, and keeps it when the server is
-        started again."""
+        that says so of each. `labels`: the tokens that log-probabilities are given for. `context`: words that a request
+        may have, answer included, and its `max_model_len`. A `port` of 0 takes a free one, and keeps it when the server
+        is started again."""
         self._engine = engine or FakeEngine(FakeModel(engine="fake"))
         self._faults = faults if callable(faults) else in_turn(faults)
         self._prefix = prefix
@@ -81,7 +79,8 @@ class FakeServer:
         self.root = self._engine.model
         """The weights that it says it serves."""
         self._lacks = frozenset(lacks)
-        self._others = others
+        self.others = 0
+        """Words that share what the labels leave of the probability, and may keep one out of the likeliest."""
         self.control: Collection[str] = ()
         """Texts that are one token each, to /tokenize alone."""
         self.thinks: Thinks = "reasoning"
@@ -215,7 +214,7 @@ class FakeServer:
             "index": 0,
             "message": {"role": "assistant", **_message(completion, echo, self.thinks)},
             "finish_reason": completion.finish_reason,
-            "logprobs": _logprobs(completion, int(body.get("top_logprobs") or 0), ids, self._others),
+            "logprobs": _logprobs(completion, int(body.get("top_logprobs") or 0), ids, self.others),
         }
         usage = {
             "prompt_tokens": completion.prompt_tokens,
