@@ -47,7 +47,7 @@ def test_a_project_from_its_start_to_its_export(tmp_path: Path, home: Path) -> N
     assert run_id in constitution(mine, home, "runs")
     assert "Report: report.html" in constitution(mine, home, "audit")
     assert run_id in (mine / "report.html").read_text(encoding="utf-8")
-    for kind in ("dpo", "sft", "kto", "reward"):
+    for kind in ("dpo", "sft", "reward"):
         constitution(mine, home, "export", "--format", kind, "--out", f"data/{kind}")
         assert list((mine / "data" / kind).rglob("*.parquet"))
     constitution(mine, home, "verify")
