@@ -212,6 +212,8 @@ class Watch:
         progress = self._session.progress
         self._say = f"{self._session.run.run_id}: %s"
         self._logger.info(self._say, f"begins, {progress.total:,} prompts, {progress.before:,} of them done before")
+        if progress.note:
+            self._logger.warning(self._say, progress.note)
         self._pace.update(progress, time.monotonic())
         self._artifact: UUID | None = None
         await self._step()

@@ -65,6 +65,7 @@ async def generate(
     fresh: bool = False,
     allow: list[str] | None = None,
     retry_failed: bool = False,
+    resume: str = "",
 ) -> State[Any]:
     """Runs a recipe into a warehouse. Started again, it resumes where it stopped; a finished run stays as it is.
 
@@ -76,12 +77,13 @@ async def generate(
         fresh: A new run, although the same recipe ran before. A retry resumes the run that it began.
         allow: Folders that the recipe may read in, besides its project.
         retry_failed: Prompts that failed for good are tried again, in a finished run too.
+        resume: The run to resume, by its id or how it begins, with the prompts that it has; empty takes the recipe's.
     """
     settings = [*(overrides or []), *([f"prompts.limit={limit}"] if limit else [])]
     folders = [Path(folder) for folder in allow or ()]
     outcome = Outcome()
     async with outcome:
-        resume = await retried_run()
+        resume = await retried_run() or resume
         plan = await call(prepare_run, Path(recipe), Path(warehouse), settings, fresh, folders, resume)
         run = plan.run
         if plan.finished and not (retry_failed and lost(plan)):

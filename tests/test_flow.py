@@ -18,7 +18,7 @@ import pytest
 from warehouse_rows import RUN, fill
 
 from constitution.cli._flow import PREFECT, load_flow
-from constitution.errors import RecipeError
+from constitution.errors import InputError, RecipeError
 from constitution.pipeline import prepare
 from constitution.recipe import load_recipe
 from constitution.records import Run
@@ -170,8 +170,11 @@ def test_a_retry_resumes_the_run_that_it_began(recipe: Path, tmp_path: Path) -> 
     for run_id in (first.run_id, second.run_id):
         assert prepare(load_recipe(recipe), recipe, warehouse, fresh=True, resume=run_id).run_id == run_id
     assert prepare(load_recipe(recipe), recipe, warehouse).run_id == second.run_id
-    third = prepare(load_recipe(recipe), recipe, warehouse, fresh=True, resume="of-another-recipe")
-    assert third.run_id not in (first.run_id, second.run_id)
+    with pytest.raises(InputError, match="of-another-recipe: there is no such run"):
+        prepare(load_recipe(recipe), recipe, warehouse, fresh=True, resume="of-another-recipe")
+    with pytest.raises(RecipeError, match="was made by a recipe, a constitution or a model that says something else"):
+        prepare(load_recipe(recipe, ["seed=2"]), recipe, warehouse, resume=first.run_id)
+    assert len(Warehouse(warehouse).runs()) == 2
 
 
 def test_every_parameter_is_described() -> None:

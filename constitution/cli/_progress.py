@@ -10,6 +10,7 @@ import click
 
 from constitution.pipeline import Pace, Progress
 from constitution.pipeline.report import figures
+from constitution.shown import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -27,6 +28,7 @@ class Lines:
     def __init__(self) -> None:
         self._last = time.monotonic()
         self._pace = Pace()
+        self._noted = False
 
     def __enter__(self) -> Self:
         return self
@@ -37,6 +39,9 @@ class Lines:
         return None
 
     def update(self, progress: Progress) -> None:
+        if progress.note and not self._noted:
+            self._noted = True
+            click.echo(printable(progress.note), err=True)
         now = time.monotonic()
         self._pace.update(progress, now)
         if now - self._last < EVERY and progress.done < progress.total:
@@ -53,6 +58,7 @@ class Bar:
         self._task: TaskID | None = None
         self._last = 0.0
         self._pace = Pace()
+        self._noted = False
 
     def __enter__(self) -> Self:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
@@ -76,6 +82,9 @@ class Bar:
         self._pace.update(progress, now)
         if self._bar is None or self._task is None:
             return
+        if progress.note and not self._noted:
+            self._noted = True
+            self._bar.console.print(printable(progress.note), markup=False, highlight=False)
         if now - self._last < REFRESH and progress.done < progress.total:
             return
         self._last = now

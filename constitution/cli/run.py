@@ -46,6 +46,7 @@ REMEDIES = {
 @click.option(
     "--retry-failed", is_flag=True, help="Try prompts again that failed for good, in a run that is finished too."
 )
+@click.option("--resume", default="", metavar="RUN", help="Resume this run, with the prompts that it has.")
 @click.option(
     "--allow",
     type=click.Path(exists=True, file_okay=False, resolve_path=True),
@@ -86,9 +87,10 @@ def run(
     """
     load_recipe(recipe, overrides)  # a fault in the recipe is told before Prefect takes its seconds to start
     flow = load_flow(how["flow_file"], recipe)
-    again = how["retry_failed"]
-    # A project's own flow of an older version knows neither of the last two.
-    more = ([list(allow)] if allow or again else []) + ([True] if again else [])
+    # A project's own flow of an older version does not know the last ones.
+    more: list[object] = [list(allow), how["retry_failed"], how["resume"]]
+    while more and not more[-1]:
+        more.pop()
     arguments = (str(recipe), str(warehouse), limit, list(overrides), fresh, *more)
     if not how["as_json"]:
         done, worked = _work(flow, arguments)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,10 +27,11 @@ from constitution.pipeline.places import allowed_folders, check_places, query_fo
 from constitution.principles import find_root, load_constitution
 from constitution.prompts import read_prompts
 from constitution.recipe import ModelSection, OpenAIModel, Recipe, TransformersModel, VLLMModel
-from constitution.records import Constitution, Principle, Run
+from constitution.records import Constitution, Principle, Prompt, Run
 from constitution.revise import select
 from constitution.warehouse import Warehouse, spooled
 from constitution.warehouse.damage import INPUT, ROWS
+from constitution.warehouse.find import find_run
 
 OPERATIONAL = {
     *("api_key_env", "base_url", "cache_salt", "concurrency", "failure_rate", "latency_s", "max_batch", "price"),
@@ -50,6 +51,8 @@ class Plan:
     warehouse: Path
     parts: tuple[Path, ...]
     """The slices: Parquet files of prompts."""
+    note: str = ""
+    """What the user should know before the run begins; empty: nothing."""
 
     @property
     def run_id(self) -> str:
@@ -75,12 +78,13 @@ def prepare(
     """Checks everything that needs no model, then writes the prompts' slices, the principles and the run's record.
 
     The constitution is looked up in the nearest principles/ folder above the recipe. A run that was prepared before is
-    taken up as it is. fresh: a run of its own, even if the same recipe ran before; without it, the latest such run goes
-    on. allow: folders that the recipe may read in, besides its project (places.py). resume: the id of the run to take
-    up, where there are several of this recipe, whatever `fresh` says. Raises InputError for what is wrong in the
-    recipe, the constitution or the prompts, ModelLoadError for a local model that is not there; then nothing has been
-    written. Raises DamagedPart for a finished run that has lost some of its parts; those of an open
-    one are made anew.
+    taken up as it is. fresh: a new run, even if the same recipe ran before; without it, the latest such run is
+    resumed. allow: folders that the recipe may read in, besides its project (places.py). resume: the run to take up, by
+    its id or how it begins, with the prompts that it has, whatever their source says now and whatever `fresh` says.
+
+    Raises InputError for what is wrong in the recipe, the constitution or the prompts, and for a run to resume that
+    another recipe made; ModelLoadError for a local model that is not there; then nothing has been written. Raises
+    DamagedPart for a finished run that has lost some of its parts; those of an open one are made again.
     """
     base = recipe_path.absolute().parent
     folders = allowed_folders(recipe_path, allow)
@@ -91,11 +95,16 @@ def prepare(
     warehouse = Warehouse(warehouse_root)
     # Every prompt is read before the first is stored: a fault in the last row leaves no half-written run. And only
     # once: a source may grow, or say something else the next time.
-    with spooled(read_prompts(recipe.prompts, base, places), warehouse_root) as source:
+    wanted = find_run(warehouse, resume).run_id if resume else ""
+    stored = bool(wanted) and not warehouse.verify(wanted, INPUT)
+    prompts = _stored(warehouse, wanted) if stored else read_prompts(recipe.prompts, base, places)
+    note = ""
+    with spooled(prompts, warehouse_root) as source:
         decisive = _decisive(recipe, constitution, source.digest)
-        run_id, run = _which(warehouse, recipe.name, decisive, fresh, resume)
+        run_id, run = _which(warehouse, recipe.name, decisive, fresh, wanted)
         slices = source.slices(run_id, recipe.output.slice or slice_of(source.count))
         if run is None:
+            note = "" if fresh else _open_with_other_prompts(warehouse, recipe, constitution, source.count)
             with warehouse.lock(run_id):
                 run = warehouse.read_run(run_id)  # another process may have prepared it, and even run it, since
                 if run is None:
@@ -114,7 +123,32 @@ def prepare(
                 warehouse.replace_prompts(run_id, slices)
                 warehouse.write_principles(run_id, constitution)
                 run = warehouse.read_run(run_id) or run
-    return Plan(run, recipe, constitution, warehouse_root, tuple(warehouse.parts("prompts", run_id)))
+    return Plan(run, recipe, constitution, warehouse_root, tuple(warehouse.parts("prompts", run_id)), note)
+
+
+def _stored(warehouse: Warehouse, run_id: str) -> Iterator[Prompt]:
+    """The prompts of a run, in their order."""
+    for part in warehouse.parts("prompts", run_id):
+        yield from warehouse.read_prompts(part)
+
+
+def _open_with_other_prompts(warehouse: Warehouse, recipe: Recipe, constitution: Constitution, count: int) -> str:
+    """A sentence where a run of the same recipe is open and its source said something else then: a query with random(),
+    a file that grows. What that run has been paid for is not lost, but this run does not use it."""
+
+    def settings(dump: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in dump.items() if name not in ("prompts", "output", "budget")}
+
+    mine = settings(recipe.model_dump(mode="json"))
+    for run in reversed(warehouse.runs()):
+        same = run.constitution_digest == constitution.digest and settings(run.recipe) == mine
+        if same and run.finished_at is None:
+            return (
+                f"{run.run_id}, a run of this recipe, is open with {run.counts['prompts']:,} prompts, and their source "
+                f"gives others now ({count:,}), so this is another run; --resume {run.run_id} takes up that one with "
+                "the prompts that it has"
+            )
+    return ""
 
 
 def slice_of(prompts: int) -> int:
@@ -216,7 +250,8 @@ def _decisive(recipe: Recipe, constitution: Constitution, source: str) -> dict[s
 def _which(
     warehouse: Warehouse, name: str, decisive: dict[str, Any], fresh: bool, resume: str
 ) -> tuple[str, Run | None]:
-    """The run's id, and its record if it was prepared before. Runs of one recipe are numbered by --fresh."""
+    """The run's id, and its record if it was prepared before. Runs of one recipe are numbered by --fresh. Raises
+    RecipeError where none of them is the one to `resume`."""
 
     def numbered(number: int) -> str:
         return f"{name}-{digest([decisive, number])[:12]}"
@@ -228,6 +263,11 @@ def _which(
         if run.run_id == resume:
             return resume, run
         number += 1
+    if resume:
+        raise RecipeError(
+            f"run {resume} was made by a recipe, a constitution or a model that says something else",
+            hint="resume it with what it was made by (the view `runs` has its recipe), or start a new run",
+        )
     if latest is None or fresh:
         return numbered(number), None
     return latest.run_id, latest

@@ -41,6 +41,8 @@ class Progress:
     cost: Callable[[], float | None] = lambda: None
     """What the run has cost so far, over all its starts; None: there are no prices."""
     currency: str = "USD"
+    note: str = ""
+    """What the user should know before the run begins."""
     started: float = field(default_factory=time.monotonic)
     """Monotonic clock, seconds."""
 

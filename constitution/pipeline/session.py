@@ -45,8 +45,7 @@ HEARTBEAT = 10.0
 class Session:
     """Holds the run's lock, its engines and its writer; nothing of it outlives the `async with` block.
 
-    However the block ends, rows that exist are written: a run that was stopped goes on from them.
-    """
+    However the block ends, rows that exist are written: a run that was stopped resumes from them."""
 
     def __init__(self, plan: Plan, retry_failed: bool = False) -> None:
         """retry_failed: what failed for good in earlier starts is tried again (reopen.py)."""
@@ -54,7 +53,8 @@ class Session:
         self._retry_failed = retry_failed
         self.run = plan.run
         output, budget = plan.recipe.output, plan.recipe.budget
-        self.progress = Progress(plan.prompts, currency=budget.currency if budget else "USD")
+        currency = budget.currency if budget else "USD"
+        self.progress = Progress(plan.prompts, currency=currency, note=plan.note)
         self._feeding = asyncio.Semaphore(FEEDING)
         self._window = asyncio.Semaphore(output.window)
         self._warehouse = Warehouse(plan.warehouse)
