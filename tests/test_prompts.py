@@ -211,7 +211,7 @@ def test_real_transcripts() -> None:
         ('{"prompt": "a', "line 2: not valid JSON"),
         ("[1]", "line 2: expected an object"),
         ({"text": "a"}, "line 2: there is no 'prompt' (it has: text)"),
-        ({"prompt": None}, "line 2: there is no 'prompt'"),
+        ({"prompt": None}, "line 2: prompt is null"),
         ({"prompt": 3}, "line 2: prompt is neither"),
         ({"prompt": "  "}, "line 2: turn 1 has no text"),
         ({"prompt": "a\x00b"}, "line 2: turn 1 holds a NUL"),

@@ -7,7 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from constitution.errors import PromptError
-from constitution.prompts.keys import CONVERSATIONS, SYSTEMS, Keys, is_empty, plain_key
+from constitution.prompts.keys import (
+    CONVERSATIONS,
+    FOLLOWS,
+    OTHERS,
+    SPEAKERS,
+    SYSTEMS,
+    USERS,
+    Keys,
+    is_empty,
+    plain_key,
+)
 from constitution.prompts.messages import Turns
 from constitution.prompts.row import Row
 from constitution.prompts.transcripts import is_transcript, parse_transcript, split_answers
@@ -59,7 +69,9 @@ class Fields:
 
     def _check_beside(self, row: Row, used: str, messages: Messages) -> None:
         """Nothing that a model would have been shown lies unused beside the prompt."""
-        lost = [key for key in self.keys.beside(row.data) if key != used and not self._repeats(row, key, messages)]
+        beside = [key for key in self.keys.beside(row.data) if key != used]
+        _check_turn(row, beside)
+        lost = [key for key in beside if not _is_users(row, key) and not self._repeats(row, key, messages)]
         if not lost:
             return
         it = "it" if len(lost) == 1 else "them"
@@ -129,6 +141,8 @@ class Fields:
         if key is None and values and all(isinstance(value, list) for value in values):
             turns = [self._turns.of(row, name, value) for name, value in zip(named, values, strict=True)]
             return self._section.field, *_shared(row, turns)
+        if key is None and any(isinstance(value, str) and is_transcript(value) for value in values):
+            row.refuse("the answers are transcripts", 'set prompts.format = "transcripts"')
         key = key or self._section.field
         messages = self._turns.of(row, key, _value(row, key))
         answers = [self._answer(row, name, value, messages) for name, value in zip(named, values, strict=True)]
@@ -156,6 +170,23 @@ class Fields:
         return "\n\n".join(message.content for message in messages)
 
 
+def _check_turn(row: Row, beside: Sequence[str]) -> None:
+    """Refuses a row that is one turn of a conversation whose other turns are other rows."""
+    hint = "prompts.ignore = {} takes it by itself; format sql can join rows to conversations, or choose some of them"
+    for key in beside:
+        if plain_key(key) in FOLLOWS:
+            row.refuse(f"{key} says that another row was said before this one", hint.format(json.dumps([key])))
+        value = row.data[key]
+        if plain_key(key) in SPEAKERS and isinstance(value, str) and plain_key(value) in OTHERS:
+            row.refuse(f"{key} is {value!r}, so this row is not what a user says", hint.format(json.dumps([key])))
+
+
+def _is_users(row: Row, key: str) -> bool:
+    """Whether `key` says who speaks, and it is the user; of `from` and its like, also any name."""
+    plain, value = plain_key(key), row.data[key]
+    return plain in SPEAKERS and (plain != "role" or (isinstance(value, str) and plain_key(value) in USERS))
+
+
 def _until_last_human(row: Row, key: str, turns: Messages) -> Messages:
     while turns and turns[-1].role != "user":
         turns = turns[:-1]
@@ -173,6 +204,8 @@ def _shared(row: Row, conversations: Sequence[Messages]) -> tuple[Messages, tupl
 
 def _value(row: Row, key: str) -> Any:
     if row.data.get(key) is None:
+        if key in row.data:
+            row.refuse(f"{key} is null", "leave such rows out; format sql can: WHERE … IS NOT NULL")
         known = ", ".join(sorted(row.data)) or "none"
         row.refuse(f"there is no {key!r} (it has: {known})", "name the key in prompts.field or prompts.answers")
     return row.data[key]

@@ -27,6 +27,13 @@ def kind_of(name: str) -> str | None:
     return next((kind for ending, kind in ENDINGS.items() if name.lower().endswith(ending)), None)
 
 
+def _query(name: str) -> str:
+    """A query that takes every text as it is: left to itself DuckDB makes dates and numbers of texts that look so."""
+    if name.lower().endswith(".json"):
+        return f"query = \"FROM read_json('{name}', maximum_depth = 1)\""
+    return f"query = \"FROM read_csv('{name}', header = true, all_varchar = true)\""
+
+
 def file_rows(path: Path, keys: Wanted, format: str = "auto", name: str = "") -> Iterator[Row]:
     """Rows of one file, told apart by its name where `format` leaves it open. name: the file's in the rows' source, if
     not its own."""
@@ -35,6 +42,6 @@ def file_rows(path: Path, keys: Wanted, format: str = "auto", name: str = "") ->
         raise PromptError(
             f"{path}: the name does not say what is in it",
             hint=f"it ends in {', '.join(ENDINGS)}, or prompts.format says it: {', '.join(READERS)}; "
-            f"CSV and JSON are read by format sql: query = \"FROM '{path.name}'\"",
+            f"CSV and JSON are read by format sql: {_query(path.name)}",
         )
     return READERS[kind](path, name or path.name, keys)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +15,17 @@ from constitution.prompts.row import Row, numbered
 from constitution.recipe import PromptsSection
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_SHARD = re.compile(r"-(\d+)-of-(\d+)$")
+_SHARD = re.compile(r"-(\d+)-of-(\d+)(?:-[0-9a-f]{16})?$")
+"""Of several; older data sets have a digest behind it."""
+_NUMBER = re.compile(r"\d{4,}$")
+"""Of files that are only numbered, as the hub's own conversions to Parquet are."""
+_UNREAD = re.compile(
+    r"\.(?:json|csv|tsv|arrow|feather|avro|orc|xlsx?|zip|tar|tgz|7z|(?:jsonl?|ndjson|csv|tsv|parquet)\.\w+)\Z",
+    re.IGNORECASE,
+)
+"""Files that hold rows too, in forms that are not read here."""
+_ABOUT = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "metadata.json", "config.json"}
+"""Files that only say something of the others."""
 _SPLITS = {"train", "test", "validation", "valid", "val", "dev", "eval"}
 """What a file's name says against its folder's, where both are a split."""
 
@@ -66,19 +76,34 @@ class _File:
 def _folder(folder: Path, section: PromptsSection, keys: Keys) -> Iterator[Row]:
     """The files of one split of one config, by name. A file's split is what comes before `-` or `.` in its name, or a
     folder that it is in."""
-    found = [_file(folder, path, section.split) for path in sorted(folder.rglob("*")) if kind_of(path.name)]
+    found = [_file(folder, path, section.split) for path in sorted(folder.rglob("*")) if _holds_rows(path)]
     visible = [file for file in found if not any(part.startswith(".") for part in Path(file.name).parts)]
     files = [file for file in visible if section.split in file.splits and not file.path.is_dir()]
-    if not files:
+    if not any(map(_is_read, files)):
         splits = sorted({split for file in visible for split in file.splits})
         has = f"; it has {', '.join(splits[:20])}" if splits else ""
+        has = f", but {files[0].name}" if files else has
         raise PromptError(
-            f"{folder}: no JSONL or Parquet file of the split {section.split!r}{has}", hint="correct prompts.split"
+            f"{folder}: no JSONL or Parquet file of the split {section.split!r}{has}",
+            hint="correct prompts.split; CSV and JSON are read by format sql",
         )
     files = _of_config(folder, files, section)
+    if unread := next((file.name for file in files if not _is_read(file)), None):
+        raise PromptError(
+            f"{folder}: {unread} is of the split {section.split!r} too, and only JSONL and Parquet are read",
+            hint="move it away, or name one file in prompts.path",
+        )
     _check(folder, files, section.split)
     for file in files:
         yield from file_rows(file.path, keys, name=file.name)
+
+
+def _holds_rows(path: Path) -> bool:
+    return kind_of(path.name) is not None or (path.name not in _ABOUT and _UNREAD.search(path.name) is not None)
+
+
+def _is_read(file: _File) -> bool:
+    return kind_of(file.path.name) is not None
 
 
 def _file(folder: Path, path: Path, split: str) -> _File:
@@ -127,18 +152,35 @@ def _check(folder: Path, files: Sequence[_File], split: str) -> None:
         if other := stems.setdefault((file.path.parent, file.stem), file.name) != file.name:
             raise PromptError(f"{folder}: {other} and {file.name} are copies of one another", hint=one)
     shards: dict[tuple[Path, str], list[tuple[int, int]]] = {}
-    whole: set[tuple[Path, str]] = set()
+    whole: dict[tuple[Path, str], _File] = {}
     for file in files:
         if match := _SHARD.search(file.stem):
             number, count = int(match[1]), int(match[2])
             shards.setdefault((file.path.parent, file.stem[: match.start()]), []).append((number, count))
         else:
-            whole.add((file.path.parent, file.stem))
+            whole[file.path.parent, file.stem] = file
     for (place, stem), parts in shards.items():
         counts = {count for _, count in parts}
-        if len(counts) > 1 or (place, stem) in whole:
+        if len(counts) > 1 or len(set(parts)) < len(parts) or (place, stem) in whole:
             raise PromptError(f"{folder}: {stem} is there in several copies, cut in other ways", hint=one)
         if len(parts) < (count := counts.pop()):
             raise PromptError(
                 f"{folder}: of the {count} files of {stem}, {len(parts)} are there", hint="fetch the rest"
+            )
+    _check_numbers(folder, whole)
+
+
+def _check_numbers(folder: Path, whole: Mapping[tuple[Path, str], _File]) -> None:
+    """Files that are numbered from 0 or 1 on, with zeros before the number, are all there."""
+    series: dict[tuple[Path, str], dict[int, str]] = {}
+    for place, stem in whole:
+        if match := _NUMBER.search(stem):
+            series.setdefault((place, stem[: match.start()]), {})[int(match[0])] = match[0]
+    for (_, stem), numbers in series.items():
+        if not any(number.startswith("0") for number in numbers.values()):
+            continue
+        missing = next((number for number in range(min(1, *numbers), max(numbers)) if number not in numbers), None)
+        if missing is not None:
+            raise PromptError(
+                f"{folder}: of the numbered files {stem}…, number {missing} is not there", hint="fetch the rest"
             )

@@ -10,6 +10,7 @@ lies beside a prompt is not what a model saw.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 from typing import Any, Protocol
 
@@ -18,33 +19,64 @@ from constitution.recipe import PromptsSection
 CONVERSATIONS = ("messages", "conversations")
 """Keys that are tried where a row has no `field`."""
 
-TEXTS = {
-    *("instruction", "instructions", "input", "inputs", "context", "contexts", "document", "documents", "passage"),
-    *("passages", "article", "background", "premise", "hypothesis", "knowledge", "evidence", "choices", "options"),
-    *("question", "query", "problem"),
-}
-"""Parts of what the user says."""
-
-SYSTEMS = {
-    *("system", "system_prompt", "system_message", "system_instruction", "system_instructions", "sys_prompt"),
-    *("developer", "developer_message", "developer_prompt", "preamble", "persona"),
-}
-"""What is said before the conversation."""
-
-_SEEN = {
-    *TEXTS,
-    *SYSTEMS,
-    *("tools", "tool", "functions", "function", "available_tools", "available_functions", "tool_choice"),
-    *("function_call", "tool_calls", "parallel_tool_calls", "chat_template_kwargs", "response_format", "prefill"),
-    *("image", "images", "image_url", "image_urls", "image_path", "img", "picture", "pictures", "audio", "audios"),
-    *("audio_path", "video", "videos", "video_path", "file", "files", "attachment", "attachments"),
-    *("history", "chat_history", "conversation_history", "previous_turns", "dialog", "dialogue", "conversation"),
-    *("turns", "few_shot", "few_shot_examples", "prompt", *CONVERSATIONS),
-}
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[\W_]+")
 
 
 def plain_key(key: str) -> str:
-    return key.strip().casefold().replace("-", "_").replace(" ", "_")
+    """Without what tells spellings apart: `System-Prompt`, `systemPrompt` and `system_prompt` are one."""
+    return _CAMEL.sub("", key.strip()).casefold()
+
+
+def _plain(*keys: str) -> frozenset[str]:
+    return frozenset(map(plain_key, keys))
+
+
+TEXTS = _plain(
+    *("instruction", "instructions", "input", "inputs", "context", "contexts", "ctx", "ctxs", "document", "documents"),
+    *("passage", "passages", "article", "background", "premise", "hypothesis", "knowledge", "evidence", "facts"),
+    *("retrieved_documents", "retrieved_contexts", "search_results", "choices", "options", "definition", "story"),
+    *("demonstrations", "examples", "question", "query", "problem", "user_prompt", "user_message", "user_input"),
+)
+"""Parts of what the user says."""
+
+SYSTEMS = _plain(
+    *("system", "system_prompt", "system_message", "system_instruction", "system_instructions", "sys_prompt"),
+    *("developer", "developer_message", "developer_prompt", "preamble", "persona"),
+)
+"""What is said before the conversation."""
+
+FOLLOWS = _plain("parent_id", "parent_message_id", "reply_to", "in_reply_to")
+"""Of a row that is one turn: which row was said before it."""
+SPEAKERS = _plain("role", "speaker", "from", "author_role")
+"""Of a row that is one turn: who says it."""
+USERS, OTHERS = (
+    _plain("user", "human", "prompter"),
+    _plain("assistant", "gpt", "chatgpt", "bot", "ai", "model", "system"),
+)
+
+_SEEN = (
+    TEXTS
+    | SYSTEMS
+    | FOLLOWS
+    | SPEAKERS
+    | _plain(
+        *("tools", "tool", "functions", "function", "available_tools", "available_functions", "tool_choice"),
+        *("tool_definitions", "function_definitions", "function_call", "tool_calls", "parallel_tool_calls"),
+        *("chat_template_kwargs", "response_format", "prefill", "response_prefix", "assistant_prefix"),
+        *("image", "images", "image_url", "image_urls", "image_path", "img", "picture", "pictures", "audio", "audios"),
+        *("audio_path", "video", "videos", "video_path", "file", "files", "attachment", "attachments"),
+        *("history", "chat_history", "conversation_history", "previous_turns", "dialog", "dialogue", "conversation"),
+        *("turns", "few_shot", "few_shot_examples", "in_context_examples", "prompt", *CONVERSATIONS),
+    )
+)
+_WRITTEN = re.compile(r"(?:json|texts?|str|string|list|raw|contents?|b64|base64|bytes)\Z")
+"""How a key may end that says in which form it holds something."""
+
+
+def is_seen(key: str) -> bool:
+    """Whether a model would have been shown what a row has under a key of this name."""
+    plain = plain_key(key)
+    return plain in _SEEN or _WRITTEN.sub("", plain) in _SEEN
 
 
 def is_empty(value: Any) -> bool:
@@ -97,9 +129,7 @@ class Keys:
         """Of a row's keys, those that a model would have been shown and the recipe does not name."""
         asked = tuple(keys)
         if (found := self._known.get(asked)) is None:
-            found = tuple(
-                key for key in asked if key not in self.named and key not in self.ignored and plain_key(key) in _SEEN
-            )
+            found = tuple(key for key in asked if key not in self.named and key not in self.ignored and is_seen(key))
             if len(self._known) < 1000:  # most files have few sets of keys
                 self._known[asked] = found
         return found

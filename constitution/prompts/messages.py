@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from constitution.errors import PromptError
 from constitution.prompts.keys import Keys, is_empty
 from constitution.prompts.row import Row
-from constitution.prompts.transcripts import is_transcript
+from constitution.prompts.transcripts import is_templated, is_transcript
 from constitution.reading import parse_json
 from constitution.recipe import PromptsSection
 from constitution.records import Message, Messages, Role
@@ -26,6 +27,11 @@ _PYTHON = re.compile(r"\s*\[\s*\{\s*'(?:role|content|from|value)'\s*:")
 """A list of messages as Python prints it, which pandas puts into CSV."""
 _AS_TEXT = 'prompts.json_text = "messages" reads them, "text" takes the text as it is'
 
+_LIST = 'format sql can make turns of its parts; prompts.json_text = "text" takes the text as it is'
+_TEMPLATED = 'give its turns as messages; prompts.json_text = "text" takes the text as it is, as one turn'
+_LONGEST_PRINTED = 2**20
+"""Characters of a list that Python is asked to read."""
+
 
 class Turns:
     """Reads values as turns, as a recipe says."""
@@ -37,7 +43,7 @@ class Turns:
     def of(self, row: Row, key: str, value: Any) -> Messages:
         """A text is one user turn; a list holds {role, content} or {from, value}."""
         if isinstance(value, str):
-            if is_transcript(value):
+            if self._json_text != "text" and is_transcript(value):
                 row.refuse(f"{key} is a transcript", 'set prompts.format = "transcripts"')
             value = self.plain(row, key, value)
         if isinstance(value, str):
@@ -48,7 +54,11 @@ class Turns:
 
     def plain(self, row: Row, key: str, text: str) -> Any:
         """`text`, or the messages that it is the JSON of."""
-        if _BRACKET.match(text) is None or self._json_text == "text":
+        if self._json_text == "text":
+            return text
+        if not is_transcript(text) and is_templated(text):
+            row.refuse(f"{key} is a conversation that a chat template has written out", _TEMPLATED)
+        if _BRACKET.match(text) is None:
             return text
         if self._json_text == "messages":
             value = parse_json(text, f"{row.place}: {key}", PromptError)
@@ -61,6 +71,8 @@ class Turns:
             value = None
         if _messages_in(value) is not None or _PYTHON.match(text):
             row.refuse(f"{key} is a text that holds messages, in JSON or as Python prints them", _AS_TEXT)
+        if _are_texts(value) or _are_texts(_printed(text)):
+            row.refuse(f"{key} is a text that holds a list of texts, in JSON or as Python prints them", _LIST)
         return text
 
     def _turn(self, row: Row, place: str, item: Any) -> Message:
@@ -90,6 +102,21 @@ class Turns:
         if beside:
             row.refuse(f"{place}: a part also has {', '.join(beside)}", _left_out(beside))
         return str(part["text"])
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
+
+
+def _printed(text: str) -> Any:
+    """The list that `text` is as Python prints it; None: it is none."""
+    body = text.strip()
+    if not body.startswith("[") or body[1:].lstrip()[:1] not in ("'", '"') or not body.endswith("]"):
+        return None
+    try:
+        return ast.literal_eval(body) if len(body) <= _LONGEST_PRINTED else None
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
 
 
 def _left_out(keys: list[str]) -> str:

@@ -21,7 +21,10 @@ BATCH = 128
 """Rows of the result in memory at once, besides DuckDB's own."""
 OUTSIDE = "a recipe reads in its project only; `constitution run --allow DIR` lets it read in DIR too"
 _NAME = "prompts.query"
-_CAST = "write it in the query as the text that is meant, for example CAST(… AS VARCHAR), or leave it out there"
+_CAST = (
+    "write it in the query as the text that is meant, for example CAST(… AS VARCHAR), or leave it out there; a CSV or "
+    "JSON file's own text is what read_csv('…', all_varchar = true) and read_json('…', maximum_depth = 1) give"
+)
 
 
 def sql(section: PromptsSection, base: Path, folders: Sequence[Path], keys: Keys) -> Iterator[Row]:

@@ -13,6 +13,40 @@ _TURN = re.compile(rf"{_END}[ \t]*{_END}(Human|Assistant):")
 _BEGINS = re.compile(r"\s*(?:Human|Assistant):")
 _LINE = re.compile(rf"{_END}Assistant:")
 
+_SAYS = r"\s*(?:system|developer|user|human|prompter|assistant|model)\b"
+_MARKED = re.compile(
+    rf"""(?:(?:<s>|<bos>|<\|begin_of_text\|>|<\|startoftext\|>|<｜begin▁of▁sentence｜>|\[gMASK\])\s*(?:<sop>)?\s*)?(?:
+        <\|(?:im_start|start_header_id|start|turn)\|?>{_SAYS} | <start_of_turn>{_SAYS} | <\|START_OF_TURN_TOKEN\|>
+        | <\|(?:system|user|human|prompter|assistant)\|> | <｜(?:User|Assistant)｜> | (?P<mistral>\[INST\])
+        | <extra_id_[01]>(?:System|User|Assistant)
+    )""",
+    re.VERBOSE | re.IGNORECASE,
+)
+"""Marks of chat templates at the start: ChatML, Llama, Harmony, Gemma, Zephyr, OpenAssistant, Cohere, DeepSeek,
+Nemotron, Mistral."""
+_HELPSTEER = re.compile(r"\n<extra_id_1>(?:User|Assistant)\n")
+_ALPACA = re.compile(r"^#{1,4} ?Instruction:", re.MULTILINE), re.compile(r"^#{1,4} ?Response:", re.MULTILINE)
+_ASKER = re.compile(r"^[^\w\n]{0,8}(?:system|user|human|prompter)\W{0,3}:", re.MULTILINE | re.IGNORECASE)
+_ANSWERER = re.compile(
+    r"(?:^[^\w\n]{0,8}(?:ai|bot|gpt|chatgpt|assistant)|\Wassistant)\W{0,3}:", re.MULTILINE | re.IGNORECASE
+)
+_END_CHARACTERS = 40
+
+
+def is_templated(text: str) -> bool:
+    """Whether `text` is a whole conversation, written out as a chat template writes it: by its marks, or by the names
+    of speakers, either from the start on or before an answer that is to come."""
+    body = text.strip()
+    if marked := _MARKED.match(body):
+        return not marked["mistral"] or "[/INST]" in body
+    if (asked := _ALPACA[0].search(body)) and _ALPACA[1].search(body, asked.end()):
+        return True
+    if (asker := _ASKER.match(body)) and _ANSWERER.search(body, asker.end()):
+        return True
+    if body.endswith(":") and _ANSWERER.search(body, max(0, len(body) - _END_CHARACTERS)) and _ASKER.search(body):
+        return True
+    return _HELPSTEER.search(body) is not None
+
 
 def is_transcript(text: str) -> bool:
     """Whether `text` begins as a transcript does."""

@@ -24,7 +24,7 @@ class PromptsSection(Section):
     ignore: tuple[str, ...] = ()
     """Keys of rows, turns and parts that a model would have been shown and that are left out all the same."""
     json_text: Literal["refuse", "messages", "text"] = "refuse"
-    """What a text that is the JSON of messages is: not to be guessed, those messages, or a text."""
+    """What a text that holds a conversation is: not to be guessed, the messages that it is the JSON of, or a text."""
     dataset: str | None = None
     """Hub data set (format hub), loaded by the `datasets` package; or a local folder of JSONL or Parquet files."""
     split: str = "train"
