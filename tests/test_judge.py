@@ -101,6 +101,25 @@ def test_given_answers_and_gold() -> None:
     assert len({pair.id for pair in found}) == 3
 
 
+def test_what_a_model_thought_is_no_part_of_a_given_answer() -> None:
+    """Data sets of reasoning models have it between tags; no judge sees it, and no export has it unless asked."""
+    thoughts = (
+        "<think>\nhm\n</think>\n\n  four",
+        "hm.</think>\n\nfour",
+        "  four, <think> is a tag",
+        "<think>\nhm, and",
+    )
+    given = given_answers("run-1", prompt(answers=thoughts))
+    assert [(row.text, row.reasoning, row.outcome) for row in given] == [
+        ("  four", "hm", "ok"),
+        ("four", "hm.", "ok"),
+        ("  four, <think> is a tag", None, "ok"),
+        ("", "hm, and", "cut"),
+    ]
+    found = pairs("run-1", prompt(answers=thoughts), (), given, ("given",))
+    assert [(pair.votable, pair.flaw) for pair in found[1:3]] == [(True, None), (False, "cut")]
+
+
 # --- votes
 
 

@@ -299,6 +299,35 @@ def test_an_id_is_a_text_whatever_it_looks_like(tmp_path: Path, pair_id: str, ma
     assert values(read_labels(tmp_path / "warehouse", path).labels) == [(pair_id, 1.0)]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("x.csv", "pair_id,preferred,preferred\npair,tie,a\n"),
+        ("x.csv", "pair_id,preferred,Preferred\npair,tie,a\n"),
+        ("x.csv", "pair_id,preferred, preferred \npair,tie,a\n"),
+        ("x.jsonl", '{"pair_id": "pair", "preferred": "tie", "preferred ": "a"}\n'),
+        ("x.jsonl", '{"pair_id": "pair", "preferred": "tie", "Preferred": "a"}\n'),
+        ("x.tsv", "pair_id\tvalue\tVALUE\npair\t0\t1\n"),
+    ],
+)
+def test_two_columns_of_one_name_are_refused(root: Path, name: str, text: str) -> None:
+    """One of them would have been taken, and the other not."""
+    (root / name).write_text(text)
+    with pytest.raises(InputError, match="two of one name"):
+        read_labels(root, root / name)
+
+
+def test_a_sheet_with_semicolons_may_hold_anything(root: Path) -> None:
+    """Spreadsheets write it so where the comma is the decimal mark; read with commas it makes no rows."""
+    path = root / "ann.csv"
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        rows = csv.writer(file, delimiter=";")
+        rows.writerow(["pair_id", "conversation", "first_id", "first", "second_id", "second", "preferred"])
+        texts = ['a, "b", c\nd', "x,y", '"quoted", and\n, more']
+        rows.writerow(["pair0", texts[0], "b0", texts[1], "a0", texts[2], "A"])
+    assert values(read_labels(root, path).labels) == [("pair0", 1.0)]
+
+
 def test_a_file_that_is_not_there(root: Path) -> None:
     with pytest.raises(InputError, match="there is no such file"):
         read_labels(root, root.parent / "nobody.csv")

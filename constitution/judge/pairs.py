@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
 
+from constitution.engines.reasoning import split
 from constitution.identity import row_id
 from constitution.records import REPEATS, DropReason, Prompt, Response
 from constitution.revise import last_answer
@@ -42,8 +43,10 @@ class Pair:
 
 
 def given_answers(run_id: str, prompt: Prompt) -> tuple[Response, ...]:
-    """The answers that came with the prompt, as responses of kind `sample`, round = their place among the answers."""
+    """The answers that came with the prompt, as responses of kind `sample`, round = their place among the answers. What
+    a model thought before one, between tags, is its reasoning; one that ends in its thought is cut."""
     prompt_id = prompt.id
+    thoughts = map(split, prompt.answers)
     return tuple(
         Response(
             id=row_id(run_id, prompt_id, "given", index),
@@ -51,11 +54,12 @@ def given_answers(run_id: str, prompt: Prompt) -> tuple[Response, ...]:
             prompt_id=prompt_id,
             kind="sample",
             round=index,
-            text=text,
-            outcome="ok" if text else "empty",
+            text=thought.text,
+            outcome="ok" if thought.text else "empty" if thought.closed else "cut",
             model="given",
+            reasoning=thought.reasoning,
         )
-        for index, text in enumerate(prompt.answers)
+        for index, thought in enumerate(thoughts)
     )
 
 
@@ -87,7 +91,7 @@ def pairs(
     if "given" in kinds:
         gold = given[prompt.gold].id if prompt.gold is not None else None
         for a, b in combinations(given, 2):
-            pair = _pair(run_id, "given", a, b)
+            pair = replace(_pair(run_id, "given", a, b), flaw=_flaw(a, b, by_id))
             found.append(replace(pair, gold_id=gold) if gold in (a.id, b.id) else pair)
     return found
 

@@ -11,6 +11,7 @@ row that is wrong refuses the file, with its number; nothing is written here.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -161,11 +162,8 @@ def _read(path: Path, spreadsheet_safe: bool) -> tuple[list[_Row], list[str]]:
     with duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}) as reader:
         try:
             reader.execute("SET threads = 1")  # the rows in the file's order, so that their numbers are right
-            for source in (way.format(quoted, longest) for way in _READERS[kind]):
-                names = [str(name) for (name, *_) in reader.execute(f"DESCRIBE FROM {source}").fetchall()]
-                wanted = {name.strip().lower(): name for name in names if name.strip().lower() in COLUMNS}
-                if wanted:
-                    break
+            source, names = _way(reader, [way.format(quoted, longest) for way in _READERS[kind]])
+            wanted = {name.strip().lower(): name for name in names if name.strip().lower() in COLUMNS}
             _check_columns(path, wanted, names)
             text = "{} ->> '$'" if "json" in source.split("(")[0] else "{}::VARCHAR"
             columns = ", ".join(text.format('"' + name.replace('"', '""') + '"') for name in wanted.values())
@@ -179,6 +177,25 @@ def _read(path: Path, spreadsheet_safe: bool) -> tuple[list[_Row], list[str]]:
         [{name: value for name, value in zip(wanted, row, strict=True) if value} for row in rows],
         [name.strip().lower() for name in names],
     )
+
+
+def _way(reader: duckdb.DuckDBPyConnection, sources: Sequence[str]) -> tuple[str, list[str]]:
+    """The first source that can be read and has a column of ours, or else the first that can be read; with its columns'
+    names. Raises duckdb.Error where none can."""
+    readable: list[tuple[str, list[str]]] = []
+    fault: duckdb.Error | None = None
+    for source in sources:
+        try:
+            names = [str(name) for (name, *_) in reader.execute(f"DESCRIBE FROM {source}").fetchall()]
+        except duckdb.Error as error:  # a file with semicolons need not make rows where commas part them
+            fault = fault or error
+        else:
+            readable.append((source, names))
+            if any(name.strip().lower() in COLUMNS for name in names):
+                return source, names
+    if fault is not None:
+        raise fault
+    return readable[0]
 
 
 def _unreadable(path: Path, error: duckdb.Error) -> InputError:
@@ -201,6 +218,15 @@ def _check_columns(path: Path, wanted: Iterable[str], names: Sequence[str]) -> N
             hint="needed are pair_id with preferred or value, or response_id with value; "
             "`constitution labels import --help` shows how to get such a file",
         )
+    # DuckDB calls the second column of a name `preferred_1`, and does not tell.
+    plain = [name.strip().lower() for name in names]
+    for name in wanted:
+        alike = [names[place] for place, other in enumerate(plain) if re.fullmatch(rf"{name}(_\d+)?", other)]
+        if len(alike) > 1:
+            raise InputError(
+                f"{path}: has the columns {' and '.join(alike)}, or two of one name",
+                hint="keep one, or rename the other",
+            )
     if len({"first_id", "second_id"}.intersection(wanted)) == 1:
         raise InputError(f"{path}: has one of the columns first_id and second_id", hint="give both, or neither")
 
