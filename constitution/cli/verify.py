@@ -12,7 +12,8 @@ from constitution.cli._options import warehouse_option
 from constitution.errors import InputError
 from constitution.shown import printable
 from constitution.warehouse import Damage, Warehouse, connect
-from constitution.warehouse.damage import INPUT, QUARANTINE, REMEDIES, ROWS
+from constitution.warehouse.damage import INPUT, QUARANTINE, REMEDIES, ROWS, folder_of, strays
+from constitution.warehouse.layout import is_run_id
 
 
 @click.command()
@@ -39,12 +40,13 @@ def verify(run: str | None, repair: bool, warehouse: Path) -> None:
     if repair:
         store.rebuild_views()
     damaged = [run_id for run_id in _which(store, run) if not _verify(store, run_id, repair)]
+    astray = run is None and _tell_strays(store)
     if damaged and not repair:
         click.echo("Next:")
         place = "" if str(warehouse) == "warehouse" else f" --warehouse {warehouse}"
         for run_id in damaged:
             click.echo(f"  constitution verify {run_id} --repair{place}")
-    sys.exit(bool(damaged))
+    sys.exit(bool(damaged or astray))
 
 
 def _which(store: Warehouse, run: str | None) -> list[str]:
@@ -59,6 +61,20 @@ def _which(store: Warehouse, run: str | None) -> list[str]:
     return found
 
 
+def _tell_strays(store: Warehouse) -> bool:
+    """Tells of rows that are of no run; whether there are any. They stay: a run's may be all that is left of it."""
+    found = False
+    for name, tables in strays(store.root, store.run_ids()).items():
+        if is_run_id(name) and store.locked(name):
+            continue  # its record is written last
+        found = True
+        click.echo(f"{printable(name)}: there is no record of such a run in {store.root / 'runs'}/")
+        for table in tables:
+            click.echo(f"  {printable(str(folder_of(store.root, table, name)))}: rows of it")
+        click.echo("  If its record was lost, `constitution run` of its recipe resumes; if it is a copy, move it away.")
+    return found
+
+
 def _verify(store: Warehouse, run_id: str, repair: bool) -> bool:
     """Tells of one run; whether it is sound."""
     if repair:
@@ -69,8 +85,10 @@ def _verify(store: Warehouse, run_id: str, repair: bool) -> bool:
         found = store.verify(run_id)
     unchecked = store.unchecked(run_id)
     if not found:
-        older = f"; {len(unchecked)} are of an older version, which wrote no checksums" if unchecked else ""
-        click.echo(f"{run_id}: sound{older}")
+        parts = f"{len(unchecked)} part{'s' * (len(unchecked) > 1)}"
+        click.echo(
+            f"{run_id}: sound" + (f", as far as can be told: no checksum is left of {parts}" if unchecked else "")
+        )
         return True
     click.echo(f"{run_id}: {len(found)} damaged")
     for damage in found:

@@ -10,11 +10,13 @@ part without a name. A part that takes the place of another has two lines for th
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import io
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +29,10 @@ SUMS = "SHA256SUMS"
 MISSING = "is missing"
 ALTERED = "is not what was written"
 UNKNOWN = "was not written by a run"
+NO_FILE = "is no regular file"
+
+_BROKEN = {errno.EIO, errno.EBADMSG, *(getattr(errno, name) for name in ("EUCLEAN", "ENODATA") if hasattr(errno, name))}
+"""What a disk says of content that is lost. Another error is the reader's: it may not read, a share does not answer."""
 
 _LINES = re.compile(r"^# ([0-9]{1,18}) (\S+)\n([0-9a-f]{64})  (\S+)$", re.MULTILINE)
 _TEMPORARY = re.compile(r"\.(.+?\.parquet)\.(?:[0-9a-f]+\.)?tmp")
@@ -69,11 +75,13 @@ def sum_of(path: Path) -> Sum:
 
 def read(folder: Path) -> dict[str, list[Sum]]:
     """What each part may be; empty where nothing was ever named (a folder of an older version, or none)."""
+    path = folder / SUMS
     try:
-        text = (folder / SUMS).read_text(encoding="utf-8", errors="replace")
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            return {}
+        return _parsed(path.read_text(encoding="utf-8", errors="replace"))
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    return _parsed(text)
 
 
 def write(folder: Path, sums: Mapping[str, Sum]) -> None:
@@ -141,7 +149,7 @@ def unchecked(folder: Path) -> list[str]:
 def _look(folder: Path, read_parts: bool) -> dict[str, str]:
     expected = read(folder)
     if not expected:
-        return {}
+        return {SUMS: NO_FILE} if os.path.lexists(folder / SUMS) and not (folder / SUMS).is_file() else {}
     there = _parts(folder)
     found = {name: UNKNOWN for name in there if name not in expected}
     interrupted = _interrupted(folder)
@@ -156,13 +164,23 @@ def _look(folder: Path, read_parts: bool) -> dict[str, str]:
 
 def _fault(path: Path, sums: list[Sum], read_part: bool) -> str:
     try:
-        if path.stat().st_size not in {sum.size for sum in sums}:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            return NO_FILE
+        if found.st_size not in {sum.size for sum in sums}:
             return ALTERED
         return ALTERED if read_part and sum_of(path) not in sums else ""
     except FileNotFoundError:
         return MISSING
     except OSError as error:
+        if not broken(error):
+            raise
         return f"cannot be read: {error.strerror or error}"
+
+
+def broken(error: OSError) -> bool:
+    """Whether a file that cannot be read for this reason is damaged, so that putting it aside loses nothing."""
+    return error.errno is None or error.errno in _BROKEN  # None: Arrow's word for content
 
 
 def _parts(folder: Path) -> list[str]:

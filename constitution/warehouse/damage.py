@@ -6,14 +6,17 @@ deleted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from constitution.warehouse import checksums, files
 from constitution.warehouse.schema import TABLES
+from constitution.warehouse.views import NO_RUN_ID
 
 QUARANTINE = "quarantine"
 
@@ -67,7 +70,7 @@ def find(
     found = []
     for table in tables:
         folder = folder_of(root, table, run_id)
-        faults = checksums.check(folder, read_parts=read_parts)
+        faults = checksums.check(folder, read_parts=read_parts) or _without_sums(folder)
         found += [Damage(table, folder / name, fault) for name, fault in faults.items()]
         known = counts.get(table, 0)
         if not faults and known != 0 and not files.parts(folder):
@@ -77,18 +80,48 @@ def find(
     return found
 
 
+def _without_sums(folder: Path) -> dict[str, str]:
+    """What can be said of parts that have no checksum: those that are no Parquet."""
+    found = {}
+    for name in checksums.unchecked(folder):
+        if not (folder / name).is_file():
+            found[name] = checksums.NO_FILE
+            continue
+        try:
+            pq.read_metadata(folder / name)
+        except (OSError, pa.ArrowException) as error:
+            if isinstance(error, OSError) and not checksums.broken(error):
+                raise
+            found[name] = f"cannot be read as Parquet: {str(error).splitlines()[0]}"
+    return found
+
+
 def count(folder: Path) -> int:
     """Rows of the parts in the folder, by what each says of itself."""
     return sum(pq.read_metadata(path).num_rows for path in files.parts(folder))
 
 
+def strays(root: Path, known: Collection[str]) -> dict[str, list[str]]:
+    """Folders that are like a run's and of none of the `known`, with the tables that have parts there: a run whose
+    record was lost, or a copy of a run's folder, whose rows are read twice."""
+    found: dict[str, list[str]] = {}
+    for table in TABLES:
+        for folder in sorted((root / table).glob("run_id=*")):
+            run_id = folder.name.removeprefix("run_id=")
+            if run_id not in {*known, NO_RUN_ID} and any(folder.glob("*.parquet")):
+                found.setdefault(run_id, []).append(table)
+    return found
+
+
 def set_aside(root: Path, run_id: str, damage: Damage) -> Path | None:
-    """Moves the part to the quarantine; its new place, None if it is not there to be moved."""
-    if not damage.path.is_file():
+    """Moves the part to the quarantine; its new place, None if it is not there to be moved. A folder or a pipe of its
+    name goes too, but never the run's folder."""
+    is_folder = damage.path.is_dir() and damage.path == folder_of(root, damage.table, run_id)
+    if is_folder or not os.path.lexists(damage.path):
         return None
     place = quarantine(root, damage.table, run_id)
     target, number = place / damage.path.name, 1
-    while target.exists():
+    while os.path.lexists(target):
         target, number = place / f"{damage.path.name}.{number}", number + 1
     with files.storing(damage.path):
         damage.path.rename(target)

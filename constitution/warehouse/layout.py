@@ -6,6 +6,9 @@ broken one shuts nobody out.
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +21,12 @@ from constitution.warehouse.columns import Table
 from constitution.warehouse.compact import write_table
 from constitution.warehouse.schema import TABLES
 from constitution.writing import local
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def is_run_id(name: str) -> bool:
+    return _RUN_ID.fullmatch(name) is not None
 
 
 class Place:
@@ -98,6 +107,22 @@ def make(root: Path) -> None:
                 file.write(_EMPTY)
 
 
+def check_readable(root: Path, run_id: str | None = None) -> None:
+    """Raises WarehouseError for a folder of rows that this user may not read: DuckDB would find none there, and say
+    nothing. run_id: this run's folders alone."""
+    for table in TABLES:
+        for folder in (root / table, *_runs_of(root / table, run_id)):
+            if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+                raise WarehouseError(
+                    f"{folder}: you may not read this folder, so that its rows would be missing",
+                    hint=f"its owner can change that: chmod a+rX {folder}",
+                )
+
+
+def _runs_of(table: Path, run_id: str | None) -> Iterable[Path]:
+    return table.glob("run_id=*") if run_id is None else [table / f"run_id={run_id}"]
+
+
 def mend(root: Path) -> None:
     """Makes again what is damaged or gone of the folders' own files, and the database of views. A table that has no
     folder stays so: the warehouse is of a version that had no such table.
@@ -113,6 +138,8 @@ def mend(root: Path) -> None:
 
 def _sound(table: Table, path: Path) -> bool:
     """Whether it is a file of no rows with columns of this table; an older version's may lack some."""
+    if not path.is_file():  # a pipe would be waited for
+        return False
     try:
         with pq.ParquetFile(path) as file:
             columns = {field.name: field.type for field in table.schema}
@@ -132,7 +159,7 @@ def _damaged(table: Table, root: Path) -> bool:
 
 def _is_empty_record(path: Path) -> bool:
     try:
-        return path.read_bytes() == _EMPTY
+        return path.is_file() and path.read_bytes() == _EMPTY
     except OSError:
         return False
 
@@ -140,6 +167,8 @@ def _is_empty_record(path: Path) -> bool:
 def _is_database(path: Path) -> bool:
     """By its size (three headers and whole blocks) and the mark in its head; DuckDB takes much longer to say so."""
     try:
+        if not path.is_file():
+            return False
         with path.open("rb") as file:
             blocks = path.stat().st_size - 3 * 4096
             return file.read(12)[8:] == b"DUCK" and blocks > 0 and blocks % 2**18 == 0

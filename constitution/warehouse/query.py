@@ -53,6 +53,7 @@ def connect(root: Path, memory_mib: int | None = None, run_id: str | None = None
             f"{root}: there is no warehouse here",
             hint="`constitution run` makes one; --warehouse DIR or CONSTITUTION_WAREHOUSE says where it lies",
         )
+    layout.check_readable(root, run_id)
     layout.mend(root)
     connection = duckdb.connect(config={**sandbox.limits(memory_mib), "threads": min(os.cpu_count() or 1, 8)})
     try:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import stat
 from dataclasses import asdict
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from constitution.errors import DamagedPart, WarehouseError
 from constitution.records import Run, Usage
+from constitution.warehouse import checksums
 
 SCHEMA = 1
 """Version of the layout."""
@@ -25,6 +28,22 @@ def render(run: Run) -> bytes:
         )
     except (ValueError, TypeError) as error:
         raise WarehouseError(f"the record of run {run.run_id} cannot be written: {error}") from None
+
+
+def read(path: Path) -> Run | None:
+    """None: there is no such file. Raises as `parse` does, and WarehouseError where it may not be read: a record that
+    another user's umask hides is not damaged."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            raise DamagedPart(f"{path}: cannot be read as a run: {checksums.NO_FILE}")
+        return parse(path.read_bytes(), str(path))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        reason = f"{path}: cannot be read as a run: {error.strerror or error}"
+        if checksums.broken(error):
+            raise DamagedPart(reason) from None
+        raise WarehouseError(reason, hint="check its permissions, and that the disk answers") from None
 
 
 def parse(data: bytes, label: str) -> Run:

@@ -66,7 +66,8 @@ def spooled(prompts: Iterable[Prompt], near: Path) -> Iterator[Spool]:
 
     Raises what reading them raises, and WarehouseError where the disk is full.
     """
-    folder = next(path for path in near.absolute().parents if path.is_dir())
+    around = (near.absolute(), *near.absolute().parents)
+    folder = next(path for path in around if path.is_dir())
     with tempfile.SpooledTemporaryFile(MEMORY, dir=str(folder)) as file:  # makes its file when it is full, in `_write`
         digest, count = _write(prompts, file, near)
         yield Spool(digest, count, file)

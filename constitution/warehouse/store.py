@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import socket
 import time
 from collections import defaultdict
@@ -34,7 +33,7 @@ from constitution.warehouse.compact import TARGET_BYTES, compact_folder, recover
 from constitution.warehouse.damage import INPUT, ROWS, Damage, set_aside
 from constitution.warehouse.damage import count as count_rows
 from constitution.warehouse.damage import find as find_damage
-from constitution.warehouse.layout import Place
+from constitution.warehouse.layout import Place, is_run_id
 from constitution.warehouse.repair import repair
 from constitution.warehouse.schema import TABLES
 from constitution.warehouse.tally import Tally, from_files, tally
@@ -42,7 +41,6 @@ from constitution.warehouse.tally import Tally, from_files, tally
 COMPACTED = tuple(convert.ROW_TABLES)
 """Prompts are not among them: a slice's file is the unit of resuming, and there are few of them."""
 
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _LOCK_TRIES = 5  # × 50 ms: `locked` holds a lock for an instant to look at it
 
 
@@ -260,16 +258,10 @@ class Warehouse:
 
     def read_run(self, run_id: str) -> Run | None:
         """None: there is no such run."""
-        path = self._run_path(run_id)
-        try:
-            return record.parse(path.read_bytes(), str(path))
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise DamagedPart(f"{path}: cannot be read as a run: {error}") from None
+        return record.read(self._run_path(run_id))
 
     def run_ids(self) -> list[str]:
-        return sorted(path.stem for path in (self.root / "runs").glob("*.json") if _RUN_ID.fullmatch(path.stem))
+        return sorted(path.stem for path in (self.root / "runs").glob("*.json") if is_run_id(path.stem))
 
     def runs(self) -> list[Run]:
         """All runs, the earliest first."""
@@ -370,7 +362,7 @@ class Warehouse:
 
 def _checked(run_id: str) -> str:
     """Run ids become names of files and folders."""
-    if not _RUN_ID.fullmatch(run_id):
+    if not is_run_id(run_id):
         raise WarehouseError(
             f"{run_id!r} cannot be a run id: letters, digits and . _ -, at most 128, a letter or digit first"
         )
@@ -393,7 +385,12 @@ def _try_lock(descriptor: int) -> bool:
 def _reading(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, pa.ArrowException, duckdb.Error) as error:
+    except OSError as error:
+        raise WarehouseError(
+            f"{error.filename or path}: cannot be read: {error.strerror or error}",
+            hint="check its permissions, and that the disk answers",
+        ) from error
+    except (pa.ArrowException, duckdb.Error) as error:
         reason = str(error).splitlines()[0]
         raise WarehouseError(
             f"{path}: cannot be read: {reason}", hint="`constitution verify` looks for damaged files"

@@ -40,7 +40,7 @@ _RUN_OF_FILE = "regexp_extract(filename, 'run_id=([^/]*)/[^/]*$', 1)"
 """The run, by the name of the file's folder: a filter on it opens the run's files alone. DuckDB's own way, Hive's,
 takes every `key=value` of the path, also those above the warehouse, for a column that wins over the file's."""
 
-_OURS = "/(part-[0-9]+|[a-z]+-[0-9a-f]{12}|_schema)[.]parquet$"
+_OURS = "/run_id=[A-Za-z0-9_][A-Za-z0-9._-]*/(part-[0-9]+|[a-z]+-[0-9a-f]{12}|_schema)[.]parquet$"
 """Names of the tables' files. Others lie there too: a file manager's copies, those of a tool that synchronises."""
 
 NOTHING = "(SELECT 1 WHERE false)"
