@@ -31,9 +31,18 @@ SINCE = {
             "critique_reasoning_tokens",
         ),
     },
-    "judgements": {"repeat", "calls", "read_first", "read_second", "rationale_reasoning", "reasoning_tokens"},
+    "judgements": {
+        "repeat",
+        "calls",
+        "read_first",
+        "read_second",
+        "rationale_reasoning",
+        "reasoning_tokens",
+        "censored",
+    },
     "preferences": {"p_mean", "label_by", "ties", "dissent"},
     "counterfactuals": {"reasoning", "reasoning_tokens"},
+    "scores": {"censored"},
 }
 TABLES_SINCE = ("labels", "figures")
 
