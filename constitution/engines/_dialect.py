@@ -109,6 +109,8 @@ class Dialect:
 
     def next(self, habits: Habits, body: Mapping[str, Any], messages: Messages, error: RequestRefused) -> Habits | None:
         """What to try after a server refused a request made by `habits`; None: nothing that its words speak of."""
+        if error.flagged and not error.fields:
+            return None  # a filter may repeat the words of a prompt
         sent = habits.fields(body)
         named = [name for name in sent if _names(error, name) and name not in self._given]
         for together in TOGETHER:

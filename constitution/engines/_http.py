@@ -127,7 +127,7 @@ class Transport:
         except orjson.JSONDecodeError:
             pass  # stricter than json: it takes no NaN and no half of a surrogate pair, which some servers send
         try:
-            text = raw.decode("utf-8")
+            text = raw.decode("utf-8-sig")  # some servers begin with a mark of the order of bytes
         except UnicodeDecodeError as error:
             # What the bytes would have been is not known: replaced, they would be an answer that nobody wrote.
             raise MalformedReply(

@@ -127,7 +127,8 @@ def error_within(body: Any) -> Said | None:
     first = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
     if first.get("error"):
         return _of(first, json.dumps(first["error"], ensure_ascii=False))
-    if not first and (body.get("error") or body.get("object") == "error"):
+    # What stands beside an error is a part of an answer at best.
+    if body.get("error") or (not first and body.get("object") == "error"):
         return _of(body, json.dumps(body, ensure_ascii=False))
     return None
 
@@ -193,6 +194,8 @@ def _no_money(status: int, wait: float | None, reply: Said) -> bool:
         return False
     if reply.codes & _NO_MONEY:
         return True
+    if _FLAGGED.search(" ".join([*reply.codes, reply.words])):
+        return False  # a filter that repeats the words of a prompt, which may speak of money
     return bool(_MONEY.search(reply.words)) and wait is None and not _AGAIN.search(reply.words)
 
 

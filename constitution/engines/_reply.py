@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from constitution.engines._oddities import Oddities
-from constitution.engines._usage import read_usage
+from constitution.engines._usage import FULL, Usage, read_usage
 from constitution.engines._votes import read
 from constitution.engines.base import Completion, Request
 from constitution.errors import MalformedReply, RequestRefused
@@ -47,6 +48,10 @@ def read_reply(
         usage = read_usage(reply.get("usage"), request, done.text + (thought or ""), most, odd.add)
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise MalformedReply(f"{place}: the reply is not a chat completion ({type(error).__name__} {error})") from None
+    if request.choices:
+        _answers(done, usage, thought, place)
+    elif done.finish_reason == "stop" and usage.completion == most:
+        odd.add(FULL)
     done = replace(done, prompt_tokens=usage.prompt, completion_tokens=usage.completion, cached_tokens=usage.cached)
     return replace(done, reasoning=thought, reasoning_tokens=usage.reasoning), exact
 
@@ -56,6 +61,8 @@ def _completion(request: Request, ids: Sequence[int], choice: Mapping[str, Any],
     message = choice["message"]
     reason = _reason(choice.get("finish_reason"), place)
     text = _text(message, "content", place)
+    if reason == "stop" and (message.get("tool_calls") or message.get("function_call")):
+        reason = "tool_calls"  # some servers call that a stop
     if refusal := _text(message, "refusal", place):
         reason, text = "refusal", text or refusal
     if reason == "content_filter" and request.choices and not choice.get("logprobs"):
@@ -68,6 +75,17 @@ def _completion(request: Request, ids: Sequence[int], choice: Mapping[str, Any],
         text = text.removeprefix(request.messages[-1].content)
     completion = Completion(text, reason, 0, 0, 0, told and told.logprobs, unseen=told and told.unseen)
     return completion, bool(told and told.exact)
+
+
+def _answers(done: Completion, usage: Usage, thought: str | None, place: str) -> None:
+    """Raises MalformedReply for a vote whose log-probabilities are of the first word of a thought. A parser may take a
+    label for a thought, and is known by it: the labels are likely then."""
+    mass = sum(map(math.exp, (done.choice_logprobs or {}).values()))
+    if (thought or usage.reasoning) and not done.text and mass < 0.5:
+        raise MalformedReply(
+            f"{place}: the log-probabilities are of the model's reasoning and not of its answer",
+            hint='have the judge answer without reasoning: `reasoning = "off"`, or what the server has for it',
+        )
 
 
 def _choice(choices: Any, place: str, odd: Oddities) -> Mapping[str, Any]:

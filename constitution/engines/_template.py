@@ -15,7 +15,7 @@ from typing import Any
 
 from constitution.engines._spoken import Spoken, today
 from constitution.engines.base import Completion, Request
-from constitution.engines.reasoning import Form, Thought, of_message, of_usage, opened_by, split
+from constitution.engines.reasoning import Form, Thought, begins, of_message, of_usage, opened_by, split
 from constitution.errors import EngineError
 from constitution.recipe import OpenAIModel
 
@@ -100,18 +100,23 @@ class ServedTemplate:
         usage = of_usage(usage) if isinstance(usage, Mapping) else usage
         thought, content = of_message(message)
         if isinstance(content, str) and not (request.choices or request.continues):
-            parsed = thought is not None or self._keeps or _counts_reasoning(usage)
-            found = self._parted(content, choices[at].get("finish_reason") == "length", parsed)
+            cut = choices[at].get("finish_reason") == "length"
+            found = Thought(content) if self._keeps else self._parted(content, cut, thought, _counts_reasoning(usage))
             content = found.text
             thought = thought or found.reasoning
         content = "" if content is None and thought else content
         choices = [*choices[:at], {**choices[at], "message": {**message, "content": content}}, *choices[at + 1 :]]
         return {**reply, "choices": choices, **({"usage": usage} if usage is not None else {})}, thought
 
-    def _parted(self, text: str, cut: bool, parsed: bool) -> Thought:
-        """parsed: the server parts thoughts off itself, and what it gives as content is the answer."""
-        if parsed:
-            return Thought(text)
+    def _parted(self, text: str, cut: bool, told: str | None, counted: bool) -> Thought:
+        """told: the thought that the server parted off itself; what it gives as content is the answer, unless that
+        begins with the same thought. counted: it only says how many tokens of reasoning there are, which some do (with
+        0) that part nothing off: then a thought is what the answer begins with."""
+        if told is not None:
+            found = split(text) if begins(text) else Thought(text)
+            return found if found.closed and _words(found.reasoning) == _words(told) else Thought(text)
+        if counted:
+            return split(text, None, cut) if begins(text) else Thought(text)
         # Without a closing tag nothing says that there was a thought, unless max_tokens ended it.
         opened = self.opens if self.opens and (cut or self.opens.closing in text) else None
         return split(text, opened, cut)
@@ -142,6 +147,10 @@ def _counts_reasoning(usage: Any) -> bool:
     """Whether a server tells the reasoning's tokens, and so knows which they are."""
     details = usage.get("completion_tokens_details") if isinstance(usage, Mapping) else None
     return isinstance(details, Mapping) and details.get("reasoning_tokens") is not None
+
+
+def _words(text: str | None) -> list[str]:
+    return (text or "").split()
 
 
 def _shows_today(prompt: str) -> bool:

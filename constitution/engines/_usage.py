@@ -24,6 +24,8 @@ REASONING = "{n} replies say that the reasoning took more tokens than the answer
 TOO_MANY = "{n} replies say that they have more tokens of output than were asked for: counted as they say"
 TOTAL = "{n} replies give a total that is not the sum of their tokens of input and output: the two are counted"
 
+FULL = "{n} replies took all of max_tokens and say that they ended by themselves: if they are many, they may be cut"
+
 Note = Callable[[str], object]
 """Takes one of the sentences above."""
 

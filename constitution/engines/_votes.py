@@ -174,7 +174,11 @@ def _token(entry: Any, place: str) -> _Token:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value <= SLACK:
         raise MalformedReply(f"{place}: {value!r} is given as the log-probability of {text!r}")
     value = min(float(value), 0.0)
-    return _Token(text, tuple(spelled) if isinstance(spelled, list) else None, value if value > UNLIKELY else -math.inf)
+    return _Token(
+        text,
+        tuple(spelled) if spelled and isinstance(spelled, list) else None,
+        value if value > UNLIKELY else -math.inf,
+    )
 
 
 def _unseen(told: Sequence[_Token], place: str) -> Unseen:

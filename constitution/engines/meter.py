@@ -11,6 +11,7 @@ from constitution.engines._oddities import Oddities
 from constitution.engines._text import storable
 from constitution.engines._usage import sound
 from constitution.engines.base import Completion, Engine, Request
+from constitution.errors import MalformedReply
 
 
 class Watch(Protocol):
@@ -20,6 +21,10 @@ class Watch(Protocol):
 
     def ended(self, request: Request, error: BaseException | None) -> None:
         """error: what is raised; None: it was answered."""
+        ...
+
+    def proven(self, request: Request) -> bool:
+        """Whether the engine has answered one like it."""
         ...
 
 
@@ -82,6 +87,7 @@ class Metered:
         try:
             completion = sound(await self._engine.generate(request), request, self._odd.add)
             completion = completion if request.choices else self._stored(completion)
+            self._useful(completion, request)
         except BaseException as error:
             self._failures += isinstance(error, Exception)  # to be cancelled is no failure
             if self.watch is not None:
@@ -94,6 +100,21 @@ class Metered:
         if self.watch is not None:
             self.watch.ended(request, None)
         return completion
+
+    def _useful(self, done: Completion, request: Request) -> None:
+        """Raises MalformedReply for what is answered so by an engine that was set up wrongly: final for a vote, and for
+        an answer only until the engine has given another one, since a model may say nothing."""
+        said = ""
+        unread = request.choices and done.choice_logprobs == {}
+        thought = not (request.choices or done.text) and done.reasoning and done.finish_reason == "stop"
+        if unread:
+            said = f"none of the labels {', '.join(request.choices)} is among the likeliest tokens"
+        elif thought and self.watch is not None and not self.watch.proven(request):
+            said = "the answer has no text, and the reasoning has: the server may take one for the other"
+        if said:
+            error = MalformedReply(f"{self.model}: {said}", hint=None if unread else "correct the reasoning parser")
+            error.retryable = False
+            raise error
 
     def _stored(self, done: Completion) -> Completion:
         """With texts that can be stored as they are. Raises MalformedReply where they cannot."""

@@ -26,12 +26,16 @@ from constitution.engines._served import SELF_HOSTED, Census
 from constitution.engines._template import ServedTemplate, with_tokens_of
 from constitution.engines._votes import LabelTokens, wanted
 from constitution.engines.base import Completion, Request
+from constitution.engines.reasoning import split
 from constitution.errors import ContextTooLong, MalformedReply, RecipeError, RequestRefused
 from constitution.recipe import OpenAIModel
 from constitution.records import as_dicts
 
 TRIES = 12
 """Of one request, each sent otherwise than those before it."""
+STOPS = frozenset({"stop", "include_stop_str_in_output"})
+"""Of extra_body: the recipe itself says what becomes of stop strings."""
+RUN_ON = "{n} replies have a stop string that was sent, which the server ignores: they are cut where it begins"
 
 
 class OpenAIEngine:
@@ -212,12 +216,16 @@ class OpenAIEngine:
         """The completion with what of its request was not sent, and its text cut where a stop would have ended it."""
         unsent = self._dialect.habits.removed & {"seed", "stop", "temperature", "top_p"}
         unsent |= set() if self._template.stops else {"stop"}
-        if not unsent:
-            return completion
         text, reason = completion.text, completion.finish_reason
-        places = [at for stop in request.sampling.stop if "stop" in unsent and (at := text.find(stop)) >= 0]
-        if places:
-            text, reason = text[: min(places)], "stop"
+        begin = split(text).end if self._section.reasoning == "keep" else 0
+        if STOPS.isdisjoint(self._section.extra_body) and not request.choices:
+            places = [at for stop in request.sampling.stop if (at := text.find(stop, begin)) >= 0]
+            if places:
+                text, reason = text[: min(places)], "stop"
+                if "stop" not in unsent:
+                    self._odd.add(RUN_ON)
+        if not unsent and text == completion.text:
+            return completion
         return replace(completion, text=text, finish_reason=reason, unsent=tuple(sorted(unsent - {"stop"})))
 
     async def _rendered(self, variables: Mapping[str, Any]) -> str:

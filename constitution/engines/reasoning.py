@@ -137,6 +137,13 @@ def split(text: str, opened: Form | None = None, cut: bool = False) -> Thought:
     return Thought(text) if opened else _closed(text)
 
 
+def begins(text: str) -> bool:
+    """Whether an output begins with a tag or channel that opens a thought."""
+    body = text.lstrip()
+    openings = tuple(form.opening.rstrip() for form in FORMS if not form.prose)
+    return body.startswith((*openings, "<|start|>assistant")) or _CHANNEL.match(body) is not None
+
+
 def opened_by(prompt: str) -> Form | None:
     """The form of the thought that a rendered prompt ends with, if it ends with an opening tag."""
     end = prompt.rstrip()

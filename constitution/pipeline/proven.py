@@ -47,14 +47,14 @@ class Proving:
         """By prompt, the steps that were refused for good before they were proven."""
 
     def begun(self, request: Request) -> None:
-        step = kind(request.step)
-        if self._able and step and step not in self._proven:
+        step = kind(request)
+        if not self.proven(request):
             self._tried.setdefault(step, {}).setdefault(request.affinity, _Tried()).in_flight += 1
 
     def ended(self, request: Request, error: BaseException | None) -> None:
         """error: what the engine raised, which is made retryable where nothing is proven yet; None: it answered."""
-        step = kind(request.step)
-        if not self._able or not step or step in self._proven:
+        step = kind(request)
+        if self.proven(request):
             return
         if error is None:
             self._proven.add(step)
@@ -78,6 +78,10 @@ class Proving:
         if len(first) == ENOUGH and all(each.refused and not each.in_flight for each in first):
             self._stop(self._reason(step))
 
+    def proven(self, request: Request) -> bool:
+        """Also of what no step is known of."""
+        return not self._able or not request.step or kind(request) in self._proven
+
     def early(self, prompt_id: str) -> bool:
         """Whether the prompt has to be asked again before its refusals are final."""
         return bool(self._early.get(prompt_id))
@@ -88,7 +92,7 @@ class Proving:
         for step, tried in list(self._tried.items()):
             if not tried:
                 continue
-            if step not in self._earlier or len(tried) >= ENOUGH:
+            if step.partition(" ")[0] not in self._earlier or len(tried) >= ENOUGH:
                 self._stop(self._reason(step))
                 return
             self._proven.add(step)
@@ -101,6 +105,7 @@ class Proving:
         return f"servers: {self._role} refused the step {step} to all it was asked for ({asked}): {self._words[step]}"
 
 
-def kind(step: str) -> str:
-    """`critique-2` and `critique-1` are one step."""
-    return step.partition("-")[0]
+def kind(request: Request) -> str:
+    """`critique-2` and `critique-1` are one step; a vote's rationale and its label are two."""
+    step = request.step.partition("-")[0]
+    return f"{step} (rationale)" if step == "vote" and not request.choices else step
