@@ -249,10 +249,10 @@ async def test_cancelled_while_it_compacts_a_run_keeps_its_lock_to_the_end_of_th
     compact, begun, held = Warehouse.compact, asyncio.Event(), []
     loop = asyncio.get_running_loop()
 
-    def slowly(store: Warehouse, run_id: str) -> int:
+    def slowly(store: Warehouse, run_id: str, *, counts: dict[str, int] | None = None) -> int:
         loop.call_soon_threadsafe(begun.set)
         time.sleep(0.3)
-        gone = compact(store, run_id)
+        gone = compact(store, run_id, counts=counts)
         held.append(store.locked(run_id))
         return gone
 
