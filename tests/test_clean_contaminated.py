@@ -169,6 +169,8 @@ def test_all_that_the_user_says_in_a_row_is_compared(tmp_path: Path) -> None:
         {"prompt": json.dumps([{"role": "user", "content": OTHER}])},
         {"turns": [OTHER, "And then?"]},
         {"Question": OTHER, "choices": {"text": ["one", "two"], "label": ["A", "B"]}},
+        {"definition": "Say when.", "inputs": OTHER, "examples": ["An example. " * 90]},
+        {"userInput": OTHER},
     ],
 )
 def test_rows_of_every_kind_are_compared(tmp_path: Path, row: dict[str, object]) -> None:
@@ -178,6 +180,23 @@ def test_rows_of_every_kind_are_compared(tmp_path: Path, row: dict[str, object])
         work = lay([Row(f"{OTHER}. When does it arrive?"), Row("Something else")], decontaminate=(tmp_path / name,))
         clean(work)
         assert fates(work) == {"r0": ("contaminated", f"{name}#1")}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"conversations": [OTHER, "An answer. " * 90]},
+        {"text": f"<|im_start|>user\n{OTHER}<|im_end|>\n<|im_start|>assistant\n" + "An answer. " * 90},
+        {"text": f"### Human: {OTHER}### Assistant: " + "An answer. " * 90},
+        {"prompt": f"USER: {OTHER} ASSISTANT: " + "An answer. " * 90},
+    ],
+)
+def test_a_row_whose_answers_cannot_be_told_from_its_prompt_is_refused(tmp_path: Path, row: dict[str, object]) -> None:
+    """Among the words of the answers too few of the prompt's would be shared, and no row would be left out."""
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(InputError, match="line 1") as caught:
+        clean(lay([Row(OTHER)], decontaminate=(tmp_path / "a.jsonl",)))
+    assert "give its turns as messages" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("name", ["e.jsonl", "e.parquet", "e.txt"])

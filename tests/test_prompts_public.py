@@ -138,6 +138,22 @@ def test_what_is_null_is_said_to_be(tmp_path: Path) -> None:
     assert 'format = "transcripts"' in refused(tmp_path, transcripts, answers=("chosen", "rejected"))
 
 
+def test_what_only_repeats_the_prompt_or_is_the_json_of_nothing_is_not_lost(tmp_path: Path) -> None:
+    """orpo-dpo-mix has the prompt twice, ultrachat and no_robots have one turn of the messages beside them."""
+    chat = [QUESTION, {"role": "assistant", "content": "a"}, {"role": "user", "content": "r"}]
+    row = {"prompt": "q", "question": "q", "messages": [*chat, {"role": "assistant", "content": "b"}], "tools": "[]"}
+    [found] = of(tmp_path, row, field="messages", answers=("messages",))
+    assert ([turn.content for turn in found.messages], found.answers) == (["q", "a", "r"], ("b",))
+    assert "question" in refused(tmp_path, {**row, "question": "a"}, field="messages", answers=("messages",))
+    assert "tools" in refused(tmp_path, {"prompt": "q", "tools": "[{}]"})
+
+
+def test_views_of_text_in_parquet(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"prompt": pa.array(["a", "a", " b"], pa.string_view())}), tmp_path / "p.parquet")
+    found = list(read_prompts(PromptsSection(path="p.parquet"), tmp_path))
+    assert [prompt.messages[0].content for prompt in found] == ["a", "a", " b"]
+
+
 # --- folders of the hub
 
 

@@ -83,8 +83,10 @@ class Fields:
         row.refuse(f"also has {', '.join(lost)}, which a model would have been shown", "; ".join(ways))
 
     def _repeats(self, row: Row, key: str, messages: Messages) -> bool:
-        """Whether `key` is the same conversation once more, and its answer perhaps."""
+        """Whether `key` is the same conversation once more, and its answer perhaps, or a turn of it."""
         value = row.data[key]
+        if isinstance(value, str) and any(turn.content == value for turn in messages if turn.role != "assistant"):
+            return True
         if key not in (*CONVERSATIONS, "conversation", "prompt") or not isinstance(value, str | list):
             return False
         if isinstance(value, str) and is_transcript(value):

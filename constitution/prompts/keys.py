@@ -135,8 +135,9 @@ class Keys:
         return found
 
     def beside(self, data: dict[str, Any]) -> list[str]:
-        """Those of them that hold something."""
-        return [key for key in self.unused(data) if not is_empty(data[key])]
+        """Those of them that hold something; a text may be the JSON of nothing."""
+        held = [key for key in self.unused(data) if not is_empty(data[key])]
+        return [key for key in held if not isinstance(data[key], str) or data[key].strip() not in ("[]", "{}")]
 
     def uses(self, key: str) -> bool:
         return key in self.named or key in CONVERSATIONS

@@ -204,8 +204,8 @@ def _only(type: pa.DataType, read: pa.DataType) -> pa.DataType:
 
 
 def _storage(type: pa.DataType) -> pa.DataType:
-    """`type` with JSON as the text that it is read as."""
-    if isinstance(type, pa.JsonType) or pa.types.is_dictionary(type):
+    """`type` with JSON as the text that it is read as, and no views, which dictionaries cannot be cast to."""
+    if isinstance(type, pa.JsonType) or pa.types.is_dictionary(type) or pa.types.is_string_view(type):
         return pa.large_string()
     if pa.types.is_map(type):
         return pa.map_(type.key_type, _storage(type.item_type))

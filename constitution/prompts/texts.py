@@ -7,20 +7,24 @@ for source, whole, question in user_texts(Path("eval.jsonl")):
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from constitution.prompts.files import file_rows
 from constitution.prompts.keys import CONVERSATIONS, TEXTS, is_empty, plain_key
 from constitution.prompts.row import Row
-from constitution.prompts.transcripts import is_transcript, parse_transcript
+from constitution.prompts.transcripts import is_templated, is_transcript, parse_transcript
 
-QUESTIONS = ("prompt", "question", "instruction", "problem", "query", "input", *CONVERSATIONS, "turns")
+QUESTIONS = (
+    *("prompt", "question", "instruction", "problem", "query", "input", "inputs", *CONVERSATIONS, "turns"),
+    *("userprompt", "usermessage", "userinput"),
+)
 """Keys of what is asked; the first that a row has is its question."""
 OTHERWISE = ("text", "conversation", "chosen")
 """Keys that are looked at where a row has none of those: they may hold the answer too."""
-_PARTS = {*QUESTIONS, *TEXTS}
+_PARTS = {*QUESTIONS, *TEXTS} - {"examples", "demonstrations"}
+"""What is asked of the model; what it is shown as well would only thin that out."""
 
 
 class _AnyKeys:
@@ -53,8 +57,20 @@ def user_texts(path: Path) -> Iterator[tuple[str, str, str]]:
         for text in found.values():
             if not any(text in other for other in texts):  # the same once more, as where messages repeat the prompt
                 texts = [other for other in texts if other not in text] + [text]
+        _check_alone(row, keys, texts)
         question = next((found[name] for name in QUESTIONS if name in found), next(iter(found.values())))
         yield row.source, "\n\n".join(texts), question
+
+
+def _check_alone(row: Row, keys: Mapping[str, str], texts: Iterable[str]) -> None:
+    """Refuses what cannot be told from the answers in it, among which the user's words would be too few to be found."""
+    hint = "give its turns as messages, or what the user says alone"
+    for name in (*CONVERSATIONS, "conversation"):
+        turns = row.data[keys[name]] if name in keys else None
+        if isinstance(turns, list) and any(isinstance(turn, str) for turn in turns):
+            row.refuse(f"{keys[name]} is a list of texts, and does not say who speaks", hint)
+    if any(map(is_templated, texts)):
+        row.refuse("a text is a conversation that a chat template has written out", hint)
 
 
 def _refuse(row: Row) -> None:

@@ -16,6 +16,7 @@ from constitution.errors import PromptError
 from constitution.export.clean.words import grams, plain, words
 from constitution.export.work import BATCH, Work
 from constitution.prompts import user_texts
+from constitution.prompts.files import kind_of
 from constitution.prompts.jsonl import lines
 
 GRAM = 8
@@ -133,8 +134,11 @@ def read_file(path: Path) -> Iterator[tuple[str, str, bool]]:
     """file#row, the user's words, and whether they are the question without what lies beside it, which comes after the
     whole: of a .txt file each line is one, else as prompts are read (constitution/prompts/texts.py)."""
     found = False
+    is_text = path.suffix.lower() == ".txt"
+    if not is_text and kind_of(path.name) is None:
+        raise PromptError(f"--decontaminate {path}: the name does not say what is in it", hint=HINT)
     try:
-        for source, whole, question in _lines(path) if path.suffix.lower() == ".txt" else user_texts(path):
+        for source, whole, question in _lines(path) if is_text else user_texts(path):
             found = True
             yield source, whole, False
             if question != whole:
