@@ -16,8 +16,9 @@ import re
 _BEFORE = (
     r"(?:(?:i'?m|i am) )?(?:(?:very|so|really|truly|terribly|deeply) )?sorry(?: [^.,;:!?]{1,60})?",
     r"(?:my apologies|apologies|i apologi[sz]e)(?: (?:for|but) [^.,;:!?]{0,60})?",
-    r"(?:unfortunately|regrettably|regretfully|sadly|respectfully|honestly|no|nope|hello|hi|however|but|and|so|well"
-    r"|therefore)",
+    r"(?:unfortunately|regrettably|regretfully|sadly|respectfully|honestly|oh|hmm+|ok|okay|oh no|no|nope|hello|hi"
+    r"|however|but|and|so|well|look|listen|therefore|(?:let me|to|i'll|i will) be (?:direct|clear|honest|frank|blunt))",
+    r"(?:i'm|i am|i was) (?:programmed|designed|built|trained|made) to [^.;:!?,]{0,80}(?:,? (?:so|and|which means))?",
     r"(?:i'm|i am) afraid(?: that)?",
     r"i regret(?: to (?:say|inform you|tell you))?(?: that)?",
     r"as an? (?:ai|artificial|assistant|chatbot|language model|large language model|responsible)[^.,;:!?]{0,60}",
@@ -89,6 +90,10 @@ _OPENINGS = (
     rf"|{_END}))",
     rf"{_I_AM} (?:respectfully |politely )?(?:declining|refusing|passing on)\b",
     rf"no comment{_END}",
+    rf"i (?:have no|do not have|don't have|lack) (?:the )?(?:ability|permission|means|right|capacity) to "
+    rf"{_ADVERBS}{_SERVICE}",
+    rf"[^.;:!?]{{1,80}}(?: is| are|'s) something(?: that| which)? {_I_AM} (?:not |un)comfortable (?:with{_END}"
+    rf"|{_SERVING})",
     r"i (?:have no|do not have|don't have) (?:any |personal )*(?:opinions?|views?|comments?)\b",
     r"[^.;:!?]{1,80}(?:(?: is| are|'s| would be) (?:nothing|not (?:something|anything|a topic))"
     r"|(?: isn't| aren't) (?:something|anything|a topic))(?: that| which)?"

@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 from judging_rows import Scene
 from malformed import Case, Content
 
+from constitution.warehouse import connect
+
 HEAD = 'name = "own"\nversion = "1.0.0"\ndescription = "Ours."\n'
 PRINCIPLE = """
 [[principles]]
@@ -122,6 +124,7 @@ def warehouse(path: Path) -> None:
     for number in range(2):
         scene.pair(a=f"one {number}", b=f"two {number}")
     scene.write(path)
+    connect(path).close()  # makes the file of views, which any command may make again
 
 
 def labels(name: str, content: Content, *must_say: str, file: str = "ann.csv", words: Sequence[str] = ()) -> Case:
