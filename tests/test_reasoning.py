@@ -64,6 +64,10 @@ def test_outputs_of_one_thought(output: str) -> None:
         "One </think> and another\n</think>\nremain.",
         "<think> is a tag that no browser knows.",
         "<reasoning> is XML.",
+        "<think> is a tag that opens a thought, and </think> closes it.",
+        "<thinking> and </thinking> are tags of prompts.\n\nUse them so.",
+        "[THINK], then the thought, then [/THINK], is how Mistral writes it.",
+        "<think>: opens it. `</think>`: closes it.",
         "Here is my thought process: first I read.",
         "Here is my response:\nYes.",
         "analysis of the text: assistant, final.",
@@ -90,6 +94,30 @@ def test_texts_that_talk_of_tags_are_kept_whole(output: str) -> None:
 def test_a_thought_that_max_tokens_cut_leaves_no_text(output: str) -> None:
     found = split(output, cut=True)
     assert (found.reasoning, found.text, found.closed) == ("I wonder whether", "", False)
+
+
+@pytest.mark.parametrize(
+    "thought", ["They ask of </think> as a tag.", "They ask:\n```\n</think>\n```\nI say so.", "`</think>`, hm."]
+)
+def test_a_thought_that_talks_of_tags_ends_where_it_ends(thought: str) -> None:
+    for opening, opened in (("<think>\n", None), ("", FORMS[0])):
+        found = split(f"{opening}{thought}\n</think>\n\nUse `</think>`, or </think> alone.", opened)
+        assert (found.reasoning, found.text) == (thought, "Use `</think>`, or </think> alone.")
+
+
+@pytest.mark.parametrize(
+    ("output", "text"),
+    [
+        ("<think>Okay, they ask that.</think>sure, it is so.", "sure, it is so."),
+        ("<think> okay, they ask that. </think> It is so.", " It is so."),
+        ("<think> I wonder </think> and so it is.", " and so it is."),
+        ("<think>\n and </think> are tags.", " are tags."),
+    ],
+)
+def test_a_thought_on_one_line_is_none_that_talks_of_tags(output: str, text: str) -> None:
+    assert split(output).text == text
+    said = "<think> and so </think> it is."
+    assert (split(said).text, split(said, sure=True).text) == (said, " it is.")
 
 
 def test_an_empty_thought_is_none() -> None:

@@ -50,7 +50,7 @@ class Thoughts:
         plain = self._decode(tokens)
         escape = next(mark for mark in map(chr, range(0xE000, 0xE020)) if mark not in plain) if hidden else ""
         raw = self._shown(tokens, escape) if hidden else plain
-        found = split(raw, opened, cut)
+        found = split(raw, opened, cut, sure=hidden)
         if not found.end:
             return Said(plain)
         text = unwrapped(self._without_marks(found.text, escape), self._template)

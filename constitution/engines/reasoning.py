@@ -94,6 +94,8 @@ _STRIPPED = re.compile(r"\Aanalysis(.*?)assistant(?:commentary.*?assistant)?fina
 _STRIPPED_BEGINNING = re.compile(r"\Aanalysis(?=[A-Z\"'])")
 _BLANK_LINES = re.compile(r"\A(?:[ \t]*\r?\n)+")
 _SENTENCE_END, _SENTENCE_BEGIN = re.compile(r"[.!?…:)]\s*\Z"), re.compile(r"\s*[A-Z0-9*#|-]")
+_IN_SENTENCE = re.compile(r"[`'\"’”]?(?:[:,;]|[.…]?\s+[a-z(/&+=→-])")
+"""How a sentence goes on behind a tag that it speaks of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +111,9 @@ class Thought:
     """Where in the output the answer begins; 0: nothing was parted off."""
 
 
-def split(text: str, opened: Form | None = None, cut: bool = False) -> Thought:
+def split(text: str, opened: Form | None = None, cut: bool = False, sure: bool = False) -> Thought:
     """`text`, an output from its start, parted. `opened`: the chat template has opened a thought before it. `cut`: it
-    was ended by max_tokens.
+    was ended by max_tokens. `sure`: its tags are control tokens, and not words of a sentence that speaks of them.
 
     Without `opened` a closing tag alone ends a thought only as `_closed` says, and an opening tag alone begins one only
     where the output was cut or the rest of the tag's line is empty. Anything else is kept whole.
@@ -129,7 +131,9 @@ def split(text: str, opened: Form | None = None, cut: bool = False) -> Thought:
             body = body.lstrip()
         if not begun:
             continue
-        thought, closing, answer = body.partition(form.closing)
+        thought, closing, answer = body.partition(form.closing) if sure else _ended(body, form)
+        if closing and not (opened or sure) and _sentence(text, form):
+            return Thought(text)
         if closing:
             return Thought(_answer(answer, form), thought.strip() or None, end=len(text) - len(answer))
         if opened or (not form.prose and (cut or body[:1] in ("", "\n", "\r"))):
@@ -197,13 +201,40 @@ def _closed(text: str) -> Thought:
         if form.prose or form.closing not in text or text.count(form.closing) != 1 or form.opening in text:
             continue
         thought, _, answer = text.partition(form.closing)
-        before, after = thought.rpartition("\n")[2], answer.partition("\n")[0]
-        alone = not before.strip() or (not after.strip() and before[-1:] not in " `")
-        glued = before[-1:] not in " \t`'\"“‘(" and after[:1] not in " \t`'\"”’).,;:!?"
-        between = _SENTENCE_END.search(before) and _SENTENCE_BEGIN.match(after)
-        if thought.count("```") % 2 == 0 and (alone or glued or between):
+        if _ends(thought, answer):
             return Thought(_answer(answer, form), thought.strip() or None, end=len(text) - len(answer))
     return Thought(text)
+
+
+def _sentence(text: str, form: Form) -> bool:
+    """Whether the tags that an output begins with are words of its first line: "<think> opens a thought and </think>
+    ends it"."""
+    line = text.lstrip().partition("\n")[0]
+    if form.prose or form.closing not in line:
+        return False
+    inner, _, after = line[len(form.opening) :].partition(form.closing)
+    return bool(_IN_SENTENCE.match(inner) and _IN_SENTENCE.match(after)) and not _SENTENCE_END.search(inner)
+
+
+def _ended(text: str, form: Form) -> tuple[str, str, str]:
+    """`text` parted at the closing tag: the first that stands as no sentence has it, since a thought may speak of
+    tags; the first one, where all stand so."""
+    end = text.find(form.closing)
+    while end >= 0:
+        thought, answer = text[:end], text[end + len(form.closing) :]
+        if _ends(thought, answer):
+            return thought, form.closing, answer
+        end = text.find(form.closing, end + 1)
+    return text.partition(form.closing)
+
+
+def _ends(thought: str, answer: str) -> bool:
+    """Whether the closing tag between the two stands as no sentence has it, outside of a block of code."""
+    before, after = thought.rpartition("\n")[2], answer.partition("\n")[0]
+    alone = not before.strip() or (not after.strip() and before[-1:] not in " `")
+    glued = before[-1:] not in " \t`'\"“‘(" and after[:1] not in " \t`'\"”’).,;:!?"
+    between = _SENTENCE_END.search(before) and _SENTENCE_BEGIN.match(after)
+    return thought.count("```") % 2 == 0 and bool(alone or glued or between)
 
 
 def _answer(text: str, form: Form) -> str:
