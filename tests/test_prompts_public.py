@@ -148,6 +148,12 @@ def test_what_only_repeats_the_prompt_or_is_the_json_of_nothing_is_not_lost(tmp_
     assert "tools" in refused(tmp_path, {"prompt": "q", "tools": "[{}]"})
 
 
+def test_an_answer_of_two_turns_is_not_made_one(tmp_path: Path) -> None:
+    turns = [{"role": "assistant", "content": "a"}, {"role": "assistant", "content": "b"}]
+    assert "two turns of the assistant" in refused(tmp_path, {"prompt": "q", "chosen": turns}, answers=("chosen",))
+    assert "two turns of the assistant" in refused(tmp_path, {"messages": [QUESTION, *turns]}, answers=("messages",))
+
+
 def test_views_of_text_in_parquet(tmp_path: Path) -> None:
     pq.write_table(pa.table({"prompt": pa.array(["a", "a", " b"], pa.string_view())}), tmp_path / "p.parquet")
     found = list(read_prompts(PromptsSection(path="p.parquet"), tmp_path))

@@ -142,6 +142,8 @@ class Fields:
         key = next((key for key in self._tried if row.data.get(key) is not None), None)
         if key is None and values and all(isinstance(value, list) for value in values):
             turns = [self._turns.of(row, name, value) for name, value in zip(named, values, strict=True)]
+            for name, conversation in zip(named, turns, strict=True):
+                _check_single(row, name, conversation)
             return self._section.field, *_shared(row, turns)
         if key is None and any(isinstance(value, str) and is_transcript(value) for value in values):
             row.refuse("the answers are transcripts", 'set prompts.format = "transcripts"')
@@ -169,7 +171,14 @@ class Fields:
             messages = messages[len(prompt) :]
         if not messages or any(message.role != "assistant" for message in messages):
             row.refuse(f"{key} does not continue the prompt")
-        return "\n\n".join(message.content for message in messages)
+        _check_single(row, key, messages)
+        return messages[0].content
+
+
+def _check_single(row: Row, key: str, messages: Messages) -> None:
+    """Refuses an answer of several turns: how they were parted is not known."""
+    if [message.role for message in messages[-2:]] == ["assistant", "assistant"]:
+        row.refuse(f"{key} ends with two turns of the assistant", "make one turn of them, or leave the row out")
 
 
 def _check_turn(row: Row, beside: Sequence[str]) -> None:
