@@ -54,6 +54,7 @@ _READERS = {
 }
 """What DuckDB reads a file with that is named in place of a table."""
 
+_ABOUT = {"SUMMARIZE", "DESCRIBE", "DESC", "SHOW"}
 _WHOLE = {"read_text", "read_blob"}
 """Those that give a file as one value; they know no setting `hive_partitioning`, and add its columns all the same."""
 _WHOLE_COLUMNS = ("filename", "content", "size", "last_modified")
@@ -202,7 +203,10 @@ def _named_file(node: Any, words: _Words, base: Path | None) -> Iterator[tuple[i
     if reader and literal[:1] in ("'", '"'):
         alias = "" if node.get("alias") or "*" in name else f' AS "{Path(name).name.partition(".")[0]}"'
         call = f"{reader}({quoted(_absolute(name, base))}, hive_partitioning = false){alias}"
-        yield place, place + len(literal.encode()), call
+        at, word = max(((at, word.upper()) for at, word in words if at < place), default=(0, ""))
+        if word == "TABLE" or word in _ABOUT:  # these take a name without FROM, but no call
+            call = f"FROM {call}"
+        yield at if word == "TABLE" else place, place + len(literal.encode()), call
 
 
 def _file_call(node: Any, text: bytes, words: _Words, base: Path | None) -> Iterator[tuple[int, int, str]]:

@@ -174,6 +174,8 @@ def test_a_fault_in_a_model_is_named_by_the_way_that_set_takes(tmp_path: Path) -
         load_recipe(write(tmp_path, GOOD), ["model.policy.engine=fook"])
     with pytest.raises(RecipeError, match=r": model\.policy\.latensy_s: unknown field; did you mean latency_s"):
         load_recipe(write(tmp_path, GOOD), ["model.policy.latensy_s=1"])
+    with pytest.raises(RecipeError, match=r": judge\.tags: unknown field; there is one of this name in \[prompts\]"):
+        load_recipe(write(tmp_path, GOOD), ['judge.tags=["x"]'])
 
 
 REPEATED = 'base_url = "http://127.0.0.1:1/v1"\n[judge]\nrepeats = 2\n'

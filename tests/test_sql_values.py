@@ -98,6 +98,8 @@ TYPES: list[tuple[str, Any, str, Any]] = [
     ("MAP {}", {}, "{}", {}),
     ("row(1, 'nan'::DOUBLE)", [1, None], "[1, null]", None),
     ("[1, 2]::INT[2]", [1, 2], "[1, 2]", None),
+    ("{}", {}, "{}", "{}"),
+    ("[{}]", [{}], "[{}]", ["{}"]),
     ("NULL", None, "", None),
     ("[NULL]", [None], "[null]", [None]),
     ("'POINT(1 2)'::GEOMETRY", "POINT (1 2)", "POINT (1 2)", SAME),
@@ -122,6 +124,35 @@ def test_every_type_is_what_it_is_in_every_format(
         assert found[1] == as_csv
     if as_parquet is not None:
         assert found[2] == (as_csv if as_parquet is SAME else as_parquet)
+
+
+@pytest.mark.parametrize(
+    ("cell", "shown"),
+    [
+        (
+            "12345678901234567890123456789012345678::DECIMAL(38, 0)",
+            "12,345,678,901,234,567,890,123,456,789,012,345,678",
+        ),
+        ("99.99999::DECIMAL(10, 5)", "99.99999"),
+        ("-1234.50::DECIMAL(9, 2)", "-1,234.50"),
+        ("1e-20::DECIMAL(38, 20)", "0.00000000000000000001"),
+    ],
+)
+def test_a_table_shows_decimals_as_they_are(warehouse: Warehouse, cell: str, shown: str) -> None:
+    """A double shows four digits; a decimal is there for its digits."""
+    assert sql(warehouse, f"SELECT {cell} AS x").stdout.splitlines()[2].strip() == shown
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["SUMMARIZE", "SUMMARIZE TABLE", "DESCRIBE", "DESCRIBE TABLE", "desc", "TABLE", "FROM", "/* a */ SUMMARIZE\n"],
+)
+def test_a_file_may_be_named_wherever_a_table_may(warehouse: Warehouse, words: str) -> None:
+    [part] = (warehouse.root / "responses").glob("run_id=d*/part-0.parquet")
+    for literal in (f"'{part}'", f'"{part}"'):
+        of_file, of_table = (sql(warehouse, f"{words} {each}", "--format", "csv") for each in (literal, "responses"))
+        assert (of_file.exit_code, of_table.exit_code) == (0, 0), of_file.exception
+        assert len(of_file.stdout.splitlines()) == len(of_table.stdout.splitlines()) > 1
 
 
 def test_the_types_are_all_that_duckdb_has(warehouse: Warehouse) -> None:

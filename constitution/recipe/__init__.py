@@ -145,11 +145,29 @@ def _first_fault(error: ValidationError) -> str:
     if fault["type"] != "extra_forbidden":
         message = fault["msg"].removeprefix("Value error, ")
         return (f"{place}: " if place else "") + message[0].lower() + message[1:]
-    near = difflib.get_close_matches(str(fault["loc"][-1]), _all_field_names(), n=1)
+    name, known = str(fault["loc"][-1]), _known_fields()
+    if name in known:
+        return f"{place}: unknown field; there is one of this name in {known[name]}"
+    near = difflib.get_close_matches(name, known, n=1)
     return f"{place}: unknown field" + (f"; did you mean {near[0]}?" if near else "")
 
 
-def _all_field_names() -> list[str]:
-    sections: list[type[BaseModel]] = [Recipe, Models, PromptsSection, ReviseSection, JudgeSection, OutputSection]
-    sections += [InfractionsSection, SamplingSection, BudgetSection, Price, *get_args(get_args(ModelSection)[0])]
-    return [name for section in sections for name in section.model_fields]
+def _engine(section: type[BaseModel]) -> str:
+    return str(*get_args(section.model_fields["engine"].annotation))
+
+
+def _known_fields() -> dict[str, str]:
+    """Every field's name, with the sections that have it."""
+    sections: dict[type[BaseModel], str] = {Recipe: "the recipe itself", Models: "[model]", PromptsSection: "[prompts]"}
+    sections |= {
+        ReviseSection: "[revise]",
+        JudgeSection: "[judge]",
+        OutputSection: "[output]",
+        BudgetSection: "[budget]",
+    }
+    sections |= {InfractionsSection: "[judge.infractions]", SamplingSection: "[revise.initial] and its like"}
+    sections |= {Price: "price"} | {
+        each: f"a model of engine {_engine(each)}" for each in get_args(get_args(ModelSection)[0])
+    }
+    names = {name for section in sections for name in section.model_fields}
+    return {name: ", ".join(at for each, at in sections.items() if name in each.model_fields) for name in sorted(names)}

@@ -171,6 +171,8 @@ def exact(kind: Any, use: Use) -> str:
         return "DECIMAL(38, 0)"  # a number of 39 digits is refused, not cut
     if kind.id not in ("list", "array", "struct", "tuple", "map"):
         return str(kind)
+    if not kind.children:  # {}, which SQL has no name for
+        return str(kind) if use == "python" else "VARCHAR"
     children = dict(kind.children) if kind.id == "array" else None
     if children is not None:
         return f"{exact(children['child'], use)}[{children['size']}]"
@@ -193,6 +195,8 @@ def _size(value: str, kind: Any, depth: int = 0) -> str:
         text = value if str(kind) == "VARCHAR" else f"CAST({value} AS VARCHAR)"
         return f"coalesce(strlen({text}), 0)"
     if kind.id in ("struct", "tuple"):
+        if not kind.children:
+            return "0"
         fields = [(f"struct_extract({value}, {place if kind.id == 'tuple' else sandbox.quoted(name)})", child)
                   for place, (name, child) in enumerate(kind.children, 1)]  # fmt: skip
         return f"({' + '.join(_size(field, child, depth) for field, child in fields)})"
