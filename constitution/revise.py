@@ -9,6 +9,7 @@ model is asked, so that a restarted run goes on in mid-chain. Every row is emitt
 from __future__ import annotations
 
 import random
+import unicodedata
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -259,8 +260,15 @@ class _Walk:
 # --- outcomes
 
 
+_UNSEEN = {"Cc", "Cf", "Zs", "Zl", "Zp"}
+"""Of Unicode's categories: controls, formats and white space."""
+
+
 def clean(text: str) -> str:
-    """What a model wrote, without the white space around it; half surrogates, which UTF-8 cannot hold, become `?`."""
+    """What a model wrote, without the white space around it; half surrogates, which UTF-8 cannot hold, become `?`.
+    Marks that cannot be seen, such as a zero-width space, are no text where there is nothing else."""
+    if not any(unicodedata.category(char) not in _UNSEEN for char in text):
+        return ""
     return text.strip().encode("utf-8", "replace").decode("utf-8")
 
 

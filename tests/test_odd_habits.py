@@ -15,7 +15,8 @@ from run_once import run_once
 from small_project import table
 from test_odd_servers import _hurry, ran  # noqa: F401
 
-from constitution.engines.reasoning import begins
+from constitution.engines.reasoning import begins, of_message
+from constitution.revise import clean
 
 THOUGHT = "Hm, a secret plan."
 
@@ -71,6 +72,11 @@ MODES: dict[str, Mode] = {
     "a tool call that ends by stop": Mode(saying(CALL), lambda role: CUT, roles=("policy",)),
     "a function call that ends by stop": Mode(
         saying({"content": None, "function_call": {"name": "search", "arguments": "{}"}}),
+        lambda role: Seen(True, 0, 0, {"empty": 3}, 0, {}),
+        roles=("policy",),
+    ),
+    "an answer that cannot be seen": Mode(
+        saying({"content": "\u200b \ufeff\n"}),
         lambda role: Seen(True, 0, 0, {"empty": 3}, 0, {}),
         roles=("policy",),
     ),
@@ -190,6 +196,13 @@ def test_what_begins_with_a_thought() -> None:
         assert not begins(text)
 
 
+def test_what_is_seen_is_an_answer() -> None:
+    for text in ("🫨", "\ue000", "👩\u200d🚀", ".", "\u200bא", "?"):
+        assert clean(text) == text
+    for text in ("", " \n", "\u200b", "\u2060\u200e", "\u3000\x1b"):
+        assert clean(text) == ""
+
+
 @pytest.mark.parametrize(
     ("extra", "reasoning", "text", "told"),
     [
@@ -249,3 +262,21 @@ async def test_a_model_that_says_nothing_once_is_believed(tmp_path: Path) -> Non
         run, seen = await ran(tmp_path, "policy", server.url, prompts=6)
     assert (run.stopped, seen.finished, seen.open, seen.lost) == ("", True, 0, 0)
     assert seen.outcomes == {"ok": 10, "empty": 1}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"reasoning": ["One.", "Two."]},
+        {"reasoning": {"text": "One.\n\nTwo."}},
+        {"reasoning": "", "reasoning_content": [{"type": "text", "text": "One."}, {"thinking": "Two."}]},
+        {"thinking": {"summary": [{"text": "One.\n\n"}, {"text": "Two."}]}},
+    ],
+)
+def test_a_field_of_reasoning_that_is_no_text_is_read(told: dict[str, Any]) -> None:
+    assert of_message({"content": "Yes.", **told}) == ("One.\n\nTwo.", "Yes.")
+
+
+def test_a_field_that_says_nothing_is_no_reasoning() -> None:
+    for nothing in (None, False, 0, {}, [], [None], {"tokens": 5}, "  "):
+        assert of_message({"content": "Yes.", "reasoning": nothing}) == (None, "Yes.")

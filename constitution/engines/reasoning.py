@@ -261,7 +261,7 @@ def unwrapped(text: str, template: str) -> str:
 def of_message(message: Mapping[str, Any]) -> tuple[str | None, Any]:
     """Of a reply's message the reasoning that the server tells apart, and the content without it: text, None, or what
     it is that is no text. Content in parts is joined from its texts; parts that are neither stay as they are."""
-    told = next((str(message[name]).strip() for name in FIELDS if isinstance(message.get(name), str)), "")
+    told = next(filter(None, (_told(message.get(name)) for name in FIELDS)), "")
     if not told:
         blocks: list[Any] = next((message[name] for name in DETAILS if isinstance(message.get(name), list)), [])
         told = "\n\n".join(filter(None, map(_thought_of, blocks)))
@@ -292,6 +292,14 @@ def _is_part(part: Any) -> bool:
     if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
         return False
     return part["type"] in _THOUGHTS or isinstance(part.get("text"), str)
+
+
+def _told(value: Any) -> str:
+    """The words of a field, which are text at most servers, and blocks or texts at some."""
+    if isinstance(value, str):
+        return value.strip()
+    blocks = value if isinstance(value, list) else [value]
+    return "\n\n".join(filter(None, (_told(each) if isinstance(each, str) else _thought_of(each) for each in blocks)))
 
 
 def _thought_of(part: Any) -> str:
