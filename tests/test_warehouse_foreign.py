@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pyarrow.dataset as ds
 import pytest
@@ -14,7 +15,7 @@ from warehouse_rows import RUN, fill
 
 from constitution.cli import app
 from constitution.errors import WarehouseError
-from constitution.warehouse import Warehouse, checksums, connect
+from constitution.warehouse import Warehouse, checksums, connect, layout, spool
 
 PART = "responses/run_id={run}/part-0.parquet"
 SUMS = "responses/run_id={run}/SHA256SUMS"
@@ -105,6 +106,39 @@ def test_a_folder_that_may_not_be_read_is_no_table_of_fewer_rows(
         with pytest.raises(WarehouseError, match=f"run_id={RUN}: you may not read this folder"):
             connect(warehouse.root)
         connect(warehouse.root, run_id="another").close()
+
+
+def test_what_a_kill_left_locks_no_reader_of_a_read_only_disk_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(path: Path) -> None:
+        raise WarehouseError(f"{path}: cannot be written: Read-only file system")
+
+    warehouse = fill(tmp_path / "warehouse")
+    leftover = warehouse.root / "responses/run_id=_/.left.tmp"
+    leftover.touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(layout, "make", read_only)
+        connect(warehouse.root).close()
+    connect(warehouse.root).close()
+    assert not leftover.exists()
+
+
+def test_prompts_wait_in_the_warehouse_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder above it may be one that the user cannot write to."""
+    root = tmp_path / "warehouse"
+    folders = []
+
+    def write(prompts: object, file: Any, near: Path) -> tuple[str, int]:
+        folders.append(file._TemporaryFileArgs["dir"])
+        return "", 0
+
+    monkeypatch.setattr(spool, "_write", write)
+    for made in (tmp_path, root):
+        made.mkdir(exist_ok=True)
+        with spool.spooled([], root):
+            pass
+    assert folders == [str(tmp_path), str(root)]
 
 
 @pytest.mark.parametrize("name", [f"{RUN} copy", f"{RUN} (1)", f"{RUN} - Copy", f".{RUN}"])

@@ -131,6 +131,9 @@ def mend(root: Path) -> None:
     """
     if not _is_empty_record(root / "runs" / views.NO_RUN) or any(_damaged(table, root) for table in TABLES.values()):
         make(root)
+    elif any(any((root / name / views.NO_ROWS).parent.glob(".*.tmp")) for name in TABLES):
+        with suppress(WarehouseError):  # what a kill left is in no reader's way
+            make(root)
     if not _is_database(root / views.DATABASE):
         with suppress(WarehouseError):  # no command of ours reads it
             views.rebuild(root)
@@ -150,11 +153,8 @@ def _sound(table: Table, path: Path) -> bool:
 
 
 def _damaged(table: Table, root: Path) -> bool:
-    """Whether the file is broken, or gone from the table's folder, or what a kill left is beside it."""
-    path = root / table.name / views.NO_ROWS
-    if _sound(table, path):
-        return any(path.parent.glob(".*.tmp"))
-    return (root / table.name).is_dir()
+    """Whether the file is broken, or gone from the table's folder."""
+    return not _sound(table, root / table.name / views.NO_ROWS) and (root / table.name).is_dir()
 
 
 def _is_empty_record(path: Path) -> bool:
