@@ -116,7 +116,7 @@ def test_the_hub_reads_the_header() -> None:
     ]
 
 
-def test_each_epsilon_is_a_config_and_the_first_is_the_default() -> None:
+def test_each_epsilon_is_a_config_and_none_is_the_default() -> None:
     files = tuple(
         DataFile(f"data/{name}/{split}-00000-of-00001.parquet", split, 10, name, epsilon)
         for name, epsilon in (("eps-0.02", 0.0213), ("eps-0.31", 0.3071))
@@ -124,10 +124,8 @@ def test_each_epsilon_is_a_config_and_the_first_is_the_default() -> None:
     )
     text = card(facts("robust", files=files), CardOptions())
     configs = metadata(text)["configs"]
-    assert [(one["config_name"], one.get("default", False)) for one in configs] == [
-        ("eps-0.02", True),
-        ("eps-0.31", False),
-    ]
+    assert [one["config_name"] for one in configs] == ["eps-0.02", "eps-0.31"]
+    assert not any("default" in one for one in configs)
     assert configs[1]["data_files"][0] == {"split": "train", "path": "data/eps-0.31/train-*.parquet"}
     assert rows_of(text, "config")[2] == ["eps-0.31, ε = 0.3071", "train", "10"]
     assert 'load_dataset("DATA", "eps-0.02")' in text

@@ -6,6 +6,7 @@ import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -52,6 +53,26 @@ def test_the_command_tells_what_became_of_all(folder: Path, run: Run, tmp_path: 
     assert told.exit_code == 0, told.output
     counted = {row["drop_reason"] or row["split"]: row["count_star()"] for row in json.loads(told.output)}
     assert counted == {**counts["kept"], **counts["dropped"]}
+
+
+@pytest.mark.parametrize(("format", "configs"), [("dpo", 1), ("robust", 3)])
+def test_the_python_that_it_prints_loads_all_rows(
+    folder: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str, configs: int
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    out = tmp_path / 'it\'s "data"'
+    shards = ("--shards", "3") if format == "robust" else ()
+    done = call(folder, "--format", format, "--out", str(out), "--test", "0", "--dedupe", "off", *shards)
+    *_, python = done.output.splitlines()
+    _, _, code = shlex.split(python)
+    found: list[Any] = []
+    monkeypatch.setattr(datasets, "load_dataset", lambda *words: found.append(words))
+    monkeypatch.setattr("builtins.print", lambda *words: None)
+    exec(code, {})
+    entries = json.loads((out / "manifest.json").read_text(encoding="utf-8"))["files"]
+    named = {entry["config"] for entry in entries}
+    assert len(named) == configs
+    assert found == ([(str(out),)] if configs == 1 else [(str(out), name) for name in sorted(named)])
 
 
 def test_every_option_is_a_setting(folder: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,6 +127,7 @@ def test_shells_complete_commands_and_run_ids(warehouse: Warehouse) -> None:
     ids = [RUN, "other-000000000000", "other-100000000000"]
     assert completed("bash", "constitution runs ", 2, where) == ids
     assert completed("zsh", "constitution audit other", 2, where) == ids[1:]
+    assert completed("bash", "constitution run --resume other", 3, where) == ids[1:]
     assert completed("bash", f"constitution export --warehouse {warehouse.root} d", 4, where.parent) == [RUN]
 
 

@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from warehouse_rows import run as stored
 
 from constitution.cli._progress import Lines
 from constitution.cli.init import PARTS, init
@@ -21,7 +23,7 @@ from constitution.engines.fake import FakeEngine
 from constitution.engines.fake_server import FakeServer
 from constitution.errors import RecipeError
 from constitution.pipeline import Pace, Progress
-from constitution.pipeline.report import duration, figures
+from constitution.pipeline.report import duration, events, figures
 from constitution.recipe import FakeModel
 from constitution.warehouse import Warehouse
 
@@ -50,6 +52,22 @@ def test_init_writes_a_project_and_overwrites_nothing(tmp_path: Path) -> None:
     second = CliRunner().invoke(init, [str(project)])
     assert "1 files written" in second.output
     assert (project / "prefect.yaml").read_text() == "mine"
+
+
+def test_init_says_what_a_shell_can_be_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "Next: cd 'my project' && constitution run" in CliRunner().invoke(init, ["my project"]).output
+    assert "Next: constitution run" in CliRunner().invoke(init, ["."]).output
+
+
+def test_to_take_up_a_run_and_to_begin_one_is_refused() -> None:
+    done = CliRunner().invoke(run, ["recipes/fake.toml", "--resume", "fake-1", "--fresh"])
+    assert (done.exit_code, "give one of the two" in done.output) == (2, True)
+
+
+def test_what_every_start_tells_is_told_once() -> None:
+    engines = {"policy": {"events": ["cut short", "cut short", "slow"]}}
+    assert events(replace(stored(), engines=engines)) == ["policy: cut short (2 times)", "policy: slow"]
 
 
 def test_a_faulty_recipe_is_told_before_prefect_starts(tmp_path: Path) -> None:

@@ -178,6 +178,29 @@ def test_a_fault_in_a_model_is_named_by_the_way_that_set_takes(tmp_path: Path) -
         load_recipe(write(tmp_path, GOOD), ['judge.tags=["x"]'])
 
 
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("judge.pairs=parent", 'judge.pairs: has to be a list, e.g. ["one"]'),
+        ("prompts.ignore=system", 'prompts.ignore: has to be a list, e.g. ["one"]'),
+        ("prompts.families=x", "prompts.families: has to be a section or table"),
+        ("revise=3", "revise: has to be a section or table"),
+        ("revise.rounds=two", "revise.rounds: has to be a whole number"),
+        ("judge.margin=high", "judge.margin: has to be a number"),
+        ("judge.principles=many", "judge.principles: has to be 'all' or a whole number"),
+        ("judge.clamp=[0.4]", "judge.clamp.1: is missing"),
+        ("judge.clamp=[0.4, 0.5, 0.6]", "judge.clamp: the list should have at most 2 items, not 3"),
+        ("model.policy.engine=gpt", "model.policy: engine: 'gpt' is none of 'transformers', 'vllm', 'openai', 'fake'"),
+        ('model.policy={model="x"}', "model.policy: engine is missing"),
+        ("revise.critique={temp=1}", "revise.critique.temp: unknown field; did you mean temperature?"),
+    ],
+)
+def test_a_wrong_value_is_told_in_words_of_toml(tmp_path: Path, override: str, said: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(write(tmp_path, GOOD), [override])
+    assert str(caught.value).endswith(f": {said}")
+
+
 REPEATED = 'base_url = "http://127.0.0.1:1/v1"\n[judge]\nrepeats = 2\n'
 
 

@@ -161,8 +161,11 @@ def test_datasets_loads_the_files_and_the_folder(exports: dict[str, Path], datas
         by_folder = datasets.concatenate_datasets([config[split] for config in configs if split in config])
         assert by_folder.features == by_files[split].features
         assert by_folder.to_list() == by_files[split].to_list()
-    # Without a name it is the first config.
-    assert datasets.load_dataset(str(out))["train"].to_list() == configs[0]["train"].to_list()
+    if len(names) == 1:
+        assert datasets.load_dataset(str(out))["train"].to_list() == configs[0]["train"].to_list()
+    else:  # a part is not taken for the whole
+        with pytest.raises(ValueError, match="Config name is missing"):
+            datasets.load_dataset(str(out))
 
 
 def test_dpo(exports: dict[str, Path], tokenizer: Any, datasets: Any, trl: Any, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -193,4 +194,11 @@ def _tell(done: Exported, warehouse: Path) -> None:
     )
     click.echo("Next:")
     click.echo(f'  constitution sql{place} "{query}"')
-    click.echo(f"  python -c \"from datasets import load_dataset; print(load_dataset('{done.out}'))\"")
+    folder = json.dumps(str(done.out), ensure_ascii=False)
+    code = f"from datasets import load_dataset; print(load_dataset({folder}))"
+    if len({file.config for file in done.files}) > 1:  # none of them is all of it
+        code = (
+            "from datasets import get_dataset_config_names as names, load_dataset; "
+            f"print({{name: load_dataset({folder}, name) for name in names({folder})}})"
+        )
+    click.echo(f"  python -c {shlex.quote(code)}")

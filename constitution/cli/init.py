@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,7 +61,8 @@ def init(directory: Path) -> None:
         ignored.write_text(IGNORED, encoding="utf-8")
         made += 1
     click.echo(f"{directory}: {made} files written" + (f", {kept} left as they were" if kept else ""))
-    click.echo(f"Next: cd {directory} && constitution run recipes/fake.toml")
+    there = "" if directory.resolve() == Path.cwd() else f"cd {shlex.quote(str(directory))} && "
+    click.echo(f"Next: {there}constitution run recipes/fake.toml")
 
 
 def shipped() -> Path:

@@ -18,7 +18,7 @@ import click
 import orjson
 
 from constitution.cli._flow import Flow, load_flow
-from constitution.cli._options import warehouse_option
+from constitution.cli._options import run_ids, warehouse_option
 from constitution.cli._progress import Bar, Lines
 from constitution.cli._summary import show
 from constitution.errors import ConstitutionError, NotFinished
@@ -46,7 +46,9 @@ REMEDIES = {
 @click.option(
     "--retry-failed", is_flag=True, help="Try prompts again that failed for good, in a run that is finished too."
 )
-@click.option("--resume", default="", metavar="RUN", help="Resume this run, with the prompts that it has.")
+@click.option(
+    "--resume", default="", metavar="RUN", shell_complete=run_ids, help="Resume this run, with the prompts that it has."
+)
 @click.option(
     "--allow",
     type=click.Path(exists=True, file_okay=False, resolve_path=True),
@@ -85,6 +87,8 @@ def run(
       constitution run recipes/fake.toml
       constitution run recipes/hh-harmless.toml --limit 100 --set prompts.path=harmless.jsonl.gz
     """
+    if fresh and how["resume"]:
+        raise click.UsageError("--fresh makes a new run, --resume takes one up: give one of the two")
     load_recipe(recipe, overrides)  # a fault in the recipe is told before Prefect takes its seconds to start
     flow = load_flow(how["flow_file"], recipe)
     # A project's own flow of an older version does not know the last ones.
@@ -271,7 +275,8 @@ def _tell(run: Run, warehouse: Path) -> None:
         click.echo(f"{which} failed for good: with --retry-failed the same command tries {them} again.")
     if run.finished_at:
         click.echo("Next:")
-        query = f"SELECT prompt, chosen, rejected, p_chosen FROM pairs WHERE run_id = '{run.run_id}' LIMIT 5"
+        query = f"SELECT prompt, chosen, rejected, p_chosen FROM pairs WHERE run_id = '{run.run_id}' "
+        query += "ORDER BY p_chosen DESC LIMIT 5"  # pairs without a label come last
     elif run.counts.get("open", 0) or not run.stopped.startswith("budget"):
         again = ": the same command tries those again" if run.counts.get("open", 0) else ""
         click.echo(f"Engines failed on some prompts{again}. Why they failed:")

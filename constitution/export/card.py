@@ -223,10 +223,11 @@ def loading(facts: CardFacts) -> str:
 
 
 def _configs(facts: CardFacts) -> Iterator[dict[str, Any]]:
-    for place, (name, files) in enumerate(facts.configs.items()):
+    for name, files in facts.configs.items():
         splits = {file.split: PurePosixPath(file.path).parent / f"{file.split}-*.parquet" for file in files}
         config: dict[str, Any] = {"config_name": name}
-        config |= {"default": True} if place == 0 else {}
+        # Of several none is the default: who names none would load a part and take it for the whole.
+        config |= {"default": True} if len(facts.configs) == 1 else {}
         yield config | {"data_files": [{"split": split, "path": str(path)} for split, path in splits.items()]}
 
 

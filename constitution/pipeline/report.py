@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from constitution.pipeline.account import money
@@ -78,8 +79,9 @@ def engines(run: Run) -> list[str]:
 
 def events(run: Run) -> list[str]:
     """What went wrong and was mended: in the warehouse, and in the engines, in their words."""
-    told = [f"{role}: {event}" for role, stats in run.engines.items() for event in stats.get("events", ())]
-    return [*(f"damaged: {clause}; made again" for clause in run.repairs), *told]
+    told = Counter(f"{role}: {event}" for role, stats in run.engines.items() for event in stats.get("events", ()))
+    again = [event + (f" ({times} times)" if times > 1 else "") for event, times in told.items()]
+    return [*(f"damaged: {clause}; made again" for clause in run.repairs), *again]
 
 
 def cost(run: Run) -> str:
@@ -148,7 +150,7 @@ def _total(usage: tuple[Usage, ...]) -> tuple[Usage, ...]:
 def _engine(stats: dict[str, Any]) -> str:
     told = [
         f"{stats.get('calls', 0):,} calls ({stats.get('failures', 0):,} failed)",
-        f"at most {stats.get('most_in_flight', 0):,} in flight",
+        f"at most {stats.get('most_in_flight', 0):,} at once, waiting ones too",
         f"busy {stats.get('busy_seconds', 0.0):,.1f} of {stats.get('open_seconds', 0.0):,.1f} s open",
     ]
     known = {"calls", "failures", "most_in_flight", "busy_seconds", "open_seconds"}

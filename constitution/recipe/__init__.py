@@ -9,11 +9,13 @@ recipe's file; one given by --set is relative to the working directory, as in an
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self, get_args
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from constitution.errors import RecipeError
 from constitution.overrides import apply
@@ -131,6 +133,20 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     return recipe
 
 
+_EXPECTED = {
+    "string_type": "text in quotes",
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    **dict.fromkeys(("list_type", "tuple_type", "set_type", "frozen_set_type"), 'a list, e.g. ["one"]'),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type", "dataclass_type"), "a section or table"),
+}
+"""pydantic's kind of fault → what a recipe has to have there."""
+
+_KIND = re.compile(r"[a-z_-]+\[.*\]|constrained-[a-z]+|int|str|float|bool")
+"""In a fault's place, what is the name of a kind and not of a field."""
+
+
 def _first_fault(error: ValidationError) -> str:
     """One fault as a phrase: place, what is wrong, and for an unknown name the nearest known one. Unknown names come
     first: a missing field is often one that was misspelt."""
@@ -141,15 +157,42 @@ def _first_fault(error: ValidationError) -> str:
         # After the section's name pydantic says the engine's, which is no part of the way to the field.
         engine = 3 if words[1:2] == ["jury"] else 2
         del words[engine : engine + 1]
+    # Of a field that takes one of several kinds pydantic names the kind too, and has a fault for each.
+    words = [word for word in words if not _KIND.fullmatch(word)]
     place = ".".join(words)
     if fault["type"] != "extra_forbidden":
-        message = fault["msg"].removeprefix("Value error, ")
-        return (f"{place}: " if place else "") + message[0].lower() + message[1:]
+        rivals = [other for other in faults if _field(other["loc"]) == _field(fault["loc"])]
+        message = ", or ".join(dict.fromkeys(_wrong(rival) for rival in rivals)).replace(", or has to be ", " or ")
+        return (f"{place}: " if place else "") + message
     name, known = str(fault["loc"][-1]), _known_fields()
     if name in known:
         return f"{place}: unknown field; there is one of this name in {known[name]}"
-    near = difflib.get_close_matches(name, known, n=1)
+    near = [other for other in known if other.startswith(name)][:1] if len(name) > 2 else []
+    near = near or difflib.get_close_matches(name, known, n=1)
     return f"{place}: unknown field" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _field(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    return tuple(part for part in loc if not _KIND.fullmatch(str(part)))
+
+
+def _wrong(fault: ErrorDetails) -> str:
+    """What is wrong, in the words of those who write TOML and not of those who write Python."""
+    if fault["type"] in _EXPECTED:
+        return f"has to be {_EXPECTED[fault['type']]}"
+    if fault["type"] == "union_tag_invalid":
+        field, known = fault["ctx"]["discriminator"].strip("'"), fault["ctx"]["expected_tags"]
+        return f"{field}: {fault['ctx']['tag']!r} is none of {known}"
+    if fault["type"] == "missing":
+        return "is missing"
+    if fault["type"] == "string_pattern_mismatch":
+        return f"{fault['input']!r} does not match {fault['ctx']['pattern']}"
+    if fault["type"] == "union_tag_not_found":
+        return f"{fault['ctx']['discriminator'].strip(chr(39))} is missing"
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"].endswith(("too_long", "too_short")):
+        message = message.replace("Tuple", "the list").replace(" after validation", "")
+    return (message[0].lower() + message[1:]).replace("input should be", "has to be")
 
 
 def _engine(section: type[BaseModel]) -> str:
