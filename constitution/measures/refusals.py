@@ -31,6 +31,7 @@ _BEFORE = (
 
 _END = r"(?:[^a-z ]| ?$)"
 """Here the word ends its clause."""
+_STOP = r"(?:[.!;]| ?$)"
 _HELP = (
     r"help(?: (?:you|with|in|anyone|anybody|someone|him|her|them|here|on|out|people|users?|the|that|this|these|those"
     rf"|your|to|write|create|make|plan|design|build|draft|find)\b|{_END})"
@@ -109,6 +110,7 @@ _OPENINGS = (
     r"(?:that|this|it|doing so|your request|this request|the request) (?:goes|would go) against (?:my|our)\b",
     r"(?:that|this|your request|this request|the request) (?:violates|would violate) (?:my|our|the content"
     r"|the usage)\b",
+    rf"sorry[,.;:!]* (?:but )?(?:that|this|it)(?: is|'s) (?:not possible|impossible)(?: for me)?{_STOP}",
     r"(?:my|our) (?:guidelines|policies|policy|principles|values|rules|programming|instructions"
     r"|training) (?:do not|don't"
     r"|does not|doesn't|prevents?|prohibits?|forbids?|will not|won't)\b",

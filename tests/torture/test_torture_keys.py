@@ -158,6 +158,7 @@ EXPORT: dict[str, Any] = {
     "boilerplate": 0.5,
     "private": True,
     "broken": True,
+    "with_reasoning": True,
 }
 
 

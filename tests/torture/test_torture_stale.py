@@ -37,9 +37,11 @@ TEMPLATED: dict[str, Any] = {
 OTHER: dict[str, dict[str, Any]] = {
     "Recipe": {"name": "other", "seed": BIG, "constitution": "small@1.1.0"},
     "PromptsSection": {
-        "field": "question",
+        "field": "phrasing",
+        "system": "rule",
         "split": "test",
-        "query": "SELECT * FROM 'prompts.jsonl' ORDER BY prompt DESC",
+        "config": "two",
+        "query": "SELECT * FROM 'prompts.jsonl' ORDER BY wording DESC",
         "answers": ["bad", "good"],
         "gold": "bad",
         "families": {"good": "other"},
@@ -97,6 +99,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "dialect": "openai",
         "extra_body": {"top_k": 1},
         "vllm": {"quantization": "fp8"},
+        "omit": ["seed"],
     },
 }
 """Per section another value of each field that makes another run."""
@@ -107,6 +110,8 @@ SAME: dict[str, dict[str, tuple[Any, str]]] = {
     "PromptsSection": {
         "path": ("same.jsonl", "what the file holds is covered"),
         "format": ("jsonl", "the prompts that are read are covered"),
+        "ignore": (["phrasing"], "the prompts that are read are covered"),
+        "json_text": ("text", "the prompts that are read are covered"),
         "dataset": ("same-set", "what the folder holds is covered"),
     },
     "Models": {"placement": ("turns", "where the models lie in memory")},
@@ -162,13 +167,20 @@ criteria = [{{ question = "Is it {name}?" }}]
     for name in ("harmless", "helpful", "honest")
 )
 ROWS = [
-    {"prompt": f"How does thing {n} work?", "question": f"What is {n}?", "kinds": [f"k{n}"], "good": "So.", "bad": "No"}
+    {
+        "wording": f"How does thing {n} work?",
+        "phrasing": f"What is {n}?",
+        "rule": "Be brief.",
+        "kinds": [f"k{n}"],
+        "good": "So.",
+        "bad": "No",
+    }
     for n in range(3)
 ]
 RECIPE = {
     "name": "stale",
     "constitution": "small@1.0.0",
-    "prompts": {"path": "prompts.jsonl", "answers": ["good", "bad"], "gold": "good"},
+    "prompts": {"path": "prompts.jsonl", "field": "wording", "answers": ["good", "bad"], "gold": "good"},
     "model": {"policy": {"engine": "fake", "price": {"input": 1.0}}, "jury": {"a": {"engine": "fake"}}},
     "judge": {"infractions": {}},
     "budget": {"limit": 100.0},
@@ -183,11 +195,15 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         text = PRINCIPLES.replace("VERSION", version)
         (tmp_path / "principles" / "small" / f"{version}.toml").write_text(text, encoding="utf-8")
     text = "\n".join(map(json.dumps, ROWS))
-    for name in ("prompts.jsonl", "same.jsonl", "set/train.jsonl", "set/test.jsonl", "same-set/train.jsonl"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    for name in (
+        *("prompts.jsonl", "same.jsonl", "set/one/train.jsonl", "set/one/test.jsonl", "set/two/train.jsonl"),
+        *("same-set/one/train.jsonl", "same-set/two/train.jsonl"),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         # Other prompts in each: the same ones are the same run, wherever and however they are read.
         said = text.replace("What is", "What was") if "set" in name else text
         told = {"test": "matter", "train": "object"}.get(Path(name).stem, "thing")
+        told = "item" if "two" in name else told
         (tmp_path / name).write_text(said.replace("thing", told), encoding="utf-8")
     for name in ("a", "b", "adapter-a", "adapter-b"):
         model(tmp_path / "models" / name, name)
@@ -245,9 +261,9 @@ def changed(data: dict[str, Any], place: tuple[str, ...], value: Any) -> dict[st
 def bases() -> dict[str, dict[str, Any]]:
     """Recipes that between them have every section, each engine in each role, and each kind of prompts."""
     found = {"file": RECIPE}
-    prompts = {"answers": ["good", "bad"], "gold": "good"}
-    found["hub"] = {**RECIPE, "prompts": {**prompts, "format": "hub", "dataset": "set"}}
-    query = "SELECT * REPLACE (prompt || '!' AS prompt, question || '!' AS question) FROM 'prompts.jsonl'"
+    prompts = {"field": "wording", "answers": ["good", "bad"], "gold": "good"}
+    found["hub"] = {**RECIPE, "prompts": {**prompts, "format": "hub", "dataset": "set", "config": "one"}}
+    query = "SELECT * REPLACE (wording || '!' AS wording, phrasing || '!' AS phrasing) FROM 'prompts.jsonl'"
     found["sql"] = {**RECIPE, "prompts": {**prompts, "format": "sql", "query": query}}
     for name, section in ENGINES.items():
         found[f"{name} policy"] = changed(RECIPE, ("model", "policy"), {**section, "price": {}})
@@ -262,8 +278,9 @@ def cases() -> Iterator[tuple[str, tuple[str, ...], str, str]]:
     seen: set[tuple[tuple[str, ...], str]] = set()
     for base, data in bases().items():
         for place, kind, name in leaves(Recipe.model_validate(data)):
-            unused = {"file": {"dataset", "split", "query"}, "hub": {"path", "query", "format"}}
-            if kind == "PromptsSection" and name in unused.get(base, {"path", "dataset", "split", "format"}):
+            of_hub = {"dataset", "split", "config"}
+            unused = {"file": {*of_hub, "query"}, "hub": {"path", "query", "format"}}
+            if kind == "PromptsSection" and name in unused.get(base, {"path", "format", *of_hub}):
                 continue
             if (kind == "JudgeSection" and name == "infractions") or (kind == "Models" and name in ("judge", "jury")):
                 continue  # sections that the base leaves out
@@ -347,7 +364,7 @@ def test_changed_contents_make_another_run(project: Path, torture: Torture, monk
         prompts.write_text(other)
         expect(*(set(watched) - {"hub"}))
         prompts.write_text(text)
-    train = project / "set" / "train.jsonl"
+    train = project / "set" / "one" / "train.jsonl"
     lines = train.read_text()
     train.write_text(lines.replace("object 0", "object 8"))
     expect("hub")
@@ -406,7 +423,7 @@ async def test_no_row_of_an_old_run_stands_in_a_new_one(project: Path, torture: 
     every = [
         (place, OTHER[kind][name])
         for place, kind, name in leaves(Recipe.model_validate(base))
-        if name in OTHER.get(kind, {}) and (kind != "PromptsSection" or name not in ("split", "query"))
+        if name in OTHER.get(kind, {}) and (kind != "PromptsSection" or name not in ("split", "config", "query"))
     ]
     chosen = random.Random(f"{torture.seed}/runs").sample(every, 25 if torture.full else 1)
     ids: dict[str, str] = {}
