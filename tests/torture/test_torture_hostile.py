@@ -246,7 +246,7 @@ def test_a_query_that_holds_too_much_is_refused(besieged: Warehouse, torture: To
         ((spills,),) = ask(connection, limit).rows
         assert "GiB" in spills or "MiB" in spills
         assert "%" not in spills, "not DuckDB's default, nine tenths of the disk"
-        with pytest.raises(QueryError, match="(?i)memory"):
+        with pytest.raises(QueryError, match=r"(?i)memory"):
             list(ask(connection, "SELECT string_agg(repeat('x', 1000), '') FROM range(1000000)").rows)
     torture.count("attacks on the rest")
 
