@@ -163,6 +163,12 @@ async def test_no_name_is_counted(name: Any) -> None:
     assert stats["served_models"] == {"(none)": 1}
 
 
+async def test_a_name_that_is_no_text_ends_no_run(tmp_path: Path) -> None:
+    run = await whole_run(tmp_path, OddServer(model("m\ud83d")), "policy")
+    assert run.finished_at
+    assert run.engines["policy"]["served_models"] == {"m\\ud83d": 9}
+
+
 async def test_a_model_that_changes_in_mid_run_is_an_event_and_many_names_are_bounded() -> None:
     names = iter(["m-2026-05", "m-2026-08", *(f"m-{number}" for number in range(200))])
     server = OddServer(lambda sound: sound.update(model=next(names)))

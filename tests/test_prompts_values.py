@@ -159,6 +159,13 @@ def test_what_a_model_would_have_seen_is_used_ignored_or_refused(tmp_path: Path,
         asked(tmp_path, "SELECT * FROM 'p.parquet' UNION ALL BY NAME SELECT 'a' AS prompt, 'x' AS context")
 
 
+def test_what_is_left_out_of_turns_is_no_part_of_tools(tmp_path: Path) -> None:
+    row = {"prompt": "hi", "tools": [{"id": "t"}], "id": "7"}
+    for read in (of, lambda folder, row, **more: parquet(folder, pa.Table.from_pylist([row]), **more)):
+        with pytest.raises(PromptError, match="also has tools"):
+            read(tmp_path, row, ignore=("id",))  # type: ignore[operator]
+
+
 def test_pictures_are_refused_without_reading_them(tmp_path: Path) -> None:
     pictures = pa.array([[{"bytes": b"x" * 1000, "path": None}], []])
     with pytest.raises(PromptError, match="also has images") as caught:

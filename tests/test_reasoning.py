@@ -72,6 +72,9 @@ def test_outputs_of_one_thought(output: str) -> None:
         "Here is my response:\nYes.",
         "analysis of the text: assistant, final.",
         "The [THINK] of Mistral, and [/THINK] too.",
+        "The tag *</think>* and **</think>** end it.",
+        "The tag **</think>** ends it.",
+        "The tag _</think>_ ends it.",
         "<div>a thought</div>",
         "",
     ],
@@ -118,6 +121,20 @@ def test_a_thought_on_one_line_is_none_that_talks_of_tags(output: str, text: str
     assert split(output).text == text
     said = "<think> and so </think> it is."
     assert (split(said).text, split(said, sure=True).text) == (said, " it is.")
+
+
+@pytest.mark.parametrize(
+    ("output", "text"),
+    [
+        ("<|channel|>final<|message|>The mark <|end|> ends a turn, and <|start|> begins one.<|return|>",
+         "The mark <|end|> ends a turn, and <|start|> begins one."),
+        ("<think>hm</think><|START_RESPONSE|>Yes.", "<|START_RESPONSE|>Yes."),
+        ("<|START_THINKING|>hm<|END_THINKING|><|START_RESPONSE|>Yes.<|END_RESPONSE|> No.", "Yes. No."),
+        ("Here are my reasoning steps:\nhm\n[BEGIN FINAL RESPONSE]\nYes.[END FINAL RESPONSE]\nNo.", "Yes.\nNo."),
+    ],
+)  # fmt: skip
+def test_nothing_that_follows_a_mark_is_lost(output: str, text: str) -> None:
+    assert split(output).text == text
 
 
 def test_an_empty_thought_is_none() -> None:

@@ -36,6 +36,7 @@ class ServedNames:
     def saw(self, name: object) -> None:
         """name: the reply's `model`, whatever it is."""
         told = " ".join(name.split())[:NAME_LENGTH] if isinstance(name, str) else ""
+        told = told.encode("utf-8", "backslashreplace").decode()  # half of a surrogate pair fits no record
         told = told or UNNAMED
         if told not in self._counts and len(self._counts) >= NAMES_KEPT:
             told = OTHERS

@@ -88,11 +88,13 @@ WRAPPERS = ("answer", "response")
 """Tags that Hunyuan, Granite and ERNIE have around an answer behind a thought."""
 
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>")
-_CHANNEL_END = re.compile(r"<\|(?:end|return|call)\|>|<\|start\|>")
+_CHANNEL_END = re.compile(r"\s*(?:<\|(?:end|return|call)\|>\s*)*(?:<\|start\|>\s*assistant(?:\s+to=[^<\s]+)?\s*)?\Z")
+"""What is between two channels. Such marks elsewhere are words of a text that speaks of them."""
 _STRIPPED = re.compile(r"\Aanalysis(.*?)assistant(?:commentary.*?assistant)?final(.*)\Z", re.DOTALL)
 """Harmony whose control tokens a server has taken out."""
 _STRIPPED_BEGINNING = re.compile(r"\Aanalysis(?=[A-Z\"'])")
 _BLANK_LINES = re.compile(r"\A(?:[ \t]*\r?\n)+")
+_EMPHASIS = re.compile(r"(\*+|_+)\Z")
 _SENTENCE_END, _SENTENCE_BEGIN = re.compile(r"[.!?…:)]\s*\Z"), re.compile(r"\s*[A-Z0-9*#|-]")
 _IN_SENTENCE = re.compile(r"[`'\"’”]?(?:[:,;]|[.…]?\s+[a-z(/&+=→-])")
 """How a sentence goes on behind a tag that it speaks of."""
@@ -187,7 +189,7 @@ def _channels(text: str, cut: bool) -> Thought | None:
     thoughts: list[str] = []
     for begun, following in zip(begins, [*begins[1:], None], strict=True):
         inner = body[begun.end() : following.start() if following else len(body)]
-        (answers if begun[1] == "final" else thoughts).append(_CHANNEL_END.split(inner, maxsplit=1)[0].strip())
+        (answers if begun[1] == "final" else thoughts).append(_CHANNEL_END.sub("", inner).strip())
     first = next((begun for begun in begins if begun[1] == "final"), None)
     end = len(text) - len(body) + first.end() if first else len(text)
     return Thought("\n\n".join(answers), "\n\n".join(filter(None, thoughts)) or None, closed=bool(answers), end=end)
@@ -234,6 +236,9 @@ def _ends(thought: str, answer: str) -> bool:
     alone = not before.strip() or (not after.strip() and before[-1:] not in " `")
     glued = before[-1:] not in " \t`'\"“‘(" and after[:1] not in " \t`'\"”’).,;:!?"
     between = _SENTENCE_END.search(before) and _SENTENCE_BEGIN.match(after)
+    marks = _EMPHASIS.search(before)
+    if marks and after.startswith(marks[0]) and before.count(marks[0]) % 2:
+        return False  # **</think>**
     return thought.count("```") % 2 == 0 and bool(alone or glued or between)
 
 
@@ -242,8 +247,14 @@ def _answer(text: str, form: Form) -> str:
     text = _BLANK_LINES.sub("", text)
     for opening, closing in form.answers:
         if text.lstrip().startswith(opening):
-            text = text.lstrip()[len(opening) :].partition(closing)[0]
+            text = _without(text.lstrip()[len(opening) :] if opening else text, closing)
     return text
+
+
+def _without(text: str, mark: str) -> str:
+    """`text` without its first `mark`, and what follows that only where it is more than white space."""
+    before, _, after = text.partition(mark)
+    return before + after if after.strip() else before
 
 
 def unwrapped(text: str, template: str) -> str:
@@ -251,7 +262,7 @@ def unwrapped(text: str, template: str) -> str:
     for name in WRAPPERS:
         inner = text.strip().removeprefix(f"<{name}>")
         if f"<{name}>" in template and inner != text.strip():
-            return inner.partition(f"</{name}>")[0].strip("\n")
+            return _without(inner, f"</{name}>").strip("\n")
     return text
 
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from constitution.errors import PromptError
 from constitution.prompts import arrow
-from constitution.prompts.keys import Wanted
+from constitution.prompts.keys import CONVERSATIONS, Wanted
 from constitution.prompts.row import MOST_ROW, Row, numbered
 from constitution.prompts.unpacked import Unpacked
 from constitution.reading import check_file
@@ -95,8 +95,10 @@ def _wanted(file: pq.ParquetFile, path: Path, keys: Wanted) -> list[_Leaf]:
         alike = [name for name in schema.names if name == key]
         if len(alike) > 1:
             raise PromptError(f"{path}: has {len(alike)} columns {key!r}", hint="give each a name of its own")
-        parts = [leaf for leaf in leaves[schema.names.index(key)] if not leaf.ignored]
         used = keys.uses(key)
+        # What is left out of turns is theirs: an `id` of a tool is a part of the tool.
+        turns = used or key in (*CONVERSATIONS, "conversation", "prompt")
+        parts = [leaf for leaf in leaves[schema.names.index(key)] if not (turns and leaf.ignored)]
         for leaf in parts:
             odd = arrow.odd_leaf(leaf.path, leaf.type)
             if odd is None and (used or arrow.holds_text(leaf.type)):

@@ -196,7 +196,11 @@ def rebuild(root: Path) -> Path:
                 create(connection, root)
         except duckdb.Error as error:
             temporary.unlink(missing_ok=True)
-            raise WarehouseError(f"{path}: cannot be made: {str(error).splitlines()[0]}") from error
+            raise WarehouseError(
+                f"{path}: cannot be made: {str(error).splitlines()[0]}",
+                hint="check that the warehouse is where it was, free space and permissions; it holds no data, and any "
+                "command makes it again",
+            ) from error
         temporary.rename(path)
         files.sync_folder(root)
     return path
