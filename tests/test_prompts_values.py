@@ -163,7 +163,7 @@ def test_what_is_left_out_of_turns_is_no_part_of_tools(tmp_path: Path) -> None:
     row = {"prompt": "hi", "tools": [{"id": "t"}], "id": "7"}
     for read in (of, lambda folder, row, **more: parquet(folder, pa.Table.from_pylist([row]), **more)):
         with pytest.raises(PromptError, match="also has tools"):
-            read(tmp_path, row, ignore=("id",))  # type: ignore[operator]
+            read(tmp_path, row, ignore=("id",))
 
 
 def test_pictures_are_refused_without_reading_them(tmp_path: Path) -> None:
