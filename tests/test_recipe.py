@@ -225,3 +225,23 @@ def test_repeats_that_change_nothing_are_refused(method: str, tmp_path: Path) ->
     jury = ["model.jury.one={engine='fake'}", "model.jury.two={engine='transformers', model='m'}"]
     with pytest.raises(RecipeError, match=r"judge\.repeats"):
         load_recipe(path, jury)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["seed=true", "revise.rounds=false", "judge.margin=true", "judge.clamp=[true,0.6]", "output.window=true"],
+)
+def test_a_truth_value_is_no_number(tmp_path: Path, override: str) -> None:
+    with pytest.raises(RecipeError, match="true and false are no values of this field"):
+        load_recipe(write(tmp_path, GOOD), [override])
+
+
+def test_true_may_be_sent_to_a_server(tmp_path: Path) -> None:
+    server = 'model.policy={engine="openai",model="m",base_url="http://127.0.0.1:1/v1",extra_body={stream=false}}'
+    assert load_recipe(write(tmp_path, GOOD), [server]).model.policy.extra_body == {"stream": False}  # type: ignore[union-attr]
+
+
+def test_a_judge_without_pairs_has_something_else_to_vote_on(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="there would be nothing to vote on"):
+        load_recipe(write(tmp_path, GOOD), ["judge.pairs=[]"])
+    assert load_recipe(write(tmp_path, GOOD), ["judge.pairs=[]", "judge.infractions={}"]).judge

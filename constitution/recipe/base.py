@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.types import GetPydanticSchema, JsonValue
 
 from constitution.records import Sampling
@@ -18,6 +18,15 @@ JsonOnly = Annotated[Any, GetPydanticSchema(lambda _, schema: schema.generate_sc
 class Section(BaseModel):
     # Values stay out of pydantic's own messages: one may be a key that was put where none belongs.
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_value(cls, data: Any) -> Any:
+        """No field is one, and pydantic would take true for 1."""
+        for name, value in data.items() if isinstance(data, dict) else ():
+            if any(isinstance(each, bool) for each in (value if isinstance(value, list) else [value])):
+                raise ValueError(f"{name}: true and false are no values of this field")
+        return data
 
 
 class SamplingSection(Section):

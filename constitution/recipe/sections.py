@@ -114,6 +114,12 @@ class JudgeSection(Section):
     min_label_mass: float = Field(default=0.0, ge=0, le=1)
     """A vote with less probability on the labels counts as missing."""
 
+    @model_validator(mode="after")
+    def _something_to_vote_on(self) -> Self:
+        if not self.pairs and self.infractions is None:
+            raise ValueError("pairs: there would be nothing to vote on; leave the section [judge] out instead")
+        return self
+
 
 class BudgetSection(Section):
     limit: float = Field(gt=0)

@@ -112,8 +112,8 @@ SERVERS = [
 ]
 
 FILES = [
-    case("empty file", {"r.toml": b""}, "field required"),
-    case("only a BOM", {"r.toml": b"\xef\xbb\xbf"}, "field required"),
+    case("empty file", {"r.toml": b""}, "is missing"),
+    case("only a BOM", {"r.toml": b"\xef\xbb\xbf"}, "is missing"),
     case("invalid UTF-8", {"r.toml": b'name = "\xff"'}, "UTF-8"),
     case("UTF-16", {"r.toml": RECIPE.encode("utf-16")}, "UTF-8"),
     case("NUL", {"r.toml": RECIPE.encode() + b'description = "a\x00b"'}, "not valid TOML"),
