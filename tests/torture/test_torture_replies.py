@@ -203,7 +203,8 @@ def check_text(told: Any, done: Completion) -> None:
     message = first(told)["message"]
     assert done.finish_reason in FINISH_REASONS
     reason = first(told)["finish_reason"].casefold()
-    assert done.finish_reason == "refusal" or reason in FINISHED[done.finish_reason]
+    spoke = {"refusal": message.get("refusal"), "tool_calls": message.get("tool_calls")}.get(done.finish_reason)
+    assert spoke or reason in FINISHED[done.finish_reason]
     if done.choice_logprobs is None:  # of a vote no text is kept
         assert "\0" not in done.text + (done.reasoning or "")
         (done.text + (done.reasoning or "")).encode()
