@@ -121,18 +121,19 @@ def _leaves(file: pq.ParquetFile, keys: Wanted) -> list[list[_Leaf]]:
     index = 0
     found: list[list[_Leaf]] = []
 
-    def walk(name: str, type: pa.DataType, ignored: bool) -> Iterator[_Leaf]:
+    def walk(name: str, type: pa.DataType, ignored: bool, depth: int = 0) -> Iterator[_Leaf]:
         nonlocal index
-        ignored = ignored or name in keys.ignored
         parts = arrow.inner(type)
         for part, kind in parts:
-            yield from walk(part or name, kind, ignored)
+            # Keys of turns and of parts of contents; an `id` of a turn's tool call is a part of the call.
+            own = part is not None and (depth == 0 or name in ("content", "value"))
+            yield from walk(part or name, kind, ignored or (own and part in keys.ignored), depth + bool(part))
         if not parts:
             yield _Leaf(index, file.schema.column(index).path, type, ignored)
             index += 1
 
     for field in file.schema_arrow:
-        found.append(list(walk(field.name, field.type, False)))
+        found.append(list(walk(field.name, field.type, field.name in keys.ignored)))
     return found
 
 
