@@ -186,7 +186,7 @@ def _wrong(fault: ErrorDetails) -> str:
     if fault["type"] == "missing":
         return "is missing"
     if fault["type"] == "string_pattern_mismatch":
-        return f"{fault['input']!r} does not match {fault['ctx']['pattern']}"
+        return f"does not match {fault['ctx']['pattern']}"  # the value may be a key
     if fault["type"] == "union_tag_not_found":
         return f"{fault['ctx']['discriminator'].strip(chr(39))} is missing"
     message = fault["msg"].removeprefix("Value error, ")
