@@ -140,7 +140,7 @@ def scheduled(folder: Path) -> Iterator[Place]:
             place.project = project
             place.command("prefect", "work-pool", "create", "local", "--type", "process")
             place.command("prefect", "--no-prompt", "deploy", "--all")
-            worker = _begin(log, env, folder, "worker", "start", "--pool", "local", "--limit", "3")
+            worker = _begin(log, env, folder, "worker", "start", "--pool", "local")
             try:
                 yield place
             finally:

@@ -95,6 +95,10 @@ def test_a_deployment_shows_what_its_run_came_to(place: Place) -> None:
     assert {each["data"] for each in artifacts if each["key"] == "progress"} == {100.0}
 
 
+def test_the_clock_makes_runs_of_the_night(place: Place) -> None:
+    until(lambda: [run for run in place.of_deployment("nightly") if run["auto_scheduled"]], "a night is scheduled")
+
+
 def test_every_parameter_of_the_form_is_described(place: Place) -> None:
     def bare(schema: dict[str, Any], where: str) -> list[str]:
         found = [f"{where}.{name}" for name, one in schema.get("properties", {}).items() if not one.get("description")]
