@@ -373,6 +373,18 @@ def test_an_address_is_no_warehouse(
     assert sorted(os.listdir(tmp_path)) == before
 
 
+def test_a_backslash_in_the_path_is_refused_and_makes_no_other_folder(tmp_path: Path) -> None:
+    """DuckDB would look for `a/b` in place of the folder that is called so."""
+    folder = tmp_path / "a\\b"
+    folder.mkdir()
+    (tmp_path / "link").symlink_to(folder)
+    for root in (folder / "warehouse", tmp_path / "c\\d", tmp_path / "link" / "warehouse"):
+        for opened in (Warehouse, connect):
+            with pytest.raises(InputError, match="has a backslash, which DuckDB takes for a /"):
+                opened(root)
+    assert sorted(os.listdir(tmp_path)) == ["a\\b", "link"]
+
+
 def test_nor_in_code_and_flows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = small_project(tmp_path)
     monkeypatch.chdir(tmp_path)
