@@ -19,16 +19,18 @@ def beside(path: Path) -> Path:
 
 def local(folder: Path) -> Path:
     """`folder`. Raises InputError for an address (s3://…, file://…), which a Path takes for a folder `s3:`, and for a
-    backslash in its path, which DuckDB takes for a /: it would read and write elsewhere."""
+    backslash or a question mark in its path: DuckDB takes one for a /, and the other for the end of a file's name."""
     if folder.parts and _SCHEME.fullmatch(folder.parts[0]):
         address = f"{folder.parts[0]}//{'/'.join(folder.parts[1:])}"
         raise InputError(
             f"{address}: is an address, and a warehouse is a folder of this machine",
             hint="give a folder, for example --warehouse warehouse; copy it to the address when the run is finished",
         )
-    if "\\" in f"{folder.absolute()}{folder.resolve()}":
-        raise InputError(
-            f"{folder}: its path has a backslash, which DuckDB takes for a /",
-            hint="rename the folder of that name, or give a warehouse elsewhere",
-        )
+    path = f"{folder.absolute()}{folder.resolve()}"
+    for sign, what in (("\\", "a backslash, which DuckDB takes for a /"), ("?", "a ?, which ends a name for DuckDB")):
+        if sign in path:
+            raise InputError(
+                f"{folder}: its path has {what}",
+                hint="rename the folder of that name, or give a warehouse elsewhere",
+            )
     return folder

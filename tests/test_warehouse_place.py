@@ -382,6 +382,9 @@ def test_a_backslash_in_the_path_is_refused_and_makes_no_other_folder(tmp_path: 
         for opened in (Warehouse, connect):
             with pytest.raises(InputError, match="has a backslash, which DuckDB takes for a /"):
                 opened(root)
+    for opened in (Warehouse, connect):
+        with pytest.raises(InputError, match="which ends a name for DuckDB"):
+            opened(tmp_path / "what?" / "warehouse")
     assert sorted(os.listdir(tmp_path)) == ["a\\b", "link"]
 
 
