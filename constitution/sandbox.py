@@ -142,7 +142,7 @@ def _check_nesting(sql: str) -> None:
             depth += (source[place] in b"([{") - (source[place] in b")]}")
         if depth > MOST_NESTED:
             raise QueryError(
-                f"byte {place} of the query stands in more than {MOST_NESTED} brackets",
+                f"byte {place} of the query is inside more than {MOST_NESTED} brackets",
                 hint="name inner queries in WITH",
             )
 

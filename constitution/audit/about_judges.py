@@ -231,7 +231,7 @@ JUDGES = Section(
             "Votes",
             "Votes that each judge cast, votes that were asked for and are missing, and the mean probability that fell "
             "on the labels at all (what is not on them was neither answer). Censored: share of votes of which a label "
-            "was outside the likeliest tokens that the server tells of, and was bounded. Ties: share of couples that "
+            "was outside the likeliest tokens that the server returns, and was bounded. Ties: share of couples that "
             "prefer neither.",
             """SELECT judge, max(value) FILTER (figure = 'votes_cast')::BIGINT AS votes,
   max(value) FILTER (figure = 'votes_missing')::BIGINT AS missing,

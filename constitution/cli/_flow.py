@@ -54,7 +54,7 @@ def load_flow(named: Path | None, recipe: Path) -> Flow:
     except (ImportError, AttributeError, SyntaxError) as error:
         raise InputError(
             f"{path}: has no flow `generate` that can be loaded: {error}",
-            hint="mend it, or take the file away: the package has a flow of its own",
+            hint="mend it, or take the file away: the package brings one",
         ) from error
 
 

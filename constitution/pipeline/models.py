@@ -25,7 +25,7 @@ def check_same_models(stored: Run, now: Mapping[str, Mapping[str, str]]) -> None
                 raise RecipeError(
                     f"model.{section}: run {stored.run_id} was begun with {sorted(before)[0]}, and the server at "
                     f"{facts.get('base_url', 'base_url')} has {facts[fact]}",
-                    hint="give the first server's address, or start a run of its own with --fresh",
+                    hint="give the first server's address, or start a new run with --fresh",
                 )
 
 

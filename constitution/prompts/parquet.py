@@ -94,7 +94,7 @@ def _wanted(file: pq.ParquetFile, path: Path, keys: Wanted) -> list[_Leaf]:
     for key in dict.fromkeys(keys.wanted(schema.names)):
         alike = [name for name in schema.names if name == key]
         if len(alike) > 1:
-            raise PromptError(f"{path}: has {len(alike)} columns {key!r}", hint="give each a name of its own")
+            raise PromptError(f"{path}: has {len(alike)} columns {key!r}", hint="give each another name")
         used = keys.uses(key)
         # What is left out of turns is theirs: an `id` of a tool is a part of the tool.
         turns = used or key in (*CONVERSATIONS, "conversation", "prompt")

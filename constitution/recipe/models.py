@@ -139,7 +139,7 @@ class OpenAIModel(_Templated):
         for address in addresses:
             _check_address(address)
         if len({address.rstrip("/") for address in addresses}) < len(addresses):
-            raise ValueError("the same address stands there twice")
+            raise ValueError("the same address is there twice")
         return given
 
     @model_validator(mode="after")

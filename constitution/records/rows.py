@@ -155,7 +155,7 @@ class Judgement:
     P(no)) of each criterion, in the principle's order. None: label, rationale."""
     read_second: tuple[float, ...] | None = None
     censored: bool = False
-    """True: a label at least was outside the likeliest tokens that the server tells of. It was not read: it is no
+    """True: a label at least was outside the likeliest tokens that the server returns. It was not read: it is no
     likelier than the least of these, and the middle between that and 0 was taken."""
 
 

@@ -174,7 +174,7 @@ JUDGEMENTS = Table(
         Column("read_first", READINGS, "Of the first answer. score: raw probability of each grade, from 1; rubric: "
                "P(yes) of each criterion, renormalised; null: label, rationale.", null=True),
         Column("read_second", READINGS, "The same of the second answer.", null=True),
-        flag("censored", "True: a label was outside the likeliest tokens that the server tells of: not read but "
+        flag("censored", "True: a label was outside the likeliest tokens that the server returns: not read but "
              "bounded, and half of the bound taken.", older=False),
         CREATED_AT,
     ),
