@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -68,15 +69,19 @@ class Place:
         return self._call(path, None)
 
     def _call(self, path: str, data: bytes | None) -> Any:
-        """Again, as Prefect's own client does, while the server is busy: its SQLite is locked at times."""
+        """Again, as Prefect's own client does, while the server is busy: its SQLite is locked at times, and at times
+        Prefect's oldest release never answers a request at all."""
         request = urllib.request.Request(self.api + path, data, {"Content-Type": "application/json"})
         for left in reversed(range(10)):
             try:
-                with urllib.request.urlopen(request, timeout=60) as reply:
+                with urllib.request.urlopen(request, timeout=20) as reply:
                     return json.loads(reply.read() or b"null")
             except urllib.error.HTTPError as error:
                 if error.code < 500 or not left:
                     raise AssertionError(f"{path}: {error.code}: {error.read()[:500]!r}") from error
+            except OSError as error:
+                if not left or isinstance(getattr(error, "reason", error), ConnectionRefusedError):
+                    raise
             time.sleep(1)
         raise AssertionError
 
@@ -86,7 +91,10 @@ class Place:
         """The id of a new flow run of the deployment, `flow/name`."""
         found = self.get(f"/deployments/name/{deployment}")
         made = self.ask(
-            f"/deployments/{found['id']}/create_flow_run", parameters=parameters, state={"type": "SCHEDULED"}
+            f"/deployments/{found['id']}/create_flow_run",
+            parameters=parameters,
+            state={"type": "SCHEDULED"},
+            idempotency_key=str(uuid.uuid4()),  # asked twice where the first answer is lost, begun once
         )
         return str(made["id"])
 
