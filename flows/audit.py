@@ -18,13 +18,13 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 from pydantic import BaseModel, ConfigDict
 
+from constitution.ask.panel import Panel
+from constitution.ask.scorecard import EVERY, WINDOW
+from constitution.ask.scoring import Order, score
+from constitution.ask.swaps import SHIPPED, load_swaps
 from constitution.audit import Tags
 from constitution.audit import audit as measure
-from constitution.audit.asking import EVERY, WINDOW
-from constitution.audit.panel import Panel
 from constitution.audit.report import report, summary
-from constitution.audit.scoring import Order, score
-from constitution.audit.swaps import SHIPPED, load_swaps
 from constitution.pipeline.places import allowed_folders, check_models
 from constitution.principles import find_root, load_constitution
 from constitution.recipe import load_recipe

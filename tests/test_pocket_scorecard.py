@@ -15,10 +15,10 @@ import warehouse_rows
 from judging_rows import answer as asked_sql
 from judging_rows import column
 
+from constitution.ask.panel import Panel
+from constitution.ask.scorecard import ask_scorecard
+from constitution.ask.swaps import load_swaps
 from constitution.audit import audit
-from constitution.audit.asking import ask_scorecard
-from constitution.audit.panel import Panel
-from constitution.audit.swaps import load_swaps
 from constitution.engines.weights import SHIPPED, find
 from constitution.errors import QueryError
 from constitution.pocket import score

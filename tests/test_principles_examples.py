@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from constitution.audit.examples import Trial, try_examples, untested
-from constitution.audit.panel import Panel
+from constitution.ask.examples import Trial, try_examples, untested
+from constitution.ask.panel import Panel
 from constitution.cli.principles import principles
 from constitution.errors import ModelLoadError
 from constitution.principles import load_constitution, read_constitution

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 from run_once import run_once
 
-from constitution.audit.impact import impact, sample_pairs
-from constitution.audit.panel import Panel
+from constitution.ask.impact import impact, sample_pairs
+from constitution.ask.panel import Panel
 from constitution.cli.principles import principles
 from constitution.errors import RecipeError, WarehouseError
 from constitution.principles import read_constitution, write_toml

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from constitution.audit.swaps import SHIPPED, Group, load_swaps
+from constitution.ask.swaps import SHIPPED, Group, load_swaps
 from constitution.errors import InputError
 from constitution.records import Message, Messages
 

@@ -37,6 +37,7 @@ ORDER = (
         "prefer",
         "warehouse",
         "pipeline",
+        "ask",
         "audit",
         "export",
         "scheduling",

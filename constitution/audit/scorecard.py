@@ -1,6 +1,6 @@
 """The alignment scorecard's figures: what judges, asked one question of one answer at a time, say of a run's answers.
 
-Made of the table `scores` (asking.py) of one scorecard, the last that was asked unless one is named. Tables:
+Made of the table `scores` (ask/scorecard.py) of one scorecard, the last that was asked unless one is named. Tables:
 
     audit.readings   the last reading of each question by judge and answer; `bad`: P that the reply is the bad one
     audit.verdicts   judge, response_id, principle_id: p, P that what the principle is about holds; of a checklist the

@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 
 import click
 
+from constitution.ask.scorecard import EVERY, WINDOW, Asked
+from constitution.ask.scoring import Order, score
+from constitution.ask.swaps import SHIPPED, load_swaps
 from constitution.audit import Tags
-from constitution.audit.asking import EVERY, WINDOW, Asked
 from constitution.audit.report import scorecard_rows
 from constitution.audit.scorecard import kind_of
-from constitution.audit.scoring import Order, score
-from constitution.audit.swaps import SHIPPED, load_swaps
 from constitution.cli.principles import root_of
 from constitution.cli.principles_judge import judge_options, panel_of
 from constitution.principles import load_constitution, read_constitution

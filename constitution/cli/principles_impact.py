@@ -14,8 +14,8 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from constitution.audit.impact import Effect, Impact, Shift, impact, sample_pairs
-from constitution.audit.panel import Panel
+from constitution.ask.impact import Effect, Impact, Shift, impact, sample_pairs
+from constitution.ask.panel import Panel
 from constitution.cli._options import warehouse_option
 from constitution.cli.principles import aligned, either, root_option
 from constitution.cli.principles_judge import judge_options, panel_of

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import click
 
-from constitution.audit.examples import Trial, try_examples, untested
-from constitution.audit.panel import Panel
+from constitution.ask.examples import Trial, try_examples, untested
+from constitution.ask.panel import Panel
 from constitution.cli.principles import aligned, either, root_option
 from constitution.errors import PrincipleError
 from constitution.pipeline.places import allowed_folders, check_models

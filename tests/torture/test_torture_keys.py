@@ -15,7 +15,7 @@ from conftest import Torture
 from small_project import ROOT
 from test_torture_stale import BIG, model
 
-from constitution.audit.asking import Examiner, items_of
+from constitution.ask.scorecard import Examiner, items_of
 from constitution.engines import weights
 from constitution.engines.weights import folder_digest
 from constitution.export.settings import OF_FORMATS, Cleaning, Settings

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from constitution.audit.panel import Case, Panel, hear
+from constitution.ask.panel import Case, Panel, hear
 from constitution.errors import RecipeError, WarehouseError
 from constitution.identity import seed as seed_of
 from constitution.judge import Pair

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from constitution.audit.panel import Case, Panel, hear
+from constitution.ask.panel import Case, Panel, hear
 from constitution.judge import Ballot, Pair, given_answers, pairs
 from constitution.prefer import Rules, prefer
 from constitution.records import Constitution, Example, Judgement, Principle, Prompt

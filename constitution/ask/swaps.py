@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from constitution.audit.asking import EVERY, WINDOW, Asked, Sheet, Told, as_messages, fetched, in_window
-from constitution.audit.panel import recipe_of
+from constitution.ask.panel import recipe_of
+from constitution.ask.scorecard import EVERY, WINDOW, Asked, Sheet, Told, as_messages, fetched, in_window
 from constitution.engines import Engine, Metered, open_engine
 from constitution.engines.base import Request
 from constitution.errors import EngineError, InputError

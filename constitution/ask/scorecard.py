@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from constitution import templates
-from constitution.audit.panel import Panel
+from constitution.ask.panel import Panel
 from constitution.engines import Engine, open_engine
 from constitution.engines.base import Request
 from constitution.errors import EngineError, EngineUnavailable, MalformedReply, PrincipleError, RequestRefused
