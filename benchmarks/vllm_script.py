@@ -18,14 +18,15 @@ from typing import Any
 from benchmarks.vllm_graph import Call
 from benchmarks.vllm_outcome import Outcome
 from constitution import templates
+from constitution.generate.outcomes import clean
 from constitution.identity import digest, seed
 from constitution.measures import refuses_briefly
 from constitution.pipeline.plan import principles_for
 from constitution.principles import find_root, load_constitution
+from constitution.principles.selection import draw_principle
 from constitution.prompts import read_prompts
 from constitution.recipe import Recipe
 from constitution.records import Messages, Prompt, Sampling, as_dicts
-from constitution.revise import clean, draw_principle
 
 
 class Script:

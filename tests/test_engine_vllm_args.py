@@ -17,10 +17,10 @@ from constitution.engines import _vllm_start, open_engine
 from constitution.engines._vllm_place import _weights_on_device as weights_on_device
 from constitution.engines._vllm_place import fit, shares
 from constitution.engines._vllm_start import _for_adapters as for_adapters
+from constitution.engines.identity import model_identity
 from constitution.engines.vllm_args import check, decisive, flag, serve_command
 from constitution.engines.weights import POCKET, find, find_adapter
 from constitution.errors import ModelLoadError, RecipeError
-from constitution.pipeline.plan import model_identity
 from constitution.recipe import OpenAIModel, VLLMModel, load_recipe
 
 GIB = 2**30

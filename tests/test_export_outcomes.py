@@ -14,11 +14,11 @@ from export_runs import make_export
 from small_project import table
 from warehouse_rows import CONSTITUTION, RUN, prompt, run
 
+from constitution.generate.outcomes import last_answer
 from constitution.identity import row_id
 from constitution.judge import pairs
 from constitution.prefer import Rules, prefer
 from constitution.records import Judgement, Prompt, Response, ResponseKind
-from constitution.revise import last_answer
 from constitution.warehouse import Warehouse
 
 OUTCOMES = ("ok", "cut", "cut-empty", "empty", "refused", "filtered", "unchanged", "skipped")

@@ -17,14 +17,14 @@ from constitution.engines import Engines, Metered, open_engines
 from constitution.engines.base import Completion, Request
 from constitution.engines.fake import FakeEngine
 from constitution.errors import EngineError, EngineUnavailable, ModelLoadError, RecipeError, RequestRefused
+from constitution.generate.revise import Chain
 from constitution.judge import Judge
 from constitution.pipeline import prepare, report
-from constitution.pipeline.account import Account, Ledger
+from constitution.pipeline.cost import Account, Ledger
 from constitution.pipeline.label import Labeller
 from constitution.prefer import Rules
 from constitution.recipe import FakeModel, JudgeSection, Models, ModelSection, VLLMModel, load_recipe
 from constitution.records import Failure, Judgement, Preference, Row, Usage
-from constitution.revise import Chain
 from constitution.warehouse import Warehouse
 
 RECIPE = """

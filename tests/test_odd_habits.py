@@ -16,7 +16,7 @@ from small_project import table
 from test_odd_servers import _hurry, ran  # noqa: F401
 
 from constitution.engines.reasoning import begins, of_message
-from constitution.revise import clean
+from constitution.generate.outcomes import clean
 
 THOUGHT = "Hm, a secret plan."
 

@@ -21,9 +21,9 @@ from small_project import small_project, table
 
 from constitution.engines import Completion, Request
 from constitution.engines.fake import FakeEngine
+from constitution.engines.identity import model_identity
 from constitution.errors import PromptError, RecipeError, RunLocked, WarehouseError
 from constitution.pipeline import Progress, Session, prepare, report, watcher
-from constitution.pipeline.plan import model_identity
 from constitution.recipe import TransformersModel, load_recipe
 from constitution.records import Failure, Row, Run
 from constitution.warehouse import Warehouse, ask, connect

@@ -12,10 +12,11 @@ from chains import CONSTITUTION, EXEMPLAR, PRINCIPLES, Reply, Rows, Scripted, pr
 
 from constitution.engines.base import FINISH_REASONS, Request
 from constitution.errors import ContextTooLong, EngineUnavailable, RecipeError
+from constitution.generate.revise import Reviser, revise
 from constitution.measures import refuses_briefly
+from constitution.principles.selection import draw_principle, select
 from constitution.recipe import ReviseSection
 from constitution.records import Failure, Message, Prompt, Response
-from constitution.revise import Reviser, draw_principle, revise, select
 
 
 def reviser(engine: Scripted, rounds: int = 2, attempt: int = 1, **section: object) -> Reviser:

@@ -31,9 +31,8 @@ ORDER = (
     *(
         "prompts",
         "engines",
-        "revise",
+        "generate",
         "judge",
-        "infract",
         "prefer",
         "warehouse",
         "pipeline",

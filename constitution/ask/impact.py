@@ -21,8 +21,8 @@ from constitution.identity import seed as seed_of
 from constitution.judge import Pair
 from constitution.measures import Estimate, estimate
 from constitution.prefer import Rules, prefer
+from constitution.principles.selection import select
 from constitution.records import FIXED_DROPS, Constitution, Judgement, Preference, Principle, Prompt, Response, Row
-from constitution.revise import select
 from constitution.warehouse import Warehouse, ask, connect
 
 Principles = tuple[Principle, ...]

@@ -23,14 +23,14 @@ from constitution import templates
 from constitution.ask.panel import Panel
 from constitution.engines import Engine, open_engine
 from constitution.engines.base import Request
+from constitution.engines.identity import model_identity
 from constitution.errors import EngineError, EngineUnavailable, MalformedReply, PrincipleError, RequestRefused
+from constitution.generate.outcomes import clean
 from constitution.identity import digest, row_id, seed
 from constitution.judge.methods import SAMPLING
 from constitution.judge.read import read_choices
-from constitution.pipeline.plan import model_identity
 from constitution.recipe import dated
 from constitution.records import Constitution, Counterfactual, Criterion, Message, Messages, Principle, Run, Score
-from constitution.revise import clean
 from constitution.warehouse import Warehouse, connect
 from constitution.warehouse.scores import add
 

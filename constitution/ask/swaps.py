@@ -27,11 +27,11 @@ from constitution.ask.scorecard import EVERY, WINDOW, Asked, Sheet, Told, as_mes
 from constitution.engines import Engine, Metered, open_engine
 from constitution.engines.base import Request
 from constitution.errors import EngineError, InputError
+from constitution.generate.outcomes import clean, thought_of
 from constitution.identity import row_id, seed
 from constitution.reading import toml_of
 from constitution.recipe import dated
 from constitution.records import Counterfactual, Message, Messages, Run, Sampling
-from constitution.revise import clean, thought_of
 from constitution.warehouse import Warehouse, connect
 
 SHIPPED = Path(__file__).with_name("swaps.toml")

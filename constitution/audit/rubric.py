@@ -14,8 +14,8 @@ import numpy as np
 
 from constitution.audit.evidence import Array, Evidence, correlation
 from constitution.measures import estimate
+from constitution.principles.selection import select
 from constitution.records import Figure, Principle
-from constitution.revise import select
 
 REVISED = "kind IN ('first-last', 'parent')"
 VOTED = "kind <> 'infraction'"

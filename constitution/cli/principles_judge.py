@@ -16,7 +16,7 @@ from constitution.ask.examples import Trial, try_examples, untested
 from constitution.ask.panel import Panel
 from constitution.cli.principles import aligned, either, root_option
 from constitution.errors import PrincipleError
-from constitution.pipeline.places import allowed_folders, check_models
+from constitution.pipeline.path_policy import allowed_folders, check_models
 from constitution.recipe import FakeModel, JudgeSection, ModelSection, TransformersModel, load_recipe
 from constitution.records import Constitution
 from constitution.shown import printable

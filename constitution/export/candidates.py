@@ -22,8 +22,8 @@ from constitution.export.settings import PAIRS, Settings
 from constitution.export.work import Work
 from constitution.identity import row_id
 from constitution.pipeline.settle import LABEL_SETTINGS
+from constitution.principles.selection import select
 from constitution.records import FIXED_DROPS, HELD_BACK, Constitution, Principle, Run
-from constitution.revise import select
 from constitution.warehouse.query import FUNCTIONS
 
 # Of a prompt that is asked again, the conversation is the id that it would have had the first time.

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from constitution.export.settings import Format, Settings
+from constitution.principles.selection import select
 from constitution.records import Constitution, Run
-from constitution.revise import select
 from constitution.warehouse.columns import Column
 from constitution.warehouse.schema import MESSAGES
 

@@ -8,12 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from constitution.engines.base import Engine
+from constitution.generate.base import Emit
+from constitution.generate.failures import failed, failure_id
+from constitution.generate.outcomes import clean
 from constitution.identity import digest, row_id, seed
 from constitution.judge.methods import ORDERS, TEMPLATES, PartFailed, Question, ask
 from constitution.judge.pairs import Pair
+from constitution.principles.selection import digest_of
 from constitution.recipe import JudgeSection
 from constitution.records import Failure, Judgement, Principle, Prompt, Row
-from constitution.revise import Emit, clean, digest_of, failed, failure_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,10 @@ from typing import NamedTuple
 from constitution import templates
 from constitution.engines.base import Completion, Engine, Request
 from constitution.errors import EngineError, MalformedReply, RequestRefused
+from constitution.generate.outcomes import clean, thought_of
 from constitution.judge.read import Reading, checklist_sum, outgrade, read_choices
 from constitution.recipe import JudgeSection
 from constitution.records import Messages, Method, Principle, Sampling
-from constitution.revise import clean, thought_of
 
 SAMPLING = Sampling(temperature=0.0, max_tokens=1)
 """Where labels are read. The text is not used: the label's probabilities are, which no temperature changes."""

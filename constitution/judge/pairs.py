@@ -8,9 +8,9 @@ from itertools import combinations
 from typing import Literal
 
 from constitution.engines.reasoning import split
+from constitution.generate.outcomes import last_answer
 from constitution.identity import row_id
 from constitution.records import REPEATS, DropReason, Prompt, Response
-from constitution.revise import last_answer
 
 PairKind = Literal["first-last", "parent", "given", "infraction"]
 
@@ -94,6 +94,19 @@ def pairs(
             pair = replace(_pair(run_id, "given", a, b), flaw=_flaw(a, b, by_id))
             found.append(replace(pair, gold_id=gold) if gold in (a.id, b.id) else pair)
     return found
+
+
+def pairs_of(answer: Response, variants: Sequence[Response]) -> list[Pair]:
+    """The pairs to be voted on: a is the answer, b its variant."""
+    return [
+        Pair(
+            id=row_id(answer.run_id, answer.prompt_id, "pair", "infraction", answer.id, variant.id),
+            kind="infraction",
+            a=answer,
+            b=variant,
+        )
+        for variant in variants
+    ]
 
 
 def _pair(run_id: str, kind: PairKind, a: Response, b: Response) -> Pair:

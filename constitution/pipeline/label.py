@@ -9,13 +9,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from constitution.engines import Engines
-from constitution.infract import Infractor, drawn, infract, pairs_of
+from constitution.generate.base import Emit
+from constitution.generate.outcomes import last_answer
+from constitution.generate.perturb import Infractor, drawn, infract
+from constitution.generate.revise import Chain
 from constitution.judge import Ballot, Judge, Pair, given_answers, pairs, vote
+from constitution.judge.pairs import pairs_of
 from constitution.pipeline.plan import Plan, principles_for
 from constitution.prefer import Rules, prefer
 from constitution.recipe import JudgeSection
 from constitution.records import Failure, Judgement, Preference, Prompt, Response, Row, Run
-from constitution.revise import Chain, Emit, last_answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,25 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from constitution import __version__, templates
-from constitution.engines.vllm_args import check, decisive
-from constitution.engines.weights import file_sha256, find, find_adapter, folder_digest, short_name
+from constitution.engines.identity import model_identity
 from constitution.errors import DamagedPart, RecipeError
 from constitution.identity import ROWS_VERSION, digest
-from constitution.pipeline.places import allowed_folders, check_places, query_folders
+from constitution.pipeline.path_policy import allowed_folders, check_places, query_folders
 from constitution.principles import find_root, load_constitution
+from constitution.principles.selection import select
 from constitution.prompts import read_prompts
-from constitution.recipe import ModelSection, OpenAIModel, Recipe, TransformersModel, VLLMModel
+from constitution.recipe import Recipe
 from constitution.records import Constitution, Principle, Prompt, Run
-from constitution.revise import select
 from constitution.warehouse import Warehouse, spooled
 from constitution.warehouse.damage import INPUT, ROWS
 from constitution.warehouse.find import find_run
-
-OPERATIONAL = {
-    *("api_key_env", "base_url", "cache_salt", "concurrency", "failure_rate", "latency_s", "max_batch", "price"),
-    *("retries", "timeout_s"),
-}
-"""Fields of model sections that decide where, how fast and how surely a model answers, and not what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +72,9 @@ def prepare(
 
     The constitution is looked up in the nearest principles/ folder above the recipe. A run that was prepared before is
     taken up as it is. fresh: a new run, even if the same recipe ran before; without it, the latest such run is
-    resumed. allow: folders that the recipe may read in, besides its project (places.py). resume: the run to take up, by
-    its id or how it begins, with the prompts that it has, whatever their source says now and whatever `fresh` says.
+    resumed. allow: folders that the recipe may read in, besides its project (path_policy.py). resume: the run to take
+    up, by its id or how it begins, with the prompts that it has,
+    whatever their source says now and whatever `fresh` says.
 
     Raises InputError for what is wrong in the recipe, the constitution or the prompts, and for a run to resume that
     another recipe made; ModelLoadError for a local model that is not there; then nothing has been written. Raises
@@ -189,44 +183,6 @@ def principles_for(recipe: Recipe, constitution: Constitution) -> tuple[tuple[Pr
                 hint="give them criteria in a new version, or leave them out with judge.only",
             )
     return revising, judging
-
-
-def model_identity(section: ModelSection) -> dict[str, Any]:
-    """What decides the model's answers, known without loading it.
-
-    A local model is the digest of its files, read in full: a part of them would not tell two trainings of one model
-    apart. A server's model is its name and settings; where it is served is a place. Of vLLM's arguments those are left
-    out that say where and how fast it runs; where they name a folder or a file, such as a draft model's, it is what is
-    in it. Name and family are in, since they stand in what the model wrote and voted. Raises RecipeError for arguments
-    that are refused, ModelLoadError.
-    """
-    if isinstance(section, VLLMModel | OpenAIModel):
-        check(section)  # first: finding a model may download it
-    fields = section.model_dump(mode="json", exclude=OPERATIONAL, exclude_defaults=True)
-    if isinstance(section, TransformersModel | VLLMModel):
-        fields |= {"model": folder_digest(find(section)), "revision": None, "name": short_name(section)}
-    if isinstance(section, VLLMModel):
-        adapter = find_adapter(section)
-        fields |= {"adapter": adapter and [adapter.name, folder_digest(adapter)]}
-        fields |= {"vllm": _contents(decisive(section.vllm))}
-    elif isinstance(section, OpenAIModel):
-        fields |= {"vllm": decisive(section.vllm)}  # read by whoever starts the server
-    return fields
-
-
-def _contents(value: Any) -> Any:
-    """`value` with the digest of what is there in place of each text that names a folder or a file."""
-    if isinstance(value, Mapping):
-        return {name: _contents(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_contents(inner) for inner in value]
-    if isinstance(value, str) and "/" in value:
-        path = Path(os.path.expanduser(value))
-        if os.path.isdir(path):
-            return folder_digest(path)
-        if os.path.isfile(path):
-            return file_sha256(path)
-    return value
 
 
 def _decisive(recipe: Recipe, constitution: Constitution, source: str) -> dict[str, Any]:

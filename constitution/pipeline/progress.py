@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from constitution.pipeline.account import Ledger
+from constitution.pipeline.cost import Ledger
 from constitution.records import UNSAID, Failure, Judgement, Preference, Response, Row
 from constitution.warehouse import Tally
 from constitution.warehouse.tally import OFF_LABEL

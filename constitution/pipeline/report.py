@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from constitution.pipeline.account import money
+from constitution.pipeline.cost import money
 from constitution.pipeline.progress import Pace, Progress
 from constitution.records import Run, Usage
 from constitution.shown import markdown

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Self
 
 from constitution.engines import Engines, open_engines
 from constitution.errors import EngineGone, WarehouseError
+from constitution.generate.base import Emit
+from constitution.generate.revise import Reviser, revise
 from constitution.identity import row_id
-from constitution.pipeline.account import Account, Ledger
-from constitution.pipeline.intake import Intake
+from constitution.pipeline.admission import Intake
+from constitution.pipeline.cost import Account, Ledger
 from constitution.pipeline.label import labeller
 from constitution.pipeline.models import check_same_models, models_of, with_sent
 from constitution.pipeline.plan import Plan, principles_for
@@ -26,14 +26,11 @@ from constitution.pipeline.progress import Progress, watcher
 from constitution.pipeline.proven import Proving
 from constitution.pipeline.reopen import reopen
 from constitution.pipeline.settle import LABEL_SETTINGS, needed, settle
+from constitution.pipeline.tasks import end, first_error, sigterm_cancels, to_its_end
 from constitution.recipe import JudgeSection
 from constitution.records import UNSAID, Failure, Prompt, Row, Run
-from constitution.revise import Emit, Reviser, revise
 from constitution.warehouse import Tally, Warehouse, Writer
 from constitution.warehouse.slices import most_left_first
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 FEEDING = 2
 """Slices that have prompts still to be taken up, at the most: one feeds the window and the next is read meanwhile."""
@@ -73,10 +70,10 @@ class Session:
         run_id = self.plan.run_id
         async with AsyncExitStack() as stack:
             stack.enter_context(self._warehouse.lock(run_id, prepared=True))
-            await _to_its_end(self._warehouse.recover, run_id)
-            await _to_its_end(self._warehouse.repair, run_id)
+            await to_its_end(self._warehouse.recover, run_id)
+            await to_its_end(self._warehouse.repair, run_id)
             if self._retry_failed:
-                await _to_its_end(reopen, self._warehouse, run_id)
+                await to_its_end(reopen, self._warehouse, run_id)
             self.run = self._warehouse.read_run(run_id) or self.plan.run
             self._seconds_before, self._counts_before = self.run.seconds, self.run.counts
             self._take_stock(await asyncio.to_thread(self._warehouse.tally, run_id))
@@ -113,16 +110,16 @@ class Session:
         self._account.engines = engines
         models, starts = models_of(stored, engines.describe()), stored.starts + 1
         self.run = replace(stored, models=models, starts=starts, stopped="", finished_at=None)
-        await _to_its_end(self._warehouse.write_run, self.run)
+        await to_its_end(self._warehouse.write_run, self.run)
         self._prepare_steps(engines)
         self._writer = Writer(
             self._warehouse, self.run.run_id, flush_rows=output.flush_rows, flush_seconds=output.flush_seconds
         )
         stack.push_async_callback(self._leave)
-        stack.enter_context(_sigterm_cancels())
+        stack.enter_context(sigterm_cancels())
         await stack.enter_async_context(self._writer)
         self._heart = asyncio.create_task(self._beat(), name=f"heartbeat of {self.run.run_id}")
-        stack.push_async_callback(_end, self._heart)
+        stack.push_async_callback(end, self._heart)
 
     def _prepare_steps(self, engines: Engines) -> None:
         recipe, run = self.plan.recipe, self.run
@@ -163,7 +160,7 @@ class Session:
                 async with asyncio.TaskGroup() as group:
                     await self._ask_again(group)
         except BaseExceptionGroup as errors:
-            raise _first(errors) from errors
+            raise first_error(errors) from errors
 
     def _stopped(self) -> bool:
         """Whether the start has ended, once it is decided which steps are proven."""
@@ -221,10 +218,10 @@ class Session:
         whole = not progress.open and (not stopped or progress.done >= progress.total > 0)
         self.run = replace(self.run, stopped="" if whole else stopped)
         if self._account.engines is not None:
-            await _end(self._heart)
+            await end(self._heart)
             await self._writer.close()
             if whole:
-                await _to_its_end(self._warehouse.compact, self.plan.run_id, counts=progress.counts())
+                await to_its_end(self._warehouse.compact, self.plan.run_id, counts=progress.counts())
                 await self._settle()
                 self.run = replace(self.run, finished_at=datetime.now(UTC).isoformat(timespec="seconds"))
         await self._record()
@@ -239,7 +236,7 @@ class Session:
             set_later = {name: self.run.labels[name] for name in LABEL_SETTINGS if name in self.run.labels}
             section = JudgeSection.model_validate({**section.model_dump(), **set_later})
         if section is not None and (needed(section) or (self._retry_failed and self.run.labels)):
-            settled = await _to_its_end(settle, self._warehouse, self.plan.run_id, section)
+            settled = await to_its_end(settle, self._warehouse, self.plan.run_id, section)
             self.progress.rows["kept"] = settled.kept
             self.run = replace(self.run, labels=settled.record(section))
 
@@ -252,18 +249,18 @@ class Session:
         self.run = self._as_it_is()
         if self.run.finished_at:
             # First: a finished run is not taken up again, and a kill between the two would leave it with old views.
-            await _to_its_end(self._warehouse.rebuild_views)
-            await _to_its_end(self._warehouse.write_run, self.run)
+            await to_its_end(self._warehouse.rebuild_views)
+            await to_its_end(self._warehouse.write_run, self.run)
         else:
-            await _to_its_end(self._warehouse.write_run, self.run)
-            await _to_its_end(self._warehouse.rebuild_views)
+            await to_its_end(self._warehouse.write_run, self.run)
+            await to_its_end(self._warehouse.rebuild_views)
 
     async def _beat(self) -> None:
         """Keeps the run's record alive, for who looks at it and for what is left of it after a kill."""
         while True:
             await asyncio.sleep(HEARTBEAT)
             with suppress(WarehouseError):  # the writer meets the same disk, and tells of it
-                await _to_its_end(self._warehouse.write_run, self._as_it_is())
+                await to_its_end(self._warehouse.write_run, self._as_it_is())
 
     def _as_it_is(self) -> Run:
         """The run's record as of now.
@@ -342,59 +339,3 @@ async def _call(work: Callable[[Path], Awaitable[object]], part: Path) -> None:
 def _under_its_own_id(row: Row, have: Mapping[str, Row]) -> Row:
     """A failure's id has the number of its start in it, which a record that was lost counts from one again."""
     return replace(row, id=row_id(row.id, len(have))) if isinstance(row, Failure) and row.id in have else row
-
-
-async def _to_its_end(write: Callable[P, T], *arguments: P.args, **settings: P.kwargs) -> T:
-    """Calls `write` in a thread. A cancellation waits for it: the run's lock must not be given up while it writes."""
-    task = asyncio.create_task(asyncio.to_thread(write, *arguments, **settings))
-    await _wait_for(task)
-    return task.result()
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    """Cancels a task of ours and waits for it."""
-    task.cancel()
-    await _wait_for(task)
-    if not task.cancelled():
-        task.result()
-
-
-async def _wait_for(task: asyncio.Task[Any]) -> None:
-    """Waits until the task is done; a cancellation waits for that too."""
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled:
-        raise cancelled
-
-
-@contextmanager
-def _sigterm_cancels() -> Iterator[None]:
-    """Makes SIGTERM cancel the task that is in this block, as Ctrl-C does, so that it leaves in good order.
-
-    Others' handlers (Prefect's) raise wherever the program happens to be, which tears the event loop down with the
-    writer in it; they are put back at the end. Outside the main thread, where signals are not ours, it does nothing.
-    """
-    task = asyncio.current_task()
-    if task is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, task.cancel)
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGTERM)
-        signal.signal(signal.SIGTERM, before)
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error that came first, out of groups within groups."""
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

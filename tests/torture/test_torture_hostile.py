@@ -35,7 +35,7 @@ from constitution.errors import InputError, PromptError, QueryError, RecipeError
 from constitution.export import Settings, export
 from constitution.export.settings import Cleaning
 from constitution.pipeline import prepare
-from constitution.pipeline.places import VARIABLE
+from constitution.pipeline.path_policy import VARIABLE
 from constitution.prompts import read_prompts
 from constitution.recipe import PromptsSection, Recipe, load_recipe
 from constitution.warehouse import Warehouse, ask, connect

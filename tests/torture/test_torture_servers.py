@@ -30,9 +30,9 @@ from wild_server import Act, WildServer, edits, project, says, thing, top
 from constitution.cli import run as run_command
 from constitution.engines import _endpoint, _fleet, _http
 from constitution.engines.fake_server import FakeServer
-from constitution.pipeline import intake
-from constitution.pipeline.account import Account, Ledger
-from constitution.pipeline.intake import LAST, LEAST, Intake
+from constitution.pipeline import admission as intake
+from constitution.pipeline.admission import LAST, LEAST, Intake
+from constitution.pipeline.cost import Account, Ledger
 from constitution.recipe import Models
 from constitution.records import Failure, Judgement, Run
 

@@ -23,7 +23,7 @@ from constitution.engines import open_engines as really_open
 from constitution.engines.transformers import TransformersEngine
 from constitution.engines.vllm import VLLMEngine
 from constitution.pipeline import prepare, session
-from constitution.pipeline.places import VARIABLE
+from constitution.pipeline.path_policy import VARIABLE
 from constitution.recipe import Models, OpenAIModel, VLLMModel, load_recipe
 from constitution.records import Judgement, Response, Row, Run
 from constitution.warehouse import Warehouse

@@ -11,17 +11,18 @@ The policy that gave the answer spoils it. The pairs of answer and variant are v
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from constitution import templates
 from constitution.engines.base import Engine, Request
 from constitution.errors import EngineError
+from constitution.generate.base import Emit
+from constitution.generate.failures import failed, failure_id, unsaid
+from constitution.generate.outcomes import clean, generation, outcome_of
 from constitution.identity import row_id, seed
-from constitution.judge import Pair
 from constitution.recipe import InfractionsSection
 from constitution.records import Failure, Infraction, Prompt, Response, Row
-from constitution.revise import Emit, clean, failed, failure_id, generation, outcome_of, unsaid
 
 TEMPLATES = templates.VARIANTS.digest
 
@@ -72,19 +73,6 @@ async def infract(
         tuple(variant for variant, _ in rows if variant is not None),
         tuple(failure for _, failure in rows if failure is not None),
     )
-
-
-def pairs_of(answer: Response, variants: Sequence[Response]) -> list[Pair]:
-    """The pairs to be voted on: a is the answer, b its variant."""
-    return [
-        Pair(
-            id=row_id(answer.run_id, answer.prompt_id, "pair", "infraction", answer.id, variant.id),
-            kind="infraction",
-            a=answer,
-            b=variant,
-        )
-        for variant in variants
-    ]
 
 
 async def _variant(

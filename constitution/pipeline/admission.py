@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter, deque
 
 from constitution.errors import AccessDenied, EngineGone
-from constitution.pipeline.account import Account, Ledger, money
+from constitution.pipeline.cost import Account, Ledger, money
 from constitution.recipe import BudgetSection
 from constitution.records import Failure
 

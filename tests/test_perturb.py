@@ -13,13 +13,14 @@ from small_project import small_project, table
 from constitution import templates
 from constitution.engines.base import Completion, Request
 from constitution.errors import EngineUnavailable, RequestRefused
-from constitution.infract import Infractor, drawn, infract, pairs_of
+from constitution.generate.perturb import Infractor, drawn, infract
+from constitution.generate.revise import Chain, Reviser, revise
 from constitution.judge import Judge, given_answers
+from constitution.judge.pairs import pairs_of
 from constitution.pipeline.label import Labeller
 from constitution.prefer import Rules
 from constitution.recipe import InfractionsSection, JudgeSection, ReviseSection
 from constitution.records import Failure, Judgement, Message, Preference, Response, Row, Sampling
-from constitution.revise import Chain, Reviser, revise
 from constitution.warehouse import Warehouse
 
 KINDS = ("polished", "terse", "sarcastic")

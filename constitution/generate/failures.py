@@ -1,0 +1,53 @@
+"""Failures of the answers, with their ids."""
+
+from __future__ import annotations
+
+from constitution.errors import EngineError
+from constitution.generate.outcomes import clean
+from constitution.identity import row_id
+from constitution.records import Failure, Response
+
+
+def failure_id(run_id: str, prompt_id: str, step: str, target: str, attempt: int = 0) -> str:
+    """Id of the failure to make the row `target`. Attempt 0 is for failures that are final: there is one a row."""
+    return row_id(run_id, prompt_id, "failure", step, target, attempt)
+
+
+def failed(run_id: str, prompt_id: str, step: str, target: str, error: EngineError, attempt: int) -> Failure:
+    id = failure_id(run_id, prompt_id, step, target, attempt if error.retryable else 0)
+    return Failure(id, run_id, prompt_id, step, type(error).__name__, clean(str(error)), error.retryable)
+
+
+def unsaid(answer: Response) -> Failure | None:
+    """The failure that says what a model or its server did not say, if anything; it follows from the answer alone."""
+    step: str = answer.kind
+    if answer.kind in ("revision", "variant"):
+        step = f"{answer.kind}-{answer.infraction or answer.round}"
+    error, message = _ANSWERS_UNSAID.get(answer.outcome, ("", ""))
+    if answer.outcome == "skipped":
+        step = f"critique-{answer.round}"
+        error, message = _CRITIQUES_UNSAID[answer.critique_outcome or "empty"]
+    elif answer.outcome == "cut" and answer.text:
+        return None
+    if not error:
+        return None
+    what = f"the critique by {answer.principle_id}" if answer.outcome == "skipped" else f"the {answer.kind} answer"
+    id = failure_id(answer.run_id, answer.prompt_id, step, answer.id)
+    return Failure(id, answer.run_id, answer.prompt_id, step, error, f"{what} {message}", retryable=False)
+
+
+_ANSWERS_UNSAID = {
+    "empty": ("EmptyOutput", "has no text"),
+    "cut": ("EmptyOutput", "used up its max_tokens before any text"),
+    "refused": ("AnswerRefused", "was refused by the server"),
+    "filtered": ("ContentFiltered", "was held back by the server's content filter"),
+}
+
+
+_STAYS = "; the answer stays as it was"
+
+
+_CRITIQUES_UNSAID = {outcome: (error, message + _STAYS) for outcome, (error, message) in _ANSWERS_UNSAID.items()} | {
+    "refused": ("CritiqueRefused", "was refused" + _STAYS)
+}
+"""Of each outcome the failure's error and what it says of the answer or critique."""

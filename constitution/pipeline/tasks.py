@@ -1,0 +1,69 @@
+"""Tasks that end in good order: what is being written is written to its end, whatever cancels."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def to_its_end(write: Callable[P, T], *arguments: P.args, **settings: P.kwargs) -> T:
+    """Calls `write` in a thread. A cancellation waits for it: the run's lock must not be given up while it writes."""
+    task = asyncio.create_task(asyncio.to_thread(write, *arguments, **settings))
+    await wait_for(task)
+    return task.result()
+
+
+async def end(task: asyncio.Task[None]) -> None:
+    """Cancels a task of ours and waits for it."""
+    task.cancel()
+    await wait_for(task)
+    if not task.cancelled():
+        task.result()
+
+
+async def wait_for(task: asyncio.Task[Any]) -> None:
+    """Waits until the task is done; a cancellation waits for that too."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled:
+        raise cancelled
+
+
+@contextmanager
+def sigterm_cancels() -> Iterator[None]:
+    """Makes SIGTERM cancel the task that is in this block, as Ctrl-C does, so that it leaves in good order.
+
+    Others' handlers (Prefect's) raise wherever the program happens to be, which tears the event loop down with the
+    writer in it; they are put back at the end. Outside the main thread, where signals are not ours, it does nothing.
+    """
+    task = asyncio.current_task()
+    if task is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, before)
+
+
+def first_error(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that came first, out of groups within groups."""
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
