@@ -42,7 +42,7 @@ def test_a_recipe_of_another_person_brings_no_code(
     monkeypatch.chdir(tmp_path / "mine")
     monkeypatch.delenv(PROJECT, raising=False)
     for path in (evil, evil.parent / "no" / "such" / "..", evil.parent.parent / "recipes"):
-        assert cast(Any, load_flow(None, path)).fn.__code__.co_filename == str(OWN)
+        assert cast(Any, load_flow(None, path, prefect=False)).__code__.co_filename == str(OWN)
     assert not (tmp_path / "ran").exists()
     told = capsys.readouterr().err
     assert f"{evil.parent / 'flows' / 'generate.py'} is not run: a recipe brings no code" in told
@@ -92,8 +92,8 @@ def test_a_flow_that_cannot_be_loaded_is_one_sentence(tmp_path: Path) -> None:
     for text in ("def generate(: pass", "import no_such_module", "other = 1"):
         path.write_text(text, encoding="utf-8")
         with pytest.raises(InputError, match="no flow `generate` that can be loaded"):
-            load_flow(path, tmp_path / "x.toml")
+            load_flow(path, tmp_path / "x.toml", prefect=False)
     found = CliRunner().invoke(run, [str(ROOT / "recipes" / "fake.toml"), "--flow", str(path)])
     assert isinstance(found.exception, InputError)
     path.write_text("async def generate(): ...", encoding="utf-8")
-    assert load_flow(path, tmp_path / "x.toml").__name__ == "generate"
+    assert load_flow(path, tmp_path / "x.toml", prefect=False).__name__ == "generate"

@@ -77,7 +77,7 @@ def test_the_flow_shows_in_prefect(
     settings: dict[str, Any] = {"limit": 9, "overrides": ["seed=3"], "allow": [str(outside)]}
 
     async def go() -> None:
-        run = await load_flow(None, recipe)(str(recipe), str(tmp_path / "warehouse"), **settings)
+        run = await load_flow(None, recipe, prefect=True)(str(recipe), str(tmp_path / "warehouse"), **settings)
         assert run.finished_at
         assert run.counts["prompts"] == 9
         assert run.recipe["seed"] == 3
@@ -97,7 +97,7 @@ def test_the_flow_shows_in_prefect(
         assert f"# {run.run_id}" in str(artifacts["generate"].data)
         assert "| prompts | 9 |" in str(artifacts["generate"].data)
         assert artifacts["progress"].data == 100.0
-        again = await load_flow(None, recipe)(str(recipe), str(tmp_path / "warehouse"), **settings)
+        again = await load_flow(None, recipe, prefect=True)(str(recipe), str(tmp_path / "warehouse"), **settings)
         assert again == run
 
     asyncio.run(go())
@@ -111,7 +111,7 @@ def run_of(**counts: int) -> Run:
 
 def test_a_state_says_how_a_run_ended() -> None:
     """As docs/recipes.md lists them; the command's exit code is 0 for Completed alone."""
-    from constitution.scheduling import state_of, usable
+    from constitution.scheduling.on_prefect import state_of, usable
 
     done = replace(run_of(prompts=10, done=10, preferences=9), finished_at="2026-01-01T01:00:00+00:00")
     lossy = replace(done, counts={**done.counts, "lost": 2})
@@ -135,12 +135,12 @@ def test_a_state_says_how_a_run_ended() -> None:
 def test_the_log_has_a_line_now_and_then(
     prefect_api: str, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from constitution import scheduling
+    from constitution.scheduling import on_prefect
 
-    monkeypatch.setattr(scheduling, "EVERY", 0.05)
+    monkeypatch.setattr(on_prefect, "EVERY", 0.05)
     settings: dict[str, Any] = {"overrides": ["model.policy.latency_s=0.2"]}
     with caplog.at_level("INFO"):
-        run = asyncio.run(load_flow(None, recipe)(str(recipe), str(tmp_path / "warehouse"), **settings))
+        run = asyncio.run(load_flow(None, recipe, prefect=True)(str(recipe), str(tmp_path / "warehouse"), **settings))
     lines = [line for line in caplog.messages if line.startswith(f"{run.run_id}: ")]
     assert lines[0] == f"{run.run_id}: begins, 10 prompts, 0 of them done before"
     assert re.fullmatch(rf"{run.run_id}: \d+/10 prompts · \S+/s · \S+ tokens/s · 0 failures · \S+ left", lines[1])
@@ -152,7 +152,7 @@ def test_a_fault_of_a_person_has_no_traceback_in_the_log(
 ) -> None:
     recipe.write_text(RECIPE.replace("rounds = 1", "rounds = -1"), encoding="utf-8")
     with caplog.at_level("INFO"), pytest.raises(RecipeError):
-        asyncio.run(load_flow(None, recipe)(str(recipe), str(tmp_path / "warehouse")))
+        asyncio.run(load_flow(None, recipe, prefect=True)(str(recipe), str(tmp_path / "warehouse")))
     told = [line for line in caplog.records if line.levelname == "ERROR" and "rounds" in line.getMessage()]
     [ours] = [
         line for line in told if "Finished in state" not in line.getMessage() and line.name == "prefect.flow_runs"

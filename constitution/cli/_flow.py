@@ -1,12 +1,15 @@
-"""Which flow `constitution run` runs: code, so only of a project that the user is in or names, never the recipe's."""
+"""Which flow `constitution run` runs: code, so only of a project that the user is in or names, never the recipe's; and
+whether Prefect runs it."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,13 +17,14 @@ import click
 
 from constitution.cli.init import shipped
 from constitution.errors import InputError
+from constitution.scheduling import plainly
 
 PREFECT = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    # A flow without a server starts one of its own; on a fresh home that takes longer than Prefect's own limit of 20 s.
+    # Without a configured API Prefect starts a server; on a fresh home that takes longer than its own limit of 20 s.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-    # Errors are told by us, in one sentence; with a server, its UI has the logs all the same.
+    # Errors are reported by us, in one sentence; with a server, its UI has the logs all the same.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
 }
@@ -31,12 +35,31 @@ PROJECT = "CONSTITUTION_PROJECT"
 MARKS = ("prefect.yaml", "principles")
 """One of these lies beside flows/ in a project."""
 FLOW = Path("flows") / "generate.py"
+_API = re.compile(r"PREFECT_API_URL|tool\.prefect|\[api|\bapi\b.*url", re.IGNORECASE)
+"""In a file that Prefect takes settings from: it may name an API."""
 
 Flow = Callable[..., Coroutine[Any, Any, Any]]
 
 
-def load_flow(named: Path | None, recipe: Path) -> Flow:
-    """`generate` from the file that `flow_file` finds. Where the recipe's own project has another flow, it says so."""
+def has_api() -> bool:
+    """Whether Prefect has an API configured: in the environment, or by its own reading of the files that it takes
+    settings from. It is imported only where one of them may name an API."""
+    if os.environ.get("PREFECT_API_URL"):
+        return True
+    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+    profiles = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
+    for path in (profiles, Path("prefect.toml"), Path("pyproject.toml"), Path(".env")):
+        with suppress(OSError):
+            if _API.search(path.read_text(encoding="utf-8", errors="ignore")):
+                from prefect.settings import get_current_settings
+
+                return get_current_settings().api.url is not None
+    return False
+
+
+def load_flow(named: Path | None, recipe: Path, prefect: bool) -> Flow:
+    """`generate` from the file that `flow_file` finds: Prefect's flow, or without `prefect` the plain function. Where
+    the recipe's own project has another flow, it says so."""
     path = flow_file(named)
     beside = next((folder / FLOW for folder in recipe.absolute().parents if (folder / FLOW).is_file()), path)
     if named is None and beside.resolve() != path.resolve():
@@ -49,12 +72,13 @@ def load_flow(named: Path | None, recipe: Path) -> Flow:
     module = importlib.util.module_from_spec(spec)
     sys.modules["generate"] = module
     try:
-        spec.loader.exec_module(module)
+        with nullcontext() if prefect else plainly():
+            spec.loader.exec_module(module)
         return cast(Flow, module.generate)
     except (ImportError, AttributeError, SyntaxError) as error:
         raise InputError(
             f"{path}: has no flow `generate` that can be loaded: {error}",
-            hint="mend it, or take the file away: the package brings one",
+            hint="correct it, or remove the file: the package brings one",
         ) from error
 
 

@@ -17,7 +17,7 @@ from typing import Any, Self, cast
 import click
 import orjson
 
-from constitution.cli._flow import Flow, load_flow
+from constitution.cli._flow import Flow, has_api, load_flow
 from constitution.cli._options import run_ids, warehouse_option
 from constitution.cli._progress import Bar, Lines
 from constitution.cli._summary import show
@@ -64,6 +64,11 @@ REMEDIES = {
     help="The flow that runs it. Without: flows/generate.py of the project that CONSTITUTION_PROJECT names or that you "
     "are in, or the package's own.",
 )
+@click.option(
+    "--prefect",
+    is_flag=True,
+    help="Run it as a flow run of Prefect, which starts a server for it where no API is configured.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print what it came to as JSON, and nothing else.")
 @warehouse_option
 def run(
@@ -90,7 +95,7 @@ def run(
     if fresh and how["resume"]:
         raise click.UsageError("--fresh makes a new run, --resume takes one up: give one of the two")
     load_recipe(recipe, overrides)  # a fault in the recipe is told before Prefect takes its seconds to start
-    flow = load_flow(how["flow_file"], recipe)
+    flow = load_flow(how["flow_file"], recipe, prefect=how["prefect"] or has_api())
     # A project's own flow of an older version does not know the last ones.
     more: list[object] = [list(allow), how["retry_failed"], how["resume"]]
     while more and not more[-1]:

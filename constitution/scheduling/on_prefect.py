@@ -1,0 +1,260 @@
+"""A flow's body in Prefect: states with counts, logs, progress, tags, events, and what a kill left.
+
+The one module that imports Prefect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import cache, wraps
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from uuid import UUID
+
+import prefect
+from prefect import get_client, get_run_logger
+from prefect.artifacts import acreate_markdown_artifact, acreate_progress_artifact, aupdate_progress_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.context import FlowRunContext
+from prefect.events import emit_event
+from prefect.runtime import deployment
+from prefect.runtime import flow_run as runtime
+from prefect.states import Cancelled, Completed, Crashed, Failed
+
+from constitution.errors import ConstitutionError, NotFinished
+from constitution.pipeline import Pace, Session
+from constitution.pipeline.report import figures
+from constitution.records import Run
+from constitution.scheduling import Schedule, Step
+from constitution.shown import printable, sentence
+
+RUN, PLACE = "constitution.run", "constitution.warehouse"
+"""Labels of a flow run: the run's id; the machine and the folder of its warehouse."""
+EVERY = 60.0
+"""Seconds between two lines in the log."""
+LIVE = [StateType.RUNNING, StateType.PENDING]
+DEAD = "Its process was killed; the run was resumed by another."
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Prefect logs a task that returned a failed state with the traceback of no error, before it logs the state."""
+    return not (record.exc_info and record.exc_info[0] is None)
+
+
+logging.getLogger("prefect.task_runs").addFilter(_is_news)
+
+
+def flow_of(body: Callable[..., Any], name: str, named: str) -> Any:
+    """Prefect's flow. Nothing is retried or cached: engines retry requests, and the warehouse knows what is done."""
+
+    def run_name() -> str:
+        about = Path(str(runtime.parameters.get(named) or "newest run")).name.removesuffix(".toml")
+        return f"{about} {runtime.scheduled_start_time:%Y-%m-%d %H:%M:%S} {str(runtime.id)[-4:]}"
+
+    made = prefect.flow(name=name, flow_run_name=run_name, persist_result=False, on_crashed=[end_task_runs])
+    return made(body)
+
+
+@cache
+def _task_of(step: Step) -> Any:
+    """An error for a person, and a cancellation, become a state without a traceback."""
+
+    @wraps(step.body)
+    async def body(*arguments: Any) -> Any:
+        try:
+            return await step.body(*arguments)
+        except asyncio.CancelledError:
+            return Cancelled(message="The run was stopped.")
+        except (ConstitutionError, OSError) as error:
+            return Failed(message=sentence(error), data=error)
+
+    return prefect.task(task_run_name=step.run_name, cache_policy=NO_CACHE, persist_result=False)(body)
+
+
+def in_flow_run() -> bool:
+    return FlowRunContext.get() is not None
+
+
+def counts(run: Run) -> str:
+    """`fake-0a7d: 7 of 10 prompts, 3 to be tried again, 5 preferences`; then why it stopped."""
+    count = run.counts.get
+    parts = [f"{count('done', 0) - count('open', 0) - count('lost', 0):,} of {count('prompts', 0):,} prompts"]
+    parts += [f"{n:,} to be tried again"] if (n := count("open", 0)) else []
+    parts += [f"{n:,} failed for good"] if (n := count("lost", 0)) else []
+    parts.append(f"{count('preferences', 0):,} preferences")
+    why = f". Stopped by its {printable(run.stopped)}" if run.stopped else ""
+    return f"{run.run_id}: {', '.join(parts)}{why}"
+
+
+def usable(run: Run) -> bool:
+    """Whether what comes after a run may begin: it is finished, and some prompt came to its end."""
+    lost = run.counts.get("lost", 0)
+    return run.finished_at is not None and not (lost and lost >= run.counts.get("prompts", 0))
+
+
+def state_of(run: Run) -> State[Any]:
+    """Completed: all prompts came to their end. CompletedWithFailures, of the type Completed: engines failed some for
+    good. BudgetSpent, of the type Failed. Failed: a restart has something to do, or nothing came to its end."""
+    message, lost = counts(run), run.counts.get("lost", 0)
+    if usable(run):
+        return Completed(message=message, data=run, name="CompletedWithFailures" if lost else "Completed")
+    spent = run.stopped.startswith("budget")
+    return Failed(message=message, data=NotFinished(message, run), name="BudgetSpent" if spent else "Failed")
+
+
+class PrefectSchedule(Schedule):
+    """Makes a state of however its block ends: of a run by its counts; of an error for a person by its sentence, logged
+    once and without a traceback; of a cancellation that was asked for Cancelled, by which no Crashed goes before.
+
+    Other errors are raised, as are cancellations that no person asked for.
+    """
+
+    def __init__(self) -> None:
+        self._session: Session | None = None
+        self._logger = get_run_logger()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        await super().__aexit__(kind, error, traceback)
+        if isinstance(error, asyncio.CancelledError):
+            if not await _cancel_was_asked_for():
+                return False
+            so_far = counts(self._session.run) if self._session else "nothing was made yet"
+            self.result = Cancelled(message=f"{so_far}. What was made is written; a retry resumes.")
+            self._logger.warning("cancelled: %s", so_far)
+            return True
+        if isinstance(error, ConstitutionError | OSError):
+            self.result = Failed(message=sentence(error), data=error)
+            self._logger.error("%s", sentence(error))
+            return True
+        return False
+
+    async def call(self, step: Step, *arguments: Any) -> Any:
+        state = await _task_of(step)(*arguments, return_state=True)
+        if state.is_cancelled():
+            raise asyncio.CancelledError
+        return await state.aresult()
+
+    async def retried_run(self) -> str:
+        async with get_client() as client:
+            mine = await client.read_flow_run(runtime.id)
+        return str(mine.labels.get(RUN, "")) if mine.run_count > 1 else ""
+
+    async def mark(self, run_id: str, warehouse: Path) -> None:
+        """The run's id as a tag of this flow run, and as a label with the place of its warehouse."""
+        async with get_client() as client:
+            mine = await client.read_flow_run(runtime.id)
+            await client.update_flow_run(mine.id, tags=list(dict.fromkeys([*mine.tags, run_id])))
+            await client.update_flow_run_labels(mine.id, {RUN: run_id, PLACE: _place_of(warehouse)})
+
+    @asynccontextmanager
+    async def watch(self, session: Session) -> AsyncIterator[None]:
+        """Every minute a line in the flow run's log and a step of the progress artifact. First it ends in Prefect what
+        earlier processes left that worked on this run and were killed: this process holds the run's lock."""
+        self._session = session
+        run_id = session.run.run_id
+        await self.mark(run_id, session.plan.warehouse)
+        async with get_client() as client:
+            await _end_the_dead(client, run_id, _place_of(session.plan.warehouse))
+        progress = session.progress
+        self._logger.info(f"{run_id}: begins, {progress.total:,} prompts, {progress.before:,} of them done before")
+        if progress.note:
+            self._logger.warning("%s: %s", run_id, progress.note)
+        artifact = await self._step(session, None)
+        minutes = asyncio.create_task(self._minutes(session, artifact), name="the log's minutes")
+        try:
+            yield
+        finally:
+            minutes.cancel()
+            with suppress(asyncio.CancelledError):
+                await minutes
+        await self._step(session, artifact)
+
+    async def _minutes(self, session: Session, artifact: UUID | None) -> None:
+        progress, pace = session.progress, Pace()
+        pace.update(progress, time.monotonic())
+        while True:
+            await asyncio.sleep(EVERY)
+            pace.update(progress, time.monotonic())
+            line = f"{session.run.run_id}: {progress.done:,}/{progress.total:,} prompts · {figures(progress, pace)}"
+            self._logger.info("%s", line)
+            artifact = await self._step(session, artifact)
+
+    async def _step(self, session: Session, artifact: UUID | None) -> UUID | None:
+        """The progress artifact, which is made where there is none."""
+        progress = session.progress
+        share = 100.0 * progress.done / progress.total if progress.total else 100.0
+        try:
+            if artifact is None:
+                return await acreate_progress_artifact(share, "progress", session.run.run_id)
+            await aupdate_progress_artifact(artifact, share)
+        except Exception as error:  # a server that is busy for a moment is no reason to end a run
+            self._logger.debug("%s: the progress artifact was not written: %s", session.run.run_id, error)
+        return artifact
+
+    async def end(self, result: Run | str, warehouse: str, event: str, report: str, message: str = "") -> None:
+        """State, log, artifact and, where others may work on with the run, the event that triggers deployments
+        (prefect.yaml)."""
+        self.result = state_of(result) if isinstance(result, Run) else Completed(message=message, data=result)
+        good = self.result.name == "Completed"
+        (self._logger.info if good else self._logger.warning)("%s", self.result.message)
+        run_id = result.run_id if isinstance(result, Run) else result
+        await acreate_markdown_artifact(report, key=runtime.flow_name, description=f"{runtime.flow_name}: {run_id}")
+        if not isinstance(result, Run) or usable(result):
+            resource = {"prefect.resource.id": f"constitution.run.{run_id}", "prefect.resource.name": run_id}
+            emit_event(f"constitution.run.{event}", resource=resource, payload={"run": run_id, "warehouse": warehouse})
+
+
+async def _cancel_was_asked_for() -> bool:
+    """Prefect's server knows it for a deployment's run. Who started a flow run by hand is who stopped it."""
+    if deployment.id is None:
+        return True
+    try:
+        async with get_client() as client:
+            state = (await client.read_flow_run(runtime.id)).state
+    except Exception:  # without its server Prefect has its own word for the end
+        return False
+    return state is not None and (state.is_cancelling() or state.is_cancelled())
+
+
+def _place_of(warehouse: Path) -> str:
+    return f"{socket.gethostname()}:{warehouse.resolve()}"
+
+
+async def end_task_runs(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
+    """A flow's hook `on_crashed`: its task runs do not stay Running. The worker calls it when the process is gone."""
+    async with get_client() as client:
+        await _crash_tasks(client, flow_run)
+
+
+async def _end_the_dead(client: PrefectClient, run_id: str, place: str) -> None:
+    """Flow runs with this run's tag and warehouse that are still Running, and the task runs of all of them."""
+    tagged = FlowRunFilter.model_validate({"tags": {"all_": [run_id]}})
+    for each in await client.read_flow_runs(flow_run_filter=tagged):
+        mine = str(each.id) == str(runtime.id)
+        if each.labels.get(PLACE) != place:
+            continue
+        if not mine and each.state_type == StateType.RUNNING:
+            await client.set_flow_run_state(each.id, Crashed(message=DEAD), force=True)
+        await _crash_tasks(client, each, each.run_count if mine else None)
+
+
+async def _crash_tasks(client: PrefectClient, flow_run: FlowRun, before: int | None = None) -> None:
+    """Those that are at work, for Prefect; before: of the flow run's starts before this number."""
+    live = await client.read_task_runs(
+        flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [flow_run.id]}}),
+        task_run_filter=TaskRunFilter.model_validate({"state": {"type": {"any_": LIVE}, "name": None}}),
+    )
+    for task_run in live:
+        if before is None or task_run.flow_run_run_count < before:
+            await client.set_task_run_state(task_run.id, Crashed(message=DEAD), force=True)
