@@ -28,9 +28,9 @@ import click
 
 from benchmarks.judges_report import EFFECTS, Effect, Result, Setting, show, verdicts, write
 from constitution.audit import audit
-from constitution.engines._fake_world import truth
 from constitution.engines.base import Request
 from constitution.engines.fake import FakeEngine
+from constitution.engines.fake.world import truth
 from constitution.identity import row_id
 from constitution.pipeline import Session, prepare
 from constitution.recipe import FakeModel, load_recipe

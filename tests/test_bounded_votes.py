@@ -14,13 +14,13 @@ from test_fleet import fleet
 from test_judge_methods import METHODS, PAIR, judge
 
 from constitution import templates
-from constitution.engines._votes import TOP_LOGPROBS, read
 from constitution.engines.base import Completion
 from constitution.engines.fake import FakeEngine
-from constitution.engines.fake_server import FakeServer
+from constitution.engines.openai.votes import TOP_LOGPROBS, read
 from constitution.judge import read_choices, vote
 from constitution.recipe import FakeModel
 from constitution.records import Judgement
+from rehearsal.server import FakeServer
 
 EFFECT = 0.5
 """Log-odds that the first place is planted to give."""

@@ -20,12 +20,12 @@ from constitution.cli.init import PARTS, init
 from constitution.cli.run import run
 from constitution.engines.base import Completion, Request
 from constitution.engines.fake import FakeEngine
-from constitution.engines.fake_server import FakeServer
 from constitution.errors import RecipeError
 from constitution.pipeline import Pace, Progress
 from constitution.pipeline.report import duration, events, figures
 from constitution.recipe import FakeModel
 from constitution.warehouse import Warehouse
+from rehearsal.server import FakeServer
 
 ROOT = Path(__file__).parents[1]
 RUN = (sys.executable, "-c", "from constitution.cli import main; main()", "run", "recipes/fake.toml")

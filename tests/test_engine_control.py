@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import TEMPLATE, save_tiny_model
 
-from constitution.engines._chat import ChatTokenizer
-from constitution.engines._control import ControlTokens
 from constitution.engines.base import Request
-from constitution.engines.fake_server import FakeServer
+from constitution.engines.chat import ChatTokenizer
+from constitution.engines.control import ControlTokens
 from constitution.engines.openai import OpenAIEngine
 from constitution.errors import EngineTimeout
 from constitution.recipe import OpenAIModel
 from constitution.records import Message, Messages, Sampling
+from rehearsal.server import FakeServer
 
 ADDED = ["<|im_start|>", "<think>", "</think>", "<tool_call>"]
 """Added, but not as special tokens, as some checkpoints have them."""

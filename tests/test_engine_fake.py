@@ -9,10 +9,10 @@ import time
 import pytest
 
 from constitution.engines import open_engine, open_engines
-from constitution.engines._fake_judge import candidates
-from constitution.engines._fake_world import SENTENCES, quality
 from constitution.engines.base import Request
 from constitution.engines.fake import FakeEngine
+from constitution.engines.fake.judge import candidates
+from constitution.engines.fake.world import SENTENCES, quality
 from constitution.errors import EngineUnavailable
 from constitution.recipe import FakeModel, Models, Price
 from constitution.records import Message, Messages, Principle, Sampling

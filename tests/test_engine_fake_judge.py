@@ -8,10 +8,10 @@ from statistics import correlation, mean
 
 import pytest
 
-from constitution.engines._fake_judge import DENIAL, PITFALL, STEEPNESS
-from constitution.engines._fake_world import SENTENCES, SNEER, differences, quality, style, truth
 from constitution.engines.base import Request
 from constitution.engines.fake import FakeEngine
+from constitution.engines.fake.judge import DENIAL, PITFALL, STEEPNESS
+from constitution.engines.fake.world import SENTENCES, SNEER, differences, quality, style, truth
 from constitution.principles import load_constitution
 from constitution.recipe import FakeModel
 from constitution.records import Criterion, Infraction, Message, Messages, Principle, Sampling

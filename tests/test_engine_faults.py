@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 
-from constitution.engines._faults import PASSING, WORDLESS, Chance, Fault
 from constitution.engines.base import Request
-from constitution.engines.fake_server import FakeServer
 from constitution.engines.openai import OpenAIEngine
 from constitution.recipe import OpenAIModel
 from constitution.records import Message, Sampling
+from rehearsal.faults import PASSING, WORDLESS, Chance, Fault
+from rehearsal.server import FakeServer
 
 BODIES = [{"model": "fake", "messages": [{"role": "user", "content": f"{number} \ud800"}]} for number in range(400)]
 

@@ -15,7 +15,6 @@ from aiohttp import web
 
 from constitution.engines.base import Completion, Request
 from constitution.engines.fake import FakeEngine
-from constitution.engines.fake_server import FakeServer, Fault
 from constitution.engines.openai import OpenAIEngine
 from constitution.errors import (
     AccessDenied,
@@ -31,6 +30,7 @@ from constitution.errors import (
 )
 from constitution.recipe import FakeModel, OpenAIModel
 from constitution.records import Message, Sampling
+from rehearsal.server import FakeServer, Fault
 
 ASK = (Message("user", "How do I light a fire?"),)
 VOTE = (Message("user", "(A) yes\n(B) no"), Message("assistant", "The answer is: ("))

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from tiny import CORPUS, TEMPLATE, save_tiny_model
 
-from constitution.engines._chat import ChatTokenizer
-from constitution.engines._prefill import BUDGET, Row, plan, prefill
-from constitution.engines._sample import next_tokens
+from constitution.engines.chat import ChatTokenizer
+from constitution.engines.prefill import BUDGET, Row, plan, prefill
+from constitution.engines.sample import next_tokens
 from constitution.errors import RequestRefused
 from constitution.records import Message, Messages
 

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from tiny import save_tiny_model
 
-from constitution.engines import _vllm_start, open_engine
-from constitution.engines._vllm_place import _weights_on_device as weights_on_device
-from constitution.engines._vllm_place import fit, shares
-from constitution.engines._vllm_start import _for_adapters as for_adapters
+from constitution.engines import open_engine, vllm_start
 from constitution.engines.identity import model_identity
 from constitution.engines.vllm_args import check, decisive, flag, serve_command
+from constitution.engines.vllm_place import _weights_on_device as weights_on_device
+from constitution.engines.vllm_place import fit, shares
+from constitution.engines.vllm_start import _for_adapters as for_adapters
 from constitution.engines.weights import POCKET, find, find_adapter
 from constitution.errors import ModelLoadError, RecipeError
 from constitution.recipe import OpenAIModel, VLLMModel, load_recipe
@@ -210,7 +210,7 @@ async def test_an_engine_whose_opening_was_cancelled_is_shut_down_when_it_is_the
         assert go_on.wait(10)
         return Started(), None
 
-    monkeypatch.setattr(_vllm_start, "start", start)
+    monkeypatch.setattr(vllm_start, "start", start)
     opening = asyncio.create_task(open_engine(local()))
     assert await asyncio.to_thread(begun.wait, 10)
     opening.cancel()

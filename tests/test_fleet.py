@@ -11,16 +11,17 @@ from typing import Any
 
 import pytest
 
-from constitution.engines import _fleet, _metrics
-from constitution.engines._endpoint import Endpoint, Events
-from constitution.engines._http import Transport
 from constitution.engines.base import Completion, Request
 from constitution.engines.fake import FakeEngine
-from constitution.engines.fake_server import FakeServer, Fault
 from constitution.engines.openai import OpenAIEngine
+from constitution.engines.openai import fleet as _fleet
+from constitution.engines.openai import metrics as _metrics
+from constitution.engines.openai.endpoint import Endpoint, Events
+from constitution.engines.openai.http import Transport
 from constitution.errors import ConstitutionError, EngineGone, EngineUnavailable, RateLimited
 from constitution.recipe import FakeModel, OpenAIModel
 from constitution.records import Message, Sampling
+from rehearsal.server import FakeServer, Fault
 
 ASK = (Message("user", "How do I light a fire?"),)
 

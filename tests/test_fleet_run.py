@@ -15,13 +15,13 @@ import pytest
 from run_once import run_once
 from test_pipeline import one, rows_of
 
-from constitution.engines import _metrics
 from constitution.engines.base import Request
-from constitution.engines.fake_server import FakeServer
 from constitution.engines.openai import OpenAIEngine
+from constitution.engines.openai import metrics as _metrics
 from constitution.pipeline import Progress, report, watcher
 from constitution.recipe import OpenAIModel
 from constitution.records import Message, Run, Sampling
+from rehearsal.server import FakeServer
 
 ROOT = Path(__file__).parents[1]
 PROMPTS = 200
@@ -59,7 +59,7 @@ class Server:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/v1"
-        code = "from constitution.engines.fake_server import main; print(flush=True); input(); main()"
+        code = "from rehearsal.server import main; print(flush=True); input(); main()"
         command = [sys.executable, "-c", code, "--port", str(self.port), "--latency", "0.03"]
         pipe = subprocess.PIPE
         self._waiting = [subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe) for _ in range(starts)]

@@ -12,14 +12,13 @@ import pytest
 from aiohttp import web
 from test_fleet import ask, fleet, opened, slow, states, until
 
-from constitution.engines import _metrics, _served
 from constitution.engines.base import Request
 from constitution.engines.fake import FakeEngine
-from constitution.engines.fake_server import FakeServer, Fault
-from constitution.engines.openai import OpenAIEngine
+from constitution.engines.openai import OpenAIEngine, metrics, served
 from constitution.errors import EngineUnavailable, ModelLoadError, RecipeError
 from constitution.recipe import FakeModel, OpenAIModel
 from constitution.records import Message, Sampling
+from rehearsal.server import FakeServer, Fault
 
 VOTE = (Message("user", "(A) yes\n(B) no"), Message("assistant", "The answer is: ("))
 CANARY = "sk-canary-77c1d2"
@@ -96,7 +95,7 @@ async def test_a_health_check_that_wants_another_key_says_nothing_of_the_server(
 
 
 async def test_a_server_that_hangs_does_not_hold_up_the_opening(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_served, "CHECK_SECONDS", 0.2)
+    monkeypatch.setattr(served, "CHECK_SECONDS", 0.2)
     silent = await asyncio.start_server(lambda reader, writer: asyncio.sleep(5), "127.0.0.1", 0)
     url = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}/v1"
     async with FakeServer() as server:
@@ -189,7 +188,7 @@ async def test_a_server_without_priorities_gets_none_and_the_run_is_told_once() 
 
 
 async def test_vllms_own_figures_are_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_metrics, "EVERY_SECONDS", 0.02)
+    monkeypatch.setattr(metrics, "EVERY_SECONDS", 0.02)
     first, second = FakeServer(slow(0.01)), FakeServer(slow(0.01), lacks=["metrics"])
     async with first:
         section = OpenAIModel(engine="openai", model="fake", base_url=first.base_url)
@@ -222,7 +221,7 @@ def test_figures_are_summed_over_engines_and_broken_lines_left_out() -> None:
     lines = ['vllm:num_requests_running{engine="0"} 3.0', 'vllm:num_requests_running{engine="1"} 4.0', "# HELP x"]
     lines += ["vllm:num_requests_waiting 2", "vllm:num_preemptions_total{} x", "vllm:num_requests_running_max{} 9"]
     lines += ["vllm:prefix_cache_hits_total NaN", "vllm:prefix_cache_queries_total +Inf"]
-    assert _metrics.parsed("\n".join(lines)) == {"running": 7, "waiting": 2}
+    assert metrics.parsed("\n".join(lines)) == {"running": 7, "waiting": 2}
 
 
 async def test_what_is_told_holds_no_key_is_json_and_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,11 +16,11 @@ from test_fleet import fleet
 from constitution import templates
 from constitution.engines.base import Completion, Engine, Request, Unseen
 from constitution.engines.fake import FakeEngine
-from constitution.engines.fake_server import FakeServer
 from constitution.errors import ContextTooLong, EngineUnavailable, MalformedReply
 from constitution.judge import ORDERS, Judge, Pair, Reading, checklist_sum, outgrade, read_choices, vote
 from constitution.recipe import FakeModel, JudgeSection
 from constitution.records import Criterion, Judgement, Method, Principle
+from rehearsal.server import FakeServer
 
 METHODS: tuple[Method, ...] = ("label", "rationale", "score", "rubric")
 CRITERIA = (

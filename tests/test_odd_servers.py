@@ -18,7 +18,8 @@ from odd_server import Body, OddServer, Reply, Role, Seen, events, project, refu
 from run_once import run_once
 from small_project import ROOT, table
 
-from constitution.engines import _endpoint, _fleet
+from constitution.engines.openai import endpoint as _endpoint
+from constitution.engines.openai import fleet as _fleet
 from constitution.records import Run
 
 CASES = ROOT.parent / "shared" / "cases" / "odd_server.py"

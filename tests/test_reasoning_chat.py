@@ -11,10 +11,10 @@ import pytest
 from chat_templates import FAMILIES, family
 from tiny import save_tiny_model
 
-from constitution.engines import _worker
-from constitution.engines._chat import ChatTokenizer
-from constitution.engines._spoken import Spoken
+from constitution.engines import worker
 from constitution.engines.base import Completion, Request
+from constitution.engines.chat import ChatTokenizer
+from constitution.engines.spoken import Spoken
 from constitution.engines.transformers import TransformersEngine
 from constitution.recipe import TransformersModel
 from constitution.records import Message, Messages, Sampling
@@ -160,10 +160,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def writing(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
     ids = [*tokens(name, text), family(name).eos_token_id]
 
-    def draw(jobs: Sequence[_worker.Job], logits: Any) -> list[int]:
+    def draw(jobs: Sequence[worker.Job], logits: Any) -> list[int]:
         return [ids[len(job.output)] for job in jobs]
 
-    monkeypatch.setattr(_worker, "draw", draw)
+    monkeypatch.setattr(worker, "draw", draw)
 
 
 async def answer(folder: Path, name: str, request: Request, **fields: Any) -> Completion:

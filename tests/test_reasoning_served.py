@@ -9,13 +9,13 @@ from typing import Any, get_args
 
 import pytest
 
-from constitution.engines._spoken import today
 from constitution.engines.base import Completion, Request
 from constitution.engines.fake import FakeEngine
-from constitution.engines.fake_server import FakeServer, Fault, Thinks
 from constitution.engines.openai import OpenAIEngine
+from constitution.engines.spoken import today
 from constitution.recipe import FakeModel, OpenAIModel
 from constitution.records import Message, Messages, Sampling
+from rehearsal.server import FakeServer, Fault, Thinks
 
 ASK: Messages = (Message("user", "How do I light a fire?"),)
 DAY = date(2026, 5, 1)

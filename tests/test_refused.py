@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from constitution.engines._refused import error_of, error_within, said
-from constitution.engines._room import most, room
+from constitution.engines.openai.refused import error_of, error_within, said
+from constitution.engines.openai.room import most, room
 from constitution.errors import (
     AccessDenied,
     ContextTooLong,

@@ -15,7 +15,6 @@ from run_once import run_once
 from small_project import small_project, table
 
 from constitution.engines.base import Request
-from constitution.engines.fake_server import FakeServer, Fault
 from constitution.generate.revise import Chain
 from constitution.judge import Judge
 from constitution.pipeline import Session, prepare
@@ -23,6 +22,7 @@ from constitution.pipeline.label import Labeller
 from constitution.prefer import Rules
 from constitution.recipe import JudgeSection, load_recipe
 from constitution.records import Judgement, Preference
+from rehearsal.server import FakeServer, Fault
 
 RECIPE = """
 name = "stopped"

@@ -12,7 +12,7 @@ import pytest
 from chat_templates import family
 from tiny import save_tiny_model
 
-from constitution.engines import _spoken
+from constitution.engines import spoken
 from constitution.pipeline.plan import Plan, prepare
 from constitution.pipeline.session import Session
 from constitution.recipe import FakeModel, Models, OpenAIModel, Recipe, TransformersModel, dated
@@ -101,5 +101,5 @@ def test_every_section_that_has_no_day_gets_the_runs() -> None:
 
 
 def test_without_a_run_the_day_is_todays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_spoken, "today", lambda: date(2026, 5, 3))
-    assert _spoken.Spoken.of(LOCAL).now("%d %B %Y, %H:%M") == "03 May 2026, 00:00"
+    monkeypatch.setattr(spoken, "today", lambda: date(2026, 5, 3))
+    assert spoken.Spoken.of(LOCAL).now("%d %B %Y, %H:%M") == "03 May 2026, 00:00"

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from constitution.engines._turns import Turns
+from constitution.engines.turns import Turns
 from constitution.errors import EngineUnavailable
 
 

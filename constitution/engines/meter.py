@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
-from constitution.engines._oddities import Oddities
-from constitution.engines._text import storable
-from constitution.engines._usage import sound
 from constitution.engines.base import Completion, Engine, Request
+from constitution.engines.oddities import Oddities
+from constitution.engines.text import storable
+from constitution.engines.usage import sound
 from constitution.errors import MalformedReply
 
 

@@ -13,9 +13,9 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from constitution.engines._worker import Job, Worker
 from constitution.engines.base import Completion, Request
 from constitution.engines.weights import LocalModel, load
+from constitution.engines.worker import Job, Worker
 from constitution.errors import ContextTooLong, EngineError, RequestRefused
 from constitution.recipe import TransformersModel
 

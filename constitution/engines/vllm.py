@@ -18,14 +18,14 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
-from constitution.engines import _vllm_start
-from constitution.engines._chat import ChatTokenizer
-from constitution.engines._spoken import Spoken
-from constitution.engines._thoughts import Said
-from constitution.engines._turns import Turns
-from constitution.engines._vllm_gauges import Gauges
-from constitution.engines._vllm_place import place
+from constitution.engines import vllm_start
 from constitution.engines.base import Completion, Request
+from constitution.engines.chat import ChatTokenizer
+from constitution.engines.spoken import Spoken
+from constitution.engines.thoughts import Said
+from constitution.engines.turns import Turns
+from constitution.engines.vllm_gauges import Gauges
+from constitution.engines.vllm_place import place
 from constitution.engines.weights import ends, find, find_adapter, first_line, folder_digest, load_tokenizer, short_name
 from constitution.errors import (
     ConstitutionError,
@@ -194,7 +194,7 @@ class Core:
 
     def __init__(self, section: VLLMModel, folder: Path, llm: Any, gauges: Gauges) -> None:
         """Raises ModelLoadError for a tokenizer that cannot be used, and for a vLLM that lacks what requests need."""
-        with _vllm_start.parts():
+        with vllm_start.parts():
             from vllm.exceptions import VLLMValidationError
             from vllm.inputs.engine import tokens_input
             from vllm.sampling_params import RequestOutputKind, SamplingParams
@@ -220,7 +220,7 @@ class Core:
     async def open(
         cls, section: VLLMModel, adapters: Sequence[Path] = (), memory: float | None = None, sleeps: bool = False
     ) -> Core:
-        """As `_vllm_start.start`, in a thread."""
+        """As `vllm_start.start`, in a thread."""
         folder = await asyncio.to_thread(find, section)
         llm, gauges = await _started(section, folder, adapters, memory, sleeps)
         try:
@@ -354,10 +354,10 @@ async def open_together(
 
 
 async def _started(*given: Any) -> tuple[Any, Gauges]:
-    """`_vllm_start.start` in a thread. That cannot be cancelled: an engine that nobody waits for any more is shut down
+    """`vllm_start.start` in a thread. That cannot be cancelled: an engine that nobody waits for any more is shut down
     as soon as it is there."""
     threads = ThreadPoolExecutor(1, "vllm-start")
-    starting = threads.submit(_vllm_start.start, *given)
+    starting = threads.submit(vllm_start.start, *given)
     threads.shutdown(wait=False)
     try:
         return await asyncio.wrap_future(starting)

@@ -11,8 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from constitution.engines._chat import ChatTokenizer
-from constitution.engines._spoken import Spoken
+from constitution.engines.chat import ChatTokenizer
+from constitution.engines.spoken import Spoken
 from constitution.errors import ModelLoadError
 from constitution.identity import digest
 from constitution.recipe import TransformersModel, VLLMModel

@@ -24,12 +24,12 @@ from typing import Any
 
 from constitution.cli import main as constitution
 from constitution.engines.fake import FakeEngine
-from constitution.engines.fake_server import Chance, FakeServer, Fault
 from constitution.recipe import FakeModel
 from constitution.templates import LABELS
+from rehearsal.server import Chance, FakeServer, Fault
 
 FORK = multiprocessing.get_context("forkserver")
-FORK.set_forkserver_preload(["constitution.cli.run", "constitution.pipeline", "constitution.engines.fake_server"])
+FORK.set_forkserver_preload(["constitution.cli.run", "constitution.pipeline", "rehearsal.server"])
 
 MARK = 32
 """Bytes of what a server says of a request: its body's digest, or zeros for one that met a fault."""

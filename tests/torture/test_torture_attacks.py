@@ -32,7 +32,6 @@ from benchmarks.attacks import (
 )
 from constitution import templates
 from constitution.engines.base import Completion, Request
-from constitution.engines.fake_server import FakeServer
 from constitution.engines.openai import OpenAIEngine
 from constitution.engines.transformers import TransformersEngine
 from constitution.judge.methods import STOP, Question, ask
@@ -40,6 +39,7 @@ from constitution.recipe import JudgeSection, OpenAIModel, TransformersModel
 from constitution.records import Criterion, Message, Messages, Method, Principle
 from constitution.warehouse import ask as query
 from constitution.warehouse import connect
+from rehearsal.server import FakeServer
 
 ALL = attacks()
 RULE = Principle(

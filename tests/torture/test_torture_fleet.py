@@ -20,10 +20,11 @@ from test_pipeline import rows_of
 from test_torture_servers import CALLS, CASES, PROMPTS, _hurry, clean  # noqa: F401 -- a fixture of every test
 from wild_server import Act, WildServer, project, says, thing
 
-from constitution.engines import _endpoint, _fleet
 from constitution.engines.base import Request
-from constitution.engines.fake_server import FakeServer, Fault
+from constitution.engines.openai import endpoint as _endpoint
+from constitution.engines.openai import fleet as _fleet
 from constitution.records import Message, Sampling
+from rehearsal.server import FakeServer, Fault
 
 
 def asked(number: int) -> Request:

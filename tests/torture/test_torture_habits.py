@@ -18,7 +18,8 @@ from small_project import table
 from test_pipeline import rows_of
 from test_retry_failed import work
 
-from constitution.engines import _endpoint, _fleet
+from constitution.engines.openai import endpoint as _endpoint
+from constitution.engines.openai import fleet as _fleet
 from constitution.records import Run
 from constitution.warehouse import Warehouse
 

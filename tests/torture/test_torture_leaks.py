@@ -27,12 +27,12 @@ from small_project import ROOT, small_project
 from test_push import laid
 
 from constitution.cli import main
-from constitution.engines.fake_server import FakeServer, Fault
 from constitution.errors import ConstitutionError
 from constitution.export.push import push
 from constitution.pipeline import report
 from constitution.records import Run
 from constitution.secrets import Secret, hide_keys, key_in
+from rehearsal.server import FakeServer, Fault
 
 KEY = 'sk-can&ary+5f3a/9b=77"c1d2\\e4f6'
 """With what JSON, HTML and URLs write in another way."""

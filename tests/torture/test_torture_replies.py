@@ -17,10 +17,12 @@ from odd_replies import OddServer, reply
 from small_project import table
 from test_odd_replies import ASK, VOTE, whole_run
 
-from constitution.engines import Metered, _endpoint, _fleet
-from constitution.engines._reply import FINISHED
+from constitution.engines import Metered
 from constitution.engines.base import FINISH_REASONS, SLACK, Completion, Request
 from constitution.engines.openai import OpenAIEngine
+from constitution.engines.openai import endpoint as _endpoint
+from constitution.engines.openai import fleet as _fleet
+from constitution.engines.openai.reply import FINISHED
 from constitution.errors import EngineError, MalformedReply
 from constitution.judge.read import read_choices
 from constitution.recipe import OpenAIModel

@@ -28,13 +28,15 @@ from test_pipeline import rows_of
 from wild_server import Act, WildServer, edits, project, says, thing, top
 
 from constitution.cli import run as run_command
-from constitution.engines import _endpoint, _fleet, _http
-from constitution.engines.fake_server import FakeServer
+from constitution.engines.openai import endpoint as _endpoint
+from constitution.engines.openai import fleet as _fleet
+from constitution.engines.openai import http as _http
 from constitution.pipeline import admission as intake
 from constitution.pipeline.admission import LAST, LEAST, Intake
 from constitution.pipeline.cost import Account, Ledger
 from constitution.recipe import Models
 from constitution.records import Failure, Judgement, Run
+from rehearsal.server import FakeServer
 
 CALLS = 5
 """Of a prompt: answer, critique, revision, and two votes."""

@@ -16,7 +16,7 @@ from typing import Any, Self
 from aiohttp import web
 from small_project import ROOT
 
-from constitution.engines.fake_server import FakeServer
+from rehearsal.server import FakeServer
 
 Act = Callable[["WildServer", web.Request], Awaitable[web.StreamResponse]]
 """What becomes of one chat request."""

@@ -17,8 +17,8 @@ import pytest
 from real_vllm import ARGUMENTS
 
 from constitution.engines import open_engine, open_engines
-from constitution.engines._vllm_start import arguments
 from constitution.engines.vllm_args import OPERATIONAL, OWNED, flag, serve_command
+from constitution.engines.vllm_start import arguments
 from constitution.engines.weights import POCKET
 from constitution.errors import ModelLoadError, RecipeError
 from constitution.recipe import Models, OpenAIModel, VLLMModel

@@ -13,9 +13,9 @@ from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
-from constitution.engines._spoken import Spoken, today
 from constitution.engines.base import Completion, Request
 from constitution.engines.reasoning import Form, Thought, begins, of_message, of_usage, opened_by, split
+from constitution.engines.spoken import Spoken, today
 from constitution.errors import EngineError
 from constitution.recipe import OpenAIModel
 

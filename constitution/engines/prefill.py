@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from constitution.engines._cache import KVCache
+from constitution.engines.cache import KVCache
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,8 +17,8 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
-from constitution.engines._vllm_gauges import Gauges
 from constitution.engines.vllm_args import OWNED, check, flag
+from constitution.engines.vllm_gauges import Gauges
 from constitution.engines.weights import first_line
 from constitution.errors import ModelLoadError, RecipeError
 from constitution.recipe import VLLMModel
@@ -126,7 +126,7 @@ def start(
         "logprobs_mode": "raw_logprobs",
         "disable_log_stats": True,  # vLLM's own lines of log; `Gauges` gets the figures all the same
         "use_tqdm_on_load": False,
-        "worker_extension_cls": "constitution.engines._lifeline.Lifeline",
+        "worker_extension_cls": "constitution.engines.lifeline.Lifeline",
         "enable_sleep_mode": sleeps,
         **_for_cpu(given),
         **_for_adapters(adapters),

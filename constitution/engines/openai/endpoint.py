@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from constitution.engines._http import Transport
+from constitution.engines.openai.http import Transport
 from constitution.errors import (
     AccessDenied,
     EngineError,

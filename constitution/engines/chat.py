@@ -17,12 +17,12 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
-from constitution.engines._control import BARRED, broken
-from constitution.engines._roles import normal
-from constitution.engines._room import Shortened
-from constitution.engines._spoken import Spoken
-from constitution.engines._thoughts import Said, Thoughts
+from constitution.engines.control import BARRED, broken
+from constitution.engines.openai.room import Shortened
 from constitution.engines.reasoning import CONTROL, Form, closing, opened_by
+from constitution.engines.roles import normal
+from constitution.engines.spoken import Spoken
+from constitution.engines.thoughts import Said, Thoughts
 from constitution.errors import ModelLoadError, RequestRefused
 from constitution.records import Message, Messages, as_dicts
 

@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from constitution.engines._cache import KVCache
-from constitution.engines._prefill import Prefilled, Row, forward, plan, prefill
-from constitution.engines._sample import next_tokens
-from constitution.engines._thoughts import Said
 from constitution.engines.base import Completion, Request
+from constitution.engines.cache import KVCache
+from constitution.engines.prefill import Prefilled, Row, forward, plan, prefill
+from constitution.engines.sample import next_tokens
+from constitution.engines.thoughts import Said
 from constitution.engines.weights import LocalModel, first_line
 from constitution.errors import EngineError, EngineGone, EngineUnavailable
 

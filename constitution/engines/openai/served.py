@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from constitution.engines._http import HEALTH, MODELS, Transport
+from constitution.engines.openai.http import HEALTH, MODELS, Transport
 from constitution.errors import AccessDenied, MalformedReply, ModelLoadError, RecipeError, RequestRefused
 
 CHECK_SECONDS = 10.0

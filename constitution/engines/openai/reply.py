@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from constitution.engines._oddities import Oddities
-from constitution.engines._usage import FULL, Usage, read_usage
-from constitution.engines._votes import read
 from constitution.engines.base import Completion, Request
+from constitution.engines.oddities import Oddities
+from constitution.engines.openai.votes import read
+from constitution.engines.usage import FULL, Usage, read_usage
 from constitution.errors import MalformedReply, RequestRefused
 
 FINISHED = {

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Mapping
 
-from constitution.engines._endpoint import Endpoint
-from constitution.engines._fleet import Fleet
-from constitution.engines._http import HEALTH, METRICS, Transport
+from constitution.engines.openai.endpoint import Endpoint
+from constitution.engines.openai.fleet import Fleet
+from constitution.engines.openai.http import HEALTH, METRICS, Transport
 from constitution.errors import EngineError, EngineUnavailable
 
 EVERY_SECONDS = 10.0

@@ -13,19 +13,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from constitution.engines._control import ControlTokens
-from constitution.engines._dialect import EXACT, Dialect
-from constitution.engines._endpoint import Endpoint, Events
-from constitution.engines._fleet import Fleet
-from constitution.engines._http import CHAT, DETOKENIZE, TOKENIZE, Transport, encoded
-from constitution.engines._metrics import Watch
-from constitution.engines._oddities import Oddities, ServedNames
-from constitution.engines._reply import read_reply
-from constitution.engines._room import Shortened, room
-from constitution.engines._served import SELF_HOSTED, Census
-from constitution.engines._template import ServedTemplate, with_tokens_of
-from constitution.engines._votes import LabelTokens, wanted
 from constitution.engines.base import Completion, Request
+from constitution.engines.control import ControlTokens
+from constitution.engines.oddities import Oddities, ServedNames
+from constitution.engines.openai.dialect import EXACT, Dialect
+from constitution.engines.openai.endpoint import Endpoint, Events
+from constitution.engines.openai.fleet import Fleet
+from constitution.engines.openai.http import CHAT, DETOKENIZE, TOKENIZE, Transport, encoded
+from constitution.engines.openai.metrics import Watch
+from constitution.engines.openai.reply import read_reply
+from constitution.engines.openai.room import Shortened, room
+from constitution.engines.openai.served import SELF_HOSTED, Census
+from constitution.engines.openai.template import ServedTemplate, with_tokens_of
+from constitution.engines.openai.votes import LabelTokens, wanted
 from constitution.engines.reasoning import split
 from constitution.errors import ContextTooLong, MalformedReply, RecipeError, RequestRefused
 from constitution.recipe import OpenAIModel

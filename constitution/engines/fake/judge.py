@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from constitution.engines._fake_world import Style, differences, quality, style, unit
+from constitution.engines.fake.world import Style, differences, quality, style, unit
 from constitution.errors import RequestRefused
 from constitution.identity import digest
 from constitution.recipe import FakeModel

@@ -14,7 +14,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from constitution.engines._refused import WORDS_MOST, Said, error_of, error_within, retry_after, said
+from constitution.engines.openai.refused import WORDS_MOST, Said, error_of, error_within, retry_after, said
 from constitution.errors import EngineError, EngineTimeout, EngineUnavailable, MalformedReply
 from constitution.secrets import Secret
 

@@ -3,8 +3,8 @@
     async with FakeServer(faults=[Fault(status=429, headers={"Retry-After": "1"})]) as server:
         engine = await OpenAIEngine.open(OpenAIModel(engine="openai", model="fake", base_url=server.base_url))
 
-    python -m constitution.engines.fake_server --port 8000
-    python -m constitution.engines.fake_server --faults 0.1 --seed 7
+    python -m rehearsal.server --port 8000
+    python -m rehearsal.server --faults 0.1 --seed 7
 
 It serves GET /v1/models and POST /v1/chat/completions, with continued prefixes, seeds and log-probabilities, and as
 vLLM does GET /health, GET /metrics, POST /tokenize and POST /detokenize. Its tokens are characters; the ids are their
@@ -26,12 +26,12 @@ from typing import Any, Literal
 import click
 from aiohttp import web
 
-from constitution.engines._faults import Chance, Fault, Plan, in_turn
 from constitution.engines.base import Completion, Engine, Request
 from constitution.engines.fake import FakeEngine
 from constitution.errors import ContextTooLong, EngineError, EngineUnavailable
 from constitution.recipe import FakeModel
 from constitution.records import Message, Sampling
+from rehearsal.faults import Chance, Fault, Plan, in_turn
 
 __all__ = ["KEPT", "Chance", "FakeServer", "Fault", "Lack", "Plan", "Received", "main"]
 
@@ -345,8 +345,8 @@ def main(port: int, latency: float, failure_rate: float, faults: float, seed: in
 
     \b
     Examples:
-      python -m constitution.engines.fake_server --port 8000
-      python -m constitution.engines.fake_server --faults 0.1 --seed 7
+      python -m rehearsal.server --port 8000
+      python -m rehearsal.server --faults 0.1 --seed 7
     """
 
     async def serve() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from constitution.engines import _vllm_start
+from constitution.engines import vllm_start
 from constitution.engines.weights import find, first_line
 from constitution.errors import ModelLoadError, RecipeError
 from constitution.recipe import VLLMModel
@@ -33,15 +33,15 @@ def place(wanted: Literal["auto", "together", "turns"], sections: Sequence[VLLMM
     alone: tuple[float | None, ...] = (None,) * len(sections)
     if len(sections) < 2:
         return Placement(False, alone)
-    if wanted == "turns" and not _vllm_start.can_sleep():
+    if wanted == "turns" and not vllm_start.can_sleep():
         raise RecipeError(
             'model.placement: "turns" needs vLLM\'s sleep mode, which there is on GPUs only', hint='say "together"'
         )
-    if _vllm_start.on_cpu():
+    if vllm_start.on_cpu():
         weights, total = [0] * len(sections), 1
     else:
-        weights, total = [_weights_on_device(section) for section in sections], _vllm_start.device_memory()
-    if wanted == "turns" or (wanted == "auto" and _vllm_start.can_sleep() and not fit(weights, total)):
+        weights, total = [_weights_on_device(section) for section in sections], vllm_start.device_memory()
+    if wanted == "turns" or (wanted == "auto" and vllm_start.can_sleep() and not fit(weights, total)):
         return Placement(True, alone)
     given = [section.vllm.get("gpu_memory_utilization") for section in sections]
     return Placement(False, shares(weights, total, given))

@@ -21,8 +21,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
 from typing import Any
 
-from constitution.engines._endpoint import Endpoint, Events, Ticket
-from constitution.engines._http import CHAT, Transport
+from constitution.engines.openai.endpoint import Endpoint, Events, Ticket
+from constitution.engines.openai.http import CHAT, Transport
 from constitution.errors import (
     AccessDenied,
     ConstitutionError,

@@ -12,8 +12,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from constitution.engines import _fake_judge, _fake_world
 from constitution.engines.base import Completion, Request
+from constitution.engines.fake import judge, world
 from constitution.errors import EngineUnavailable
 from constitution.identity import digest
 from constitution.recipe import FakeModel
@@ -37,8 +37,8 @@ class FakeEngine:
 
     def describe(self) -> Mapping[str, str]:
         settings = self._section.model_dump(include=BEHAVIOUR, exclude_defaults=True)
-        world = [_fake_world.SENTENCES, _fake_world.NEUTRAL, _fake_judge.STEEPNESS]
-        return {"name": self.model, "engine": "fake", "digest": digest([*world, settings])}
+        parts = [world.SENTENCES, world.NEUTRAL, judge.STEEPNESS]
+        return {"name": self.model, "engine": "fake", "digest": digest([*parts, settings])}
 
     async def generate(self, request: Request) -> Completion:
         if self._section.latency_s:
@@ -48,12 +48,12 @@ class FakeEngine:
         self._fail(bits)
         prompt_tokens = sum(len(turn.content.split()) for turn in request.messages)
         if request.choices:
-            logprobs = _fake_judge.choose(request.messages, request.choices, bits, self._section)
+            logprobs = judge.choose(request.messages, request.choices, bits, self._section)
             best = max(logprobs, key=lambda label: logprobs[label])
             return Completion(best, "length", prompt_tokens, 1, 0, logprobs)
-        thought = _fake_world.think(bits, self._section.thoughts) if self._section.reasoning != "off" else ""
-        said = _fake_judge.reason(request.messages, bits, self._section)
-        said = said or _fake_world.write(request.messages, bits, self._section.verbosity)
+        thought = world.think(bits, self._section.thoughts) if self._section.reasoning != "off" else ""
+        said = judge.reason(request.messages, bits, self._section)
+        said = said or world.write(request.messages, bits, self._section.verbosity)
         return _limited(thought, said, request, prompt_tokens, apart=self._section.reasoning != "keep")
 
     def stats(self) -> Mapping[str, Any]:
@@ -66,7 +66,7 @@ class FakeEngine:
         if not self._section.failure_rate:
             return
         before = self._failed.get(bits, 0)
-        if _fake_world.unit(digest(["failure", before, bits])) < self._section.failure_rate:
+        if world.unit(digest(["failure", before, bits])) < self._section.failure_rate:
             self._failed[bits] = before + 1
             raise EngineUnavailable(
                 f"{self.model}: this failure is made up (failure_rate = {self._section.failure_rate:g})",
