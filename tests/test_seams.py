@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from tests import seams
+import seams
 
 
 def test_a_stub_is_counted_and_runs(tmp_path: Path) -> None:
