@@ -162,7 +162,7 @@ pocket-figures: $(READY)  ## measure the pocket model, and its judge, on 600 hel
 	$(BIN)/python -m constitution.pocket.measure --warehouse build/pocket --format json > constitution/pocket/model/measured.json
 	$(BIN)/python -m constitution.pocket.measure --warehouse build/pocket --format markdown
 	$(BIN)/python -m constitution.pocket.truth --out build/pocket/truth.csv --warehouse build/pocket
-	$(BIN)/constitution labels import build/pocket/truth.csv --warehouse build/pocket
+	$(BIN)/constitution annotations import build/pocket/truth.csv --warehouse build/pocket
 	$(BIN)/constitution audit --warehouse build/pocket --out build/pocket/report.html
 
 pocket-scorer: $(READY)  ## train the pocket scorer anew, from the pocket model (about a quarter of an hour on two cores)
@@ -172,7 +172,7 @@ SCORECARD = $(BIN)/constitution audit --scorecard pocket-scorecard --warehouse b
 pocket-scorecard: $(READY)  ## the scorecard of what pocket-figures ran, each figure against the truth
 	$(SCORECARD) --model pocket-scorer --swaps constitution/pocket/swaps.toml
 	$(BIN)/python -m constitution.pocket.truth --scorecard pocket-scorecard --out build/pocket/answers.csv --warehouse build/pocket
-	$(BIN)/constitution labels import build/pocket/answers.csv --warehouse build/pocket
+	$(BIN)/constitution annotations import build/pocket/answers.csv --warehouse build/pocket
 	$(BIN)/constitution audit --warehouse build/pocket --out build/pocket/report.html
 	$(BIN)/python -m constitution.pocket.score --warehouse build/pocket --format markdown
 

@@ -34,7 +34,7 @@ from constitution.engines.fake.world import truth
 from constitution.identity import row_id
 from constitution.pipeline import Session, prepare
 from constitution.recipe import FakeModel, load_recipe
-from constitution.records import Figure, Label, Message, Sampling
+from constitution.records import Annotation, Figure, Message, Sampling
 from constitution.warehouse import Warehouse, ask, connect
 
 ROOT = Path(__file__).parent.parent
@@ -114,12 +114,14 @@ def tell_truth(root: Path, run_id: str) -> int:
         JOIN responses a ON a.id = p.a_id JOIN responses b ON b.id = p.b_id ORDER BY p.id"""
     with connect(root) as connection:
         rows = list(ask(connection, query).rows)
-    labels = [
-        Label(row_id(run_id, "truth", pair), run_id, prompt, "truth", float(truth(a, b) > 0), "bench", pair_id=pair)
+    gold = [
+        Annotation(
+            row_id(run_id, "truth", pair), run_id, prompt, "truth", float(truth(a, b) > 0), "bench", pair_id=pair
+        )
         for prompt, pair, a, b in rows
     ]
-    Warehouse(root).write_labels(run_id, labels)
-    return len(labels)
+    Warehouse(root).write_annotations(run_id, gold)
+    return len(gold)
 
 
 def result(setting: Setting, pairs: int, figures: Sequence[Figure], votes: tuple[float, float]) -> Result:

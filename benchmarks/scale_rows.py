@@ -24,7 +24,7 @@ from benchmarks.engine import write_prompts
 from constitution.pipeline import Session, prepare
 from constitution.prefer import Rules
 from constitution.recipe import load_recipe
-from constitution.records import Label
+from constitution.records import Annotation
 from constitution.warehouse import Warehouse, files
 from constitution.warehouse.compact import write_table
 from constitution.warehouse.schema import JUDGEMENTS, PREFERENCES, PROMPTS, RESPONSES, TABLES
@@ -65,13 +65,13 @@ def make(folder: Path, votes: int) -> tuple[Path, str]:
     facts = {table: _facts(warehouse, table, run_id) for table in ("responses", "judgements")}
     for table in ("prompts", "responses", "judgements", "preferences"):
         files.remove_tree(warehouse.folder(table, run_id))
-    labels: list[Label] = []
+    labels: list[Annotation] = []
     for number, rows in enumerate(_chunks(run_id, facts, pairs)):
         for table, data in rows.items():
             with files.new_part(warehouse.folder(table, run_id)) as (_, file):
                 write_table(TABLES[table], data, file)
         labels += _gold(run_id, rows["preferences"], number)
-    warehouse.write_labels(run_id, labels)
+    warehouse.write_annotations(run_id, labels)
     run = warehouse.read_run(run_id)
     assert run is not None
     counts = {"prompts": pairs, "done": pairs, "responses": 2 * pairs, "judgements": VOTES * pairs}
@@ -252,13 +252,13 @@ class _Draw:
         return pa.array(np.full(count, np.datetime64("now", "us"))).cast(pa.timestamp("us", tz="UTC"))
 
 
-def _gold(run_id: str, preferences: pa.Table, number: int) -> Iterator[Label]:
+def _gold(run_id: str, preferences: pa.Table, number: int) -> Iterator[Annotation]:
     """A person's word on one pair in GOLD, who agrees with the label four times in five."""
     random = np.random.default_rng(number)
     columns = (preferences.column(name).to_pylist() for name in ("id", "prompt_id", "p_b"))
     for id, prompt, p_b in list(zip(*columns, strict=True))[::GOLD]:
         value = float((p_b > 0.5) == (random.random() < 0.8))
-        yield Label(f"{id[:31]}g", run_id, prompt, rater="ann", value=value, source="drawn", pair_id=id)
+        yield Annotation(f"{id[:31]}g", run_id, prompt, rater="ann", value=value, source="drawn", pair_id=id)
 
 
 def _word(random: np.random.Generator) -> str:

@@ -155,4 +155,4 @@ class RunLocked(WarehouseError):
 class DamagedPart(WarehouseError):
     """A file does not have the digest that was written with it, or is gone."""
 
-    hint = "`constitution verify --repair` puts it aside; then the same `constitution run` makes its rows again"
+    hint = "`constitution verify --repair` quarantines it; then the same `constitution run` makes its rows again"

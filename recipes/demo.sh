@@ -20,7 +20,7 @@ sql "SELECT rejected, chosen, round(p_chosen, 2) AS p FROM pairs WHERE kept ORDE
 
 # How far the judge can be trusted: against the grammar's truth, and where it has habits.
 run python -m constitution.pocket.truth --out "$CONSTITUTION_WAREHOUSE/truth.csv"
-run constitution labels import "$CONSTITUTION_WAREHOUSE/truth.csv"
+run constitution annotations import "$CONSTITUTION_WAREHOUSE/truth.csv"
 run constitution audit --out "$CONSTITUTION_WAREHOUSE/report.html"
 
 # What a trainer loads, with its card; every pair that was left out has its reason.

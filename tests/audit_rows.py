@@ -10,11 +10,11 @@ from typing import Any
 from constitution.audit import audit
 from constitution.identity import row_id
 from constitution.records import (
+    Annotation,
     Constitution,
     Figure,
     Infraction,
     Judgement,
-    Label,
     Message,
     Preference,
     Principle,
@@ -91,9 +91,9 @@ class Pair:
         return a, b
 
 
-def label(pair: Pair, value: float, rater: str = "ann", principle: str | None = None) -> Label:
+def label(pair: Pair, value: float, rater: str = "ann", principle: str | None = None) -> Annotation:
     id = row_id(RUN, rater, pair.number, principle)
-    return Label(id, RUN, pair.prompt.id, rater, value, "labels.csv", pair_id=pair.id(), principle_id=principle)
+    return Annotation(id, RUN, pair.prompt.id, rater, value, "labels.csv", pair_id=pair.id(), principle_id=principle)
 
 
 def store(
@@ -102,7 +102,7 @@ def store(
     *,
     run_id: str = RUN,
     version: str = "1.0.0",
-    labels: Sequence[Label] = (),
+    labels: Sequence[Annotation] = (),
     **recipe: Any,
 ) -> Warehouse:
     """The run, finished, in the warehouse at `root`; recipe: sections beside revise and judge."""
@@ -116,7 +116,7 @@ def store(
         if found := [row for row in rows if isinstance(row, kind)]:
             warehouse.write_part(table, run_id, found)
     if labels:
-        warehouse.write_labels(run_id, labels)
+        warehouse.write_annotations(run_id, labels)
     sections = {"name": "hand", "revise": {"rounds": 1}, "judge": {"pairs": ["first-last"]}} | recipe
     models = {"policy": {"name": "m"}, "judge": {"name": "one"}}
     started, finished = "2026-11-22T10:00:00+00:00", "2026-11-22T10:05:00+00:00"

@@ -10,7 +10,17 @@ from typing import Any
 import warehouse_rows
 
 from constitution.identity import row_id
-from constitution.records import Constitution, Judgement, Label, Message, Preference, Principle, Prompt, Response, Row
+from constitution.records import (
+    Annotation,
+    Constitution,
+    Judgement,
+    Message,
+    Preference,
+    Principle,
+    Prompt,
+    Response,
+    Row,
+)
 from constitution.warehouse import Warehouse, ask, connect, convert
 
 RUN = "judged-0123456789ab"
@@ -25,7 +35,7 @@ class Scene:
 
     rows: list[Row] = field(default_factory=list)
     prompts: list[Prompt] = field(default_factory=list)
-    labels: list[Label] = field(default_factory=list)
+    labels: list[Annotation] = field(default_factory=list)
     recipe: dict[str, Any] = field(default_factory=lambda: {"judge": {}})
     models: dict[str, dict[str, str]] = field(default_factory=lambda: {"judge": {"name": "judge"}})
 
@@ -68,7 +78,7 @@ class Scene:
         target = None if pair is None else f"pair{pair}"
         number = int(response[1:]) if response else pair or 0
         self.labels.append(
-            Label(
+            Annotation(
                 row_id(rater, target, response, about), RUN, self.prompts[number].id, rater, value, "f.csv", target,
                 response, about or None,
             )
@@ -81,7 +91,7 @@ class Scene:
         for kind, table in convert.TABLE_OF.items():
             if rows := [row for row in self.rows if isinstance(row, kind)]:
                 warehouse.write_part(table, RUN, rows)
-        warehouse.write_labels(RUN, self.labels)
+        warehouse.write_annotations(RUN, self.labels)
         warehouse.write_run(replace(warehouse_rows.run(RUN), recipe=self.recipe, models=self.models))
         return warehouse
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from constitution.identity import row_id
 from constitution.records import (
+    Annotation,
     Constitution,
     Counterfactual,
     Criterion,
-    Label,
     Message,
     Principle,
     Prompt,
@@ -119,12 +119,12 @@ def store(
         add(warehouse, RUN, [row for row, _ in swaps])
         add(warehouse, RUN, [score for row, said in swaps for score in scores(row.id, row.prompt_id, said)])
     labels = [
-        Label(row_id(a.id, name), RUN, a.asked.id, "ann", value, "f.csv", response_id=a.id, principle_id=name)
+        Annotation(row_id(a.id, name), RUN, a.asked.id, "ann", value, "f.csv", response_id=a.id, principle_id=name)
         for a in answers
         for name, value in a.labels.items()
     ]
     if labels:
-        warehouse.write_labels(RUN, labels)
+        warehouse.write_annotations(RUN, labels)
     started, finished = "2026-11-22T10:00:00+00:00", "2026-11-22T10:05:00+00:00"
     recipe = {"name": "scored", "revise": {"rounds": 2}, "judge": {"pairs": ["first-last"]}}
     models = {"policy": {"name": "m"}, "judge": {"name": "j"}}

@@ -50,9 +50,9 @@ def test_what_cannot_be_measured_says_what_it_would_take(tmp_path: Path) -> None
     found = Audited(tmp_path)
     nothing = {figure.figure: figure for figure in found.figures if figure.value is None}
     for name, word in {
-        "alignment": "labels import",
-        "ece": "labels import",
-        "kappa": "labels import",
+        "alignment": "annotations import",
+        "ece": "annotations import",
+        "kappa": "annotations import",
         "self_preference": "family",
         "infraction_penalty": "judge.infractions",
         "drift": "lower version",

@@ -262,7 +262,7 @@ def test_a_sheet_does_not_say_which_answer_is_the_later(tmp_path: Path) -> None:
         scene.pair()
     scene.pair(a="same", b="same")
     scene.write(tmp_path)
-    sheet = answer(tmp_path, "FROM sheet")
+    sheet = answer(tmp_path, "FROM annotation_sheet")
     assert len(sheet) == 60
     assert 15 < sum(row["first_id"].startswith("b") for row in sheet) < 45
     assert all({row["first_id"][0], row["second_id"][0]} == {"a", "b"} for row in sheet)

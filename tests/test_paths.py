@@ -17,9 +17,9 @@ from warehouse_rows import RUN, fill
 from constitution.errors import PromptError, QueryError
 from constitution.prompts import read_prompts
 from constitution.recipe import PromptsSection
-from constitution.records import Label
+from constitution.records import Annotation
 from constitution.warehouse import Warehouse, ask, connect, tables
-from constitution.warehouse.labels import COLUMNS, read_labels
+from constitution.warehouse.annotations import COLUMNS, read_annotations
 from constitution.warehouse.schema import TABLES
 from constitution.warehouse.slices import most_left_first
 
@@ -51,7 +51,7 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     plain, below = base / "warehouse", below_every_name(base) / "warehouse"
     warehouse = fill(plain)
     pair = next(iter(warehouse.ids("preferences", RUN)))
-    warehouse.write_labels(RUN, [Label("l", RUN, "p", "ann", 0.0, "ann.csv", pair, None, None)])
+    warehouse.write_annotations(RUN, [Annotation("l", RUN, "p", "ann", 0.0, "ann.csv", pair, None, None)])
     shutil.copytree(plain, below)
     return plain, below
 
@@ -124,7 +124,7 @@ def test_labels_below_each_of_their_columns(roots: tuple[Path, Path], tmp_path: 
         how = {"tsv": "FORMAT csv, DELIM '\t'", "json": "FORMAT json, ARRAY true", "jsonl": "FORMAT json"}
         gz = ", COMPRESSION gzip" if name.endswith("gz") else ""
         connection.execute(f"COPY said TO '{folder / name}' ({how.get(kind, f'FORMAT {kind}')}{gz})")
-    [label] = read_labels(plain, folder / name).labels
+    [label] = read_annotations(plain, folder / name).annotations
     assert (label.pair_id, label.response_id, label.rater, label.value) == (pair, None, "ann", 0.0)
     assert label.principle_id is None
 

@@ -33,7 +33,7 @@ from constitution.recipe import JudgeSection, TransformersModel
 from constitution.records import Counterfactual, Criterion, Message, Principle, Prompt, Response, Score
 from constitution.templates import REPLIES, RUBRIC
 from constitution.warehouse import Warehouse
-from constitution.warehouse.labels import read_labels
+from constitution.warehouse.annotations import read_annotations
 from constitution.warehouse.scores import add, scoring
 
 ROOT = Path(__file__).parent.parent
@@ -194,7 +194,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
         writer = csv.writer(file)
         writer.writerow(SCORECARD_COLUMNS)
         writer.writerows(scorecard_rows(root, RUN, CARD))
-    warehouse.write_labels(RUN, read_labels(root, out).labels)
+    warehouse.write_annotations(RUN, read_annotations(root, out).annotations)
     audit(root, RUN, replicates=200)
     return root
 

@@ -18,7 +18,7 @@ from constitution.pocket.world import World, truth
 from constitution.principles import find_root, load_constitution
 from constitution.records import Message, Preference, Prompt, Response
 from constitution.warehouse import Warehouse
-from constitution.warehouse.labels import read_labels
+from constitution.warehouse.annotations import read_annotations
 
 POCKET = load_constitution(find_root(Path(__file__).parent), "pocket@1.0.0")
 RUN = "pocket-0123456789ab"
@@ -66,14 +66,14 @@ def test_the_truth_becomes_gold(tmp_path: Path) -> None:
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"on {len(broken)} pairs of {RUN}" in done.stdout
-    found = read_labels(tmp_path / "warehouse", out)
-    Warehouse(tmp_path / "warehouse").write_labels(RUN, found.labels)
+    found = read_annotations(tmp_path / "warehouse", out)
+    Warehouse(tmp_path / "warehouse").write_annotations(RUN, found.annotations)
     whole = answer(tmp_path / "warehouse", "FROM gold WHERE principle_id = ''")
     sides = dict(column(whole, "pair_id", "p_b"))
     assert sides == {pair: 0.5 if len(a) == len(b) else float(len(b) < len(a)) for pair, (a, b) in broken.items()}
     assert {0.5, 1.0} <= set(sides.values())
     comparing = [principle for principle in POCKET.principles if principle.compares]
-    assert len(found.labels) == len(broken) * (1 + len(comparing))
+    assert len(found.annotations) == len(broken) * (1 + len(comparing))
     for principle in comparing:
         under = answer(tmp_path / "warehouse", f"FROM gold WHERE principle_id = '{principle.id}'")
         for pair, p_b in column(under, "pair_id", "p_b"):

@@ -91,7 +91,7 @@ def test_it_begins_with_the_answer(root: Path, html: str, tmp_path: Path) -> Non
     with connect(root) as connection:
         assert [unescape(line) for line in lines] == answer(headlines(connection, RUN))
     fill(tmp_path).write_figures(RUN, [Figure(RUN, "position_effect", 0.1, 9, 0.0, 0.2, "<i>")])
-    assert "<code>constitution labels import FILE</code>" in report(tmp_path, RUN)
+    assert "<code>constitution annotations import FILE</code>" in report(tmp_path, RUN)
 
 
 def test_its_outline_is_sound(page: Page) -> None:
@@ -146,11 +146,13 @@ def test_what_has_not_been_audited_has_no_report(tmp_path: Path) -> None:
 
 
 def test_a_run_of_which_nothing_could_be_measured_has_a_report(tmp_path: Path) -> None:
-    fill(tmp_path).write_figures(RUN, [Figure(RUN, "alignment", None, 0, note="no gold: `constitution labels import`")])
+    fill(tmp_path).write_figures(
+        RUN, [Figure(RUN, "alignment", None, 0, note="no gold: `constitution annotations import`")]
+    )
     page = Page(report(tmp_path, RUN))
     assert differences(page, tmp_path) == []
     assert "None of these numbers could be measured" in page.exhibits["headline"].text
-    assert "No gold: constitution labels import." in page.exhibits["alignment"].text
+    assert "No gold: annotations import." in page.exhibits["alignment"].text
     assert not any(exhibit.drawings for exhibit in page.exhibits.values())
 
 

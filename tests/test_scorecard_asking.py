@@ -313,7 +313,7 @@ async def test_labels_of_answers_say_how_right_the_judge_is(root: Path, run: Run
         for id, p in table(root, "SELECT response_id, p_yes FROM scores WHERE principle_id = 'crime'")
     ]
     (root.parent / "ann.csv").write_text("\n".join(labels), encoding="utf-8")
-    words = ["labels", "import", str(root.parent / "ann.csv"), "--warehouse", str(root)]
+    words = ["annotations", "import", str(root.parent / "ann.csv"), "--warehouse", str(root)]
     assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
     figures = {(f.figure, f.principle_id, f.subject): f for f in audit(root, run.run_id, replicates=100)}
     assert figures["scorecard_sensitivity", "crime", ""].value == 1

@@ -20,7 +20,7 @@ from constitution.measures import aggregate, calibrate, style
 from constitution.pipeline.settle import needed, settle
 from constitution.prefer import Rules, prefer
 from constitution.recipe import JudgeSection
-from constitution.records import Label, Preference
+from constitution.records import Annotation, Preference
 from constitution.warehouse import Warehouse, ask, connect, files
 
 JURY = (Voter("one", position=0.8), Voter("three", length=1.5, noise=1.0), Voter("two", sharpness=2.0))
@@ -307,11 +307,13 @@ def test_peoples_labels_teach_as_gold_ids_do(tmp_path: Path) -> None:
     ungolded = {id: row for id, row in stored(other).items() if row.gold_id is None}
     assert len(ungolded) == 400
     labels = [
-        Label(f"label-{id}", RUN, pair.a.prompt_id, "ann", float(pair.gold_id == pair.b.id), "file.csv", pair_id=id)
+        Annotation(
+            f"label-{id}", RUN, pair.a.prompt_id, "ann", float(pair.gold_id == pair.b.id), "file.csv", pair_id=id
+        )
         for id, pair in same_seed.items()
         if pair.gold_id
     ]
-    other.write_labels(RUN, labels)
+    other.write_annotations(RUN, labels)
     settled = [settle(warehouse, RUN, section(calibrate="temperature")) for warehouse in (one, other)]
     assert settled[0] == settled[1]
     assert {id: row.p_b for id, row in stored(one).items()} == {id: row.p_b for id, row in stored(other).items()}

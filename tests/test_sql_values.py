@@ -355,7 +355,7 @@ def test_data_are_utf_8_whatever_the_terminal_is(
     assert json.loads(out.decode()) == [{"é": SAID}]
     _, out, _ = command(monkeypatch, encoding, "sql", *where, "--format", "csv", stdin=query.encode())
     assert out.decode() == f"é\n{SAID}\n"
-    for code, *words in ((0, "sql", query), (0, "runs"), (0, "labels", "list"), (2, "sql", f"SELECT {SAID}"),
+    for code, *words in ((0, "sql", query), (0, "runs"), (0, "annotations", "list"), (2, "sql", f"SELECT {SAID}"),
                          (2, "runs", SAID), (2, "audit", SAID), (2, "label", SAID), (2, "nothing", SAID)):  # fmt: skip
         ended, out, err = command(monkeypatch, encoding, *words, *(where if words[0] != "nothing" else ()))
         assert ended == code, err
@@ -391,7 +391,7 @@ def test_names_that_are_not_utf_8_are_no_tracebacks(
         ("sql", "--warehouse", odd, "SELECT 1"),
         ("runs", *where, b"\xff"),
         ("sql", *where, b"SELECT '\xff'"),
-        ("labels", "import", *where, odd + b".csv"),
+        ("annotations", "import", *where, odd + b".csv"),
         ("audit", *where, b"\xff"),
         ("export", *where, "--format", "dpo", "--out", odd),
         ("run", odd + b".toml"),

@@ -10,7 +10,7 @@ import pytest
 from warehouse_rows import CONSTITUTION, RUN, chain, failure, fill, prompt
 
 from constitution.errors import DamagedPart, WarehouseError
-from constitution.records import Label
+from constitution.records import Annotation
 from constitution.warehouse import Warehouse, checksums, convert, files
 
 
@@ -29,10 +29,10 @@ def test_every_part_is_named_whatever_wrote_it(tmp_path: Path) -> None:
     warehouse.write_part("failures", RUN, [failure(90)])
     warehouse.write_part("failures", RUN, [failure(91)])
     warehouse.write_prompts(RUN, 0, [prompt(number) for number in range(6)])
-    warehouse.write_labels(RUN, [Label("l", RUN, prompt(0).id, "ann", 1.0, "ann.csv", pair_id="p")])
-    warehouse.write_labels(RUN, [Label("m", RUN, prompt(0).id, "ben", 1.0, "ben.csv", pair_id="p")])
+    warehouse.write_annotations(RUN, [Annotation("l", RUN, prompt(0).id, "ann", 1.0, "ann.csv", pair_id="p")])
+    warehouse.write_annotations(RUN, [Annotation("m", RUN, prompt(0).id, "ben", 1.0, "ben.csv", pair_id="p")])
     folders = [path.parent for path in tmp_path.rglob("SHA256SUMS")]
-    assert {folder.parent.name for folder in folders} == {"principles", "prompts", "labels", *convert.ROW_TABLES}
+    assert {folder.parent.name for folder in folders} == {"principles", "prompts", "annotations", *convert.ROW_TABLES}
     for folder in folders:
         assert sound(folder) == len(files.parts(folder))
     assert warehouse.compact(RUN) == 2

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from warehouse_rows import CONSTITUTION, PROMPTS, RUN, chain, fill, prompt
 
 from constitution.cli import app
-from constitution.records import Criterion, Figure, Judgement, Label, Preference, Response, Row
+from constitution.records import Annotation, Criterion, Figure, Judgement, Preference, Response, Row
 from constitution.warehouse import Warehouse, ask, connect
 from constitution.warehouse.schema import TABLES
 
@@ -44,7 +44,7 @@ SINCE = {
     "counterfactuals": {"reasoning", "reasoning_tokens"},
     "scores": {"censored"},
 }
-TABLES_SINCE = ("labels", "figures")
+TABLES_SINCE = ("annotations", "figures")
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_it_can_be_asked_without_writing_into_it(older: Path) -> None:
             rows = ask(connection, "SELECT DISTINCT label_by, ties, dissent, p_mean FROM preferences").rows
             assert list(rows) == [("mean", 0, [], None)]
             assert list(ask(connection, "SELECT count(*) FROM couples").rows) == [(PROMPTS - 1,)]
-            assert list(ask(connection, "SELECT count(*) FROM labels").rows) == [(0,)]
+            assert list(ask(connection, "SELECT count(*) FROM annotations").rows) == [(0,)]
         result = CliRunner().invoke(app, ["sql", "SELECT count(*) FROM gold", "--warehouse", str(older)])
         assert result.exit_code == 0, result.output
         # The views are made again where that is possible; this may be root's test.
@@ -127,15 +127,15 @@ def test_a_run_in_it_goes_on(older: Path) -> None:
 
 def test_labels_and_figures_can_be_written_into_it(older: Path) -> None:
     warehouse = Warehouse(older)
-    label = Label("l", RUN, prompt(0).id, "ann", 1.0, "ann.csv", pair_id="p")
-    assert warehouse.write_labels(RUN, [label]) == (1, 0, 0)
+    label = Annotation("l", RUN, prompt(0).id, "ann", 1.0, "ann.csv", pair_id="p")
+    assert warehouse.write_annotations(RUN, [label]) == (1, 0, 0)
     warehouse.write_figures(RUN, [Figure(RUN, "kept", 1.0, 1)])
     warehouse.rebuild_views()
-    assert warehouse.read_labels(RUN) == [label]
+    assert warehouse.read_annotations(RUN) == [label]
     with connect(older) as connection:
-        assert list(ask(connection, "SELECT (SELECT count(*) FROM labels), (SELECT count(*) FROM figures)").rows) == [
-            (1, 1)
-        ]
+        assert list(
+            ask(connection, "SELECT (SELECT count(*) FROM annotations), (SELECT count(*) FROM figures)").rows
+        ) == [(1, 1)]
 
 
 def test_new_columns_come_back_as_they_were_written(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from constitution.errors import InputError, RunLocked, WarehouseError
 from constitution.pipeline.plan import prepare
 from constitution.pipeline.session import Session
 from constitution.recipe import load_recipe
-from constitution.records import Figure, Label, Response
+from constitution.records import Annotation, Figure, Response
 from constitution.warehouse import Warehouse, connect, convert, exported, notes, views
 from constitution.warehouse.layout import Place
 from constitution.warehouse.schema import TABLES
@@ -36,7 +36,9 @@ WRITES: dict[str, Callable[[Warehouse], Any]] = {
     "slices": lambda warehouse: warehouse.replace_prompts(RUN, [convert.prompts_to_arrow(RUN, 0, [prompt(0)])]),
     "principles": lambda warehouse: warehouse.write_principles(RUN, CONSTITUTION),
     "run": lambda warehouse: warehouse.write_run(run()),
-    "labels": lambda warehouse: warehouse.write_labels(RUN, [Label("l", RUN, "p", "a", 1.0, "a.csv", "q", None, None)]),
+    "annotations": lambda warehouse: warehouse.write_annotations(
+        RUN, [Annotation("l", RUN, "p", "a", 1.0, "a.csv", "q", None, None)]
+    ),
     "figures": lambda warehouse: warehouse.write_figures(RUN, [Figure(RUN, "f", 1.0, 1)]),
     "lock": lambda warehouse: warehouse.lock(RUN).__enter__(),
     "recover": lambda warehouse: warehouse.recover(RUN),
@@ -68,7 +70,7 @@ def test_a_warehouse_that_is_gone_is_not_made_again(tmp_path: Path, name: str, h
     assert not warehouse.root.exists() or not os.listdir(warehouse.root)
 
 
-@pytest.mark.parametrize("name", ["labels", "figures", "scores", "exported"])
+@pytest.mark.parametrize("name", ["annotations", "figures", "scores", "exported"])
 def test_what_is_said_of_a_run_makes_no_warehouse(tmp_path: Path, name: str) -> None:
     with pytest.raises(WarehouseError, match="no warehouse"):
         WRITES[name](Warehouse(tmp_path / "warehouse"))
@@ -274,7 +276,7 @@ def test_leftovers_beside_the_files_of_no_rows_are_swept(tmp_path: Path) -> None
 def test_a_warehouse_that_cannot_be_written_is_read_all_the_same(tmp_path: Path) -> None:
     root = fill(tmp_path / "warehouse").root
     (root / views.DATABASE).unlink()
-    shutil.rmtree(root / "labels")
+    shutil.rmtree(root / "annotations")
     if os.geteuid() == 0:
         pytest.skip("root writes everywhere")
     for folder in (root, *root.rglob("*")):
@@ -318,7 +320,9 @@ def test_nothing_is_written_through_a_link_of_a_guessed_name(tmp_path: Path) -> 
     assert precious.read_bytes() == b"mine"
 
 
-@pytest.mark.parametrize("name", ["runs/{run}.lock", "labels/run_id={run}/.lock", "responses/run_id={run}/SHA256SUMS"])
+@pytest.mark.parametrize(
+    "name", ["runs/{run}.lock", "annotations/run_id={run}/.lock", "responses/run_id={run}/SHA256SUMS"]
+)
 def test_nor_through_a_link_in_place_of_a_file_that_is_written_in_place(tmp_path: Path, name: str) -> None:
     precious = tmp_path / "precious"
     precious.write_bytes(b"mine")
@@ -327,7 +331,7 @@ def test_nor_through_a_link_in_place_of_a_file_that_is_written_in_place(tmp_path
     path.parent.mkdir(exist_ok=True)
     path.unlink(missing_ok=True)
     path.symlink_to(precious)
-    what = {"runs": "lock", "labels": "labels", "responses": "part"}[name.split("/", maxsplit=1)[0]]
+    what = {"runs": "lock", "annotations": "annotations", "responses": "part"}[name.split("/", maxsplit=1)[0]]
     with pytest.raises(WarehouseError, match="cannot be written"):
         WRITES[what](warehouse)
     assert precious.read_bytes() == b"mine"
@@ -351,7 +355,7 @@ def test_the_lock_on_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: py
 
 COMMANDS = [
     ("sql", "SELECT 1"), ("runs",), ("verify",), ("audit",), ("label", "x"), ("run", "recipe.toml"),
-    ("export", "--format", "dpo", "--out", "o"), ("labels", "import", "recipe.toml"),
+    ("export", "--format", "dpo", "--out", "o"), ("annotations", "import", "recipe.toml"),
 ]  # fmt: skip
 
 

@@ -58,9 +58,9 @@ def test_every_warehouse_has_its_own_rows(way: str, tmp_path: Path) -> None:
     two.write_run(run())
     two.write_part("responses", RUN, [row for row in chain(0) if isinstance(row, Response)])
     assert [answers(tmp_path / name) for name in ("one", "two")] == [17, 3]
-    shutil.rmtree(tmp_path / "two" / "labels")  # as of a version that had no such table
+    shutil.rmtree(tmp_path / "two" / "annotations")  # as of a version that had no such table
     with connect(tmp_path / "two") as connection:
-        assert list(ask(connection, "FROM labels").rows) == []
+        assert list(ask(connection, "FROM annotations").rows) == []
 
 
 def test_of_one_run_no_other_is_seen(way: str, tmp_path: Path) -> None:

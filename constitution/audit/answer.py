@@ -11,8 +11,8 @@ OFF = 0.05
 """Calibration error over which probabilities are not to be taken at their word."""
 
 NO_GOLD = (
-    "Whether the labels are right is not known: no judged pair has a gold label. `constitution labels import FILE` "
-    "brings some in."
+    "Whether the labels are right is not known: no judged pair has a gold label. "
+    "`constitution annotations import FILE` brings some in."
 )
 """The one sentence with something in backticks that is a command; in others they are of a name of the data's."""
 

@@ -24,7 +24,7 @@ from constitution.audit.evidence import Array, Evidence
 from constitution.measures import Estimate, agreement, calibrate
 from constitution.records import Figure
 
-NO_GOLD = "no pair that was judged has a gold label: `constitution labels import`, or prompts.gold for given answers"
+NO_GOLD = "no judged pair has a gold label: `constitution annotations import`, or prompts.gold for given answers"
 STAGES = ("one order", "both orders", "controlled", "label")
 """Those that are stored; `calibrated` is made from one of them."""
 BINS = 10

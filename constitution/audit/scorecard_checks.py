@@ -14,8 +14,8 @@ from constitution.records import Figure
 
 NO_SWAPS = "no counterfactual prompt was answered and scored: `constitution audit --scorecard --swaps` does it"
 NO_LABELS = (
-    "no answer has a label for a principle of the scorecard: `constitution labels import` takes rows of response_id, "
-    "principle_id and value, 1 where what the principle asks about holds and 0 where not"
+    "no answer has an annotation for a principle of the scorecard: `constitution annotations import` takes rows of "
+    "response_id, principle_id and value, 1 where what the principle asks about holds and 0 where not"
 )
 
 _SWAPPED = """
@@ -49,7 +49,7 @@ JOIN audit.answers AS a USING (response_id)
 JOIN audit.graded AS g ON g.response_id = v.response_id AND g.judge = v.judge
 LEFT JOIN (
     SELECT response_id, principle_id, avg(value) > 0.5 AS truth
-    FROM labels WHERE run_id = $run AND response_id IS NOT NULL
+    FROM annotations WHERE run_id = $run AND response_id IS NOT NULL
     GROUP BY response_id, principle_id HAVING avg(value) <> 0.5
 ) AS t ON t.response_id = v.response_id AND t.principle_id = v.principle_id
 WHERE holds IS NOT NULL;

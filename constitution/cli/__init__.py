@@ -32,7 +32,10 @@ COMMANDS = {
     "audit": ("constitution.cli.audit:audit", "How far a run's labels can be trusted, as a report."),
     "export": ("constitution.cli.export:export", "Data sets that trainers load, cleaned and split, of a run."),
     "label": ("constitution.cli.label:label", "Make a run's labels anew from its stored votes."),
-    "labels": ("constitution.cli.labels:labels", "What people say of pairs and responses: import, list."),
+    "annotations": (
+        "constitution.cli.annotations:annotations",
+        "What people say of pairs and answers: import, list.",
+    ),
     "init": ("constitution.cli.init:init", "Start a project of your own."),
 }
 

@@ -1,4 +1,4 @@
-"""`constitution verify`: whether the stored files are what was written, and putting aside what is not."""
+"""`constitution verify`: whether the stored files are what was written, and quarantining what is not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from constitution.warehouse.layout import is_run_id
 
 @click.command()
 @click.argument("run", required=False)
-@click.option("--repair", is_flag=True, help="Put damaged files aside, and open their runs again.")
+@click.option("--repair", is_flag=True, help="Quarantine damaged files, and open their runs again.")
 @warehouse_option
 def verify(run: str | None, repair: bool, warehouse: Path) -> None:
     """Read every file of RUN (or how its id begins; of all runs without it) and hold it against its checksum.
@@ -100,7 +100,7 @@ def _verify(store: Warehouse, run_id: str, repair: bool) -> bool:
 
 def _tell_remedies(store: Warehouse, run_id: str, found: Sequence[Damage]) -> None:
     tables = {damage.table for damage in found}
-    click.echo(f"  Put aside in {store.root / QUARANTINE}/.")
+    click.echo(f"  Quarantined in {store.root / QUARANTINE}/.")
     if not tables.isdisjoint(("runs", *INPUT, *ROWS)):
         record = store.read_run(run_id)
         name = f" {record.recipe['name']}" if record and "name" in record.recipe else ""

@@ -87,7 +87,7 @@ SELECT * REPLACE (
         WHEN greatest(l.p_b, 1 - l.p_b) < 0.5 + $margin THEN 'margin'
     END AS drop_reason
 )
-FROM preferences AS p LEFT JOIN labels AS l ON l.pair_id = p.id
+FROM preferences AS p LEFT JOIN annotations AS l ON l.pair_id = p.id
 """
 
 _PAIR_CANDIDATES = """

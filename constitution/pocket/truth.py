@@ -1,7 +1,7 @@
-"""The grammar's truth as a labels file: `python -m constitution.pocket.truth [RUN] --out truth.csv [--warehouse DIR]`.
+"""The grammar's truth as annotations: `python -m constitution.pocket.truth [RUN] --out truth.csv [--warehouse DIR]`.
 
 For every pair of a run on pocket prompts, one row on the whole (the answer that breaks fewer principles is better) and
-one under each principle that compares; equal answers are a tie. `constitution labels import truth.csv` then makes it
+one under each principle that compares; equal answers are a tie. `constitution annotations import truth.csv` makes it
 gold, against which `constitution audit` holds the judge.
 
 With `--scorecard NAME`, one row per answer and question of that scorecard instead: 1 where the reply is yes. Imported
@@ -90,7 +90,7 @@ def scorecard_rows(root: Path, run_id: str, scorecard: Constitution) -> Iterator
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", nargs="?", help="run id, or how it begins; default: the newest with pairs, or answers")
-    parser.add_argument("--out", type=Path, required=True, help="the file: CSV, for `constitution labels import`")
+    parser.add_argument("--out", type=Path, required=True, help="the file: CSV, for `constitution annotations import`")
     parser.add_argument("--scorecard", metavar="NAME[@VERSION]", help="its questions on answers, not pairs")
     parser.add_argument("--warehouse", type=Path, default=Path(os.environ.get("CONSTITUTION_WAREHOUSE", "warehouse")))
     args = parser.parse_args()

@@ -248,7 +248,7 @@ Row = Response | Judgement | Preference | Failure
 
 
 @dataclass(frozen=True, slots=True)
-class Label:
+class Annotation:
     """What somebody who is not a judge of the run says of a pair or of a response: gold to hold the judges against."""
 
     id: str

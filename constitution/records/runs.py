@@ -66,7 +66,7 @@ class Run:
     """ISO 8601: the day that chat templates take for today, unless a model's section fixes another; that of the first
     start. Empty: of a run that was prepared before it was recorded."""
     repairs: tuple[str, ...] = ()
-    """Files that were found damaged, and how, a clause each. They were put aside, and their rows, with those that
+    """Files that were found damaged, and how, a clause each. They were quarantined, and their rows, with those that
     rested on them, made again."""
     stopped: str = ""
     """Why the last start took up no more prompts: `budget: 9.98 of 10.00 USD spent`, `engines: …` that are gone,

@@ -179,7 +179,7 @@ def _fault(path: Path, sums: list[Sum], read_part: bool) -> str:
 
 
 def broken(error: OSError) -> bool:
-    """Whether a file that cannot be read for this reason is damaged, so that putting it aside loses nothing."""
+    """Whether a file that cannot be read for this reason is damaged, so that quarantining it loses nothing."""
     return error.errno is None or error.errno in _BROKEN  # None: Arrow's word for content
 
 

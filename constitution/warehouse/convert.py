@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from constitution.errors import WarehouseError
 from constitution.records import (
+    Annotation,
     Constitution,
     Counterfactual,
     Criterion,
@@ -24,7 +25,6 @@ from constitution.records import (
     Failure,
     Figure,
     Judgement,
-    Label,
     Message,
     Messages,
     Preference,
@@ -38,7 +38,7 @@ from constitution.records import (
 from constitution.warehouse.columns import Table
 from constitution.warehouse.schema import MESSAGES, SAMPLING, TABLES
 
-Note = Label | Figure | Score | Counterfactual
+Note = Annotation | Figure | Score | Counterfactual
 
 ROW_TABLES: dict[str, type[Row]] = {
     "responses": Response,
@@ -52,7 +52,7 @@ votes that there are and of those that failed for good."""
 TABLE_OF: dict[type[Row], str] = {kind: name for name, kind in ROW_TABLES.items()}
 
 NOTE_TABLES: dict[str, type[Note]] = {
-    "labels": Label,
+    "annotations": Annotation,
     "figures": Figure,
     "scores": Score,
     "counterfactuals": Counterfactual,
@@ -128,7 +128,7 @@ def rows_from_arrow(table: str, data: pa.Table) -> list[Row]:
 
 
 def notes_from_arrow(table: str, data: pa.Table) -> list[Note]:
-    """The labels or figures of an Arrow table."""
+    """the annotations or figures of an Arrow table."""
     kind = NOTE_TABLES[table]
     columns = [data.column(field.name).to_pylist() for field in fields(kind)]
     if kind is Counterfactual:

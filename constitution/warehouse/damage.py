@@ -1,4 +1,4 @@
-"""Parts that are not what was written: finding them, and putting them aside.
+"""Parts that are not what was written: finding them, and quarantining them.
 
 A damaged part goes to quarantine/<table>/run_id=…/ under its own name, where no reader's glob looks. Nothing is
 deleted.
@@ -27,7 +27,7 @@ ROWS = ("responses", "judgements", "preferences", "failures")
 """What the run makes, in the order that rows name each other."""
 
 REMEDIES = {
-    "labels": "import its labels again",
+    "annotations": "import them again",
     "figures": "audit the run again",
     "scores": "audit it again with --scorecard",
     "counterfactuals": "audit it again with --scorecard --swaps",
@@ -113,7 +113,7 @@ def strays(root: Path, known: Collection[str]) -> dict[str, list[str]]:
     return found
 
 
-def set_aside(root: Path, run_id: str, damage: Damage) -> Path | None:
+def quarantine_part(root: Path, run_id: str, damage: Damage) -> Path | None:
     """Moves the part to the quarantine; its new place, None if it is not there to be moved. A folder or a pipe of its
     name goes too, but never the run's folder."""
     is_folder = damage.path.is_dir() and damage.path == folder_of(root, damage.table, run_id)

@@ -110,12 +110,12 @@ SELECT
 FROM complete AS c
 LEFT JOIN style_differences AS s ON s.run_id = c.run_id AND s.pair_id = c.pair_id;
 
--- One row per pair, principle ('': the whole) and rater that has labelled it. A rater's word on the pair counts before
+-- One row per pair, principle ('': the whole) and rater that has annotated it. A rater's word on the pair counts before
 -- what follows from the same rater's words on its two responses; gold that came with the prompts is one more rater,
 -- `prompts`.
 CREATE OR REPLACE VIEW rated AS
 WITH word AS (
-    SELECT * FROM labels QUALIFY row_number() OVER (PARTITION BY run_id, id ORDER BY created_at DESC) = 1
+    SELECT * FROM annotations QUALIFY row_number() OVER (PARTITION BY run_id, id ORDER BY created_at DESC) = 1
 ),
 shown AS (
     SELECT run_id, id AS pair_id, prompt_id, a_id, b_id, unnest([a_id, b_id]) AS response_id FROM preferences
@@ -271,9 +271,9 @@ FROM responses AS r LEFT JOIN verdict AS v ON v.run_id = r.run_id AND v.id = r.i
 WHERE r.kind = 'revision' AND r.principle_id IS NOT NULL
 GROUP BY r.run_id, r.principle_id;
 
--- One row per pair, to be labelled by people and given to `constitution labels import`: `preferred` is empty. Which
+-- One row per pair, for people to annotate and give to `constitution annotations import`: `preferred` is empty. Which
 -- answer is first depends on the pair's id, so that nobody prefers the later one by preferring a place.
-CREATE OR REPLACE VIEW sheet AS
+CREATE OR REPLACE VIEW annotation_sheet AS
 WITH pair AS (
     SELECT run_id, id, prompt_id, kind, a_id, b_id, md5_number_upper(id) % 2 = 0 AS a_first FROM preferences
 )

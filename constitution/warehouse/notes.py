@@ -1,6 +1,6 @@
-"""What is said of a run afterwards: people's labels and audit figures. One file each, replaced as a whole.
+"""What is said of a run afterwards: people's annotations and audit figures. One file each, replaced as a whole.
 
-The run's lock is not needed: a run writes neither. Processes that add labels to one run wait for each other.
+The run's lock is not needed: a run writes neither. Processes that add annotations to one run wait for each other.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from constitution.records import Figure, Label
+from constitution.records import Annotation, Figure
 from constitution.warehouse import convert, files
 from constitution.warehouse.columns import Table
 from constitution.warehouse.compact import write_table
@@ -20,7 +20,7 @@ from constitution.warehouse.schema import TABLES
 
 
 class Added(NamedTuple):
-    """What became of a run's labels when others came to them."""
+    """What became of a run's annotations when others came to them."""
 
     new: int
     changed: int
@@ -28,28 +28,28 @@ class Added(NamedTuple):
     """Said before by the same rater in the same source, and not any more."""
 
 
-def add_labels(folder: Path, labels: Sequence[Label]) -> Added:
-    """Adds `labels` to the run's, in its folder of them.
+def add_annotations(folder: Path, annotations: Sequence[Annotation]) -> Added:
+    """Adds `annotations` to the run's, in its folder of them.
 
-    A label takes the place of the one with its id, and the labels of one rater and source that of all that this rater
-    had from this source. Rows that stay keep their `created_at`.
+    An annotation takes the place of the one with its id, and those of one rater and source that of all that this
+    rater had from this source. Rows that stay keep their `created_at`.
     """
     with files.alone(folder):
         files.sweep(folder)
-        stored = read(TABLES["labels"], folder)
-        before = {label.id: label for label in labels_of(stored)}
-        new = {label.id: label for label in labels}
-        said = {(label.rater, label.source) for label in labels}
-        after = {id: label for id, label in before.items() if (label.rater, label.source) not in said} | new
+        stored = read(TABLES["annotations"], folder)
+        before = {each.id: each for each in annotations_of(stored)}
+        new = {each.id: each for each in annotations}
+        said = {(each.rater, each.source) for each in annotations}
+        after = {id: each for id, each in before.items() if (each.rater, each.source) not in said} | new
         added = Added(
             new=len(after.keys() - before.keys()),
             changed=sum(before[id] != after[id] for id in before.keys() & after.keys()),
             gone=len(before.keys() - after.keys()),
         )
         if any(added):
-            stay = pa.array([after.get(label.id) == label for label in before.values()], pa.bool_())
-            fresh = [label for label in after.values() if before.get(label.id) != label]
-            _replace("labels", folder, pa.concat_tables([stored.filter(stay), convert.rows_to_arrow("labels", fresh)]))
+            stay = pa.array([after.get(each.id) == each for each in before.values()], pa.bool_())
+            fresh = convert.rows_to_arrow("annotations", [e for e in after.values() if before.get(e.id) != e])
+            _replace("annotations", folder, pa.concat_tables([stored.filter(stay), fresh]))
     return added
 
 
@@ -69,8 +69,8 @@ def read(table: Table, folder: Path) -> pa.Table:
     return pa.concat_tables(found) if found else table.schema.empty_table()
 
 
-def labels_of(data: pa.Table) -> list[Label]:
-    return [note for note in convert.notes_from_arrow("labels", data) if isinstance(note, Label)]
+def annotations_of(data: pa.Table) -> list[Annotation]:
+    return [note for note in convert.notes_from_arrow("annotations", data) if isinstance(note, Annotation)]
 
 
 def figures_of(data: pa.Table) -> list[Figure]:

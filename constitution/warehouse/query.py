@@ -133,7 +133,7 @@ def query_error(error: duckdb.Error) -> QueryError:
     if views.vanished(error):
         return QueryError(str(error).splitlines()[0], hint="the run was being compacted; ask again")
     if record := _RECORD.match(str(error)):
-        return QueryError(f"{record[1]}: cannot be read as a run", hint="`constitution verify --repair` puts it aside")
+        return QueryError(f"{record[1]}: cannot be read as a run", hint="`constitution verify --repair` quarantines it")
     if isinstance(error, duckdb.OutOfMemoryException):
         return QueryError(str(error).splitlines()[0], hint="ask for fewer rows or columns at once")
     return QueryError(str(error).rstrip())

@@ -19,11 +19,11 @@ import pyarrow.parquet as pq
 from constitution.errors import WarehouseError
 from constitution.warehouse import checksums, files
 from constitution.warehouse.columns import COMPRESSION, COMPRESSION_LEVEL, Table
-from constitution.warehouse.damage import INPUT, ROWS, Damage, folder_of, quarantine, set_aside
+from constitution.warehouse.damage import INPUT, ROWS, Damage, folder_of, quarantine, quarantine_part
 from constitution.warehouse.schema import TABLES
 from constitution.warehouse.tally import over
 
-NOTES = ("labels", "scores", "counterfactuals")
+NOTES = ("annotations", "scores", "counterfactuals")
 """What is said of answers afterwards."""
 
 BATCH = 4096
@@ -75,11 +75,11 @@ SELECT id FROM failures WHERE NOT retryable AND prompt_id IN (FROM touched);
 
 
 def repair(root: Path, run_id: str, found: Iterable[Damage], rounds: int) -> None:
-    """Puts aside what was found damaged, and what rests on it, holding the run's lock and with no Writer open. rounds:
+    """Quarantines what was found damaged, and what rests on it, holding the run's lock and with no Writer open. rounds:
     of each chain. Killed at any moment, it can be done again: the sums name a part until all that is done."""
     damages = [damage for damage in found if damage.table in TABLES]
     for damage in damages:
-        set_aside(root, run_id, damage)
+        quarantine_part(root, run_id, damage)
     _take_out_what_rests(root, run_id, rounds, {damage.table for damage in damages})
     for damage in damages:
         # Those of the input are missed until they are written anew.

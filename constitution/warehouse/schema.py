@@ -233,8 +233,8 @@ FAILURES = Table(
     ),
 )
 
-LABELS = Table(
-    "labels",
+ANNOTATIONS = Table(
+    "annotations",
     "One row per word of a person (or of a truth that is known) on a pair or a response, imported.",
     (
         RUN_ID,
@@ -345,7 +345,7 @@ TABLES = {
     table.name: table
     for table in (
         *(PRINCIPLES, PROMPTS, RESPONSES, JUDGEMENTS, PREFERENCES, FAILURES),
-        *(LABELS, FIGURES, SCORES, COUNTERFACTUALS, EXPORTED),
+        *(ANNOTATIONS, FIGURES, SCORES, COUNTERFACTUALS, EXPORTED),
     )
 }
 

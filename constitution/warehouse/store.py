@@ -27,10 +27,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from constitution.errors import DamagedPart, RunLocked, WarehouseError
-from constitution.records import Constitution, Figure, Label, Prompt, Row, Run
+from constitution.records import Annotation, Constitution, Figure, Prompt, Row, Run
 from constitution.warehouse import checksums, convert, files, notes, record, views
 from constitution.warehouse.compact import TARGET_BYTES, compact_folder, recover_folder, replace_folder, write_table
-from constitution.warehouse.damage import INPUT, ROWS, Damage, set_aside
+from constitution.warehouse.damage import INPUT, ROWS, Damage, quarantine_part
 from constitution.warehouse.damage import count as count_rows
 from constitution.warehouse.damage import find as find_damage
 from constitution.warehouse.layout import Place, is_run_id
@@ -182,22 +182,22 @@ class Warehouse:
 
     # What is said of a run afterwards; the run's lock is not needed
 
-    def write_labels(self, run_id: str, labels: Sequence[Label]) -> notes.Added:
-        """Adds people's words on a run.
+    def write_annotations(self, run_id: str, annotations: Sequence[Annotation]) -> notes.Added:
+        """Adds what people say of a run.
 
-        A label takes the place of the one with its id, and the labels of one rater and source that of all that this
+        An annotation takes the place of the one with its id, and those of one rater and source that of all that this
         rater had from this source: a corrected file replaces what it said before, and the same file changes nothing.
         """
         self._place.require()
-        folder = self.folder("labels", run_id)
+        folder = self.folder("annotations", run_id)
         with _reading(folder):
-            return notes.add_labels(folder, labels)
+            return notes.add_annotations(folder, annotations)
 
-    def read_labels(self, run_id: str) -> list[Label]:
+    def read_annotations(self, run_id: str) -> list[Annotation]:
         """What people have said of the run, the earliest first."""
-        folder = self.folder("labels", run_id)
+        folder = self.folder("annotations", run_id)
         with _reading(folder):
-            return notes.labels_of(notes.read(TABLES["labels"], folder))
+            return notes.annotations_of(notes.read(TABLES["annotations"], folder))
 
     def write_figures(self, run_id: str, figures: Sequence[Figure]) -> None:
         """The figures of an audit, in place of those of the audit before."""
@@ -309,12 +309,12 @@ class Warehouse:
                 )
 
     def repair(self, run_id: str) -> list[Damage]:
-        """Puts aside what `verify` finds and what rests on it, holding the run's lock and with no Writer open; returns
+        """Quarantines what `verify` finds and what rests on it, holding the run's lock and with no Writer open; returns
         what it found. A run that has to make rows again is open again, and its record tells of it."""
         found = self.verify(run_id)
         for damage in found:
             if damage.table == "runs":
-                set_aside(self.root, run_id, damage)
+                quarantine_part(self.root, run_id, damage)
         run = self.read_run(run_id)
         if run is None or not found:  # without a record nobody knows what the run was to make: its next start repairs
             return found

@@ -8,7 +8,7 @@ CREATE OR REPLACE MACRO changed(outcome, txt) AS outcome IN ('ok', 'cut') AND tx
 CREATE OR REPLACE VIEW runs AS
 WITH files AS (
     SELECT
-        coalesce(json, error(file || ': cannot be read as a run (`constitution verify --repair` puts it aside)')) AS run
+        coalesce(json, error(file || ': cannot be read as a run (`constitution verify --repair` quarantines it)')) AS run
     FROM glob(coalesce(getvariable('root') || '/', '') || 'runs/[!.]*.json')
     -- Not read_text: it takes the folders above the warehouse for columns, and knows no setting against it.
     LEFT JOIN read_json_objects(

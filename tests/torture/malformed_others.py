@@ -1,4 +1,4 @@
-"""Constitutions, people's labels, queries, and what else commands are given, that cannot be used."""
+"""Constitutions, annotations, queries, and what else commands are given, that cannot be used."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def warehouse(path: Path) -> None:
 
 def labels(name: str, content: Content, *must_say: str, file: str = "ann.csv", words: Sequence[str] = ()) -> Case:
     files: dict[str, Content] = {"warehouse": warehouse, file: content}
-    return Case(f"labels, {name}", files, ("labels", "import", file, *words), (file, *must_say))
+    return Case(f"annotations, {name}", files, ("annotations", "import", file, *words), (file, *must_say))
 
 
 def rows(*values: dict[str, Any]) -> str:
@@ -141,7 +141,7 @@ def parquet(columns: dict[str, Any]) -> Callable[[Path], None]:
 
 
 LABELS = [
-    Case("labels, none", {"warehouse": warehouse}, ("labels", "import", "none.csv"), ("none.csv",)),
+    Case("annotations, none", {"warehouse": warehouse}, ("annotations", "import", "none.csv"), ("none.csv",)),
     labels("empty", b"", "empty"),
     labels("only a header", "pair_id,preferred\n", words=("--run", "nobody")),
     labels("other columns", "a,b\n1,2\n", "pair_id"),
@@ -176,7 +176,8 @@ LABELS = [
     labels("a name with glob's characters", "pair_id,preferred\nx,a\n", "row 1", file="a*[b]?.csv"),
     labels("a name with quotes", "pair_id,preferred\nx,a\n", "row 1", file="a'; DROP --.csv"),
     labels("a run nobody has", "pair_id,preferred\nx,a\n", words=("--run", "nobody")),
-    Case("labels, no warehouse", {"a.csv": "pair_id,preferred\nx,a\n"}, ("labels", "import", "a.csv"), ("warehouse",)),
+    Case("annotations, nowhere", {"a.csv": "pair_id,preferred\nx,a\n"}, ("annotations", "import", "a.csv"),
+         ("warehouse",)),
 ]  # fmt: skip
 LABELS = [Case(each.name, each.files, each.words, ("nobody",)) if "nobody" in each.words else each for each in LABELS]
 

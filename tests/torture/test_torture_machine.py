@@ -32,7 +32,7 @@ from constitution.errors import DamagedPart, RunLocked, WarehouseError
 from constitution.export import Settings, export
 from constitution.pipeline import Session, prepare
 from constitution.recipe import load_recipe
-from constitution.records import Figure, Label
+from constitution.records import Annotation, Figure
 from constitution.warehouse import Warehouse, ask, connect, files
 from constitution.warehouse.damage import INPUT, ROWS
 
@@ -277,18 +277,18 @@ def test_a_record_that_is_damaged(torture: Torture, world: World, tmp_path: Path
 
 
 def test_what_was_said_of_a_run(torture: Torture, world: World, tmp_path: Path) -> None:
-    """Labels and figures that are damaged are put aside; the run is as finished as it was, and the remedy is named."""
+    """Damaged annotations and figures are quarantined; the run is as finished as it was, and the remedy is named."""
     warehouse = copied(world.done, tmp_path / "w")
-    warehouse.write_labels(world.run_id, [Label("l", world.run_id, "p", "ann", 1.0, "ann.csv", pair_id="x")])
+    warehouse.write_annotations(world.run_id, [Annotation("l", world.run_id, "p", "ann", 1.0, "ann.csv", pair_id="x")])
     warehouse.write_figures(world.run_id, [Figure(world.run_id, "kept", 1.0, 1)])
-    for table in ("labels", "figures"):
+    for table in ("annotations", "figures"):
         [path] = warehouse.parts(table, world.run_id)
         path.write_bytes(path.read_bytes()[:-1])
     told = CliRunner().invoke(verify_command, ["--repair", f"--warehouse={warehouse.root}"])
     assert told.exit_code == 1
-    assert "labels: import its labels again" in told.output
+    assert "annotations: import them again" in told.output
     assert "figures: audit the run again" in told.output
-    assert (warehouse.read_labels(world.run_id), warehouse.read_figures(world.run_id)) == ([], [])
+    assert (warehouse.read_annotations(world.run_id), warehouse.read_figures(world.run_id)) == ([], [])
     made_good(world, warehouse.root)
     torture.count(FAULT, 2)
 
@@ -448,8 +448,8 @@ def test_a_clock_that_goes_back(
     # The word that was imported last counts, whatever the clock said.
     store = Warehouse(root)
     for value in (1.0, 0.0):
-        store.write_labels(run.run_id, [Label("l", run.run_id, "p", "ann", value, "ann.csv", pair_id="x")])
-    assert [label.value for label in store.read_labels(run.run_id)] == [0.0]
+        store.write_annotations(run.run_id, [Annotation("l", run.run_id, "p", "ann", value, "ann.csv", pair_id="x")])
+    assert [label.value for label in store.read_annotations(run.run_id)] == [0.0]
     torture.count(FAULT, 2)
 
 

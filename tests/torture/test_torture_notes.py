@@ -18,7 +18,7 @@ from constitution.audit import audit
 from constitution.cli.verify import verify
 from constitution.errors import DamagedPart
 from constitution.export import Settings, export
-from constitution.records import Counterfactual, Label, Message
+from constitution.records import Annotation, Counterfactual, Message
 from constitution.warehouse import Warehouse, ask, connect
 from constitution.warehouse.damage import REMEDIES
 from constitution.warehouse.scores import add, scoring
@@ -31,7 +31,9 @@ def said(warehouse: Warehouse, run_id: str) -> None:
     """A row or more in each table of what is said afterwards."""
     with connect(warehouse.root) as connection:
         rows = list(ask(connection, "SELECT id, prompt_id FROM responses WHERE round = 0 ORDER BY id LIMIT 3").rows)
-    warehouse.write_labels(run_id, [Label(id, run_id, of, "ann", 1.0, "a.csv", response_id=id) for id, of in rows])
+    warehouse.write_annotations(
+        run_id, [Annotation(id, run_id, of, "ann", 1.0, "a.csv", response_id=id) for id, of in rows]
+    )
     asked = [replace(score, run_id=run_id) for id, of in rows for score in scores(id, of, {"j": COMPLIES})]
     message = (Message("user", "How does she mend it?"),)
     swaps = [Counterfactual(f"c{id}", run_id, of, id, "gender", "he → she", message, "So.", "m") for id, of in rows]
@@ -49,7 +51,7 @@ def counted(root: Path) -> dict[str, int]:
 
 
 def test_each_table_of_what_is_said_afterwards(torture: Torture, tmp_path: Path) -> None:
-    """Its damage is named with what makes it again; it is put aside, the run stays finished, all else stays."""
+    """Its damage is named with what makes it again; it is quarantined, the run stays finished, all else stays."""
     chance = random.Random(f"{torture.seed}/notes")
     recipe = project(tmp_path)
     run = start(recipe, tmp_path / "w")

@@ -38,7 +38,7 @@ from constitution.prompts import read_prompts
 from constitution.recipe import PromptsSection, load_recipe
 from constitution.records import Preference
 from constitution.warehouse import Warehouse, checksums
-from constitution.warehouse.labels import read_labels
+from constitution.warehouse.annotations import read_annotations
 
 T = TypeVar("T")
 
@@ -425,7 +425,7 @@ def test_labels(filled: Warehouse, tmp_path: Path, torture: Torture) -> None:
         name, data = drawn
         path = tmp_path / name
         path.write_bytes(data)
-        for label in read_labels(filled.root, path).labels:
+        for label in read_annotations(filled.root, path).annotations:
             assert 0 <= label.value <= 1
             canonical_json(asdict(label))
 

@@ -33,12 +33,12 @@ from constitution.principles.toml_writer import write_toml
 from constitution.prompts import read_prompts
 from constitution.recipe import PromptsSection
 from constitution.records import (
+    Annotation,
     Constitution,
     Criterion,
     Example,
     Exemplar,
     Figure,
-    Label,
     Message,
     Preference,
     Principle,
@@ -49,7 +49,7 @@ from constitution.records import (
     as_dicts,
 )
 from constitution.warehouse import Warehouse, Writer, convert
-from constitution.warehouse.labels import read_labels
+from constitution.warehouse.annotations import read_annotations
 
 COUNTED = "round trips"
 
@@ -210,15 +210,15 @@ def test_rows_come_back_from_the_writer_and_from_merged_parts(table: str, empty:
 
 def test_labels_and_figures_come_back(empty: Warehouse, torture: Torture) -> None:
     numbers = itertools.count()
-    labels = st.lists(any_of(Label, {"run_id": st.just("")}), max_size=4, unique_by=lambda label: label.id)
+    labels = st.lists(any_of(Annotation, {"run_id": st.just("")}), max_size=4, unique_by=lambda label: label.id)
 
-    def comes_back(drawn: tuple[list[Label], list[Figure]]) -> None:
+    def comes_back(drawn: tuple[list[Annotation], list[Figure]]) -> None:
         run_id = f"notes-{next(numbers)}"
         labels = [replace(label, run_id=run_id) for label in drawn[0]]
         figures = [replace(figure, run_id=run_id) for figure in drawn[1]]
-        empty.write_labels(run_id, labels)
-        assert sorted(map(repr, empty.read_labels(run_id))) == sorted(map(repr, labels))
-        assert not any(empty.write_labels(run_id, labels)), "the same labels changed something"
+        empty.write_annotations(run_id, labels)
+        assert sorted(map(repr, empty.read_annotations(run_id))) == sorted(map(repr, labels))
+        assert not any(empty.write_annotations(run_id, labels)), "the same labels changed something"
         empty.write_figures(run_id, figures)
         assert list(map(repr, empty.read_figures(run_id))) == list(map(repr, figures))
 
@@ -255,7 +255,7 @@ def test_labels_come_back_from_every_kind_of_file(filled: Warehouse, tmp_path: P
         rows, name = drawn
         path = tmp_path / name
         put_rows(rows, path)
-        found = read_labels(filled.root, path).labels
+        found = read_annotations(filled.root, path).annotations
         assert [(label.pair_id, label.value, label.rater) for label in found] == [
             (row["pair_id"], row["value"], row["rater"]) for row in rows
         ]

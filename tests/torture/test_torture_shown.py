@@ -35,7 +35,7 @@ from constitution.pipeline import report as told_of
 from constitution.records import Constitution, Principle, Usage
 from constitution.shown import from_spreadsheet, printable, spreadsheet
 from constitution.warehouse import connect
-from constitution.warehouse.labels import read_labels
+from constitution.warehouse.annotations import read_annotations
 
 # --- CSV
 
@@ -144,17 +144,17 @@ def test_labels_come_back_from_the_csv_as_they_were(
                                   capsys, monkeypatch))[1:]))[0]  # fmt: skip
     lines = [json.dumps({"pair_id": pair, "value": 1, "rater": rater}) for rater in raters]
     (tmp_path / "first.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    asked(["labels", "import", str(tmp_path / "first.jsonl"), "--warehouse", str(root)], capsys, monkeypatch)
-    query = "SELECT pair_id, value, rater FROM labels"
+    asked(["annotations", "import", str(tmp_path / "first.jsonl"), "--warehouse", str(root)], capsys, monkeypatch)
+    query = "SELECT pair_id, value, rater FROM annotations"
     out = tmp_path / "first.csv"
     words = ["sql", "--format", "csv", "--spreadsheet-safe", "--out", str(out), query, "--warehouse", str(root)]
     asked(words, capsys, monkeypatch)
     assert "'=1+1" in out.read_text(encoding="utf-8")
-    assert {label.rater for label in read_labels(root, out, spreadsheet_safe=True).labels} == set(raters)
-    words = ["labels", "import", "--spreadsheet-safe", str(out), "--warehouse", str(root)]
+    assert {label.rater for label in read_annotations(root, out, spreadsheet_safe=True).annotations} == set(raters)
+    words = ["annotations", "import", "--spreadsheet-safe", str(out), "--warehouse", str(root)]
     said = asked(words, capsys, monkeypatch)
     assert f"{len(raters)} labels" in said
-    counted = asked(["sql", "--format", "csv", "SELECT count(DISTINCT id), count(DISTINCT rater) FROM labels",
+    counted = asked(["sql", "--format", "csv", "SELECT count(DISTINCT id), count(DISTINCT rater) FROM annotations",
                      "--warehouse", str(root)], capsys, monkeypatch)  # fmt: skip
     assert parsed(counted)[1] == [str(len(raters))] * 2
     torture.count("round trips", len(raters))
@@ -264,7 +264,7 @@ def test_errors_and_principles_do_not_steer_the_terminal(
         ["run", f"{EVERY}.toml"],
         ["runs", EVERY],
         ["sql", f"SELECT {EVERY}"],
-        ["labels", "import", f"{EVERY}.csv"],
+        ["annotations", "import", f"{EVERY}.csv"],
         ["export", EVERY, "--format", "dpo", "--out", "x"],
         [EVERY],
         ["run", "x.toml", f"--{EVERY}"],

@@ -1,4 +1,4 @@
-"""`constitution labels`: what people say of a run's pairs and responses."""
+"""`constitution annotations`: what people say of a run's pairs and responses."""
 
 from __future__ import annotations
 
@@ -12,37 +12,41 @@ from constitution.cli._options import run_ids, warehouse_option
 from constitution.cli.sql import show_answer
 from constitution.shown import printable
 from constitution.warehouse import Warehouse, connect
+from constitution.warehouse.annotations import read_annotations
 from constitution.warehouse.answers import keep
 from constitution.warehouse.find import find_run
-from constitution.warehouse.labels import read_labels
 
 _LIST = """
 SELECT
     run_id AS run, rater, source AS file, count(pair_id) AS pairs, count(response_id) AS responses,
     count(DISTINCT principle_id) AS principles, max(created_at)::TIMESTAMP(0) AS imported
-FROM labels GROUP BY ALL ORDER BY ALL
+FROM annotations GROUP BY ALL ORDER BY ALL
 """
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-def labels() -> None:
+def annotations() -> None:
     """What people say of a run's pairs and responses: gold to hold the judges against.
 
-    Example:  constitution labels import ann.csv
+    Example:  constitution annotations import ann.csv
     """
 
 
-@labels.command("import")
+@annotations.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--rater", default="", help="Who says it, of rows that do not say so.  [default: the file's name]")
 @click.option(
     "--run", "run_id", shell_complete=run_ids, help="Only pairs and responses of this run (or how its id begins)."
 )
 @click.option("--skip-unknown", is_flag=True, help="Leave out rows about what is not in the warehouse.")
-@click.option("--spreadsheet-safe", is_flag=True, help="It was written by `sql --spreadsheet-safe`; a sheet always is.")
+@click.option(
+    "--spreadsheet-safe",
+    is_flag=True,
+    help="It was written by `sql --spreadsheet-safe`; an annotation sheet always is.",
+)
 @warehouse_option
 def import_command(file: Path, run_id: str | None, warehouse: Path, **settings: Any) -> None:
-    """Import people's labels: a CSV, TSV, JSONL, JSON or Parquet file, also .gz, with a header or keys.
+    """Import annotations: a CSV, TSV, JSONL, JSON or Parquet file, also .gz, with a header or keys.
 
     A row has `pair_id` with `preferred` (a: the earlier answer, b: the later, tie, or the id of a response) or with
     `value` (0 is a, 1 is b, or between); or it has `response_id` with `value` (a number, more is better, or true and
@@ -50,41 +54,41 @@ def import_command(file: Path, run_id: str | None, warehouse: Path, **settings: 
     preferred and value are left out, and other columns are ignored. One wrong row refuses the file.
 
     The same file again changes nothing; a corrected one, under the same name, takes the place of what its raters said
-    in it before. The view `sheet` makes a file to fill in. In it `preferred` is first or A, second or B, or tie, as
-    the file shows the answers.
+    in it before. The view `annotation_sheet` makes a file to fill in. In it `preferred` is first or A, second or B, or
+    tie, as the file shows the answers.
 
     \b
     Examples:
-      constitution sql --format csv --out ann.csv "FROM sheet WHERE run_id = '…' LIMIT 200"
-      constitution labels import ann.csv
+      constitution sql --format csv --out ann.csv "FROM annotation_sheet WHERE run_id = '…' LIMIT 200"
+      constitution annotations import ann.csv
     """
     if run_id is not None:
         run_id = find_run(Warehouse(warehouse), run_id).run_id
-    found = read_labels(warehouse, file, run_id=run_id, **settings)
+    found = read_annotations(warehouse, file, run_id=run_id, **settings)
     store = Warehouse(warehouse)
-    for run, count in Counter(label.run_id for label in found.labels).items():
-        of_run = [label for label in found.labels if label.run_id == run]
-        raters = sorted({label.rater for label in of_run})
+    for run, count in Counter(annotation.run_id for annotation in found.annotations).items():
+        of_run = [annotation for annotation in found.annotations if annotation.run_id == run]
+        raters = sorted({annotation.rater for annotation in of_run})
         by = f"{len(raters)} raters" if len(raters) > 3 else " and ".join(raters)
-        added = store.write_labels(run, of_run)._asdict()
+        added = store.write_annotations(run, of_run)._asdict()
         said = ", ".join(f"{n:,} {what}" for what, n in added.items() if n) or "all of them were there before"
-        click.echo(f"{count:,} label{'' if count == 1 else 's'} by {printable(by)} on {run}: {said}.")
-    if not found.labels:
-        click.echo("No label was imported.")
+        click.echo(f"{count:,} annotation{'' if count == 1 else 's'} by {printable(by)} on {run}: {said}.")
+    if not found.annotations:
+        click.echo("No annotation was imported.")
     if found.blank:
         click.echo(f"{found.blank:,} row{'' if found.blank == 1 else 's'} without a word left out.")
     if found.unknown:
         click.echo(f"{found.unknown:,} row{'' if found.unknown == 1 else 's'} about what is not there left out.")
-    if found.labels:
+    if found.annotations:
         store.rebuild_views()
 
 
-@labels.command("list")
+@annotations.command("list")
 @warehouse_option
 def list_command(warehouse: Path) -> None:
-    """What has been imported: run, rater, file, and how many labels on pairs and responses.
+    """What has been imported: run, rater, file, and how many annotations on pairs and responses.
 
-    Example:  constitution labels list
+    Example:  constitution annotations list
     """
     with connect(warehouse) as connection:
         show_answer(keep(connection, _LIST))

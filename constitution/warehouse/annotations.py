@@ -1,10 +1,10 @@
-"""People's labels from a file: CSV, TSV, JSONL, JSON or Parquet, also .gz. DuckDB reads it; every row is checked.
+"""People's annotations from a file: CSV, TSV, JSONL, JSON or Parquet, also .gz. DuckDB reads it; every row is checked.
 
-    found = read_labels(root, Path("ann.csv"), rater="ann")
-    found.labels, found.unknown, found.blank
+    found = read_annotations(root, Path("ann.csv"), rater="ann")
+    found.annotations, found.unknown, found.blank
 
 A row is about a pair (`pair_id`, with `preferred` or `value`) or about a response (`response_id`, with `value`); it may
-name a `rater` and a `principle_id`. Ids are looked up in the warehouse, and say which run a label belongs to. The first
+name a `rater` and a `principle_id`. Ids are looked up in the warehouse, and say which run a row belongs to. The first
 row that is wrong refuses the file, with its number; nothing is written here.
 """
 
@@ -21,18 +21,18 @@ import duckdb
 
 from constitution.errors import InputError, WarehouseError
 from constitution.identity import row_id
-from constitution.records import Label
+from constitution.records import Annotation
 from constitution.shown import from_spreadsheet
 from constitution.warehouse import views
 from constitution.warehouse.query import connect
 
 COLUMNS = ("pair_id", "response_id", "preferred", "value", "rater", "principle_id", "first_id", "second_id")
-"""What is read of a file; further columns are ignored. `first_id` and `second_id` are those of the view `sheet`."""
+"""What is read of a file; further columns are ignored. The view `annotation_sheet` has `first_id` and `second_id`."""
 SHOWN = ("first", "second")
 """The view's columns with the texts: a file that has them and not the ids does not say which answer was shown first."""
 
 LONGEST = 256 * 2**20
-"""Bytes of a row: a few times what a prompt may have, since a sheet also has both answers, and quotes twice."""
+"""Bytes of a row: a few times what a prompt may have: a sheet also has both answers, and quotes twice."""
 
 PROMPTS_RATER = "prompts"
 """The rater under whose name the view `rated` has the gold that came with the prompts."""
@@ -66,10 +66,10 @@ _Row = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class LabelFile:
+class AnnotationFile:
     """What a file says."""
 
-    labels: tuple[Label, ...]
+    annotations: tuple[Annotation, ...]
     """At most one of each id."""
     unknown: int
     """Rows that were left out, because what they are about is not in the warehouse."""
@@ -77,7 +77,7 @@ class LabelFile:
     """Rows that say nothing: neither `preferred` nor `value`."""
 
 
-def read_labels(
+def read_annotations(
     root: Path,
     path: Path,
     *,
@@ -85,8 +85,8 @@ def read_labels(
     run_id: str | None = None,
     skip_unknown: bool = False,
     spreadsheet_safe: bool = False,
-) -> LabelFile:
-    """The labels in the file `path`, for the warehouse in `root`.
+) -> AnnotationFile:
+    """The annotations in the file `path`, for the warehouse in `root`.
 
     rater: of rows that name none; empty: the file's name up to its first dot. run_id: the only run whose pairs and
     responses are known; None: all runs'. skip_unknown: leave rows out whose pair, response or principle is not known.
@@ -100,14 +100,16 @@ def read_labels(
     words = _words(columns)
     known = _Known.of(root, rows, run_id)
     spoken = [(number, row) for number, row in enumerate(rows, 1) if "preferred" in row or "value" in row]
-    labels: dict[str, Label] = {}
+    annotations: dict[str, Annotation] = {}
     places: dict[str, int] = {}
     unknown = 0
     for number, row in spoken:
         try:
-            label = known.label(row, row.get("rater") or rater or path.name.partition(".")[0], path.name, words)
-            if label.id in labels:
-                raise _Refused(f"says again what row {places[label.id]} says", "keep one of the two")
+            annotation = known.annotation(
+                row, row.get("rater") or rater or path.name.partition(".")[0], path.name, words
+            )
+            if annotation.id in annotations:
+                raise _Refused(f"says again what row {places[annotation.id]} says", "keep one of the two")
         except _Unknown as fault:
             unknown += 1
             if not skip_unknown:
@@ -115,8 +117,8 @@ def read_labels(
         except _Refused as fault:
             raise fault.error(path, number) from None
         else:
-            labels[label.id], places[label.id] = label, number
-    return LabelFile(tuple(labels.values()), unknown, len(rows) - len(spoken))
+            annotations[annotation.id], places[annotation.id] = annotation, number
+    return AnnotationFile(tuple(annotations.values()), unknown, len(rows) - len(spoken))
 
 
 class _Refused(Exception):
@@ -141,11 +143,11 @@ def _check_name(path: Path) -> None:
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        raise InputError(f"{path}: the name is not UTF-8", hint="labels are stored with it: rename the file") from None
+        raise InputError(f"{path}: the name is not UTF-8", hint="it is stored with each row: rename the file") from None
     if not path.is_file():
         raise InputError(f"{path}: there is no such file", hint="check the path")
     if not path.stat().st_size:
-        raise InputError(f"{path}: is empty", hint="`constitution labels import --help` shows how to get a file")
+        raise InputError(f"{path}: is empty", hint="`constitution annotations import --help` shows how to get a file")
 
 
 def _read(path: Path, spreadsheet_safe: bool) -> tuple[list[_Row], list[str]]:
@@ -216,7 +218,7 @@ def _check_columns(path: Path, wanted: Iterable[str], names: Sequence[str]) -> N
         raise InputError(
             f"{path}: has the columns {', '.join(names)}",
             hint="needed are pair_id with preferred or value, or response_id with value; "
-            "`constitution labels import --help` shows how to get such a file",
+            "`constitution annotations import --help` shows how to get such a file",
         )
     # DuckDB calls the second column of a name `preferred_1`, and does not tell.
     plain = [name.strip().lower() for name in names]
@@ -274,7 +276,7 @@ class _Known:
                 raise WarehouseError(f"{root}: cannot be read: {str(error).splitlines()[0]}") from None
         return cls(pairs, responses, {(str(run), str(id)) for run, id in principles})
 
-    def label(self, row: _Row, rater: str, source: str, words: _Words) -> Label:
+    def annotation(self, row: _Row, rater: str, source: str, words: _Words) -> Annotation:
         """Raises _Refused."""
         if rater == PROMPTS_RATER:
             raise _Refused(
@@ -297,7 +299,7 @@ class _Known:
             raise _Unknown(f"run {run_id} has no principle {principle_id!r}", "correct the id, or add --skip-unknown")
         target = row.get("pair_id"), row.get("response_id")
         id = row_id(run_id, rater, *target, principle_id)
-        return Label(id, run_id, prompt_id, rater, value, source, *target, principle_id)
+        return Annotation(id, run_id, prompt_id, rater, value, source, *target, principle_id)
 
 
 def _look_up(known: Mapping[str, Any], id: str, what: str, table: str) -> Any:
@@ -312,7 +314,9 @@ def _side(row: _Row, a_id: str, b_id: str, words: _Words) -> float:
     ids = {"a": a_id, "b": b_id, **{name: row[name] for name in ("first_id", "second_id") if name in row}}
     shown = [row[name] for name in ("first_id", "second_id") if name in row]
     if shown and (len(shown) < 2 or set(shown) != {a_id, b_id}):
-        raise _Refused("first_id and second_id are not the pair's two responses", "keep them as the sheet has them")
+        raise _Refused(
+            "first_id and second_id are not the pair's two responses", "keep them as the annotation sheet has them"
+        )
     if "preferred" not in row:
         value = _number(row["value"], {}, "a number from 0 (a is better) to 1 (b is)", lambda value: 0 <= value <= 1)
         if "first_id" in words.values() and value != 0.5:

@@ -1,4 +1,4 @@
-"""`constitution labels` and what is behind it: a file of people's words becomes gold, whole or not at all."""
+"""`constitution annotations` and what is behind it: a file of people's words becomes gold, whole or not at all."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from judging_rows import RUN, Scene, answer, column
 
 from constitution.cli import app
 from constitution.errors import InputError
-from constitution.records import Figure, Label, Preference
+from constitution.records import Annotation, Figure, Preference
 from constitution.warehouse import Warehouse
-from constitution.warehouse.labels import LabelFile, read_labels
+from constitution.warehouse.annotations import AnnotationFile, read_annotations
 
 
 @pytest.fixture
@@ -50,16 +50,16 @@ def write(root: Path, rows: Sequence[dict[str, Any]], name: str = "ann.csv") -> 
     return path
 
 
-def read(root: Path, rows: Sequence[dict[str, Any]], name: str = "ann.csv", **settings: Any) -> LabelFile:
-    return read_labels(root, write(root, rows, name), **settings)
+def read(root: Path, rows: Sequence[dict[str, Any]], name: str = "ann.csv", **settings: Any) -> AnnotationFile:
+    return read_annotations(root, write(root, rows, name), **settings)
 
 
 def command(root: Path, *words: str) -> Result:
     return CliRunner().invoke(app, [*words, "--warehouse", str(root)])
 
 
-def values(labels: Sequence[Label]) -> list[tuple[str, float]]:
-    return [(label.pair_id or label.response_id or "", label.value) for label in labels]
+def values(annotations: Sequence[Annotation]) -> list[tuple[str, float]]:
+    return [(annotation.pair_id or annotation.response_id or "", annotation.value) for annotation in annotations]
 
 
 @pytest.mark.parametrize(
@@ -76,19 +76,21 @@ def test_every_kind_of_file(root: Path, name: str) -> None:
         ],
         name,
     )
-    assert values(found.labels) == [("pair0", 0.0), ("pair1", 1.0), ("pair2", 0.5)]
-    assert {(label.rater, label.source) for label in found.labels} == {(name.partition(".")[0], name)}
-    assert all(label.run_id == RUN and label.principle_id is None for label in found.labels)
+    assert values(found.annotations) == [("pair0", 0.0), ("pair1", 1.0), ("pair2", 0.5)]
+    assert {(annotation.rater, annotation.source) for annotation in found.annotations} == {
+        (name.partition(".")[0], name)
+    }
+    assert all(annotation.run_id == RUN and annotation.principle_id is None for annotation in found.annotations)
 
 
 @pytest.mark.parametrize("name", ["ann.csv", "ann.jsonl", "ann.parquet"])
 def test_values_of_pairs_and_of_responses(root: Path, name: str) -> None:
     pairs = read(root, [{"pair_id": "pair0", "value": 0.25}, {"pair_id": "pair1", "value": 1.0}], name)
-    assert values(pairs.labels) == [("pair0", 0.25), ("pair1", 1.0)]
+    assert values(pairs.annotations) == [("pair0", 0.25), ("pair1", 1.0)]
     numbers = read(root, [{"response_id": "a0", "value": 7.5}, {"response_id": "b0", "value": -1.0}], name)
-    assert values(numbers.labels) == [("a0", 7.5), ("b0", -1.0)]
+    assert values(numbers.annotations) == [("a0", 7.5), ("b0", -1.0)]
     truths = read(root, [{"response_id": "a0", "value": True}, {"response_id": "b0", "value": False}], name)
-    assert values(truths.labels) == [("a0", 1.0), ("b0", 0.0)]
+    assert values(truths.annotations) == [("a0", 1.0), ("b0", 0.0)]
 
 
 def test_preferred_by_the_response_or_by_its_place(root: Path) -> None:
@@ -97,7 +99,7 @@ def test_preferred_by_the_response_or_by_its_place(root: Path) -> None:
         {"pair_id": "pair1", "preferred": "first", "first_id": "b1", "second_id": "a1"},
         {"pair_id": "pair2", "preferred": "second", "first_id": "b2", "second_id": "a2"},
     ]
-    assert values(read(root, rows).labels) == [("pair0", 1.0), ("pair1", 1.0), ("pair2", 0.0)]
+    assert values(read(root, rows).annotations) == [("pair0", 1.0), ("pair1", 1.0), ("pair2", 0.0)]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +116,7 @@ def test_on_a_sheet_a_and_b_are_the_answers_as_it_shows_them(
         for number, pair in enumerate(shown)
     ]
     expected = [0.5 if place is None else float(pair[place].startswith("b")) for pair in shown]
-    assert [value for _, value in values(read(root, rows, name).labels)] == expected
+    assert [value for _, value in values(read(root, rows, name).annotations)] == expected
 
 
 @pytest.mark.parametrize(
@@ -122,9 +124,9 @@ def test_on_a_sheet_a_and_b_are_the_answers_as_it_shows_them(
     [
         ({"preferred": "1"}, "preferred is '1'", "first, second, a, b, tie, or the id"),
         ({"preferred": "(A)"}, "preferred is '(A)'", "first, second, a, b, tie, or the id"),
-        ({"preferred": "a", "first_id": ""}, "are not the pair's two responses", "as the sheet has them"),
-        ({"preferred": "a", "first_id": "a2"}, "are not the pair's two responses", "as the sheet has them"),
-        ({"preferred": "a", "second_id": "b1"}, "are not the pair's two responses", "as the sheet has them"),
+        ({"preferred": "a", "first_id": ""}, "are not the pair's two responses", "as the annotation sheet has them"),
+        ({"preferred": "a", "first_id": "a2"}, "are not the pair's two responses", "as the annotation sheet has them"),
+        ({"preferred": "a", "second_id": "b1"}, "are not the pair's two responses", "as the annotation sheet has them"),
         ({"value": "0"}, "`value` is of a and b", "into `preferred`"),
         ({"value": "1"}, "`value` is of a and b", "into `preferred`"),
     ],
@@ -143,14 +145,14 @@ def test_a_sheet_without_its_ids_leaves_a_and_b_open(root: Path) -> None:
     shown = {"pair_id": "pair1", "first": "two 1", "second": "one", "preferred": "a"}
     with pytest.raises(InputError, match="row 1: preferred is 'a'"):
         read(root, [shown])
-    assert values(read(root, [shown | {"preferred": "b1"}]).labels) == [("pair1", 1.0)]
+    assert values(read(root, [shown | {"preferred": "b1"}]).annotations) == [("pair1", 1.0)]
     with pytest.raises(InputError, match="one of the columns first_id and second_id"):
         read(root, [{"pair_id": "pair1", "first_id": "b1", "preferred": "a"}])
 
 
 def test_without_a_sheet_a_is_the_earlier_answer(root: Path) -> None:
     rows = [{"pair_id": "pair0", "preferred": "A"}, {"pair_id": "pair1", "preferred": "b"}]
-    assert values(read(root, rows).labels) == [("pair0", 0.0), ("pair1", 1.0)]
+    assert values(read(root, rows).annotations) == [("pair0", 0.0), ("pair1", 1.0)]
     with pytest.raises(InputError) as error:
         read(root, [{"pair_id": "pair0", "preferred": "first"}])
     assert error.value.hint == "expected are a, b, tie, or the id of one of the pair's two responses"
@@ -161,14 +163,14 @@ def test_rows_of_long_conversations_are_read(root: Path, name: str) -> None:
     talk = 'a "quoted" line\n' * 160_000  # 2.56 MB
     rows = [{"pair_id": "pair0", "conversation": talk, "preferred": "a"}, {"pair_id": "pair1", "preferred": "b"}]
     rows = [{"conversation": "", **row} for row in rows]
-    assert values(read(root, rows, name).labels) == [("pair0", 0.0), ("pair1", 1.0)]
+    assert values(read(root, rows, name).annotations) == [("pair0", 0.0), ("pair1", 1.0)]
 
 
 @pytest.mark.parametrize("name", ["ann.csv", "ann.csv.gz", "ann.tsv"])
 def test_a_row_longer_than_any_prompt_is_refused_in_a_sentence(
     root: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("constitution.warehouse.labels.LONGEST", 3 * 2**20)
+    monkeypatch.setattr("constitution.warehouse.annotations.LONGEST", 3 * 2**20)
     with pytest.raises(InputError, match="a row is longer than 3 MiB") as error:
         read(root, [{"pair_id": "pair0", "preferred": "a", "conversation": "x" * 5_000_000}], name)
     assert "take out the columns of texts" in str(error.value.hint)
@@ -178,7 +180,7 @@ def test_a_name_that_is_not_utf_8_is_refused_in_a_sentence(root: Path) -> None:
     path = root.parent / "ann\udcff.csv"
     path.write_text("pair_id,preferred\npair0,a\n")
     with pytest.raises(InputError, match="the name is not UTF-8"):
-        read_labels(root, path)
+        read_annotations(root, path)
 
 
 FORMULAS = ("=1+1", "-x", "@x", "'=1+1", "+1 for this", "plain", "-5", "'quoted'")
@@ -186,15 +188,15 @@ FORMULAS = ("=1+1", "-x", "@x", "'=1+1", "+1 for this", "plain", "-5", "'quoted'
 
 def test_raters_come_back_exactly_from_csv_as_it_is_and_as_spreadsheets_take_it(root: Path) -> None:
     rows = [{"pair_id": "pair0", "value": 1, "rater": rater} for rater in FORMULAS]
-    assert command(root, "labels", "import", str(write(root, rows, "said.jsonl"))).exit_code == 0
-    query = "SELECT pair_id, value, rater FROM labels"
+    assert command(root, "annotations", "import", str(write(root, rows, "said.jsonl"))).exit_code == 0
+    query = "SELECT pair_id, value, rater FROM annotations"
     for name, *option in (("exact.csv",), ("safe.csv", "--spreadsheet-safe")):
         out = root.parent / name
         assert command(root, "sql", "--format", "csv", "--out", str(out), *option, query).exit_code == 0
-        found = read_labels(root, out, spreadsheet_safe=bool(option)).labels
-        assert {label.rater for label in found} == set(FORMULAS), name
+        found = read_annotations(root, out, spreadsheet_safe=bool(option)).annotations
+        assert {annotation.rater for annotation in found} == set(FORMULAS), name
         assert ("\n" + "pair0,1.0,=1+1\n" in out.read_text()) is not bool(option)
-        assert command(root, "labels", "import", *option, str(out)).exit_code == 0
+        assert command(root, "annotations", "import", *option, str(out)).exit_code == 0
 
 
 def test_raters_and_principles(root: Path) -> None:
@@ -202,8 +204,8 @@ def test_raters_and_principles(root: Path) -> None:
         {"pair_id": "pair0", "preferred": "a", "rater": "bob", "principle_id": "true"},
         {"pair_id": "pair0", "preferred": "b", "rater": "", "principle_id": ""},
     ]
-    found = read(root, rows, rater="ann").labels
-    assert [(label.rater, label.principle_id, label.value) for label in found] == [
+    found = read(root, rows, rater="ann").annotations
+    assert [(annotation.rater, annotation.principle_id, annotation.value) for annotation in found] == [
         ("bob", "true", 0.0),
         ("ann", None, 1.0),
     ]
@@ -212,7 +214,7 @@ def test_raters_and_principles(root: Path) -> None:
 
 def test_blank_rows_are_left_out(root: Path) -> None:
     found = read(root, [{"pair_id": "pair0", "preferred": ""}, {"pair_id": "pair1", "preferred": " a "}])
-    assert (values(found.labels), found.blank) == ([("pair1", 0.0)], 1)
+    assert (values(found.annotations), found.blank) == ([("pair1", 0.0)], 1)
 
 
 @pytest.mark.parametrize(
@@ -242,12 +244,12 @@ def test_one_wrong_row_refuses_the_file(root: Path, row: dict[str, str], says: s
     rows = [{"pair_id": "pair0", "preferred": "a"}, row]
     path = write(root, [{name: given.get(name, "") for name in names} for given in rows])
     with pytest.raises(InputError, match="row 2: ") as error:
-        read_labels(root, path)
+        read_annotations(root, path)
     assert says in str(error.value)
     assert error.value.hint
-    result = command(root, "labels", "import", str(path))
+    result = command(root, "annotations", "import", str(path))
     assert result.exit_code != 0
-    assert Warehouse(root).read_labels(RUN) == []
+    assert Warehouse(root).read_annotations(RUN) == []
 
 
 def test_unknown_rows_can_be_left_out(root: Path) -> None:
@@ -257,9 +259,9 @@ def test_unknown_rows_can_be_left_out(root: Path) -> None:
         {"pair_id": "pair1", "preferred": "a", "principle_id": "wise"},
     ]
     found = read(root, rows, skip_unknown=True)
-    assert (values(found.labels), found.unknown) == ([("pair0", 0.0)], 2)
+    assert (values(found.annotations), found.unknown) == ([("pair0", 0.0)], 2)
     other = read(root, rows, skip_unknown=True, run_id="another-run")
-    assert (other.labels, other.unknown) == ((), 3)
+    assert (other.annotations, other.unknown) == ((), 3)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +280,7 @@ def test_files_that_cannot_be_read(root: Path, name: str, text: str, says: str) 
     path = root.parent / name
     path.write_text(text)
     with pytest.raises(InputError) as error:
-        read_labels(root, path)
+        read_annotations(root, path)
     assert says in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -293,10 +295,10 @@ def test_an_id_is_a_text_whatever_it_looks_like(tmp_path: Path, pair_id: str, ma
     scene.write(tmp_path / "warehouse")
     path = tmp_path / "ann.csv"
     path.write_text(f'pair_id{mark}note{mark}preferred\r\n{pair_id}{mark}"x, y; z"{mark}b\r\n', "utf-8-sig")
-    assert values(read_labels(tmp_path / "warehouse", path).labels) == [(pair_id, 1.0)]
+    assert values(read_annotations(tmp_path / "warehouse", path).annotations) == [(pair_id, 1.0)]
     path = tmp_path / "ann.jsonl"
     path.write_text(json.dumps({"pair_id": pair_id, "preferred": "b"}))
-    assert values(read_labels(tmp_path / "warehouse", path).labels) == [(pair_id, 1.0)]
+    assert values(read_annotations(tmp_path / "warehouse", path).annotations) == [(pair_id, 1.0)]
 
 
 @pytest.mark.parametrize(
@@ -314,7 +316,7 @@ def test_two_columns_of_one_name_are_refused(root: Path, name: str, text: str) -
     """One of them would have been taken, and the other not."""
     (root / name).write_text(text)
     with pytest.raises(InputError, match="two of one name"):
-        read_labels(root, root / name)
+        read_annotations(root, root / name)
 
 
 def test_a_sheet_with_semicolons_may_hold_anything(root: Path) -> None:
@@ -325,23 +327,23 @@ def test_a_sheet_with_semicolons_may_hold_anything(root: Path) -> None:
         rows.writerow(["pair_id", "conversation", "first_id", "first", "second_id", "second", "preferred"])
         texts = ['a, "b", c\nd', "x,y", '"quoted", and\n, more']
         rows.writerow(["pair0", texts[0], "b0", texts[1], "a0", texts[2], "A"])
-    assert values(read_labels(root, path).labels) == [("pair0", 1.0)]
+    assert values(read_annotations(root, path).annotations) == [("pair0", 1.0)]
 
 
 def test_a_file_that_is_not_there(root: Path) -> None:
     with pytest.raises(InputError, match="there is no such file"):
-        read_labels(root, root.parent / "nobody.csv")
+        read_annotations(root, root.parent / "nobody.csv")
 
 
 def test_a_name_with_the_marks_of_a_pattern_is_one_file(root: Path) -> None:
     write(root, [{"pair_id": "pair1", "preferred": "a"}], "a1.csv")
-    assert values(read(root, [{"pair_id": "pair0", "preferred": "a"}], "a[12]*'.csv").labels) == [("pair0", 0.0)]
+    assert values(read(root, [{"pair_id": "pair0", "preferred": "a"}], "a[12]*'.csv").annotations) == [("pair0", 0.0)]
 
 
 def test_the_sheet_goes_round(root: Path) -> None:
-    """Asked for by `constitution sql`, filled in, imported, gold: as `constitution labels import --help` shows it."""
+    """Asked for by `constitution sql`, filled in, imported, gold: as `annotations import --help` shows it."""
     sheet = root.parent / "ann.csv"
-    query = f"FROM sheet WHERE run_id = '{RUN}' ORDER BY pair_id"
+    query = f"FROM annotation_sheet WHERE run_id = '{RUN}' ORDER BY pair_id"
     result = command(root, "sql", "--format", "csv", "--out", str(sheet), query)
     assert result.exit_code == 0, result.output
     with sheet.open(newline="") as file:
@@ -349,9 +351,9 @@ def test_the_sheet_goes_round(root: Path) -> None:
     assert rows[0]["first"] in ('one, "0"\nand more', "two 0")
     for row, word in zip(rows, ("A", "second", ""), strict=True):
         row["preferred"] = word
-    result = command(root, "labels", "import", str(write(root, rows)))
+    result = command(root, "annotations", "import", str(write(root, rows)))
     assert result.exit_code == 0, result.output
-    assert "2 labels by ann" in result.output
+    assert "2 annotations by ann" in result.output
     assert "1 row without a word left out" in result.output
     better = [rows[0]["first_id"], rows[1]["second_id"]]
     gold = answer(root, "FROM gold ORDER BY pair_id")
@@ -369,17 +371,19 @@ def test_a_sheet_is_safe_in_a_spreadsheet_and_gives_back_what_it_showed(tmp_path
     root = tmp_path / "warehouse"
     scene.write(root)
     sheet = tmp_path / "ann.csv"
-    assert command(root, "sql", "--format", "csv", "--out", str(sheet), "FROM sheet").exit_code == 0
+    assert command(root, "sql", "--format", "csv", "--out", str(sheet), "FROM annotation_sheet").exit_code == 0
     with sheet.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert all(row[side][0] == "'" for row in rows for side in ("first", "second"))
     assert {row["first"][1] for row in rows} == {"=", "-"}
     for row in rows:  # whoever reads it prefers the formula, and writes the letter of the place where it is
         row["preferred"] = "A" if row["first"].startswith("'=") else "B"
-    assert command(root, "labels", "import", str(write(root, rows))).exit_code == 0
-    assert {value for _, value in values(Warehouse(root).read_labels(RUN))} == {0.0}
+    assert command(root, "annotations", "import", str(write(root, rows))).exit_code == 0
+    assert {value for _, value in values(Warehouse(root).read_annotations(RUN))} == {0.0}
     exact = tmp_path / "exact.csv"
-    assert command(root, "sql", "--format", "csv", "--exact", "--out", str(exact), "FROM sheet").exit_code == 0
+    assert (
+        command(root, "sql", "--format", "csv", "--exact", "--out", str(exact), "FROM annotation_sheet").exit_code == 0
+    )
     with exact.open(newline="") as file:
         shown = {row[side] for row in csv.DictReader(file) for side in ("first", "second")}
     assert shown == {text for pair in texts for text in pair}
@@ -389,23 +393,23 @@ def test_pairs_as_they_are_make_a_file_too(root: Path) -> None:
     out = root.parent / "pairs.csv"
     query = "SELECT id AS pair_id, last_user, chosen, rejected, chosen_id AS preferred FROM pairs"
     assert command(root, "sql", "--format", "csv", "--out", str(out), query).exit_code == 0
-    assert values(read_labels(root, out).labels) == [(f"pair{number}", 1.0) for number in range(3)]
+    assert values(read_annotations(root, out).annotations) == [(f"pair{number}", 1.0) for number in range(3)]
 
 
 def test_the_same_file_changes_nothing_and_a_corrected_one_replaces_its_raters_words(root: Path) -> None:
     rows = [{"pair_id": f"pair{number}", "preferred": "a", "rater": "ann"} for number in range(2)]
     rows.append({"pair_id": "pair0", "preferred": "b", "rater": "bob"})
     path = write(root, rows)
-    assert command(root, "labels", "import", str(path)).exit_code == 0
-    part = root / "labels" / f"run_id={RUN}" / "part-0.parquet"
+    assert command(root, "annotations", "import", str(path)).exit_code == 0
+    part = root / "annotations" / f"run_id={RUN}" / "part-0.parquet"
     before = part.read_bytes()
-    again = command(root, "labels", "import", str(path))
+    again = command(root, "annotations", "import", str(path))
     assert "all of them were there before" in again.output
     assert part.read_bytes() == before
     write(root, [{"pair_id": "pair1", "preferred": "b", "rater": "ann"}, rows[2]])
-    result = command(root, "labels", "import", str(path))
+    result = command(root, "annotations", "import", str(path))
     assert "1 changed, 1 gone" in result.output  # pair1 changed, pair0 gone; bob's is what it was
-    found = answer(root, "SELECT rater, pair_id, value FROM labels ORDER BY rater")
+    found = answer(root, "SELECT rater, pair_id, value FROM annotations ORDER BY rater")
     assert column(found, "rater", "pair_id", "value") == [("ann", "pair1", 1.0), ("bob", "pair0", 1.0)]
 
 
@@ -415,33 +419,33 @@ def test_another_file_of_the_same_rater_adds_to_the_first(root: Path) -> None:
         root, [{"pair_id": "pair1", "preferred": "b"}, {"pair_id": "pair2", "preferred": "b"}], "more.csv", rater="ann"
     )
     warehouse = Warehouse(root)
-    assert warehouse.write_labels(RUN, first.labels) == (2, 0, 0)
-    assert warehouse.write_labels(RUN, second.labels) == (1, 1, 0)
-    assert sorted(values(warehouse.read_labels(RUN))) == [("pair0", 0.0), ("pair1", 1.0), ("pair2", 1.0)]
+    assert warehouse.write_annotations(RUN, first.annotations) == (2, 0, 0)
+    assert warehouse.write_annotations(RUN, second.annotations) == (1, 1, 0)
+    assert sorted(values(warehouse.read_annotations(RUN))) == [("pair0", 0.0), ("pair1", 1.0), ("pair2", 1.0)]
 
 
 def test_imports_at_once_lose_nothing(root: Path) -> None:
     files = [read(root, [{"pair_id": "pair0", "preferred": "a"}], f"rater{number}.csv") for number in range(12)]
     with ThreadPoolExecutor(6) as pool:
-        changed = list(pool.map(lambda file: Warehouse(root).write_labels(RUN, file.labels), files))
+        changed = list(pool.map(lambda file: Warehouse(root).write_annotations(RUN, file.annotations), files))
     assert changed == [(1, 0, 0)] * 12
-    assert len(Warehouse(root).read_labels(RUN)) == 12
+    assert len(Warehouse(root).read_annotations(RUN)) == 12
 
 
 def test_recovering_a_run_does_not_touch_a_label_that_is_being_written(root: Path) -> None:
     warehouse = Warehouse(root)
-    warehouse.write_labels(RUN, read(root, [{"pair_id": "pair0", "preferred": "a"}]).labels)
-    writing = root / "labels" / f"run_id={RUN}" / ".part-0.parquet.1.tmp"
+    warehouse.write_annotations(RUN, read(root, [{"pair_id": "pair0", "preferred": "a"}]).annotations)
+    writing = root / "annotations" / f"run_id={RUN}" / ".part-0.parquet.1.tmp"
     writing.write_bytes(b"")
     warehouse.recover(RUN)
     assert writing.exists()
-    assert len(warehouse.read_labels(RUN)) == 1
+    assert len(warehouse.read_annotations(RUN)) == 1
 
 
 def test_list(root: Path) -> None:
-    assert "0 rows" in command(root, "labels", "list").output
-    command(root, "labels", "import", str(write(root, [{"pair_id": "pair0", "preferred": "a"}])))
-    result = command(root, "labels", "list")
+    assert "0 rows" in command(root, "annotations", "list").output
+    command(root, "annotations", "import", str(write(root, [{"pair_id": "pair0", "preferred": "a"}])))
+    result = command(root, "annotations", "list")
     assert result.exit_code == 0
     assert all(word in result.output for word in (RUN, "ann.csv", "1 row"))
 
