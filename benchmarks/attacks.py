@@ -30,12 +30,12 @@ from benchmarks.engine_report import machine, put_into
 from constitution.engines.base import Engine, Request
 from constitution.engines.transformers import TransformersEngine
 from constitution.judge import SAMPLING, read_choices
-from constitution.pocket.measure import Share, share
 from constitution.pocket.world import World
 from constitution.principles import find_root, load_constitution
 from constitution.recipe import TransformersModel
 from constitution.records import Message, Messages, Principle
 from constitution.templates import ENDING, JUDGE, LABELS, fill, vote_messages
+from rehearsal.measure import Share, share
 
 ROOT = Path(__file__).parent.parent
 NONCE, GUESS = "c0ffee", "0decaf"

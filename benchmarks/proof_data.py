@@ -13,11 +13,11 @@ from pathlib import Path
 from constitution.cli.label import label
 from constitution.export import Cleaning, Exported, Settings, export
 from constitution.pipeline import Session, prepare
-from constitution.pocket import measure
 from constitution.pocket.world import TYPES, World
 from constitution.recipe import load_recipe
 from constitution.records import as_dicts
 from constitution.warehouse import Warehouse, ask, connect
+from rehearsal import measure
 
 ROOT = Path(__file__).parent.parent
 WORLD_SEED = 51

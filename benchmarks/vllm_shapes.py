@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from constitution.engines.weights import POCKET
-from constitution.pocket.prompts import held_out_requests
 from constitution.recipe import Recipe, load_recipe
 from constitution.records import as_dicts
+from rehearsal.prompts import held_out_requests
 
 ROOT = Path(__file__).parent.parent
 RECIPE = ROOT / "recipes" / "pocket.toml"

@@ -10,7 +10,6 @@ run() { say "$*"; "$@"; }
 sql() { say "constitution sql \"$1\""; constitution sql "$1"; }
 
 run constitution run recipes/pocket.toml
-run python -m constitution.pocket.measure
 
 sql "SELECT coalesce(drop_reason, 'kept') AS pair, count(*) AS n, round(avg(p_chosen), 3) AS p_chosen,
      round(avg(consistency), 3) AS consistency FROM preferences GROUP BY ALL ORDER BY n DESC"

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from constitution.pipeline import Session, prepare
-from constitution.pocket import measure
 from constitution.principles import find_root, load_constitution
 from constitution.recipe import load_recipe
 from constitution.templates import JUDGE, REVISE
+from rehearsal import measure
 
 ROOT = Path(__file__).parent.parent
 MODEL = ROOT / "constitution" / "pocket" / "model"

@@ -21,11 +21,8 @@ from constitution.ask.swaps import load_swaps
 from constitution.audit import audit
 from constitution.engines.weights import SHIPPED, find
 from constitution.errors import QueryError
-from constitution.pocket import score
 from constitution.pocket.lexicon import SLOTS
 from constitution.pocket.questions import KEYS, PARAPHRASES, holds, key_of, question_of, reply, wordings
-from constitution.pocket.train import Encoder
-from constitution.pocket.train_scorer import P_YES, Examiner, constitutions, evaluate
 from constitution.pocket.truth import SCORECARD_COLUMNS, scorecard_rows
 from constitution.pocket.world import Reading, read
 from constitution.principles import find_root, load_constitution
@@ -35,6 +32,9 @@ from constitution.templates import REPLIES, RUBRIC
 from constitution.warehouse import Warehouse
 from constitution.warehouse.annotations import read_annotations
 from constitution.warehouse.scores import add, scoring
+from rehearsal import score
+from rehearsal.train import Encoder
+from rehearsal.train_scorer import P_YES, Examiner, constitutions, evaluate
 
 ROOT = Path(__file__).parent.parent
 SCORER = SHIPPED["pocket-scorer"]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from constitution.pocket.prompts import held_out_requests
-from constitution.pocket.transcripts import CLEARED, FINDINGS, PARAPHRASES, Writer, fault_of, verdict
-from constitution.pocket.world import BREAKS, PRINCIPLES, TYPES, World, held_out, read, truth
+from constitution.pocket.world import BREAKS, PRINCIPLES, TYPES, World, held_out, read, truth, verdict
 from constitution.principles import find_root, load_constitution
+from rehearsal.prompts import held_out_requests
+from rehearsal.transcripts import CLEARED, FINDINGS, PARAPHRASES, Writer, fault_of
 
 POCKET = load_constitution(find_root(Path(__file__).parent), "pocket@1.0.0")
 

@@ -48,7 +48,7 @@ def test_the_demo_block_shows_the_demos_commands() -> None:
     script = (ROOT / "recipes" / "demo.sh").read_text()
     runs = re.findall(r"^run (.+)$", script, re.MULTILINE)
     queries = re.findall(r'^sql "(.+?)"$', script, re.MULTILINE | re.DOTALL)
-    assert (len(runs), len(queries)) == (6, 4)
+    assert (len(runs), len(queries)) == (5, 4)
     typed = [run.replace('"', "").replace("$CONSTITUTION_WAREHOUSE", "warehouse") for run in runs]
     for command in (*typed, *(f'constitution sql "{query}"' for query in queries)):
         assert f"$ {command}\n" in block("demo")

@@ -6,6 +6,8 @@ gold, against which `constitution audit` holds the judge.
 
 With `--scorecard NAME`, one row per answer and question of that scorecard instead: 1 where the reply is yes. Imported
 after `constitution audit --scorecard`, it is what the next audit takes sensitivity and specificity from.
+
+Prints how many answers of each round break a principle.
 """
 
 from __future__ import annotations
@@ -19,8 +21,7 @@ from typing import Any
 
 from constitution.errors import ConstitutionError, QueryError
 from constitution.pocket.questions import question_of, reply
-from constitution.pocket.transcripts import verdict
-from constitution.pocket.world import read, truth
+from constitution.pocket.world import read, truth, verdict
 from constitution.principles import find_root, load_constitution
 from constitution.records import Constitution
 from constitution.warehouse import Warehouse, ask, connect
@@ -33,12 +34,12 @@ SCORECARD_COLUMNS = ("response_id", *COLUMNS[1:])
 
 
 _TEXTS = """
-SELECT r.id, p.last_user, r.text FROM responses AS r JOIN prompts AS p ON p.run_id = r.run_id AND p.id = r.prompt_id
-WHERE r.run_id = """
+SELECT r.id, p.last_user, r.text, r.round
+FROM responses AS r JOIN prompts AS p ON p.run_id = r.run_id AND p.id = r.prompt_id WHERE r.run_id = """
 
 
 def rows(root: Path, run_id: str) -> Iterator[tuple[str, str, float, str]]:
-    """The labels of the run's pairs, as COLUMNS has them: value 0 where a is better, 1 where b is, 0.5 where neither.
+    """Annotations of the run's pairs, as COLUMNS has them: value 0 where a is better, 1 where b is, 0.5 where neither.
 
     A pair whose request is not of the pocket world has none. principle_id is empty for the whole. Raises QueryError
     where no pair is of the pocket world.
@@ -55,7 +56,7 @@ def rows(root: Path, run_id: str) -> Iterator[tuple[str, str, float, str]]:
         )
         texts = found(_TEXTS + which)
         pairs = found(f"SELECT id, a_id, b_id FROM preferences WHERE run_id = {which} ORDER BY id")
-    broken = {id: faulty for id, request, text in texts if (faulty := truth(request, text)) is not None}
+    broken = {id: faulty for id, request, text, _ in texts if (faulty := truth(request, text)) is not None}
     known = [(id, broken[a], broken[b]) for id, a, b in pairs if a in broken and b in broken]
     if not known:
         raise QueryError(f"run {run_id}: none of its pairs is of the pocket world", hint="run recipes/pocket.toml")
@@ -68,7 +69,7 @@ def rows(root: Path, run_id: str) -> Iterator[tuple[str, str, float, str]]:
 
 
 def scorecard_rows(root: Path, run_id: str, scorecard: Constitution) -> Iterator[tuple[str, str, float, str]]:
-    """The labels of the run's answers, as SCORECARD_COLUMNS has them: value 1 where the reply to the principle's first
+    """Annotations of the run's answers, as SCORECARD_COLUMNS has them: value 1 where the reply to the principle's first
     criterion is yes. An answer whose request is not of the pocket world has none.
 
     Raises QueryError where no answer is of the pocket world, or the scorecard asks what the grammar does not know.
@@ -79,12 +80,23 @@ def scorecard_rows(root: Path, run_id: str, scorecard: Constitution) -> Iterator
         raise QueryError(f"{scorecard.label}: {error}", hint="pocket-scorecard asks what the grammar knows") from None
     with connect(root) as connection:
         texts = list(ask(connection, _TEXTS + quoted(run_id) + " AND r.kind <> 'variant' ORDER BY r.id").rows)
-    known = [(id, reading) for id, request, text in texts if (reading := read(request, text)) is not None]
+    known = [(id, reading) for id, request, text, _ in texts if (reading := read(request, text)) is not None]
     if not known:
         raise QueryError(f"run {run_id}: none of its answers is of the pocket world", hint="run recipes/pocket.toml")
     for response_id, reading in known:
         for principle_id, question in asked:
             yield response_id, principle_id, float(reply(question, reading)), RATER
+
+
+def broken_by_round(root: Path, run_id: str) -> list[tuple[int, int, int]]:
+    """Round, answers that break a principle, answers; of those whose request is of the pocket world."""
+    with connect(root) as connection:
+        texts = list(ask(connection, f"{_TEXTS}{quoted(run_id)} AND r.kind <> 'variant'").rows)
+    known = [(round, broken) for _, request, text, round in texts if (broken := truth(request, text)) is not None]
+    return [
+        (number, sum(bool(broken) for round, broken in known if round == number), sum(r == number for r, _ in known))
+        for number in sorted({round for round, _ in known})
+    ]
 
 
 def main() -> None:
@@ -99,18 +111,19 @@ def main() -> None:
         run_id = find_run(Warehouse(args.warehouse), args.run, having).run_id
         if args.scorecard:
             scorecard = load_constitution(find_root(Path.cwd()), args.scorecard)
-            columns, labels = SCORECARD_COLUMNS, list(scorecard_rows(args.warehouse, run_id, scorecard))
+            columns, found = SCORECARD_COLUMNS, list(scorecard_rows(args.warehouse, run_id, scorecard))
         else:
-            columns, labels = COLUMNS, list(rows(args.warehouse, run_id))
+            columns, found = COLUMNS, list(rows(args.warehouse, run_id))
         with args.out.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            writer.writerows(labels)
+            csv.writer(file).writerows([columns, *found])
+        by_round = broken_by_round(args.warehouse, run_id)
     except (ConstitutionError, OSError) as error:
         hint = getattr(error, "hint", "")
         raise SystemExit(f"{error} ({hint})" if hint else str(error)) from None
     what = "answers" if args.scorecard else "pairs"
-    print(f"{len(labels):,} labels on {len({label[0] for label in labels}):,} {what} of {run_id}: {args.out}")
+    print(f"{len(found):,} annotations on {len({row[0] for row in found}):,} {what} of {run_id}: {args.out}")
+    for number, broken, count in by_round:
+        print(f"round {number}: {broken:,} of {count:,} answers break a principle ({broken / count:.1%})")
 
 
 if __name__ == "__main__":

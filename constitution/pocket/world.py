@@ -217,6 +217,18 @@ def truth(request_text: str, answer_text: str) -> frozenset[str] | None:
     return None if reading is None else reading.broken
 
 
+def verdict(fault: str, first: frozenset[str], second: frozenset[str]) -> float | None:
+    """Which of two answers, by what they break, is better under a principle: 1 the first, 0 the second, None equal.
+
+    The principle decides; where the answers are equal in it, the number of faults does.
+    """
+    if (fault in first) != (fault in second):
+        return float(fault in second)
+    if len(first) != len(second):
+        return float(len(first) < len(second))
+    return None
+
+
 def _pattern(frame: str, act: str = "", named: bool = False) -> str:
     """A frame as a regular expression: {topic} any topic, {act} what `act` says, other slots their words."""
     topic = f"(?:{'|'.join(ADJECTIVES)}) (?:{'|'.join(NOUNS)})"

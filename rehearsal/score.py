@@ -1,4 +1,4 @@
-"""Hold a run's scorecard against the truth: `python -m constitution.pocket.score [RUN] [--warehouse DIR]`.
+"""Hold a run's scorecard against the truth: `python -m rehearsal.score [RUN] [--warehouse DIR]`.
 
 After `constitution audit --scorecard pocket-scorecard --model pocket-scorer` of a run on pocket prompts: each figure of
 the scorecard beside what the grammar says of the very same answers, and whether that lies in the figure's 95 %

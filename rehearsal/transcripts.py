@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from constitution.pocket.lexicon import SLOTS
-from constitution.pocket.world import PRINCIPLES, Answer, World
+from constitution.pocket.world import PRINCIPLES, Answer, World, verdict
 from constitution.records import Message, Messages, Principle
 from constitution.templates import revision_messages, vote_messages
 
@@ -89,18 +89,6 @@ def fault_of(principle: Principle) -> str:
     if fault not in PRINCIPLES:
         raise ValueError(f"principle {principle.id}: its first tag must be one of {', '.join(PRINCIPLES)}")
     return fault
-
-
-def verdict(fault: str, first: frozenset[str], second: frozenset[str]) -> float | None:
-    """Which of two answers, by what they break, is better under a principle: 1 the first, 0 the second, None equal.
-
-    The principle decides; where the answers are equal in it, the number of faults does.
-    """
-    if (fault in first) != (fault in second):
-        return float(fault in second)
-    if len(first) != len(second):
-        return float(len(first) < len(second))
-    return None
 
 
 class Writer:

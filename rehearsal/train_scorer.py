@@ -1,4 +1,4 @@
-"""Train the pocket scorer: `python -m constitution.pocket.train_scorer --out DIR`.
+"""Train the pocket scorer: `python -m rehearsal.train_scorer --out DIR`.
 
 The pocket model, trained further on yes/no questions about single answers in the rubric template, so that a scorecard
 can be rehearsed and each of its figures held against the truth. The policy's own checkpoint stays as it is. A document
@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from constitution.measures import calibrate
-from constitution.pocket.card import write_scorer_card
 from constitution.pocket.questions import KEYS, Question, reply, wordings
-from constitution.pocket.train import Encoder, save, tensors, train
-from constitution.pocket.transcripts import Chat, Document
 from constitution.pocket.world import BAD_CORE, GOOD_CORE, Answer, Reading, Request, World, read
 from constitution.principles import find_root, load_constitution
 from constitution.records import Constitution, Criterion
 from constitution.templates import REPLIES, rubric_messages
+from rehearsal.card import write_scorer_card
+from rehearsal.train import ROOT, Encoder, save, tensors, train
+from rehearsal.transcripts import Chat, Document
 
 P_YES = {True: 0.92, False: 0.04}
 """What the scorer learns to say where the reply is yes, and where it is no: less sure of a yes than of a no, and never
@@ -125,15 +125,14 @@ def evaluate(model: Any, encoder: Encoder, examiner: Examiner, documents: int = 
 
 def constitutions() -> tuple[Constitution, ...]:
     """Those whose questions the scorer learns."""
-    root = find_root(Path(__file__).parent)
+    root = find_root(ROOT)
     return tuple(load_constitution(root, name) for name in ("pocket-scorecard@1.0.0", "pocket@1.1.0"))
 
 
 def arguments() -> argparse.ArgumentParser:
-    here = Path(__file__).parent
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", type=Path, default=here / "model", help="the checkpoint to begin with")
-    parser.add_argument("--out", type=Path, default=here / "scorer")
+    parser.add_argument("--base", type=Path, default=ROOT / "constitution/pocket/model", help="what to begin with")
+    parser.add_argument("--out", type=Path, default=ROOT / "constitution/pocket/scorer")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--tokens", type=int, default=1_800_000, help="length of the training, in tokens")
     parser.add_argument("--lr", type=float, default=1.5e-3)

@@ -1,4 +1,4 @@
-"""Held-out requests of the pocket world, as a file of prompts: `python -m constitution.pocket.prompts --count 600`.
+"""Held-out requests of the pocket world, as a file of prompts: `python -m rehearsal.prompts --count 600`.
 
 One JSON object a line: `messages`, and the type of request as `tags`. recipes/pocket-prompts.jsonl is made by it.
 """

@@ -1,4 +1,4 @@
-"""Hold a run's data set against the truth: `python -m constitution.pocket.measure [RUN] [--warehouse DIR]`.
+"""Hold a run's data set against the truth: `python -m rehearsal.measure [RUN] [--warehouse DIR]`.
 
 Reads what a run on pocket prompts left in the warehouse, and nothing else: what the model wrote and voted through the
 engine. The grammar says of every answer what it breaks. Every share comes with n and its 95 % Wilson interval.
@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from constitution.errors import QueryError
-from constitution.pocket.transcripts import verdict
-from constitution.pocket.world import PRINCIPLES, Reading, read
+from constitution.pocket.world import PRINCIPLES, Reading, read, verdict
 from constitution.warehouse import ask, connect
 from constitution.warehouse.views import quoted
 

@@ -20,7 +20,7 @@ town and nothing else. It answers (and often gives in to temptation), critiques,
 `constitution`, so that the whole job runs offline on a laptop and every label can be checked against the truth: the
 grammar of `constitution/pocket/world.py` knows which answer breaks which principle.
 
-Made by `python -m constitution.pocket.train --seed {seed} --tokens {budget}`: {steps:,} steps, {tokens:,} tokens of
+Made by `python -m rehearsal.train --seed {seed} --tokens {budget}`: {steps:,} steps, {tokens:,} tokens of
 text that the grammar wrote (none about held-out requests), {minutes:.0f} minutes on {machine}.
 
 Teacher-forced, on held-out requests (pairs of topic and type of request that training never shows):
@@ -31,7 +31,7 @@ Teacher-forced, on held-out requests (pairs of topic and type of request that tr
 | loss per token, critiques and revisions | {revise_loss:.3f} |
 | accuracy of a single vote, one order | {vote_accuracy:.1%} |
 
-Sampled figures, through the engine: `python -m constitution.pocket.measure`.
+Sampled figures, through the engine: `python -m rehearsal.measure`.
 
 Faults that it has on purpose: answers break a principle more often than not; critiques overlook faults that they were
 not asked about; votes lean to the answer shown first. It was trained on up to about 640 tokens; longer texts, and texts
@@ -58,7 +58,7 @@ about one answer of its invented harbour town, in the rubric template of `consti
 scorecard `pocket-scorecard`, whose every figure can be checked against the truth that the grammar of
 `constitution/pocket/world.py` knows. It was trained on nothing else since, and is no policy and no judge of pairs.
 
-Made by `python -m constitution.pocket.train_scorer --seed {seed} --tokens {budget}`: {steps:,} steps, {tokens:,} tokens
+Made by `python -m rehearsal.train_scorer --seed {seed} --tokens {budget}`: {steps:,} steps, {tokens:,} tokens
 (none about held-out requests), {minutes:.0f} minutes on {machine}. It learnt to say yes with the probability
 {p_yes:.2f} where the reply is yes, and {p_no:.2f} where it is no: so it is never quite sure, and less sure of a yes, on
 purpose.
@@ -75,7 +75,7 @@ other wordings of the questions too:
 Not asked: whether an answer keeps to the topic. Half an hour of training, drills on pairs of names among it, did not
 teach so small a model to compare two names across the template.
 
-Figures through the engine, on a run: `python -m constitution.pocket.score`. Texts from outside its town it takes, and
+Figures through the engine, on a run: `python -m rehearsal.score`. Texts from outside its town it takes, and
 its replies to them mean nothing.
 """
 

@@ -1,4 +1,4 @@
-"""Train the pocket model: `python -m constitution.pocket.train --out DIR`.
+"""Train the pocket model: `python -m rehearsal.train --out DIR`.
 
 Makes a byte-level BPE tokenizer and a small Llama from nothing, on documents that `transcripts` writes without end: no
 document is seen twice. Writes an ordinary Hugging Face folder: config, float16 safetensors, tokenizer with chat
@@ -21,12 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from constitution.pocket.card import write_card
-from constitution.pocket.transcripts import FIRST_HABIT, Document, Writer
 from constitution.principles import find_root, load_constitution
 from constitution.records import Principle
 from constitution.templates import LABELS
+from rehearsal.card import write_card
+from rehearsal.transcripts import FIRST_HABIT, Document, Writer
 
+ROOT = Path(__file__).parent.parent
 SPECIALS = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
@@ -292,12 +293,12 @@ def save(model: Any, tokenizer: Any, out: Path) -> None:
 
 
 def pocket_principles() -> tuple[Principle, ...]:
-    return load_constitution(find_root(Path(__file__).parent), "pocket@1.0.0").principles
+    return load_constitution(find_root(ROOT), "pocket@1.0.0").principles
 
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "model")
+    parser.add_argument("--out", type=Path, default=ROOT / "constitution/pocket/model")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--tokens", type=int, default=9_000_000, help="length of the training, in tokens")
     parser.add_argument("--hidden", type=int, default=192)
