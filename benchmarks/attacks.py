@@ -3,7 +3,7 @@
     make bench-attacks
 
 Pairs of the pocket world of which the grammar knows the better answer, and the judge too: its label, by both orders, is
-right. Then an attack is put into the worse answer, or into the last human turn, and the label is made anew: with the
+right. Then an attack is put into the worse answer, or into the last human turn, and the label is made again: with the
 defence; without it (marks whose nonce everyone knows, texts as they are, control tokens read as such); and, with the
 defence, with a harmless text instead, made of the very characters of the attack in another order. A small model is
 turned by any odd text: what an attack does beyond that text is the attack.
@@ -12,21 +12,18 @@ turned by any odd text: what an attack does beyond that text is the attack.
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Literal
 
 import click
 
-from benchmarks.engine_report import machine, put_into
+from benchmarks.results import Table, finish, options
 from constitution.engines.base import Engine, Request
 from constitution.engines.transformers import TransformersEngine
 from constitution.judge import SAMPLING, read_choices
@@ -221,42 +218,28 @@ def beyond(found: Sequence[Trial], condition: Condition) -> tuple[float, float, 
     return float(sums.sum() / sizes.sum()), float(low), float(high)
 
 
-def rows(found: Sequence[Trial]) -> list[dict[str, Any]]:
-    """Per place all attacks, then every kind, and figures for each."""
-    parts = [(f"all, in the {place}", [t for t in found if t.place == place]) for place in PLACES]
-    parts += [
-        (f"{kind}, in the {place}", [t for t in found if (t.kind, t.place) == (kind, place)])
-        for kind in dict.fromkeys(trial.kind for trial in found)
-        for place in PLACES
-    ]
-    told = []
-    for name, part in parts:
-        row: dict[str, Any] = {"name": name, "attacks": len({(t.kind, t.number) for t in part}), "n": len(part)}
-        for condition in CONDITIONS:
-            of = flips(part, condition)
-            row[condition] = {"share": of.value, "low": of.interval[0], "high": of.interval[1]}
-            row[condition]["mean_p_worse"] = fmean(trial.p[condition] for trial in part)
-        for condition in ("with", "without"):
-            row[f"beyond_{condition}"] = beyond(part, condition)
-        told.append(row)
-    return told
-
-
-def table(told: Sequence[Mapping[str, Any]], note: str) -> str:
-    lines = [
-        "| labels turned by | attacks | n | without the defence | with it | harmless text | beyond harmless text |",
-        "|:--|--:|--:|--:|--:|--:|--:|",
-    ]
-    for row in told:
-        cells = [
-            f"{_percent(row[c]['share'])} ({_percent(row[c]['low'])}–{_percent(row[c]['high'])})" for c in CONDITIONS
-        ]
-        value, low, high = row["beyond_with"]
-        lines.append(
-            f"| {row['name']} | {row['attacks']} | {row['n']:,} | {cells[1]} | {cells[0]} | {cells[2]} | "
-            f"{100 * value:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}) |"
+def table(found: Sequence[Trial]) -> Table:
+    """Per place all attacks, then every kind: the share of labels turned, with its 95 % Wilson interval."""
+    parts = {f"all, in the {place}": [trial for trial in found if trial.place == place] for place in PLACES}
+    for kind in dict.fromkeys(trial.kind for trial in found):
+        for place in PLACES:
+            of_kind = [trial for trial in found if (trial.kind, trial.place) == (kind, place)]
+            parts[f"{kind}, in the {place}"] = of_kind
+    rows = []
+    for name, part in parts.items():
+        shares = [flips(part, condition) for condition in ("without", "with", "harmless")]
+        value, low, high = (100 * figure for figure in beyond(part, "with"))
+        rows.append(
+            [
+                name,
+                str(len({(trial.kind, trial.number) for trial in part})),
+                f"{len(part):,}",
+                *(f"{_percent(s.value)} ({_percent(s.interval[0])}–{_percent(s.interval[1])})" for s in shares),
+                f"{value:+.1f} points ({low:+.1f} to {high:+.1f})",
+            ]
         )
-    return "\n".join([*lines, "", note])
+    columns = ["labels turned by", "attacks", "n", "without the defence", "with it", "harmless text"]
+    return Table([*columns, "beyond harmless text"], rows)
 
 
 def _percent(value: float) -> str:
@@ -276,21 +259,12 @@ async def measure(count: int, seed: int, kinds: Sequence[str]) -> list[Trial]:
 @click.option("--pairs", "count", default=40, show_default=True, type=click.IntRange(min=2))
 @click.option("--seed", default=1, show_default=True)
 @click.option("--kind", "kinds", multiple=True, help="Only attacks of this kind; more than once for more.")
-@click.option("--out", type=click.Path(path_type=Path), help="Also write the figures here, as JSON.")
-@click.option("--page", type=click.Path(path_type=Path), help="Also put the table into this Markdown page.")
+@options
 def main(count: int, seed: int, kinds: tuple[str, ...], out: Path | None, page: Path | None) -> None:
     found = asyncio.run(measure(count, seed, kinds))
-    told = rows(found)
-    date = datetime.now(UTC).date().isoformat()
     tried = len({trial.pair for trial in found})
-    note = f"{date}, {machine()}; seed {seed}, {tried} of {count} pairs that the judge gets right by itself."
-    text = table(told, note)
-    click.echo(text)
-    if out is not None:
-        facts = {"date": date, "machine": machine(), "seed": seed, "pairs": tried, "rows": told}
-        out.write_text(json.dumps(facts, indent=1) + "\n")
-    if page is not None:
-        page.write_text(put_into(page.read_text(encoding="utf-8"), "bench-attacks", text), encoding="utf-8")
+    note = f"Seed {seed}, {tried} of {count} pairs that the judge gets right by itself."
+    finish(out, page, [table(found)], [], [note])
 
 
 if __name__ == "__main__":

@@ -14,8 +14,11 @@ from benchmarks.figures import Moment, report
 from benchmarks.job import CRITIQUE, MODEL, REVISION, VOTE, VOTE_PREFIX, WINDOW, options, read_prompts
 
 
-async def chain(session: aiohttp.ClientSession, url: str, prompt: str) -> tuple[str, str, float]:
-    """Initial answer, revision, and the probability that the revision is better, over both orders."""
+async def chain(session: aiohttp.ClientSession, url: str, prompt: str, long: bool) -> tuple[str, str, float | None]:
+    """Initial answer, revision, and the probability that the revision is better, over both orders.
+
+    long: a second critique and revision, and no votes.
+    """
 
     async def call(messages: list[dict[str, str]], **fields: object) -> dict[str, object]:
         body = {"model": MODEL, "messages": messages, "temperature": 1.0, "top_p": 1.0, "max_tokens": 512} | fields
@@ -44,19 +47,22 @@ async def chain(session: aiohttp.ClientSession, url: str, prompt: str) -> tuple[
     initial = await say(messages, prompt)
     await say(messages, CRITIQUE)
     revision = await say(messages, REVISION)
+    if long:
+        await say(messages, CRITIQUE)
+        return initial, await say(messages, REVISION), None
     ab, ba = await asyncio.gather(vote(initial, revision), vote(revision, initial))
     return initial, revision, (1 - ab + ba) / 2
 
 
-async def main(base_url: str, path: str) -> None:
+async def main(base_url: str, path: str, long: bool) -> None:
     begun = Moment.now()
     prompts = read_prompts(path)
-    results: list[tuple[str, str, float]] = []
+    results: list[tuple[str, str, float | None]] = []
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=2 * WINDOW)) as session:
 
         async def worker() -> None:
             for prompt in prompts:
-                results.append(await chain(session, base_url + "/chat/completions", prompt))
+                results.append(await chain(session, base_url + "/chat/completions", prompt, long))
 
         await asyncio.gather(*[worker() for _ in range(WINDOW)])
     report(begun, len(results))
@@ -64,4 +70,4 @@ async def main(base_url: str, path: str) -> None:
 
 if __name__ == "__main__":
     given = options()
-    asyncio.run(main(given.base_url, given.prompts))
+    asyncio.run(main(given.base_url, given.prompts, given.long))

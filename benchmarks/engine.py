@@ -2,11 +2,13 @@
 
     make bench-engine                          about ten minutes
     python -m benchmarks.engine --quick        400 prompts, to see that it works
-    python -m benchmarks.engine --only fast    one part: real, fast, flood, memory, peers
+    python -m benchmarks.engine --only long    one part: real, fast, long, flood, memory, profile, peers
 
-Every trial has a new server and does the same job: so many prompts × 5 calls (initial, critique, revision, votes AB and
-BA), 256 prompts in flight. Trials are interleaved and medians compared. After each one the server's counter must say 5
-calls a prompt, and of ours every row must lie in the warehouse.
+Every trial has a new server and does the same job: prompts × 5 calls, 256 prompts in flight. The calls are an initial
+answer, critique, revision and two votes (AB and BA); in the part `long` they are an answer and two rounds of critique
+and revision, each of the length that answers have (log-normal, median 120 tokens, at most 512). Trials are interleaved
+and medians compared. After each one the server's counter must say 5 calls a prompt, and of ours every row must be in
+the warehouse.
 """
 
 from __future__ import annotations
@@ -19,15 +21,16 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import click
 
-from benchmarks.engine_report import Trial, markdown, put_into, verdicts, write_results
+from benchmarks.results import Table, Verdict, finish, options
 from benchmarks.sim_engine import WORDS
 from constitution.warehouse import ask, connect
 
@@ -41,28 +44,60 @@ CORES = sorted(os.sched_getaffinity(0))
 RECIPE = """
 name = "bench"
 constitution = "general@1.1.0"
-
 [prompts]
 path = "prompts.jsonl"
-
 [model.policy]
 engine = "openai"
 model = "sim"
 base_url = "{base_url}"
 dialect = "vllm"
 concurrency = 512
-
 [revise]
-rounds = 1
+rounds = {rounds}
 principles = ["answers-the-request"]
 exemplars = 0
-
-[judge]
-only = ["answers-the-request"]
-
+{judge}
 [output]
 window = 256
 """
+JUDGE = """[judge]
+only = ["answers-the-request"]
+"""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A comparison: the same job for several clients."""
+
+    title: str
+    clients: tuple[str, ...]
+    speed: float
+    """Of the simulated engine; 10: ten times as fast as a large model on a GPU."""
+    long: bool = False
+    """The chain of five answers, without votes."""
+    once: bool = False
+    """One trial a client; else as many as --repeats."""
+
+    @property
+    def rounds(self) -> int:
+        return 2 if self.long else 1
+
+    @property
+    def median_tokens(self) -> int:
+        return 120 if self.long else 100
+
+
+PARTS = {
+    "real": Part("Real time", ("bare", "ours", "command"), 1.0, once=True),
+    "fast": Part("Ten-fold speed", ("bare", "ours"), 10.0),
+    "long": Part("Ten-fold speed, five answers of real length", ("bare", "ours"), 10.0, long=True),
+    "flood": Part("Hundred-fold speed: the client alone is the bottleneck", ("bare", "ours"), 100.0),
+    "memory": Part("Memory", ("ours",), 10.0, once=True),
+    "profile": Part("Where the CPU goes, ten-fold speed, five answers", ("profile",), 10.0, long=True, once=True),
+    "peers": Part("Peers, ten-fold speed", ("bare", "ours"), 10.0, once=True),
+}
+PEER_PROMPTS = 1000
+"""Fewer than ours: some are slow."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +106,7 @@ class Job:
 
     base_url: str
     folder: Path
+    part: Part
     prompts: int
 
     @property
@@ -85,7 +121,8 @@ class Job:
         """Ours: a project folder with the recipe."""
         (self.folder / "principles").symlink_to(ROOT / "principles")
         path = self.folder / "bench.toml"
-        path.write_text(RECIPE.format(base_url=self.base_url))
+        judge = "" if self.part.long else JUDGE
+        path.write_text(RECIPE.format(base_url=self.base_url, rounds=self.part.rounds, judge=judge))
         return path
 
 
@@ -93,11 +130,16 @@ Command = Callable[[Job], list[str]]
 
 
 def bare(job: Job) -> list[str]:
-    return [sys.executable, "-m", "benchmarks.bare", "--base-url", job.base_url, "--prompts", str(job.file)]
+    given = ["--base-url", job.base_url, "--prompts", str(job.file)]
+    return [sys.executable, "-m", "benchmarks.bare", *given, *(["--long"] if job.part.long else [])]
 
 
 def ours(job: Job) -> list[str]:
     return [sys.executable, "-m", "benchmarks.ours", str(job.recipe()), str(job.warehouse)]
+
+
+def profile(job: Job) -> list[str]:
+    return [*ours(job), "--profile"]
 
 
 def command(job: Job) -> list[str]:
@@ -116,22 +158,18 @@ def peer(module: str, *more: str) -> Command:
     return line
 
 
-CLIENTS: dict[str, Command] = {"bare": bare, "ours": ours, "command": command}
-PEER_CLIENTS: dict[str, Command] = {
+CLIENTS: dict[str, Command] = {
+    "bare": bare,
+    "ours": ours,
+    "command": command,
+    "profile": profile,
     "datatrove": peer("datatrove"),
     "datatrove, checkpoints": peer("datatrove", "--checkpoints"),
     "data-designer": peer("datadesigner"),
     "inspect_ai": peer("inspect"),
-    "curator": peer("curator"),
-    "distilabel": peer("distilabel"),
 }
-PEER_PROMPTS = 1000
-"""Fewer than ours: some are slow."""
-
-
+OURS = ("ours", "command", "profile")
 QUIET = {
-    "CURATOR_DISABLE_RICH_DISPLAY": "1",
-    "DISTILABEL_LOG_LEVEL": "WARNING",
     "DO_NOT_TRACK": "1",
     "HF_HUB_OFFLINE": "1",
     "NEMO_TELEMETRY_ENABLED": "false",
@@ -140,6 +178,37 @@ QUIET = {
     "TELEMETRY_ENABLED": "false",
 }
 """Environment of the clients: no telemetry, no line of log for every request."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One client's job. Seconds of a client run from the first prompt that it reads to the last row on disk."""
+
+    client: str
+    prompts: int
+    wall_s: float
+    cpu_s: float
+    startup_s: float
+    """From the start of the process to the first prompt: imports. 0: not known."""
+    startup_cpu_s: float
+    peak_rss_mib: float
+    """Of the client's main process; 0: not known."""
+    server_wall_s: float
+    """From the first request to the last reply."""
+    utilisation: float
+    """Held slot-seconds over those there were in that time."""
+    replies: int
+    profile: Mapping[str, float]
+    """CPU seconds by what they were spent in; empty where it was not asked for."""
+
+    @property
+    def cpu_per_1000(self) -> float:
+        """CPU seconds per 1,000 prompts."""
+        return 1000 * self.cpu_s / self.prompts
+
+    @property
+    def prompts_per_s(self) -> float:
+        return self.prompts / self.wall_s
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -153,7 +222,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def write_prompts(path: Path, count: int, words: tuple[int, int] = (60, 150)) -> None:
-    """Requests of so many words, from and to, always the same, each with a number of its own."""
+    """Requests with a number of words between the two, always the same, each with a number of its own."""
     generator = random.Random(1)
     with path.open("w", encoding="utf-8") as file:
         for number in range(count):
@@ -162,10 +231,11 @@ def write_prompts(path: Path, count: int, words: tuple[int, int] = (60, 150)) ->
 
 
 @contextmanager
-def server(speed: float) -> Iterator[str]:
+def server(part: Part) -> Iterator[str]:
     """A new simulated server on the first core; gives its address."""
     python = str(BENCH) if BENCH.exists() else sys.executable
-    line = [python, "-m", "benchmarks.sim_server", "--port", "0", "--speed", str(speed)]
+    line = [python, "-m", "benchmarks.sim_server", "--port", "0", "--speed", str(part.speed)]
+    line += ["--median-tokens", str(part.median_tokens)]
     with on_core(CORES[0]):
         process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
@@ -178,7 +248,7 @@ def server(speed: float) -> Iterator[str]:
 
 @contextmanager
 def on_core(core: int) -> Iterator[None]:
-    """Processes that are started in this block stay on one core."""
+    """Processes that are started in this block stay on one core, with all their threads."""
     os.sched_setaffinity(0, {core})
     try:
         yield
@@ -186,148 +256,180 @@ def on_core(core: int) -> Iterator[None]:
         os.sched_setaffinity(0, CORES)
 
 
-def run(name: str, line: Command, prompts: int, speed: float) -> Trial:
+def run(part: Part, name: str, prompts: int) -> Trial:
     """One client's job on the last core. Raises SystemExit where it did not do all of it."""
-    with tempfile.TemporaryDirectory() as folder, server(speed) as base_url:
-        job = Job(base_url, Path(folder), prompts)
+    with tempfile.TemporaryDirectory() as folder, server(part) as base_url:
+        job = Job(base_url, Path(folder), part, prompts)
         write_prompts(job.file, prompts)
         with (job.folder / "stdout").open("w+") as out, (job.folder / "stderr").open("w+") as err:
             started = time.monotonic()
             with on_core(CORES[-1]):
-                process = subprocess.Popen(line(job), cwd=ROOT, env=environment(job.folder), stdout=out, stderr=err)
+                process = subprocess.Popen(
+                    CLIENTS[name](job), cwd=ROOT, env=environment(job.folder), stdout=out, stderr=err
+                )
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
-            ended = time.monotonic()
+            lasted = time.monotonic() - started
             out.seek(0)
             err.seek(0)
-            said, complaints = out.read(), err.read()
+            printed, complaints = out.read(), err.read()
         if process.returncode:
-            raise SystemExit(f"{name} ended with {process.returncode}:\n{said[-2000:]}\n{complaints[-4000:]}")
+            raise SystemExit(f"{name} ended with {process.returncode}:\n{printed[-2000:]}\n{complaints[-4000:]}")
         with urllib.request.urlopen(base_url.removesuffix("/v1") + "/stats") as reply:
             stats = json.load(reply)
-        total_cpu = usage.ru_utime + usage.ru_stime
-        # The command prints for people: of it the whole process counts, start-up and Prefect's server included.
-        last = said.strip().rpartition("\n")[2] if name != "command" else "{}"
-        trial = figures(name, json.loads(last), started, ended - started, total_cpu, stats)
-        check(name, job, trial)
+        # The command prints for people: the whole process counts, start-up included.
+        own = json.loads(printed.strip().rpartition("\n")[2]) if name != "command" else {}
+        trial = figures(name, own, (started, lasted, usage.ru_utime + usage.ru_stime), stats)
+        check(job, trial)
     click.echo(
-        f"  {name:<12} {prompts:>6} prompts at {speed:g}x: {trial.wall_s:6.1f} s "
-        f"({trial.wall_s - trial.server_wall_s:.1f} s outside the calls), "
-        f"{trial.cpu_per_1000:5.2f} CPU s per 1,000, "
-        f"slots {trial.utilisation:.3f}, {trial.peak_rss_mib:.0f} MiB, server {trial.server_us:.0f} µs a call",
+        f"  {name:<12} {prompts:>6} prompts at {part.speed:g}x: {trial.wall_s:6.1f} s "
+        f"({trial.wall_s - trial.server_wall_s:.1f} s outside the calls), {trial.cpu_per_1000:5.2f} CPU s per 1,000, "
+        f"slots {trial.utilisation:.3f}, {trial.peak_rss_mib:.0f} MiB",
         err=True,
     )
     return trial
 
 
-def figures(
-    name: str, own: dict[str, Any], started: float, lasted: float, total_cpu: float, stats: dict[str, Any]
-) -> Trial:
-    """`own`: what the client said of itself, empty where it says nothing; `total_cpu`: with all children."""
-    processes = bool(own.get("processes"))
+def figures(name: str, own: dict[str, Any], process: tuple[float, float, float], stats: dict[str, Any]) -> Trial:
+    """`own`: what the client reported, empty where it reports nothing; `process`: its start, how long it lasted, and
+    its CPU with all children, in seconds."""
+    started, lasted, cpu = process
     return Trial(
         client=name,
         prompts=own.get("prompts", stats["replies"] // CALLS),
         wall_s=own.get("wall_s", lasted),
         # Children that the client has not waited for are in the system's account of the whole process only.
-        cpu_s=total_cpu - own["startup_cpu_s"] if processes else own.get("cpu_s", total_cpu),
+        cpu_s=cpu - own["startup_cpu_s"] if own.get("processes") else own.get("cpu_s", cpu),
         startup_s=own["begun"] - started if own else 0.0,
         startup_cpu_s=own.get("startup_cpu_s", 0.0),
         peak_rss_mib=own.get("peak_rss_mib", 0.0),
         server_wall_s=stats["wall_s"],
         utilisation=stats["utilisation"],
-        server_cpu_s=stats["cpu_s"],
         replies=stats["replies"],
-        cached_share=stats["cached_tokens"] / stats["prompt_tokens"],
-        note=own.get("note", ""),
+        profile=own.get("profile", {}),
     )
 
 
-def check(name: str, job: Job, trial: Trial) -> None:
+def check(job: Job, trial: Trial) -> None:
     """Raises SystemExit unless every call was made and, of ours, every row is stored."""
-    if trial.replies != CALLS * job.prompts or trial.prompts != job.prompts:
-        raise SystemExit(
-            f"{name}: {trial.replies} calls for {trial.prompts} of {job.prompts} prompts, not {CALLS} each"
-        )
-    if name not in ("ours", "command"):
+    n = job.prompts
+    if trial.replies != CALLS * n or trial.prompts != n:
+        raise SystemExit(f"{trial.client}: {trial.replies} calls for {trial.prompts} of {n} prompts, not {CALLS} each")
+    if trial.client not in OURS:
         return
     counted = """SELECT (SELECT count(*) FROM responses), (SELECT count(*) FROM judgements),
         (SELECT count(*) FROM failures), count(*), count(DISTINCT prompt_id) FROM preferences"""
+    expected = (3 * n, 0, 0, 0, 0) if job.part.long else (2 * n, 2 * n, 0, n, n)
     with connect(job.warehouse) as connection:
         [rows] = ask(connection, counted).rows
-    n = job.prompts
-    if tuple(rows) != (2 * n, 2 * n, 0, n, n):
-        raise SystemExit(f"{name}: the warehouse holds {rows}, expected {(2 * n, 2 * n, 0, n, n)}")
+    if tuple(rows) != expected:
+        raise SystemExit(f"{trial.client}: the warehouse holds {rows}, expected {expected}")
 
 
-def parts(only: tuple[str, ...], prompts: int, repeats: int) -> Iterator[tuple[str, str, int, float]]:
-    """(part, client, prompts, speed) of each trial, in order."""
-    if "real" in only:
-        yield from (("real", name, prompts, 1.0) for name in ("bare", "ours", "command"))
-    if "fast" in only:
-        yield from (("fast", name, prompts, 10.0) for _ in range(repeats) for name in ("bare", "ours"))
-    if "flood" in only:
-        yield from (("flood", name, prompts, 100.0) for _ in range(repeats) for name in ("bare", "ours"))
-    if "memory" in only:
-        yield from (("memory", "ours", count, 10.0) for count in (prompts, 10 * prompts))
+def medians(trials: Sequence[Trial], client: str, figure: str) -> float:
+    return float(median(getattr(trial, figure) for trial in trials if trial.client == client))
+
+
+def verdicts(trials: Mapping[str, Sequence[Trial]]) -> list[Verdict]:
+    """Of the parts that were run."""
+    found = []
+
+    def ratio(part: str, figure: str, client: str = "ours") -> float:
+        return medians(trials[part], client, figure) / medians(trials[part], "bare", figure)
+
+    if "real" in trials:
+        wall, use = ratio("real", "server_wall_s", "command"), ratio("real", "utilisation", "command")
+        found += [
+            Verdict("real time, wall ours / bare", ratio("real", "wall_s"), 1.05),
+            Verdict("real time, slot utilisation ours / bare", ratio("real", "utilisation"), 0.95, False),
+            Verdict("real time, constitution run: first request to last reply / bare", wall, 1.05),
+            Verdict("real time, constitution run: slot utilisation / bare", use, 0.95, False),
+        ]
+    for part, words, speed, cpu in (
+        ("fast", "ten-fold", 0.6, 1.8),
+        ("long", "ten-fold, five answers", 0.8, 1.4),
+        ("flood", "hundred-fold", 0.6, 1.8),
+    ):
+        if part in trials:
+            measured = ratio(part, "prompts_per_s"), ratio(part, "cpu_per_1000")
+            found += [
+                Verdict(f"{words}, prompts/s ours / bare", measured[0], speed, False),
+                Verdict(f"{words}, client CPU per 1,000 prompts ours / bare", measured[1], cpu),
+            ]
+    if "memory" in trials:
+        few, many = (trial.peak_rss_mib for trial in trials["memory"])
+        found.append(Verdict("peak memory, ten times as many prompts / once", many / few, 1.2))
+    return found
+
+
+def tables(trials: Mapping[str, Sequence[Trial]]) -> Iterator[Table]:
+    """A table for each part; medians where a client was tried more than once with as many prompts."""
+    columns = ["client", "prompts", "wall s", "prompts/s", "CPU s per 1,000 prompts", "slots used", "peak MiB"]
+    for name, done in trials.items():
+        if name == "profile":
+            yield profile_table(done[0])
+            continue
+        rows = []
+        for client, prompts in dict.fromkeys((trial.client, trial.prompts) for trial in done):
+            these = [trial for trial in done if (trial.client, trial.prompts) == (client, prompts)]
+            wall, speed, cpu, use, memory, start, start_cpu = (
+                medians(these, client, figure)
+                for figure in (
+                    *("wall_s", "prompts_per_s", "cpu_per_1000", "utilisation", "peak_rss_mib"),
+                    *("startup_s", "startup_cpu_s"),
+                )
+            )
+            known = [f"{memory:.0f}", f"{start:.1f}", f"{start_cpu:.1f}"] if memory else ["–"] * 3
+            cells = [client, f"{prompts:,}", f"{wall:.1f}", f"{speed:.1f}", f"{cpu:.2f}", f"{100 * use:.1f} %"]
+            rows.append([*cells, *known])
+        yield Table([*columns, "start-up s", "start-up CPU s"], rows, PARTS[name].title)
+
+
+def profile_table(trial: Trial) -> Table:
+    """Of the sampled run: microseconds of CPU a call, and the share of all."""
+    spent = dict(trial.profile)
+    apart = {
+        f"of all these, before the first prompt and after the last ({trial.prompts:,} prompts)": spent.pop("fixed"),
+        "start-up, not in these": trial.startup_cpu_s,
+    }
+    rows = [
+        [what, f"{1e6 * seconds / trial.replies:.0f}", f"{100 * seconds / trial.cpu_s:.0f} %"]
+        for what, seconds in [*sorted(spent.items(), key=lambda item: -item[1]), *apart.items()]
+    ]
+    return Table(["CPU of ours in", "µs a call", "share"], rows, PARTS["profile"].title)
+
+
+def trials_of(name: str, prompts: int, repeats: int) -> Iterator[Trial]:
+    """The part's trials, interleaved. A peer that fails is reported and not shown."""
+    part = PARTS[name]
+    for _ in range(1 if part.once else repeats):
+        for client in part.clients:
+            yield run(part, client, prompts)
+    if name == "memory":
+        yield run(part, "ours", 10 * prompts)
+    if name == "peers":
+        for client in (client for client in CLIENTS if client not in ("bare", *OURS)):
+            try:
+                yield run(part, client, prompts)
+            except (OSError, SystemExit) as failure:
+                click.echo(f"  {client} does not run here: {failure}", err=True)
 
 
 @click.command(help=__doc__)
-@click.option("--quick", is_flag=True, help="400 prompts, each trial once, no memory part.")
-@click.option("--only", multiple=True, type=click.Choice(["real", "fast", "flood", "memory", "peers"]))
-@click.option("--peers", is_flag=True, help="Also the peers that are set up (make bench-peers).")
+@click.option("--quick", is_flag=True, help="400 prompts, each trial once, without real time and memory.")
+@click.option("--only", multiple=True, type=click.Choice(list(PARTS)))
 @click.option("--prompts", default=4000, show_default=True, type=click.IntRange(min=1))
-@click.option(
-    "--repeats",
-    default=3,
-    show_default=True,
-    type=click.IntRange(min=1),
-    help="Of the trials at ten-fold and hundred-fold speed.",
-)
-@click.option("--out", type=click.Path(path_type=Path), help="Write the figures here as JSON and as a Markdown table.")
-@click.option("--page", type=click.Path(path_type=Path, exists=True), help="Put the table into this page too.")
-def main(
-    quick: bool,
-    only: tuple[str, ...],
-    peers: bool,
-    prompts: int,
-    repeats: int,
-    out: Path | None,
-    page: Path | None,
-) -> None:
+@click.option("--repeats", default=3, show_default=True, type=click.IntRange(min=1), help="Of the fast trials.")
+@options
+def main(quick: bool, only: tuple[str, ...], prompts: int, repeats: int, out: Path | None, page: Path | None) -> None:
     if len(CORES) < 2:
         click.echo("one core only: client and server share it, and the figures mean little", err=True)
     if quick:
         prompts, repeats = 400, 1
-    only = only or (("real", "fast") if quick else ("real", "fast", "flood", "memory"))
-    trials: dict[str, list[Trial]] = {}
-    for part, name, count, speed in parts(only, prompts, repeats):
-        trials.setdefault(part, []).append(run(name, CLIENTS[name], count, speed))
-    if peers or "peers" in only:
-        trials["peers"] = list(peer_trials(100 if quick else PEER_PROMPTS))
-    found = verdicts(trials)
-    text = markdown(trials)
-    click.echo(text)
-    for verdict in found:
-        click.echo(str(verdict))
-    if out is not None:
-        figures = {part: [asdict(trial) for trial in done] for part, done in trials.items()}
-        written = write_results(out, text, found, figures)
-        if page is not None:
-            page.write_text(put_into(page.read_text(), f"bench-{out.stem}", written))
-    if not all(verdict.passes for verdict in found):
-        sys.exit(1)
-
-
-def peer_trials(prompts: int) -> Iterator[Trial]:
-    """Bare, ours, and each peer that is set up; one that fails is told and left out."""
-    for name in ("bare", "ours"):
-        yield run(name, CLIENTS[name], prompts, 10.0)
-    for name, line in PEER_CLIENTS.items():
-        try:
-            yield run(name, line, prompts, 10.0)
-        except (OSError, SystemExit) as failure:
-            click.echo(f"  {name} does not run here: {failure}", err=True)
+    only = only or (("fast", "long", "profile") if quick else tuple(name for name in PARTS if name != "peers"))
+    counts = {"peers": min(prompts, PEER_PROMPTS)}
+    trials = {name: list(trials_of(name, counts.get(name, prompts), repeats)) for name in PARTS if name in only}
+    finish(out, page, list(tables(trials)), verdicts(trials))
 
 
 if __name__ == "__main__":

@@ -18,8 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ import click
 import duckdb
 
 from benchmarks.engine import write_prompts
-from benchmarks.engine_report import machine, put_into
+from benchmarks.results import Table, Verdict, finish, options
 from constitution.export import Cleaning, Settings, export
 from constitution.pipeline import Session, prepare
 from constitution.recipe import load_recipe
@@ -70,11 +69,11 @@ class Result:
     """Candidates with neither a split nor a reason, or with both."""
 
     @property
-    def verdicts(self) -> list[tuple[bool, str]]:
+    def verdicts(self) -> list[Verdict]:
         return [
-            (self.peak_mib < MOST_MIB, f"{self.what}: peak memory {self.peak_mib:,.0f} MiB (under {MOST_MIB:,})"),
-            (self.both_sides == 0, f"{self.what}: {self.both_sides:,} conversations on both sides of the split"),
-            (self.unaccounted == 0, f"{self.what}: {self.unaccounted:,} of {self.candidates:,} candidates unaccounted"),
+            Verdict(f"{self.what}: peak memory, MiB", self.peak_mib, MOST_MIB),
+            Verdict(f"{self.what}: conversations on both sides of the split", self.both_sides, 0),
+            Verdict(f"{self.what}: candidates unaccounted, of {self.candidates:,}", self.unaccounted, 0),
         ]
 
 
@@ -145,27 +144,13 @@ def measure(folder: Path, what: str) -> Result:
     return Result(what, mib=mib, both_sides=both, unaccounted=unaccounted, **told)
 
 
-def show(results: Sequence[Result]) -> str:
-    lines = [
-        "| format | candidates | rows | seconds | rows a second | peak MiB | files MiB |",
-        "|---|--:|--:|--:|--:|--:|--:|",
-    ]
+def table(results: Sequence[Result], prompts: int) -> Table:
+    rows = []
     for each in results:
         numbers = (each.seconds, each.rows / each.seconds, each.peak_mib, each.mib)
-        cells = [each.what, f"{each.candidates:,}", f"{each.rows:,}", *(f"{number:,.0f}" for number in numbers)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def write(out: Path, page: Path | None, prompts: int, results: Sequence[Result]) -> None:
-    """`out` (JSON), and the table into `page` between its marks `bench-export`."""
-    date = datetime.now(UTC).date().isoformat()
-    figures = {"date": date, "machine": machine(), "prompts": prompts, "exports": [asdict(each) for each in results]}
-    rounded = json.loads(json.dumps(figures), parse_float=lambda number: round(float(number), 1))
-    out.write_text(json.dumps(rounded, indent=1) + "\n", encoding="utf-8")
-    if page is not None:
-        text = f"Measured {date} on {machine()}: a run of {prompts:,} prompts.\n\n{show(results)}"
-        page.write_text(put_into(page.read_text(encoding="utf-8"), "bench-export", text), encoding="utf-8")
+        rows.append([each.what, f"{each.candidates:,}", f"{each.rows:,}", *(f"{number:,.0f}" for number in numbers)])
+    columns = ["format", "candidates", "rows", "seconds", "rows a second", "peak MiB", "files MiB"]
+    return Table(columns, rows, f"A run of {prompts:,} prompts")
 
 
 @click.command()
@@ -173,8 +158,7 @@ def write(out: Path, page: Path | None, prompts: int, results: Sequence[Result])
 @click.option("--only", multiple=True, help="Only these formats.")
 @click.option("--one", help="Only this export of the run in --folder, its figures as JSON.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Keep the run here; one that is there is taken.")
-@click.option("--out", type=click.Path(path_type=Path), help="Also write the figures here, as JSON.")
-@click.option("--page", type=click.Path(path_type=Path), help="Also put the table into this Markdown page.")
+@options
 def main(
     prompts: int, only: tuple[str, ...], one: str | None, folder: Path | None, out: Path | None, page: Path | None
 ) -> None:
@@ -191,15 +175,7 @@ def main(
         results = []
         for what in only or (*FORMATS, CLEANED):
             results.append(measure(place, what))
-            click.echo(show(results[-1:]).splitlines()[-1], err=True)
-    click.echo(show(results))
-    verdicts = [verdict for each in results for verdict in each.verdicts]
-    for passes, text in verdicts:
-        click.echo(f"{'PASS' if passes else 'FAIL'}  {text}")
-    if out is not None:
-        write(out, page, prompts, results)
-    if not all(passes for passes, _ in verdicts):
-        sys.exit(1)
+    finish(out, page, [table(results, prompts)], [verdict for each in results for verdict in each.verdicts])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a client of `engine.py` tells of itself: one line of JSON, the last of its output. Standard library only: peers
+"""What a client of `engine.py` reports: one line of JSON, the last of its output. Standard library only: peers
 run in environments of their own.
 
     begun = Moment.now()
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import resource
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,8 @@ class Moment:
     """Seconds on the machine's monotonic clock, which all processes share."""
     cpu: float
     """Seconds of this process and of its children that have ended, user and system."""
+    thread: float
+    """CPU seconds of this thread alone."""
 
     @classmethod
     def now(cls) -> Moment:
@@ -28,13 +31,15 @@ class Moment:
         return cls(
             time.monotonic(),
             own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime,
+            time.clock_gettime(time.CLOCK_THREAD_CPUTIME_ID),
         )
 
 
-def report(begun: Moment, prompts: int, processes: bool = False) -> None:
+def report(begun: Moment, prompts: int, processes: bool = False, profile: Mapping[str, float] | None = None) -> None:
     """Print the figures of the stretch from `begun`, when the first prompt was about to be read, until now.
 
     `processes`: the work was done in other processes too, whose CPU the system knows when all is over.
+    `profile`: CPU seconds by what they were spent in.
     """
     ended = Moment.now()
     figures = {
@@ -45,6 +50,7 @@ def report(begun: Moment, prompts: int, processes: bool = False) -> None:
         "wall_s": ended.monotonic - begun.monotonic,
         "cpu_s": ended.cpu - begun.cpu,
         "peak_rss_mib": peak_rss_mib(),
+        "profile": dict(profile or {}),
     }
     print(json.dumps(figures), flush=True)
 

@@ -44,6 +44,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--base-url", required=True, help="up to and including /v1")
     parser.add_argument("--prompts", required=True, help='JSONL with {"prompt": "…"}')
     parser.add_argument("--out", default=".")
+    parser.add_argument("--long", action="store_true", help="two rounds and no votes")
     parser.add_argument("--checkpoints", action="store_true", help="datatrove: with its checkpoints")
     return parser.parse_args()
 

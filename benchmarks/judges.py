@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -26,7 +24,8 @@ from statistics import fmean
 
 import click
 
-from benchmarks.judges_report import EFFECTS, Effect, Result, Setting, show, verdicts, write
+from benchmarks.judges_report import EFFECTS, Effect, Result, Setting, note, tables, verdicts
+from benchmarks.results import finish, options
 from constitution.audit import audit
 from constitution.engines.base import Request
 from constitution.engines.fake import FakeEngine
@@ -143,7 +142,7 @@ def result(setting: Setting, pairs: int, figures: Sequence[Figure], votes: tuple
 
 
 def right_votes(root: Path) -> tuple[float, float]:
-    """Share of the votes, and of the couples of votes in both orders, that prefer the true winner."""
+    """Share of the votes, and of the order-averaged votes, that prefer the true winner."""
     with connect(root) as connection:
         [row] = ask(connection, "SELECT avg(one_order), avg(both_orders) FROM alignment").rows
     return float(row[0]), float(row[1])
@@ -169,22 +168,12 @@ def measure_all(chosen: Sequence[Setting], pairs: int, jobs: int) -> list[Result
 
 @click.command()
 @click.option("--pairs", default=2000, show_default=True, type=click.IntRange(min=50), help="For each judge.")
-@click.option("--every", default=1, show_default=True, type=click.IntRange(min=1), help="Only every so manieth judge.")
+@click.option("--every", default=1, show_default=True, type=click.IntRange(min=1), help="Only every Nth judge.")
 @click.option("--jobs", default=2, show_default=True, type=click.IntRange(min=1), help="Judges at a time.")
-@click.option("--out", type=click.Path(path_type=Path), help="Also write the figures here, as JSON.")
-@click.option("--page", type=click.Path(path_type=Path), help="Also put the table into this Markdown page.")
+@options
 def main(pairs: int, every: int, jobs: int, out: Path | None, page: Path | None) -> None:
-    begun = time.monotonic()
     results = measure_all(list(settings())[::every], pairs, jobs)
-    click.echo(show(results))
-    found = verdicts(results)
-    for verdict in found:
-        click.echo(str(verdict))
-    click.echo(f"{len(results)} judges, {sum(one.pairs for one in results):,} pairs, {time.monotonic() - begun:.0f} s")
-    if out is not None:
-        write(out, page, results, found)
-    if not all(verdict.passes for verdict in found):
-        sys.exit(1)
+    finish(out, page, tables(results), verdicts(results), [note(results)])
 
 
 if __name__ == "__main__":

@@ -1,17 +1,12 @@
-"""The figures of `judges.py`: what was planted in a judge, what the audit found, what is promised of it, and how it is
-shown."""
+"""The figures of `judges.py`: what was planted in a judge, what the audit measured, promises and tables."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from statistics import NormalDist
-from typing import Any
+from dataclasses import dataclass
+from statistics import NormalDist, fmean
 
-from benchmarks.engine_report import Verdict, machine, put_into
+from benchmarks.results import Table, Verdict
 
 EFFECTS = ("position", "length", "headers", "lists", "bold")
 SHARE = 0.9
@@ -83,9 +78,9 @@ class Result:
     raw: float
     """Share of the votes that prefer the true winner."""
     both: float
-    """The same of couples of votes: one principle's in both orders, averaged."""
+    """The same of order-averaged votes."""
     controlled: float
-    """The same of couples that length and style are taken out of too."""
+    """The same of order-averaged votes that length and style are taken out of too."""
 
     def effect(self, name: str) -> Effect:
         return self.effects[EFFECTS.index(name)]
@@ -103,7 +98,7 @@ class Result:
 
 
 def verdicts(results: Sequence[Result]) -> list[Verdict]:
-    """What issue 4 promises, as far as these judges can show it."""
+    """What is promised, as far as these judges can show it."""
     planted, clean = ([one for one in results if one.setting.clean == is_clean] for is_clean in (False, True))
     found: list[Verdict] = []
 
@@ -131,77 +126,42 @@ def verdicts(results: Sequence[Result]) -> list[Verdict]:
     return found
 
 
-def show(results: Sequence[Result], clean: bool = True) -> str:
-    """A Markdown table, a row for each judge. clean: those without faults too."""
-    lines = [
-        "| # | position | length | style | noise | accuracy | position found | length found | headers | lists | bold "
-        "| reported, not planted | raw votes | both orders | + style control |",
-        "|--:|--:|--:|--:|--:|--:|---|---|---|---|---|---|--:|--:|--:|",
-    ]
-    for one in results:
-        if one.setting.clean and not clean:
-            continue
-        setting = one.setting
-        given = (f"{number:g}" for number in (setting.position, setting.length, setting.style, setting.noise))
-        right = (f"{100 * share:.1f} %" for share in (one.raw, one.both, one.controlled))
-        cells = (*given, f"{setting.accuracy:g}", *map(_told, one.effects), ", ".join(one.alarms) or "–", *right)
-        lines.append(f"| {setting.number} | " + " | ".join(cells).replace("-", "−") + " |")
-    return "\n".join(lines) + "\n"
+def tables(results: Sequence[Result]) -> list[Table]:
+    """All judges together, then each with planted faults: value, interval, and whether the planted one is in it."""
+
+    def mean(read: Callable[[Result], float], group: Sequence[Result]) -> str:
+        return f"{100 * fmean(map(read, group)):.1f} %" if group else "–"
+
+    columns = ["true winner preferred, mean over", "raw votes", "both orders", "both orders, style controlled"]
+    kinds = (("judges with planted faults", False), ("clean judges", True))
+    groups = {what: [one for one in results if one.setting.clean == clean] for what, clean in kinds}
+    reads = (lambda one: one.raw, lambda one: one.both, lambda one: one.controlled)
+    whole = [[f"{len(group)} {what}", *(mean(read, group) for read in reads)] for what, group in groups.items()]
+    rows = []
+    for one in groups["judges with planted faults"]:
+        own = one.setting
+        given = (f"{number:g}" for number in (own.position, own.length, own.style, own.noise, own.accuracy))
+        shares = (f"{100 * read(one):.1f} %" for read in reads)
+        cells = [str(own.number), *given, *map(_shown, one.effects), ", ".join(one.alarms) or "–", *shares]
+        rows.append([cell.replace("-", "−") for cell in cells])
+    planted = ["#", "position", "length", "style", "noise", "accuracy", "position measured", "length measured"]
+    measured = [*planted, "headers", "lists", "bold", "reported, not planted", "raw votes", *columns[2:]]
+    return [Table(columns, whole), Table(measured, rows, "Every judge with planted faults")]
 
 
-def _told(effect: Effect) -> str:
-    """Value, interval, and whether the planted one lies in it."""
-    mark = "" if effect.recovered else " **out**"
-    digits = {"position": 3, "length": 2}.get(effect.name, 1)
-    return f"{effect.found:.{digits}f} [{effect.low:.{digits}f}, {effect.high:.{digits}f}]{mark}"
-
-
-def totals(results: Sequence[Result]) -> str:
-    """What a reader of the page wants to know of all judges together."""
+def note(results: Sequence[Result]) -> str:
     planted, clean = ([one for one in results if one.setting.clean == is_clean] for is_clean in (False, True))
-
-    def mean(of: Callable[[Result], float], group: Sequence[Result]) -> str:
-        return f"{100 * sum(map(of, group)) / len(group):.1f} %" if group else "–"
-
-    lines = ["| true winner found, mean over | raw votes | both orders | both orders, style controlled |"]
-    lines.append("|---|--:|--:|--:|")
-    for told, group in (("judges with planted faults", planted), ("clean judges", clean)):
-        shares = (mean(of, group) for of in (lambda one: one.raw, lambda one: one.both, lambda one: one.controlled))
-        lines.append(f"| {len(group)} {told} | " + " | ".join(shares) + " |")
-    gains = [one.controlled - one.raw for one in planted]
-    if gains:
-        lines += ["", f"The least gain of a judge with planted faults is {100 * min(gains):.1f} points."]
     style = [effect for one in planted for effect in one.effects[2:] if effect.planted]
-    if style:
-        inside = sum(effect.recovered for effect in style)
-        lines.append(f"Of {len(style)} planted effects of headers, lists and bold, {inside} are within their interval.")
-    if clean:
-        loud = sum(bool(one.alarms) for one in clean)
-        lines.append(f"Of {len(clean)} clean judges, {loud} have at least one of their five intervals beside 0.")
-    return "\n".join(lines)
+    return (
+        f"{len(results)} judges, {results[0].pairs:,} pairs each. The least gain of a judge with planted faults is "
+        f"{100 * min((one.controlled - one.raw for one in planted), default=0):.1f} points. Of {len(style)} planted "
+        f"effects of headers, lists and bold, {sum(effect.recovered for effect in style)} are within their interval. "
+        f"Of {len(clean)} clean judges, {sum(bool(one.alarms) for one in clean)} have at least one of their five "
+        "intervals beside 0."
+    )
 
 
-def write(out: Path, page: Path | None, results: Sequence[Result], found: Sequence[Verdict]) -> None:
-    """`out` (JSON), and the table into `page` between its marks `bench-judges`."""
-    date = datetime.now(UTC).date().isoformat()
-    figures: dict[str, Any] = {
-        "date": date,
-        "machine": machine(),
-        "verdicts": [asdict(verdict) | {"passes": verdict.passes} for verdict in found],
-        "judges": [asdict(one) | {"reported_not_planted": one.alarms} for one in results],
-    }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    rounded = json.loads(json.dumps(figures), parse_float=lambda number: round(float(number), 4))
-    out.write_text(json.dumps(rounded, indent=1) + "\n", encoding="utf-8")
-    if page is None:
-        return
-    pairs = results[0].pairs
-    text = [f"Measured {date} on {machine()}, without a GPU: {len(results)} judges, {pairs:,} pairs each.", ""]
-    text += [*(f"- {verdict}" for verdict in found), "", totals(results), ""]
-    text += [
-        "<details><summary>Every judge with planted faults</summary>",
-        "",
-        show(results, clean=False),
-        "</details>",
-    ]
-    page.write_text(put_into(page.read_text(encoding="utf-8"), "bench-judges", "\n".join(text)), encoding="utf-8")
+def _shown(effect: Effect) -> str:
+    digits = {"position": 3, "length": 2}.get(effect.name, 1)
+    outside = "" if effect.recovered else " **out**"
+    return f"{effect.found:.{digits}f} [{effect.low:.{digits}f}, {effect.high:.{digits}f}]{outside}"

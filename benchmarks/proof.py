@@ -1,6 +1,6 @@
 """Does training on what the project exports make a model better? Held against the grammar's truth.
 
-    make proof                              all of it, into docs/proof.md: at most 20 minutes on two CPU cores
+    make proof                              all of it, into docs/RESULTS.md: at most 20 minutes on two CPU cores
     python -m benchmarks.proof --quick      a taste of it: one seed, a few prompts and steps, nothing written
 
 The pocket policy answers, revises and judges prompts of its training world; the run is exported; TRL's own trainers
@@ -10,7 +10,6 @@ learn from the exports; the trained models answer prompts that nobody has traine
 from __future__ import annotations
 
 import os
-import sys
 import time
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -20,10 +19,10 @@ from typing import Any
 
 import click
 
-from benchmarks import proof_data, proof_measure
-from benchmarks.proof_figures import Result, result
-from benchmarks.proof_report import show, verdicts, write
-from benchmarks.proof_work import LABELS, Arm, Ask, Say, train_all
+from benchmarks import proof_data
+from benchmarks.proof_figures import Result, note, result, tables, verdicts
+from benchmarks.proof_work import LABELS, Arm, Ask, Say, questions, train_all
+from benchmarks.results import finish, options
 
 ROOT = Path(__file__).parent.parent
 HELD_OUT = ROOT / "recipes" / "pocket-prompts.jsonl"
@@ -51,7 +50,7 @@ QUICK = Size(prompts=12, held_out=12, seeds=1, max_steps=2, labels=LABELS[:1])
 def prove(folder: Path, size: Size, pool: Executor, say: Say) -> Result:
     """All of it, under `folder`; trainings in `pool`."""
     begun = time.monotonic()
-    ask = Ask(tuple(proof_measure.questions(HELD_OUT, size.held_out)), size.max_steps)
+    ask = Ask(tuple(questions(HELD_OUT, size.held_out)), size.max_steps)
     say(f"the policy answers {size.prompts} prompts, revises and judges")
     run_id = proof_data.run(folder, size.prompts)
     generated = time.monotonic() - begun
@@ -68,14 +67,13 @@ def prove(folder: Path, size: Size, pool: Executor, say: Say) -> Result:
 
 @click.command()
 @click.option("--folder", type=click.Path(path_type=Path), default=ROOT / "build" / "proof", show_default="build/proof")
-@click.option("--out", type=click.Path(path_type=Path), help="Write the figures there, as JSON.")
-@click.option("--page", type=click.Path(path_type=Path), help="Write the page there, as Markdown.")
+@options
 @click.option("--prompts", type=click.IntRange(6), help="To train on.")
 @click.option("--held-out", type=click.IntRange(6, 600), help="To answer after training.")
 @click.option("--seeds", type=click.IntRange(1, 10))
 @click.option("--quick", is_flag=True, help="A taste of it.")
 def main(folder: Path, out: Path | None, page: Path | None, quick: bool, **asked: Any) -> None:
-    """A run that lies in FOLDER already is used again."""
+    """A run that is in FOLDER already is used again."""
     if quick and page is not None:
         raise click.UsageError("--quick measures too little for a page")
     # Of a model so small a second thread mostly waits, and beside other work on the machine everybody waits for it.
@@ -88,10 +86,7 @@ def main(folder: Path, out: Path | None, page: Path | None, quick: bool, **asked
 
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         found = prove(folder, size, pool, say)
-    click.echo(show(found))
-    if out is not None:
-        write(out, page, found)
-    sys.exit(not all(verdict.passes for verdict in verdicts(found)))
+    finish(out, page, list(tables(found)), verdicts(found), [note(found)])
 
 
 if __name__ == "__main__":

@@ -21,10 +21,11 @@ BLOCK = 64
 """Tokens to a block of the prefix cache."""
 
 MEDIAN_TOKENS, SIGMA = 100, 0.7
-"""Output lengths are lognormal: mean 128 tokens, one in a hundred over 500."""
-LENGTHS = [max(8, round(MEDIAN_TOKENS * math.exp(SIGMA * NormalDist().inv_cdf((i + 0.5) / 1024)))) for i in range(1024)]
+"""Output lengths are lognormal: of this median the mean is 128 tokens, and one in a hundred is over 500."""
+FACTORS = [math.exp(SIGMA * NormalDist().inv_cdf((i + 0.5) / 1024)) for i in range(1024)]
+"""Of the median."""
 LONGEST = 2048
-"""Tokens of a reply at the most."""
+"""Tokens of a reply at most."""
 
 _SOME_WORDS = """
 water river stone bread lamp winter letter garden honest quiet market bridge music paper window road people careful
@@ -50,9 +51,10 @@ def _filler() -> tuple[str, list[int]]:
 FILLER, STARTS = _filler()
 
 
-def output_tokens(first_turn: str, turns: int, most: int) -> int:
+def output_tokens(first_turn: str, turns: int, most: int, median: int = MEDIAN_TOKENS) -> int:
     """Tokens that the reply has; at most `most`."""
-    return min(LENGTHS[crc32(first_turn.encode(), turns) % len(LENGTHS)], most, LONGEST)
+    drawn = max(8, round(median * FACTORS[crc32(first_turn.encode(), turns) % len(FACTORS)]))
+    return min(drawn, most, LONGEST)
 
 
 def reply_text(prompt: str, seed: int, tokens: int) -> str:

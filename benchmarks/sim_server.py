@@ -19,7 +19,7 @@ from typing import Any, cast
 import click
 import orjson
 
-from benchmarks.sim_engine import Job, PrefixCache, Slots, label_logprobs, output_tokens, reply_text
+from benchmarks.sim_engine import MEDIAN_TOKENS, Job, PrefixCache, Slots, label_logprobs, output_tokens, reply_text
 
 try:
     from uvloop import new_event_loop
@@ -49,9 +49,12 @@ class SimServer:
         prefill_ms: float = 0.2,
         token_ms: float = 10.0,
         cache_tokens: int = 524_288,
+        median_tokens: int = MEDIAN_TOKENS,
         port: int = 0,
     ) -> None:
-        """`prefill_ms`, `token_ms`: for a prompt token that is not cached, and for a token of the reply."""
+        """`prefill_ms`, `token_ms`: for a prompt token that is not cached, and for a token of the reply.
+        `median_tokens`: of the replies' lengths."""
+        self.median_tokens = median_tokens
         scale = 1000 * speed
         self.slots = Slots(slots, prefill_ms / scale, token_ms / scale, PrefixCache(cache_tokens // 64))
         self._port = port
@@ -186,7 +189,7 @@ class Connection(asyncio.Protocol):
     def _route(self, method: str, path: str, body: bytes) -> None:
         match method, path.removeprefix("/v1"):
             case "POST", "/chat/completions":
-                self._job = job = read_job(_json(body), self._reply)
+                self._job = job = read_job(_json(body), self._reply, self._server.median_tokens)
                 self._server.submit(job)
             case "POST", "/tokenize":
                 tokens = [ord(character) for character in str(_json(body).get("prompt", ""))]
@@ -228,7 +231,7 @@ def _json(body: bytes) -> dict[str, Any]:
     return value
 
 
-def read_job(body: dict[str, Any], finished: Callable[[Job], None]) -> Job:
+def read_job(body: dict[str, Any], finished: Callable[[Job], None], median_tokens: int) -> Job:
     """The request as a job. Raises Refused for what is not served here."""
     if body.get("model") != MODEL:
         raise Refused(404, f"The model `{body.get('model')}` does not exist.")
@@ -240,7 +243,7 @@ def read_job(body: dict[str, Any], finished: Callable[[Job], None]) -> Job:
     except (KeyError, TypeError, IndexError):
         raise Refused(400, "messages must be a list of {role, content}") from None
     most = body.get("max_tokens") or body.get("max_completion_tokens") or 512
-    tokens = output_tokens(first, len(turns), most)
+    tokens = output_tokens(first, len(turns), most, median_tokens)
     return Job(
         prompt="\n".join([f"{role}: {content}" for role, content in turns]),
         tokens=tokens,
@@ -302,6 +305,7 @@ def _labels(job: Job) -> list[dict[str, Any]]:
 @click.option("--speed", default=1.0, show_default=True, help="Times as fast.")
 @click.option("--prefill-ms", default=0.2, show_default=True, help="Milliseconds a prompt token that is not cached.")
 @click.option("--token-ms", default=10.0, show_default=True, help="Milliseconds a token of the reply.")
+@click.option("--median-tokens", default=MEDIAN_TOKENS, show_default=True, help="Of the replies' lengths.")
 @click.option("--cache-tokens", default=524_288, show_default=True, help="Tokens that the prefix cache holds.")
 def main(**settings: Any) -> None:
     """Serve until the process is ended; the first line of output is the address."""

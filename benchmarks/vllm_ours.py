@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 from unittest.mock import patch
 
-from benchmarks.vllm_graph import Call
-from benchmarks.vllm_outcome import Outcome
+from benchmarks.vllm_outcome import Call, Outcome
 from constitution.engines import Engines, open_engines
 from constitution.pipeline import Session, prepare, session
 from constitution.recipe import Models, Recipe
@@ -71,13 +70,13 @@ class Ours:
 
     @asynccontextmanager
     async def _opened(self, models: Models) -> AsyncIterator[Engines]:
-        """Stands in for `open_engines`, so that a run does not start vLLM anew."""
+        """In place of `open_engines`, so that a run does not start vLLM again."""
         assert models == self.recipe.model
         yield self._engines
 
 
 def _rows(warehouse: Path) -> tuple[dict[str, list[str]], dict[str, float]]:
-    """What the run stored, read back as anybody would read it."""
+    """What the run stored, read back by SQL."""
     answers: dict[str, list[str]] = {}
     votes: dict[str, float] = {}
     with connect(warehouse) as connection:

@@ -2,8 +2,7 @@
 
 All initial answers; all critiques; all revisions; …; all votes, both ways round, of all principles in one call. The
 texts, draws and seeds are those of the library (its templates are pure functions), so that both do the same work. It
-stores nothing but one JSON file, does not resume, and a failure ends it. `floor` is what no script can beat: all
-requests of the job, known in advance with the lengths of their outputs, in one call.
+stores nothing but one JSON file, does not resume, and a failure ends it.
 """
 
 from __future__ import annotations
@@ -15,8 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.vllm_graph import Call
-from benchmarks.vllm_outcome import Outcome
+from benchmarks.vllm_outcome import Call, Outcome
 from constitution import templates
 from constitution.generate.outcomes import clean
 from constitution.identity import digest, seed
@@ -40,8 +38,8 @@ class Script:
         self.llm = LLM(model=str(model), **arguments)
         self.tokenizer = self.llm.get_tokenizer()
         self.labels = [self._label(label) for label in templates.LABELS]
-        self.done: list[tuple[Any, Any]] = []
-        """vLLM's own record of every request of the latest run, with its parameters: what the floor replays."""
+        self.done: list[Any] = []
+        """vLLM's own record of every request of the latest run."""
 
     def run(self, out: Path, keep_calls: bool) -> Outcome:
         self.llm.reset_prefix_cache()
@@ -81,34 +79,6 @@ class Script:
         answers = dict(zip(ids, texts, strict=True))
         out.write_text(json.dumps({"answers": answers, "votes": votes}))
         return self._outcome(time.perf_counter() - begun, answers, votes, keep_calls)
-
-    def floor(self) -> Outcome:
-        """Every request of the latest `run` again, all in one call, each with just as many tokens of output."""
-        from vllm import SamplingParams, TokensPrompt
-
-        prompts, settings = [], []
-        for output, params in self.done:
-            length = len(output.outputs[0].token_ids)
-            prompts.append(TokensPrompt(prompt_token_ids=output.prompt_token_ids))
-            settings.append(
-                SamplingParams(
-                    temperature=params.temperature,
-                    top_p=params.top_p,
-                    seed=params.seed,
-                    max_tokens=length,
-                    ignore_eos=True,
-                    logprob_token_ids=params.logprob_token_ids,
-                )
-            )
-        self.llm.reset_prefix_cache()
-        before, begun = self.done, time.perf_counter()
-        found = self.llm.generate(prompts, settings, use_tqdm=False)
-        seconds = time.perf_counter() - begun
-        self.done = list(zip(found, settings, strict=True))
-        outcome = self._outcome(seconds, {}, {}, False)
-        outcome.prompts = self.recipe.prompts.limit or 0
-        self.done = before
-        return outcome
 
     def _stage(
         self, chats: Sequence[Messages], sampling: Sampling, ids: Sequence[str], step: str, round: int
@@ -163,7 +133,7 @@ class Script:
         )
         prompts = [TokensPrompt(prompt_token_ids=ids) for ids in tokens]
         found: list[Any] = self.llm.generate(prompts, settings, use_tqdm=False)
-        self.done += zip(found, settings, strict=True)
+        self.done += found
         return found
 
     def _label(self, label: str) -> int:
@@ -173,9 +143,8 @@ class Script:
     def _outcome(
         self, seconds: float, answers: dict[str, list[str]], votes: dict[str, float], keep_calls: bool
     ) -> Outcome:
-        outputs = [output for output, _ in self.done]
         calls = [
-            Call(output.prompt_token_ids, output.outputs[0].token_ids, output.num_cached_tokens) for output in outputs
+            Call(output.prompt_token_ids, output.outputs[0].token_ids, output.num_cached_tokens) for output in self.done
         ]
         return Outcome(
             seconds=seconds,

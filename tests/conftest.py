@@ -81,14 +81,28 @@ def _no_outside_connections() -> Iterator[None]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("torture")
-    group.addoption("--torture", action="store_true", help="the long versions of tests/torture")
+    group.addoption("--torture", action="store_true", help="the long versions of tests/torture, and what is marked so")
     group.addoption("--seed", type=int, default=1, help="of all that tests/torture draws by chance")
     group.addoption("--counts", type=Path, help="write what tests/torture counted and measured here, as JSON")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without --torture, no test that is marked so; with it, only these and tests/torture."""
+    full = config.getoption("--torture")
+    folder = config.rootpath / "tests" / "torture"
+    marked = [bool(item.get_closest_marker("torture")) for item in items]
+    kept = [
+        (folder in item.path.parents or mark or folder.parent not in item.path.parents) if full else not mark
+        for item, mark in zip(items, marked, strict=True)
+    ]
+    if not all(kept):
+        config.hook.pytest_deselected(items=[item for item, keep in zip(items, kept, strict=True) if not keep])
+        items[:] = [item for item, keep in zip(items, kept, strict=True) if keep]
+
+
 @dataclass(frozen=True)
 class Torture:
-    """How long the test may be, and what it tells of itself."""
+    """How long the test may be, and what it reports."""
 
     full: bool
     """The long version: `make torture`. The short one is part of `make test`."""
@@ -96,11 +110,11 @@ class Torture:
     record: Callable[[str, object], None]
 
     def count(self, what: str, number: int = 1) -> None:
-        """Adds to a count that is told at the end: kills, faults, bad inputs, attacks …"""
+        """Adds to a count that is reported at the end: kills, faults, bad inputs, attacks …"""
         self.record(f"count {what}", number)
 
     def measure(self, what: str, value: float | str) -> None:
-        """A figure that is told at the end."""
+        """A figure that is reported at the end."""
         self.record(f"figure {what}", value)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,10 +12,20 @@ import pytest
 
 from benchmarks import proof, proof_data, proof_figures
 from benchmarks.proof_data import BIAS, Labels
-from benchmarks.proof_figures import FIGURES, Result, ratio
-from benchmarks.proof_measure import HARMFUL, Answer, Question, questions
-from benchmarks.proof_report import show, verdicts, write
-from benchmarks.proof_work import ALIGNED, BEFORE, LABELS, REWARD, SFT, Done, apart
+from benchmarks.proof_figures import FIGURES, Result, note, ratio, tables, verdicts
+from benchmarks.proof_work import (
+    ALIGNED,
+    BEFORE,
+    HARMFUL,
+    LABELS,
+    REWARD,
+    SFT,
+    Answer,
+    Done,
+    Question,
+    apart,
+    questions,
+)
 from constitution.pocket.lexicon import ADJECTIVES, NOUNS
 from constitution.pocket.world import held_out, read
 from constitution.records import Message
@@ -103,18 +112,17 @@ def test_the_whole_of_it_in_small(tmp_path: Path) -> None:
     apart = [name for name in models if name != "sampled-1"]
     assert len({(tmp_path / "models" / name / "model.safetensors").read_bytes() for name in apart}) == len(apart)
     planted_is_longer(tmp_path)
-    assert all(f"{verdict}" in show(result) for verdict in verdicts(result))
 
 
-def test_the_page_has_every_figure_and_what_was_promised(tmp_path: Path) -> None:
+def test_the_tables_have_every_figure() -> None:
     result = told([RUDE, RUDE, RUDE, HELP], [HELP, HELP, HELP, RUDE])
-    out, page = tmp_path / "proof.json", tmp_path / "proof.md"
-    write(out, page, result)
-    assert json.loads(out.read_text())["figures"]["sft"]["violations"]["pooled"]["n"] == 8
-    text = page.read_text()
-    assert all(f"- {verdict}" in text for verdict in verdicts(result))
-    assert "| the policy as it is shipped | 75.0%" in text
-    assert "| SFT, then DPO | 25.0%" in text
+    [arms, principles, _, exports] = tables(result)
+    shares = {row[0]: row[1] for row in arms.rows}
+    assert shares["the policy as it is shipped"].startswith("75.0%")
+    assert shares["SFT, then DPO"].startswith("25.0%")
+    assert [row[0] for row in principles.rows if row[1].startswith("75.0%")] == ["rude"]
+    assert exports.rows == [["dpo", "40", "3 margin"]]
+    assert "8 answers" in note(result)
 
 
 def planted_is_longer(folder: Path) -> None:

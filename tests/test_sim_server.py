@@ -5,22 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from benchmarks.engine_report import Trial, put_into, verdicts
 from benchmarks.sim_engine import BLOCK, CHARACTERS, Job, PrefixCache, Slots, output_tokens, reply_text
 from benchmarks.sim_server import MODEL, SimServer
 from constitution.engines.base import Request
 from constitution.engines.openai import OpenAIEngine
 from constitution.recipe import OpenAIModel
 from constitution.records import Message, Sampling
-
-ROOT = Path(__file__).parent.parent
 
 
 def job(tokens: int, priority: int = 0, prompt: str = "") -> Job:
@@ -154,33 +149,6 @@ def test_texts_are_as_long_as_they_say_and_differ_by_prompt_and_seed() -> None:
 def test_no_two_prompts_get_the_same_text() -> None:
     texts = {reply_text(f"prompt {number}", seed=0, tokens=8) for number in range(20_000)}
     assert len(texts) == 20_000
-
-
-# --- what is told of it
-
-
-def test_the_page_shows_the_latest_results() -> None:
-    page = (ROOT / "docs" / "performance.md").read_text()
-    results = [path for path in (ROOT / "benchmarks" / "results").glob("*.md") if path.stem in ("engine", "peers")]
-    for path in results:
-        assert put_into(page, f"bench-{path.stem}", path.read_text()) == page, f"{path.name} is newer than the page"
-    with pytest.raises(ValueError, match="no place"):
-        put_into(page, "bench-of-nothing", "")
-
-
-def trial(client: str, **figures: float) -> Trial:
-    sound = Trial(client, 1000, 10.0, 2.0, 0.5, 0.5, 100.0, 9.0, 0.8, 1.0, 5000, 0.3)
-    return replace(sound, **figures)  # type: ignore[arg-type]
-
-
-def test_verdicts_compare_medians_with_the_bare_loop() -> None:
-    fast = [trial("bare", cpu_s=cpu) for cpu in (2.0, 2.0, 9.0)]
-    fast += [trial("ours", cpu_s=cpu, wall_s=20.0) for cpu in (1.0, 3.0, 30.0)]
-    speed, cpu = verdicts({"fast": fast})
-    assert (speed.measured, speed.passes) == (0.5, False)
-    assert (cpu.measured, cpu.passes) == (1.5, True)
-    [memory] = verdicts({"memory": [trial("ours"), trial("ours", prompts=10_000, peak_rss_mib=121.0)]})
-    assert (memory.measured, memory.passes) == (1.21, False)
 
 
 # --- over HTTP
