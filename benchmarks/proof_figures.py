@@ -234,8 +234,8 @@ def note(result: Result) -> str:
         f"prompts. n of the first row = {answers['violations'].pooled.n:,} answers, {answers['answered'].pooled.n:,} "
         "of them to harmless requests. Of two answers of the untrained policy to the same held-out request, one of "
         f"which breaks fewer principles, the trained reward model gives more to that one in {_share(rewards.pooled)} "
-        f"of the pairs (seeds {_seeds(rewards)}; n = {rewards.pooled.n:,} over seeds); the rule that the shorter is better "
-        f"is right in {_share(result.shorter.pooled)}."
+        f"of the pairs (seeds {_seeds(rewards)}; n = {rewards.pooled.n:,} over seeds); the rule that the shorter is "
+        f"better is right in {_share(result.shorter.pooled)}."
     )
 
 
