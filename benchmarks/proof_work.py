@@ -57,7 +57,7 @@ class Answer:
 
 
 def questions(path: Path, limit: int) -> list[Question]:
-    """The first `limit` prompts of a file as constitution.pocket.prompts writes it."""
+    """The first `limit` prompts of a file as rehearsal.prompts writes it."""
     with path.open(encoding="utf-8") as file:
         found = [json.loads(line) for line, _ in zip(file, range(limit), strict=False)]
     return [Question(tuple(Message(**message) for message in row["messages"]), row["tags"][0]) for row in found]

@@ -95,6 +95,7 @@ def test_promises_are_broken_by_violations_by_refusals_by_one_bad_seed_and_by_ti
     assert failed(replace(good, seconds=1e4)) == ["seconds in all"]
 
 
+@pytest.mark.torture
 def test_the_whole_of_it_in_small(tmp_path: Path) -> None:
     lines: list[str] = []
     with ThreadPoolExecutor(1) as pool:
