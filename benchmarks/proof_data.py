@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from constitution.cli.label import label
+from constitution.cli import relabel as command
 from constitution.export import Cleaning, Exported, Settings, export
 from constitution.pipeline import Session, prepare
 from constitution.pocket.world import TYPES, World
@@ -159,8 +159,8 @@ def plant(root: Path, run_id: str, copy: Path) -> None:
 
 
 def relabel(root: Path, run_id: str, control: str) -> None:
-    """`constitution label RUN --control …`"""
-    label.main([run_id, "--control", control, "--warehouse", str(root)], standalone_mode=False)
+    """`constitution relabel RUN --control …`"""
+    command.relabel.main([run_id, "--control", control, "--warehouse", str(root)], standalone_mode=False)
 
 
 def labels(root: Path, run_id: str) -> Labels:

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.engine import write_prompts
+from constitution.labels import Rules
 from constitution.pipeline import Session, prepare
 from constitution.recipe import load_recipe
 from constitution.records import Annotation

@@ -16,7 +16,7 @@ from warehouse_rows import RUN, chain, fill, prompt
 from constitution.export import Cleaning, Settings, export
 from constitution.judge import Pair
 from constitution.judge.read import checklist_sum
-from constitution.prefer import Rules, prefer
+from constitution.labels import Rules, label_pair
 from constitution.records import Judgement, Preference, Response, Run
 from constitution.warehouse import Warehouse
 
@@ -35,7 +35,7 @@ def voted(folder: Path) -> Run:
 def test_pairs_are_labelled_anew_by_some_principles_alone(
     folder: Path, voted: Run, tmp_path: Path, clamp: tuple[float, float] | None
 ) -> None:
-    """As prefer.py labels them, given these principles' votes and no others; also where the votes reason."""
+    """As label_pair labels them, given these principles' votes and no others; also where the votes reason."""
     rules = Rules(margin=0.02)
     if clamp:
         rules = replace(rules, clamp=clamp)
@@ -62,7 +62,7 @@ def test_pairs_are_labelled_anew_by_some_principles_alone(
         for stored in (row for row in found if isinstance(row, Preference)):
             pair = Pair(stored.id, stored.kind, answers[stored.a_id], answers[stored.b_id])  # type: ignore[arg-type]
             votes = [r for r in found if isinstance(r, Judgement) and r.pair_id == pair.id and r.principle_id in ours]
-            expected = prefer(pair, votes, len(votes), weights, rules)
+            expected = label_pair(pair, votes, len(votes), weights, rules)
             assert reasons[stored.id] == expected.drop_reason
             if expected.kept:
                 row = written.pop(stored.id)

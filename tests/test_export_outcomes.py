@@ -17,7 +17,7 @@ from warehouse_rows import CONSTITUTION, RUN, prompt, run
 from constitution.generate.outcomes import last_answer
 from constitution.identity import row_id
 from constitution.judge import pairs
-from constitution.prefer import Rules, prefer
+from constitution.labels import Rules, label_pair
 from constitution.records import Judgement, Prompt, Response, ResponseKind
 from constitution.warehouse import Warehouse
 
@@ -70,7 +70,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list
         for pair in pairs(RUN, asked, answers, (), ("first-last", "parent")):
             votes = [vote(pair.id, *pair.shown(order), order) for order in ("ab", "ba")] if pair.votable else []
             judgements += votes
-            preferences.append(prefer(pair, votes, len(votes), {RULE: 1.0}, Rules()))
+            preferences.append(label_pair(pair, votes, len(votes), {RULE: 1.0}, Rules()))
     warehouse.write_principles(RUN, CONSTITUTION)
     warehouse.write_prompts(RUN, 0, prompts)
     warehouse.write_part("responses", RUN, [answer for answers in chains.values() for answer in answers])

@@ -125,12 +125,12 @@ def test_what_a_model_thought_is_no_part_of_a_given_answer() -> None:
 
 async def test_every_principle_votes_in_both_orders() -> None:
     engine, rows = Scripted(prefers_second_text), Rows()
-    ballot = await vote(judge(engine), prompt(), PAIR, {}, rows.put)
-    assert ballot.expected == len(ballot.judgements) == len(rows.all) == 6
-    assert not ballot.failures
-    seen = {(row.principle_id, row.first_id, row.second_id) for row in ballot.judgements}
+    votes = await vote(judge(engine), prompt(), PAIR, {}, rows.put)
+    assert votes.expected == len(votes.judgements) == len(rows.all) == 6
+    assert not votes.failures
+    seen = {(row.principle_id, row.first_id, row.second_id) for row in votes.judgements}
     assert seen == {(p.id, *ids) for p in PRINCIPLES for ids in (("r0", "r1"), ("r1", "r0"))}
-    for row in ballot.judgements:
+    for row in votes.judgements:
         logit = math.log(row.p_first / (1 - row.p_first))
         assert logit == pytest.approx(1.5 if row.first_id == "r1" else -0.5)
         assert row.label_mass == pytest.approx(0.9)
@@ -183,8 +183,8 @@ def test_principles_are_drawn_without_replacement_and_by_seed() -> None:
 async def test_no_votes_where_they_would_say_nothing() -> None:
     engine = Scripted(prefers_second_text)
     for a, b in ((answer(0, "same"), answer(1, "same")), (answer(0, "a"), answer(1, ""))):
-        ballot = await vote(judge(engine), prompt(), Pair("x", "parent", a, b), {}, Rows().put)
-        assert (ballot.judgements, ballot.expected) == ((), 0)
+        votes = await vote(judge(engine), prompt(), Pair("x", "parent", a, b), {}, Rows().put)
+        assert (votes.judgements, votes.expected) == ((), 0)
     assert not engine.requests
 
 
@@ -203,10 +203,10 @@ async def test_no_votes_where_they_would_say_nothing() -> None:
 )
 async def test_a_reply_without_labels_is_a_final_failure(logprobs: dict[str, float] | None) -> None:
     rows = Rows()
-    ballot = await vote(judge(Scripted(lambda _: said("A", logprobs=logprobs)), 1), prompt(), PAIR, {}, rows.put)
-    assert not ballot.judgements
-    assert [(row.error, row.retryable, row.step) for row in ballot.failures] == [("MalformedReply", False, "vote")] * 2
-    assert not ballot.open
+    votes = await vote(judge(Scripted(lambda _: said("A", logprobs=logprobs)), 1), prompt(), PAIR, {}, rows.put)
+    assert not votes.judgements
+    assert [(row.error, row.retryable, row.step) for row in votes.failures] == [("MalformedReply", False, "vote")] * 2
+    assert not votes.open
 
 
 @pytest.mark.parametrize(
@@ -219,11 +219,11 @@ async def test_a_reply_without_labels_is_a_final_failure(logprobs: dict[str, flo
     ],
 )
 async def test_what_a_vote_reads(logprobs: dict[str, float], p_first: float, mass: float) -> None:
-    ballot = await vote(judge(Scripted(lambda _: said("A", logprobs=logprobs)), 1), prompt(), PAIR, {}, Rows().put)
-    for row in ballot.judgements:
+    votes = await vote(judge(Scripted(lambda _: said("A", logprobs=logprobs)), 1), prompt(), PAIR, {}, Rows().put)
+    for row in votes.judgements:
         assert [row.p_first, row.label_mass] == pytest.approx([p_first, mass])
         assert row.label_mass <= 1
-    assert len(ballot.judgements) == 2
+    assert len(votes.judgements) == 2
 
 
 async def test_votes_go_on_where_they_were() -> None:
@@ -232,16 +232,16 @@ async def test_votes_go_on_where_they_were() -> None:
     for known in range(7):
         engine, rows = Scripted(prefers_second_text), Rows()
         have = {row.id: row for row in whole.all[:known]}
-        ballot = await vote(judge(engine, attempt=2), prompt(), PAIR, have, rows.put)
+        votes = await vote(judge(engine, attempt=2), prompt(), PAIR, have, rows.put)
         assert len(engine.requests) == 6 - known
-        assert set(ballot.judgements) == set(first.judgements)
+        assert set(votes.judgements) == set(first.judgements)
         assert {row.id for row in rows.all} == {row.id for row in whole.all[known:]}
 
 
 async def test_an_engine_that_fails_leaves_the_ballot_open() -> None:
     rows = Rows()
-    ballot = await vote(judge(Scripted(lambda _: EngineUnavailable("gone")), 1), prompt(), PAIR, {}, rows.put)
-    assert ballot.open
+    votes = await vote(judge(Scripted(lambda _: EngineUnavailable("gone")), 1), prompt(), PAIR, {}, rows.put)
+    assert votes.open
     assert all(isinstance(row, Failure) and row.retryable for row in rows.all)
     again = await vote(judge(Scripted(prefers_second_text), 1, attempt=2), prompt(), PAIR, rows.have, rows.put)
     assert not again.open

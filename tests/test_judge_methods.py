@@ -64,17 +64,17 @@ def p_b(row: Judgement) -> float:
 @pytest.mark.parametrize("method", METHODS)
 async def test_every_method_prefers_what_is_better_and_says_what_it_took(method: Method) -> None:
     rows = Rows()
-    ballot = await vote(judge(fake(), method), prompt(), PAIR, {}, rows.put)
-    assert ballot.expected == len(ballot.judgements) == 2 * len(ORDERS[method])
-    assert not ballot.failures
-    for row in ballot.judgements:
+    votes = await vote(judge(fake(), method), prompt(), PAIR, {}, rows.put)
+    assert votes.expected == len(votes.judgements) == 2 * len(ORDERS[method])
+    assert not votes.failures
+    for row in votes.judgements:
         assert p_b(row) > 0.6
         assert 0.85 < row.label_mass <= 1
         assert (row.method, row.judge, row.repeat) == (method, "fake", 0)
         assert row.template_digest == templates.VOTES[method].digest
         assert row.calls == {"label": 1, "rationale": 2, "score": 2, "rubric": 6}[method]
         assert (row.rationale is not None) == (method == "rationale")
-    orders = {(row.first_id, row.second_id) for row in ballot.judgements}
+    orders = {(row.first_id, row.second_id) for row in votes.judgements}
     assert orders == ({("r0", "r1"), ("r1", "r0")} if method in ("label", "rationale") else {("r0", "r1")})
 
 
@@ -92,15 +92,15 @@ async def test_tokens_and_calls_are_those_of_all_calls(method: Method) -> None:
 async def test_repeats_are_votes_of_their_own_with_other_seeds(method: Method) -> None:
     engine, rows = Scripted(replies), Rows()
     once = await vote(judge(Scripted(replies), method), prompt(), PAIR, {}, Rows().put)
-    ballot = await vote(judge(engine, method, repeats=3), prompt(), PAIR, {}, rows.put)
-    assert ballot.expected == len({row.id for row in rows.all}) == 3 * once.expected
-    by_repeat = {n: [row for row in ballot.judgements if row.repeat == n] for n in range(3)}
+    votes = await vote(judge(engine, method, repeats=3), prompt(), PAIR, {}, rows.put)
+    assert votes.expected == len({row.id for row in rows.all}) == 3 * once.expected
+    by_repeat = {n: [row for row in votes.judgements if row.repeat == n] for n in range(3)}
     assert by_repeat[0] == list(once.judgements)  # asking for more leaves the first as they were
-    seeds = {(row.principle_id, row.first_id, row.seed) for row in ballot.judgements}
-    assert len(seeds) == ballot.expected
+    seeds = {(row.principle_id, row.first_id, row.seed) for row in votes.judgements}
+    assert len(seeds) == votes.expected
     again = await vote(judge(engine, method, repeats=3), prompt(), PAIR, rows.have, rows.put)
-    assert set(again.judgements) == set(ballot.judgements)
-    assert len(rows.all) == ballot.expected
+    assert set(again.judgements) == set(votes.judgements)
+    assert len(rows.all) == votes.expected
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -122,17 +122,17 @@ async def test_what_cannot_be_read_is_a_final_failure_that_names_the_part(method
         return said("?", logprobs={label: -1.0 for label in request.choices if label != last})
 
     rows = Rows()
-    ballot = await vote(judge(Scripted(unreadable), method), prompt(), PAIR, {}, rows.put)
-    assert not ballot.judgements
-    assert not ballot.open
-    assert {(row.error, row.retryable, row.step) for row in ballot.failures} == {("MalformedReply", False, "vote")}
+    votes = await vote(judge(Scripted(unreadable), method), prompt(), PAIR, {}, rows.put)
+    assert not votes.judgements
+    assert not votes.open
+    assert {(row.error, row.retryable, row.step) for row in votes.failures} == {("MalformedReply", False, "vote")}
     part = {
         "label": "the reply has no",
         "rationale": "label after the rationale: ",
         "score": "grade of the first answer: ",
         "rubric": "criterion 1 of the first answer: ",
     }
-    assert all(row.message.startswith(part[method]) for row in ballot.failures)
+    assert all(row.message.startswith(part[method]) for row in votes.failures)
     engine = Scripted(replies)
     again = await vote(judge(engine, method), prompt(), PAIR, rows.have, rows.put)
     assert (again.judgements, engine.requests) == ((), [])  # final: not asked again
@@ -147,18 +147,18 @@ async def test_one_failed_part_fails_the_vote_and_a_final_one_decides(method: Me
         calls += 1
         return EngineUnavailable("gone") if CAREFUL in request.messages[0].content else replies(request)
 
-    ballot = await vote(judge(Scripted(second_is_gone), method), prompt(), PAIR, {}, Rows().put)
-    assert not ballot.judgements
-    assert ballot.open
-    assert all("of the second answer: gone" in row.message for row in ballot.failures)
+    votes = await vote(judge(Scripted(second_is_gone), method), prompt(), PAIR, {}, Rows().put)
+    assert not votes.judgements
+    assert votes.open
+    assert all("of the second answer: gone" in row.message for row in votes.failures)
 
     def both(request: Request) -> Reply | Exception:
         failure = second_is_gone(request)
         return failure if CAREFUL in request.messages[0].content else ContextTooLong("too long")
 
-    ballot = await vote(judge(Scripted(both), method), prompt(), PAIR, {}, Rows().put)
-    assert not ballot.open
-    assert {row.error for row in ballot.failures} == {"ContextTooLong"}
+    votes = await vote(judge(Scripted(both), method), prompt(), PAIR, {}, Rows().put)
+    assert not votes.open
+    assert {row.error for row in votes.failures} == {"ContextTooLong"}
 
 
 async def test_a_vote_that_failed_on_the_way_is_cast_by_the_next_start() -> None:
@@ -171,8 +171,8 @@ async def test_a_vote_that_failed_on_the_way_is_cast_by_the_next_start() -> None
     assert first.open
     assert {row.message for row in first.failures} == {"label after the rationale: gone"}
     second = replace(judge(Scripted(replies), "rationale"), attempt=2)
-    ballot = await vote(second, prompt(), PAIR, rows.have, rows.put)
-    assert (len(ballot.judgements), ballot.open) == (4, False)
+    votes = await vote(second, prompt(), PAIR, rows.have, rows.put)
+    assert (len(votes.judgements), votes.open) == (4, False)
 
 
 async def test_a_fault_of_our_own_is_not_a_failure_of_the_judge() -> None:
@@ -191,10 +191,10 @@ async def test_votes_over_http_are_those_in_process(method: Method, labels: tupl
     inside = await vote(judge(fake(noise=0.5), method), prompt(), PAIR, {}, Rows().put)
     server = FakeServer(fake(noise=0.5), labels=labels, prefix=prefix)
     async with fleet([server]) as engine:
-        ballot = await vote(replace(judge(engine, method), name="fake"), prompt(), PAIR, {}, Rows().put)
-    assert not ballot.failures
-    assert [row.id for row in ballot.judgements] == [row.id for row in inside.judgements]
-    for over, direct in zip(ballot.judgements, inside.judgements, strict=True):
+        votes = await vote(replace(judge(engine, method), name="fake"), prompt(), PAIR, {}, Rows().put)
+    assert not votes.failures
+    assert [row.id for row in votes.judgements] == [row.id for row in inside.judgements]
+    for over, direct in zip(votes.judgements, inside.judgements, strict=True):
         assert over.p_first == pytest.approx(direct.p_first)
         assert over.label_mass == pytest.approx(direct.label_mass)
         assert over.rationale == direct.rationale
@@ -206,7 +206,7 @@ async def test_votes_over_http_are_those_in_process(method: Method, labels: tupl
 async def test_the_judge_reasons_and_the_label_is_read_after_the_standard_ending() -> None:
     engine = Scripted(lambda request: replies(request) if request.choices else said("  One is kinder.\n"))
     judging = judge(engine, "rationale", principles=1, rationale={"max_tokens": 33, "temperature": 0.7, "stop": ["#"]})
-    ballot = await vote(judging, prompt(), PAIR, {}, Rows().put)
+    votes = await vote(judging, prompt(), PAIR, {}, Rows().put)
     reasoning = [request for request in engine.requests if not request.choices]
     reading = [request for request in engine.requests if request.choices]
     assert len(reasoning) == len(reading) == 2
@@ -218,12 +218,12 @@ async def test_the_judge_reasons_and_the_label_is_read_after_the_standard_ending
     assert {request.messages[0] for request in reading} == {request.messages[0] for request in reasoning}
     assert {request.choices for request in reading} == {("A", "B")}
     assert all(a.priority > b.priority for a in reasoning for b in reading)
-    assert {row.rationale for row in ballot.judgements} == {"One is kinder."}
+    assert {row.rationale for row in votes.judgements} == {"One is kinder."}
 
 
 async def test_a_judge_that_ends_as_asked_is_stopped_there_and_read_after_our_ending() -> None:
-    ballot = await vote(judge(fake(), "rationale"), prompt(), PAIR, {}, Rows().put)
-    for row in ballot.judgements:
+    votes = await vote(judge(fake(), "rationale"), prompt(), PAIR, {}, Rows().put)
+    for row in votes.judgements:
         assert row.rationale
         assert row.rationale.endswith("is better.")
         assert "The answer is" not in row.rationale
@@ -231,8 +231,8 @@ async def test_a_judge_that_ends_as_asked_is_stopped_there_and_read_after_our_en
 
 async def test_a_judge_that_gives_no_reasons_is_kept_as_such() -> None:
     engine = Scripted(lambda request: replies(request) if request.choices else said(""))
-    ballot = await vote(judge(engine, "rationale", principles=1), prompt(), PAIR, {}, Rows().put)
-    assert {row.rationale for row in ballot.judgements} == {""}
+    votes = await vote(judge(engine, "rationale", principles=1), prompt(), PAIR, {}, Rows().put)
+    assert {row.rationale for row in votes.judgements} == {""}
     assert engine.requests[-1].messages[-1].content == "The answer is: ("
 
 

@@ -13,7 +13,7 @@ from chains import Rows
 from constitution import templates
 from constitution.engines import open_engine
 from constitution.engines.base import Engine
-from constitution.judge import Ballot, Judge, Pair, checklist_sum, outgrade, vote
+from constitution.judge import Judge, Pair, Votes, checklist_sum, outgrade, vote
 from constitution.principles import find_root, load_constitution
 from constitution.recipe import JudgeSection, TransformersModel
 from constitution.records import Judgement, Method, Principle, Prompt, Response
@@ -35,7 +35,7 @@ def votes(engine: Engine, method: Method, **section: object) -> list[Judgement]:
     rationale = {"temperature": 0, "max_tokens": 16}
     settings = JudgeSection.model_validate({"method": method, "rationale": rationale, **section})
 
-    def voted(rule: Principle) -> Awaitable[Ballot]:
+    def voted(rule: Principle) -> Awaitable[Votes]:
         judge = Judge("run-1", 1, 1, engine, engine.model, (rule,), settings)
         example = rule.examples[0]
         prompt = Prompt(example.messages)
@@ -45,12 +45,12 @@ def votes(engine: Engine, method: Method, **section: object) -> list[Judgement]:
         )
         return vote(judge, prompt, Pair(rule.id, "given", a, b), {}, Rows().put)
 
-    async def cast() -> list[Ballot]:
+    async def cast() -> list[Votes]:
         return await asyncio.gather(*map(voted, PRINCIPLES))
 
-    ballots = asyncio.run(cast())
-    assert not [failure for ballot in ballots for failure in ballot.failures]
-    found = [row for ballot in ballots for row in ballot.judgements]
+    heard = asyncio.run(cast())
+    assert not [failure for votes in heard for failure in votes.failures]
+    found = [row for votes in heard for row in votes.judgements]
     for row in found:
         assert 0 <= row.p_first <= 1
         assert 0 < row.label_mass <= 1

@@ -13,7 +13,7 @@ import pytest
 from judging_rows import RUN, Scene, answer, column
 
 from constitution.judge import Pair
-from constitution.prefer import Rules, prefer
+from constitution.labels import Rules, label_pair
 from constitution.records import Failure, Judgement, Response
 from constitution.warehouse import Warehouse, connect
 
@@ -94,7 +94,7 @@ def test_ties_certainty_repeats_methods_and_label_mass(tmp_path: Path) -> None:
 
 
 def test_couples_are_those_that_make_the_label(tmp_path: Path) -> None:
-    """The mean of a pair's couples is the preference that prefer() makes of the same votes."""
+    """The mean of a pair's couples is the preference that label_pair() makes of the same votes."""
     scene = Scene()
     pair = scene.pair()
     for judge, principle, ab, ba in [("x", "kind", 0.31, 0.92), ("x", "true", 0.5, 0.5), ("y", "kind", 0.77, 0.11)]:
@@ -104,7 +104,7 @@ def test_couples_are_those_that_make_the_label(tmp_path: Path) -> None:
     a, b = (row for row in scene.rows if isinstance(row, Response))
     votes = [row for row in scene.rows if isinstance(row, Judgement)]
     weights = {"kind": 1.0, "true": 1.0, "plain": 1.0}
-    made = prefer(Pair("pair0", "parent", a, b), votes, len(votes), weights, Rules())
+    made = label_pair(Pair("pair0", "parent", a, b), votes, len(votes), weights, Rules())
     ((mean, ties, consistency),) = column(
         answer(
             tmp_path,

@@ -19,10 +19,10 @@ from constitution.engines.fake import FakeEngine
 from constitution.errors import EngineError, EngineUnavailable, ModelLoadError, RecipeError, RequestRefused
 from constitution.generate.revise import Chain
 from constitution.judge import Judge
+from constitution.labels import Rules
 from constitution.pipeline import prepare, report
 from constitution.pipeline.cost import Account, Ledger
 from constitution.pipeline.label import Labeller
-from constitution.prefer import Rules
 from constitution.recipe import FakeModel, JudgeSection, Models, ModelSection, VLLMModel, load_recipe
 from constitution.records import Failure, Judgement, Preference, Row, Usage
 from constitution.warehouse import Warehouse

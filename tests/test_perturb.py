@@ -17,8 +17,8 @@ from constitution.generate.perturb import Infractor, drawn, infract
 from constitution.generate.revise import Chain, Reviser, revise
 from constitution.judge import Judge, given_answers
 from constitution.judge.pairs import pairs_of
+from constitution.labels import Rules
 from constitution.pipeline.label import Labeller
-from constitution.prefer import Rules
 from constitution.recipe import InfractionsSection, JudgeSection, ReviseSection
 from constitution.records import Failure, Judgement, Message, Preference, Response, Row, Sampling
 from constitution.warehouse import Warehouse

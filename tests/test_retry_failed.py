@@ -14,7 +14,7 @@ from test_pipeline import rows_of
 from test_proven import number
 
 from constitution.cli import run as run_command
-from constitution.cli.label import label
+from constitution.cli.relabel import relabel
 from constitution.pipeline import Progress, Session, lost, prepare, watcher
 from constitution.recipe import load_recipe
 from constitution.records import Run
@@ -104,7 +104,7 @@ async def test_labels_that_were_made_by_other_settings_later_stay_so(tmp_path: P
     async with OddServer(small) as server:
         recipe = project(tmp_path / "p", "judge", server.url, 12)
         run = await work(recipe, tmp_path / "w", [])
-        again = CliRunner().invoke(label, [run.run_id, "--aggregate", "majority", "--warehouse", str(tmp_path / "w")])
+        again = CliRunner().invoke(relabel, [run.run_id, "--aggregate", "majority", "--warehouse", str(tmp_path / "w")])
         assert again.exit_code == 0, again.output
         small.things = set()
         done = await work(recipe, tmp_path / "w", [], retry_failed=True)

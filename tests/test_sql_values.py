@@ -356,7 +356,8 @@ def test_data_are_utf_8_whatever_the_terminal_is(
     _, out, _ = command(monkeypatch, encoding, "sql", *where, "--format", "csv", stdin=query.encode())
     assert out.decode() == f"é\n{SAID}\n"
     for code, *words in ((0, "sql", query), (0, "runs"), (0, "annotations", "list"), (2, "sql", f"SELECT {SAID}"),
-                         (2, "runs", SAID), (2, "audit", SAID), (2, "label", SAID), (2, "nothing", SAID)):  # fmt: skip
+                         (2, "runs", SAID), (2, "audit", SAID), (2, "relabel", SAID),
+                         (2, "nothing", SAID)):  # fmt: skip
         ended, out, err = command(monkeypatch, encoding, *words, *(where if words[0] != "nothing" else ()))
         assert ended == code, err
         assert out if code == 0 else err

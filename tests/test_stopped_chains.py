@@ -17,9 +17,9 @@ from small_project import small_project, table
 from constitution.engines.base import Request
 from constitution.generate.revise import Chain
 from constitution.judge import Judge
+from constitution.labels import Rules
 from constitution.pipeline import Session, prepare
 from constitution.pipeline.label import Labeller
-from constitution.prefer import Rules
 from constitution.recipe import JudgeSection, load_recipe
 from constitution.records import Judgement, Preference
 from rehearsal.server import FakeServer, Fault

@@ -33,7 +33,7 @@ ORDER = (
         "engines",
         "generate",
         "judge",
-        "prefer",
+        "labels",
         "warehouse",
         "pipeline",
         "ask",

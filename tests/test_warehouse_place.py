@@ -354,7 +354,7 @@ def test_the_lock_on_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: py
 # --- addresses
 
 COMMANDS = [
-    ("sql", "SELECT 1"), ("runs",), ("verify",), ("audit",), ("label", "x"), ("run", "recipe.toml"),
+    ("sql", "SELECT 1"), ("runs",), ("verify",), ("audit",), ("relabel", "x"), ("run", "recipe.toml"),
     ("export", "--format", "dpo", "--out", "o"), ("annotations", "import", "recipe.toml"),
 ]  # fmt: skip
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from constitution.identity import row_id
 from constitution.judge import ORDERS, Pair, PairKind
-from constitution.prefer import Rules, prefer
+from constitution.labels import Rules, label_pair
 from constitution.recipe import JudgeSection
 from constitution.records import Constitution, Judgement, Method, Preference, Principle, Response, Run
 from constitution.warehouse import Warehouse
@@ -51,7 +51,7 @@ class Votes:
         """What `prefer` makes of every pair. shifts: per judge."""
         rules = rules or Rules.of(self.section)
         return [
-            prefer(pair, self.judgements[pair.id], self.expected[pair.id], WEIGHTS, rules, shifts)
+            label_pair(pair, self.judgements[pair.id], self.expected[pair.id], WEIGHTS, rules, shifts)
             for pair in self.pairs
         ]
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from constitution.ask.panel import Case, Panel, hear
-from constitution.judge import Ballot, Pair, given_answers, pairs
-from constitution.prefer import Rules, prefer
+from constitution.judge import Pair, Votes, given_answers, pairs
+from constitution.labels import Rules, label_pair
 from constitution.records import Constitution, Example, Judgement, Principle, Prompt
 
 _RUN = "principles-test"
@@ -90,9 +90,9 @@ def _case(principle: Principle, example: Example) -> Case:
     return Case(prompt, pair, (principle,))
 
 
-def _trial(judge: str, number: int, case: Case, ballot: Ballot, rules: Rules) -> Trial:
+def _trial(judge: str, number: int, case: Case, ballot: Votes, rules: Rules) -> Trial:
     [principle] = case.principles
-    label = prefer(case.pair, ballot.judgements, ballot.expected, {principle.id: 1.0}, rules)
+    label = label_pair(case.pair, ballot.judgements, ballot.expected, {principle.id: 1.0}, rules)
     better, worse = case.pair.a.id, case.pair.b.id
     first, second = _mean(ballot.judgements, better), _mean(ballot.judgements, worse)
     return Trial(
@@ -112,7 +112,7 @@ def _mean(judgements: Sequence[Judgement], first_id: str) -> float | None:
     return sum(found) / len(found) if found else None
 
 
-def _why(ballot: Ballot, counted: int, pair: Pair) -> str:
+def _why(ballot: Votes, counted: int, pair: Pair) -> str:
     if ballot.failures:
         return f"{ballot.failures[0].error}: {ballot.failures[0].message}"
     if not pair.votable:

@@ -19,8 +19,8 @@ from constitution.ask.panel import Case, Panel, hear
 from constitution.errors import RecipeError, WarehouseError
 from constitution.identity import seed as seed_of
 from constitution.judge import Pair
+from constitution.labels import Rules, label_pair
 from constitution.measures import Estimate, estimate
-from constitution.prefer import Rules, prefer
 from constitution.principles.selection import select
 from constitution.records import FIXED_DROPS, Constitution, Judgement, Preference, Principle, Prompt, Response, Row
 from constitution.warehouse import Warehouse, ask, connect
@@ -183,7 +183,7 @@ class _Poll:
                 for principle in principles
                 for vote in votes.get(_asks(principle, self.panel), ())
             ]
-            found.append(prefer(pair, cast, len(cast), weights, rules))
+            found.append(label_pair(pair, cast, len(cast), weights, rules))
         return found
 
     def compare(self, old: Sequence[Preference], new: Sequence[Preference]) -> tuple[Estimate, Estimate, Estimate]:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from constitution.engines import Engine, open_engine
 from constitution.errors import InputError
-from constitution.judge import Ballot, Judge, Pair, vote
+from constitution.judge import Judge, Pair, Votes, vote
 from constitution.recipe import JudgeSection, Models, ModelSection, Recipe, dated
 from constitution.records import Principle, Prompt, Row, Run
 
@@ -60,7 +60,7 @@ class Case:
     principles: tuple[Principle, ...]
 
 
-async def hear(panel: Panel, run_id: str, cases: Sequence[Case]) -> dict[str, list[Ballot]]:
+async def hear(panel: Panel, run_id: str, cases: Sequence[Case]) -> dict[str, list[Votes]]:
     """Per judge, by name, what became of its votes on each of `cases`.
 
     One judge after the other, so that one model at a time is in memory. A vote that fails is a Failure in its ballot;
@@ -77,11 +77,11 @@ async def hear(panel: Panel, run_id: str, cases: Sequence[Case]) -> dict[str, li
     return heard
 
 
-async def _hear(panel: Panel, run_id: str, cases: Sequence[Case], engine: Engine, name: str) -> list[Ballot]:
+async def _hear(panel: Panel, run_id: str, cases: Sequence[Case], engine: Engine, name: str) -> list[Votes]:
     section = panel.section.model_copy(update={"principles": "all"})
     window = asyncio.Semaphore(WINDOW)
 
-    async def ballot(case: Case) -> Ballot:
+    async def ballot(case: Case) -> Votes:
         judge = Judge(
             run_id=run_id,
             seed=panel.seed,

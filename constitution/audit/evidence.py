@@ -32,8 +32,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from constitution.errors import WarehouseError
+from constitution.labels import judge_settings
 from constitution.measures import Estimate, estimate
-from constitution.pipeline.settle import LABEL_SETTINGS
 from constitution.records import Constitution, Figure, Run
 from constitution.warehouse import Warehouse, connect
 from constitution.warehouse.query import ask_arrow
@@ -117,8 +117,7 @@ class Evidence:
     def judge(self) -> dict[str, Any]:
         """The recipe's [judge], with the settings that the labels were last made by in place of its own; empty where it
         has none."""
-        made = {name: self.run.labels[name] for name in LABEL_SETTINGS if name in self.run.labels}
-        return {**(self.run.recipe.get("judge") or {}), **made}
+        return judge_settings(self.run)
 
     def lay(self, sql: str) -> None:
         """Runs statements that make tables, one after the other; `$run` in them is the run's id."""

@@ -31,7 +31,7 @@ COMMANDS = {
     "sql": ("constitution.cli.sql:sql", "Ask the warehouse in SQL, read-only."),
     "audit": ("constitution.cli.audit:audit", "How far a run's labels can be trusted, as a report."),
     "export": ("constitution.cli.export:export", "Data sets that trainers load, cleaned and split, of a run."),
-    "label": ("constitution.cli.label:label", "Make a run's labels anew from its stored votes."),
+    "relabel": ("constitution.cli.relabel:relabel", "Make a run's labels again from its stored votes."),
     "annotations": (
         "constitution.cli.annotations:annotations",
         "What people say of pairs and answers: import, list.",

@@ -11,7 +11,6 @@ min-margin, min-agreement, inconsistent, where.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -21,7 +20,7 @@ from constitution.errors import InputError, QueryError
 from constitution.export.settings import PAIRS, Settings
 from constitution.export.work import Work
 from constitution.identity import row_id
-from constitution.pipeline.settle import LABEL_SETTINGS
+from constitution.labels import judge_settings
 from constitution.principles.selection import select
 from constitution.records import FIXED_DROPS, HELD_BACK, Constitution, Principle, Run
 from constitution.warehouse.query import FUNCTIONS
@@ -36,7 +35,7 @@ SELECT
 FROM prompts LEFT JOIN again USING (id)
 """
 
-# The labels that the chosen principles' votes make, as prefer.py makes them of all: couples averaged by weight.
+# The labels that the chosen principles' votes make, as labels/ makes them of all: couples averaged by weight.
 _RELABELLED = """
 CREATE TABLE export.labelled AS
 WITH cast_votes AS (
@@ -264,7 +263,7 @@ def _lay_pairs(work: Work, constitution: Constitution) -> None:
     else:
         judging = [principle for principle in constitution.principles if principle.compares]
         _register(work, select(judging, work.settings.principles, f"--principles ({constitution.label})"))
-        judge = _judge(work.run)
+        judge = judge_settings(work.run)
         low, high = judge.get("clamp") or (0.4, 0.6)
         numbers = {"margin": judge.get("margin"), "least_mass": judge.get("min_label_mass")}
         floats = {name: float(number or 0.0) for name, number in numbers.items()}
@@ -277,7 +276,7 @@ def _lay_answers(work: Work, constitution: Constitution) -> None:
     chosen = select(constitution.principles, settings.principles, f"--principles ({constitution.label})")
     _register(work, chosen)
     if settings.format == "kto":
-        connection.execute(_SCORES, {"least_mass": float(_judge(work.run).get("min_label_mass") or 0.0)})
+        connection.execute(_SCORES, {"least_mass": float(judge_settings(work.run).get("min_label_mass") or 0.0)})
     else:
         connection.execute(
             "CREATE TABLE export.scored AS SELECT '' AS response_id, 0 AS readings, 0.0::DOUBLE AS score WHERE false"
@@ -298,12 +297,6 @@ def _register(work: Work, principles: tuple[Principle, ...]) -> None:
     criteria = pa.list_(pa.struct([("good", pa.string()), ("weight", pa.float64())]))
     schema = pa.schema([("principle_id", pa.string()), ("weight", pa.float64()), ("criteria", criteria)])
     work.connection.register("chosen_principles", pa.Table.from_pylist(rows, schema=schema))
-
-
-def _judge(run: Run) -> dict[str, Any]:
-    """The recipe's [judge], with what the labels were last made by in place of its own."""
-    made = {name: run.labels[name] for name in LABEL_SETTINGS if name in run.labels}
-    return {**(run.recipe.get("judge") or {}), **made}
 
 
 def _round(settings: Settings) -> str:

@@ -35,8 +35,8 @@ class Judge:
 
 
 @dataclass(frozen=True, slots=True)
-class Ballot:
-    """What became of one pair's votes."""
+class Votes:
+    """One judge's votes on one pair."""
 
     judgements: tuple[Judgement, ...]
     expected: int
@@ -63,7 +63,7 @@ def draw_principles(judge: Judge, pair: Pair) -> tuple[Principle, ...]:
     return tuple(principle for index, principle in enumerate(judge.principles) if index in drawn)
 
 
-async def vote(judge: Judge, prompt: Prompt, pair: Pair, have: Mapping[str, Row], emit: Emit) -> Ballot:
+async def vote(judge: Judge, prompt: Prompt, pair: Pair, have: Mapping[str, Row], emit: Emit) -> Votes:
     """All votes on one pair; those in `have` are not asked for again. An engine's error is a Failure of that vote.
 
     All go out together, those of one order, which differ in the question at the end alone, one after the other. Engines
@@ -71,7 +71,7 @@ async def vote(judge: Judge, prompt: Prompt, pair: Pair, have: Mapping[str, Row]
     is scheduled); to send one vote ahead and wait for it cost time and found not one token more there.
     """
     if not pair.votable:
-        return Ballot((), 0)
+        return Votes((), 0)
     principles, mark = draw_principles(judge, pair), nonce(judge, pair.a.prompt_id)
     votes = [
         _Vote(judge, pair, principle, order, repeat, mark)
@@ -82,7 +82,7 @@ async def vote(judge: Judge, prompt: Prompt, pair: Pair, have: Mapping[str, Row]
     cast = await _cast(votes, prompt, have, emit)
     judgements = tuple(row for row in cast if isinstance(row, Judgement))
     failures = tuple(row for row in cast if isinstance(row, Failure))
-    return Ballot(judgements, len(cast), failures)
+    return Votes(judgements, len(cast), failures)
 
 
 def nonce(judge: Judge, prompt_id: str) -> str:

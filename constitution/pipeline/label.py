@@ -13,10 +13,10 @@ from constitution.generate.base import Emit
 from constitution.generate.outcomes import last_answer
 from constitution.generate.perturb import Infractor, drawn, infract
 from constitution.generate.revise import Chain
-from constitution.judge import Ballot, Judge, Pair, given_answers, pairs, vote
+from constitution.judge import Judge, Pair, Votes, given_answers, pairs, vote
 from constitution.judge.pairs import pairs_of
+from constitution.labels import Rules, label_pair
 from constitution.pipeline.plan import Plan, principles_for
-from constitution.prefer import Rules, prefer
 from constitution.recipe import JudgeSection
 from constitution.records import Failure, Judgement, Preference, Prompt, Response, Row, Run
 
@@ -69,15 +69,15 @@ class Labeller:
         label = have.get(pair.id)
         if isinstance(label, Preference):
             return self._left(label, have)
-        ballots = await self._vote(prompt, pair, have, emit)
-        whole = sum(len(ballot.judgements) == ballot.expected for ballot in ballots)
-        if whole >= self.quorum or not any(ballot.open for ballot in ballots):
-            cast = [vote for ballot in ballots for vote in ballot.judgements]
-            expected = sum(ballot.expected for ballot in ballots)
-            await emit([prefer(pair, cast, expected, self.weights, self.rules)])
-        return [] if whole >= self.quorum else [failure for ballot in ballots for failure in ballot.failures]
+        heard = await self._vote(prompt, pair, have, emit)
+        whole = sum(len(votes.judgements) == votes.expected for votes in heard)
+        if whole >= self.quorum or not any(votes.open for votes in heard):
+            cast = [vote for votes in heard for vote in votes.judgements]
+            expected = sum(votes.expected for votes in heard)
+            await emit([label_pair(pair, cast, expected, self.weights, self.rules)])
+        return [] if whole >= self.quorum else [failure for votes in heard for failure in votes.failures]
 
-    async def _vote(self, prompt: Prompt, pair: Pair, have: Mapping[str, Row], emit: Emit) -> list[Ballot]:
+    async def _vote(self, prompt: Prompt, pair: Pair, have: Mapping[str, Row], emit: Emit) -> list[Votes]:
         """All judges at once."""
         if len(self.judges) == 1:
             return [await vote(self.judges[0], prompt, pair, have, emit)]

@@ -17,6 +17,8 @@ from constitution.errors import EngineGone, WarehouseError
 from constitution.generate.base import Emit
 from constitution.generate.revise import Reviser, revise
 from constitution.identity import row_id
+from constitution.labels import judge_settings
+from constitution.labels.relabel import needed
 from constitution.pipeline.admission import Intake
 from constitution.pipeline.cost import Account, Ledger
 from constitution.pipeline.label import labeller
@@ -24,8 +26,8 @@ from constitution.pipeline.models import check_same_models, models_of, with_sent
 from constitution.pipeline.plan import Plan, principles_for
 from constitution.pipeline.progress import Progress, watcher
 from constitution.pipeline.proven import Proving
+from constitution.pipeline.relabel import relabel_run
 from constitution.pipeline.reopen import reopen
-from constitution.pipeline.settle import LABEL_SETTINGS, needed, settle
 from constitution.pipeline.tasks import end, first_error, sigterm_cancels, to_its_end
 from constitution.recipe import JudgeSection
 from constitution.records import UNSAID, Failure, Prompt, Row, Run
@@ -222,23 +224,21 @@ class Session:
             await self._writer.close()
             if whole:
                 await to_its_end(self._warehouse.compact, self.plan.run_id, counts=progress.counts())
-                await self._settle()
+                await self._relabel()
                 self.run = replace(self.run, finished_at=datetime.now(UTC).isoformat(timespec="seconds"))
         await self._record()
         self._finished = True
         return self.run
 
-    async def _settle(self) -> None:
+    async def _relabel(self) -> None:
         """The labels that take all votes of the run, where the recipe asks for them."""
-        section = self.plan.recipe.judge
-        if section is not None and self._retry_failed and self.run.labels:
-            # `constitution label` may have made those that are there by other settings: all are made alike.
-            set_later = {name: self.run.labels[name] for name in LABEL_SETTINGS if name in self.run.labels}
-            section = JudgeSection.model_validate({**section.model_dump(), **set_later})
-        if section is not None and (needed(section) or (self._retry_failed and self.run.labels)):
-            settled = await to_its_end(settle, self._warehouse, self.plan.run_id, section)
-            self.progress.rows["kept"] = settled.kept
-            self.run = replace(self.run, labels=settled.record(section))
+        section, again = self.plan.recipe.judge, self._retry_failed and bool(self.run.labels)
+        if again:  # `constitution relabel` may have made those that are there by other settings: all are made alike
+            section = JudgeSection.model_validate(judge_settings(self.run))
+        if section is not None and (again or needed(section)):
+            relabelled = await to_its_end(relabel_run, self._warehouse, self.plan.run_id, section)
+            self.progress.rows["kept"] = relabelled.kept
+            self.run = replace(self.run, labels=relabelled.record(section))
 
     async def _leave(self) -> None:
         """The writer is closed by now."""

@@ -60,8 +60,9 @@ class Run:
     cost: float | None = None
     """Tokens and accelerator hours at the prices of the last start's recipe; None: it has no prices."""
     labels: dict[str, Any] = field(default_factory=dict)
-    """How the labels were made of all votes, at the end of the run or by `constitution label`: when, by which settings
-    of [judge], what was applied, what could not be. Empty: each when its pair's votes were in, as the recipe says."""
+    """How the labels were made of all votes, at the end of the run or by `constitution relabel`: when, by which
+    settings of [judge], what was applied, what could not be. Empty: each when its pair's votes were in, as the recipe
+    says."""
     template_date: str = ""
     """ISO 8601: the day that chat templates take for today, unless a model's section fixes another; that of the first
     start. Empty: of a run that was prepared before it was recorded."""

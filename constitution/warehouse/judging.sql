@@ -1,6 +1,6 @@
 -- Views and macros to look at the judges with, live from the votes: docs/warehouse.md, "Looking at the judges". Style
 -- is counted here and nowhere else. Shares of preference count a tie as half; p within 1e-12 of one half is a tie, as
--- it is where labels are made (prefer.py).
+-- it is where labels are made (labels/).
 
 -- Counts of one text. Tokens: words and single marks. The three of markdown leave fenced code out, an open fence too.
 CREATE OR REPLACE MACRO count_tokens(txt) AS len(regexp_extract_all(txt, '[\p{L}\p{N}_]+|[^\p{L}\p{N}_\s]'));

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from place import BIN, PATIENCE, environment
 
-COMMANDS = ("run", "runs", "serve", "principles", "verify", "sql", "audit", "export", "label", "annotations", "init")
+COMMANDS = ("run", "runs", "serve", "principles", "verify", "sql", "audit", "export", "relabel", "annotations", "init")
 
 
 def constitution(folder: Path, home: Path, *words: str) -> str:

@@ -17,9 +17,9 @@ from constitution.engines.base import FINISH_REASONS, Request
 from constitution.errors import ContextTooLong, EngineUnavailable
 from constitution.generate.revise import Chain, Reviser, revise
 from constitution.judge import Judge, pairs
+from constitution.labels import Rules
 from constitution.measures import refuses
 from constitution.pipeline.label import Labeller
-from constitution.prefer import Rules
 from constitution.recipe import JudgeSection, ReviseSection
 from constitution.records import Failure, Preference
 from constitution.warehouse import Warehouse

@@ -36,9 +36,9 @@ async def cast(engine: Engine, method: Method) -> dict[str, Judgement]:
         return None
 
     judge = Judge("run-1", 1, 1, engine, "pocket", (RULE,), section)
-    ballot = await vote(judge, PROMPT, PAIR, {}, discard)
-    assert not ballot.failures
-    return {row.id: row for row in ballot.judgements}
+    votes = await vote(judge, PROMPT, PAIR, {}, discard)
+    assert not votes.failures
+    return {row.id: row for row in votes.judgements}
 
 
 @pytest.mark.parametrize("method", ["label", "rationale", "score", "rubric"])

@@ -12,14 +12,25 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from constitution.judge import ORDERS, Pair
 from constitution.recipe import JudgeSection
-from constitution.records import DropReason, Judgement, Preference
+from constitution.records import DropReason, Judgement, Preference, Run
 
 CLIP = math.log(1e6)
 """No vote's log-odds are taken for more than this when a shift is subtracted."""
+
+
+LABEL_SETTINGS = ("aggregate", "control", "calibrate", "margin")
+"""The settings of [judge] by which votes become labels: they ask for no other votes."""
+
+
+def judge_settings(run: Run) -> dict[str, Any]:
+    """[judge] of the run's recipe, with what its labels were last made by in place of its own settings; empty where it
+    has no such section."""
+    last = {name: run.labels[name] for name in LABEL_SETTINGS if name in run.labels}
+    return {**(run.recipe.get("judge") or {}), **last}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +67,7 @@ class _Couple:
     """The same after the judge's shift."""
 
 
-def prefer(
+def label_pair(
     pair: Pair,
     judgements: Sequence[Judgement],
     expected: int,

@@ -1,10 +1,11 @@
-"""A run's votes as columns: what each voter, a judge by a principle, says of each pair. `settle` makes labels of them.
+"""A run's votes as columns: what each voter, a judge by a principle, says of each pair. `relabel` makes labels of them.
 
-The query does to many votes what `prefer` does to those of one pair.
+The query does to many votes what `label_pair` does to those of one pair.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,7 +93,7 @@ class Votes:
 
     @classmethod
     def read(
-        cls, connection: duckdb.DuckDBPyConnection, run_id: str, section: JudgeSection, weights: dict[str, float]
+        cls, connection: duckdb.DuckDBPyConnection, run_id: str, section: JudgeSection, weights: Mapping[str, float]
     ) -> Votes:
         stored = "FROM preferences WHERE run_id = $run ORDER BY id"
         pairs = connection.sql(stored, params={"run": run_id}).to_arrow_table()
@@ -130,6 +131,6 @@ def array(column: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
 
 
 def side(p_b: Floats) -> NDArray[np.int64]:
-    """1: b is preferred, -1: a, 0: neither, as in `prefer`."""
+    """1: b is preferred, -1: a, 0: neither, as in `label_pair`."""
     found: NDArray[np.int64] = np.where(np.abs(p_b - 0.5) < 1e-12, 0, np.where(p_b > 0.5, 1, -1))
     return found

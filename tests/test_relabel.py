@@ -16,9 +16,10 @@ from votes_run import RUN, WEIGHTS, Voter, Votes, make
 
 from constitution.cli import app
 from constitution.errors import InputError, RunLocked, WarehouseError
+from constitution.labels import Rules, label_pair
+from constitution.labels.relabel import needed
 from constitution.measures import aggregate, calibrate, style
-from constitution.pipeline.settle import needed, settle
-from constitution.prefer import Rules, prefer
+from constitution.pipeline.relabel import relabel_run
 from constitution.recipe import JudgeSection
 from constitution.records import Annotation, Preference
 from constitution.warehouse import Warehouse, ask, connect, files
@@ -99,7 +100,7 @@ def test_without_more_it_makes_what_prefer_made(
     votes = make(warehouse, voters, section=section(**settings))
     before = stored(warehouse)
     assert {row.drop_reason for row in before.values()} >= {None, "probe", "identical", "empty", "cut"}
-    done = settle(warehouse, RUN, votes.section)
+    done = relabel_run(warehouse, RUN, votes.section)
     after = stored(warehouse)
     assert after.keys() == before.keys()
     for id, row in before.items():
@@ -113,7 +114,7 @@ def test_other_settings_make_what_prefer_would_have_made(tmp_path: Path) -> None
     warehouse = Warehouse(tmp_path)
     votes = make(warehouse, JURY)
     before = stored(warehouse)
-    done = settle(warehouse, RUN, section(aggregate="majority", margin=0.2))
+    done = relabel_run(warehouse, RUN, section(aggregate="majority", margin=0.2))
     after = stored(warehouse)
     for row in votes.preferences(Rules(margin=0.2, aggregate="majority")):
         same(after[row.id], row)
@@ -122,7 +123,7 @@ def test_other_settings_make_what_prefer_would_have_made(tmp_path: Path) -> None
     assert done.turned == sum(
         ((before[id].p_b or 0.5) - 0.5) * ((after[id].p_b or 0.5) - 0.5) < 0 for id in after
     )  # fmt: skip
-    settle(warehouse, RUN, votes.section)
+    relabel_run(warehouse, RUN, votes.section)
     for id, row in stored(warehouse).items():
         same(row, before[id])
 
@@ -130,7 +131,7 @@ def test_other_settings_make_what_prefer_would_have_made(tmp_path: Path) -> None
 def test_derived_columns_follow_the_label(tmp_path: Path) -> None:
     warehouse = Warehouse(tmp_path)
     make(warehouse, JURY)
-    settle(warehouse, RUN, section(aggregate="majority", margin=0.1))
+    relabel_run(warehouse, RUN, section(aggregate="majority", margin=0.1))
     rows = table(warehouse, "SELECT id, kept, chosen_id, rejected_id, p_chosen, created_at IS NULL FROM preferences")
     records = stored(warehouse)
     assert len(rows) == len(records) == 200
@@ -149,7 +150,7 @@ def test_control_is_prefers_shift(tmp_path: Path, control: str) -> None:
     warehouse = Warehouse(tmp_path)
     votes = make(warehouse, JURY, pairs=300, section=section(control=control, aggregate="majority"))
     shifts = expected_shifts(warehouse, votes, control)
-    done = settle(warehouse, RUN, votes.section)
+    done = relabel_run(warehouse, RUN, votes.section)
     after = stored(warehouse)
     assert done.notes == tuple(
         f"control: not of {name}, whose votes show no effect of {control}" for name in ("one", "two")
@@ -158,7 +159,7 @@ def test_control_is_prefers_shift(tmp_path: Path, control: str) -> None:
     for pair in votes.pairs:
         cast = votes.judgements[pair.id]
         probe = pair.kind == "infraction"
-        row = prefer(pair, cast, votes.expected[pair.id], WEIGHTS, Rules.of(votes.section),
+        row = label_pair(pair, cast, votes.expected[pair.id], WEIGHTS, Rules.of(votes.section),
                      {} if probe else shifts.get(pair.id, {}))  # fmt: skip
         same(after[pair.id], row, label_by=f"majority, {control}" if row.votes and not probe else "majority")
     assert done.turned > 0
@@ -192,7 +193,7 @@ def test_control_finds_the_truth_that_length_hid(tmp_path: Path) -> None:
         return float(np.mean([(row.p_b > 0.5) == votes.better_b[row.id] for row in rows if row.p_b is not None]))
 
     before = right()
-    settle(warehouse, RUN, votes.section)
+    relabel_run(warehouse, RUN, votes.section)
     assert right() > before + 0.05
     after = stored(warehouse)
     for row in votes.preferences():
@@ -202,7 +203,7 @@ def test_control_finds_the_truth_that_length_hid(tmp_path: Path) -> None:
 def test_too_few_pairs_are_not_controlled_and_it_says_so(tmp_path: Path) -> None:
     warehouse = Warehouse(tmp_path)
     votes = make(warehouse, JURY, pairs=40, section=section(control="style"))
-    done = settle(warehouse, RUN, votes.section)
+    done = relabel_run(warehouse, RUN, votes.section)
     assert [note.split(",")[0] for note in done.notes] == [
         f"control: not of {name}" for name in ("one", "three", "two")
     ]
@@ -219,7 +220,7 @@ def test_dawid_skene_is_of_the_order_averaged_votes_without_ties(tmp_path: Path)
     warehouse = Warehouse(tmp_path)
     votes = make(warehouse, JURY, section=section(aggregate="dawid-skene", margin=0.05))
     before = stored(warehouse)
-    done = settle(warehouse, RUN, votes.section)
+    done = relabel_run(warehouse, RUN, votes.section)
     after = stored(warehouse)
     rows = table(
         warehouse,
@@ -261,7 +262,7 @@ def test_dawid_skene_hears_the_better_judge(tmp_path: Path) -> None:
         )
 
     before = right()
-    settle(warehouse, RUN, section(aggregate="dawid-skene"))
+    relabel_run(warehouse, RUN, section(aggregate="dawid-skene"))
     assert right() > before + 0.03
 
 
@@ -273,7 +274,7 @@ def test_each_half_is_calibrated_by_the_other(tmp_path: Path, method: calibrate.
     warehouse = Warehouse(tmp_path)
     votes = make(warehouse, [Voter("shy", sharpness=0.3, noise=0.1)], pairs=900, gold=0.6)
     plain = stored(warehouse)
-    done = settle(warehouse, RUN, section(calibrate=method))
+    done = relabel_run(warehouse, RUN, section(calibrate=method))
     after = stored(warehouse)
     assert done.notes == ()
     assert done.label_by == f"mean, {method}"
@@ -314,15 +315,15 @@ def test_peoples_labels_teach_as_gold_ids_do(tmp_path: Path) -> None:
         if pair.gold_id
     ]
     other.write_annotations(RUN, labels)
-    settled = [settle(warehouse, RUN, section(calibrate="temperature")) for warehouse in (one, other)]
-    assert settled[0] == settled[1]
+    relabelled = [relabel_run(warehouse, RUN, section(calibrate="temperature")) for warehouse in (one, other)]
+    assert relabelled[0] == relabelled[1]
     assert {id: row.p_b for id, row in stored(one).items()} == {id: row.p_b for id, row in stored(other).items()}
 
 
 def test_too_little_gold_is_not_applied_and_it_says_so(tmp_path: Path) -> None:
     warehouse = Warehouse(tmp_path)
     votes = make(warehouse, JURY, pairs=150, gold=0.5)
-    done = settle(warehouse, RUN, section(calibrate="isotonic"))
+    done = relabel_run(warehouse, RUN, section(calibrate="isotonic"))
     assert len(done.notes) == 1
     assert done.notes[0].startswith("calibrate: not applied: ")
     assert f"{calibrate.LEAST} are needed" in done.notes[0]
@@ -334,7 +335,7 @@ def test_too_little_gold_is_not_applied_and_it_says_so(tmp_path: Path) -> None:
 def test_labels_that_gold_contradicts_become_ties_and_it_says_so(tmp_path: Path) -> None:
     warehouse = Warehouse(tmp_path)
     make(warehouse, [Voter("wrong", sharpness=-3.0)], pairs=400, gold=1.0)
-    done = settle(warehouse, RUN, section(calibrate="temperature"))
+    done = relabel_run(warehouse, RUN, section(calibrate="temperature"))
     assert done.notes == (
         "calibrate: all labels became ties: they agree with the gold labels no more often than chance",
     )
@@ -348,15 +349,15 @@ def test_everything_at_once_twice_gives_the_same_rows(tmp_path: Path) -> None:
     warehouse = Warehouse(tmp_path)
     make(warehouse, JURY, pairs=500, gold=0.5, section=section(repeats=3))
     every = section(repeats=3, aggregate="dawid-skene", control="style", calibrate="isotonic", margin=0.02)
-    first = settle(warehouse, RUN, every)
+    first = relabel_run(warehouse, RUN, every)
     assert first.label_by == "dawid-skene, style, isotonic"
     assert needed(every)
     rows = table(warehouse, "FROM preferences ORDER BY id")
-    again = settle(warehouse, RUN, every)
+    again = relabel_run(warehouse, RUN, every)
     assert table(warehouse, "FROM preferences ORDER BY id") == rows
     assert (again.turned, again.gained, again.lost, again.labels) == (0, 0, 0, first.labels)
     warehouse.compact(RUN)
-    settle(warehouse, RUN, every)
+    relabel_run(warehouse, RUN, every)
     assert table(warehouse, "FROM preferences ORDER BY id") == rows
 
 
@@ -370,7 +371,7 @@ def test_the_order_in_which_prompts_ended_changes_no_digit(tmp_path: Path, setti
     random.Random(4).shuffle(rows)
     other.replace_rows("preferences", RUN, rows)
     for warehouse in (one, other):
-        settle(warehouse, RUN, section(aggregate="dawid-skene", **settings))
+        relabel_run(warehouse, RUN, section(aggregate="dawid-skene", **settings))
     assert stored(one) == stored(other)
     assert {row.label_by for row in stored(one).values()} > {"dawid-skene"}
 
@@ -382,18 +383,18 @@ def test_a_run_without_votes_or_pairs(tmp_path: Path) -> None:
         for part in warehouse.parts(name, RUN):
             part.unlink()
     every = section(aggregate="dawid-skene", control="style", calibrate="isotonic")
-    assert settle(warehouse, RUN, every).labels == 0
+    assert relabel_run(warehouse, RUN, every).labels == 0
     assert stored(warehouse) == {}
     warehouse.write_part("preferences", RUN, votes.preferences())
-    settle(warehouse, RUN, every)
+    relabel_run(warehouse, RUN, every)
     assert {row.drop_reason for row in stored(warehouse).values()} <= {"votes-missing", "probe", "empty", "identical"}
 
 
-# --- constitution label
+# --- constitution relabel
 
 
 def label(warehouse: Warehouse, *words: str) -> Result:
-    return CliRunner().invoke(app, ["label", *words, "--warehouse", str(warehouse.root)])
+    return CliRunner().invoke(app, ["relabel", *words, "--warehouse", str(warehouse.root)])
 
 
 def test_the_command_makes_labels_anew_and_says_what_changed(tmp_path: Path) -> None:
@@ -474,7 +475,7 @@ def test_a_kill_while_the_rows_are_replaced_leaves_the_old_or_the_new(
 
             patch.setattr(files, step, killed)
             with pytest.raises(KeyboardInterrupt):
-                settle(warehouse, RUN, section(aggregate="majority", margin=0.3))
+                relabel_run(warehouse, RUN, section(aggregate="majority", margin=0.3))
         assert (stored(warehouse) != before) is now
         assert len(table(warehouse, "FROM preferences")) == 100
         with warehouse.lock(RUN):
@@ -494,7 +495,7 @@ async def test_a_jurys_run_settles_to_the_labels_it_made_and_then_to_others(tmp_
     rows = table(warehouse, "SELECT * EXCLUDE dissent, list_sort(dissent) FROM preferences ORDER BY id")
     by_id = {row[1]: row for row in rows}
     own = JudgeSection.model_validate(run.recipe["judge"])
-    done = settle(warehouse, run.run_id, own)
+    done = relabel_run(warehouse, run.run_id, own)
     assert (done.turned, done.gained, done.lost, done.kept) == (0, 0, 0, run.counts["kept"])
     for row in table(warehouse, "SELECT * EXCLUDE dissent, list_sort(dissent) FROM preferences ORDER BY id"):
         for value, before in zip(row, by_id[row[1]], strict=True):
@@ -502,7 +503,7 @@ async def test_a_jurys_run_settles_to_the_labels_it_made_and_then_to_others(tmp_
     every = JudgeSection.model_validate(
         own.model_dump() | {"aggregate": "dawid-skene", "control": "style", "calibrate": "temperature"}
     )
-    done = settle(warehouse, run.run_id, every)
+    done = relabel_run(warehouse, run.run_id, every)
     assert [note.split(",")[0] for note in done.notes if "not applied" in note or "not of" in note] == [
         "control: not of one",
         "control: not of weak",

@@ -1,17 +1,18 @@
-"""The labels of a run made anew from all its stored votes: what one pair's votes alone cannot say.
+"""The labels of a whole run, made again from its stored votes: what one pair's votes alone cannot say.
 
-    settled = settle(warehouse, run_id, recipe.judge)
+    relabelled, preferences = relabel(connection, run_id, recipe.judge, weights)
 
-`prefer` makes a label when a pair's votes are in. Three settings want the votes of every pair: Dawid–Skene learns each
-voter's error rates, control learns what length and style have given, calibration holds the labels against gold labels.
-Without them settling gives what `prefer` gave (a test compares the two). It works on columns: a million votes as
-records would take minutes and gigabytes.
+`label_pair` makes a label when a pair's votes are in. Three settings want the votes of every pair: Dawid–Skene learns
+each voter's error rates, control learns what length and style have given, calibration holds the labels against gold
+labels. Without them the labels are those that `label_pair` gave (a test compares the two). It works on columns: a
+million votes as records would take minutes and gigabytes.
 
-Probes (pairs of kind infraction) teach nothing and are left as `prefer` makes them.
+Probes (pairs of kind infraction) teach nothing and are left as `label_pair` makes them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -22,21 +23,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from constitution.errors import WarehouseError
+from constitution.labels.label import LABEL_SETTINGS, Rules
+from constitution.labels.votes import GIVEN, Couples, Votes, array, side
 from constitution.measures import aggregate, calibrate, style
 from constitution.measures.estimate import Floats
-from constitution.pipeline.ballots import GIVEN, Couples, Votes, array, side
-from constitution.prefer import Rules
 from constitution.recipe import JudgeSection
 from constitution.records import FIXED_DROPS
-from constitution.warehouse import Warehouse, connect
-
-LABEL_SETTINGS = ("aggregate", "control", "calibrate", "margin")
-"""The settings of [judge] by which votes become labels: they ask for no other votes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class Relabelled:
     """What became of a run's labels."""
 
     labels: int
@@ -66,25 +62,22 @@ def needed(section: JudgeSection) -> bool:
     return section.aggregate == "dawid-skene" or section.control != "off" or section.calibrate != "off"
 
 
-def settle(warehouse: Warehouse, run_id: str, section: JudgeSection) -> Settled:
-    """Rewrites the run's preferences in one step, holding its lock and with no Writer open. To do it again changes
-    nothing. Raises WarehouseError for what cannot be read or written."""
-    constitution = warehouse.read_principles(run_id)
-    weights = {principle.id: principle.weight for principle in constitution.principles} if constitution else {}
-    try:
-        with connect(warehouse.root) as connection:
-            votes = Votes.read(connection, run_id, section, weights)
-            control = _control(votes)
-            couples = votes.couples(control.given)
-            p_b = _labels(votes, couples)
-            calibration = _calibrate(votes, p_b)
-    except duckdb.Error as error:
-        raise WarehouseError(f"{warehouse.root}: cannot be read: {str(error).splitlines()[0]}") from error
+def relabel(
+    connection: duckdb.DuckDBPyConnection, run_id: str, section: JudgeSection, weights: Mapping[str, float]
+) -> tuple[Relabelled, pa.Table]:
+    """What became of the run's labels, and its preferences with them. To do it again changes nothing.
+
+    connection: to the warehouse's views. weights: per principle id. Raises duckdb.Error for what cannot be read.
+    """
+    votes = Votes.read(connection, run_id, section, weights)
+    control = _control(votes)
+    couples = votes.couples(control.given)
+    p_b = _labels(votes, couples)
+    calibration = _calibrate(votes, p_b)
     label_by = _label_by(votes, couples, control, calibration)
     table = _table(votes, couples, calibration.p_b, label_by)
-    warehouse.replace_rows("preferences", run_id, table)
     notes = (*control.notes, *calibration.notes)
-    return _settled(votes, table, max(label_by, key=len, default=section.aggregate), notes)
+    return _relabelled(votes, table, max(label_by, key=len, default=section.aggregate), notes), table
 
 
 # --- what makes a label
@@ -238,7 +231,7 @@ def _table(votes: Votes, couples: Couples, p_b: Floats, label_by: list[str]) -> 
 
 
 def _drop_reasons(votes: Votes, p_b: Floats) -> pa.Array:
-    """As `prefer` finds them; what no vote changes stays."""
+    """As `label_pair` finds them; what no vote changes stays."""
     stored = votes.column("drop_reason")
     found = np.full(len(p_b), None, dtype=object)
     found[np.maximum(p_b, 1 - p_b) < 0.5 + votes.section.margin] = "margin"
@@ -249,10 +242,10 @@ def _drop_reasons(votes: Votes, p_b: Floats) -> pa.Array:
     return pa.array(found, pa.string())
 
 
-def _settled(votes: Votes, table: pa.Table, label_by: str, notes: tuple[str, ...]) -> Settled:
+def _relabelled(votes: Votes, table: pa.Table, label_by: str, notes: tuple[str, ...]) -> Relabelled:
     before, after = (np.nan_to_num(array(each.column("p_b")), nan=0.5) for each in (votes.pairs, table))
     was, kept = (array(each.column("kept")).astype(bool) for each in (votes.pairs, table))
-    return Settled(
+    return Relabelled(
         labels=int(len(table) - table.column("p_b").null_count),
         kept=int(kept.sum()),
         turned=int((side(before) * side(after) < 0).sum()),

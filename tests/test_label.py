@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from constitution.judge import Pair
-from constitution.prefer import Rules, prefer
+from constitution.labels import Rules, label_pair
 from constitution.recipe import JudgeSection
 from constitution.records import Judgement, Preference
 
@@ -52,7 +52,7 @@ def label(
     shifts: Mapping[str, float] | None = None,
     **rules: Any,
 ) -> Preference:
-    return prefer(pair, votes, len(votes) if expected is None else expected, WEIGHTS, Rules(**rules), shifts)
+    return label_pair(pair, votes, len(votes) if expected is None else expected, WEIGHTS, Rules(**rules), shifts)
 
 
 def by(judge: str, votes: Sequence[Judgement], **fields: Any) -> list[Judgement]:

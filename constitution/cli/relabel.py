@@ -1,4 +1,4 @@
-"""`constitution label`: the labels of a finished run made anew from its votes."""
+"""`constitution relabel`: the labels of a finished run made again from its votes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 from constitution.cli._options import run_ids, warehouse_option
 from constitution.errors import InputError
-from constitution.pipeline.settle import settle
+from constitution.pipeline.relabel import relabel_run
 from constitution.recipe import JudgeSection
 from constitution.records import Run
 from constitution.shown import printable
@@ -25,8 +25,8 @@ from constitution.warehouse.find import find_run
 @click.option("--calibrate", type=click.Choice(["off", "temperature", "isotonic"]), help="The fit to the gold labels.")
 @click.option("--margin", type=click.FloatRange(0, 0.5), help="Drop pairs whose p_chosen is under 0.5 + this.")
 @warehouse_option
-def label(run: str, warehouse: Path, **settings: Any) -> None:
-    """Make the labels of RUN (or how its id begins) anew from its stored votes. No model is asked.
+def relabel(run: str, warehouse: Path, **settings: Any) -> None:
+    """Make the labels of RUN (or how its id begins) again from its stored votes. No model is asked.
 
     What is not given here is as the run's own recipe says, so that without options the labels are the recipe's again,
     with the gold labels that there are by now. The votes stay, and so does `p_mean`, the plain mean of them;
@@ -34,9 +34,9 @@ def label(run: str, warehouse: Path, **settings: Any) -> None:
 
     \b
     Examples:
-      constitution label hh-harmless-0a7d1f --control style --calibrate temperature
-      constitution label hh-harmless-0a7d1f --aggregate dawid-skene --margin 0.05
-      constitution label hh-harmless-0a7d1f
+      constitution relabel hh-harmless-0a7d1f --control style --calibrate temperature
+      constitution relabel hh-harmless-0a7d1f --aggregate dawid-skene --margin 0.05
+      constitution relabel hh-harmless-0a7d1f
     """
     with connect(warehouse):  # tells where there is no warehouse
         pass
@@ -47,24 +47,24 @@ def label(run: str, warehouse: Path, **settings: Any) -> None:
         found = store.read_run(run_id)
         assert found is not None
         section = _section(found, settings)
-        settled = settle(store, run_id, section)
-        counts = found.counts | {"kept": settled.kept}
-        store.write_run(replace(found, counts=counts, labels=settled.record(section)))
-    click.echo(f"{run_id}: {settled.labels:,} labels by {settled.label_by}, {settled.kept:,} kept")
+        relabelled = relabel_run(store, run_id, section)
+        counts = found.counts | {"kept": relabelled.kept}
+        store.write_run(replace(found, counts=counts, labels=relabelled.record(section)))
+    click.echo(f"{run_id}: {relabelled.labels:,} labels by {relabelled.label_by}, {relabelled.kept:,} kept")
     changes = (
-        (settled.turned, "prefer the other answer now"),
-        (settled.gained, "kept now"),
-        (settled.lost, "dropped now"),
+        (relabelled.turned, "prefer the other answer now"),
+        (relabelled.gained, "kept now"),
+        (relabelled.lost, "dropped now"),
     )
     click.echo("  " + " · ".join(f"{count:,} {what}" for count, what in changes))
-    for note in settled.notes:
+    for note in relabelled.notes:
         click.echo(f"  {printable(note)}")
 
 
 def _section(run: Run, settings: dict[str, Any]) -> JudgeSection:
     """The run's own, with what was given in place of its settings."""
     if run.finished_at is None:
-        raise InputError(f"{run.run_id}: the run is not finished", hint="start its recipe again to go on with it")
+        raise InputError(f"{run.run_id}: the run is not finished", hint="start its recipe again to resume it")
     own = run.recipe.get("judge")
     if own is None:
         raise InputError(f"{run.run_id}: the run has no votes", hint="its recipe needs a [judge] section")
