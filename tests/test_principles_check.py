@@ -203,12 +203,6 @@ CASES: dict[str, tuple[str, str, str | None, str]] = {
     "scaffolding in a critique": (EXEMPLAR, f"CritiqueRequest: find faults. {EXEMPLAR}", None, "leftover scaffolding"),
     "label before a critique": (EXEMPLAR, f"Critique: {EXEMPLAR}", None, "holds leftover scaffolding ('Critique:')"),
     "chat token in a revision": ("for eight minutes.", "for eight minutes.<|im_end|>", None, "('<|im_end|>')"),
-    "fault found, nothing revised": (
-        "Put it in boiling water for eight minutes.",
-        "Put it in cold water.",
-        None,
-        "revision: is the response unchanged although the critique finds fault",
-    ),
     "placeholder in a critique": (EXEMPLAR, f"{EXEMPLAR} See {{{{response}}}}.", None, "filled in only in"),
     "placeholder that does not exist": (
         "{{prompt}}",

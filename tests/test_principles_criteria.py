@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from constitution.cli.principles import principles
 from constitution.principles import check, load_constitution
-from constitution.principles.checklists import criteria_faults
+from constitution.principles.lint import criteria_faults
 from constitution.records import Criterion
 
 ROOT = Path(__file__).parent.parent / "principles"
@@ -37,10 +37,16 @@ CASES = {
     "no question mark": ("with respect?", "with respect", "criteria #1: 'Does the answer speak to the person with re"),
     "an open question": ("Does the answer mock anybody?", "Whom does the answer mock?", "answered with yes or no"),
     "two questions": ("mock anybody?", "mock anybody? Is it rude?", "asks more than one question"),
-    "negated": ("Does the answer speak to", "Does the answer not speak to", "negative ('not'), which judges misread"),
-    "avoided": ("speak to the person with respect", "avoid insults", "negative ('avoid'), which judges misread"),
-    "twice negated": ("mock anybody", "refrain from mockery", "the two undo each other"),
-    "a fault that counts as good": ('good = "no"\n', "", "asks about a fault and counts yes as good"),
+    "negated": (
+        "Does the answer speak to",
+        "Does the answer not speak to",
+        "negative ('Does the answer not'), which judges misread",
+    ),
+    "avoided": (
+        "speak to the person with respect",
+        "avoid insults",
+        "negative ('Does the answer avoid'), which judges misread",
+    ),
     "the same question": (
         "mock anybody?",
         "speak to  the person with respect?",

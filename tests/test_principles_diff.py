@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from constitution.principles import diff_constitutions, render_diff, write_toml
-from constitution.principles.diff import word_diff
 from constitution.principles.schema import parse
 from constitution.records import Constitution, Criterion, Example, Exemplar, Message, Principle
 
@@ -77,12 +76,6 @@ def test_a_change_inside_an_exemplar_shows_only_the_words() -> None:
     exemplar = Exemplar((Message("user", "Q"),), "R", "", "It is rude to the person.", "", "S")
     one, other = (replace(BASE, exemplars=(replace(exemplar, critique=c),)) for c in ("It is rude.", "It is cold."))
     assert "critique: It is [-rude-]{+cold+}." in render_diff(one, other)
-
-
-def test_word_diff_puts_both_texts_together_again() -> None:
-    runs = word_diff("Is it rude, or cold?", "Is it very rude or  cold?")
-    assert "".join(text for kind, text in runs if kind != "added") == "Is it rude, or cold?"
-    assert "".join(text for kind, text in runs if kind != "removed") == "Is it very rude or  cold?"
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=150).map(str.strip).filter(bool)

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from constitution.cli.principles import principles
-from constitution.principles import Lock, check, diff_constitutions, load_constitution, status, texts
+from constitution.principles import Lock, check, diff_constitutions, load_constitution, status
 from constitution.records import Constitution
 
 ROOT = Path(__file__).parent.parent / "principles"
@@ -85,11 +85,6 @@ def test_the_general_checklists_have_two_to_five_lines_and_both_polarities() -> 
         assert {criterion.good for criterion in principle.criteria} == {"yes", "no"}
     questions = [criterion.question for principle in newest.principles for criterion in principle.criteria]
     assert len(set(questions)) == len(questions)
-
-
-def test_no_two_principles_share_most_of_their_words(general: Constitution, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(texts, "NEAR_IDENTICAL", 0.6)
-    assert list(texts.near_identical(list(general.principles))) == []
 
 
 def test_list_and_show() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from constitution.principles.texts import exemplar_faults, order_words, placeholder_faults, scaffolding
+from constitution.principles.lint import exemplar_faults, order_words, placeholder_faults
 from constitution.records import Exemplar, Message
 
 ORDERED = """Is the first answer better?|Prefer the second response.|Is the former kinder?|Choose the latter.
@@ -51,12 +51,6 @@ def test_braces_that_are_no_placeholders_are_left_alone() -> None:
     text = 'Does the code use {} or {x: 1} or {"a": {"b": 1}} or {a, b}? See {{prompt}} and {{response}}.'
     assert list(placeholder_faults(text)) == []
     assert "left open" in next(placeholder_faults("Read {prompt}} again."))
-
-
-def test_a_quoted_answer_may_hold_a_label_that_ours_may_not() -> None:
-    assert scaffolding("Critique: too long.") == "Critique:"
-    assert scaffolding("My essay.\nCritique: too long.", ours=False) is None
-    assert scaffolding("Fine.\n\nHuman: and now?", ours=False) == "Human:"
 
 
 FINE = [

@@ -19,8 +19,8 @@ from constitution.principles.files import (
     versions,
 )
 from constitution.principles.importers import import_files
+from constitution.principles.lint import PLACEHOLDERS
 from constitution.principles.lock import Bump, Level, bump, lock
-from constitution.principles.texts import PLACEHOLDERS
 from constitution.principles.toml_writer import write_toml
 
 __all__ = [

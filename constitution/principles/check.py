@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from constitution.errors import PrincipleError
-from constitution.principles.checklists import criteria_faults
 from constitution.principles.files import (
     KEPT_NAME,
     LOCK_NAME,
@@ -19,9 +20,8 @@ from constitution.principles.files import (
     read_raw,
     shown,
 )
+from constitution.principles.lint import exemplar_faults, principle_faults, same_texts
 from constitution.principles.schema import Parsed, parse
-from constitution.principles.texts import exemplar_faults, near_identical, principle_faults
-from constitution.records import Exemplar
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def check(root: Path) -> list[Finding]:
         findings += check_file(root, path, lock)
     for name, version, digest in lock.entries():
         findings += _check_locked(root, name, version, digest)
-    return findings + _forgotten(root, lock)
+    return [*findings, *_forgotten(root, lock)]
 
 
 def check_file(root: Path, path: Path, lock: Lock) -> list[Finding]:
@@ -109,81 +109,70 @@ def _text_findings(parsed: Parsed, label: str) -> list[Finding]:
     findings = [
         Finding(label, principle, message)
         for principle, record in parsed.principles
-        for message in (*principle_faults(record), *criteria_faults(record.criteria))
+        for message in principle_faults(record)
     ]
-    records = [record for _, record in parsed.principles]
-    for earlier, later, ratio in near_identical(records):
-        how = "the same texts as" if ratio == 1 else f"nearly the same texts ({ratio:.0%} of the words) as"
-        findings.append(Finding(label, later.id, f"has {how} principle {earlier.id}; merge them, or tell them apart"))
-    seen: dict[tuple[object, ...], int] = {}
+    for (_, one), (_, other) in combinations(parsed.principles, 2):
+        if same_texts(one, other):
+            message = f"has the same texts as principle {one.id}; merge them, or tell them apart"
+            findings.append(Finding(label, other.id, message))
     for number, exemplar in parsed.exemplars:
-        findings += [Finding(label, None, f"exemplars #{number}, {fault}") for fault in exemplar_faults(exemplar)]
-        findings += _borrowed_requests(parsed, label, number, exemplar)
-        first = seen.setdefault((exemplar.messages, exemplar.response, exemplar.critique), number)
+        own = list(exemplar_faults(exemplar))
+        findings += [Finding(label, None, f"exemplars #{number}, {fault}") for fault in own]
+        # Without requests it takes each principle's; its critique must not be one of them.
+        borrowing = () if exemplar.critique_request else parsed.principles
+        findings += [
+            Finding(label, principle, f"exemplars #{number}, {fault}")
+            for principle, record in borrowing
+            for fault in exemplar_faults(exemplar, record)
+            if fault not in own
+        ]
+        first = next(n for n, other in parsed.exemplars if other == exemplar)
         if first != number:
             findings.append(Finding(label, None, f"exemplars #{number} is exemplars #{first} over again; remove one"))
     return findings
 
 
-def _borrowed_requests(parsed: Parsed, label: str, number: int, exemplar: Exemplar) -> list[Finding]:
-    """A shared exemplar without requests of its own takes each principle's; its critique must not be one of them."""
-    if exemplar.critique_request:
-        return []
-    own = set(exemplar_faults(exemplar))
-    return [
-        Finding(label, principle, f"exemplars #{number}, {fault}")
-        for principle, record in parsed.principles
-        for fault in exemplar_faults(exemplar, record)
-        if fault not in own
-    ]
-
-
-def _check_locked(root: Path, name: str, version: str, digest: str) -> list[Finding]:
+def _check_locked(root: Path, name: str, version: str, digest: str) -> Iterator[Finding]:
     """Faults of one entry of the lock: its file gone, or the kept copy that `bump` restores from gone or changed."""
     path, kept = path_of(root, name, version), kept_path(root, name, version)
-    findings = []
     if not path.exists():
-        findings.append(
-            Finding(
-                shown(root, path),
-                None,
-                f"is in {LOCK_NAME}, but the file is gone; copy it back from {shown(root, kept)} or version control",
-            )
+        yield Finding(
+            shown(root, path),
+            None,
+            f"is in {LOCK_NAME}, but the file is gone; copy it back from {shown(root, kept)} or version control",
         )
     if not kept.exists():
-        message = (
-            f"the copy that {KEPT_NAME}/ keeps of a locked file is gone; `constitution principles lock` writes it again"
+        yield Finding(
+            shown(root, kept),
+            None,
+            f"the copy that {KEPT_NAME}/ keeps is gone; `constitution principles lock` writes it again",
         )
-        return [*findings, Finding(shown(root, kept), None, message)]
-    try:
-        intact = read_constitution(kept).digest == digest
-    except PrincipleError:
-        intact = False
-    if not intact:
+    elif _digest(kept) != digest:
         message = "is the kept copy of a locked file, and has changed; restore it from version control"
-        findings.append(Finding(shown(root, kept), None, message))
-    return findings
+        yield Finding(shown(root, kept), None, message)
 
 
-def _forgotten(root: Path, lock: Lock) -> list[Finding]:
+def _forgotten(root: Path, lock: Lock) -> Iterator[Finding]:
     """Versions with a kept copy, so locked once, that the lock says nothing of and that read otherwise now."""
-    findings = []
     for kept in sorted((root / KEPT_NAME).glob("*/*.toml")):
-        name, version = kept.parent.name, kept.name.removesuffix(".toml")
-        if lock.get(name, version) is not None:
+        path = root / kept.relative_to(root / KEPT_NAME)
+        if lock.get(path.parent.name, path.name.removesuffix(".toml")) is not None:
             continue
-        path = path_of(root, name, version)
-        try:
-            same = read_constitution(path).digest == read_constitution(kept).digest
-        except PrincipleError:
-            same = False
-        if not same:
-            message = (
+        if (digest := _digest(path)) is None or digest != _digest(kept):
+            yield Finding(
+                shown(root, path),
+                None,
                 f"was locked once and has changed or is gone, but {LOCK_NAME} has no entry for it; restore the lock "
-                f"from version control, or remove {shown(root, kept)} if it was never locked"
+                f"from version control, or remove {shown(root, kept)} if it was never locked",
             )
-            findings.append(Finding(shown(root, path), None, message))
-    return findings
+
+
+def _digest(path: Path) -> str | None:
+    """Of the constitution in the file; None where it cannot be read."""
+    try:
+        return read_constitution(path).digest
+    except PrincipleError:
+        return None
 
 
 def _from_error(error: PrincipleError, label: str) -> Finding:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from constitution.errors import PrincipleError
+from constitution.principles.lint import placeholder_faults
 from constitution.principles.schema import NAME_PATTERN, SEMVER_PATTERN, Fault, Parsed, parse
-from constitution.principles.texts import placeholder_faults
 from constitution.reading import toml_of
 from constitution.records import Constitution, Exemplar, Principle
 from constitution.writing import beside

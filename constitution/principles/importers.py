@@ -14,8 +14,8 @@ from __future__ import annotations
 import itertools
 import re
 import tomllib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,9 @@ from constitution.principles.files import create_file, is_semver, path_of, shown
 from constitution.principles.schema import NAME_PATTERN, parse
 from constitution.principles.toml_writer import write_toml
 from constitution.reading import json_of
-from constitution.records import Constitution, Exemplar, Message, Messages, Principle
+from constitution.records import Constitution, Exemplar, Message, Principle
 
-
-@dataclass(slots=True)
-class _Imported:
-    principles: list[Principle] = field(default_factory=list)
-    exemplars: list[Exemplar] = field(default_factory=list)
+_FORMATS = "docs/principles.md shows the four formats"
 
 
 def import_files(
@@ -44,29 +40,27 @@ def import_files(
 ) -> Path:
     """Writes principles/<name>/<version>.toml from published `files`, taken together, and returns its path.
 
-    Lists of critiques and lists of comparisons are independent, so each entry becomes a principle of its own. Raises
+    Lists of critiques and lists of comparisons are independent, so each entry becomes its own principle. Raises
     PrincipleError for a file of no known shape, and where the target exists.
     """
     if not re.fullmatch(NAME_PATTERN, name):
         raise PrincipleError(f"--name {name}: a name is lower-case letters, digits and hyphens")
     if not is_semver(version):
         raise PrincipleError(f"--version {version}: is not a semantic version, such as 1.0.0")
-    both = _Imported()
-    for path in files:
-        one = _read(path)
-        both.principles += one.principles
-        both.exemplars += one.exemplars
-    if not both.principles:
+    named = ", ".join(path.name for path in files)
+    found = [each for path in files for each in _read(path)]
+    principles = [each for each in found if isinstance(each, Principle)]
+    if not principles:
         raise PrincipleError(
-            f"{_names(files)}: exemplars only, and a constitution needs principles",
+            f"{named}: exemplars only, and a constitution needs principles",
             hint="import them together with a file of principles",
         )
     constitution = Constitution(
         name=name,
         version=version,
-        description=f"Imported from {_names(files)}.",
-        principles=tuple(_unique_ids(both.principles)),
-        exemplars=tuple(dict.fromkeys(both.exemplars)),
+        description=f"Imported from {named}.",
+        principles=tuple(_unique_ids(principles)),
+        exemplars=tuple(dict.fromkeys(each for each in found if isinstance(each, Exemplar))),
         source=source,
         license=license,
     )
@@ -74,90 +68,79 @@ def import_files(
     try:
         text = write_toml(constitution).encode("utf-8")
     except UnicodeEncodeError:
-        raise PrincipleError(f"{_names(files)}: holds half a surrogate pair, which is not text") from None
+        raise PrincipleError(f"{named}: holds half a surrogate pair, which is not text") from None
     faults = parse(tomllib.loads(text.decode("utf-8"))).faults
     if faults:  # e.g. two human turns in a row: a file that could not be loaded is not written
         where = f"principle {faults[0].principle}: " if faults[0].principle else ""
-        raise PrincipleError(f"{_names(files)}: {where}{faults[0].message}", hint="mend the file, then import")
+        raise PrincipleError(f"{named}: {where}{faults[0].message}", hint="mend the file, then import")
     create_file(target, text, shown(root, target))
     return target
 
 
-def _names(files: Iterable[Path]) -> str:
-    return ", ".join(path.name for path in files)
-
-
-def _unique_ids(principles: Iterable[Principle]) -> list[Principle]:
+def _unique_ids(principles: Iterable[Principle]) -> Iterator[Principle]:
     """The principles, a repeated id numbered on: `compare-0`, `compare-0-2`."""
     taken: set[str] = set()
-    out = []
     for principle in principles:
-        identifier = principle.id
-        for number in itertools.count(2):
-            if identifier not in taken:
-                break
-            identifier = f"{principle.id}-{number}"
-        taken.add(identifier)
-        out.append(replace(principle, id=identifier))
-    return out
+        numbered = (f"{principle.id}-{number}" for number in itertools.count(2))
+        id = next(each for each in itertools.chain([principle.id], numbered) if each not in taken)
+        taken.add(id)
+        yield replace(principle, id=id)
 
 
-def _read(path: Path) -> _Imported:
+def _read(path: Path) -> Iterator[Principle | Exemplar]:
     data = json_of(path, str(path), PrincipleError)
     if isinstance(data, dict) and "constitutions" in data:
-        return _swarm(path, data)
-    if isinstance(data, dict) and data and all(isinstance(v, dict) and "edit_request" in v for v in data.values()):
-        return _Imported(list(_critique_revision(path, data)))
-    if isinstance(data, list) and data and all(isinstance(item, str) for item in data):
-        if any("CritiqueRequest:" in item for item in data):
-            exemplars = [e for number, item in enumerate(data) for e in _transcript(path, number, item)]
-            return _Imported(exemplars=exemplars)
-        return _Imported(list(_comparisons(path, data)))
-    raise PrincipleError(
-        f"{path}: is of no published format that we know", hint="docs/principles.md shows the four formats"
-    )
+        yield from _swarm(path, data)
+    elif isinstance(data, dict) and data and all(isinstance(v, dict) and "edit_request" in v for v in data.values()):
+        yield from _critique_revision(path, data)
+    elif isinstance(data, list) and data and all(isinstance(item, str) for item in data):
+        transcripts = any("CritiqueRequest:" in item for item in data)
+        for number, text in enumerate(data):
+            if transcripts:
+                yield from _transcript(path, number, text)
+            else:
+                question = _stripped(text, closing="Options")
+                _not_empty(path, f"entry {number}", question)
+                yield Principle(f"compare-{number}", comparison_question=question, source=f"{path.name}: {number}")
+    else:
+        raise PrincipleError(f"{path}: is of no published format that we know", hint=_FORMATS)
 
 
-def strip_scaffolding(text: str, opening: str = "", closing: str = "") -> str:
+def _stripped(text: str, opening: str = "", closing: str = "") -> str:
     """`text` without `opening:` before it and `closing:` after it, nor the white space around them."""
-    text = text.strip()
-    if opening and text.startswith(f"{opening}:"):
-        text = text[len(opening) + 1 :]
-    if closing and text.endswith(f"{closing}:"):
-        text = text[: -len(closing) - 1]
-    return text.strip()
+    text = text.strip().removeprefix(f"{opening}:" if opening else "")
+    return text.removesuffix(f"{closing}:" if closing else "").strip()
 
 
-def _critique_revision(path: Path, data: dict[str, Any]) -> Iterable[Principle]:
+def _critique_revision(path: Path, data: dict[str, Any]) -> Iterator[Principle]:
     """Several prompts or edit requests to a key become several principles, which share the weight of one."""
     for key, entry in data.items():
         _only_keys(path, key, entry, {"prompt", "edit_request"})
         critiques, revisions = (_texts(path, key, entry, name) for name in ("prompt", "edit_request"))
         couples = list(itertools.product(critiques, revisions))
+        slug = re.sub(r"[^a-z0-9]+", "-", key.casefold()).strip("-")[:56].rstrip("-") or "principle"
         for number, (critique, revision) in enumerate(couples, start=1):
-            yield Principle(
-                id=_slug(key) + (f"-{number}" if len(couples) > 1 else ""),
-                critique_request=strip_scaffolding(critique, "CritiqueRequest", "Critique"),
-                revision_request=strip_scaffolding(revision, "RevisionRequest", "Revision"),
-                weight=round(1 / len(couples), 6),
-                source=f"{path.name}: {key}",
-            )
+            id = slug + (f"-{number}" if len(couples) > 1 else "")
+            yield _revising(id, critique, revision, round(1 / len(couples), 6), f"{path.name}: {key}")
 
 
-def _comparisons(path: Path, data: list[str]) -> Iterable[Principle]:
-    for number, text in enumerate(data):
-        question = strip_scaffolding(text, closing="Options")
-        _not_empty(path, f"entry {number}", question)
-        yield Principle(id=f"compare-{number}", comparison_question=question, source=f"{path.name}: {number}")
+def _revising(id: str, critique: str, revision: str, weight: float, source: str) -> Principle:
+    return Principle(
+        id=id,
+        critique_request=_stripped(critique, "CritiqueRequest", "Critique"),
+        revision_request=_stripped(revision, "RevisionRequest", "Revision"),
+        weight=weight,
+        source=source,
+    )
 
 
 _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant|CritiqueRequest|Critique|RevisionRequest|Revision):")
 _ROUND = ["CritiqueRequest", "Critique", "RevisionRequest", "Revision"]
 
 
-def _transcript(path: Path, number: int, text: str) -> Iterable[Exemplar]:
+def _transcript(path: Path, number: int, text: str) -> Iterator[Exemplar]:
     """One exemplar per round of critique and revision; in a further round, the response is the revision before it. The
-    empty "Human:" that closes a transcript is dropped; a new human turn after a revision goes on from that revision."""
+    empty "Human:" that closes a transcript is dropped; a new human turn after a revision continues from it."""
     first, *rest = _TURN.split("\n\n" + text.strip())
     turns = [(kind, content.strip()) for kind, content in zip(rest[::2], rest[1::2], strict=True)]
     while turns and turns[-1] == ("Human", ""):
@@ -171,9 +154,9 @@ def _transcript(path: Path, number: int, text: str) -> Iterable[Exemplar]:
             conversation.append(Message("user" if kind == "Human" else "assistant", content))
             place += 1
         elif kinds[place : place + 4] == _ROUND and len(conversation) > 1 and conversation[-1].role == "assistant":
-            request, critique, revision_request, revision = (content for _, content in turns[place : place + 4])
-            yield _exemplar(path, f"entry {number}", conversation, (request, critique, revision_request, revision))
-            conversation[-1] = Message("assistant", revision)
+            texts = [content for _, content in turns[place : place + 4]]
+            yield _exemplar(path, f"entry {number}", conversation, texts)
+            conversation[-1] = Message("assistant", texts[-1])
             place, rounds = place + 4, rounds + 1
         else:
             break
@@ -181,41 +164,28 @@ def _transcript(path: Path, number: int, text: str) -> Iterable[Exemplar]:
         raise PrincipleError(
             f"{path}: entry {number}: expected Human, Assistant, … CritiqueRequest, Critique, RevisionRequest, "
             f"Revision; found {', '.join(kinds) or 'none of them'}",
-            hint="docs/principles.md shows the format",
+            hint=_FORMATS,
         )
 
 
-def _swarm(path: Path, data: dict[str, Any]) -> _Imported:
+def _swarm(path: Path, data: dict[str, Any]) -> Iterator[Principle | Exemplar]:
     _only_keys(path, "the file", data, {"system_chat", "constitutions"})
     entries, chats = data["constitutions"], data.get("system_chat", [])
     if not isinstance(entries, list) or not isinstance(chats, list):
-        raise PrincipleError(
-            f"{path}: constitutions and system_chat must be lists", hint="docs/principles.md shows the format"
-        )
-    found = _Imported()
+        raise PrincipleError(f"{path}: constitutions and system_chat must be lists", hint=_FORMATS)
     for number, entry in enumerate(entries):
         place = f"constitutions[{number}]"
         _only_keys(path, place, entry, {"critic", "revision"})
         (critique,), (revision,) = (_texts(path, place, entry, name, most=1) for name in ("critic", "revision"))
-        found.principles.append(
-            Principle(
-                id=f"principle-{number}",
-                critique_request=strip_scaffolding(critique, "CritiqueRequest", "Critique"),
-                revision_request=strip_scaffolding(revision, "RevisionRequest", "Revision"),
-                source=f"{path.name}: {place}",
-            )
-        )
+        yield _revising(f"principle-{number}", critique, revision, 1.0, f"{path.name}: {place}")
     for number, chat in enumerate(chats):
-        found.exemplars.append(_chat(path, f"system_chat[{number}]", chat))
-    return found
+        yield _chat(path, f"system_chat[{number}]", chat)
 
 
 def _chat(path: Path, place: str, chat: Any) -> Exemplar:
     """A chat whose last four turns are critique request, critique, revision request, revision."""
     if not isinstance(chat, list):
-        raise PrincipleError(
-            f"{path}: {place}: expected a list of messages", hint="docs/principles.md shows the format"
-        )
+        raise PrincipleError(f"{path}: {place}: expected a list of messages", hint=_FORMATS)
     for turn in chat:
         _only_keys(path, place, turn, {"role", "content"})
         if not isinstance(turn.get("content"), str):
@@ -227,20 +197,16 @@ def _chat(path: Path, place: str, chat: Any) -> Exemplar:
         raise PrincipleError(
             f"{path}: {place}: expected user and assistant in turn, the last four being critique request, critique, "
             "revision request and revision",
-            hint="docs/principles.md shows the format",
+            hint=_FORMATS,
         )
-    request, critique, revision_request, revision = (message.content for message in messages[-4:])
-    return _exemplar(path, place, messages[:-4], (request, critique, revision_request, revision))
+    return _exemplar(path, place, messages[:-4], [message.content for message in messages[-4:]])
 
 
-def _exemplar(path: Path, place: str, said: Sequence[Message], round_: tuple[str, str, str, str]) -> Exemplar:
-    """`said` ends with the response in question; `round_` is critique request, critique, revision request, revision."""
-    for message in said:
-        _not_empty(path, place, message.content)
-    for text in round_:
+def _exemplar(path: Path, place: str, said: Sequence[Message], texts: Sequence[str]) -> Exemplar:
+    """`said` ends with the response in question; `texts`: critique request, critique, revision request, revision."""
+    for text in (*(message.content for message in said), *texts):
         _not_empty(path, place, text)
-    conversation: Messages = tuple(said[:-1])
-    return Exemplar(conversation, said[-1].content, *round_)
+    return Exemplar(tuple(said[:-1]), said[-1].content, *texts)
 
 
 def _texts(path: Path, place: str, entry: dict[str, Any], name: str, most: int | None = None) -> list[str]:
@@ -260,9 +226,8 @@ def _texts(path: Path, place: str, entry: dict[str, Any], name: str, most: int |
 
 def _only_keys(path: Path, place: str, entry: Any, known: set[str]) -> None:
     if not isinstance(entry, dict):
-        raise PrincipleError(f"{path}: {place}: expected an object", hint="docs/principles.md shows the four formats")
-    extra = sorted(set(entry) - known)
-    if extra:
+        raise PrincipleError(f"{path}: {place}: expected an object", hint=_FORMATS)
+    if extra := sorted(set(entry) - known):
         raise PrincipleError(
             f"{path}: {place}: {', '.join(extra)} has no place in our format and would be lost",
             hint="remove it from the file, or write it into the principle's texts",
@@ -272,8 +237,3 @@ def _only_keys(path: Path, place: str, entry: Any, known: set[str]) -> None:
 def _not_empty(path: Path, place: str, text: str) -> None:
     if not text.strip():
         raise PrincipleError(f"{path}: {place}: an empty text", hint="complete or remove it, then import")
-
-
-def _slug(key: str) -> str:
-    slug = re.sub(r"[^a-z0-9]+", "-", key.casefold()).strip("-")[:56].rstrip("-")
-    return slug or "principle"
