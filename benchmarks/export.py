@@ -25,7 +25,7 @@ from typing import Any
 import click
 import duckdb
 
-from benchmarks.engine import write_prompts
+from benchmarks.engine_clients import write_prompts
 from benchmarks.results import Table, Verdict, finish, options
 from constitution.export import Cleaning, Settings, export
 from constitution.pipeline import Session, prepare

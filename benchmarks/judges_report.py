@@ -135,7 +135,7 @@ def tables(results: Sequence[Result]) -> list[Table]:
     columns = ["true winner preferred, mean over", "raw votes", "both orders", "both orders, style controlled"]
     kinds = (("judges with planted faults", False), ("clean judges", True))
     groups = {what: [one for one in results if one.setting.clean == clean] for what, clean in kinds}
-    reads = (lambda one: one.raw, lambda one: one.both, lambda one: one.controlled)
+    reads: list[Callable[[Result], float]] = [lambda one: one.raw, lambda one: one.both, lambda one: one.controlled]
     whole = [[f"{len(group)} {what}", *(mean(read, group) for read in reads)] for what, group in groups.items()]
     rows = []
     for one in groups["judges with planted faults"]:

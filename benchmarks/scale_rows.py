@@ -19,8 +19,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.engine import write_prompts
-from constitution.labels import Rules
+from benchmarks.engine_clients import write_prompts
 from constitution.pipeline import Session, prepare
 from constitution.recipe import load_recipe
 from constitution.records import Annotation

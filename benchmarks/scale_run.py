@@ -23,7 +23,7 @@ from typing import Any
 
 import click
 
-from benchmarks.engine import write_prompts
+from benchmarks.engine_clients import write_prompts
 from benchmarks.figures import peak_rss_mib
 from constitution.pipeline import Pace, Progress, Session, prepare, watcher
 from constitution.recipe import load_recipe
