@@ -284,14 +284,14 @@ def test_every_view_can_be_asked_of_an_empty_warehouse(tmp_path: Path) -> None:
     with connect(tmp_path) as connection:
         names = connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
         assert {"couples", "gold", "alignment", "drawn", "missing_votes"} <= {name for (name,) in names}
-        for (name,) in names:
+        for (name,) in set(names) - {("dictionary",)}:
             assert connection.execute(f'SELECT count(*) FROM "{name}"').fetchall() == [(0,)], name
 
 
 def documented() -> list[str]:
     """The queries of docs/warehouse.md on labels and judges."""
     text = (Path(__file__).parent.parent / "docs" / "warehouse.md").read_text(encoding="utf-8")
-    sections = text.partition("\n## Labels of people\n")[2].partition("\n## Tables\n")[0]
+    sections = text.partition("\n## Annotations\n")[2].partition("\n## Guarantees\n")[0]
     blocks = re.findall(r"(?:^    .*\n)+", sections, re.MULTILINE)
     return [dedent(block) for block in blocks if re.search(r"^    (SELECT|FROM)\b", block, re.MULTILINE)]
 

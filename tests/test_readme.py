@@ -44,14 +44,14 @@ def test_its_make_targets_exist() -> None:
     assert {"demo", "test"} <= named <= targets
 
 
-def test_the_demo_block_shows_the_demos_commands() -> None:
+def test_the_demo_block_shows_commands_of_the_demo() -> None:
     script = (ROOT / "recipes" / "demo.sh").read_text()
     runs = re.findall(r"^run (.+)$", script, re.MULTILINE)
     queries = re.findall(r'^sql "(.+?)"$', script, re.MULTILINE | re.DOTALL)
-    assert (len(runs), len(queries)) == (5, 4)
     typed = [run.replace('"', "").replace("$CONSTITUTION_WAREHOUSE", "warehouse") for run in runs]
-    for command in (*typed, *(f'constitution sql "{query}"' for query in queries)):
-        assert f"$ {command}\n" in block("demo")
+    shown = re.findall(r"^\$ (.+)$", block("demo"), re.MULTILINE)
+    assert len(shown) == 4
+    assert set(shown) <= {*typed, *(f'constitution sql "{query}"' for query in queries)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -1,6 +1,4 @@
-"""Every table's columns: name, Arrow type, one line of what it says. The files, the SQL and docs/warehouse.md follow.
-
-    python -m constitution.warehouse        prints the tables as docs/warehouse.md has them
+"""Every table's columns: name, Arrow type, one line of what it says. The files, the SQL and the view `dictionary` follow.
 
 A column that may be null says so in its line. Dictionary encoding is only for columns with few distinct values.
 """
@@ -9,6 +7,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from constitution.sandbox import quoted
 from constitution.warehouse.columns import Column, Table, few, flag, integer, real, sql_type, text
 
 MESSAGE = pa.struct([pa.field("role", pa.string(), nullable=False), pa.field("content", pa.string(), nullable=False)])
@@ -350,21 +349,11 @@ TABLES = {
 }
 
 
-def markdown() -> str:
-    """All tables as the section of docs/warehouse.md that a test compares with it."""
-    lines: list[str] = []
-    for table in TABLES.values():
-        lines += [
-            f"### {table.name}",
-            "",
-            table.doc,
-            "",
-            "| column | type | null | what it says |",
-            "|---|---|---|---|",
-        ]
-        lines += [
-            f"| `{c.name}` | {sql_type(c.type)} | {'yes' if c.null else ''} | {c.doc.replace('|', '/')} |"
-            for c in table.columns
-        ]
-        lines.append("")
-    return "\n".join(lines)
+def dictionary() -> str:
+    """The view `dictionary`: a row per column of every table, with its type, whether it can be null, and what it says."""
+    rows = ", ".join(
+        f"({quoted(table.name)}, {place}, {quoted(column.name)}, {quoted(sql_type(column.type))}, {column.null}, {quoted(column.doc)})"
+        for table in TABLES.values()
+        for place, column in enumerate(table.columns)
+    )
+    return f"SELECT * FROM (VALUES {rows}) AS d(table_name, position, column_name, type, nullable, says)"

@@ -23,7 +23,7 @@ from constitution.records import REPEATS, UNSAID
 from constitution.sandbox import as_pattern as as_pattern
 from constitution.sandbox import quoted as quoted
 from constitution.warehouse import files
-from constitution.warehouse.schema import TABLES
+from constitution.warehouse.schema import TABLES, dictionary
 from constitution.writing import beside
 
 DATABASE = "warehouse.duckdb"
@@ -147,6 +147,7 @@ def _create(connection: duckdb.DuckDBPyConnection, without: Collection[str]) -> 
     # takes half the time that it takes over files.
     for table in TABLES.values():
         connection.execute(f"CREATE TABLE {table.name} AS {table.select(NOTHING)}")
+    connection.execute(f"CREATE VIEW dictionary AS {dictionary()}")
     connection.execute(f"CREATE VIEW usage AS {usage_query()}")
     connection.execute(f"CREATE MACRO refuses(txt) AS {refuses_sql('txt')}")
     connection.execute(f"CREATE MACRO unsaid(error) AS error IN {UNSAID}")
