@@ -1,4 +1,4 @@
-"""Every table's columns: name, Arrow type, one line of what it says. The files, the SQL and the view `dictionary` follow.
+"""Every table's columns: name, Arrow type, one line of what it says. Files, SQL and the view `dictionary` follow.
 
 A column that may be null says so in its line. Dictionary encoding is only for columns with few distinct values.
 """
@@ -350,10 +350,11 @@ TABLES = {
 
 
 def dictionary() -> str:
-    """The view `dictionary`: a row per column of every table, with its type, whether it can be null, and what it says."""
-    rows = ", ".join(
-        f"({quoted(table.name)}, {place}, {quoted(column.name)}, {quoted(sql_type(column.type))}, {column.null}, {quoted(column.doc)})"
-        for table in TABLES.values()
-        for place, column in enumerate(table.columns)
-    )
-    return f"SELECT * FROM (VALUES {rows}) AS d(table_name, position, column_name, type, nullable, says)"
+    """The view `dictionary`: a row per column of every table: its type, whether it can be null, and what it says."""
+    rows = []
+    for table in TABLES.values():
+        for place, column in enumerate(table.columns):
+            words = (quoted(word) for word in (table.name, column.name, sql_type(column.type), column.doc))
+            rows.append(f"({', '.join(words)}, {place}, {column.null})")
+    columns = "table_name, column_name, type, says, position, nullable"
+    return f"SELECT * FROM (VALUES {', '.join(rows)}) AS d({columns})"
