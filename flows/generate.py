@@ -14,7 +14,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from constitution.pipeline import Plan, Session, lost, prepare, report
+from constitution.pipeline import Plan, Session, lost, prepare
+from constitution.pipeline.report import report
 from constitution.recipe import load_recipe
 from constitution.records import Run
 from constitution.scheduling import flow, scheduled, task

@@ -15,9 +15,10 @@ from small_project import small_project, table
 
 from constitution.cli import run as run_command
 from constitution.engines import Engines, Metered
-from constitution.pipeline import Progress, Session, prepare, report, session, watcher
+from constitution.pipeline import Progress, Session, prepare, session, watcher
 from constitution.pipeline.admission import Intake
 from constitution.pipeline.cost import Account, Ledger, money
+from constitution.pipeline.report import report
 from constitution.recipe import BudgetSection, Models, load_recipe
 from constitution.records import Response, Run, Usage
 from constitution.warehouse import Warehouse

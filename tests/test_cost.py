@@ -26,8 +26,9 @@ from constitution.cli.runs import runs
 from constitution.engines import Engines, Metered
 from constitution.engines.base import Completion, Request
 from constitution.errors import EngineUnavailable, InputError, RecipeError
-from constitution.pipeline import Progress, Session, prepare, report, session, watcher
+from constitution.pipeline import Progress, Session, prepare, session, watcher
 from constitution.pipeline.cost import Account, Ledger
+from constitution.pipeline.report import report
 from constitution.recipe import Models, load_recipe
 from constitution.records import Judgement, Message, Response, Row, Sampling, Usage
 from constitution.warehouse import Warehouse

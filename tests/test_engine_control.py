@@ -14,7 +14,7 @@ from tiny import TEMPLATE, save_tiny_model
 from constitution.engines.base import Request
 from constitution.engines.chat import ChatTokenizer
 from constitution.engines.control import ControlTokens
-from constitution.engines.openai import OpenAIEngine
+from constitution.engines.openai.engine import OpenAIEngine
 from constitution.errors import EngineTimeout
 from constitution.recipe import OpenAIModel
 from constitution.records import Message, Messages, Sampling

@@ -6,7 +6,7 @@ import asyncio
 import random
 
 from constitution.engines.base import Request
-from constitution.engines.openai import OpenAIEngine
+from constitution.engines.openai.engine import OpenAIEngine
 from constitution.recipe import OpenAIModel
 from constitution.records import Message, Sampling
 from rehearsal.faults import PASSING, WORDLESS, Chance, Fault

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from constitution.engines.base import Completion, Request
 from constitution.engines.fake import FakeEngine
-from constitution.engines.openai import OpenAIEngine
+from constitution.engines.openai.engine import OpenAIEngine
 from constitution.errors import (
     AccessDenied,
     ConstitutionError,

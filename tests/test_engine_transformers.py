@@ -13,7 +13,7 @@ from tiny import CORPUS, save_tiny_model
 
 from constitution.engines import open_engine, worker
 from constitution.engines.base import Completion, Request
-from constitution.engines.openai import OpenAIEngine
+from constitution.engines.openai.engine import OpenAIEngine
 from constitution.engines.transformers import TransformersEngine
 from constitution.errors import (
     ContextTooLong,

@@ -13,10 +13,10 @@ import pytest
 
 from constitution.engines.base import Completion, Request
 from constitution.engines.fake import FakeEngine
-from constitution.engines.openai import OpenAIEngine
 from constitution.engines.openai import fleet as _fleet
 from constitution.engines.openai import metrics as _metrics
 from constitution.engines.openai.endpoint import Endpoint, Events
+from constitution.engines.openai.engine import OpenAIEngine
 from constitution.engines.openai.http import Transport
 from constitution.errors import ConstitutionError, EngineGone, EngineUnavailable, RateLimited
 from constitution.recipe import FakeModel, OpenAIModel

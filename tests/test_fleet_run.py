@@ -16,9 +16,10 @@ from run_once import run_once
 from test_pipeline import one, rows_of
 
 from constitution.engines.base import Request
-from constitution.engines.openai import OpenAIEngine
 from constitution.engines.openai import metrics as _metrics
-from constitution.pipeline import Progress, report, watcher
+from constitution.engines.openai.engine import OpenAIEngine
+from constitution.pipeline import Progress, watcher
+from constitution.pipeline.report import report
 from constitution.recipe import OpenAIModel
 from constitution.records import Message, Run, Sampling
 from rehearsal.server import FakeServer

@@ -20,9 +20,10 @@ from constitution.errors import EngineError, EngineUnavailable, ModelLoadError, 
 from constitution.generate.revise import Chain
 from constitution.judge import Judge
 from constitution.labels import Rules
-from constitution.pipeline import prepare, report
+from constitution.pipeline import prepare
 from constitution.pipeline.cost import Account, Ledger
 from constitution.pipeline.label import Labeller
+from constitution.pipeline.report import report
 from constitution.recipe import FakeModel, JudgeSection, Models, ModelSection, VLLMModel, load_recipe
 from constitution.records import Failure, Judgement, Preference, Row, Usage
 from constitution.warehouse import Warehouse

@@ -14,9 +14,9 @@ from small_project import small_project, table
 
 from constitution.engines import Metered
 from constitution.engines.base import Completion, Request
-from constitution.engines.openai import OpenAIEngine
+from constitution.engines.openai.engine import OpenAIEngine
 from constitution.errors import MalformedReply
-from constitution.pipeline import report
+from constitution.pipeline.report import report
 from constitution.recipe import OpenAIModel
 from constitution.records import Message, Run, Sampling
 

@@ -23,7 +23,8 @@ from constitution.engines import Completion, Request
 from constitution.engines.fake import FakeEngine
 from constitution.engines.identity import model_identity
 from constitution.errors import PromptError, RecipeError, RunLocked, WarehouseError
-from constitution.pipeline import Progress, Session, prepare, report, watcher
+from constitution.pipeline import Progress, Session, prepare, watcher
+from constitution.pipeline.report import report
 from constitution.recipe import TransformersModel, load_recipe
 from constitution.records import Failure, Row, Run
 from constitution.warehouse import Warehouse, ask, connect

@@ -11,7 +11,7 @@ import pytest
 
 from constitution.engines.base import Completion, Request
 from constitution.engines.fake import FakeEngine
-from constitution.engines.openai import OpenAIEngine
+from constitution.engines.openai.engine import OpenAIEngine
 from constitution.engines.spoken import today
 from constitution.recipe import FakeModel, OpenAIModel
 from constitution.records import Message, Messages, Sampling

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.sim_engine import BLOCK, CHARACTERS, Job, PrefixCache, Slots, output_tokens, reply_text
 from benchmarks.sim_server import MODEL, SimServer
 from constitution.engines.base import Request
-from constitution.engines.openai import OpenAIEngine
+from constitution.engines.openai.engine import OpenAIEngine
 from constitution.recipe import OpenAIModel
 from constitution.records import Message, Sampling
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,32 @@ import click
 
 from constitution.writing import local
 
+
+class _NoPandas:
+    """pyarrow looks for pandas at its first conversion: half a second and 50 MiB, for nothing that a command does."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name == "pandas":
+            raise ImportError(name)
+
+
+def _checked(context: click.Context, parameter: click.Parameter, folder: Path) -> Path:
+    if "pandas" not in sys.modules:
+        import pyarrow
+
+        sys.meta_path.insert(0, _NoPandas())
+        pyarrow.array([""])  # from now on it does not look again, unless it is asked for pandas by name
+        del sys.meta_path[0]
+    return local(folder)
+
+
 warehouse_option = click.option(
     "--warehouse",
     type=click.Path(path_type=Path, file_okay=False),
     envvar="CONSTITUTION_WAREHOUSE",
     default=Path("warehouse"),
     show_default=True,
-    callback=lambda context, parameter, folder: local(folder),  # before anything starts
+    callback=_checked,  # before anything starts
     help="Folder of the warehouse; also CONSTITUTION_WAREHOUSE.",
 )
 

@@ -13,12 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from constitution.engines.base import Completion, Engine, Request
-from constitution.engines.fake import FakeEngine
 from constitution.engines.meter import Metered
-from constitution.engines.openai import OpenAIEngine
-from constitution.engines.transformers import TransformersEngine
-from constitution.engines.vllm import VLLMEngine, open_together
-from constitution.recipe import FakeModel, Models, ModelSection, OpenAIModel, VLLMModel
+from constitution.errors import RecipeError
+from constitution.recipe import FakeModel, GivenModel, Models, ModelSection, OpenAIModel, VLLMModel
 
 __all__ = ["Completion", "Engine", "Engines", "Metered", "Request", "open_engine", "open_engines"]
 
@@ -61,13 +58,27 @@ class Engines:
 
 
 async def open_engine(section: ModelSection) -> Engine:
-    """The engine of a recipe's model section. Raises ModelLoadError, RecipeError, EngineUnavailable."""
+    """The engine of a recipe's model section, whose module is imported only here: its libraries take their time.
+    Raises ModelLoadError, RecipeError, EngineUnavailable."""
     if isinstance(section, FakeModel):
+        from constitution.engines.fake import FakeEngine
+
         return FakeEngine(section)
+    if isinstance(section, GivenModel):
+        if section._engine is None:
+            raise RecipeError(f"{section.model} is an engine of a Python program", hint="pass it: run(…, engines=…)")
+        engine: Engine = section._engine
+        return engine
     if isinstance(section, OpenAIModel):
+        from constitution.engines.openai.engine import OpenAIEngine
+
         return await OpenAIEngine.open(section)
     if isinstance(section, VLLMModel):
+        from constitution.engines.vllm import VLLMEngine
+
         return await VLLMEngine.open(section)
+    from constitution.engines.transformers import TransformersEngine
+
     return await TransformersEngine.open(section)
 
 
@@ -93,8 +104,11 @@ async def _open(sections: Sequence[ModelSection], models: Models) -> list[Engine
     opened: dict[int, Engine] = {}
     in_process = [(place, section) for place, section in enumerate(sections) if isinstance(section, VLLMModel)]
     try:
-        together = await open_together([section for _, section in in_process], models.placement) if in_process else []
-        opened |= {place: engine for (place, _), engine in zip(in_process, together, strict=True)}
+        if in_process:
+            from constitution.engines.vllm import open_together
+
+            together = await open_together([section for _, section in in_process], models.placement)
+            opened |= {place: engine for (place, _), engine in zip(in_process, together, strict=True)}
         for place, section in enumerate(sections):
             if place not in opened:
                 opened[place] = await open_engine(section)

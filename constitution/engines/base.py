@@ -78,7 +78,10 @@ class Completion:
 
 
 class Engine(Protocol):
-    """Errors come as the exceptions of `constitution.errors`: retryable ones after the engine has done its retries."""
+    """Errors come as the exceptions of `constitution.errors`: retryable ones after the engine has done its retries.
+
+    A class that is made from it (`class Mine(Engine)`) needs `model` and `generate` alone.
+    """
 
     @property
     def model(self) -> str:
@@ -87,7 +90,7 @@ class Engine(Protocol):
 
     def describe(self) -> Mapping[str, str]:
         """What determines the model's answers, for the run's provenance: name, engine, digest or revision, dtype."""
-        ...
+        return {"name": self.model, "engine": type(self).__name__}
 
     async def generate(self, request: Request) -> Completion: ...
 
@@ -95,6 +98,8 @@ class Engine(Protocol):
         """What the engine can tell of its work since it opened, as JSON values, for the run's record: figures such as
         `running`, `waiting`, `preemptions`; per server under `endpoints`; and under `events` sentences on what went
         wrong and was mended. Empty where there is nothing to tell."""
-        ...
+        return {}
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Frees what the engine holds."""
+        return

@@ -12,6 +12,7 @@ keep to what RE2 knows, so that Python and DuckDB find the same.
 from __future__ import annotations
 
 import re
+from functools import cache
 
 _BEFORE = (
     r"(?:(?:i'?m|i am) )?(?:(?:very|so|really|truly|terribly|deeply) )?sorry(?: [^.,;:!?]{1,60})?",
@@ -155,13 +156,17 @@ BRIEF = 60
 """Words."""
 _BLANKS = "[ \\t\\n\\r\\f\u00a0]+"
 """Not \\s, which Python, RE2 and DuckDB's trim understand each in its own way."""
-_REFUSES, _EXCEPT = (re.compile(pattern, re.ASCII) for pattern in (PATTERN, EXCEPT))  # \b is ASCII's matter in RE2
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.ASCII)  # \b is ASCII's matter in RE2
 
 
 def refuses(text: str) -> bool:
     """Whether the text begins by refusing."""
     plain = _plain(text)
-    return _REFUSES.match(plain) is not None and _EXCEPT.match(plain) is None
+    return _compiled(PATTERN).match(plain) is not None and _compiled(EXCEPT).match(plain) is None
 
 
 def refuses_briefly(text: str) -> bool:

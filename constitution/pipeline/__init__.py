@@ -5,13 +5,27 @@
         await session.walk()
         run = await session.finish()
 
-`flows/generate.py` is these four lines with a Prefect task around each step.
+`flows/generate.py` is these four lines with a task around each step.
 """
 
-from constitution.pipeline.plan import Plan, prepare
-from constitution.pipeline.progress import Pace, Progress, watcher
-from constitution.pipeline.reopen import lost
-from constitution.pipeline.report import report, rows
-from constitution.pipeline.session import Session
+from typing import TYPE_CHECKING
 
-__all__ = ["Pace", "Plan", "Progress", "Session", "lost", "prepare", "report", "rows", "watcher"]
+from constitution.lazy import names_of
+
+if TYPE_CHECKING:
+    from constitution.pipeline.plan import Plan, prepare
+    from constitution.pipeline.progress import Pace, Progress, watcher
+    from constitution.pipeline.reopen import lost
+    from constitution.pipeline.session import Session
+
+__all__ = ["Pace", "Plan", "Progress", "Session", "lost", "prepare", "watcher"]
+
+__getattr__ = names_of(
+    __name__,
+    {
+        **dict.fromkeys(("Plan", "prepare"), "plan"),
+        **dict.fromkeys(("Pace", "Progress", "watcher"), "progress"),
+        "lost": "reopen",
+        "Session": "session",
+    },
+)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from constitution.engines import Engines
-from constitution.recipe import Models, Price
 from constitution.records import Judgement, Response, Row, Usage
+
+if TYPE_CHECKING:
+    from constitution.engines import Engines
+    from constitution.recipe import Models, Price
 
 Stats = Mapping[str, Mapping[str, Any]]
 """Per role what its engine tells of its work, as `Engines.stats` gives it."""

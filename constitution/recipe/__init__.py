@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self, get_args
+from typing import Any, Self, get_args
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -23,6 +23,7 @@ from constitution.reading import toml_of
 from constitution.recipe.base import SamplingSection, Section, Whole
 from constitution.recipe.models import (
     FakeModel,
+    GivenModel,
     Models,
     ModelSection,
     OpenAIModel,
@@ -30,6 +31,7 @@ from constitution.recipe.models import (
     TransformersModel,
     VLLMModel,
     dated,
+    given,
 )
 from constitution.recipe.sections import (
     BudgetSection,
@@ -44,6 +46,7 @@ from constitution.secrets import key_in
 __all__ = [
     "BudgetSection",
     "FakeModel",
+    "GivenModel",
     "InfractionsSection",
     "JudgeSection",
     "ModelSection",
@@ -77,6 +80,26 @@ class Recipe(Section):
     budget: BudgetSection | None = None
     """Absent: no limit."""
     _given: frozenset[str] = frozenset()
+    _path: Path = Path("recipe.toml")
+
+    @property
+    def path(self) -> Path:
+        """The file that it was loaded from; principles/ is looked for above it."""
+        return self._path
+
+    def with_engines(self, engines: Mapping[str, Any]) -> Self:
+        """The recipe with these Engines in place of its models, by role: policy, judge, or a name of the jury. Raises
+        RecipeError for another role."""
+        models = self.model
+        roles = {"policy", *(models.jury or {"judge"})}
+        if unknown := sorted(engines.keys() - roles):
+            raise RecipeError(
+                f"engines: the recipe has no model {unknown[0]}", hint=f"its models are {', '.join(sorted(roles))}"
+            )
+        sections = {role: given(engine) for role, engine in engines.items()}
+        jury = {name: sections.get(name, section) for name, section in models.jury.items()}
+        alone = {role: section for role, section in sections.items() if role not in jury}
+        return self.model_copy(update={"model": models.model_copy(update={**alone, "jury": jury})})
 
     def given(self, key: str) -> bool:
         """Whether --set gave `key`, as a.b.c, or a section that it is in: the user's own word."""
@@ -119,8 +142,9 @@ class Recipe(Section):
         return self
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe in `path`, with `overrides` of the form a.b=c (constitution/overrides.py)."""
+    path = Path(path)
     data = toml_of(path, str(path), RecipeError)
     apply(data, overrides)
     if place := key_in(data):
@@ -129,6 +153,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
         raise RecipeError(f"{path}: {_first_fault(error)}") from None
+    recipe._path = path
     recipe._given = frozenset(override.partition("=")[0] for override in overrides)
     return recipe
 

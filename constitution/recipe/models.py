@@ -6,7 +6,7 @@ from datetime import date
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from constitution.recipe.base import Count, JsonOnly, Section, Whole
 
@@ -204,7 +204,26 @@ class FakeModel(_Model):
     with how good the answer is."""
 
 
-ModelSection = Annotated[TransformersModel | VLLMModel | OpenAIModel | FakeModel, Field(discriminator="engine")]
+class GivenModel(_Model):
+    """An engine that a Python program passes in place of the recipe's model (`Recipe.with_engines`)."""
+
+    engine: Literal["given"]
+    model: str
+    about: dict[str, str] = Field(default={})
+    """What the engine says determines its answers (`Engine.describe`)."""
+    _engine: Any = PrivateAttr(default=None)
+
+
+ModelSection = Annotated[
+    TransformersModel | VLLMModel | OpenAIModel | FakeModel | GivenModel, Field(discriminator="engine")
+]
+
+
+def given(engine: Any) -> GivenModel:
+    """The section of an Engine that is passed."""
+    section = GivenModel(engine="given", model=engine.model, about=dict(engine.describe()))
+    section._engine = engine
+    return section
 
 
 class Models(Section):
@@ -226,6 +245,6 @@ class Models(Section):
 
 def dated(section: ModelSection, day: str) -> ModelSection:
     """The section with `day` as its template_date, if it has none; empty: as it is."""
-    if isinstance(section, FakeModel) or section.template_date is not None or not day:
+    if isinstance(section, FakeModel | GivenModel) or section.template_date is not None or not day:
         return section
     return section.model_copy(update={"template_date": date.fromisoformat(day)})

@@ -24,10 +24,11 @@ from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
-from constitution.pipeline import Session
-from constitution.records import Run
+if TYPE_CHECKING:
+    from constitution.pipeline import Session
+    from constitution.records import Run
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -31,7 +31,7 @@ from benchmarks.attacks import (
 )
 from constitution import templates
 from constitution.engines.base import Completion, Request
-from constitution.engines.openai import OpenAIEngine
+from constitution.engines.openai.engine import OpenAIEngine
 from constitution.engines.transformers import TransformersEngine
 from constitution.judge.methods import STOP, Question, ask
 from constitution.recipe import JudgeSection, OpenAIModel, TransformersModel

@@ -29,7 +29,7 @@ from test_push import laid
 from constitution.cli import main
 from constitution.errors import ConstitutionError
 from constitution.export.push import push
-from constitution.pipeline import report
+from constitution.pipeline.report import report
 from constitution.records import Run
 from constitution.secrets import Secret, hide_keys, key_in
 from rehearsal.server import FakeServer, Fault

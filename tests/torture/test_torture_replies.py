@@ -19,9 +19,9 @@ from test_odd_replies import ASK, VOTE, whole_run
 
 from constitution.engines import Metered
 from constitution.engines.base import FINISH_REASONS, SLACK, Completion, Request
-from constitution.engines.openai import OpenAIEngine
 from constitution.engines.openai import endpoint as _endpoint
 from constitution.engines.openai import fleet as _fleet
+from constitution.engines.openai.engine import OpenAIEngine
 from constitution.engines.openai.reply import FINISHED
 from constitution.errors import EngineError, MalformedReply
 from constitution.judge.read import read_choices

@@ -31,7 +31,7 @@ from constitution.cli import main, principles_impact
 from constitution.cli._scorecard import tell as tell_scorecard
 from constitution.cli.audit import _tell as tell_audit
 from constitution.export.card import CardOptions, card
-from constitution.pipeline import report as told_of
+from constitution.pipeline.report import report as told_of
 from constitution.records import Constitution, Principle, Usage
 from constitution.shown import from_spreadsheet, printable, spreadsheet
 from constitution.warehouse import connect

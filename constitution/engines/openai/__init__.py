@@ -3,7 +3,3 @@
 `engine` says what is sent; `dialect`, `template`, `votes` how; `fleet`, `endpoint`, `http` where to; `refused`,
 `reply` what comes back; `served` who answers.
 """
-
-from constitution.engines.openai.engine import OpenAIEngine
-
-__all__ = ["OpenAIEngine"]
