@@ -14,7 +14,8 @@ from test_fleet import ask, fleet, opened, slow, states, until
 
 from constitution.engines.base import Request
 from constitution.engines.fake import FakeEngine
-from constitution.engines.openai.engine import OpenAIEngine, metrics, served
+from constitution.engines.openai import metrics, served
+from constitution.engines.openai.engine import OpenAIEngine
 from constitution.errors import EngineUnavailable, ModelLoadError, RecipeError
 from constitution.recipe import FakeModel, OpenAIModel
 from constitution.records import Message, Sampling

@@ -33,7 +33,7 @@ COMMANDS = {
     "export": ("constitution.cli.export:export", "Data sets that trainers load, cleaned and split, of a run."),
     "relabel": ("constitution.cli.relabel:relabel", "Make a run's labels again from its stored votes."),
     "annotations": (
-        "constitution.cli.annotations:annotations",
+        "constitution.cli.annotations:group",
         "What people say of pairs and answers: import, list.",
     ),
     "init": ("constitution.cli.init:init", "Start a project of your own."),

@@ -24,15 +24,15 @@ FROM annotations GROUP BY ALL ORDER BY ALL
 """
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-def annotations() -> None:
+@click.group("annotations", context_settings={"help_option_names": ["-h", "--help"]})
+def group() -> None:
     """What people say of a run's pairs and responses: gold to hold the judges against.
 
     Example:  constitution annotations import ann.csv
     """
 
 
-@annotations.command("import")
+@group.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--rater", default="", help="Who says it, of rows that do not say so.  [default: the file's name]")
 @click.option(
@@ -83,7 +83,7 @@ def import_command(file: Path, run_id: str | None, warehouse: Path, **settings: 
         store.rebuild_views()
 
 
-@annotations.command("list")
+@group.command("list")
 @warehouse_option
 def list_command(warehouse: Path) -> None:
     """What has been imported: run, rater, file, and how many annotations on pairs and responses.
