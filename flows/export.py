@@ -14,7 +14,6 @@ from typing import Any
 from constitution.export import CardOptions, Exported, Settings
 from constitution.export import export as make
 from constitution.export.push import push
-from constitution.export.settings import TABLE_OF
 from constitution.records import Run
 from constitution.scheduling import flow, scheduled, task
 from constitution.shown import markdown
@@ -56,7 +55,7 @@ async def export(
         public: A data set that is made there is public.
     """
     async with scheduled() as schedule:
-        source = find_run(Warehouse(Path(warehouse)), run, TABLE_OF[settings.format])
+        source = find_run(Warehouse(Path(warehouse)), run, settings.spec.table)
         await schedule.mark(source.run_id, Path(warehouse))
         done = await write_files(source, Path(warehouse), settings, Path(out), CardOptions(license=license))
         where = await upload(Path(out), repo, public) if repo else out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,87 +15,44 @@ from constitution.cli._options import json_option, run_ids, show_json, warehouse
 from constitution.errors import InputError
 from constitution.export import CardOptions, Cleaning, Exported, Settings
 from constitution.export import export as make
+from constitution.export.formats import FORMATS
 from constitution.export.push import push, ready
-from constitution.export.settings import TABLE_OF, Format
 from constitution.warehouse import Warehouse, connect
 from constitution.warehouse.find import find_run
 
 Command = Callable[..., Any]
 
-SHARE = click.FloatRange(0, 1)
-COUNT = click.IntRange(min=0)
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
-# Their names are those of the settings, with `-` for `_`; what is not given is as the settings have it.
-ROWS = (
-    ("rounds", str, True, "sft: last, all, or a round's number (again for more). Pairs: the later answer's rounds."),
-    ("principles", str, True, "Tags or ids (again for more): pairs are labelled by these principles' votes alone."),
-    ("min_margin", click.FloatRange(0, 0.5), False, "Pairs: p_chosen is at least 0.5 + this."),
-    ("min_agreement", SHARE, False, "Pairs: share of (judge, principle) that prefer what the label prefers."),
-    ("consistent_only", bool, False, "Pairs: every judge preferred the same answer in both orders."),
-    ("where", str, False, "A condition in SQL over the candidates' columns, e.g. \"list_contains(tags, 'harmless')\"."),
-    ("labels", click.Choice(["hard", "sampled"]), False, "dpo: sampled draws the chosen answer by p_chosen."),
-    ("shards", click.IntRange(1, 32), False, "robust: groups of pairs by ε = 1 − p_chosen."),
-    ("clip", click.FloatRange(0.5, 1, min_open=True, max_open=True), False, "reward: p_chosen counts as at most this."),
-    ("good", click.FloatRange(0, 1, min_open=True, max_open=True), False, "kto: an answer is good from this score on."),
-    ("with_reasoning", bool, False, "Answers also have `reasoning_content`: what the model thought before them."),
-    ("test", click.FloatRange(0, 1, max_open=True), False, "Share of the conversations that go to the test split."),
-    ("seed", COUNT, False, "Of the split and of sampled labels."),
-)
-CLEANING = (
-    ("dedupe", click.Choice(["off", "exact", "near"]), False, "Which duplicates are dropped."),
-    (
-        "near",
-        click.FloatRange(0, 1, min_open=True),
-        False,
-        "Jaccard similarity from which prompts are near duplicates.",
-    ),
-    ("decontaminate", FILE, True, "Prompts that must not be trained on: evaluation sets (again for more files)."),
-    ("overlap", click.FloatRange(0, 1, min_open=True), False, "Share of a test prompt's words that contaminates."),
-    ("min_words", COUNT, False, "Of each answer."),
-    ("max_words", click.IntRange(min=1), False, "Of each answer."),
-    ("language", str, True, "ISO 639-1 code that a chosen answer may be in (again for more)."),
-    ("drop_refusals", bool, False, "Drop rows whose chosen answer refuses a harmless prompt."),
-    ("harmless_tag", str, True, "Tag of prompts that ought to be answered (again for more)."),
-    ("boilerplate", click.FloatRange(0, 1, min_open=True), False, "Drop sentences in more than this share of prompts."),
-    ("drop_private", bool, False, 'Drop rows with personal data or secrets; needs "constitution[clean]".'),
-    ("drop_broken", bool, False, "Drop rows whose chosen answer still breaks a principle by its own votes."),
-)
-NAMES = {
-    "language": "languages",
-    "drop_refusals": "refusals",
-    "harmless_tag": "harmless",
-    "drop_private": "private",
-    "drop_broken": "broken",
-}
-"""Options whose setting has another name."""
+def _options(command: Command) -> Command:
+    """An option for each setting, with `-` for `_`; what is not given is as the settings have it."""
+    fields = Settings.model_fields | Cleaning.model_fields
+    for name, field in reversed(fields.items()):
+        if name in ("format", "cleaning"):
+            continue
+        kind = field.annotation
+        about: dict[str, Any] = {"help": " ".join((field.description or "").split())}
+        if kind is bool:
+            about |= {"is_flag": True}
+        else:
+            default = ", ".join(field.default) if isinstance(field.default, tuple) else field.default
+            about["help"] += f"  [default: {default}]" if default not in (None, "") else ""
+            multiple = "tuple" in str(kind)
+            about |= {"multiple": multiple, "type": str if multiple else _type(kind)}
+        command = click.option(f"--{name.replace('_', '-')}", name, default=None, **about)(command)
+    return command
 
 
-def _options(*groups: Sequence[tuple[str, Any, bool, str]]) -> Callable[[Command], Command]:
-    defaults = {**Settings.model_fields, **Cleaning.model_fields}
-
-    def decorate(command: Command) -> Command:
-        for name, kind, multiple, text in reversed([option for group in groups for option in group]):
-            default = defaults[NAMES.get(name, name)].default
-            if kind is bool:
-                declared: dict[str, Any] = {"is_flag": True, "default": None}
-            else:
-                shown = ", ".join(default) if isinstance(default, tuple) else default
-                told = f"  [default: {shown}]" if shown not in (None, "") else ""
-                declared = {"type": kind, "multiple": multiple, "default": None}
-                declared |= {"help": text + told}
-            declared = {"help": text, **declared}
-            command = click.option(f"--{name.replace('_', '-')}", name, **declared)(command)
-        return command
-
-    return decorate
+def _type(kind: Any) -> Any:
+    words = [each for each in get_args(kind) if isinstance(each, str)]
+    numbers = [each for each in get_args(kind) if each in (int, float)]
+    return click.Choice(words) if words else (*numbers, kind)[0]
 
 
 @click.command()
 @click.argument("run", required=False, shell_complete=run_ids)
-@click.option("--format", "format_", type=click.Choice(get_args(Format)), required=True, help="What trainers take it.")
+@click.option("--format", "format_", type=click.Choice(list(FORMATS)), required=True, help="What trainers take it.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make.")
-@_options(ROWS, CLEANING)
+@_options
 @click.option("--license", default="", help="Of the data set, for its card: the hub's identifier, e.g. cc-by-4.0.")
 @click.option("--title", default="", help="Of the card.")
 @click.option("--push", "repo", metavar="REPO", help="Also upload it to this data set of the hub: owner/name.")
@@ -103,7 +60,7 @@ def _options(*groups: Sequence[tuple[str, Any, bool, str]]) -> Callable[[Command
 @click.option("--overwrite", is_flag=True, help="Take the place of the export that is in --out.")
 @json_option
 @warehouse_option
-def export(run: str | None, format_: Format, out: Path, warehouse: Path, overwrite: bool, **options: Any) -> None:
+def export(run: str | None, format_: str, out: Path, warehouse: Path, overwrite: bool, **options: Any) -> None:
     """Make a data set of RUN (or how its id begins) that trainers load unchanged: Parquet, split into train and test by
     conversation, with a card that says what it is.
 
@@ -112,8 +69,8 @@ def export(run: str | None, format_: Format, out: Path, warehouse: Path, overwri
     reward  chosen, rejected, margin          sft   prompt, completion
     robust  dpo in shards by label noise      grpo  prompt, principles, criteria
 
-    Without RUN it is the newest that has what the format takes. What is left out is kept in the table `exported`, with
-    the reason. Exact duplicates and near-duplicate prompts are left out unless --dedupe says otherwise.
+    Without RUN it is the newest that has what the format takes. What is dropped is in the table `exported`, with the reason.
+    Exact duplicates and near-duplicate prompts are dropped unless --dedupe says otherwise.
 
     \b
     Examples:
@@ -131,7 +88,7 @@ def export(run: str | None, format_: Format, out: Path, warehouse: Path, overwri
         ready(repo)
     with connect(warehouse):  # tells where there is no warehouse
         pass
-    found = find_run(Warehouse(warehouse), run, TABLE_OF[settings.format])
+    found = find_run(Warehouse(warehouse), run, settings.spec.table)
     done = make(warehouse, found.run_id, settings, out, card=card, overwrite=overwrite)
     if not as_json:
         _tell(done, warehouse)
@@ -151,22 +108,21 @@ def _facts(done: Exported, format_: str, uploaded: str | None) -> dict[str, Any]
     }  # fmt: skip
 
 
-def _settings(format_: Format, options: dict[str, Any]) -> Settings:
+def _settings(format_: str, options: dict[str, Any]) -> Settings:
     """Raises InputError for settings that do not go together."""
-    given = {NAMES.get(name, name): value for name, value in options.items() if value not in (None, ())}
+    given = {name: value for name, value in options.items() if value not in (None, ())}
     cleaning = {name: given.pop(name) for name in tuple(given) if name in Cleaning.model_fields}
-    if "rounds" in given:
-        words = given["rounds"]
-        given["rounds"] = words[0] if words in (("last",), ("all",)) else words
+    if given.get("rounds") in (("last",), ("all",)):
+        (given["rounds"],) = given["rounds"]
     try:
         return Settings(format=format_, cleaning=Cleaning(**cleaning), **given)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        place = str(first["loc"][0]).replace("_", "-") if first["loc"] else ""
-        if place == "rounds":
+        option = str(first["loc"][0]).replace("_", "-") if first["loc"] else ""
+        if option == "rounds":
             raise InputError(f"--rounds {' '.join(given['rounds'])}: is none", hint="last, all, or numbers") from None
         said = first["msg"].removeprefix("Value error, ")
-        raise InputError(f"--{place}: {said}" if place else f"--{said}", hint="see --help") from None
+        raise InputError(f"--{option}: {said}" if option else f"--{said}", hint="see --help") from None
 
 
 def _tell(done: Exported, warehouse: Path) -> None:
@@ -182,7 +138,7 @@ def _tell(done: Exported, warehouse: Path) -> None:
     for split, rows in done.rows.items():
         table.add_row(split, f"{rows:,}")
     for reason, count in done.dropped.items():
-        table.add_row(f"left out: {reason}", f"{count:,}")
+        table.add_row(f"dropped: {reason}", f"{count:,}")
     console.print(table)
     if not done.finished:
         click.echo("The run is not finished: this is what it has so far.")

@@ -1,48 +1,33 @@
-"""The README.md of an exported data set: what it is, what made it, what was left out, and how far to trust it."""
+"""The README.md of an exported data set: what it is, what made it, what was dropped, and how far to trust it."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.resources import files as package_files
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
+
+from pydantic import BaseModel
 
 from constitution import __version__
 from constitution.audit.answer import answer
 from constitution.audit.words import UNITS, Headline
-from constitution.errors import InputError
-from constitution.export import words
-from constitution.export.settings import PAIRS, Format, Settings
+from constitution.export.clean import not_cleaned
+from constitution.export.formats import Field
+from constitution.export.outcome import DataFile, Exported
+from constitution.export.reasons import Dropped
+from constitution.export.settings import SOME_FORMATS, CardOptions, Settings
+from constitution.export.write import TYPES
 from constitution.records import Constitution, Figure, Principle, Run
 from constitution.shown import Markdown, fenced, markdown
-from constitution.warehouse.columns import Column, sql_type
+from constitution.warehouse.columns import sql_type
 
 SIZES = (
     *((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M")),
     *((10**8, "10M<n<100M"), (10**9, "100M<n<1B")),
 )
 """The hub's size categories, each with the number of rows from which it is another."""
-
-TAGS: dict[Format, tuple[str, ...]] = {
-    "dpo": ("dpo", "preference"),
-    "reward": ("reward-model", "preference"),
-    "robust": ("dpo", "robust-dpo", "preference"),
-    "kto": ("kto",),
-    "sft": ("sft",),
-    "grpo": ("grpo",),
-}
-
-TRAINERS: dict[Format, tuple[str, str]] = {
-    "dpo": ("DPO", ""),
-    "robust": ("DPO", ""),
-    "reward": ("Reward", ""),
-    "kto": ("KTO", ""),
-    "sft": ("SFT", ""),
-    "grpo": ("GRPO", ", reward_funcs=reward"),
-}
-"""TRL's trainer, and what else it must be given."""
 
 REWARD = (
     "def reward(completions, criteria, **columns):",
@@ -64,35 +49,6 @@ ABOUT_PRINCIPLES = 300
 
 
 @dataclass(frozen=True)
-class CardOptions:
-    """What only the person who exports can say."""
-
-    license: str = ""
-    """Of the data set: an identifier of the hub's, e.g. apache-2.0. Empty: unknown, and the card says so."""
-    title: str = ""
-    """Empty: made of the run's recipe and the format."""
-
-    def __post_init__(self) -> None:
-        if self.license and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", self.license):
-            raise InputError(
-                f"{self.license!r} is no identifier of a licence",
-                hint="take the hub's, e.g. apache-2.0 or cc-by-4.0; `other` where it has none",
-            )
-
-
-@dataclass(frozen=True)
-class DataFile:
-    path: str
-    """Beneath the export's folder, with `/`."""
-    split: Literal["train", "test"]
-    rows: int
-    config: str = "default"
-    """Of robust: the folder's name, e.g. eps-0.07."""
-    epsilon: float | None = None
-    """Of robust: the mean of 1 − p_chosen over the config's rows; None: another format."""
-
-
-@dataclass(frozen=True)
 class CardFacts:
     """What the export knows of itself. Nothing here is of another moment or machine than run and settings are."""
 
@@ -100,35 +56,38 @@ class CardFacts:
     run: Run
     constitution: Constitution
     """As the run used it (Warehouse.read_principles)."""
-    columns: tuple[Column, ...]
-    """Of the files, in their order, with what each means."""
-    files: tuple[DataFile, ...]
-    candidates: int
-    dropped: Mapping[str, int] = field(default_factory=dict)
-    """Drop reason → candidates."""
+    columns: tuple[Field, ...]
+    done: Exported
     figures: tuple[Figure, ...] = ()
     """Of the run's last audit (Warehouse.read_figures); empty: it was never audited."""
     headlines: tuple[Headline, ...] = ()
     """The same's chief numbers (audit.report.headlines)."""
-    languages: tuple[str, ...] = ()
-    """ISO 639-1 codes of the texts where they are known; empty: those that the
-    cleaning left, if it looked."""
 
     @property
     def title(self) -> str:
-        return f"{self.run.recipe.get('name') or self.run.run_id}: {words.FORMATS[self.settings.format]}"
+        return f"{self.run.recipe.get('name') or self.run.run_id}: {self.settings.spec.title}"
 
     @property
     def kept(self) -> int:
-        return sum(file.rows for file in self.files)
+        return sum(self.done.rows.values())
 
     @property
     def configs(self) -> dict[str, list[DataFile]]:
         """The files by config, in their order."""
-        found: dict[str, list[DataFile]] = {}
-        for file in self.files:
-            found.setdefault(file.config, []).append(file)
-        return found
+        configs: dict[str, list[DataFile]] = {}
+        for file in self.done.files:
+            configs.setdefault(file.config, []).append(file)
+        return configs
+
+    @property
+    def splits(self) -> list[tuple[str, float | None, str, int]]:
+        """Config, its epsilon, split and rows."""
+        return [
+            (config, files[0].epsilon, split, rows)
+            for config, files in self.configs.items()
+            for split in ("train", "test")
+            if (rows := sum(file.rows for file in files if file.split == split))
+        ]
 
     @property
     def engines(self) -> set[str]:
@@ -154,27 +113,28 @@ def card(facts: CardFacts, options: CardOptions) -> str:
     )
     environment.filters |= {
         "fenced": fenced,
-        "sql_type": sql_type,
+        "sql_type": lambda type: sql_type(TYPES[type]),
         "ours": Markdown,
         "share": UNITS["share"],
     }
     template = environment.from_string(package_files(__package__).joinpath("card.md.j2").read_text("utf-8"))
+    settings = facts.settings
     body = template.render(
-        **{name: getattr(facts, name) for name in ("settings", "run", "constitution", "columns", "dropped")},
+        settings=settings,
+        spec=settings.spec,
+        run=facts.run,
+        constitution=facts.constitution,
         facts=facts,
         options=options,
-        pairs=facts.settings.format in PAIRS,
         version=__version__,
-        reasons=words.REASONS,
         title=options.title or facts.title,
-        what=words.FORMATS[facts.settings.format],
+        dropped=[(Dropped(reason), count) for reason, count in facts.done.dropped.items()],
         models={role: {fact: model.get(fact, "") for fact in FACTS} for role, model in facts.run.models.items()},
         how=list(_how(facts.run.recipe)),
         prompts_from=_prompts_from(facts.run),
         question=_question,
-        selection=words.selection(facts.settings),
-        cleaned=words.cleaned(facts.settings),
-        not_cleaned=words.not_cleaned(facts.settings),
+        asked=list(_asked(settings)),
+        not_cleaned=not_cleaned(settings),
         audit=[markdown(sentence) for sentence in answer(facts.headlines)],
         loading=loading(facts),
         scorecard=[figure for name in SCORECARD for figure in facts.figures if _shown(figure, name)],
@@ -188,13 +148,13 @@ def header(facts: CardFacts, options: CardOptions) -> str:
 
     data = DatasetCardData(
         pretty_name=" ".join((options.title or facts.title).split()),
-        language=list(facts.languages or facts.settings.cleaning.languages) or None,
+        language=list(facts.settings.cleaning.language) or None,
         license=options.license.lower() or "unknown",
         annotations_creators="machine-generated",
         language_creators="machine-generated",
         task_categories=["text-generation"],
         size_categories=next((name for bound, name in SIZES if facts.kept < bound), "1B<n<10B"),
-        tags=[*TAGS[facts.settings.format], "rlaif", "constitutional-ai", "synthetic", "trl"],
+        tags=[*facts.settings.spec.tags, "rlaif", "constitutional-ai", "synthetic", "trl"],
         configs=list(_configs(facts)),
     )
     return f"{data.to_yaml()}\n"
@@ -202,24 +162,43 @@ def header(facts: CardFacts, options: CardOptions) -> str:
 
 def loading(facts: CardFacts) -> str:
     """Python that loads the data into TRL's trainer for it."""
-    format = facts.settings.format
-    trainer, rest = TRAINERS[format]
+    spec = facts.settings.spec
     config, first = next(iter(facts.configs.items()), ("default", []))
     data = "DATA" if config == "default" else f'DATA", "{config}'
-    settings = f', loss_type="robust", label_smoothing={first[0].epsilon:g}' if format == "robust" else ""
+    loss = f', loss_type="robust", label_smoothing={first[0].epsilon:g}' if spec.shards else ""
+    reward = ", reward_funcs=reward" if spec.needs_reward else ""
     test = ', eval_dataset=data["test"]' if any(file.split == "test" for file in first) else ""
     return "\n".join(
         [
             "from datasets import load_dataset",
-            f"from trl import {trainer}Config, {trainer}Trainer",
-            *(["", "", *REWARD, ""] if format == "grpo" else []),
+            f"from trl import {spec.trainer}Config, {spec.trainer}Trainer",
+            *(["", "", *REWARD, ""] if spec.needs_reward else []),
             "",
             f'data = load_dataset("{data}")  # DATA: this repository or folder',
-            f'args = {trainer}Config(output_dir="trained"{settings})',
-            f'trainer = {trainer}Trainer("MODEL"{rest}, args=args, train_dataset=data["train"]{test})',
+            f'args = {spec.trainer}Config(output_dir="trained"{loss})',
+            f'trainer = {spec.trainer}Trainer("MODEL"{reward}, args=args, train_dataset=data["train"]{test})',
             "trainer.train()",
         ]
     )
+
+
+def _asked(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    """Each setting that the format takes, of the cleaning too: its name, its value and what it means."""
+    for section in (settings, settings.cleaning):
+        for name, value in section:
+            of_format = name not in SOME_FORMATS or name in settings.spec.settings
+            if of_format and name != "format" and not isinstance(value, BaseModel):
+                doc = " ".join((type(section).model_fields[name].description or "").split())
+                yield name, _value(value), doc
+
+
+def _value(value: Any) -> str:
+    """Of a file its name alone: where a person keeps files is nobody else's business."""
+    if isinstance(value, tuple):
+        return ", ".join(map(_value, value)) or "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value.name if isinstance(value, Path) else "–" if value in (None, "") else str(value)
 
 
 def _configs(facts: CardFacts) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,6 @@ manifest lists, and whoever loads the data set meanwhile sees all of it or none.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from constitution.errors import HubError, InputError
+from constitution.export.outcome import sha256
 from constitution.secrets import Secret
 
 README = "README.md"
@@ -93,7 +93,7 @@ def check(out: Path) -> Contents:
     manifest = _manifest(out)
     data = {str(entry["path"]): str(entry["sha256"]) for entry in manifest["files"]}
     for path, digest in data.items():
-        if not (out / path).is_file() or _sha256(out / path) != digest:
+        if not (out / path).is_file() or sha256(out / path) != digest:
             raise InputError(f"{out / path}: is not as it was exported", hint="export again, with --overwrite")
     _check_header(out / README, data)
     runs = ", ".join(str(run["run_id"]) for run in manifest["runs"])
@@ -176,8 +176,3 @@ def _refused(repo: str, error: Any, token: str) -> InputError | HubError:
 def _line(error: object, token: str = "") -> str:
     """What it says, in one line and without the token."""
     return Secret(token).hide(" ".join(str(error).split()) or type(error).__name__)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

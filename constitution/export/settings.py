@@ -2,44 +2,25 @@
 
 from __future__ import annotations
 
-from hashlib import file_digest
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from constitution.errors import InputError
+from constitution.export.formats import FORMATS, Format
+from constitution.export.outcome import sha256
 from constitution.identity import digest
 
-Format = Literal["dpo", "reward", "kto", "sft", "grpo", "robust"]
-PAIRS: tuple[Format, ...] = ("dpo", "reward", "robust")
-"""The formats whose rows are pairs."""
-
-TABLE_OF: dict[Format, str] = {
-    **dict.fromkeys(PAIRS, "preferences"),
-    "kto": "judgements",
-    "sft": "responses",
-    "grpo": "prompts",
-}
-"""The table that a run must have rows in."""
-
-OF_FORMATS: dict[str, tuple[Format, ...]] = {
-    "rounds": (*PAIRS, "sft"),
-    "min_margin": PAIRS,
-    "min_agreement": PAIRS,
-    "consistent_only": PAIRS,
-    "labels": ("dpo",),
-    "shards": ("robust",),
-    "clip": ("reward",),
-    "good": ("kto",),
-    "with_reasoning": (*PAIRS, "kto", "sft"),
-}
+SOME_FORMATS = tuple(dict.fromkeys(name for spec in FORMATS.values() for name in spec.settings))
 """Settings that mean something to some formats only."""
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, use_attribute_docstrings=True)
-    """The docstring of a field is its description in Prefect's form."""
+    """A field's docstring is what Prefect's form, `constitution export --help` and the card say of it."""
 
 
 class Cleaning(_Section):
@@ -60,24 +41,24 @@ class Cleaning(_Section):
     """Of each answer, in words."""
     max_words: int | None = Field(default=None, ge=1)
     """The same; None: any number."""
-    languages: tuple[str, ...] = ()
+    language: tuple[str, ...] = ()
     """ISO 639-1 codes that a chosen answer may be in; empty: any."""
-    refusals: bool = False
-    """Drops rows whose chosen answer refuses a prompt that is tagged with one of `harmless`."""
-    harmless: tuple[str, ...] = ("harmless", "looks-harmful")
+    drop_refusals: bool = False
+    """Drops rows whose chosen answer refuses a prompt that is tagged with one of `harmless_tag`."""
+    harmless_tag: tuple[str, ...] = ("harmless", "looks-harmful")
     """Tags of prompts that ought to be answered."""
     boilerplate: float | None = Field(default=None, gt=0, le=1)
     """Drops rows whose chosen answer has a sentence that stands in the chosen answers of more than this share of the
     prompts. None: off."""
-    private: bool = False
+    drop_private: bool = False
     """Drops rows with personal data or secrets in prompt or answers; needs the extra `clean`."""
-    broken: bool = False
+    drop_broken: bool = False
     """Drops rows whose chosen answer still breaks a principle by its own votes."""
 
 
 class Settings(_Section):
-    format: Format
-    """What trainers take it."""
+    format: str = Field(json_schema_extra={"enum": list(FORMATS)})
+    """Which trainers read it: dpo, reward, robust, kto, sft, grpo."""
     rounds: Literal["last", "all"] | tuple[Annotated[int, Field(ge=0)], ...] = "last"
     """sft: whose answers; 0 is the initial answer, last each prompt's last with text, and only all has those that came
     with the prompts. Pairs: rounds that the later answer may be of; last and all: any."""
@@ -111,40 +92,62 @@ class Settings(_Section):
     cleaning: Cleaning = Cleaning()
     """Which rows are dropped before the split."""
 
+    @field_validator("format")
+    @classmethod
+    def _is_known(cls, format: str) -> str:
+        if format not in FORMATS:
+            raise ValueError(f"{format} is none of {', '.join(FORMATS)}")
+        return format
+
     @model_validator(mode="after")
     def _means_something(self) -> Self:
         """A setting that the format has no use for is a mistake that must not pass in silence."""
-        for name, formats in OF_FORMATS.items():
-            if self.format not in formats and getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(
-                    f"{name.replace('_', '-')} is of {', '.join(formats)}, and the format is {self.format}"
-                )
+        for name in SOME_FORMATS:
+            if name not in self.spec.settings and getattr(self, name) != type(self).model_fields[name].default:
+                formats = ", ".join(each for each, spec in FORMATS.items() if name in spec.settings)
+                raise ValueError(f"{name.replace('_', '-')} is of {formats}, and the format is {self.format}")
         return self
+
+    @property
+    def spec(self) -> Format:
+        return FORMATS[self.format]
 
     @property
     def export_id(self) -> str:
         """The format, and a digest of all that is asked for and is no default: of the files of test prompts their names
         and contents, for where they lie changes nothing. They are read each time. Raises InputError for one that cannot
         be read."""
-        return f"{self.format}-{digest(self._said(exclude_defaults=True))[:12]}"
+        return f"{self.format}-{digest(self.as_json(exclude_defaults=True))[:12]}"
 
-    @property
-    def told(self) -> dict[str, Any]:
+    def as_json(self, exclude_defaults: bool = False) -> dict[str, Any]:
         """The settings as a manifest has them."""
-        return self._said()
-
-    def _said(self, exclude_defaults: bool = False) -> dict[str, Any]:
-        said = self.model_dump(mode="json", exclude_defaults=exclude_defaults)
-        if "decontaminate" in said.get("cleaning", ()):
-            said["cleaning"]["decontaminate"] = [
+        data = self.model_dump(mode="json", exclude_defaults=exclude_defaults)
+        if "decontaminate" in data.get("cleaning", ()):
+            data["cleaning"]["decontaminate"] = [
                 {"name": path.name, "sha256": _sha256(path)} for path in self.cleaning.decontaminate
             ]
-        return said
+        return data
+
+
+@dataclass(frozen=True)
+class CardOptions:
+    """What only the person who exports can say."""
+
+    license: str = ""
+    """Of the data set: an identifier of the hub's, e.g. apache-2.0. Empty: unknown, and the card says so."""
+    title: str = ""
+    """Empty: made of the run's recipe and the format."""
+
+    def __post_init__(self) -> None:
+        if self.license and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", self.license):
+            raise InputError(
+                f"{self.license!r} is no identifier of a licence",
+                hint="take the hub's, e.g. apache-2.0 or cc-by-4.0; `other` where it has none",
+            )
 
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return file_digest(file, "sha256").hexdigest()
+        return sha256(path)
     except OSError as error:
         raise InputError(f"--decontaminate {path}: cannot be read: {error.strerror}", hint="check the path") from None

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from constitution.errors import WarehouseError
-from constitution.export import formats
-from constitution.export.card import DataFile
+from constitution.export.formats import Field
+from constitution.export.outcome import DataFile
+from constitution.export.settings import Settings
 from constitution.export.work import Work
+from constitution.records import Constitution, Run
+from constitution.principles.selection import select
 from constitution.warehouse.columns import COMPRESSION, COMPRESSION_LEVEL
+
+_MESSAGE = [pa.field(name, pa.string(), nullable=False) for name in ("role", "content")]
+_CRITERION = [("principle_id", pa.string()), ("question", pa.string()), ("good", pa.string()), ("weight", pa.float64())]
+TYPES = {
+    "text": pa.string(),
+    "texts": pa.list_(pa.string()),
+    "number": pa.float64(),
+    "count": pa.int32(),
+    "flag": pa.bool_(),
+    "messages": pa.list_(pa.struct(_MESSAGE)),
+    "thoughts": pa.list_(pa.struct([(name, pa.string()) for name in ("role", "content", "reasoning_content")])),
+    "principles": pa.list_(pa.struct([("id", pa.string()), ("question", pa.string()), ("weight", pa.float64())])),
+    "criteria": pa.list_(pa.struct(_CRITERION)),
+}
+"""The columns' types. `thoughts`: messages, of which an answer's also has what the model thought before it."""
 
 GROUP_ROWS = 2_000
 """Rows to a Parquet row group: what the writer holds in memory, several times over, be they ever so long."""
@@ -44,27 +62,46 @@ meant AS (
 SELECT id, prompt_id, place, split, {epsilon} AS epsilon, {config} AS config FROM meant
 """
 
+# Which answer of a pair is chosen: the preferred one, or, with labels = sampled, drawn by its probability. The draw
+# depends on the seed and the pair alone.
+_ROWS = """
+SELECT {columns} FROM (
+    SELECT
+        c.*, t.messages, t.answer, t.other, t.answer_thought, k.split, k.config, k.epsilon,
+        {sampled} AND md5_number_lower(concat({seed}, ' label ', c.id)) / 18446744073709551616 >= c.p AS turned,
+        CASE WHEN turned THEN t.other ELSE t.answer END AS won,
+        CASE WHEN turned THEN t.answer ELSE t.other END AS lost,
+        CASE WHEN turned THEN t.other_thought ELSE t.answer_thought END AS won_thought,
+        CASE WHEN turned THEN t.answer_thought ELSE t.other_thought END AS lost_thought,
+        CASE WHEN turned THEN c.other_id ELSE c.answer_id END AS won_id,
+        CASE WHEN turned THEN c.answer_id ELSE c.other_id END AS lost_id,
+        CASE WHEN turned THEN 1 - c.p ELSE c.p END AS p_won
+    FROM export.texts AS t JOIN export.alive AS c USING (id) JOIN export.kept AS k USING (id)
+) AS t
+ORDER BY t.config, t.split DESC, t.place
+"""
+
 
 class Group(NamedTuple):
     """What becomes files of one config and split."""
 
     config: str
-    split: Literal["train", "test"]
+    split: str
     rows: int
     epsilon: float | None
 
 
 def split(work: Work) -> list[Group]:
     """Makes export.kept: id, prompt_id, place, split, config, epsilon of what is alive. The groups in the order of
-    formats.query."""
+    the rows."""
     settings = work.settings
-    robust = settings.format == "robust"
+    sharded = settings.spec.shards
     statement = _KEPT.format(
         seed=settings.seed,
         test=repr(settings.test),
-        shard=f"ntile({settings.shards}) OVER (ORDER BY 1 - p, place)" if robust else "0",
-        epsilon="epsilon" if robust else "NULL::DOUBLE",
-        config="format('eps-{:.2f}', epsilon)" if robust else "'default'",
+        shard=f"ntile({settings.shards}) OVER (ORDER BY 1 - p, place)" if sharded else "0",
+        epsilon="epsilon" if sharded else "NULL::DOUBLE",
+        config="format('eps-{:.2f}', epsilon)" if sharded else "'default'",
     )
     work.connection.execute(statement)
     counted = work.connection.execute(
@@ -74,74 +111,114 @@ def split(work: Work) -> list[Group]:
     return [Group(*row) for row in counted.fetchall()]
 
 
-def write(work: Work, folder: Path, groups: list[Group], constants: dict[str, Any]) -> list[DataFile]:
-    """The rows of export.kept as files under `folder`. constants: formats.constants.
+def fields(settings: Settings) -> tuple[Field, ...]:
+    """The format's; with reasoning, those that hold an answer have it as `reasoning_content` of their messages, the key
+    by which chat templates know it. It is null in all other turns, and where none is known."""
+    thinking = settings.with_reasoning
+    return tuple(
+        field._replace(type="thoughts", doc=f"{field.doc[:-1]}, with `reasoning_content`.")
+        if thinking and field.thinks
+        else field
+        for field in settings.spec.fields
+    )
 
-    Raises WarehouseError where a row's prompt or answer is not in the warehouse.
+
+def constants(run: Run, constitution: Constitution, settings: Settings) -> dict[str, Any]:
+    """The columns that are the same in all rows."""
+    chosen = select(constitution.principles, settings.principles, f"--principles ({constitution.label})")
+    return {
+        "run_id": run.run_id,
+        "constitution": constitution.label,
+        "principles": [
+            {"id": principle.id, "question": principle.comparison_question, "weight": principle.weight}
+            for principle in chosen
+            if principle.compares
+        ],
+        "criteria": [
+            {"principle_id": principle.id, "question": each.question, "good": each.good, "weight": each.weight}
+            for principle in chosen
+            for each in principle.criteria
+        ],
+    }
+
+
+def write(work: Work, folder: Path, groups: list[Group], constitution: Constitution) -> list[DataFile]:
+    """The rows of export.kept as files under `folder`.
+
+    Raises WarehouseError where a row's prompt or answer is not in the warehouse, or is there twice.
     """
-    schema = formats.schema(work.settings)
-    source = _Rows(work.batches(formats.query(work.settings)))
-    files = []
-    for group in groups:
-        place = folder / "data" if group.epsilon is None else folder / "data" / group.config
-        place.mkdir(parents=True, exist_ok=True)
-        count = -(-group.rows // FILE_ROWS)
-        for number in range(count):
-            rows = min(FILE_ROWS, group.rows - number * FILE_ROWS)
-            path = place / f"{group.split}-{number:05}-of-{count:05}.parquet"
-            _write_file(path, schema, source, rows, constants)
-            relative = path.relative_to(folder).as_posix()
-            files.append(DataFile(relative, group.split, rows, group.config, group.epsilon))
-    if source.more():
+    columns = fields(work.settings)
+    types = {field.name: TYPES[field.type] for field in columns}
+    schema = pa.schema(list(types.items()))  # without metadata, as `datasets` reads it
+    always = constants(work.run, constitution, work.settings)
+    files = [file for group in groups for file in _files(group)]
+    blocks = _blocks(
+        work.batches(_query(work.settings, columns)),
+        [min(GROUP_ROWS, file.rows - start) for file in files for start in range(0, file.rows, GROUP_ROWS)],
+    )
+    for file in files:
+        path = folder / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with pq.ParquetWriter(
+            path, schema, compression=COMPRESSION, compression_level=COMPRESSION_LEVEL, use_dictionary=list(_FEW)
+        ) as writer:
+            for _ in range(0, file.rows, GROUP_ROWS):
+                block = next(blocks)
+                arrays = [
+                    block.column(field.name).cast(types[field.name])
+                    if field.sql
+                    else pa.chunked_array([pa.repeat(pa.scalar(always[field.name], types[field.name]), len(block))])
+                    for field in columns
+                ]
+                # One chunk a column: the pages of a file must not depend on how the rows came.
+                table = pa.Table.from_arrays(arrays, schema=schema).combine_chunks()
+                writer.write_table(table, row_group_size=GROUP_ROWS)
+    if next(blocks, None) is not None:
         raise WarehouseError("some answers are in the warehouse twice", hint="restore the run's files")
     return files
 
 
-def _write_file(path: Path, schema: pa.Schema, source: _Rows, rows: int, constants: dict[str, Any]) -> None:
-    with pq.ParquetWriter(
-        path, schema, compression=COMPRESSION, compression_level=COMPRESSION_LEVEL, use_dictionary=list(_FEW)
-    ) as writer:
-        while rows:
-            found = source.take(min(rows, GROUP_ROWS))
-            arrays = [
-                pa.chunked_array([pa.repeat(pa.scalar(constants[field.name], field.type), len(found))])
-                if field.name in constants
-                else found.column(field.name).cast(field.type)
-                for field in schema
-            ]
-            # One chunk a column: the pages of a file must not depend on how the rows came.
-            writer.write_table(pa.Table.from_arrays(arrays, schema=schema).combine_chunks(), row_group_size=GROUP_ROWS)
-            rows -= len(found)
+def _files(group: Group) -> Iterator[DataFile]:
+    folder = "data" if group.epsilon is None else f"data/{group.config}"
+    count = -(-group.rows // FILE_ROWS)
+    for number in range(count):
+        path = f"{folder}/{group.split}-{number:05}-of-{count:05}.parquet"
+        rows = min(FILE_ROWS, group.rows - number * FILE_ROWS)
+        yield DataFile(path, group.split, rows, group.config, group.epsilon)
 
 
-class _Rows:
-    """A stream of batches, taken in tables of so many rows as are asked for."""
+def _query(settings: Settings, columns: Sequence[Field]) -> str:
+    """The rows by config, split (train first) and place, with all columns but the constants."""
+    thinking = settings.with_reasoning
 
-    def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
-        self._batches = batches
-        self._left: list[pa.RecordBatch] = []
+    def message(text: str) -> str:
+        thought = f", 'reasoning_content': t.{text}_thought" if thinking else ""
+        return f"[{{'role': 'assistant', 'content': t.{text}{thought}}}]"
 
-    def take(self, rows: int) -> pa.Table:
-        """So many rows. Raises WarehouseError where there are fewer."""
-        taken: list[pa.RecordBatch] = []
-        while rows:
-            if not self.more():
+    unthought = "{'role': m.role, 'content': m.content, 'reasoning_content': NULL::VARCHAR}"
+    values = {
+        "conversation": f"list_transform(t.messages, lambda m: {unthought})" if thinking else "t.messages",
+        **{text: message(text) for text in ("answer", "won", "lost")},
+        "clip": repr(settings.clip),
+        "good": repr(settings.good),
+    }
+    expressions = [f"{field.sql.format(**values)} AS {field.name}" for field in columns if field.sql]
+    sampled = "true" if settings.labels == "sampled" else "false"
+    return _ROWS.format(columns=", ".join(expressions), sampled=sampled, seed=settings.seed)
+
+
+def _blocks(batches: Iterator[pa.RecordBatch], sizes: Sequence[int]) -> Iterator[pa.Table]:
+    """The rows in tables of these sizes, one after the other, and then what is left, if anything is."""
+    held: list[pa.RecordBatch] = []
+    for size in sizes:
+        while sum(batch.num_rows for batch in held) < size:
+            if (batch := next(batches, None)) is None:
                 raise WarehouseError(
                     "some rows' prompts or answers are not in the warehouse",
                     hint="was the run compacted just now? then export again; else restore its files",
                 )
-            batch = self._left.pop()
-            taken.append(batch.slice(0, rows))
-            if batch.num_rows > rows:
-                self._left.append(batch.slice(rows))
-            rows -= taken[-1].num_rows
-        return pa.Table.from_batches(taken)
-
-    def more(self) -> bool:
-        while not self._left:
-            batch = next(self._batches, None)
-            if batch is None:
-                return False
-            if batch.num_rows:
-                self._left.append(batch)
-        return True
+            held.append(batch)
+        table = pa.Table.from_batches(held)
+        yield table.slice(0, size)
+        held = table.slice(size).to_batches()
+    yield from (pa.Table.from_batches([batch]) for batch in (*held, *batches) if batch.num_rows)

@@ -7,6 +7,7 @@ from typing import Any
 
 from constitution.errors import InputError
 from constitution.export.clean.words import spaced, words
+from constitution.export.reasons import Dropped
 from constitution.export.work import Work
 from constitution.measures import refuses_sql
 from constitution.warehouse.views import quoted
@@ -25,39 +26,30 @@ PROMPTS = 5
 
 def learnt(work: Work, columns: str) -> str:
     """SQL: these columns of the rows alive whose answer is to be learnt: of kto, those that are good."""
-    good = f" WHERE p >= {work.settings.good!r}" if work.settings.format == "kto" else ""
+    good = f" WHERE p >= {work.settings.good!r}" if work.settings.spec.scored else ""
     return f"SELECT {columns} FROM export.alive{good}"
 
 
-def length(work: Work) -> int:
+def length(work: Work) -> None:
     """Reasons `short` and `long`: an answer, or a pair's other one, has fewer words than `min_words`, or more than
     `max_words`; detail: how many."""
     cleaning = work.settings.cleaning
-    counted = f"""
-        SELECT id, least(a, b) AS least, greatest(a, b) AS most FROM (
-            SELECT id, len({words("answer")}) AS a, len({words("other")}) AS b FROM export.texts
-        )
-        """
-    found = 0
-    if cleaning.min_words:
-        found += work.drop(
-            "short", f"SELECT id, least || ' words' AS drop_detail FROM ({counted}) WHERE least < {cleaning.min_words}"
-        )
-    if cleaning.max_words is not None:
-        found += work.drop(
-            "long", f"SELECT id, most || ' words' AS drop_detail FROM ({counted}) WHERE most > {cleaning.max_words}"
-        )
-    return found
+    counted = f"SELECT id, len({words('answer')}) AS a, len({words('other')}) AS b FROM export.texts"
+    for reason, count, condition in (
+        (Dropped.SHORT, "least(a, b)", f"< {cleaning.min_words}"),
+        (Dropped.LONG, "greatest(a, b)", f"> {cleaning.max_words}" if cleaning.max_words else "IS NULL"),
+    ):
+        work.drop(reason, f"SELECT id, {count} || ' words' AS drop_detail FROM ({counted}) WHERE {count} {condition}")
 
 
-def language(work: Work) -> int:
-    """Reason `language`: the answer is in none of `languages`, by py3langid; detail: the language that it seems to be.
+def language(work: Work) -> None:
+    """Reason `language`: the answer is in none of `language`, by py3langid; detail: the language that it seems to be.
 
-    Answers of fewer than LETTERS letters stay, and so does what might be in one of `languages` after all. Raises
+    Answers of fewer than LETTERS letters stay, and so does what might be in one of `language` after all. Raises
     InputError for a code that the model does not know.
     """
     identifier = _identifier()
-    wanted = set(work.settings.cleaning.languages)
+    wanted = set(work.settings.cleaning.language)
     if unknown := sorted(wanted.difference(identifier.labels)):
         raise InputError(
             f"--language {unknown[0]}: not a language that can be told",
@@ -70,7 +62,7 @@ def language(work: Work) -> int:
                 ranked = identifier.rank(text)
                 if sum(p for code, p in ranked if code in wanted) < LEAST:
                     found.append((id, ranked[0][0]))
-    return work.drop_found("language", found)
+    work.drop_found(Dropped.LANGUAGE, found)
 
 
 @cache
@@ -81,12 +73,12 @@ def _identifier() -> Any:
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
-def refusal(work: Work) -> int:
+def refusal(work: Work) -> None:
     """Reason `refusal`: the answer begins like a refusal (measures.refuses: English, a lower bound) and the prompt has
-    a tag of `harmless`; detail: that tag."""
-    tags = ", ".join(map(quoted, work.settings.cleaning.harmless))
-    return work.drop(
-        "refusal",
+    a tag of `harmless_tag`; detail: that tag."""
+    tags = ", ".join(map(quoted, work.settings.cleaning.harmless_tag))
+    work.drop(
+        Dropped.REFUSAL,
         f"""
         WITH asked AS (
             SELECT id, list_filter(tags, lambda tag: list_contains([{tags}]::VARCHAR[], tag)) AS harmless
@@ -98,13 +90,13 @@ def refusal(work: Work) -> int:
     )
 
 
-def boilerplate(work: Work) -> int:
+def boilerplate(work: Work) -> None:
     """Reason `boilerplate`: the answer has a sentence of SENTENCE words or more that stands in the answers to more than
     this share of the prompts, and to PROMPTS or more; detail: the sentence."""
     share = work.settings.cleaning.boilerplate
     asked = f"SELECT count(DISTINCT prompt_id) FROM ({learnt(work, 'prompt_id')})"
-    return work.drop(
-        "boilerplate",
+    work.drop(
+        Dropped.BOILERPLATE,
         rf"""
         WITH sentences AS (
             SELECT id, prompt_id, unnest(regexp_extract_all(answer, '[^.!?\n。！？]+')) AS sentence

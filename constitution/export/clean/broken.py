@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from constitution.export.clean.answers import learnt
+from constitution.export.reasons import Dropped
 from constitution.export.work import Work
 
 MIDDLE = 0.5 - 1e-9
@@ -48,12 +49,12 @@ SELECT id, string_agg(principle_id, ', ' ORDER BY principle_id) AS drop_detail F
 """
 
 
-def broken(work: Work) -> int:
+def broken(work: Work) -> None:
     """Reason `broken`: the votes of a principle, asked of this pair, prefer the other answer, or a principle's own
     readings of the answer are below the middle; detail: the principles' ids. Pairs and kto with --principles: of those
     alone, as their labels are."""
     settings = work.settings
-    alone = settings.principles and settings.format != "sft"
+    alone = settings.principles and (settings.spec.unit == "pair" or settings.spec.scored)
     mass = (work.run.recipe.get("judge") or {}).get("min_label_mass") or 0.0
     found = work.connection.execute(
         _BROKEN.format(
@@ -62,4 +63,4 @@ def broken(work: Work) -> int:
         ),
         {"run": work.run.run_id, "mass": float(mass), "middle": MIDDLE},
     ).fetchall()
-    return work.drop_found("broken", found)
+    work.drop_found(Dropped.BROKEN, found)

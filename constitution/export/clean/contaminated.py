@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from constitution.errors import PromptError
 from constitution.export.clean.words import grams, plain, words
+from constitution.export.reasons import Dropped
 from constitution.export.work import BATCH, Work
 from constitution.prompts import user_texts
 from constitution.prompts.files import kind_of
@@ -92,7 +93,7 @@ JOIN export.items AS i ON i.item = first.item
 _ROWS = pa.schema([("number", pa.int64()), ("source", pa.string()), ("user_text", pa.string()), ("alone", pa.bool_())])
 
 
-def contaminated(work: Work) -> int:
+def contaminated(work: Work) -> None:
     """Reason `contaminated`: a test prompt has more than `overlap` of its words in 8-grams that the conversation's user
     turns have too, or is equal to them, or its question without what lies beside it is; detail: file#row of such a test
     prompt.
@@ -114,7 +115,7 @@ def contaminated(work: Work) -> int:
         overlap = {"overlap": work.settings.cleaning.overlap}
         connection.execute(_ITEM_GRAMS, overlap)
         found = connection.execute(_CONTAMINATED, overlap).fetchall()
-        return work.drop_found("contaminated", found)
+        work.drop_found(Dropped.CONTAMINATED, found)
     finally:
         for name in names:
             connection.execute(f"DROP TABLE IF EXISTS export.{name}")

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from constitution.export.clean.words import plain, spaced
+from constitution.export.reasons import Dropped
 from constitution.export.work import Work
 
 
-def identical(work: Work) -> int:
+def identical(work: Work) -> None:
     """Reason `identical`: pairs whose answers differ in white space at most."""
-    return work.drop(
-        "identical",
-        f"SELECT id, NULL::VARCHAR AS drop_detail FROM export.texts WHERE {spaced('answer')} = {spaced('other')}",
-    )
+    same = f"SELECT id FROM export.texts WHERE {spaced('answer')} = {spaced('other')}"
+    work.drop_where(Dropped.IDENTICAL, f"id IN ({same})")
 
 
-def duplicate(work: Work) -> int:
+def duplicate(work: Work) -> None:
     """Reason `duplicate`: rows that repeat an earlier row's conversation and answers, but for white space and case;
     detail: the id of that row."""
     turns = f"list_transform(messages, lambda m: [m.role, {plain('m.content')}])"
-    return work.drop(
-        "duplicate",
+    work.drop(
+        Dropped.DUPLICATE,
         f"""
         WITH digests AS (
             SELECT id, place, md5(concat_ws('|', md5(to_json({turns})), md5({plain("answer")}), md5({plain("other")})))

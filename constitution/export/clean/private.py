@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from constitution.errors import InputError
+from constitution.export.reasons import Dropped
 from constitution.export.work import Work
 
 Detector = Callable[[str], set[str]]
@@ -33,7 +34,7 @@ _NUMBER = re.compile(r"\d(?:[^\w\n]{0,3}\d){6}")
 """Seven digits with little between: where there are none, the slow search for telephone numbers finds nothing."""
 
 
-def private(work: Work) -> int:
+def private(work: Work) -> None:
     """Reason `private`: a turn of the prompt or an answer has personal data or a secret; detail: of what kind, never
     what. Raises InputError where the extra `clean` is not installed."""
     find = detector()
@@ -47,7 +48,7 @@ def private(work: Work) -> int:
         for id, text in zip(batch["id"].to_pylist(), batch["text"].to_pylist(), strict=True):
             if kinds := find(text):
                 found.append((id, ", ".join(sorted(kinds))))
-    return work.drop_found("private", found)
+    work.drop_found(Dropped.PRIVATE, found)
 
 
 def detector() -> Detector:

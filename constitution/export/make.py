@@ -1,0 +1,198 @@
+"""An export, from the run to the folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+
+from constitution.audit.report import headlines
+from constitution.errors import InputError, WarehouseError
+from constitution.export.candidates import choose, lay
+from constitution.export.card import CardFacts, write_card
+from constitution.export.clean import clean
+from constitution.export.outcome import Exported, sha256
+from constitution.export.settings import CardOptions, Settings
+from constitution.export.work import Work
+from constitution.export.write import fields, split, write
+from constitution.warehouse import Warehouse, connect, exported, files, views
+from constitution.writing import beside
+
+MANIFEST, CARD = "manifest.json", "README.md"
+MANIFEST_SCHEMA = 1
+
+MEMORY_MIB = 512
+"""What DuckDB may hold, and beyond it so many blocks of rows as it works on at a time."""
+
+BLOCK_ROWS, BLOCKS = 2048, 12
+
+
+def make(root: Path, run_id: str, settings: Settings, out: Path, options: CardOptions, overwrite: bool) -> Exported:
+    """What `constitution.export.export` does."""
+    warehouse = Warehouse(root)
+    run, constitution = warehouse.read_run(run_id), warehouse.read_principles(run_id)
+    if run is None or constitution is None:
+        raise InputError(f"{root}: there is no run {run_id}", hint="`constitution runs` lists them")
+    warehouse.check(run_id)
+    _check_out(out, overwrite)
+    with (
+        _speaking(root, run_id),
+        connect(root, _memory_mib(warehouse, run_id, settings.with_reasoning), run_id) as connection,
+    ):
+        measured = tuple(headlines(connection, run_id))
+        work = lay(connection, root, run, constitution, settings)
+        choose(work)
+        clean(work)
+        groups = split(work)
+        dropped = _dropped(work)
+        if not groups:
+            counts = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items())
+            raise InputError(f"{run_id}: no row is left: {counts}", hint="loosen a filter; docs/export.md has them all")
+        with _beside(out) as folder:
+            done = Exported(
+                out=out,
+                export_id=settings.export_id,
+                run_id=run_id,
+                finished=run.finished_at is not None,
+                files=tuple(write(work, folder, groups, constitution)),
+                dropped=dropped,
+            )
+            facts = CardFacts(
+                settings=settings,
+                run=run,
+                constitution=constitution,
+                columns=fields(settings),
+                done=done,
+                figures=tuple(warehouse.read_figures(run_id)),
+                headlines=measured,
+            )
+            _write_manifest(folder, facts)
+            write_card(folder, facts, options)
+            exported.put(warehouse, run_id, settings.export_id, work.batches(_ROWS.format(format=settings.format)))
+    return done
+
+
+_ROWS = """
+SELECT '{format}' AS format, c.id, c.prompt_id, k.split, f.drop_reason, f.drop_detail
+FROM export.candidates AS c
+LEFT JOIN export.kept AS k USING (id)
+LEFT JOIN export.dropped AS f USING (id)
+ORDER BY c.place
+"""
+
+
+def _memory_mib(warehouse: Warehouse, run_id: str, with_reasoning: bool) -> int:
+    """For DuckDB: a run may be as long as it likes, since what is too much goes to the temporary folder, but the blocks
+    that a query works on must be in memory, and those of long answers are large."""
+    row = 0.0
+    for table, column, times in (
+        ("prompts", "messages", 1),
+        ("responses", "text", 2),
+        ("responses", "reasoning", 2 * with_reasoning),
+    ):
+        size, rows = 0, 0
+        for part in warehouse.parts(table, run_id):
+            try:
+                about = pq.read_metadata(part)
+            except FileNotFoundError:  # compacted just now: this is an estimate, and the queries tell what is gone
+                continue
+            rows += about.num_rows
+            names = [about.schema.column(index).path.partition(".")[0] for index in range(about.num_columns)]
+            size += sum(
+                about.row_group(group).column(index).total_uncompressed_size
+                for group in range(about.num_row_groups)
+                for index, name in enumerate(names)
+                if name == column
+            )
+        row += times * size / max(rows, 1)
+    return MEMORY_MIB + int(BLOCKS * BLOCK_ROWS * row / 2**20)
+
+
+def _dropped(work: Work) -> dict[str, int]:
+    # Rows are added step by step, so that the first of each reason tells the order.
+    counted = work.connection.execute(
+        "SELECT drop_reason, count(*) FROM export.dropped GROUP BY drop_reason ORDER BY min(rowid)"
+    )
+    return {str(reason): int(count) for reason, count in counted.fetchall()}
+
+
+def _write_manifest(folder: Path, facts: CardFacts) -> None:
+    """What made the files, and their digests: no time and no place, so that the same export has the same manifest."""
+    run, done = facts.run, facts.done
+    about_run = ("run_id", "finished_at", "constitution", "constitution_digest", "models", "labels", "code_version")
+    manifest = {
+        "schema": MANIFEST_SCHEMA,
+        "export_id": done.export_id,
+        "format": facts.settings.format,
+        "settings": facts.settings.as_json(),
+        "runs": [{name: getattr(run, name) for name in about_run}],
+        "counts": {"candidates": done.candidates, "kept": done.rows, "dropped": done.dropped},
+        "files": [
+            {
+                **{name: getattr(file, name) for name in ("path", "config", "split", "rows")},
+                "bytes": (folder / file.path).stat().st_size,
+                "sha256": sha256(folder / file.path),
+            }
+            for file in done.files
+        ],
+    }
+    text = json.dumps(manifest, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+
+
+def _check_out(out: Path, overwrite: bool) -> None:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not out.is_dir():
+        raise InputError(f"{out}: is a file", hint="--out names a folder")
+    ours = _files_of_export(out)
+    if not ours:
+        raise InputError(f"{out}: is not empty, and no export", hint="give another --out")
+    if not overwrite:
+        raise InputError(f"{out}: there is an export already", hint="give another --out, or --overwrite")
+    for path in sorted(out.rglob("*")):
+        if (path.is_symlink() or not path.is_dir()) and path.relative_to(out).as_posix() not in ours:
+            raise InputError(f"{path}: is not of the export that is in {out}", hint="move it, or give another --out")
+
+
+def _files_of_export(out: Path) -> set[str]:
+    """Those of the export that is in `out`; none: there is no export. Other tools write a manifest.json too."""
+    try:
+        manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+        _ = manifest["export_id"]
+        return {MANIFEST, CARD, *(str(entry["path"]) for entry in manifest["files"])}
+    except (FileNotFoundError, IsADirectoryError, ValueError, LookupError, TypeError):
+        return set()
+
+
+@contextmanager
+def _beside(out: Path) -> Iterator[Path]:
+    """A folder that becomes `out` if all goes well; where `out` is a link, what it leads to."""
+    out = out.resolve()
+    folder = beside(out)
+    with files.storing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
+        try:
+            yield folder
+            if out.exists() and not files.exchange(folder, out):
+                files.remove_tree(out)
+            if not out.exists():
+                folder.rename(out)
+        finally:
+            files.remove_tree(folder)
+
+
+@contextmanager
+def _speaking(root: Path, run_id: str) -> Iterator[None]:
+    try:
+        yield
+    except duckdb.Error as error:
+        raise WarehouseError(
+            f"{root}: run {run_id} cannot be exported: {str(error).splitlines()[0]}",
+            hint="the run was compacted just now: export again" if views.vanished(error) else None,
+        ) from error
