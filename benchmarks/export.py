@@ -99,10 +99,10 @@ def settings(what: str, folder: Path) -> Settings:
         decontaminate=(folder / "evaluation.jsonl",),
         min_words=1,
         max_words=2000,
-        languages=("en",),
-        refusals=True,
+        language=("en",),
+        drop_refusals=True,
         boilerplate=0.9,
-        broken=True,
+        drop_broken=True,
     )
     return Settings(format="dpo", cleaning=cleaning)
 

@@ -45,7 +45,7 @@ revision = { max_tokens = 96 }
 pairs = ["first-last"]
 margin = 0.05
 """
-CLEANING = Cleaning(refusals=True, broken=True)
+CLEANING = Cleaning(drop_refusals=True, drop_broken=True)
 """As somebody would ask for it who knows which prompts are harmless; near duplicates go by default."""
 HARD = Settings(format="dpo", test=0)
 """What the ways to label are compared on: nothing but the labels differs. All pairs are trained on, or the seed of

@@ -9,7 +9,8 @@ from typing import Any
 
 import duckdb
 
-from constitution.export.settings import Cleaning, Format, Settings
+from constitution.export.clean import clean
+from constitution.export.settings import Cleaning, Settings
 from constitution.export.work import Work
 from constitution.records import Run
 
@@ -45,7 +46,7 @@ class Row:
         )
 
 
-def lay(rows: Iterable[Row], format: Format = "dpo", good: float = 0.5, **cleaning: Any) -> Work:
+def lay(rows: Iterable[Row], format: str = "dpo", good: float = 0.5, **cleaning: Any) -> Work:
     """The tables of work.py with these rows; cleaning: its fields. All steps but those that are asked for are off."""
     connection = duckdb.connect()
     connection.execute("ATTACH ':memory:' AS warehouse")  # where the views are; here are none
@@ -57,10 +58,10 @@ def lay(rows: Iterable[Row], format: Format = "dpo", good: float = 0.5, **cleani
             other_id VARCHAR, messages STRUCT(role VARCHAR, content VARCHAR)[], user_text VARCHAR, answer VARCHAR,
             other VARCHAR
         );
-        CREATE TABLE export.fates (id VARCHAR, drop_reason VARCHAR, drop_detail VARCHAR);
+        CREATE TABLE export.dropped (id VARCHAR, drop_reason VARCHAR, drop_detail VARCHAR);
         CREATE VIEW export.candidates AS
             SELECT id, prompt_id, place, conversation, tags, answer_id, other_id, 0.9::DOUBLE AS p FROM export.given;
-        CREATE VIEW export.alive AS SELECT * FROM export.candidates ANTI JOIN export.fates USING (id);
+        CREATE VIEW export.alive AS SELECT * FROM export.candidates ANTI JOIN export.dropped USING (id);
         CREATE VIEW export.texts AS
             SELECT id, place, prompt_id, messages, user_text, answer, other
             FROM export.given SEMI JOIN export.alive USING (id);
@@ -72,13 +73,22 @@ def lay(rows: Iterable[Row], format: Format = "dpo", good: float = 0.5, **cleani
     return Work(Path(), RUN, settings, connection)
 
 
-def fates(work: Work) -> dict[str, tuple[str, str | None]]:
-    """Reason and detail of the rows that were left out, by id. Fails unless kept + dropped = all, each once."""
-    dropped = work.connection.execute("SELECT id, drop_reason, drop_detail FROM export.fates").fetchall()
-    found = {id: (reason, detail) for id, reason, detail in dropped}
-    assert len(found) == len(dropped), "a row was left out twice"
+def dropped_of(work: Work) -> dict[str, tuple[str, str | None]]:
+    """Reason and detail of the rows that were dropped, by id. Fails unless kept + dropped = all, each once."""
+    rows = work.connection.execute("SELECT id, drop_reason, drop_detail FROM export.dropped").fetchall()
+    found = {id: (reason, detail) for id, reason, detail in rows}
+    assert len(found) == len(rows), "a row was dropped twice"
     kept = {id for (id,) in work.connection.execute("SELECT id FROM export.alive").fetchall()}
     everything = {id for (id,) in work.connection.execute("SELECT id FROM export.candidates").fetchall()}
     assert kept | found.keys() == everything
     assert not kept & found.keys()
     return found
+
+
+def dropped(
+    rows: Iterable[Row], format: str = "dpo", good: float = 0.5, **cleaning: Any
+) -> dict[str, tuple[str, str | None]]:
+    """What cleaning drops of these rows. cleaning: its fields; all steps but those that are asked for are off."""
+    work = lay(rows, format, good, **cleaning)
+    clean(work)
+    return dropped_of(work)

@@ -7,22 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 import yaml  # type: ignore[import-untyped]
 
 from constitution.audit.words import Headline
 from constitution.errors import InputError
-from constitution.export.card import CardFacts, CardOptions, DataFile, card, header, write_card
-from constitution.export.settings import Cleaning, Settings
-from constitution.export.words import REASONS
+from constitution.export.card import CardFacts, card, header, write_card
+from constitution.export.formats import Field
+from constitution.export.outcome import DataFile, Exported
+from constitution.export.reasons import Dropped
+from constitution.export.settings import CardOptions, Cleaning, Settings
 from constitution.records import Constitution, Figure, Principle, Run
 from constitution.shown import fenced
 from constitution.shown import markdown as escape
-from constitution.warehouse.columns import Column
 
-MESSAGES = pa.list_(pa.struct([pa.field("role", pa.string()), pa.field("content", pa.string())]))
-COLUMNS = (Column("prompt", MESSAGES, "The conversation."), Column("p_chosen", pa.float64(), "How sure."))
+COLUMNS = (Field("prompt", "messages", "The conversation.", ""), Field("p_chosen", "number", "How sure.", ""))
 RUN = Run(
     run_id="hh-0123456789ab",
     recipe={
@@ -62,17 +61,12 @@ FILES = (
 DROPPED = {"tie": 300, "near-duplicate": 700}
 
 
-def facts(format: str = "dpo", **changes: Any) -> CardFacts:
-    given: dict[str, Any] = {
-        "settings": Settings.model_validate({"format": format}),
-        "run": RUN,
-        "constitution": CONSTITUTION,
-        "columns": COLUMNS,
-        "files": FILES,
-        "candidates": 3000,
-        "dropped": DROPPED,
-    }
-    return CardFacts(**(given | changes))
+def facts(format: str = "dpo", files: tuple[DataFile, ...] = FILES, **changes: Any) -> CardFacts:
+    settings = changes.pop("settings", Settings(format=format))
+    dropped = changes.pop("dropped", DROPPED)
+    done = Exported(Path("out"), settings.export_id, RUN.run_id, True, files, dropped)
+    given: dict[str, Any] = {"settings": settings, "run": RUN, "constitution": CONSTITUTION, "columns": COLUMNS}
+    return CardFacts(done=done, **(given | changes))
 
 
 def metadata(text: str) -> dict[str, Any]:
@@ -87,7 +81,7 @@ def rows_of(text: str, table: str) -> list[list[str]]:
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
 
 
-def test_votes_that_are_mostly_not_on_a_label_are_told_of_without_an_audit() -> None:
+def test_votes_that_are_mostly_not_on_a_label_are_reported_without_an_audit() -> None:
     run = replace(RUN, counts={"judgements": 1200, "off_label": 1100})
     for format, told in {"dpo": True, "reward": True, "kto": True, "sft": False, "grpo": False}.items():
         text = card(facts(format, run=run), CardOptions())
@@ -141,20 +135,21 @@ def test_size_categories(rows: int, size: str) -> None:
 def test_the_header_is_what_the_hubs_library_reads_back() -> None:
     from huggingface_hub import DatasetCard
 
-    text = card(facts(languages=("en", "de")), CardOptions())
+    german = facts(settings=Settings(format="dpo", cleaning=Cleaning(language=("en", "de"))))
+    text = card(german, CardOptions())
     read = DatasetCard(text)
     assert vars(read.data)["language"] == ["en", "de"]
-    assert f"{read.data.to_yaml()}\n" == header(facts(languages=("en", "de")), CardOptions())
+    assert f"{read.data.to_yaml()}\n" == header(german, CardOptions())
     assert read.text.lstrip().startswith("# hh: preference pairs\n")
 
 
 def test_counts_by_split_and_reason() -> None:
     text = card(facts(), CardOptions())
-    assert "3,000 candidates: 2,000 kept, 1,000 left out." in text
+    assert "3,000 candidates: 2,000 kept, 1,000 dropped." in text
     assert rows_of(text, "config") == [["default", "train", "1,940"], ["default", "test", "60"]]
-    assert rows_of(text, "left out because") == [
-        ["tie", REASONS["tie"], "300"],
-        ["near-duplicate", REASONS["near-duplicate"], "700"],
+    assert rows_of(text, "dropped because") == [
+        ["tie", Dropped.TIE.text, "300"],
+        ["near-duplicate", Dropped.NEAR_DUPLICATE.text, "700"],
     ]
     assert f"WHERE run_id = 'hh-0123456789ab' AND export_id = '{Settings(format='dpo').export_id}'" in text
 
@@ -195,7 +190,7 @@ def test_licence_is_said_or_said_to_be_unknown() -> None:
         CardOptions(license="mine\n---\nlicense: mit")
 
 
-def test_settings_in_words() -> None:
+def test_settings_and_what_was_not_looked_for() -> None:
     settings = Settings(
         format="dpo",
         min_margin=0.1,
@@ -206,24 +201,20 @@ def test_settings_in_words() -> None:
         where="turns < 5",
         test=0.1,
         seed=7,
-        cleaning=Cleaning(dedupe="exact", min_words=3, max_words=400, languages=("en", "fr"), refusals=True),
+        cleaning=Cleaning(dedupe="exact", min_words=3, language=("en", "fr"), drop_refusals=True),
     )
     text = card(facts(settings=settings), CardOptions())
-    for told in (
-        "`p_chosen` under 0.6 are left out",
-        "under 75 % of the votes agree",
-        "did not prefer the same answer in both orders",
-        "drawn with the probability of the soft label",
-        "these principles (or tags) alone: kind.",
-        "```sql\nturns < 5\n```",
-        "About 10 % of the conversations are the test split (seed 7)",
-        "under 3 or over 400 words",
-        "is not in en or fr",
-        "refuses a prompt tagged harmless or looks-harmful",
-        "Not looked for: near duplicates, overlap with evaluation sets, boilerplate, answers that still break a "
-        "principle by their own votes, personal data and secrets.",
-    ):
-        assert told in text, told
+    asked = {name.strip("`"): value for name, value, _ in rows_of(text, "setting")}
+    assert "clip" not in asked
+    expected = {"min_margin": "0.1", "min_agreement": "0.75", "consistent_only": "yes", "labels": "sampled"}
+    expected |= {"principles": "kind", "where": r"turns \< 5", "test": "0.1", "seed": "7", "dedupe": "exact"}
+    expected |= {"min_words": "3", "max_words": "–", "language": "en, fr", "drop_refusals": "yes"}
+    assert {name: asked[name] for name in expected} == expected
+    assert (
+        "Not looked for: near duplicates, overlap with evaluation sets, boilerplate, personal data and secrets, "
+        "answers that still break a principle by their own votes." in text
+    )
+    assert "the language" not in card(facts("grpo"), CardOptions())
 
 
 def test_what_the_audit_says() -> None:
@@ -236,9 +227,9 @@ def test_what_the_audit_says() -> None:
     assert ["Effect of the place", "one", "81.0\xa0%", "78.0\xa0% to 84.0\xa0%", "900", ""] in rows_of(text, "| judge")
     assert "- Agreement with gold: 52.0\xa0%. No better than chance." in text
     assert "was not audited" not in text
-    assert "made anew by fewer principles" not in text
+    assert "made again, by fewer principles" not in text
     fewer = Settings(format="dpo", principles=("kind",))
-    assert "made anew by fewer principles" in card(facts(headlines=told, settings=fewer), CardOptions())
+    assert "made again, by fewer principles" in card(facts(headlines=told, settings=fewer), CardOptions())
 
 
 def test_an_export_of_a_run_without_audit_says_so_and_how() -> None:
@@ -298,7 +289,7 @@ def test_hostile_names_stay_text() -> None:
         constitution=Constitution(HOSTILE, "1.0.0", HOSTILE, (principle,), source=HOSTILE, license=HOSTILE),
         settings=Settings(format="dpo", where="a = '```\n# not a heading\n```'", principles=(HOSTILE,)),
         headlines=(Headline("alignment", HOSTILE, "label", 0.5, 0.4, 0.6, 9, HOSTILE),),
-        dropped={HOSTILE: 1000},
+        
     )
     plain = card(facts(settings=Settings(format="dpo", where="a", principles=("p",))), CardOptions(title="t"))
     text = card(hostile, CardOptions(title=HOSTILE))

@@ -9,12 +9,12 @@ from typing import Any
 
 import judging_rows
 import pytest
-from export_rows import fates
+from export_rows import dropped_of
 from judging_rows import CONSTITUTION, Scene
 
 from constitution.export.candidates import lay
 from constitution.export.clean import clean
-from constitution.export.settings import Cleaning, Format, Settings
+from constitution.export.settings import Cleaning, Settings
 from constitution.export.work import Work
 from constitution.records import Criterion
 from constitution.warehouse import Warehouse, connect
@@ -25,13 +25,13 @@ def scene() -> Scene:
     return Scene()
 
 
-def cleaned(scene: Scene, root: Path, format: Format = "dpo", **settings: Any) -> Iterator[Work]:
+def cleaned(scene: Scene, root: Path, format: str = "dpo", **settings: Any) -> Iterator[Work]:
     scene.write(root)
     (run,) = Warehouse(root).runs()
     with connect(root) as connection:
         work = lay(
             connection, root, run, judging_rows.CONSTITUTION,
-            Settings(format=format, cleaning=Cleaning(dedupe="off", broken=True), **settings),
+            Settings(format=format, cleaning=Cleaning(dedupe="off", drop_broken=True), **settings),
         )  # fmt: skip
         clean(work)
         yield work
@@ -50,7 +50,7 @@ def test_a_principle_whose_votes_prefer_the_other_answer_is_broken(scene: Scene,
     scene.vote(other, "kind", 0.1, 0.2)
     scene.vote(other, "true", 0.8, 0.7)
     for work in cleaned(scene, tmp_path):
-        assert fates(work) == {"pair1": ("broken", "plain, true"), "pair3": ("broken", "true")}
+        assert dropped_of(work) == {"pair1": ("broken", "plain, true"), "pair3": ("broken", "true")}
 
 
 def test_judges_are_averaged(scene: Scene, tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_judges_are_averaged(scene: Scene, tmp_path: Path) -> None:
         scene.vote(pair, "kind", 0.8, 0.8, judge="mild")
         scene.vote(pair, "kind", strict, strict, judge="strict")
     for work in cleaned(scene, tmp_path):
-        assert fates(work) == {"pair1": ("broken", "kind")}
+        assert dropped_of(work) == {"pair1": ("broken", "kind")}
 
 
 def test_labels_of_some_principles_are_broken_by_those_alone(scene: Scene, tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_labels_of_some_principles_are_broken_by_those_alone(scene: Scene, tmp_p
     scene.vote(pair, "true", 0.1, 0.1)
     for principles, found in (("kind",), {}), (("kind", "true"), {"pair0": ("broken", "true")}):
         for work in cleaned(scene, tmp_path / "-".join(principles), principles=principles):
-            assert fates(work) == found
+            assert dropped_of(work) == found
 
 
 def test_an_answer_by_itself_is_looked_at_in_its_pairs_but_not_in_those_with_infractions(
@@ -79,7 +79,7 @@ def test_an_answer_by_itself_is_looked_at_in_its_pairs_but_not_in_those_with_inf
     spoilt = scene.pair(kind="infraction", infraction="terse", p_b=0.9, votes=2, drop_reason="probe")
     scene.vote(spoilt, "kind", 0.9, 0.9)
     for work in cleaned(scene, tmp_path, "sft", rounds="all"):
-        assert fates(work) == {"a0": ("broken", "kind")}
+        assert dropped_of(work) == {"a0": ("broken", "kind")}
 
 
 @pytest.mark.parametrize(("grades", "is_broken"), [((0.1, 0.2, 0.7), False), ((0.6, 0.3, 0.1), True)])
@@ -94,7 +94,7 @@ def test_the_better_of_two_bad_grades_is_broken(
     }
     scene.vote(pair, "kind", 0.9, None, method="score", **read)
     for work in cleaned(scene, tmp_path):
-        assert fates(work) == ({"pair0": ("broken", "kind")} if is_broken else {})
+        assert dropped_of(work) == ({"pair0": ("broken", "kind")} if is_broken else {})
 
 
 @pytest.mark.parametrize(("p_yes", "is_broken"), [((0.9, 0.6), False), ((0.9, 0.9), True), ((0.1, 0.1), True)])
@@ -112,4 +112,4 @@ def test_a_checklist_is_read_by_its_weights_and_good_replies(
     read: dict[str, Any] = {"read_first": (0.0, 1.0), "read_second": p_yes, "principle_digest": kind.digest}
     scene.vote(pair, "kind", p_b, None, method="rubric", **read)
     for work in cleaned(scene, tmp_path):
-        assert fates(work) == ({"pair0": ("broken", "kind")} if is_broken else {})
+        assert dropped_of(work) == ({"pair0": ("broken", "kind")} if is_broken else {})

@@ -10,10 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from export_rows import Row, fates, lay
+from export_rows import Row, dropped
 
 from constitution.errors import InputError
-from constitution.export.clean import clean
 
 TEST = "Natalia sold clips to forty eight of her friends in April and then she sold half as many clips in May"
 """20 words and one: 21."""
@@ -37,9 +36,7 @@ def test_a_prompt_with_more_than_half_of_a_test_prompt_is_contaminated(tmp_path:
         Row([("user", "Hello"), ("assistant", TEST), ("user", "And now?")]),
         Row([("user", words(TEST, 0, 12)), ("assistant", "Yes?"), ("user", "Go on")]),
     ]
-    work = lay(rows, decontaminate=(path,))
-    clean(work)
-    assert fates(work) == {f"r{n}": ("contaminated", "gsm.jsonl#2") for n in (0, 1, 2, 4, 7)}
+    assert dropped(rows, decontaminate=(path,)) == {f"r{n}": ("contaminated", "gsm.jsonl#2") for n in (0, 1, 2, 4, 7)}
 
 
 def test_shared_words_count_once_and_for_one_prompt_alone(tmp_path: Path) -> None:
@@ -47,21 +44,19 @@ def test_shared_words_count_once_and_for_one_prompt_alone(tmp_path: Path) -> Non
     path = tmp_path / "test.txt"
     path.write_text(f"{TEST}\n{OTHER}\n")
     ten, eight = words(TEST, 0, 10), words(OTHER, 0, 8)
-    work = lay([Row(f"{ten} x {ten} y {ten}"), Row(words(TEST, 10, 20)), Row(f"{ten} {eight}")], decontaminate=(path,))
-    clean(work)
-    assert fates(work) == {}
-    work = lay([Row(f"{ten} x")], decontaminate=(path,), overlap=0.4)
-    clean(work)
-    assert fates(work) == {"r0": ("contaminated", "test.txt#1")}
+    assert (
+        dropped([Row(f"{ten} x {ten} y {ten}"), Row(words(TEST, 10, 20)), Row(f"{ten} {eight}")], decontaminate=(path,))
+        == {}
+    )
+    assert dropped([Row(f"{ten} x")], decontaminate=(path,), overlap=0.4) == {"r0": ("contaminated", "test.txt#1")}
 
 
 def test_short_test_prompts_match_equal_texts_alone(tmp_path: Path) -> None:
     path = tmp_path / "short.txt"
     path.write_text("What is love?\n\n2 + 2\n🙂\n")
     rows = [Row("what is LOVE"), Row("What is love to you?"), Row("2+2"), Row("🙂"), Row("🙃")]
-    work = lay(rows, decontaminate=(path,), overlap=1.0)
-    clean(work)
-    assert {id: detail for id, (_, detail) in fates(work).items()} == {
+    found = dropped(rows, decontaminate=(path,), overlap=1.0)
+    assert {id: detail for id, (_, detail) in found.items()} == {
         "r0": "short.txt#1", "r2": "short.txt#3", "r3": "short.txt#4",
     }  # fmt: skip
 
@@ -78,9 +73,8 @@ def test_a_template_of_many_test_prompts_hides_none_of_them(tmp_path: Path) -> N
         Row(f"On {subjects[90]}"),
         Row("The following are multiple choice questions with other things"),
     ]
-    work = lay(rows, decontaminate=(path,))
-    clean(work)
-    assert {id: detail for id, (_, detail) in fates(work).items()} == {
+    found = dropped(rows, decontaminate=(path,))
+    assert {id: detail for id, (_, detail) in found.items()} == {
         "r0": "template.txt#121", "r1": "template.txt#151", "r2": "template.txt#91",
     }  # fmt: skip
 
@@ -88,9 +82,9 @@ def test_a_template_of_many_test_prompts_hides_none_of_them(tmp_path: Path) -> N
 def test_all_rows_of_a_conversation_go(tmp_path: Path) -> None:
     path = tmp_path / "test.txt"
     path.write_text(TEST)
-    work = lay([Row(TEST, "One.", prompt_id="p0"), Row(TEST, "Two.", prompt_id="p0"), Row()], decontaminate=(path,))
-    clean(work)
-    assert fates(work) == {f"r{n}": ("contaminated", "test.txt#1") for n in (0, 1)}
+    assert dropped(
+        [Row(TEST, "One.", prompt_id="p0"), Row(TEST, "Two.", prompt_id="p0"), Row()], decontaminate=(path,)
+    ) == {f"r{n}": ("contaminated", "test.txt#1") for n in (0, 1)}
 
 
 def test_files_of_every_kind_are_read(tmp_path: Path) -> None:
@@ -101,9 +95,8 @@ def test_files_of_every_kind_are_read(tmp_path: Path) -> None:
         file.write(json.dumps({"instruction": words(TEST, 0, 21)}) + "\n")
     pq.write_table(pa.table({"text": ["Nothing that is asked of anybody here, really not"]}), tmp_path / "c.parquet")
     names = ("a.jsonl", "b.jsonl.gz", "c.parquet")
-    work = lay([Row(OTHER), Row(tests[0]), Row("x")], decontaminate=tuple(tmp_path / name for name in names))
-    clean(work)
-    assert {id: detail for id, (_, detail) in fates(work).items()} == {"r0": "a.jsonl#1", "r1": "b.jsonl.gz#1"}
+    found = dropped([Row(OTHER), Row(tests[0]), Row("x")], decontaminate=tuple(tmp_path / name for name in names))
+    assert {id: detail for id, (_, detail) in found.items()} == {"r0": "a.jsonl#1", "r1": "b.jsonl.gz#1"}
 
 
 @pytest.mark.parametrize(
@@ -122,7 +115,7 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, name: str, content:
     if content is not None:
         (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=f"--decontaminate .*{name}") as caught:
-        clean(lay([Row()], decontaminate=(tmp_path / name,)))
+        dropped([Row()], decontaminate=(tmp_path / name,))
     assert "Parquet" in str(caught.value.hint)
 
 
@@ -140,9 +133,7 @@ def test_all_that_the_user_says_in_a_row_is_compared(tmp_path: Path) -> None:
         Row("Summarise this.\n\nQuite another text about bread and how it is baked at home in winter"),
         Row("Hm?"),
     ]
-    work = lay([*asked, *others, Row("Summarise this.")], decontaminate=(path,))
-    clean(work)
-    assert fates(work) == {
+    assert dropped([*asked, *others, Row("Summarise this.")], decontaminate=(path,)) == {
         **{f"r{n}": ("contaminated", f"eval.jsonl#{n + 1}") for n in range(30)},
         "r32": ("contaminated", "eval.jsonl#1"),
     }
@@ -177,9 +168,9 @@ def test_rows_of_every_kind_are_compared(tmp_path: Path, row: dict[str, object])
     (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
     pq.write_table(pa.Table.from_pylist([row | {"made": b"x"}]), tmp_path / "b.parquet")
     for name in ("a.jsonl", "b.parquet"):
-        work = lay([Row(f"{OTHER}. When does it arrive?"), Row("Something else")], decontaminate=(tmp_path / name,))
-        clean(work)
-        assert fates(work) == {"r0": ("contaminated", f"{name}#1")}
+        assert dropped(
+            [Row(f"{OTHER}. When does it arrive?"), Row("Something else")], decontaminate=(tmp_path / name,)
+        ) == {"r0": ("contaminated", f"{name}#1")}
 
 
 @pytest.mark.parametrize(
@@ -195,7 +186,7 @@ def test_a_row_whose_answers_cannot_be_told_from_its_prompt_is_refused(tmp_path:
     """Among the words of the answers too few of the prompt's would be shared, and no row would be left out."""
     (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(InputError, match="line 1") as caught:
-        clean(lay([Row(OTHER)], decontaminate=(tmp_path / "a.jsonl",)))
+        dropped([Row(OTHER)], decontaminate=(tmp_path / "a.jsonl",))
     assert "give its turns as messages" in str(caught.value.hint)
 
 
@@ -203,4 +194,4 @@ def test_a_row_whose_answers_cannot_be_told_from_its_prompt_is_refused(tmp_path:
 def test_a_pipe_is_refused_at_once(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / name)
     with pytest.raises(InputError, match=f"--decontaminate .*{name}.*pipe"):
-        clean(lay([Row()], decontaminate=(tmp_path / name,)))
+        dropped([Row()], decontaminate=(tmp_path / name,))

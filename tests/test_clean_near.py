@@ -6,11 +6,9 @@ import random
 import re
 
 import pytest
-from export_rows import Row, fates, lay
+from export_rows import Row, dropped
 
-from constitution.export.clean import clean
 from constitution.export.clean import near as near_module
-from constitution.export.clean.near import shape
 
 LONG = "Please tell me how I can mend the old wooden clock in the hall before my aunt comes to visit us on Sunday"
 
@@ -46,14 +44,11 @@ def test_finds_what_comparing_all_finds(near: float) -> None:
             texts.append(" ".join(copy))
         else:
             texts.append(" ".join(rng.choices(words, k=rng.randrange(25, 60))))
-    work = lay([Row(text) for text in texts], dedupe="near", near=near)
-    clean(work)
-    found = {int(id[1:]): int(str(detail)[1:]) for id, (_, detail) in fates(work).items()}
+    found = dropped([Row(text) for text in texts], dedupe="near", near=near)
+    found = {int(id[1:]): int(str(detail)[1:]) for id, (_, detail) in found.items()}
     wanted = by_comparing_all(texts, near)
     assert len(wanted) > 40
-    assert found.keys() <= wanted.keys()
-    assert len(found) >= 0.95 * len(wanted)
-    assert all(found[place] == wanted[place] for place in found)
+    assert found == wanted
 
 
 def test_all_rows_of_a_conversation_stay_or_go_together() -> None:
@@ -64,9 +59,7 @@ def test_all_rows_of_a_conversation_stay_or_go_together() -> None:
         Row(LONG + " evening", "Four.", prompt_id="p2"),
         Row("Something else is asked here, about the weather of today.", "Five."),
     ]
-    work = lay(rows, dedupe="near")
-    clean(work)
-    assert fates(work) == {"r2": ("near-duplicate", "p0"), "r3": ("near-duplicate", "p0")}
+    assert dropped(rows, dedupe="near") == {"r2": ("near-duplicate", "p0"), "r3": ("near-duplicate", "p0")}
 
 
 def test_case_and_punctuation_do_not_matter_and_only_user_turns_count() -> None:
@@ -77,9 +70,7 @@ def test_case_and_punctuation_do_not_matter_and_only_user_turns_count() -> None:
         ),
         Row([("user", LONG), ("assistant", "Which one?"), ("user", "None; I would rather buy a new one in the shop.")]),
     ]
-    work = lay(rows, dedupe="near")
-    clean(work)
-    assert fates(work) == {"r1": ("near-duplicate", "p0")}
+    assert dropped(rows, dedupe="near") == {"r1": ("near-duplicate", "p0")}
 
 
 def test_short_prompts_are_near_when_equal_alone() -> None:
@@ -96,32 +87,31 @@ def test_short_prompts_are_near_when_equal_alone() -> None:
         "你好吗朋友。",
         "你好吗",
     ]
-    work = lay([Row(text, f"Answer {n}.") for n, text in enumerate(texts)], dedupe="near")
-    clean(work)
-    assert {id: detail for id, (_, detail) in fates(work).items()} == {"r1": "p0", "r6": "p4", "r9": "p8"}
+    found = dropped([Row(text, f"Answer {n}.") for n, text in enumerate(texts)], dedupe="near")
+    assert {id: detail for id, (_, detail) in found.items()} == {"r1": "p0", "r6": "p4", "r9": "p8"}
 
 
-def test_what_is_left_out_leaves_nothing_else_out() -> None:
+def test_what_is_dropped_drops_nothing_else() -> None:
     """A chain in which neighbours are near and the ends are not: the second goes, the third stays."""
     words = [f"w{n}" for n in range(30)]
     one, two, three = words, [*words[3:], "x", "y", "z"], [*words[6:], "x", "y", "z", "k", "l", "m"]
-    work = lay([Row(" ".join(text)) for text in (one, two, three)], dedupe="near", near=0.75)
-    clean(work)
-    assert fates(work) == {"r1": ("near-duplicate", "p0")}
+    assert dropped([Row(" ".join(text)) for text in (one, two, three)], dedupe="near", near=0.75) == {
+        "r1": ("near-duplicate", "p0")
+    }
 
 
 def test_many_prompts_of_one_template_all_go_but_the_first() -> None:
-    """More than are compared with each other in one band."""
-    work = lay([Row(f"{LONG} {n}") for n in range(200)], dedupe="near")
-    clean(work)
-    assert fates(work) == {f"r{n}": ("near-duplicate", "p0") for n in range(1, 200)}
+    """More than are compared with each other by one 3-gram."""
+    assert dropped([Row(f"{LONG} {n}") for n in range(200)], dedupe="near") == {
+        f"r{n}": ("near-duplicate", "p0") for n in range(1, 200)
+    }
 
 
 @pytest.mark.parametrize("compared", [near_module.COMPARED, 0])
 def test_what_goes_is_near_to_what_stays_however_few_are_compared(
     monkeypatch: pytest.MonkeyPatch, compared: int
 ) -> None:
-    """Prompts of a few templates, many of them just near and many just not, so that bands are long and chains are too.
+    """Prompts of a few templates, many just near and many just not, so that many share a 3-gram and there are chains.
     The least of comparisons finds most too."""
     monkeypatch.setattr(near_module, "COMPARED", compared)
     rng = random.Random(3)
@@ -132,9 +122,8 @@ def test_what_goes_is_near_to_what_stays_however_few_are_compared(
         for _ in range(rng.choice((0, 1, 1, 2, 3))):
             text[rng.randrange(40)] = f"x{rng.randrange(30)}"
         texts.append(" ".join(text))
-    work = lay([Row(text, f"Answer {n}.") for n, text in enumerate(texts)], dedupe="near", near=0.7)
-    clean(work)
-    found = {int(id[1:]): int(str(detail)[1:]) for id, (_, detail) in fates(work).items()}
+    found = dropped([Row(text, f"Answer {n}.") for n, text in enumerate(texts)], dedupe="near", near=0.7)
+    found = {int(id[1:]): int(str(detail)[1:]) for id, (_, detail) in found.items()}
     sets = [grams(text) for text in texts]
     for place, kept in found.items():
         assert kept < place
@@ -142,17 +131,11 @@ def test_what_goes_is_near_to_what_stays_however_few_are_compared(
         assert len(sets[place] & sets[kept]) >= 0.7 * len(sets[place] | sets[kept])
     wanted = by_comparing_all(texts, 0.7)
     assert 300 < len(wanted) < 490
-    assert len(found) >= 0.95 * len(wanted)
+    assert len(found) >= (0.95 if compared else 0.9) * len(wanted)
 
 
 def test_an_earlier_steps_rows_are_not_what_others_are_near_to() -> None:
-    work = lay([Row(LONG, "same", "same"), Row(LONG + " x", "Yes."), Row(LONG + " y", "Yes.")], dedupe="near")
-    clean(work)
-    assert fates(work) == {"r0": ("identical", None), "r2": ("near-duplicate", "p1")}
-
-
-def test_bands_find_a_pair_at_the_threshold_nearly_always() -> None:
-    for near in (0.05, 0.3, 0.5, 0.8, 0.9, 0.99, 1.0):
-        bands, rows = shape(near)
-        assert bands * rows <= 128
-        assert 1 - (1 - near**rows) ** bands >= 0.95
+    assert dropped([Row(LONG, "same", "same"), Row(LONG + " x", "Yes."), Row(LONG + " y", "Yes.")], dedupe="near") == {
+        "r0": ("identical", None),
+        "r2": ("near-duplicate", "p1"),
+    }

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from export_rows import Row, fates, lay
+from export_rows import Row, dropped
 
 from constitution.errors import InputError
-from constitution.export.clean import clean
 from constitution.export.clean.private import Detector, detector
 
 PLANTED = {
@@ -80,9 +79,7 @@ def test_rows_with_private_data_go_and_the_data_is_not_written_down(find: Detect
         Row(other="My server is 8.8.8.8"),
         Row("What is his number?", None, None),
     ]
-    work = lay(rows, private=True)
-    clean(work)
-    assert fates(work) == {
+    assert dropped(rows, drop_private=True) == {
         "r1": ("private", "EMAIL_ADDRESS"),
         "r2": ("private", "CREDIT_CARD, EMAIL_ADDRESS"),
         "r3": ("private", "IP_ADDRESS"),
@@ -95,7 +92,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(InputError, match=package) as caught:
-        clean(lay([Row()], private=True))
+        dropped([Row()], drop_private=True)
     assert caught.value.hint == 'pip install "constitution[clean]"'
 
 
@@ -127,18 +124,14 @@ def test_all_steps_together_leave_rows_out_once_each_and_nothing_when_done_again
         for n in range(400)
     ]  # fmt: skip
     asked: dict[str, Any] = {
-        "dedupe": "near", "decontaminate": (evaluation,), "min_words": 2, "max_words": 11, "languages": ("en",),
-        "refusals": True, "boilerplate": 0.01, "private": True,
+        "dedupe": "near", "decontaminate": (evaluation,), "min_words": 2, "max_words": 11, "language": ("en",),
+        "drop_refusals": True, "boilerplate": 0.01, "drop_private": True,
     }  # fmt: skip
-    work = lay(rows, **asked)
-    clean(work)
-    found = fates(work)
+    found = dropped(rows, **asked)
     assert {reason for reason, _ in found.values()} == {
         *("identical", "duplicate", "near-duplicate", "contaminated", "short", "long", "language", "refusal"),
         *("boilerplate", "private"),
     }
     left = [row for place, row in enumerate(rows) if f"r{place}" not in found]
     assert len(left) > 10
-    again = lay(left, **asked | {"boilerplate": None})
-    clean(again)
-    assert fates(again) == {}
+    assert dropped(left, **asked | {"boilerplate": None}) == {}

@@ -40,7 +40,7 @@ def test_the_command_tells_what_became_of_all(folder: Path, run: Run, tmp_path: 
     counts = json.loads((out / "manifest.json").read_text(encoding="utf-8"))["counts"]
     assert int(lines["candidates"]) == counts["candidates"] == run.counts["preferences"]
     assert {name: int(lines[name]) for name in counts["kept"]} == counts["kept"]
-    assert {why: int(lines[f"left out: {why}"]) for why in counts["dropped"]} == counts["dropped"]
+    assert {why: int(lines[f"dropped: {why}"]) for why in counts["dropped"]} == counts["dropped"]
     assert "min-margin" in counts["dropped"]
     assert counts["candidates"] == sum(counts["kept"].values()) + sum(counts["dropped"].values())
     # The query that it prints counts the same.
@@ -87,7 +87,8 @@ def test_every_option_is_a_setting(folder: Path, run: Run, tmp_path: Path, monke
     common += "--boilerplate 0.3 --drop-private --drop-broken --license cc0-1.0 --title Pairs --overwrite"
     cleaning = Cleaning(
         dedupe="exact", near=0.7, decontaminate=(test_set,), overlap=0.4, min_words=2, max_words=90,
-        languages=("en", "de"), refusals=True, harmless=("kind",), boilerplate=0.3, private=True, broken=True,
+        language=("en", "de"), drop_refusals=True, harmless_tag=("kind",), boilerplate=0.3, drop_private=True,
+        drop_broken=True,
     )  # fmt: skip
     pairs = "--min-margin 0.1 --min-agreement 0.6 --consistent-only --rounds 1 --rounds 2 --principles a --principles b"
     pair = {

@@ -7,7 +7,7 @@ import json
 import math
 from collections import Counter
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,15 +18,14 @@ from hypothesis import strategies as st
 from small_project import table
 from warehouse_rows import RUN, fill
 
-import constitution.export as package
+from constitution.export import make
 from constitution.errors import InputError, QueryError, WarehouseError
 from constitution.export import Cleaning, Settings, export
-from constitution.export.settings import Format
-from constitution.export.write import _Rows
+from constitution.export.formats import FORMATS
+from constitution.export.write import _blocks
 from constitution.records import Run
 from constitution.warehouse import Warehouse
 
-FORMATS = get_args(Format)
 IDS = {"dpo": "pair_id", "reward": "pair_id", "robust": "pair_id", "sft": "response_id", "kto": "response_id"}
 
 
@@ -244,7 +243,7 @@ def test_nothing_is_half_there(root: Path, voted: Run, tmp_path: Path, monkeypat
     out = tmp_path / "sub" / "out"
     settings = Settings(format="dpo", seed=77, cleaning=NO_CLEANING)
     with monkeypatch.context() as patch:
-        patch.setattr(package, "write_card", fail)
+        patch.setattr(make, "write_card", fail)
         with pytest.raises(WarehouseError, match="No space left"):
             export(root, voted.run_id, settings, out)
     assert list(out.parent.iterdir()) == []
@@ -253,7 +252,7 @@ def test_nothing_is_half_there(root: Path, voted: Run, tmp_path: Path, monkeypat
     export(root, voted.run_id, settings, out)
     before = (out / "manifest.json").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(package, "write_card", fail)
+        patch.setattr(make, "write_card", fail)
         with pytest.raises(WarehouseError):
             export(root, voted.run_id, Settings(format="sft"), out, overwrite=True)
     assert (out / "manifest.json").read_bytes() == before
@@ -298,8 +297,8 @@ def test_a_folder_with_anything_else_is_left_alone(root: Path, voted: Run, tmp_p
     "where",
     [
         "nothing = 1",
-        "true) UNION ALL SELECT id FROM (DELETE FROM export.fates",
-        "true); DROP TABLE export.fates; --",
+        "true) UNION ALL SELECT id FROM (DELETE FROM export.dropped",
+        "true); DROP TABLE export.dropped; --",
         "id IN (WITH x AS (COPY prompts TO 'x') SELECT 1)",
         "id IN (SELECT content FROM read_text('/etc/hostname'))",
         "p >",
@@ -352,20 +351,18 @@ def test_a_run_that_is_compacted_as_the_export_begins(tmp_path: Path, monkeypatc
 
 
 @given(st.lists(st.integers(0, 9), max_size=8), st.lists(st.integers(1, 7), max_size=12))
-def test_rows_come_as_they_are_asked_for(batches: list[int], asked: list[int]) -> None:
+def test_rows_come_in_blocks_of_the_sizes_that_are_asked_for(batches: list[int], sizes: list[int]) -> None:
     numbers = iter(range(sum(batches)))
-    schema = pa.schema([("n", pa.int64())])
-    made = [pa.record_batch([[next(numbers) for _ in range(size)]], schema=schema) for size in batches]
-    source = _Rows(iter(made))
+    made = [pa.record_batch({"n": pa.array([next(numbers) for _ in range(size)], pa.int64())}) for size in batches]
+    blocks = _blocks(iter(made), sizes)
     taken: list[int] = []
-    for count in asked:
-        if len(taken) + count > sum(batches):
+    for size in sizes:
+        if len(taken) + size > sum(batches):
             with pytest.raises(WarehouseError):
-                source.take(count)
+                next(blocks)
             return
-        taken += source.take(count).column("n").to_pylist()
-    assert taken == list(range(len(taken)))
-    assert source.more() == (len(taken) < sum(batches))
+        taken += next(blocks).column("n").to_pylist()
+    assert taken + [n for block in blocks for n in block.column("n").to_pylist()] == list(range(sum(batches)))
 
 
 def test_the_warehouse_is_as_it_was(root: Path, voted: Run, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from chat_templates import tokenizer
@@ -11,8 +11,7 @@ from export_runs import NO_CLEANING, make_run
 
 from constitution.errors import InputError
 from constitution.export import Settings, export
-from constitution.export.formats import FIELDS
-from constitution.export.settings import Format
+from constitution.export.formats import FORMATS
 from constitution.records import Run
 from constitution.warehouse import connect
 
@@ -36,16 +35,16 @@ def rows_of(out: Path) -> list[dict[str, Any]]:
     return [row for path in sorted((out / "data").rglob("*.parquet")) for row in pq.read_table(path).to_pylist()]
 
 
-@pytest.mark.parametrize("format_", get_args(Format))
-def test_no_export_has_it_unless_it_is_asked_for(folder: Path, run: Run, tmp_path: Path, format_: Format) -> None:
+@pytest.mark.parametrize("format_", FORMATS)
+def test_no_export_has_it_unless_it_is_asked_for(folder: Path, run: Run, tmp_path: Path, format_: str) -> None:
     export(folder / "warehouse", run.run_id, Settings(format=format_, cleaning=NO_CLEANING), tmp_path / "out")
     assert HIDDEN not in str(rows_of(tmp_path / "out"))
     assert "reasoning" not in str(rows_of(tmp_path / "out"))
     assert HIDDEN not in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("format_", [each for each in get_args(Format) if each != "grpo"])
-def test_with_it_each_answer_has_what_led_to_its_text(folder: Path, run: Run, tmp_path: Path, format_: Format) -> None:
+@pytest.mark.parametrize("format_", [each for each in FORMATS if each != "grpo"])
+def test_with_it_each_answer_has_what_led_to_its_text(folder: Path, run: Run, tmp_path: Path, format_: str) -> None:
     settings = Settings(format=format_, with_reasoning=True, cleaning=NO_CLEANING)
     export(folder / "warehouse", run.run_id, settings, tmp_path / "out")
     rows = rows_of(tmp_path / "out")
@@ -63,7 +62,7 @@ def test_with_it_each_answer_has_what_led_to_its_text(folder: Path, run: Run, tm
         for turns in (row.get("chosen", []), row.get("prompt", [])):
             assert all(turn.get("reasoning_content") is None for turn in turns[:-1])
     assert seen > len(rows) / 3
-    columns = {field.column.name for field in FIELDS[format_]}
+    columns = {field.name for field in FORMATS[format_].fields}
     assert set(rows[0]) == columns
 
 

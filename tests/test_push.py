@@ -22,7 +22,9 @@ from test_card import facts
 
 from constitution.cli import app
 from constitution.errors import HubError, InputError
-from constitution.export.card import CardOptions, DataFile, write_card
+from constitution.export.card import write_card
+from constitution.export.outcome import DataFile
+from constitution.export.settings import CardOptions
 from constitution.export.push import check, push
 
 # The library's own, when it uploads by Git LFS.

@@ -13,7 +13,7 @@ import pytest
 from run_once import run_once
 
 from constitution.export import Cleaning, Settings, export
-from constitution.export.settings import Format
+from constitution.export.formats import FORMATS
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "constitution" / "pocket" / "model"
@@ -146,7 +146,7 @@ def rendered(tokenizer: Any, messages: list[dict[str, str]], **more: Any) -> str
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_datasets_loads_the_files_and_the_folder(exports: dict[str, Path], datasets: Any, format: Format) -> None:
+def test_datasets_loads_the_files_and_the_folder(exports: dict[str, Path], datasets: Any, format: str) -> None:
     out = exports[format]
     entries = json.loads((out / "manifest.json").read_text(encoding="utf-8"))["files"]
     wanted = {split: sum(entry["rows"] for entry in entries if entry["split"] == split) for split in ("train", "test")}

@@ -18,7 +18,8 @@ from test_torture_stale import BIG, model
 from constitution.ask.scorecard import Examiner, items_of
 from constitution.engines import weights
 from constitution.engines.weights import folder_digest
-from constitution.export.settings import OF_FORMATS, Cleaning, Settings
+from constitution.export.formats import FORMATS
+from constitution.export.settings import Cleaning, Settings
 from constitution.principles import load_constitution
 from constitution.records import Constitution, Criterion, Example, Exemplar, Message, Principle
 
@@ -152,12 +153,12 @@ EXPORT: dict[str, Any] = {
     "overlap": 0.4,
     "min_words": 3,
     "max_words": 9,
-    "languages": ("en",),
-    "refusals": True,
-    "harmless": ("x",),
+    "language": ("en",),
+    "drop_refusals": True,
+    "harmless_tag": ("x",),
     "boilerplate": 0.5,
-    "private": True,
-    "broken": True,
+    "drop_private": True,
+    "drop_broken": True,
     "with_reasoning": True,
 }
 
@@ -166,7 +167,7 @@ def test_an_exports_id_covers_every_setting_and_the_contents_of_files(tmp_path: 
     (tmp_path / "eval.jsonl").write_text('{"prompt": "one"}')
     assert {*Settings.model_fields, *Cleaning.model_fields} == {*EXPORT, "format", "cleaning", "decontaminate"}
     for name, value in EXPORT.items():
-        form = OF_FORMATS.get(name, ("dpo",))[0]
+        form = next((form for form, spec in FORMATS.items() if name in spec.settings), "dpo")
         cleaning = {name: value} if name in Cleaning.model_fields else {}
         other = Settings(format=form, cleaning=Cleaning(**cleaning), **({} if cleaning else {name: value}))
         assert other.export_id != Settings(format=form).export_id, name
