@@ -212,7 +212,7 @@ def test_settings_and_what_was_not_looked_for() -> None:
     assert {name: asked[name] for name in expected} == expected
     assert (
         "Not looked for: near duplicates, overlap with evaluation sets, boilerplate, personal data and secrets, "
-        "answers that still break a principle by their own votes." in text
+        "answers that still break a principle by its own votes." in text
     )
     assert "the language" not in card(facts("grpo"), CardOptions())
 
@@ -289,7 +289,6 @@ def test_hostile_names_stay_text() -> None:
         constitution=Constitution(HOSTILE, "1.0.0", HOSTILE, (principle,), source=HOSTILE, license=HOSTILE),
         settings=Settings(format="dpo", where="a = '```\n# not a heading\n```'", principles=(HOSTILE,)),
         headlines=(Headline("alignment", HOSTILE, "label", 0.5, 0.4, 0.6, 9, HOSTILE),),
-        
     )
     plain = card(facts(settings=Settings(format="dpo", where="a", principles=("p",))), CardOptions(title="t"))
     text = card(hostile, CardOptions(title=HOSTILE))

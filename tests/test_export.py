@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 from small_project import table
 from warehouse_rows import RUN, fill
 
-from constitution.export import make
 from constitution.errors import InputError, QueryError, WarehouseError
-from constitution.export import Cleaning, Settings, export
+from constitution.export import Cleaning, Settings, export, make
 from constitution.export.formats import FORMATS
 from constitution.export.write import _blocks
 from constitution.records import Run

@@ -24,8 +24,8 @@ from constitution.cli import app
 from constitution.errors import HubError, InputError
 from constitution.export.card import write_card
 from constitution.export.outcome import DataFile
-from constitution.export.settings import CardOptions
 from constitution.export.push import check, push
+from constitution.export.settings import CardOptions
 
 # The library's own, when it uploads by Git LFS.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload:DeprecationWarning")

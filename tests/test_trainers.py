@@ -17,7 +17,6 @@ from constitution.export.formats import FORMATS
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "constitution" / "pocket" / "model"
-FORMATS: tuple[Format, ...] = ("dpo", "robust", "reward", "kto", "sft", "grpo")
 STEPS = 3
 
 RECIPE = """

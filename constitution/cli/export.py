@@ -69,8 +69,8 @@ def export(run: str | None, format_: str, out: Path, warehouse: Path, overwrite:
     reward  chosen, rejected, margin          sft   prompt, completion
     robust  dpo in shards by label noise      grpo  prompt, principles, criteria
 
-    Without RUN it is the newest that has what the format takes. What is dropped is in the table `exported`, with the reason.
-    Exact duplicates and near-duplicate prompts are dropped unless --dedupe says otherwise.
+    Without RUN it is the newest that has what the format takes. What is dropped is in the table `exported`, with the
+    reason. Exact duplicates and near-duplicate prompts are dropped unless --dedupe says otherwise.
 
     \b
     Examples:

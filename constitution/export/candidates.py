@@ -17,8 +17,8 @@ from constitution.export.reasons import Dropped
 from constitution.export.settings import Settings
 from constitution.export.work import Work
 from constitution.identity import row_id
-from constitution.records import HELD_BACK, Constitution, Run
 from constitution.principles.selection import select
+from constitution.records import HELD_BACK, Constitution, Run
 from constitution.warehouse.query import FUNCTIONS
 
 # Of a prompt that is asked again, the conversation is the id that it would have had the first time.

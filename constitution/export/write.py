@@ -14,8 +14,8 @@ from constitution.export.formats import Field
 from constitution.export.outcome import DataFile
 from constitution.export.settings import Settings
 from constitution.export.work import Work
-from constitution.records import Constitution, Run
 from constitution.principles.selection import select
+from constitution.records import Constitution, Run
 from constitution.warehouse.columns import COMPRESSION, COMPRESSION_LEVEL
 
 _MESSAGE = [pa.field(name, pa.string(), nullable=False) for name in ("role", "content")]
