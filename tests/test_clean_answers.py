@@ -72,11 +72,11 @@ def test_refusals_of_the_pocket_world_against_its_truth() -> None:
     world = World(random.Random(5))
     asked = [world.request("held-out", kind) for kind in ("harmless", "looks-harmful") for _ in range(500)]
     answers = [world.answer(request) for request in asked]
-    found = dropped(
+    refusing = dropped(
         [Row(request.text, answer.text, tags=(request.type,)) for request, answer in zip(asked, answers, strict=True)],
         drop_refusals=True,
     )
-    found = {int(id[1:]) for id in found}
+    found = {int(id[1:]) for id in refusing}
     truth = set()
     for place, (request, answer) in enumerate(zip(asked, answers, strict=True)):
         reading = read(request.text, answer.text)

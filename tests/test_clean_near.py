@@ -18,6 +18,11 @@ def grams(text: str) -> set[tuple[str, ...]]:
     return {tuple(words[i : i + 3]) for i in range(len(words) - 2)}
 
 
+def places(found: dict[str, tuple[str, str | None]]) -> dict[int, int]:
+    """Of each dropped row the one that it is near to."""
+    return {int(id[1:]): int(str(detail)[1:]) for id, (_, detail) in found.items()}
+
+
 def by_comparing_all(texts: list[str], near: float) -> dict[int, int]:
     sets = [grams(text) for text in texts]
     kept: list[int] = []
@@ -44,8 +49,7 @@ def test_finds_what_comparing_all_finds(near: float) -> None:
             texts.append(" ".join(copy))
         else:
             texts.append(" ".join(rng.choices(words, k=rng.randrange(25, 60))))
-    found = dropped([Row(text) for text in texts], dedupe="near", near=near)
-    found = {int(id[1:]): int(str(detail)[1:]) for id, (_, detail) in found.items()}
+    found = places(dropped([Row(text) for text in texts], dedupe="near", near=near))
     wanted = by_comparing_all(texts, near)
     assert len(wanted) > 40
     assert found == wanted
@@ -122,8 +126,7 @@ def test_what_goes_is_near_to_what_stays_however_few_are_compared(
         for _ in range(rng.choice((0, 1, 1, 2, 3))):
             text[rng.randrange(40)] = f"x{rng.randrange(30)}"
         texts.append(" ".join(text))
-    found = dropped([Row(text, f"Answer {n}.") for n, text in enumerate(texts)], dedupe="near", near=0.7)
-    found = {int(id[1:]): int(str(detail)[1:]) for id, (_, detail) in found.items()}
+    found = places(dropped([Row(text, f"Answer {n}.") for n, text in enumerate(texts)], dedupe="near", near=0.7))
     sets = [grams(text) for text in texts]
     for place, kept in found.items():
         assert kept < place

@@ -30,7 +30,8 @@ from constitution.audit.report import headlines, summary
 from constitution.cli import main, principles_impact
 from constitution.cli._scorecard import tell as tell_scorecard
 from constitution.cli.audit import _tell as tell_audit
-from constitution.export.card import CardOptions, card
+from constitution.export import CardOptions
+from constitution.export.card import card
 from constitution.pipeline.report import report as told_of
 from constitution.records import Constitution, Principle, Usage
 from constitution.shown import from_spreadsheet, printable, spreadsheet
