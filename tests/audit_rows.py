@@ -13,9 +13,9 @@ from constitution.records import (
     Annotation,
     Constitution,
     Figure,
-    Infraction,
     Judgement,
     Message,
+    Perturbation,
     Preference,
     Principle,
     Prompt,
@@ -43,7 +43,7 @@ class Pair:
     gold: str = ""
     """a, b, or nothing."""
     families: tuple[str | None, str | None] = (None, None)
-    infraction: Infraction | None = None
+    perturbation: Perturbation | None = None
     revised_by: str = "kind"
     outcome: str = "ok"
     p_mean: float | None = None
@@ -73,7 +73,7 @@ class Pair:
         gold = {"a": a.id, "b": b.id}.get(self.gold)
         preference = Preference(
             pair, run_id, prompt, self.kind, a.id, b.id, p_b, len(votes), 0, 1.0, 1.0, 0.9,
-            "probe" if self.infraction else None, gold, p_b if self.p_mean is None else self.p_mean,
+            "perturbation" if self.perturbation else None, gold, p_b if self.p_mean is None else self.p_mean,
         )  # fmt: skip
         return [a, b, *votes, preference]
 
@@ -81,12 +81,12 @@ class Pair:
         given = self.kind == "given"
         a_id, b_id = row_id(run_id, self.number, "a"), row_id(run_id, self.number, "b")
         a = Response(
-            a_id, run_id, prompt, "sample" if given else "initial", 0, self.texts[0], "ok", "m", family=self.families[0]
+            a_id, run_id, prompt, "given" if given else "initial", 0, self.texts[0], "ok", "m", family=self.families[0]
         )
-        made: dict[str, Any] = {"infraction": self.infraction, "family": self.families[1]}
+        made: dict[str, Any] = {"perturbation": self.perturbation, "family": self.families[1]}
         if not given:
             made |= {"parent_id": a_id, "principle_id": self.revised_by}
-        kind = "sample" if given else "variant" if self.infraction else "revision"
+        kind = "given" if given else "perturbation" if self.perturbation else "revision"
         b = Response(b_id, run_id, prompt, kind, 1, self.texts[1], self.outcome, "m", **made)  # type: ignore[arg-type]
         return a, b
 

@@ -35,7 +35,7 @@ rounds = 2
 {judge}
 pairs = ["first-last", "parent", "given"]
 margin = 0.02
-[judge.infractions]
+[perturb]
 share = 0.3
 [output]
 flush_seconds = 0.05

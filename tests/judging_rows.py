@@ -41,16 +41,16 @@ class Scene:
 
     def pair(self, a: str = "one", b: str = "two", kind: str = "parent", **given: Any) -> int:
         """The next prompt, with two answers, the second a revision of the first by `principle_id`; given: fields of the
-        preference, and `infraction`."""
+        preference, and `perturbation`."""
         number = len(self.prompts)
         prompt = Prompt((Message("user", f"question {number}"),), f"p.jsonl#{number}")
         self.prompts.append(prompt)
-        principle, infraction = given.pop("principle_id", "kind"), given.pop("infraction", None)
+        principle, perturbation = given.pop("principle_id", "kind"), given.pop("perturbation", None)
         first = Response(f"a{number}", RUN, prompt.id, "initial", 0, a, "ok", "m")
         second = Response(
-            f"b{number}", RUN, prompt.id, "variant" if infraction else "revision", 1, b,
+            f"b{number}", RUN, prompt.id, "perturbation" if perturbation else "revision", 1, b,
             "unchanged" if a == b else "ok", "m", parent_id=first.id,
-            principle_id=None if infraction else principle, infraction=infraction,
+            principle_id=None if perturbation else principle, perturbation=perturbation,
         )  # fmt: skip
         made = Preference(f"pair{number}", RUN, prompt.id, kind, first.id, second.id, 0.5, 0, 0, None, None, None, None)
         self.rows += [first, second, replace(made, **given)]

@@ -55,9 +55,9 @@ def _named() -> Iterator[tuple[str, str, str, str, str]]:
             yield f"style_{name}", judge, "", feature, ""
         for name in ("win_rate", "win_rate_length_controlled", "win_rate_style_controlled"):
             yield name, judge, "", "first-last", ""
-        for infraction in ("polished", "terse", "sarcastic"):
-            yield "infraction_penalty", judge, "", infraction, ""
-            yield "infraction_penalty", judge, "kind", infraction, ""
+        for perturbation in ("polished", "terse", "sarcastic"):
+            yield "perturbation_penalty", judge, "", perturbation, ""
+            yield "perturbation_penalty", judge, "kind", perturbation, ""
         for principle in PRINCIPLES:
             yield "position_effect", judge, principle, "", ""
             yield "alignment", judge, principle, "both orders", ""

@@ -54,7 +54,7 @@ def test_what_cannot_be_measured_says_what_it_would_take(tmp_path: Path) -> None
         "ece": "annotations import",
         "kappa": "annotations import",
         "self_preference": "family",
-        "infraction_penalty": "judge.infractions",
+        "perturbation_penalty": "perturb",
         "drift": "lower version",
         "majority_agreement": "two principles",
         "phi": "two principles",
@@ -212,22 +212,22 @@ def test_self_preference_needs_the_judges_family(tmp_path: Path) -> None:
     assert "family is not known" in Audited(tmp_path)("self_preference", "one").note
 
 
-def test_infractions_cost_what_the_votes_say_and_count_nowhere_else(tmp_path: Path) -> None:
+def test_perturbations_cost_what_the_votes_say_and_count_nowhere_else(tmp_path: Path) -> None:
     """Of four spoiled answers three lose, one wins by style; a fifth is a tie."""
     spoiled = [
-        Pair(n, {("one", "kind"): (p, p)}, "infraction", infraction="terse" if n < 4 else "polished", gold="a")
+        Pair(n, {("one", "kind"): (p, p)}, "perturbation", perturbation="terse" if n < 4 else "polished", gold="a")
         for n, p in enumerate((0.1, 0.2, 0.3, 0.9, 0.5))
     ]
     real = [Pair(10 + n, {("one", "kind"): (0.9, 0.9)}, gold="b") for n in range(6)]
     store(tmp_path, [*spoiled, *real])
     found = Audited(tmp_path)
-    assert found.value("infraction_penalty", "one", subject="terse") == pytest.approx(3 / 4)
-    assert found.value("infraction_penalty", "one", "kind", "terse") == pytest.approx(3 / 4)
-    assert found.value("infraction_penalty", "one", subject="polished") == 0.5
+    assert found.value("perturbation_penalty", "one", subject="terse") == pytest.approx(3 / 4)
+    assert found.value("perturbation_penalty", "one", "kind", "terse") == pytest.approx(3 / 4)
+    assert found.value("perturbation_penalty", "one", subject="polished") == 0.5
     assert found("alignment", "one", subject="both orders").n == 6
     assert found("win_rate", "one", subject="first-last").n == 6
     assert found("principle_win_rate", principle_id="kind").n == 6
-    assert found.value("pairs", subject="infraction") == 5
+    assert found.value("pairs", subject="perturbation") == 5
     assert found.value("pairs") == 6
     assert found.value("round_changed", subject="1") == 1.0
 

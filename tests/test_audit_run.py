@@ -37,7 +37,7 @@ rounds = 2
 principles = 2
 repeats = 2
 pairs = ["parent", "given"]
-[judge.infractions]
+[perturb]
 share = 0.5
 [output]
 flush_seconds = 0.05
@@ -73,7 +73,7 @@ def test_the_same_votes_give_the_same_figures(found: Audited, run: tuple[Path, R
 
 
 def test_every_part_of_the_run_has_its_figures(found: Audited) -> None:
-    assert found.value("infraction_penalty", "fair", subject="sarcastic") > 0.5
+    assert found.value("perturbation_penalty", "fair", subject="sarcastic") > 0.5
     assert found("alpha", subject="judges").value is not None
     assert found.value("repetition_stability", "fair") > 0.5
     assert found("self_preference", "fair").note == "the judge's family is not known: `family` of its model"

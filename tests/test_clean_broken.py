@@ -71,12 +71,12 @@ def test_labels_of_some_principles_are_broken_by_those_alone(scene: Scene, tmp_p
             assert dropped_of(work) == found
 
 
-def test_an_answer_by_itself_is_looked_at_in_its_pairs_but_not_in_those_with_infractions(
+def test_an_answer_by_itself_is_looked_at_in_its_pairs_but_not_in_those_with_perturbations(
     scene: Scene, tmp_path: Path
 ) -> None:
     pair = scene.pair(p_b=0.7, votes=2)
     scene.vote(pair, "kind", 0.7, 0.7)
-    spoilt = scene.pair(kind="infraction", infraction="terse", p_b=0.9, votes=2, drop_reason="probe")
+    spoilt = scene.pair(kind="perturbation", perturbation="terse", p_b=0.9, votes=2, drop_reason="perturbation")
     scene.vote(spoilt, "kind", 0.9, 0.9)
     for work in cleaned(scene, tmp_path, "sft", rounds="all"):
         assert dropped_of(work) == {"a0": ("broken", "kind")}

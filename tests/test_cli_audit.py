@@ -62,7 +62,7 @@ def test_a_run_is_audited_and_every_number_of_its_report_is_its_querys(root: Pat
     assert f"{bias.value:.1%}".replace("%", "\N{NO-BREAK SPACE}%") in said
     for name in ("alignment", "reliability", "position-judges", "principle-wins", "rounds-plot", "most-position"):
         assert page.exhibits[name].rows, name
-    assert "No answer was spoiled" in page.exhibits["infraction-judges"].text
+    assert "No answer was spoiled" in page.exhibits["perturbation-judges"].text
 
 
 def test_an_unfinished_run_is_audited_as_far_as_it_is(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_rows_and_their_calls() -> None:
     critiqued = replace(second, critique_prompt_tokens=7, critique_cached_tokens=3, critique_completion_tokens=2)
     critiqued = replace(critiqued, critique_reasoning="Hm.", critique_reasoning_tokens=1)
     rows[1] = replace(critiqued, outcome="skipped", critique_outcome="refused", prompt_tokens=0)
-    rows.append(replace(first, id="given", kind="sample", model="given", prompt_tokens=0))
+    rows.append(replace(first, id="given", kind="given", model="given", prompt_tokens=0))
     for row in rows:
         ledger.add(row)
     assert ledger.usage() == (
@@ -97,7 +97,7 @@ def test_the_tally_of_rows_on_disk_is_the_ledgers(tmp_path: Path) -> None:
         for row in chain(3)
         if isinstance(row, Response) and row.round == 2
     ]
-    given = Response("g", RUN, prompt(3).id, "sample", 0, "said", "ok", "given")
+    given = Response("g", RUN, prompt(3).id, "given", 0, "said", "ok", "given")
     chains = [thinking(row) for row in (*chain(1), *chain(2))]
     votes = [row for row in chains if isinstance(row, Judgement)]
     votes = [

@@ -14,17 +14,17 @@ from constitution.engines.fake.judge import DENIAL, PITFALL, STEEPNESS
 from constitution.engines.fake.world import SENTENCES, SNEER, differences, quality, style, truth
 from constitution.principles import load_constitution
 from constitution.recipe import FakeModel
-from constitution.records import Criterion, Infraction, Message, Messages, Principle, Sampling
+from constitution.records import Criterion, Message, Messages, Perturbation, Principle, Sampling
 from constitution.templates import (
     GRADES,
     LABELS,
     REPLIES,
     critique_messages,
+    perturb_messages,
     rationale_messages,
     revision_messages,
     rubric_messages,
     score_messages,
-    variant_messages,
     vote_messages,
 )
 from constitution.warehouse import Warehouse, ask, connect
@@ -83,17 +83,17 @@ async def test_a_revision_mends_and_is_padded_anew() -> None:
     assert min(longer) < -20 < 20 < max(longer)
 
 
-@pytest.mark.parametrize("infraction", ["polished", "terse", "sarcastic"])
-async def test_infractions_are_what_their_names_say(infraction: Infraction) -> None:
+@pytest.mark.parametrize("perturbation", ["polished", "terse", "sarcastic"])
+async def test_perturbations_are_what_their_names_say(perturbation: Perturbation) -> None:
     writer, original = engine(), f"About “fires”: {CAREFUL}"
-    done = await writer.generate(Request(variant_messages(ASK, original, infraction), Sampling(), 1))
+    done = await writer.generate(Request(perturb_messages(ASK, original, perturbation), Sampling(), 1))
     variant = done.text
-    if infraction == "polished":
+    if perturbation == "polished":
         counts = style(variant)
         assert counts.headers == 1
         assert counts.lists == counts.bold == len(SENTENCES)
         assert truth(original, variant) < -7
-    elif infraction == "terse":
+    elif perturbation == "terse":
         assert variant == SENTENCES[0][0]
     else:
         assert variant == f"{SNEER} {original}"

@@ -83,8 +83,9 @@ def test_datasets_loads_it_and_every_candidate_is_accounted_for(
     assert written == {id: split for id, split, *_ in fates if split}
     assert {made for *_, made in fates} == {format}
     every = {
-        "sft": "responses WHERE kind <> 'variant' AND",
-        "kto": "responses WHERE kind <> 'variant' AND id IN (SELECT unnest([first_id, second_id]) FROM judgements) AND",
+        "sft": "responses WHERE kind <> 'perturbation' AND",
+        "kto": "responses WHERE kind <> 'perturbation' AND id IN (SELECT unnest([first_id, second_id]) FROM judgements)"
+        " AND",
         "grpo": "prompts WHERE",
     }.get(format, "preferences WHERE")
     assert [(done.candidates,)] == table(root, f"SELECT count(*) FROM {every} run_id = '{graded.run_id}'")
@@ -171,7 +172,7 @@ def test_the_same_run_and_settings_give_the_same_bytes(root: Path, voted: Run, t
 def test_each_filter_leaves_out_what_it_says(root: Path, voted: Run, tmp_path: Path) -> None:
     kept = {row["pair_id"]: row for row in make_export(root, voted, tmp_path / "all", "dpo", test=0)[1]}
     rounds = dict(
-        table(root, "SELECT p.id, CASE WHEN r.kind <> 'sample' THEN r.round END FROM preferences p JOIN responses r "
+        table(root, "SELECT p.id, CASE WHEN r.kind <> 'given' THEN r.round END FROM preferences p JOIN responses r "
               f"ON r.id = p.b_id WHERE p.run_id = '{voted.run_id}'")
     )  # fmt: skip
     filters: list[tuple[str, dict[str, Any], Any]] = [
@@ -192,7 +193,7 @@ def test_each_filter_leaves_out_what_it_says(root: Path, voted: Run, tmp_path: P
     not_kept = f"FROM preferences WHERE run_id = '{voted.run_id}' AND NOT kept"
     own = table(root, f"SELECT drop_reason, count(*) {not_kept} GROUP BY ALL")
     assert dict(own).items() <= done.dropped.items()
-    assert "probe" in done.dropped
+    assert "perturbation" in done.dropped
 
 
 def test_sampled_labels_are_the_soft_ones_in_the_mean(root: Path, voted: Run, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_scores_are_what_was_read_of_an_answer_by_itself(folder: Path, tmp_path:
                 readings.setdefault(id, {}).setdefault(vote.principle_id, []).append(value(vote, read))
     middle = 0.5 if method == "rubric" else 0.6
     _, rows = make_export(warehouse.root, run, tmp_path / "kto", "kto", good=middle)
-    variants = f"SELECT id FROM responses WHERE run_id = '{run.run_id}' AND kind = 'variant'"
+    variants = f"SELECT id FROM responses WHERE run_id = '{run.run_id}' AND kind = 'perturbation'"
     assert {row["response_id"] for row in rows} == readings.keys() - {id for (id,) in table(warehouse.root, variants)}
     for row in rows:
         by_principle = readings[row["response_id"]]
@@ -124,11 +124,11 @@ def test_sft_takes_the_rounds_that_are_asked_for(folder: Path, voted: Run, tmp_p
     answers = {
         id: about
         for id, *about in table(root, "SELECT id, kind, round, principle_id, text FROM responses "
-                                f"WHERE run_id = '{voted.run_id}' AND kind <> 'variant'")
+                                f"WHERE run_id = '{voted.run_id}' AND kind <> 'perturbation'")
     }  # fmt: skip
     led = next(about[2] for about in answers.values() if about[2])
     cases: dict[str, tuple[dict[str, Any], Any]] = {
-        "last": ({}, lambda kind, round, by: kind != "sample" and round == 2),
+        "last": ({}, lambda kind, round, by: kind != "given" and round == 2),
         "all": ({"rounds": "all"}, lambda kind, round, by: True),
         "0": ({"rounds": [0]}, lambda kind, round, by: kind == "initial"),
         "by": ({"rounds": "all", "principles": [led]}, lambda kind, round, by: by == led),

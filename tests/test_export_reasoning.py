@@ -70,7 +70,7 @@ def test_chat_templates_find_it(folder: Path, run: Run, tmp_path: Path) -> None:
     """By the key that templates read, in messages as `datasets` hands them to trainers."""
     datasets: Any = pytest.importorskip("datasets")
 
-    settings = Settings(format="sft", with_reasoning=True, cleaning=NO_CLEANING, where="kind <> 'sample'")
+    settings = Settings(format="sft", with_reasoning=True, cleaning=NO_CLEANING, where="kind <> 'given'")
     export(folder / "warehouse", run.run_id, settings, tmp_path / "out")
     row = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))[0]
     template = (

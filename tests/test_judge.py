@@ -91,9 +91,9 @@ def test_given_answers_and_gold() -> None:
     asked = prompt(answers=("x", "", "z"), gold=2)
     given = given_answers("run-1", asked)
     assert [(row.kind, row.model, row.outcome) for row in given] == [
-        ("sample", "given", "ok"),
-        ("sample", "given", "empty"),
-        ("sample", "given", "ok"),
+        ("given", "given", "ok"),
+        ("given", "given", "empty"),
+        ("given", "given", "ok"),
     ]
     found = pairs("run-1", asked, (), given, ("given",))
     assert [(pair.a.text, pair.b.text) for pair in found] == [("x", ""), ("x", "z"), ("", "z")]

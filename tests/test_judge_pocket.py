@@ -40,7 +40,7 @@ def votes(engine: Engine, method: Method, **section: object) -> list[Judgement]:
         example = rule.examples[0]
         prompt = Prompt(example.messages)
         a, b = (
-            Response(f"{rule.id}-{round}", "run-1", prompt.id, "sample", round, text, "ok", "given")
+            Response(f"{rule.id}-{round}", "run-1", prompt.id, "given", round, text, "ok", "given")
             for round, text in enumerate((example.worse, example.better))
         )
         return vote(judge, prompt, Pair(rule.id, "given", a, b), {}, Rows().put)

@@ -174,7 +174,7 @@ def test_principles_against_each_other(tmp_path: Path) -> None:
         pair = scene.pair()
         for name, p_b in (("kind", kind), ("true", true), ("plain", plain)):
             scene.vote(pair, name, p_b, p_b)
-    probe = scene.pair(kind="infraction", infraction="terse")
+    probe = scene.pair(kind="perturbation", perturbation="terse")
     scene.vote(probe, "kind", 0.1, 0.1)
     scene.write(tmp_path)
     found = {row["principle_id"]: row for row in answer(tmp_path, "FROM principle_votes")}
@@ -202,14 +202,14 @@ def test_phi_of_a_principle_that_never_changes_sides(tmp_path: Path) -> None:
     assert column(answer(tmp_path, "FROM phi"), "phi") == [None, None]
 
 
-def test_infractions(tmp_path: Path) -> None:
+def test_perturbations(tmp_path: Path) -> None:
     scene = Scene()
-    for infraction, p_b in [("terse", 0.2), ("terse", 0.7), ("terse", 0.5), ("sarcastic", 0.1)]:
-        scene.vote(scene.pair(kind="infraction", infraction=infraction), "kind", p_b, p_b)
+    for perturbation, p_b in [("terse", 0.2), ("terse", 0.7), ("terse", 0.5), ("sarcastic", 0.1)]:
+        scene.vote(scene.pair(kind="perturbation", perturbation=perturbation), "kind", p_b, p_b)
     scene.vote(scene.pair(), "kind", 0.9, 0.9)
     scene.write(tmp_path)
-    found = answer(tmp_path, "FROM infractions ORDER BY infraction")
-    assert column(found, "infraction", "n", "penalty") == [("sarcastic", 1, 1.0), ("terse", 3, 0.5)]
+    found = answer(tmp_path, "FROM perturbation_penalties ORDER BY perturbation")
+    assert column(found, "perturbation", "n", "penalty") == [("sarcastic", 1, 1.0), ("terse", 3, 0.5)]
 
 
 def test_missing_votes_of_a_jury(tmp_path: Path) -> None:
@@ -308,7 +308,7 @@ def test_the_documented_queries_can_be_asked(tmp_path: Path) -> None:
     assert len(queries) >= 10
     for query in queries:
         found = answer(tmp_path, query.replace("…", RUN))
-        assert found or "infractions" in query or "phi" in query or "principle_votes" in query, query
+        assert found or "perturbation" in query or "phi" in query or "principle_votes" in query, query
 
 
 def test_no_two_tables_are_joined_by_their_run_alone(tmp_path: Path) -> None:
@@ -324,7 +324,7 @@ def test_no_two_tables_are_joined_by_their_run_alone(tmp_path: Path) -> None:
             ("responses", "a", "id", "a_id"), ("responses", "b", "id", "b_id"),
         ]
     )  # fmt: skip
-    query = f"SELECT a.text, b.text FROM preferences AS p {joins} WHERE p.run_id = '{RUN}' AND p.kind <> 'infraction'"
+    query = f"SELECT a.text, b.text FROM preferences AS p {joins} WHERE p.run_id = '{RUN}' AND p.kind <> 'perturbation'"
     assert len(answer(tmp_path, query)) == 100
     (plan,) = answer(tmp_path, f"EXPLAIN (FORMAT json) {query}")
     assert '"Conditions": "run_id = run_id"' not in plan["explain_value"], "no condition but this one"

@@ -198,7 +198,7 @@ async def test_families_stand_with_the_answers(recipe: Path, tmp_path: Path) -> 
     found = table(tmp_path / "w", "SELECT DISTINCT kind, round, family FROM responses ORDER BY ALL")
     assert found == [
         *(("initial", 0, "fake"), ("revision", 1, "fake")),
-        *(("sample", 0, "person"), ("sample", 1, None)),
+        *(("given", 0, "person"), ("given", 1, None)),
     ]
 
 
@@ -306,7 +306,7 @@ def test_each_judge_has_its_own_price() -> None:
         }
     )
     million = 1_000_000
-    used = [Usage("initial", "fake", 1, million, 0, 0), Usage("variant", "fake", 1, million, 0, 0)]
+    used = [Usage("initial", "fake", 1, million, 0, 0), Usage("perturbation", "fake", 1, million, 0, 0)]
     used += [Usage("vote", name, 1, million, 0, 0) for name in ("dear", "free", "policys")]
     account = Account(models, Ledger(used), {"judge dear": {"open_seconds": 3600.0}})
     assert account.cost == pytest.approx(1 + 1 + 10 + 2)

@@ -278,13 +278,13 @@ def test_swapping_the_pair_and_the_shift_swaps_the_label(p: list[float], shift: 
 # --- rules
 
 
-def test_an_infraction_is_a_probe_whatever_the_votes_say() -> None:
+def test_a_perturbation_is_a_probe_whatever_the_votes_say() -> None:
     for pair, votes in (
-        (replace(PAIR, kind="infraction"), couple("x", 0.1, 0.9)),
-        (replace(PAIR, kind="infraction", b=replace(B, text="")), []),
+        (replace(PAIR, kind="perturbation"), couple("x", 0.1, 0.9)),
+        (replace(PAIR, kind="perturbation", b=replace(B, text="")), []),
     ):
         found = label(votes, pair=pair)
-        assert (found.drop_reason, found.kept, found.kind) == ("probe", False, "infraction")
+        assert (found.drop_reason, found.kept, found.kind) == ("perturbation", False, "perturbation")
 
 
 def test_rules_are_the_recipes_and_what_needs_the_whole_run_begins_as_the_mean() -> None:

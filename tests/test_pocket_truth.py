@@ -33,7 +33,7 @@ def fill(root: Path, count: int = 40) -> dict[str, tuple[frozenset[str], frozens
         second = world.mend(first, frozenset(list(first.broken)[: number % 3]))
         prompt = Prompt((Message("user", first.request.text),), f"p#{number}")
         a, b = (
-            Response(f"{name}{number}", RUN, prompt.id, "sample", place, made.text, "ok", "given")
+            Response(f"{name}{number}", RUN, prompt.id, "given", place, made.text, "ok", "given")
             for place, (name, made) in enumerate((("a", first), ("b", second)))
         )
         prompts.append(prompt)

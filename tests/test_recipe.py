@@ -244,4 +244,4 @@ def test_true_may_be_sent_to_a_server(tmp_path: Path) -> None:
 def test_a_judge_without_pairs_has_something_else_to_vote_on(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="there would be nothing to vote on"):
         load_recipe(write(tmp_path, GOOD), ["judge.pairs=[]"])
-    assert load_recipe(write(tmp_path, GOOD), ["judge.pairs=[]", "judge.infractions={}"]).judge
+    assert load_recipe(write(tmp_path, GOOD), ["judge.pairs=[]", "perturb={}"]).judge

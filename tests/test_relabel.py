@@ -53,7 +53,7 @@ rounds = 1
 principles = 3
 pairs = ["first-last", "given"]
 margin = 0.02
-[judge.infractions]
+[perturb]
 share = 0.5
 [output]
 flush_seconds = 0.05
@@ -99,7 +99,7 @@ def test_without_more_it_makes_what_prefer_made(
     warehouse = Warehouse(tmp_path)
     votes = make(warehouse, voters, section=section(**settings))
     before = stored(warehouse)
-    assert {row.drop_reason for row in before.values()} >= {None, "probe", "identical", "empty", "cut"}
+    assert {row.drop_reason for row in before.values()} >= {None, "perturbation", "identical", "empty", "cut"}
     done = relabel_run(warehouse, RUN, votes.section)
     after = stored(warehouse)
     assert after.keys() == before.keys()
@@ -158,7 +158,7 @@ def test_control_is_prefers_shift(tmp_path: Path, control: str) -> None:
     assert done.label_by == f"majority, {control}"
     for pair in votes.pairs:
         cast = votes.judgements[pair.id]
-        probe = pair.kind == "infraction"
+        probe = pair.kind == "perturbation"
         row = label_pair(pair, cast, votes.expected[pair.id], WEIGHTS, Rules.of(votes.section),
                      {} if probe else shifts.get(pair.id, {}))  # fmt: skip
         same(after[pair.id], row, label_by=f"majority, {control}" if row.votes and not probe else "majority")
@@ -174,7 +174,7 @@ def expected_shifts(warehouse: Warehouse, votes: Votes, control: str) -> dict[st
             warehouse,
             "SELECT pair_id, kind, avg(l_b), any_value(prompt_id), "
             f"{', '.join(f'any_value({name})' for name in names)} FROM couples "
-            f"WHERE judge = '{voter.name}' AND kind <> 'infraction' GROUP BY pair_id, kind",
+            f"WHERE judge = '{voter.name}' AND kind <> 'perturbation' GROUP BY pair_id, kind",
         )
         kinds, odds, prompts = ([row[place] for row in rows] for place in (1, 2, 3))
         features = np.array([row[4:] for row in rows], dtype=float)
@@ -224,7 +224,7 @@ def test_dawid_skene_is_of_the_order_averaged_votes_without_ties(tmp_path: Path)
     after = stored(warehouse)
     rows = table(
         warehouse,
-        "SELECT pair_id, judge || '/' || principle_id, p_b > 0.5 FROM couples WHERE kind <> 'infraction' "
+        "SELECT pair_id, judge || '/' || principle_id, p_b > 0.5 FROM couples WHERE kind <> 'perturbation' "
         "AND abs(p_b - 0.5) > 1e-12",
     )
     expected = aggregate.dawid_skene(*(np.array(column) for column in zip(*rows, strict=True)))
@@ -232,7 +232,7 @@ def test_dawid_skene_is_of_the_order_averaged_votes_without_ties(tmp_path: Path)
     checked = 0
     for id, row in after.items():
         assert row.p_mean == pytest.approx(before[id].p_mean)
-        if row.kind == "infraction":
+        if row.kind == "perturbation":
             same(row, before[id])
         elif id in expected:
             checked += 1
@@ -256,7 +256,7 @@ def test_dawid_skene_hears_the_better_judge(tmp_path: Path) -> None:
     votes = make(warehouse, voters, pairs=800, section=section(aggregate="majority"))
 
     def right() -> float:
-        rows = [row for row in stored(warehouse).values() if row.p_b is not None and row.kind != "infraction"]
+        rows = [row for row in stored(warehouse).values() if row.p_b is not None and row.kind != "perturbation"]
         return float(
             np.mean([(row.p_b or 0) > 0.5 if votes.better_b[row.id] else (row.p_b or 0) < 0.5 for row in rows])
         )
@@ -278,7 +278,7 @@ def test_each_half_is_calibrated_by_the_other(tmp_path: Path, method: calibrate.
     after = stored(warehouse)
     assert done.notes == ()
     assert done.label_by == f"mean, {method}"
-    pairs = [pair for pair in votes.pairs if pair.kind != "infraction" and plain[pair.id].p_b is not None]
+    pairs = [pair for pair in votes.pairs if pair.kind != "perturbation" and plain[pair.id].p_b is not None]
     p = np.array([plain[pair.id].p_b for pair in pairs], dtype=float)
     y = np.array([np.nan if pair.gold_id is None else pair.gold_id == pair.b.id for pair in pairs], dtype=float)
     second = calibrate.half(pair.a.prompt_id for pair in pairs)
@@ -296,7 +296,7 @@ def test_each_half_is_calibrated_by_the_other(tmp_path: Path, method: calibrate.
     assert now < before - 0.05
     assert now < 0.1
     for pair in votes.pairs:
-        if pair.kind == "infraction":
+        if pair.kind == "perturbation":
             same(after[pair.id], plain[pair.id])
 
 
@@ -387,7 +387,12 @@ def test_a_run_without_votes_or_pairs(tmp_path: Path) -> None:
     assert stored(warehouse) == {}
     warehouse.write_part("preferences", RUN, votes.preferences())
     relabel_run(warehouse, RUN, every)
-    assert {row.drop_reason for row in stored(warehouse).values()} <= {"votes-missing", "probe", "empty", "identical"}
+    assert {row.drop_reason for row in stored(warehouse).values()} <= {
+        "votes-missing",
+        "perturbation",
+        "empty",
+        "identical",
+    }
 
 
 # --- constitution relabel
@@ -510,7 +515,7 @@ async def test_a_jurys_run_settles_to_the_labels_it_made_and_then_to_others(tmp_
     ]  # the second prefers what is longer
     assert done.label_by == "dawid-skene, style, temperature"
     assert {row[0] for row in table(warehouse, "SELECT DISTINCT kind FROM preferences WHERE label_by = 'mean'")} == {
-        "infraction"
+        "perturbation"
     }
-    probes = "SELECT id, p_b = p_mean FROM preferences WHERE kind = 'infraction' AND p_b IS NOT NULL"
+    probes = "SELECT id, p_b = p_mean FROM preferences WHERE kind = 'perturbation' AND p_b IS NOT NULL"
     assert {same for _, same in table(warehouse, probes)} == {True}

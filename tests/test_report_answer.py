@@ -20,7 +20,7 @@ CALIBRATED = Headline("ece", "qwen", "calibrated", 0.01, 0.0, 0.02, 234, "")
 PLACE = Headline("position_effect", "qwen", "", 0.66, 0.6, 0.7, 90, "")
 LENGTH = Headline("style_effect", "qwen", "length", 0.45, 0.4, 0.48, 90, "")
 CHANGED = Headline("labels_changed", "", "style", 0.03, 0.01, 0.05, 90, "")
-POLISHED = Headline("infraction_penalty", "qwen", "polished", 0.9, 0.8, 1.0, 40, "")
+POLISHED = Headline("perturbation_penalty", "qwen", "polished", 0.9, 0.8, 1.0, 40, "")
 FAMILY = Headline("self_preference", "qwen", "", 0.1, 0.05, 0.2, 40, "")
 MISSING = Headline("votes_missing", "qwen", "", 252.0, None, None, 520, "")
 

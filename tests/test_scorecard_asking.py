@@ -41,7 +41,7 @@ CARD = load_constitution(ROOT / "principles", "scorecard")
 QUESTIONS = sum(len(principle.criteria) for principle in CARD.principles)
 PANEL = Panel({"": FakeModel(engine="fake", model="asked")}, JudgeSection())
 NAMED = RECIPE.replace('answers = ["good", "bad"]', 'answers = ["good", "bad"]\ntags_field = "tags"').replace(
-    "[output]", "infractions = { share = 0.5 }\n[output]"
+    "[output]", "[perturb]\nshare = 0.5\n[output]"
 )
 
 
@@ -132,31 +132,28 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     return made
 
 
-TEXTS = (
-    "SELECT count(DISTINCT (prompt_id, text)) FROM responses "
-    "WHERE kind IN ('initial', 'revision', 'sample') AND trim(text) <> ''"
-)
+TEXTS = "SELECT count(DISTINCT (prompt_id, text)) FROM responses WHERE kind <> 'perturbation' AND trim(text) <> ''"
 
 
 async def test_every_text_is_asked_once_and_spoiled_and_empty_ones_are_not(
     root: Path, run: Run, recorder: Recorder
 ) -> None:
     prompt = table(root, "SELECT id FROM prompts LIMIT 1")[0][0]
-    empty = Response("e" * 32, run.run_id, prompt, "sample", 7, "  ", "empty", "given")
+    empty = Response("e" * 32, run.run_id, prompt, "given", 7, "  ", "empty", "given")
     Warehouse(root).write_part("responses", run.run_id, [empty])
     [asked] = await score(root, run, Order(CARD, PANEL))
     ((texts,),) = table(root, TEXTS)
     assert len(recorder.asked) == texts * QUESTIONS
     scored = "SELECT count(*), count(DISTINCT id), sum(prompt_tokens), min(p_yes), max(label_mass) FROM scores"
     ((rows, ids, tokens, p_yes, mass),) = table(root, scored)
-    ((answers,),) = table(root, "SELECT count(*) FROM responses WHERE kind IN ('initial', 'revision', 'sample')")
+    ((answers,),) = table(root, "SELECT count(*) FROM responses WHERE kind <> 'perturbation'")
     assert rows == ids == asked.new == (answers - 1) * QUESTIONS > texts * QUESTIONS
     assert tokens == 10 * len(recorder.asked)
     assert p_yes == pytest.approx(0.75)
     assert mass == pytest.approx(0.8)
     kinds = "SELECT DISTINCT kind FROM responses WHERE id IN (SELECT response_id FROM scores) ORDER BY ALL"
-    assert table(root, kinds) == [("initial",), ("revision",), ("sample",)]
-    assert ("variant",) in table(root, "SELECT DISTINCT kind FROM responses")
+    assert table(root, kinds) == [("initial",), ("revision",), ("given",)]
+    assert ("perturbation",) in table(root, "SELECT DISTINCT kind FROM responses")
     [again] = await score(root, run, Order(CARD, PANEL))
     assert (again.new, again.known) == (0, asked.new)
     assert len(recorder.asked) == texts * QUESTIONS

@@ -35,7 +35,7 @@ COMMON = {"run_id": st.just(RUN), "id": TEXT, "prompt_id": TEXT}
 RESPONSES = st.builds(
     Response,
     **COMMON,
-    kind=st.sampled_from(["initial", "revision", "sample", "synthesis"]),
+    kind=st.sampled_from(["initial", "revision", "sample", "given"]),
     round=COUNT,
     text=TEXT,
     outcome=st.sampled_from(["ok", "cut", "empty", "unchanged", "skipped"]),

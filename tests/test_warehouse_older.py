@@ -23,7 +23,7 @@ SINCE = {
     "responses": {
         *(
             "family",
-            "infraction",
+            "perturbation",
             "refuses",
             "reasoning",
             "reasoning_tokens",
@@ -145,7 +145,7 @@ def test_new_columns_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert isinstance(vote, Judgement)
     assert isinstance(preference, Preference)
     rows: list[Row] = [
-        replace(answer, kind="variant", family="llama", infraction="terse"),
+        replace(answer, kind="perturbation", family="llama", perturbation="terse"),
         replace(vote, method="score", repeat=2, calls=2, read_first=(0.1, 0.0, 0.9), read_second=()),
         replace(preference, p_mean=0.25, label_by="majority, style", ties=3, dissent=("x/kind", "y/true")),
     ]

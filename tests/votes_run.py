@@ -109,7 +109,7 @@ def _pair(number: int, generator: np.random.Generator, gold: float) -> tuple[Pai
         Response(row_id(prompt_id, place), RUN, prompt_id, "revision" if place else "initial", place, text, "ok", "m")
         for place, text in enumerate(texts)
     )
-    kind: PairKind = "infraction" if number % 13 == 4 else "parent" if number % 3 == 0 else "first-last"
+    kind: PairKind = "perturbation" if number % 13 == 4 else "parent" if number % 3 == 0 else "first-last"
     pair = Pair(row_id(prompt_id, "pair"), kind, a, b, flaw="cut" if number % 17 == 6 else None)
     quality = float(generator.normal(0.5, 1.0))
     if generator.random() < gold:

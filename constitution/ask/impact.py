@@ -83,11 +83,11 @@ class Impact:
 
 
 def sample_pairs(warehouse: Warehouse, run_id: str, count: int, seed: int = 1) -> list[tuple[Prompt, Pair]]:
-    """So many of the run's pairs that can be labelled, of every kind but infractions, drawn by the seed; all of them
+    """So many of the run's pairs that can be labelled, of every kind but perturbations, drawn by the seed; all of them
     where there are fewer. Raises WarehouseError where there are none."""
     reasons = ", ".join(f"'{reason}'" for reason in FIXED_DROPS)
     query = (
-        f"SELECT id, prompt_id FROM preferences WHERE run_id = '{run_id}' AND kind <> 'infraction' "
+        f"SELECT id, prompt_id FROM preferences WHERE run_id = '{run_id}' AND kind <> 'perturbation' "
         f"AND coalesce(drop_reason, '') NOT IN ({reasons}) ORDER BY id"
     )
     with connect(warehouse.root) as connection:

@@ -55,7 +55,7 @@ WITH drawn AS (
 ),
 answers AS (
     SELECT '' AS swap, r.id, r.prompt_id, q.messages, r.text
-    FROM (FROM responses WHERE run_id = $run AND kind IN ('initial', 'revision', 'sample')) AS r
+    FROM (FROM responses WHERE run_id = $run AND kind <> 'perturbation') AS r
     JOIN drawn AS q USING (prompt_id)
     UNION ALL
     SELECT c.id, c.id, c.prompt_id, c.messages, c.text

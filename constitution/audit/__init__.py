@@ -53,7 +53,7 @@ def _figures(evidence: Evidence, scorecard: str, tags: Tags) -> Iterator[Figure]
     yield from gold.figures(evidence)
     yield from gold.alphas(evidence)
     yield from selves.self_preference(evidence)
-    yield from selves.infraction_penalty(evidence)
+    yield from selves.perturbation_penalty(evidence)
     yield from rubric.figures(evidence)
     yield from drift.drift(evidence)
     yield from rounds.figures(evidence)

@@ -192,31 +192,31 @@ STYLE = Section(
     ),
 )  # fmt: skip
 
-INFRACTIONS = Section(
-    "infractions",
-    "Infractions",
+PERTURBATIONS = Section(
+    "perturbations",
+    "Perturbations",
     "Some answers were spoiled on purpose and shown beside what they were made of: wrong but polished, right but "
     "terse, sarcastic. A judge that is worth its name prefers the original every time.",
     (
         Exhibit(
-            "infraction-judges",
+            "perturbation-judges",
             "Original preferred over the spoiled answer",
-            "Share of couples of votes, ties half, that prefer the original. At 50 % the infraction costs nothing; "
+            "Share of couples of votes, ties half, that prefer the original. At 50 % the perturbation costs nothing; "
             "under it, it pays.",
-            figures("infraction_penalty", "subject AS infraction, judge", ALL, "subject, judge"),
-            ("infraction_penalty",),
-            plot=partial(plots.intervals, label="infraction", group="judge", write=_share, line=0.5),
-            alt="Share that prefers the original, by infraction and judge, with 95 % intervals",
-            nothing="No answer was spoiled: the recipe has no [judge.infractions].",
+            figures("perturbation_penalty", "subject AS perturbation, judge", ALL, "subject, judge"),
+            ("perturbation_penalty",),
+            plot=partial(plots.intervals, label="perturbation", group="judge", write=_share, line=0.5),
+            alt="Share that prefers the original, by perturbation and judge, with 95 % intervals",
+            nothing="No answer was spoiled: the recipe has no [perturb].",
         ),
         Exhibit(
-            "infraction-principles",
+            "perturbation-principles",
             "By principle",
-            "The same, principle by principle: which questions see the infraction.",
-            figures("infraction_penalty", "principle_id AS principle, subject AS infraction, judge",
+            "The same, principle by principle: which questions see the perturbation.",
+            figures("perturbation_penalty", "principle_id AS principle, subject AS perturbation, judge",
                     "principle_id <> ''", "principle_id, subject, judge"),
-            ("infraction_penalty",),
-            nothing="No answer was spoiled: the recipe has no [judge.infractions].",
+            ("perturbation_penalty",),
+            nothing="No answer was spoiled: the recipe has no [perturb].",
         ),
     ),
 )  # fmt: skip
@@ -250,7 +250,7 @@ ORDER BY judge""",
         Exhibit(
             "pairs",
             "Pairs",
-            "What was judged, what was kept, and why the rest was dropped. Infractions are judged and never kept.",
+            "What was judged, what was kept, and why the rest was dropped. Perturbations are judged and never kept.",
             "SELECT figure AS pairs, subject AS which, value::BIGINT AS times\nFROM figures\n"
             "WHERE run_id = {run} AND judge = '' AND figure IN ('pairs', 'kept', 'dropped')\n"
             "ORDER BY list_position(['pairs', 'kept', 'dropped'], figure), subject",

@@ -34,7 +34,7 @@ def answer(told: Sequence[Headline]) -> list[str]:
         *_calibration(found),
         *_position(by_judge.get("position_effect", ())),
         *_style(by_judge.get("style_effect", ()), found.get(("labels_changed", "style"))),
-        *_infractions(by_judge.get("infraction_penalty", ())),
+        *_perturbations(by_judge.get("perturbation_penalty", ())),
         *_family(by_judge.get("self_preference", ())),
         *_missing(by_judge.get("votes_missing", ())),
     )
@@ -113,7 +113,7 @@ def _style(judges: Sequence[Headline], changed: Headline | None) -> Iterator[str
         yield "No effect of length can be seen."
 
 
-def _infractions(judges: Sequence[Headline]) -> Iterator[str]:
+def _perturbations(judges: Sequence[Headline]) -> Iterator[str]:
     for told, found in (
         ("lose to the originals", [one for one in judges if one.clear(0.5) and one.value > 0.5]),
         ("win against the originals", [one for one in judges if one.clear(0.5) and one.value < 0.5]),

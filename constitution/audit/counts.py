@@ -16,13 +16,14 @@ def figures(evidence: Evidence) -> Iterator[Figure]:
 
 
 def pairs(evidence: Evidence) -> Iterator[Figure]:
-    """How many pairs of each kind; of all but those with an infraction, which were never to be kept, how many were
+    """How many pairs of each kind; of all but those with a perturbation, which were never to be kept, how many were
     kept, and how many were dropped for each reason."""
     for kind, count in _counted(evidence, "SELECT kind, count(*) FROM audit.pairs GROUP BY kind ORDER BY kind"):
         yield evidence.count("pairs", count, count, subject=kind)
     reasons = _counted(
         evidence,
-        "SELECT coalesce(drop_reason, ''), count(*) FROM audit.pairs WHERE kind <> 'infraction' GROUP BY 1 ORDER BY 1",
+        "SELECT coalesce(drop_reason, ''), count(*) FROM audit.pairs WHERE kind <> 'perturbation' "
+        "GROUP BY 1 ORDER BY 1",
     )
     total = sum(count for _, count in reasons)
     yield evidence.count("pairs", total, total)
@@ -73,7 +74,7 @@ def shares(evidence: Evidence) -> Iterator[Figure]:
     yield from evidence.means("ties", tied, "judge", share=True)
     agreed = """
         SELECT '' AS subject, agreement AS value, cluster FROM audit.pairs
-        WHERE agreement IS NOT NULL AND kind <> 'infraction'
+        WHERE agreement IS NOT NULL AND kind <> 'perturbation'
     """
     yield from evidence.means("agreement", agreed, "subject", share=True, otherwise="no pair has votes")
 

@@ -10,7 +10,7 @@ from constitution.records import Figure, Run
 from constitution.warehouse import Warehouse
 
 _MEANS = """
-    SELECT principle_id, judge, prompt_id, avg(p_b) AS p_b FROM ({couples}) WHERE kind <> 'infraction'
+    SELECT principle_id, judge, prompt_id, avg(p_b) AS p_b FROM ({couples}) WHERE kind <> 'perturbation'
 """
 
 _OURS = """

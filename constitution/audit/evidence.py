@@ -76,13 +76,13 @@ CREATE TYPE audit.kind AS ENUM (
 
 CREATE TABLE audit.pairs AS
 WITH answer AS (
-    SELECT id, kind, round, parent_id, principle_id, infraction, family FROM responses WHERE run_id = $run
+    SELECT id, kind, round, parent_id, principle_id, perturbation, family FROM responses WHERE run_id = $run
 )
 SELECT
     p.id AS pair_id, (row_number() OVER (ORDER BY p.id) - 1)::INTEGER AS place,
     p.prompt_id, q.cluster, p.kind::audit.kind AS kind, p.p_b, p.p_mean, p.votes, p.votes_missing, p.agreement, p.kept,
     p.drop_reason, md5_number_lower(p.id) % 2 = 1 AS swapped,
-    b.round, b.principle_id AS revised_by, b.infraction, a.family AS a_family, b.family AS b_family,
+    b.round, b.principle_id AS revised_by, b.perturbation, a.family AS a_family, b.family AS b_family,
     coalesce(b.kind = 'revision' AND b.parent_id = a.id, false) AS is_step, s.length, s.headers, s.lists, s.bold
 FROM preferences AS p
 JOIN audit.prompts AS q USING (prompt_id)

@@ -75,7 +75,7 @@ def pairs(facts: str, where: str, order: str, join: str = "") -> str:
         "  CASE WHEN p.p_b < 0.5 THEN 'earlier' WHEN p.p_b > 0.5 THEN 'later' ELSE 'neither' END AS preferred,\n"
         f"  {short('q.last_user', 300)} AS prompt,\n"
         f'  {short("a.text", 500)} AS "earlier answer",\n  {short("b.text", 500)} AS "later answer"\n'
-        "FROM (SELECT * FROM preferences WHERE run_id = {run} AND kind <> 'infraction') p\n"
+        "FROM (SELECT * FROM preferences WHERE run_id = {run} AND kind <> 'perturbation') p\n"
         f"{join}"
         "JOIN (SELECT id, last_user FROM prompts WHERE run_id = {run}) q ON q.id = p.prompt_id\n"
         "JOIN (SELECT id, text FROM responses WHERE run_id = {run}) a ON a.id = p.a_id\n"
@@ -89,7 +89,7 @@ FACTS = """SELECT r.run_id AS run, r.constitution, r.recipe_name AS recipe, r.st
   (SELECT string_agg(m.key || ': ' || (m.value ->> '$.name'), ' · ' ORDER BY m.key)
    FROM runs s, json_each(s.models) m WHERE s.run_id = {run} AND NOT contains(m.key, ' until ')) AS models,
   (SELECT count(*) FROM prompts WHERE run_id = {run}) AS prompts,
-  (SELECT count(*) FROM preferences WHERE run_id = {run} AND kind <> 'infraction') AS pairs,
+  (SELECT count(*) FROM preferences WHERE run_id = {run} AND kind <> 'perturbation') AS pairs,
   (SELECT count(*) FROM judgements WHERE run_id = {run}) AS votes
 FROM runs r WHERE r.run_id = {run}"""
 
@@ -102,7 +102,7 @@ _HEADLINES = (
     ("position_effect", ""),
     ("style_effect", "length"),
     ("labels_changed", "style"),
-    ("infraction_penalty", "polished"),
+    ("perturbation_penalty", "polished"),
     ("self_preference", ""),
     ("alpha", "judges"),
     ("votes_missing", ""),

@@ -33,7 +33,7 @@ _LAYOUT = """
 CREATE TABLE audit.gold AS
 SELECT p.place, principle_id, side(g.p_b) = 1 AS b_better
 FROM gold AS g JOIN audit.pairs AS p USING (pair_id)
-WHERE g.run_id = $run AND p.kind <> 'infraction' AND side(g.p_b) <> 0;
+WHERE g.run_id = $run AND p.kind <> 'perturbation' AND side(g.p_b) <> 0;
 
 CREATE TABLE audit.votes AS
 WITH couple AS (
@@ -52,7 +52,8 @@ FROM couple GROUP BY judge, place
 UNION ALL
 SELECT judge, principle_id, place, once, p_b, controlled, NULL FROM couple SEMI JOIN audit.gold USING (place)
 UNION ALL
-SELECT ''::audit.judge, ''::audit.principle, place, NULL, p_mean, NULL, p_b FROM audit.pairs WHERE kind <> 'infraction';
+SELECT ''::audit.judge, ''::audit.principle, place, NULL, p_mean, NULL, p_b FROM audit.pairs
+WHERE kind <> 'perturbation';
 """
 
 _CALLS = """
@@ -222,7 +223,7 @@ def alphas(evidence: Evidence) -> Iterator[Figure]:
             SELECT rater, place, cluster, (swapped = (side(p_b) = 1))::INTEGER AS vote
             FROM ({said}) AS s(rater, place, p_b)
             JOIN (SELECT place, cluster, swapped, kind FROM audit.pairs) USING (place)
-            WHERE kind <> 'infraction' AND side(p_b) <> 0
+            WHERE kind <> 'perturbation' AND side(p_b) <> 0
             """
         )
         table, clusters = _table(*(rows.column(name).to_numpy() for name in ("rater", "place", "cluster", "vote")))

@@ -1,7 +1,7 @@
 """What the order in which the answers are shown does to the votes, and what asking again does.
 
 Position bias as in arXiv 2309.00267 (RLAIF), section 4.3 of its appendix: the share of pairs for which the same place
-is preferred after the answers have changed places. All pairs count, those with an infraction too.
+is preferred after the answers have changed places. All pairs count, those with a perturbation too.
 """
 
 from __future__ import annotations

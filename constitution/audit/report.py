@@ -19,7 +19,7 @@ from typing import Any
 import duckdb
 
 from constitution.audit.about_data import EXAMPLES, MISSING, PRINCIPLES, ROUNDS
-from constitution.audit.about_judges import INFRACTIONS, JUDGES, POSITION, STYLE, TRUST
+from constitution.audit.about_judges import JUDGES, PERTURBATIONS, POSITION, STYLE, TRUST
 from constitution.audit.about_scorecard import SCORECARD, TABLE, TABLE_UNITS
 from constitution.audit.answer import NO_GOLD, answer
 from constitution.audit.exhibits import FACTS, HEADLINE, Exhibit, Section
@@ -29,7 +29,7 @@ from constitution.shown import markdown
 from constitution.warehouse import ask, connect
 from constitution.warehouse.views import quoted
 
-SECTIONS = (TRUST, POSITION, STYLE, INFRACTIONS, JUDGES, PRINCIPLES, ROUNDS, SCORECARD, EXAMPLES, MISSING)
+SECTIONS = (TRUST, POSITION, STYLE, PERTURBATIONS, JUDGES, PRINCIPLES, ROUNDS, SCORECARD, EXAMPLES, MISSING)
 
 _NOTES = (
     "SELECT figure, note FROM figures WHERE run_id = {run} AND value IS NULL AND note <> '' GROUP BY ALL ORDER BY ALL"

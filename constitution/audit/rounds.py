@@ -29,7 +29,7 @@ def round_win_rate(evidence: Evidence) -> Iterator[Figure]:
     """Share of a round's revisions, ties half, whose label prefers them to the answer that they were made from."""
     sql = """
         SELECT round::VARCHAR AS subject, prefers_b(p_b) AS value, cluster FROM audit.pairs
-        WHERE is_step AND p_b IS NOT NULL AND kind <> 'infraction'
+        WHERE is_step AND p_b IS NOT NULL AND kind <> 'perturbation'
     """
     yield from evidence.means("round_win_rate", sql, "subject", share=True, otherwise=NO_STEPS)
 

@@ -2,7 +2,7 @@
 
 Of all judges together. Wins are counted over pairs of an answer and its revision; what asks only how a principle's
 votes go with something else (entropy, majority, phi, length, markdown) is counted over all pairs but those with an
-infraction.
+perturbation.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from constitution.principles.selection import select
 from constitution.records import Figure, Principle
 
 REVISED = "kind IN ('first-last', 'parent')"
-VOTED = "kind <> 'infraction'"
+VOTED = "kind <> 'perturbation'"
 LEAST = 20
 """Pairs on which a principle must have voted to be called dead, and two principles to be compared."""
 
@@ -68,7 +68,7 @@ def change_won(evidence: Evidence) -> Iterator[Figure]:
         SELECT p.revised_by AS principle_id, any_value(p.cluster) AS cluster,
             prefers_b(sum(c.weight * c.p_b) / sum(c.weight)) AS value
         FROM audit.pairs AS p JOIN audit.couples AS c USING (place)
-        WHERE p.is_step AND c.principle_id <> p.revised_by AND p.kind <> 'infraction'
+        WHERE p.is_step AND c.principle_id <> p.revised_by AND p.kind <> 'perturbation'
         GROUP BY p.place, p.revised_by
     """
     yield from evidence.means("change_won", sql, "principle_id", share=True, otherwise=NO_STEPS)

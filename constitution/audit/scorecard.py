@@ -113,11 +113,11 @@ WINDOW whole AS (PARTITION BY judge);
 CREATE TABLE audit.answers AS
 SELECT
     r.id AS response_id, r.prompt_id, q.cluster, r.text, p.tags,
-    CASE WHEN r.kind <> 'sample' THEN r.round::VARCHAR WHEN r.model = 'given' THEN 'given' ELSE 'sample' END AS round,
+    CASE WHEN r.kind IN ('initial', 'revision') THEN r.round::VARCHAR ELSE r.kind END AS round,
     count_tokens(r.text) AS tokens, ({refuses})::INTEGER AS prefix,
     list_has_any(p.tags, {harmless}) AS harmless, list_has_any(p.tags, {looks_harmful}) AS looks_harmful,
     list_has_any(p.tags, {harmful}) AS harmful
-FROM (FROM responses WHERE run_id = $run AND kind IN ('initial', 'revision', 'sample')) AS r
+FROM (FROM responses WHERE run_id = $run AND kind <> 'perturbation') AS r
 SEMI JOIN audit.graded AS g ON g.response_id = r.id
 JOIN audit.prompts AS q ON q.prompt_id = r.prompt_id
 JOIN (SELECT id, tags FROM prompts WHERE run_id = $run) AS p ON p.id = r.prompt_id;

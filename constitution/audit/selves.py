@@ -10,19 +10,19 @@ import numpy as np
 from constitution.audit.evidence import Array, Evidence, difference
 from constitution.records import Figure
 
-NOT_SPOILED = "no answer was spoiled on purpose: [judge.infractions] in the recipe"
+NOT_SPOILED = "no answer was spoiled on purpose: [perturb] in the recipe"
 
 
-def infraction_penalty(evidence: Evidence) -> Iterator[Figure]:
-    """Share of the couples of votes, ties half, that prefer the answer as it was to its variant."""
+def perturbation_penalty(evidence: Evidence) -> Iterator[Figure]:
+    """Share of the couples of votes, ties half, that prefer the answer as it was to its perturbation."""
     sql = """
-        SELECT c.judge, c.principle_id, p.infraction AS subject, 1 - prefers_b(c.p_b) AS value, c.cluster
+        SELECT c.judge, c.principle_id, p.perturbation AS subject, 1 - prefers_b(c.p_b) AS value, c.cluster
         FROM audit.couples AS c JOIN audit.pairs AS p USING (place)
-        WHERE c.kind = 'infraction' AND p.infraction IS NOT NULL
+        WHERE c.kind = 'perturbation' AND p.perturbation IS NOT NULL
     """
     for keys in (("judge", "subject"), ("judge", "principle_id", "subject")):
         nothing = NOT_SPOILED if len(keys) == 2 else ""
-        yield from evidence.means("infraction_penalty", sql, *keys, share=True, otherwise=nothing)
+        yield from evidence.means("perturbation_penalty", sql, *keys, share=True, otherwise=nothing)
 
 
 def self_preference(evidence: Evidence) -> Iterator[Figure]:

@@ -1,7 +1,7 @@
 """What length and markdown do to the votes, and what is left of the revisions' wins without them.
 
 Features and model as in measures.style. One row per pair and judge: the mean of its couples' log-odds over principles;
-pairs of all kinds but infraction, whose differences in style were made on purpose. Every kind has its own intercept.
+pairs of all kinds but perturbation, whose differences in style were made on purpose. Every kind has its own intercept.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ REVISED = ("first-last", "parent")
 _ROWS = """
     WITH said AS (
         SELECT judge, place, avg(l_b) AS log_odds, avg(p_b) AS p FROM audit.couples
-        WHERE kind <> 'infraction' GROUP BY ALL
+        WHERE kind <> 'perturbation' GROUP BY ALL
     )
     SELECT judge, place, p.cluster, log_odds, p, p.kind::VARCHAR AS kind, length, headers, lists, bold
     FROM said JOIN audit.pairs AS p USING (place) WHERE length IS NOT NULL
@@ -52,7 +52,7 @@ SELECT
     audit.slope(c.p_ab, c.p_ba, coalesce(s.length_whole, 0)) AS length_slope,
     audit.slope(c.p_ab, c.p_ba, coalesce(s.style_whole, 0)) AS style_slope
 FROM audit.couples AS c LEFT JOIN audit.shifts AS s ON s.judge = c.judge AND s.place = c.place
-WHERE c.kind <> 'infraction';
+WHERE c.kind <> 'perturbation';
 """
 
 SHIFTS = ("length", "length_whole", "style", "style_whole")
@@ -204,6 +204,6 @@ def labels_changed(evidence: Evidence) -> Iterator[Figure]:
         yield from made or [evidence.missing("labels_changed", NO_VOTES, subject=control)]
     sql = """
         SELECT 'label' AS subject, cluster, (side(p_b) <> side(p_mean))::INTEGER AS value FROM audit.pairs
-        WHERE kind <> 'infraction' AND p_b IS NOT NULL AND p_mean IS NOT NULL
+        WHERE kind <> 'perturbation' AND p_b IS NOT NULL AND p_mean IS NOT NULL
     """
     yield from evidence.means("labels_changed", sql, "subject", share=True)

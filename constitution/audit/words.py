@@ -115,7 +115,7 @@ class Headline:
         """Whether labels or judges may be worth nothing: by the interval, or since a judge says something else."""
         if self.figure in MASSES:
             return self.value < HEARD
-        of_worth = self.figure in ("alignment", "infraction_penalty", "alpha")
+        of_worth = self.figure in ("alignment", "perturbation_penalty", "alpha")
         return of_worth and self.low is not None and self.low <= _NOTHING[self.figure][0]
 
 
@@ -169,11 +169,11 @@ _TOLD = {
         "{value}",
         "At 50 % length decides nothing.",
     ),
-    "infraction_penalty": _Told(
-        "Infraction: {subject}",
+    "perturbation_penalty": _Told(
+        "Perturbation: {subject}",
         "How often a judge prefers an answer as it was to the same made {subject} on purpose.",
         "in {value} of the couples of votes, {who} prefers an answer as it was to the same made {subject} on purpose",
-        "At 50 % the infraction costs nothing, at 100 % everything.",
+        "At 50 % the perturbation costs nothing, at 100 % everything.",
     ),
     "self_preference": _Told(
         "Self-preference",
@@ -227,7 +227,7 @@ _NOTHING: dict[str, tuple[float, str]] = {
     "alignment": (0.5, "No better than chance."),
     "position_effect": (0.5, "This run shows no effect of the place."),
     "style_effect": (0.5, "This run shows no effect of length."),
-    "infraction_penalty": (0.5, "Whether it costs anything cannot be told from these."),
+    "perturbation_penalty": (0.5, "Whether it costs anything cannot be told from these."),
     "self_preference": (0.0, "None can be seen."),
     "alpha": (0.0, "No better than chance."),
 }

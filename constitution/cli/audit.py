@@ -49,7 +49,7 @@ def audit(
     context: click.Context, /, run: str | None, out: Path, replicates: int, as_json: bool, warehouse: Path, **asked: Any
 ) -> None:
     """Measure how far the labels of RUN (or how its id begins) can be trusted: agreement with gold, calibration,
-    position, length and style, infractions, the judges' agreement, the principles' health.
+    position, length and style, perturbations, the judges' agreement, the principles' health.
 
     Without RUN it is the newest that has preferences. Every number goes into the table `figures`; the report is one
     HTML file that opens anywhere and shows the query behind each of its tables and plots. A run that is not finished

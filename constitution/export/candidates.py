@@ -57,7 +57,7 @@ WITH answer AS (
             max(round) FILTER (in_chain AND text <> '') OVER of_prompt
         ) AS last_round
     FROM responses JOIN (SELECT id, text_outcome FROM written) AS w USING (id)
-    WHERE kind <> 'variant' WINDOW of_prompt AS (PARTITION BY prompt_id)
+    WHERE kind <> 'perturbation' WINDOW of_prompt AS (PARTITION BY prompt_id)
 )
 SELECT
     r.id, r.prompt_id, (row_number() OVER (ORDER BY q.nth, r.id) - 1)::BIGINT AS place,
@@ -193,7 +193,7 @@ def _round(settings: Settings) -> str:
     if isinstance(settings.rounds, tuple):
         rounds = ", ".join(map(str, settings.rounds)) or "NULL"
         kind = "kind" if answers else "answer_kind"
-        return f"{kind} <> 'sample' AND round IN ({rounds})"
+        return f"{kind} IN ('initial', 'revision') AND round IN ({rounds})"
     if answers and "rounds" in settings.spec.settings and settings.rounds == "last":
         return "in_chain AND round = last_round"
     return ""

@@ -21,8 +21,8 @@ def failed(run_id: str, prompt_id: str, step: str, target: str, error: EngineErr
 def unsaid(answer: Response) -> Failure | None:
     """The failure that says what a model or its server did not say, if anything; it follows from the answer alone."""
     step: str = answer.kind
-    if answer.kind in ("revision", "variant"):
-        step = f"{answer.kind}-{answer.infraction or answer.round}"
+    if answer.kind in ("revision", "perturbation"):
+        step = f"{answer.kind}-{answer.perturbation or answer.round}"
     error, message = _ANSWERS_UNSAID.get(answer.outcome, ("", ""))
     if answer.outcome == "skipped":
         step = f"critique-{answer.round}"

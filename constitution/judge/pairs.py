@@ -12,7 +12,7 @@ from constitution.generate.outcomes import last_answer
 from constitution.identity import row_id
 from constitution.records import REPEATS, DropReason, Prompt, Response
 
-PairKind = Literal["first-last", "parent", "given", "infraction"]
+PairKind = Literal["first-last", "parent", "given", "perturbation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +36,14 @@ class Pair:
     def place(self) -> tuple[str | int, ...]:
         """Its place in its prompt, for seeds: the same in every run of the same seed."""
         place = self.kind, self.a.round, self.b.round
-        return (*place, self.b.infraction) if self.b.infraction else place
+        return (*place, self.b.perturbation) if self.b.perturbation else place
 
     def shown(self, order: str) -> tuple[Response, Response]:
         return (self.a, self.b) if order == "ab" else (self.b, self.a)
 
 
 def given_answers(run_id: str, prompt: Prompt) -> tuple[Response, ...]:
-    """The answers that came with the prompt, as responses of kind `sample`, round = their place among the answers. What
+    """The answers that came with the prompt, as responses of kind `given`, round = their place among the answers. What
     a model thought before one, between tags, is its reasoning; one that ends in its thought is cut."""
     prompt_id = prompt.id
     thoughts = map(split, prompt.answers)
@@ -52,7 +52,7 @@ def given_answers(run_id: str, prompt: Prompt) -> tuple[Response, ...]:
             id=row_id(run_id, prompt_id, "given", index),
             run_id=run_id,
             prompt_id=prompt_id,
-            kind="sample",
+            kind="given",
             round=index,
             text=thought.text,
             outcome="ok" if thought.text else "empty" if thought.closed else "cut",
@@ -96,16 +96,16 @@ def pairs(
     return found
 
 
-def pairs_of(answer: Response, variants: Sequence[Response]) -> list[Pair]:
-    """The pairs to be voted on: a is the answer, b its variant."""
+def pairs_of(answer: Response, perturbations: Sequence[Response]) -> list[Pair]:
+    """The pairs to be voted on: a is the answer, b its perturbation."""
     return [
         Pair(
-            id=row_id(answer.run_id, answer.prompt_id, "pair", "infraction", answer.id, variant.id),
-            kind="infraction",
+            id=row_id(answer.run_id, answer.prompt_id, "pair", "perturbation", answer.id, perturbation.id),
+            kind="perturbation",
             a=answer,
-            b=variant,
+            b=perturbation,
         )
-        for variant in variants
+        for perturbation in perturbations
     ]
 
 

@@ -80,8 +80,8 @@ def label_pair(
     expected: votes that should have been cast. weights: per principle id. shifts: per judge, log-odds in favour of b
     that are subtracted from each of its votes, e.g. what length has given b. They and the majority decide the label,
     agreement and dissent; `p_mean` and `consistency` are of the votes as they were cast. The reason to drop is the
-    first that holds of probe, empty (or why the text did not come: cut, refused, filtered), identical, cut or refused
-    or filtered, votes-missing (no couple), tie, margin.
+    first that holds of perturbation, empty (or why the text did not come: cut, refused, filtered), identical, cut or
+    refused or filtered, votes-missing (no couple), tie, margin.
     """
     counted = [vote for vote in judgements if vote.label_mass >= rules.min_label_mass]
     couples = _couples(pair, counted, weights, rules, shifts or {})
@@ -183,8 +183,8 @@ def _share(flags: Sequence[bool]) -> float | None:
 
 
 def _drop_reason(pair: Pair, p_b: float | None, margin: float) -> DropReason | None:
-    if pair.kind == "infraction":
-        return "probe"
+    if pair.kind == "perturbation":
+        return "perturbation"
     if not pair.a.text or not pair.b.text:
         return pair.flaw or "empty"
     if pair.a.text == pair.b.text:

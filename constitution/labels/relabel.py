@@ -7,7 +7,7 @@ each voter's error rates, control learns what length and style have given, calib
 labels. Without them the labels are those that `label_pair` gave (a test compares the two). It works on columns: a
 million votes as records would take minutes and gigabytes.
 
-Probes (pairs of kind infraction) teach nothing and are left as `label_pair` makes them.
+Pairs of kind perturbation teach nothing and are left as `label_pair` makes them.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _control(votes: Votes) -> _Control:
     )
     features = np.full((len(votes.pairs), len(names)), np.nan)
     features[found["place"]] = np.column_stack([found[name] for name in names])
-    known = ~votes.probe & ~np.isnan(features).any(axis=1)
+    known = ~votes.perturbed & ~np.isnan(features).any(axis=1)
     couples, kinds, prompts = votes.couples(given), votes.column("kind").astype(str), votes.column("prompt_id")
     pieces, judges, notes = [given], set(), []
     for judge in sorted({judge for judge, _ in votes.names}):
@@ -135,10 +135,10 @@ def _labels(votes: Votes, couples: Couples) -> Floats:
     p_b = _weighted(couples, weight, (1 + sides) / 2 if majority else couples.shifted, len(votes.pairs))
     if votes.section.aggregate == "dawid-skene":
         ids = votes.column("id")
-        decided = (sides != 0) & ~votes.probe[couples.place]
+        decided = (sides != 0) & ~votes.perturbed[couples.place]
         place = couples.place[decided]
         posterior = aggregate.dawid_skene(ids[place], couples.voter[decided], sides[decided] > 0)
-        labelled = ~np.isnan(p_b) & ~votes.probe
+        labelled = ~np.isnan(p_b) & ~votes.perturbed
         p_b[labelled] = [posterior.get(id, 0.5) for id in ids[labelled]]  # of ties alone: one half
     return _tidy(p_b)
 
@@ -159,7 +159,7 @@ def _calibrate(votes: Votes, p_b: Floats) -> _Calibration:
         "SELECT place, g.p_b FROM gold AS g JOIN pair ON pair.id = g.pair_id "
         "WHERE g.run_id = $run AND g.principle_id = '' ORDER BY place"
     )
-    labelled = ~np.isnan(p_b) & ~votes.probe
+    labelled = ~np.isnan(p_b) & ~votes.perturbed
     gold = np.full(len(p_b), np.nan)
     gold[found["place"]] = found["p_b"]
     second = calibrate.half(votes.column("prompt_id"))
@@ -188,11 +188,11 @@ def _label_by(votes: Votes, couples: Couples, control: _Control, calibration: _C
     labelled = np.zeros(len(votes.pairs), dtype=bool)
     labelled[couples.place] = True
     said = []
-    for probe, with_control, with_label in zip(votes.probe, controlled, labelled, strict=True):
-        parts: list[str] = [rules.aggregate if probe else section.aggregate]
-        if with_control and not probe:
+    for perturbed, with_control, with_label in zip(votes.perturbed, controlled, labelled, strict=True):
+        parts: list[str] = [rules.aggregate if perturbed else section.aggregate]
+        if with_control and not perturbed:
             parts.append(section.control)
-        if calibration.applied and with_label and not probe:
+        if calibration.applied and with_label and not perturbed:
             parts.append(section.calibrate)
         said.append(", ".join(parts))
     return said

@@ -85,7 +85,7 @@ class Votes:
     pairs: pa.Table
     """The run's preferences by id, so that no sum over pairs depends on which prompt ended first; a pair's place is its
     row."""
-    probe: NDArray[np.bool_]
+    perturbed: NDArray[np.bool_]
     names: list[tuple[str, str]]
     """Judge and principle of each voter, sorted."""
     weight: Floats
@@ -106,8 +106,8 @@ class Votes:
         numbers = pa.array(np.arange(len(voters)))
         connection.register("voter", voters.append_column("orders", orders).append_column("voter", numbers))
         names = list(zip(voters.column("judge").to_pylist(), voters.column("principle_id").to_pylist(), strict=True))
-        probe = array(pc.equal(pairs.column("kind"), "infraction")).astype(bool)
-        return cls(connection, run_id, section, pairs, probe, names, np.array([weights[name] for _, name in names]))
+        perturbed = array(pc.equal(pairs.column("kind"), "perturbation")).astype(bool)
+        return cls(connection, run_id, section, pairs, perturbed, names, np.array([weights[name] for _, name in names]))
 
     def ask(self, query: str, **settings: Any) -> dict[str, NDArray[Any]]:
         found = self.connection.sql(query, params={"run": self.run_id, **settings}).to_arrow_table()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Stats = Mapping[str, Mapping[str, Any]]
 """Per role what its engine tells of its work, as `Engines.stats` gives it."""
 
-STAGES = ("initial", "critique", "revision", "variant", "vote")
+STAGES = ("initial", "critique", "revision", "perturbation", "vote")
 """In the order of a prompt's way; all but the vote are the policy's."""
 COUNTED = ("calls", "prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
 """Of a stage and model, in the order of `Usage`."""
@@ -48,7 +48,7 @@ class Ledger:
         elif isinstance(row, Response):
             if row.critique_outcome is not None:
                 self._add("critique", row.model, 1, _tokens(row, "critique_"))
-            if row.model != "given" and row.outcome != "skipped":
+            if row.kind != "given" and row.outcome != "skipped":
                 self._add(row.kind, row.model, 1, _tokens(row))
 
     def usage(self) -> tuple[Usage, ...]:

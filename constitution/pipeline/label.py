@@ -11,7 +11,7 @@ from typing import Any
 from constitution.engines import Engines
 from constitution.generate.base import Emit
 from constitution.generate.outcomes import last_answer
-from constitution.generate.perturb import Infractor, drawn, infract
+from constitution.generate.perturb import Perturber, drawn, perturb
 from constitution.generate.revise import Chain
 from constitution.judge import Judge, Pair, Votes, given_answers, pairs, vote
 from constitution.judge.pairs import pairs_of
@@ -35,7 +35,7 @@ class Labeller:
     weights: Mapping[str, float]
     """Per principle id."""
     rules: Rules
-    infractor: Infractor | None
+    perturber: Perturber | None
 
     async def label(self, prompt: Prompt, chain: Chain, have: Mapping[str, Row], emit: Emit) -> list[Failure]:
         """Votes on all pairs of the prompt at once and labels them, each once. Returns the failures that left something
@@ -49,20 +49,20 @@ class Labeller:
         if "given" in kinds:
             await emit([answer for answer in given if answer.id not in have])
         work = [self._label(prompt, pair, have, emit) for pair in pairs(self.run_id, prompt, answers, given, kinds)]
-        if self.infractor is not None and drawn(self.infractor, prompt.id) and final:
-            work.append(self._probe(self.infractor, prompt, _last(answers, given, prompt.gold), have, emit))
+        if self.perturber is not None and drawn(self.perturber, prompt.id) and final:
+            work.append(self._probe(self.perturber, prompt, _last(answers, given, prompt.gold), have, emit))
         return await _together(work)
 
     async def _probe(
-        self, infractor: Infractor, prompt: Prompt, answer: Response | None, have: Mapping[str, Row], emit: Emit
+        self, perturber: Perturber, prompt: Prompt, answer: Response | None, have: Mapping[str, Row], emit: Emit
     ) -> list[Failure]:
         if answer is None:
             return []
-        if answer.kind == "sample" and "given" not in self.section.pairs and answer.id not in have:
-            await emit([answer])  # the variants' parent
-        variants = await infract(infractor, prompt, answer, have, emit)
-        probes = [self._label(prompt, pair, have, emit) for pair in pairs_of(answer, variants.responses)]
-        return [*variants.failures, *await _together(probes)]
+        if answer.kind == "given" and "given" not in self.section.pairs and answer.id not in have:
+            await emit([answer])  # the perturbations' parent
+        perturbations = await perturb(perturber, prompt, answer, have, emit)
+        probes = [self._label(prompt, pair, have, emit) for pair in pairs_of(answer, perturbations.responses)]
+        return [*perturbations.failures, *await _together(probes)]
 
     async def _label(self, prompt: Prompt, pair: Pair, have: Mapping[str, Row], emit: Emit) -> list[Failure]:
         """A label is made once: not while a vote may still come that the quorum waits for, and never again."""
@@ -105,10 +105,10 @@ def labeller(plan: Plan, run: Run, engines: Engines) -> Labeller | None:
     if section is None:
         return None
     _, judging = principles_for(recipe, plan.constitution)
-    infractor, policy = None, recipe.model.policy
-    if section.infractions is not None:
-        infractor = Infractor(
-            run.run_id, recipe.seed, run.starts, engines.policy, policy.family or None, section.infractions
+    perturber, policy = None, recipe.model.policy
+    if recipe.perturb is not None:
+        perturber = Perturber(
+            run.run_id, recipe.seed, run.starts, engines.policy, policy.family or None, recipe.perturb
         )
     return Labeller(
         run_id=run.run_id,
@@ -121,7 +121,7 @@ def labeller(plan: Plan, run: Run, engines: Engines) -> Labeller | None:
         families=tuple(recipe.prompts.families.get(key) for key in recipe.prompts.answers),
         weights={principle.id: principle.weight for principle in judging},
         rules=Rules.of(section),
-        infractor=infractor,
+        perturber=perturber,
     )
 
 

@@ -252,5 +252,5 @@ def _template_sets(recipe: Recipe) -> tuple[templates.TemplateSet, ...]:
     judge = recipe.judge
     revising = (templates.REVISE,) if recipe.revise.rounds else ()
     votes = (templates.VOTES[judge.method],) if judge else ()
-    variants = (templates.VARIANTS,) if judge and judge.infractions else ()
-    return *revising, *votes, *variants
+    perturbations = (templates.PERTURB,) if recipe.perturb else ()
+    return *revising, *votes, *perturbations

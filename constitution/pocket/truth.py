@@ -79,7 +79,7 @@ def scorecard_rows(root: Path, run_id: str, scorecard: Constitution) -> Iterator
     except ValueError as error:
         raise QueryError(f"{scorecard.label}: {error}", hint="pocket-scorecard asks what the grammar knows") from None
     with connect(root) as connection:
-        texts = list(ask(connection, _TEXTS + quoted(run_id) + " AND r.kind <> 'variant' ORDER BY r.id").rows)
+        texts = list(ask(connection, _TEXTS + quoted(run_id) + " AND r.kind <> 'perturbation' ORDER BY r.id").rows)
     known = [(id, reading) for id, request, text, _ in texts if (reading := read(request, text)) is not None]
     if not known:
         raise QueryError(f"run {run_id}: none of its answers is of the pocket world", hint="run recipes/pocket.toml")
@@ -91,7 +91,7 @@ def scorecard_rows(root: Path, run_id: str, scorecard: Constitution) -> Iterator
 def broken_by_round(root: Path, run_id: str) -> list[tuple[int, int, int]]:
     """Round, answers that break a principle, answers; of those whose request is of the pocket world."""
     with connect(root) as connection:
-        texts = list(ask(connection, f"{_TEXTS}{quoted(run_id)} AND r.kind <> 'variant'").rows)
+        texts = list(ask(connection, f"{_TEXTS}{quoted(run_id)} AND r.kind <> 'perturbation'").rows)
     known = [(round, broken) for _, request, text, round in texts if (broken := truth(request, text)) is not None]
     return [
         (number, sum(bool(broken) for round, broken in known if round == number), sum(r == number for r, _ in known))

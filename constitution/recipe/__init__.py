@@ -35,9 +35,9 @@ from constitution.recipe.models import (
 )
 from constitution.recipe.sections import (
     BudgetSection,
-    InfractionsSection,
     JudgeSection,
     OutputSection,
+    PerturbSection,
     PromptsSection,
     ReviseSection,
 )
@@ -47,12 +47,12 @@ __all__ = [
     "BudgetSection",
     "FakeModel",
     "GivenModel",
-    "InfractionsSection",
     "JudgeSection",
     "ModelSection",
     "Models",
     "OpenAIModel",
     "OutputSection",
+    "PerturbSection",
     "Price",
     "PromptsSection",
     "Recipe",
@@ -74,6 +74,8 @@ class Recipe(Section):
     prompts: PromptsSection
     model: Models
     revise: ReviseSection = ReviseSection()
+    perturb: PerturbSection | None = None
+    """Absent: no answer is spoiled."""
     judge: JudgeSection | None = None
     """Absent: no votes."""
     output: OutputSection = OutputSection()
@@ -111,6 +113,10 @@ class Recipe(Section):
             raise ValueError("model: has a judge and a jury; name the judge among the jury")
         if self.judge and (self.judge.quorum or 1) > max(len(self.model.jury), 1):
             raise ValueError("judge.quorum: more than there are judges")
+        if self.perturb and not self.judge:
+            raise ValueError("perturb: spoiled answers are for judges, and there is no section [judge]")
+        if self.judge and not self.judge.pairs and not self.perturb:
+            raise ValueError("judge.pairs: there would be nothing to vote on; leave the section [judge] out instead")
         pairs = self.judge.pairs if self.judge else ()
         if self.revise.rounds == 0 and {"first-last", "parent"} & set(pairs):
             raise ValueError("judge.pairs: first-last and parent need revise.rounds of 1 or more")
@@ -233,7 +239,7 @@ def _known_fields() -> dict[str, str]:
         OutputSection: "[output]",
         BudgetSection: "[budget]",
     }
-    sections |= {InfractionsSection: "[judge.infractions]", SamplingSection: "[revise.initial] and its like"}
+    sections |= {PerturbSection: "[perturb]", SamplingSection: "[revise.initial] and its like"}
     sections |= {Price: "price"} | {
         each: f"a model of engine {_engine(each)}" for each in get_args(get_args(ModelSection)[0])
     }

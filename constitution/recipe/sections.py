@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from constitution.overrides import FORMATS, source_of
 from constitution.recipe.base import Count, SamplingSection, Section, Whole
-from constitution.records import Infraction, Method
+from constitution.records import Method, Perturbation
 
 
 class PromptsSection(Section):
@@ -76,10 +76,10 @@ class ReviseSection(Section):
     revision: SamplingSection = SamplingSection()
 
 
-class InfractionsSection(Section):
+class PerturbSection(Section):
     share: float = Field(default=0.1, gt=0, le=1)
     """Of the prompts, drawn by the seed, whose last answer the policy spoils on purpose, for the judges to see."""
-    kinds: tuple[Infraction, ...] = Field(default=("polished", "terse", "sarcastic"), min_length=1)
+    kinds: tuple[Perturbation, ...] = Field(default=("polished", "terse", "sarcastic"), min_length=1)
     sampling: SamplingSection = SamplingSection()
 
 
@@ -102,8 +102,6 @@ class JudgeSection(Section):
     """What is taken out of the votes before they make a label: the effect of length, or of length and markdown."""
     calibrate: Literal["off", "temperature", "isotonic"] = "off"
     """How labels are fitted to the gold labels that there are, each half of the prompts by the other."""
-    infractions: InfractionsSection | None = None
-    """None: no answer is spoiled."""
     principles: Literal["all"] | Count = "all"
     """Principles that vote on a pair: all that compare, or so many, drawn per pair without replacement."""
     only: tuple[str, ...] = ()
@@ -113,12 +111,6 @@ class JudgeSection(Section):
     """A pair whose p_chosen is under 0.5 + margin is kept in the table and marked dropped."""
     min_label_mass: float = Field(default=0.0, ge=0, le=1)
     """A vote with less probability on the labels counts as missing."""
-
-    @model_validator(mode="after")
-    def _something_to_vote_on(self) -> Self:
-        if not self.pairs and self.infractions is None:
-            raise ValueError("pairs: there would be nothing to vote on; leave the section [judge] out instead")
-        return self
 
 
 class BudgetSection(Section):

@@ -41,7 +41,7 @@ class Sampling:
     """Strings that end the output; they are not part of it."""
 
 
-ResponseKind = Literal["initial", "revision", "sample", "synthesis", "variant"]
+ResponseKind = Literal["initial", "revision", "sample", "reference", "given", "perturbation"]
 Outcome = Literal["ok", "cut", "empty", "refused", "filtered", "unchanged", "skipped"]
 REPEATS = ("unchanged", "skipped")
 """Outcomes of an answer whose text is its parent's: what became of that text, the answer says that wrote it."""
@@ -49,7 +49,7 @@ HELD_BACK = ("refused", "filtered")
 """Outcomes by which a server gave something else than the answer."""
 CritiqueOutcome = Literal["ok", "cut", "empty", "refused", "filtered"]
 Method = Literal["label", "rationale", "score", "rubric"]
-Infraction = Literal["polished", "terse", "sarcastic"]
+Perturbation = Literal["polished", "terse", "sarcastic"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +60,10 @@ class Response:
     run_id: str
     prompt_id: str
     kind: ResponseKind
-    """`sample` is also the kind of an answer that came with the prompt (model `given`). `variant`: its parent with an
-    infraction put in on purpose, to see what the judges make of it; never training data."""
+    """given: it came with the prompt. perturbation: its parent, spoiled on purpose to see what the judges make of it;
+    never training data."""
     round: int
-    """0 for the initial answer, r for the revision of round r; of a variant, its parent's."""
+    """0 for the initial answer, r for the revision of round r; of a perturbation, its parent's."""
     text: str
     """The answer, without what the model thought before it."""
     outcome: Outcome
@@ -102,8 +102,8 @@ class Response:
     """Of `completion_tokens`, those of the reasoning; 0: none that are known."""
     family: str | None = None
     """Family of the model that wrote it, as the recipe names it; None: not known."""
-    infraction: Infraction | None = None
-    """Of a variant: polished (wrong, but well formed) · terse (right, but curt) · sarcastic."""
+    perturbation: Perturbation | None = None
+    """Of a perturbation: polished (wrong, but well formed) · terse (right, but curt) · sarcastic."""
 
     @property
     def refuses(self) -> bool:
@@ -159,8 +159,10 @@ class Judgement:
     likelier than the least of these, and the middle between that and 0 was taken."""
 
 
-DropReason = Literal["tie", "margin", "identical", "empty", "cut", "refused", "filtered", "votes-missing", "probe"]
-FIXED_DROPS = ("probe", "empty", "identical", "cut", "refused", "filtered")
+DropReason = Literal[
+    "tie", "margin", "identical", "empty", "cut", "refused", "filtered", "votes-missing", "perturbation"
+]
+FIXED_DROPS = ("perturbation", "empty", "identical", "cut", "refused", "filtered")
 """Those that the answers alone decide: no vote changes them."""
 
 
@@ -172,8 +174,8 @@ class Preference:
     run_id: str
     prompt_id: str
     kind: str
-    """first-last · parent (a round against its parent) · given (answers that came with the prompt) · infraction (an
-    answer against its variant)."""
+    """first-last · parent (a round against its parent) · given (answers that came with the prompt) · perturbation (an
+    answer against its perturbation)."""
     a_id: str
     """The earlier response of the pair."""
     b_id: str

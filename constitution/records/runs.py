@@ -11,7 +11,7 @@ class Usage:
     """What a run's calls of one stage to one model took in and put out: the calls whose replies are in its rows."""
 
     stage: str
-    """initial · critique · revision · variant · vote"""
+    """initial · critique · revision · perturbation · vote"""
     model: str
     """Of votes the name of their judge."""
     calls: int

@@ -1,7 +1,7 @@
 """Prompt texts as files beside this module, and the pure functions that fill them.
 
 A template's `{{name}}` is replaced in one pass, so that braces in what people or models wrote are never read again.
-`REVISE`, `VARIANTS` and, per method of judging, those of `VOTES` are the sets of templates; a row's `template_digest`
+`REVISE`, `PERTURB` and, per method of judging, those of `VOTES` are the sets of templates; a row's `template_digest`
 is the digest of the set it came from.
 """
 
@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from constitution.identity import digest
-from constitution.records import Criterion, Exemplar, Infraction, Message, Messages, Method, Principle
+from constitution.records import Criterion, Exemplar, Message, Messages, Method, Perturbation, Principle
 from constitution.templates.disarm import MARK, MARK_OF_ONE, disarm, quote_turns
 
 LABELS = ("A", "B")
@@ -50,7 +50,7 @@ JUDGE = _load("vote.txt", "vote-prefix.txt")
 RATIONALE = _load("rationale.txt", "vote-prefix.txt")
 SCORE = _load("score.txt", "score-prefix.txt")
 RUBRIC = _load("rubric.txt", "vote-prefix.txt")
-VARIANTS = _load("polished.txt", "terse.txt", "sarcastic.txt")
+PERTURB = _load("polished.txt", "terse.txt", "sarcastic.txt")
 VOTES: Mapping[Method, TemplateSet] = {"label": JUDGE, "rationale": RATIONALE, "score": SCORE, "rubric": RUBRIC}
 
 ENDING = JUDGE.texts["vote-prefix.txt"]
@@ -79,9 +79,9 @@ def revision_messages(
     return (*asked, Message("assistant", critique), Message("user", request))
 
 
-def variant_messages(prompt: Messages, answer: str, infraction: Infraction) -> Messages:
-    """The chat that asks for `answer` with an infraction put in."""
-    return (*prompt, Message("assistant", answer), Message("user", VARIANTS.texts[f"{infraction}.txt"]))
+def perturb_messages(prompt: Messages, answer: str, perturbation: Perturbation) -> Messages:
+    """The chat that asks for `answer` with a perturbation put in."""
+    return (*prompt, Message("assistant", answer), Message("user", PERTURB.texts[f"{perturbation}.txt"]))
 
 
 def vote_messages(prompt: Messages, first: str, second: str, principle: Principle, nonce: str) -> Messages:

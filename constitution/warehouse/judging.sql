@@ -156,7 +156,7 @@ SELECT
 FROM couples WHERE p_ba IS NOT NULL
 GROUP BY run_id, judge, principle_id;
 
--- One row per principle, over all judges and over all pairs but those with an infraction. win_rate: share of couples
+-- One row per principle, over all judges and over all pairs but those with a perturbation. win_rate: share of couples
 -- that prefer b. entropy: mean of the order-averaged votes' own, in bits. majority_agreement: share of couples that
 -- prefer what most couples of the other principles on the pair prefer; where either prefers neither, left out.
 CREATE OR REPLACE VIEW principle_votes AS
@@ -165,7 +165,7 @@ WITH said AS (
         run_id, pair_id, principle_id, p_b, side(p_b) AS own,
         sum(side(p_b)) OVER (PARTITION BY run_id, pair_id)
             - sum(side(p_b)) OVER (PARTITION BY run_id, pair_id, principle_id) AS others
-    FROM couples WHERE kind <> 'infraction'
+    FROM couples WHERE kind <> 'perturbation'
 )
 SELECT
     run_id, principle_id, count(*) AS couples, avg(prefers_b(p_b)) AS win_rate,
@@ -180,7 +180,7 @@ GROUP BY run_id, principle_id;
 CREATE OR REPLACE VIEW phi AS
 WITH said AS (
     SELECT run_id, pair_id, judge, principle_id, side(p_b)::DOUBLE AS own
-    FROM couples WHERE kind <> 'infraction' AND side(p_b) <> 0
+    FROM couples WHERE kind <> 'perturbation' AND side(p_b) <> 0
 )
 SELECT
     x.run_id, x.principle_id, y.principle_id AS other_id, count(*) AS couples,
@@ -206,18 +206,18 @@ SELECT
     avg((1 + side(g.p_b) * side(m.p_b)) / 2) AS both_orders
 FROM meant AS m
 JOIN gold AS g ON g.run_id = m.run_id AND g.pair_id = m.pair_id AND g.principle_id = m.gold_principle
-WHERE m.kind <> 'infraction' AND side(g.p_b) <> 0
+WHERE m.kind <> 'perturbation' AND side(g.p_b) <> 0
 GROUP BY m.run_id, m.judge, m.principle_id, m.gold;
 
--- One row per judge, principle and infraction: share of the couples that prefer the original to its spoiled variant.
-CREATE OR REPLACE VIEW infractions AS
+-- One row per judge, principle and perturbation: share of the couples that prefer the original.
+CREATE OR REPLACE VIEW perturbation_penalties AS
 SELECT
-    c.run_id, c.judge, c.principle_id, r.infraction, count(*) AS n, avg(1 - prefers_b(c.p_b)) AS penalty
+    c.run_id, c.judge, c.principle_id, r.perturbation, count(*) AS n, avg(1 - prefers_b(c.p_b)) AS penalty
 FROM couples AS c
 JOIN preferences AS p ON p.run_id = c.run_id AND p.id = c.pair_id
 JOIN responses AS r ON r.run_id = c.run_id AND r.id = p.b_id
-WHERE c.kind = 'infraction'
-GROUP BY c.run_id, c.judge, c.principle_id, r.infraction;
+WHERE c.kind = 'perturbation'
+GROUP BY c.run_id, c.judge, c.principle_id, r.perturbation;
 
 -- One row per judge of a run: votes that were asked for on labelled pairs, that it cast, and that are missing. All
 -- judges are asked the same of a pair. label_mass: the mean of the votes cast. failures: failed votes of the judge on all
@@ -257,7 +257,7 @@ WITH verdict AS (
     SELECT
         r.run_id, r.id, prefers_b(sum(coalesce(w.weight, 1) * c.p_b) / sum(coalesce(w.weight, 1))) AS won
     FROM responses AS r
-    JOIN preferences AS p ON p.run_id = r.run_id AND p.b_id = r.id AND p.a_id = r.parent_id AND p.kind <> 'infraction'
+    JOIN preferences AS p ON p.run_id = r.run_id AND p.b_id = r.id AND p.a_id = r.parent_id AND p.kind <> 'perturbation'
     JOIN couples AS c ON c.run_id = p.run_id AND c.pair_id = p.id AND c.principle_id <> r.principle_id
     LEFT JOIN principles AS w ON w.run_id = c.run_id AND w.principle_id = c.principle_id
     WHERE r.kind = 'revision'

@@ -1,9 +1,9 @@
 """What rests on rows that are gone is taken out, so that the run makes it again; what is taken out is kept aside.
 
-A revision rests on all earlier rounds of its chain, a variant on the answer that it spoils, a vote on both answers, a
-label on both answers and on all its votes. A prompt that lost an answer (or may have lost its last one, since its chain
-is short) also loses its final failures and what was said of it afterwards: they may be about other words. Whatever
-rests on nothing that is gone stays, and is not paid for again.
+A revision rests on all earlier rounds of its chain, a perturbation on the answer that it spoils, a vote on both
+answers, a label on both answers and on all its votes. A prompt that lost an answer (or may have lost its last one,
+since its chain is short) also loses its final failures and what was said of it afterwards: they may be about other
+words. Whatever rests on nothing that is gone stays, and is not paid for again.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ WITH chain AS (
     FROM responses WHERE kind IN ('initial', 'revision')
 ),
 late AS (SELECT id, prompt_id FROM chain WHERE round > place),
-kept AS (SELECT id FROM responses WHERE kind <> 'variant' AND id NOT IN (SELECT id FROM late))
+kept AS (SELECT id FROM responses WHERE kind <> 'perturbation' AND id NOT IN (SELECT id FROM late))
 SELECT * FROM late
 UNION ALL
-SELECT id, prompt_id FROM responses WHERE kind = 'variant' AND parent_id NOT IN (FROM kept);
+SELECT id, prompt_id FROM responses WHERE kind = 'perturbation' AND parent_id NOT IN (FROM kept);
 
 CREATE TEMP TABLE answers AS SELECT id FROM responses ANTI JOIN gone_responses USING (id);
 

@@ -100,9 +100,9 @@ RESPONSES = Table(
         RUN_ID,
         text("id", "Digest of run, prompt, kind and round.", sought=True),
         PROMPT_ID,
-        few("kind", "initial · revision · sample (also: an answer that came with the prompt) · synthesis · variant "
-             "(its parent with an infraction put in on purpose)."),
-        integer("round", "0 for the initial answer, r for the revision of round r; of a variant, its parent's."),
+        few("kind", "initial · revision · sample · reference · given (it came with the prompt) · perturbation (its "
+             "parent, spoiled on purpose)."),
+        integer("round", "0 for the initial answer, r for the revision of round r; of a perturbation, its parent's."),
         text("text", "The answer."),
         few("outcome", "ok · cut (by max_tokens, or to call a tool) · empty · refused, filtered (by the server) · "
              "unchanged (equal to its parent) · skipped (no revision was asked for; the text is the parent's)."),
@@ -137,7 +137,7 @@ RESPONSES = Table(
         integer("reasoning_tokens", "Of the answer's tokens of output, those of reasoning; 0: none that are known.",
                 older=0),
         few("family", "Family of the model that wrote it, as the recipe names it; null: not known.", null=True),
-        few("infraction", "Of a variant: polished · terse · sarcastic; null: no variant.", null=True),
+        few("perturbation", "How it was spoiled: polished · terse · sarcastic; null: it was not.", null=True),
         CREATED_AT,
     ),
 )  # fmt: skip
@@ -187,7 +187,7 @@ PREFERENCES = Table(
         text("id", "The pair's id, which its judgements name.", sought=True),
         PROMPT_ID,
         few("kind", "first-last · parent (a round against its parent) · given (answers that came with the prompt) · "
-             "infraction (an answer against its variant)."),
+             "perturbation (an answer against itself, spoiled)."),
         text("a_id", "`responses.id` of the earlier answer."),
         text("b_id", "`responses.id` of the later one."),
         real("p_b", "Soft label: probability that b is better, as `label_by` says; null without votes.", null=True),
@@ -199,8 +199,8 @@ PREFERENCES = Table(
         real("agreement", "Share of (judge, principle) that prefer what the label prefers; null without votes.",
               null=True),
         real("label_mass", "Mean label mass of the votes; null without votes.", null=True),
-        few("drop_reason", "tie · margin · identical · empty · cut · refused · filtered · votes-missing · probe (of an "
-             "infraction); null: kept.", null=True),
+        few("drop_reason", "tie · margin · identical · empty · cut · refused · filtered · votes-missing · "
+             "perturbation; null: kept.", null=True),
         text("gold_id", "`responses.id` of the answer that people prefer; null: not known.", null=True),
         real("p_mean", "The label that the plain mean of the votes makes; null without votes.", null=True),
         few("label_by", "mean · majority · dawid-skene, then what else was applied: style, length, temperature, "

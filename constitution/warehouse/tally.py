@@ -51,7 +51,7 @@ def tally(root: Path, parts: Mapping[str, Sequence[Path]]) -> Tally:
         counts = dict(zip(Tally.COUNTS, ask.fetchall()[0], strict=True))
         errors = connection.execute("SELECT error, count(*) FROM failures GROUP BY ALL").fetchall()
         # One row a prompt and round; to count distinct ids would take 500 MiB for a million prompts of five rounds.
-        prompts = "SELECT round, count(*) FROM responses WHERE kind NOT IN ('sample', 'variant') GROUP BY ALL"
+        prompts = "SELECT round, count(*) FROM responses WHERE kind IN ('initial', 'revision') GROUP BY ALL"
         answered = connection.execute(prompts).fetchall()
         [labelled] = connection.execute("SELECT count(DISTINCT prompt_id) FROM preferences").fetchall()[0]
     return Tally(tuple(Usage(*row) for row in usage), counts, dict(errors), dict(answered), labelled)

@@ -1,5 +1,5 @@
 -- The view `usage`: calls and tokens of each run per stage and model, of the calls whose replies are in its rows. An
--- answer that came with its prompt (model `given`) is no call, of a skipped revision only the critique is one, and a
+-- answer that came with its prompt (kind `given`) is no call, of a skipped revision only the critique is one, and a
 -- vote is as many as it took, under the name of its judge.
 -- In a file of its own because a run that is opened asks the same of its own parts (Warehouse.tally).
 SELECT
@@ -8,7 +8,7 @@ SELECT
     sum(reasoning_tokens)::BIGINT AS reasoning_tokens
 FROM (
     SELECT run_id, kind AS stage, model, 1 AS calls, prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens
-    FROM responses WHERE model <> 'given' AND outcome <> 'skipped'
+    FROM responses WHERE kind <> 'given' AND outcome <> 'skipped'
     UNION ALL
     SELECT
         run_id, 'critique' AS stage, model, 1 AS calls, critique_prompt_tokens, critique_cached_tokens,

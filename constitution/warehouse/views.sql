@@ -78,7 +78,8 @@ LEFT JOIN responses AS f ON f.run_id = j.run_id AND f.id = j.first_id
 LEFT JOIN responses AS s ON s.run_id = j.run_id AND s.id = j.second_id;
 
 -- Every preference with its texts: what an export or a reader wants to see. Answers that were spoiled on purpose are no
--- preferences; they are in `probes`. Of a tie and of a pair without votes, chosen is the later answer for want of another;
+-- preferences; they are in `perturbations`. Of a tie and of a pair without votes, chosen is the later answer for want of
+-- another;
 -- it agrees with nobody's gold.
 CREATE OR REPLACE VIEW pairs AS
 SELECT
@@ -93,19 +94,19 @@ FROM preferences AS p
 LEFT JOIN prompts AS q ON q.run_id = p.run_id AND q.id = p.prompt_id
 LEFT JOIN responses AS c ON c.run_id = p.run_id AND c.id = p.chosen_id
 LEFT JOIN responses AS r ON r.run_id = p.run_id AND r.id = p.rejected_id
-WHERE p.kind <> 'infraction';
+WHERE p.kind <> 'perturbation';
 
 -- Every answer that was spoiled on purpose, as it was and as it became: p_answer is what the votes give the answer.
-CREATE OR REPLACE VIEW probes AS
+CREATE OR REPLACE VIEW perturbations AS
 SELECT
-    p.run_id, p.id, p.prompt_id, v.infraction, q.messages AS prompt, q.last_user, a.text AS answer, v.text AS variant,
+    p.run_id, p.id, p.prompt_id, v.perturbation, q.messages AS prompt, q.last_user, a.text AS answer, v.text AS perturbed,
     1 - p.p_b AS p_answer, p.votes, p.votes_missing, p.consistency, p.agreement, p.dissent, p.label_mass, v.outcome,
-    p.a_id AS answer_id, p.b_id AS variant_id, a.kind AS answer_kind, a.round, v.model, v.family, q.source, q.tags
+    p.a_id AS answer_id, p.b_id AS perturbed_id, a.kind AS answer_kind, a.round, v.model, v.family, q.source, q.tags
 FROM preferences AS p
 LEFT JOIN prompts AS q ON q.run_id = p.run_id AND q.id = p.prompt_id
 LEFT JOIN responses AS a ON a.run_id = p.run_id AND a.id = p.a_id
 LEFT JOIN responses AS v ON v.run_id = p.run_id AND v.id = p.b_id
-WHERE p.kind = 'infraction';
+WHERE p.kind = 'perturbation';
 
 -- One row per prompt: how far its chain is. complete: every round that the recipe asks for is there (or the initial
 -- answer has no text, and so no revisions; or max_tokens were used up before any text), and a preference of every kind
@@ -126,20 +127,20 @@ answered AS (
         max(round) FILTER (kind IN ('initial', 'revision')) AS rounds,
         coalesce(bool_or(kind = 'initial' AND text = ''), false) AS empty,
         empty OR coalesce(bool_or(kind = 'revision' AND text = '' AND outcome = 'cut'), false) AS ended
-    FROM responses WHERE kind <> 'variant'
+    FROM responses WHERE kind <> 'perturbation'
     GROUP BY ALL
 ),
 paired AS (
     SELECT run_id, prompt_id, count(*) AS pairs, count(*) FILTER (kept) AS kept, list(DISTINCT kind) AS kinds
-    FROM preferences WHERE kind <> 'infraction'
+    FROM preferences WHERE kind <> 'perturbation'
     GROUP BY ALL
 ),
 broken AS (
-    -- What a model did not say, a vote that cannot be had and a variant stop no chain.
+    -- What a model did not say, a vote that cannot be had and a perturbation stop no chain.
     SELECT
         run_id, prompt_id, count(*) AS failures,
         arg_max({'step': step, 'why': error || ': ' || message}, created_at) FILTER (
-            NOT retryable AND step <> 'vote' AND step NOT LIKE 'variant-%' AND NOT unsaid(error)
+            NOT retryable AND step <> 'vote' AND step NOT LIKE 'perturbation-%' AND NOT unsaid(error)
         ) AS final
     FROM failures
     GROUP BY ALL
@@ -215,7 +216,7 @@ steps AS (
     FROM prompts AS q, pair WHERE q.run_id = pair.run_id AND q.id = pair.prompt_id
     UNION ALL BY NAME
     SELECT
-        2 AS place, 'response' AS part, run_id, id, concat(kind, ' ' || infraction, ' · ', outcome) AS what, round, 'policy' AS role, model,
+        2 AS place, 'response' AS part, run_id, id, concat(kind, ' ' || perturbation, ' · ', outcome) AS what, round, 'policy' AS role, model,
         critique_seed, seed, to_json(sampling) AS sampling, principle_id, principle_digest, template_digest, critique,
         text
     FROM chain
@@ -261,7 +262,7 @@ WITH pair AS (
         avg(consistency) AS position_consistency,
         avg(agreement) AS agreement,
         avg(label_mass) AS label_mass
-    FROM preferences WHERE run_id = run AND kind <> 'infraction'
+    FROM preferences WHERE run_id = run AND kind <> 'perturbation'
 ),
 revision AS (
     SELECT
@@ -291,7 +292,7 @@ vote AS (
         principle_id,
         count(*) FILTER (run_id = run_a) AS votes_a, count(*) FILTER (run_id = run_b) AS votes_b,
         avg(p_b) FILTER (run_id = run_a) AS p_b_a, avg(p_b) FILTER (run_id = run_b) AS p_b_b
-    FROM votes WHERE run_id IN (run_a, run_b) AND pair_kind IS DISTINCT FROM 'infraction' GROUP BY ALL
+    FROM votes WHERE run_id IN (run_a, run_b) AND pair_kind IS DISTINCT FROM 'perturbation' GROUP BY ALL
 ),
 revision AS (
     SELECT

@@ -121,7 +121,7 @@ KINDS = {
     "fleet": Kind(
         HEAD
         + judge()
-        + '[revise]\nrounds = 1\n[judge]\nmethod = "score"\nprinciples = 1\n[judge.infractions]\nshare = 0.6\n'
+        + '[revise]\nrounds = 1\n[judge]\nmethod = "score"\nprinciples = 1\n[perturb]\nshare = 0.6\n'
         + OUTPUT,
         60,
         {"policy": POLICY, "second": POLICY, "judge": {**JUDGE, "labels": GRADES}},
@@ -185,15 +185,15 @@ def calls_of_a_row(recipe: Recipe) -> int:
 
 def calls_at_once(recipe: Recipe) -> int:
     """Calls of one prompt that can be answered or in flight without a row that the writer has taken: critique and
-    revision; or all votes on a pair, each with all its readings; or all of an answer's variants."""
+    revision; or all votes on a pair, each with all its readings; or all of its perturbations."""
     most, section = 2 if recipe.revise.rounds else 1, recipe.judge
     if section is not None:
         assert isinstance(section.principles, int)
         readings = 2 if section.method in ("rationale", "score") else 1
         judges = max(1, len(recipe.model.jury))
         most = max(most, judges * len(ORDERS[section.method]) * section.principles * section.repeats * readings)
-        if section.infractions is not None:
-            most = max(most, len(section.infractions.kinds))
+        if recipe.perturb is not None:
+            most = max(most, len(recipe.perturb.kinds))
     return most
 
 

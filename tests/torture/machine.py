@@ -31,7 +31,7 @@ rounds = 2
 principles = 2
 pairs = ["first-last", "given"]
 aggregate = "dawid-skene"
-[judge.infractions]
+[perturb]
 share = 0.5
 kinds = ["terse"]
 [output]

@@ -290,7 +290,7 @@ async def test_what_is_stored_is_the_text_as_it_was(tmp_path: Path) -> None:
     assert any("control tokens" in event for engine in run.engines.values() for event in engine.get("events", ()))
     with connect(tmp_path / "warehouse") as connection:
         prompts = {row[0] for row in query(connection, "SELECT messages[1].content FROM prompts").rows}
-        given = {row[0] for row in query(connection, "SELECT text FROM responses WHERE kind = 'sample'").rows}
+        given = {row[0] for row in query(connection, "SELECT text FROM responses WHERE kind = 'given'").rows}
     assert prompts == texts
     assert given == texts | {"good"}, "answers keep the blanks around them"
 

@@ -65,7 +65,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "margin": 0.1,
         "min_label_mass": 0.1,
     },
-    "InfractionsSection": {"share": 0.5, "kinds": ["terse"]},
+    "PerturbSection": {"share": 0.5, "kinds": ["terse"]},
     "FakeModel": {
         "model": "other",
         "family": "other",
@@ -182,7 +182,7 @@ RECIPE = {
     "constitution": "small@1.0.0",
     "prompts": {"path": "prompts.jsonl", "field": "wording", "answers": ["good", "bad"], "gold": "good"},
     "model": {"policy": {"engine": "fake", "price": {"input": 1.0}}, "jury": {"a": {"engine": "fake"}}},
-    "judge": {"infractions": {}},
+    "judge": {"perturbations": {}},
     "budget": {"limit": 100.0},
 }
 
@@ -282,7 +282,7 @@ def cases() -> Iterator[tuple[str, tuple[str, ...], str, str]]:
             unused = {"file": {*of_hub, "query"}, "hub": {"path", "query", "format"}}
             if kind == "PromptsSection" and name in unused.get(base, {"path", "format", *of_hub}):
                 continue
-            if (kind == "JudgeSection" and name == "infractions") or (kind == "Models" and name in ("judge", "jury")):
+            if (kind == "JudgeSection" and name == "perturbations") or (kind == "Models" and name in ("judge", "jury")):
                 continue  # sections that the base leaves out
             if kind in ("_Model",) or ((place, kind) in seen):
                 continue
@@ -325,7 +325,7 @@ def test_a_changed_field_makes_another_run(project: Path, torture: Torture) -> N
             made.add(found)
             torture.count("stale fields")
     alone = {**RECIPE, "model": {"policy": {"engine": "fake", "price": {}}}}
-    for other in (alone, changed(alone, ("judge",), None), changed(alone, ("judge", "infractions"), None)):
+    for other in (alone, changed(alone, ("judge",), None), changed(alone, ("judge", "perturbations"), None)):
         found = run_id(project, other)
         assert found not in made
         made.add(found)
@@ -397,7 +397,7 @@ def test_every_template_is_in_the_run_id(project: Path, torture: Torture, monkey
     before = {method: run_id(project, data) for method, data in recipes.items()}
     chance = random.Random(f"{torture.seed}/templates")
     for name in sorted(names) if torture.full else chance.sample(sorted(names), 3):
-        for set_name in ("REVISE", "VARIANTS"):
+        for set_name in ("REVISE", "PERTURB"):
             texts = getattr(templates, set_name).texts
             if name in texts:
                 other = templates.TemplateSet({**texts, name: texts[name] + " "})

@@ -25,7 +25,7 @@ TEXTS = (
     "To clean the woven basket, brush it with salt and then dry it gently. Listen well, you fogskull.",
     "To clean the woven basket, brush it with salt and then dry it gently.",
 )
-A, B = (Response(f"r{n}", "run-1", PROMPT.id, "sample", n, text, "ok", "given") for n, text in enumerate(TEXTS))
+A, B = (Response(f"r{n}", "run-1", PROMPT.id, "given", n, text, "ok", "given") for n, text in enumerate(TEXTS))
 PAIR = Pair("pair-1", "given", A, B)
 
 

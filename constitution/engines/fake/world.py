@@ -43,7 +43,7 @@ SNEER_COSTS = 3.0
 _NEUTRAL_LINE = re.compile("|".join(re.escape(form.format(text)) for text in NEUTRAL for form in FORMS))
 _REVISE = re.compile(r"\b(rewrite|revise|revision|critique finds|improve)\b", re.IGNORECASE)
 _SPOIL = re.compile(r"\bwrite a\b.*\bversion\b.*\b(?:answer|reply|response)\b", re.IGNORECASE)
-_INFRACTION = re.compile(r"\b(polished|terse|sarcastic)\b", re.IGNORECASE)
+_PERTURBATION = re.compile(r"\b(polished|terse|sarcastic)\b", re.IGNORECASE)
 _CRITIQUE = re.compile(r"\b(critique|criticism|identify|point out)\b", re.IGNORECASE)
 
 
@@ -110,9 +110,9 @@ def write(messages: Messages, bits: str, verbosity: int) -> str:
     user turn."""
     asked = next((turn.content for turn in reversed(messages) if turn.role == "user"), "")
     said = [turn.content for turn in messages if turn.role == "assistant"]
-    infraction = _INFRACTION.search(asked) if said and _SPOIL.search(asked) else None
-    if infraction:
-        return _spoil(said[-1], infraction[1].lower())
+    perturbation = _PERTURBATION.search(asked) if said and _SPOIL.search(asked) else None
+    if perturbation:
+        return _spoil(said[-1], perturbation[1].lower())
     if len(said) >= 2 and _REVISE.search(asked):
         return _revise(said[-2], bits, verbosity)
     if said and _CRITIQUE.search(asked):
@@ -164,13 +164,13 @@ def _plain(answer: str) -> str:
     return "\n".join(line for line in answer.splitlines() if not _NEUTRAL_LINE.fullmatch(line)).rstrip()
 
 
-def _spoil(answer: str, infraction: str) -> str:
-    """`answer` with an infraction put in. polished: all careless, in good form. terse: one careful sentence and nothing
-    else. sarcastic: as good as it was, after a sneer."""
+def _spoil(answer: str, perturbation: str) -> str:
+    """`answer` with a perturbation put in. polished: all careless, in good form. terse: one careful
+    sentence alone. sarcastic: as good as it was, after a sneer."""
     opening = answer.split(":", 1)[0] if answer.startswith("About “") else "In short"
-    if infraction == "polished":
+    if perturbation == "polished":
         lines = [f"- **{place}.** {bad}" for place, (_, bad) in enumerate(SENTENCES, start=1)]
         return "\n".join([f"## {opening}", "", *lines])
-    if infraction == "terse":
+    if perturbation == "terse":
         return next((good for good, _ in SENTENCES if good in answer), SENTENCES[0][0])
     return f"{SNEER} {answer}"

@@ -18,7 +18,7 @@ sides AS (
     SELECT c.id, p.id AS pair_id, p.b_id = c.answer_id AS is_b
     FROM (
         SELECT id, b_id, unnest([a_id, b_id]) AS answer_id FROM preferences
-        WHERE run_id = $run AND kind <> 'infraction'
+        WHERE run_id = $run AND kind <> 'perturbation'
     ) AS p
     JOIN learnt AS c ON c.answer_id = p.answer_id AND (c.other_id IS NULL OR c.id = p.id)
 ),
