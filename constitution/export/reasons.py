@@ -15,7 +15,7 @@ class Dropped(StrEnum):
         reason._value_, reason.text = value, text
         return reason
 
-    PROBE = "perturbation", "an answer spoilt on purpose, to test the judges"
+    PERTURBATION = "perturbation", "an answer spoilt on purpose, to test the judges"
     EMPTY = "empty", "an answer without text"
     IDENTICAL = "identical", "both answers are the same"
     CUT = "cut", "an answer cut by its token limit, or by a call of a tool"
