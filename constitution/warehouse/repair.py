@@ -13,7 +13,6 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from constitution.errors import WarehouseError
@@ -109,6 +108,8 @@ def _take_out_what_rests(root: Path, run_id: str, rounds: int, damaged: set[str]
 
 def _take_out(root: Path, table: str, run_id: str, column: str, values: pa.ChunkedArray) -> None:
     """Moves the rows whose `column` has one of `values` to the quarantine, part by part, each in one step."""
+    import pyarrow.compute as pc
+
     for path in files.parts(folder_of(root, table, run_id)) if len(values) else ():
         with files.storing(path):
             found = pc.sum(pc.is_in(pq.read_table(path, columns=[column], partitioning=None)[column], values)).as_py()
@@ -117,6 +118,8 @@ def _take_out(root: Path, table: str, run_id: str, column: str, values: pa.Chunk
 
 
 def _split(table: Table, path: Path, aside: Path, column: str, values: pa.ChunkedArray) -> None:
+    import pyarrow.compute as pc
+
     with files.storing(aside):
         files.sweep(aside)  # what a repair that was killed here left
     with (
