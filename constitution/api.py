@@ -69,12 +69,11 @@ def export_run(warehouse: Folder, out: Folder, run_id: str = "", **settings: Any
     that do not go together.
     """
     from constitution.export import Settings, export
-    from constitution.export.settings import TABLE_OF
     from constitution.warehouse import Warehouse
     from constitution.warehouse.find import find_run
 
     wanted = Settings(**settings)
-    found = find_run(Warehouse(Path(warehouse)), run_id or None, TABLE_OF[wanted.format]).run_id
+    found = find_run(Warehouse(Path(warehouse)), run_id or None, wanted.spec.table).run_id
     return export(Path(warehouse), found, wanted, Path(out))
 
 

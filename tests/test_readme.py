@@ -54,6 +54,15 @@ def test_the_demo_block_shows_commands_of_the_demo() -> None:
     assert set(shown) <= {*typed, *(f'constitution sql "{query}"' for query in queries)}
 
 
+def test_its_program_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    monkeypatch.chdir(ROOT)
+    exec(program.replace('"warehouse', f'"{tmp_path}/w'), {})
+    assert "An answer to" in capsys.readouterr().out
+    assert (tmp_path / "w" / "report.html").exists()
+    assert list((tmp_path / "w" / "data" / "data").glob("train-*.parquet"))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_ids_of_real_runs_are_placeholders(page: Path) -> None:
     """A clone makes other ids as soon as what decides a run changes."""
