@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tiny import CORPUS, TEMPLATE, save_tiny_model
 
 from constitution.engines.chat import ChatTokenizer
-from constitution.engines.prefill import BUDGET, Row, plan, prefill
-from constitution.engines.sample import next_tokens
+from constitution.engines.local import groups, read_together
+from constitution.engines.sampling import next_tokens
 from constitution.errors import RequestRefused
 from constitution.records import Message, Messages
 
@@ -139,37 +140,30 @@ def test_prompts_read_together_give_the_logits_of_each_alone(folder: Path) -> No
     import transformers
 
     library: Any = transformers
-    model = library.AutoModelForCausalLM.from_pretrained(folder).eval()
+    module = library.AutoModelForCausalLM.from_pretrained(folder).eval()
     generator = random.Random(5)
     stems = [[generator.randrange(5, 400) for _ in range(length)] for length in (20, 60, 61)]
-    rows = [
-        Row(stem + [generator.randrange(5, 400) for _ in range(1 + n)], 1 + n % 3) for stem in stems for n in range(7)
-    ]
-    rows += [Row([generator.randrange(5, 400) for _ in range(1 + 3 * n)]) for n in range(9)]
-    rows += [Row(list(stems[1]), 2), Row(list(stems[1]), 1)]
+    rows = [stem + [generator.randrange(5, 400) for _ in range(1 + n)] for stem in stems for n in range(7)]
+    rows += [[generator.randrange(5, 400) for _ in range(1 + 3 * n)] for n in range(9)]
+    rows += [list(stems[1]), list(stems[1])]
     generator.shuffle(rows)
+    chunks = groups(rows, 8)
+    assert sorted(index for chunk in chunks for index in chunk) == list(range(len(rows)))
     for share in (True, False):
-        seen: list[int] = []
-        for chunk in plan(rows, share=share, max_rows=8):
+        model: Any = SimpleNamespace(module=module, shares=share)
+        shared = 0
+        for chunk in chunks:
+            assert len(chunk) <= 8
             with torch.inference_mode():
-                read = prefill(model, rows, chunk)
-            assert len(read.rows) <= 8
-            for place, index in enumerate(read.rows):
+                read = read_together(model, [rows[index] for index in chunk], 2)
+            shared += read.shared * (len(chunk) - 1)
+            for place, index in enumerate(chunk):
+                wanted = min(2, len(rows[index]))
                 with torch.inference_mode():
-                    alone = model(torch.tensor([rows[index].tokens])).logits[0, -rows[index].wanted :]
-                torch.testing.assert_close(read.logits[place, -rows[index].wanted :], alone, atol=1e-4, rtol=1e-4)
-                assert int(read.mask[place].sum()) == len(rows[index].tokens)
-            seen += read.rows
-            assert any(read.reused) == any(group.shared and len(group.rows) > 1 for group in chunk)
-            assert share or not any(read.reused)
-        assert sorted(seen) == list(range(len(rows)))
-
-
-def test_chunks_stay_within_the_budget() -> None:
-    rows = [Row([place] * (1 + 37 * place)) for place in range(64)]
-    for chunk in plan(rows, share=True, max_rows=64):
-        members = [len(rows[index].tokens) for group in chunk for index in group.rows]
-        assert len(members) == 1 or len(members) * max(members) <= BUDGET
+                    alone = module(torch.tensor([rows[index]])).logits[0, -wanted:]
+                torch.testing.assert_close(read.logits[place, -wanted:], alone, atol=1e-4, rtol=1e-4)
+                assert int(read.mask[place].sum()) == len(rows[index])
+        assert (shared > 500) is share
 
 
 def test_draws_follow_the_probabilities() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tiny import CORPUS, save_tiny_model
 
-from constitution.engines import open_engine, worker
+from constitution.engines import local, open_engine
 from constitution.engines.base import Completion, Request
 from constitution.engines.openai.engine import OpenAIEngine
 from constitution.engines.transformers import TransformersEngine
@@ -344,7 +344,7 @@ async def test_an_accelerator_that_is_lost_for_good_stops_the_run(
     def lost(*_: object) -> None:
         raise torch.AcceleratorError("device-side assert triggered")
 
-    monkeypatch.setattr(worker.Batch, "step", lost)
+    monkeypatch.setattr(local, "forward", lost)
     with pytest.raises(EngineGone, match="AcceleratorError while computing: device-side assert") as caught:
         await engine.generate(Request(user("Go"), Sampling(), seed=1))
     assert caught.value.retryable
@@ -356,7 +356,7 @@ async def test_a_worker_whose_thread_ends_says_so_to_all_who_wait_and_come(
     def end(*_: object) -> None:
         raise SystemExit("told to")
 
-    monkeypatch.setattr(worker.Batch, "step", end)
+    monkeypatch.setattr(local, "forward", end)
     requests = [engine.generate(Request(user("Go"), Sampling(), seed)) for seed in range(3)]
     for error in await asyncio.gather(*requests, return_exceptions=True):
         assert isinstance(error, EngineGone)

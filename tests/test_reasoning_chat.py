@@ -11,7 +11,7 @@ import pytest
 from chat_templates import FAMILIES, family
 from tiny import save_tiny_model
 
-from constitution.engines import worker
+from constitution.engines import local
 from constitution.engines.base import Completion, Request
 from constitution.engines.chat import ChatTokenizer
 from constitution.engines.spoken import Spoken
@@ -160,10 +160,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def writing(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
     ids = [*tokens(name, text), family(name).eos_token_id]
 
-    def draw(jobs: Sequence[worker.Job], logits: Any) -> list[int]:
+    def draw(jobs: Sequence[local.Job], logits: Any) -> list[int]:
         return [ids[len(job.output)] for job in jobs]
 
-    monkeypatch.setattr(worker, "draw", draw)
+    monkeypatch.setattr(local, "draw", draw)
 
 
 async def answer(folder: Path, name: str, request: Request, **fields: Any) -> Completion:

@@ -2,7 +2,7 @@
 
     engine = await TransformersEngine.open(TransformersModel(engine="transformers", model="pocket"))
 
-One thread owns the model and batches what is waiting (`_worker`). Sampling is temperature, top-p and greedy, exactly as
+x. Sampling is temperature, top-p and greedy, exactly as
 asked: the defaults in a model's generation settings (top-k, repetition penalty) are left out on purpose; only its end
 tokens are used.
 """
@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from constitution.engines.base import Completion, Request
+from constitution.engines.local import Job, Worker
 from constitution.engines.weights import LocalModel, load
-from constitution.engines.worker import Job, Worker
 from constitution.errors import ContextTooLong, EngineError, RequestRefused
 from constitution.recipe import TransformersModel
 
@@ -54,7 +54,7 @@ class TransformersEngine:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Completion] = loop.create_future()
 
-        def settle(outcome: Completion | EngineError) -> None:
+        def set_outcome(outcome: Completion | EngineError) -> None:
             if answer.done():
                 return
             if isinstance(outcome, EngineError):
@@ -64,7 +64,7 @@ class TransformersEngine:
 
         def done(outcome: Completion | EngineError) -> None:
             if not loop.is_closed():
-                loop.call_soon_threadsafe(settle, outcome)
+                loop.call_soon_threadsafe(set_outcome, outcome)
 
         job = Job(request, prompt, self._model.chat.room(room, request.sampling.max_tokens), labels, done)
         self._worker.submit(job)
