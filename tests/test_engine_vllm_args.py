@@ -15,15 +15,12 @@ from tiny import save_tiny_model
 
 from constitution.engines import open_engine, vllm_start
 from constitution.engines.identity import model_identity
+from constitution.engines.vllm import _shares as shares
 from constitution.engines.vllm_args import check, decisive, flag, serve_command
-from constitution.engines.vllm_place import _weights_on_device as weights_on_device
-from constitution.engines.vllm_place import fit, shares
 from constitution.engines.vllm_start import _for_adapters as for_adapters
 from constitution.engines.weights import POCKET, find, find_adapter
 from constitution.errors import ModelLoadError, RecipeError
 from constitution.recipe import OpenAIModel, VLLMModel, load_recipe
-
-GIB = 2**30
 
 
 def local(model: str = "pocket", **fields: Any) -> VLLMModel:
@@ -303,33 +300,13 @@ def test_adapters_are_safetensors_in_pefts_format(tmp_path: Path) -> None:
 # --- memory
 
 
-def test_together_where_caches_have_room() -> None:
-    assert fit([15 * GIB, 15 * GIB], 80 * GIB)
-    assert not fit([15 * GIB, 30 * GIB], 80 * GIB)
+def test_several_models_share_what_the_recipe_leaves_of_the_memory() -> None:
+    def of(*given: float | None) -> list[float | None]:
+        return shares([local(vllm={} if share is None else {"gpu_memory_utilization": share}) for share in given])
 
-
-def test_shares_follow_the_weights_and_leave_a_tenth() -> None:
-    large, small = shares([30 * GIB, 6 * GIB], 80 * GIB, [None, None])
-    assert large is not None
-    assert small is not None
-    assert large + small == pytest.approx(0.9, abs=0.002)
-    assert (large - small) * 80 == pytest.approx(24, abs=0.2)
-    assert shares([0, 0], 1, [None, None]) == (0.45, 0.45)
-
-
-def test_weights_that_lie_there_twice_are_counted_once(tmp_path: Path) -> None:
-    for name, size in (("model-00001-of-00002", 100), ("model-00002-of-00002", 60), ("consolidated", 160)):
-        (tmp_path / f"{name}.safetensors").write_bytes(bytes(size))
-    section = local(str(tmp_path))
-    assert weights_on_device(section) == 160
-    assert weights_on_device(local(str(tmp_path), vllm={"tensor_parallel_size": 2})) == 80
-    for part in tmp_path.glob("model-*"):
-        part.unlink()
-    assert weights_on_device(section) == 160
-
-
-def test_a_share_that_the_recipe_gives_is_left_alone() -> None:
-    assert shares([0, 0], 1, [0.3, None]) == (None, 0.6)
-    assert shares([0, 0], 1, [0.3, 0.5]) == (None, None)
-    with pytest.raises(RecipeError, match="do not fit"):
-        shares([GIB, 30 * GIB], 80 * GIB, [0.7, None])
+    assert of(None) == of(0.3) == [None]
+    assert of(None, None) == [0.45, 0.45]
+    assert of(0.3, None) == [None, 0.6]
+    assert of(0.3, 0.5) == [None, None]
+    with pytest.raises(RecipeError, match="nothing is left"):
+        of(0.9, None)

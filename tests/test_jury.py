@@ -240,13 +240,13 @@ async def test_equal_members_share_an_engine_and_are_told_of_once() -> None:
 
 
 async def test_engines_that_share_an_accelerator_are_opened_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[list[str], str]] = []
+    asked: list[list[str]] = []
 
-    async def together(sections: list[VLLMModel], placement: str) -> list[FakeEngine]:
-        asked.append(([section.model for section in sections], placement))
+    async def together(sections: list[VLLMModel]) -> list[FakeEngine]:
+        asked.append([section.model for section in sections])
         return [FakeEngine(FakeModel(engine="fake", model=section.model)) for section in sections]
 
-    monkeypatch.setattr(engines_module, "open_together", together)
+    monkeypatch.setattr("constitution.engines.vllm.VLLMEngine.open_together", together)
     jury: dict[str, ModelSection] = {
         "a": VLLMModel(engine="vllm", model="a"),
         "between": FakeModel(engine="fake", model="between"),
@@ -254,8 +254,8 @@ async def test_engines_that_share_an_accelerator_are_opened_together(monkeypatch
         "again": VLLMModel(engine="vllm", model="a", family="a"),
     }
     policy = VLLMModel(engine="vllm", model="policy")
-    async with open_engines(Models(policy=policy, jury=jury, placement="turns")) as engines:
-        assert asked == [(["policy", "a", "b"], "turns")]
+    async with open_engines(Models(policy=policy, jury=jury)) as engines:
+        assert asked == [["policy", "a", "b"]]
         assert engines.policy.model == "policy"
         assert {name: engine.model for name, engine in engines.judges.items()} == {
             "a": "a",

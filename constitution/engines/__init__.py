@@ -10,14 +10,24 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from constitution.engines.base import Completion, Engine, Request
 from constitution.engines.meter import Metered
 from constitution.errors import RecipeError
-from constitution.recipe import FakeModel, GivenModel, Models, ModelSection, OpenAIModel, VLLMModel
+from constitution.recipe import GivenModel, Models, ModelSection
 
-__all__ = ["Completion", "Engine", "Engines", "Metered", "Request", "open_engine", "open_engines"]
+__all__ = ["KINDS", "Completion", "Engine", "Engines", "Metered", "Request", "open_engine", "open_engines"]
+
+KINDS = {
+    "fake": "constitution.engines.fake:FakeEngine",
+    "openai": "constitution.engines.openai:OpenAIEngine",
+    "transformers": "constitution.engines.transformers:TransformersEngine",
+    "vllm": "constitution.engines.vllm:VLLMEngine",
+}
+"""The class of each engine, by the name that recipes have for it; imported when it is opened. `open(section)` opens
+one; where sections of a kind share something, such as an accelerator, `open_together(sections)` opens all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,28 +68,14 @@ class Engines:
 
 
 async def open_engine(section: ModelSection) -> Engine:
-    """The engine of a recipe's model section, whose module is imported only here: its libraries take their time.
-    Raises ModelLoadError, RecipeError, EngineUnavailable."""
-    if isinstance(section, FakeModel):
-        from constitution.engines.fake import FakeEngine
-
-        return FakeEngine(section)
+    """The engine of a recipe's model section. Raises ModelLoadError, RecipeError, EngineUnavailable."""
     if isinstance(section, GivenModel):
         if section._engine is None:
             raise RecipeError(f"{section.model} is an engine of a Python program", hint="pass it: run(…, engines=…)")
-        engine: Engine = section._engine
-        return engine
-    if isinstance(section, OpenAIModel):
-        from constitution.engines.openai.engine import OpenAIEngine
-
-        return await OpenAIEngine.open(section)
-    if isinstance(section, VLLMModel):
-        from constitution.engines.vllm import VLLMEngine
-
-        return await VLLMEngine.open(section)
-    from constitution.engines.transformers import TransformersEngine
-
-    return await TransformersEngine.open(section)
+        given: Engine = section._engine
+        return given
+    engine: Engine = await _kind(section.engine).open(section)
+    return engine
 
 
 @asynccontextmanager
@@ -89,7 +85,7 @@ async def open_engines(models: Models) -> AsyncIterator[Engines]:
     sections: list[ModelSection] = [models.policy, *(models.jury.values() or [models.judge or models.policy])]
     bare = [section.bare for section in sections]
     distinct = [section for place, section in enumerate(bare) if section not in bare[:place]]
-    opened = [Metered(engine, began) for engine in await _open(distinct, models)]
+    opened = [Metered(engine, began) for engine in await _open(distinct)]
     policy, *judges = [opened[distinct.index(section)] for section in bare]
     names = list(models.jury) or [judges[0].model]
     engines = Engines(policy, dict(zip(names, judges, strict=True)), jury=bool(models.jury))
@@ -99,19 +95,22 @@ async def open_engines(models: Models) -> AsyncIterator[Engines]:
         await engines.close()
 
 
-async def _open(sections: Sequence[ModelSection], models: Models) -> list[Engine]:
-    """The engines of `sections`, in order; those of vLLM together, for they share an accelerator."""
-    opened: dict[int, Engine] = {}
-    in_process = [(place, section) for place, section in enumerate(sections) if isinstance(section, VLLMModel)]
-    try:
-        if in_process:
-            from constitution.engines.vllm import open_together
+def _kind(name: str) -> Any:
+    module, _, kind = KINDS[name].partition(":")
+    return getattr(import_module(module), kind)
 
-            together = await open_together([section for _, section in in_process], models.placement)
-            opened |= {place: engine for (place, _), engine in zip(in_process, together, strict=True)}
-        for place, section in enumerate(sections):
-            if place not in opened:
-                opened[place] = await open_engine(section)
+
+async def _open(sections: Sequence[ModelSection]) -> list[Engine]:
+    """The engines of `sections`, in order."""
+    opened: dict[int, Engine] = {}
+    try:
+        for name in dict.fromkeys(section.engine for section in sections):
+            places = [place for place, section in enumerate(sections) if section.engine == name]
+            if name in KINDS and (together := getattr(_kind(name), "open_together", None)):
+                opened |= zip(places, await together([sections[place] for place in places]), strict=True)
+                continue
+            for place in places:
+                opened[place] = await open_engine(sections[place])
     except BaseException:
         await _close(list(opened.values()))
         raise

@@ -16,16 +16,14 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from constitution.engines import vllm_start
 from constitution.engines.base import Completion, Request
 from constitution.engines.chat import ChatTokenizer
 from constitution.engines.spoken import Spoken
 from constitution.engines.thoughts import Said
-from constitution.engines.turns import Turns
-from constitution.engines.vllm_gauges import Gauges
-from constitution.engines.vllm_place import place
+from constitution.engines.vllm_start import Gauges
 from constitution.engines.weights import ends, find, find_adapter, first_line, folder_digest, load_tokenizer, short_name
 from constitution.errors import (
     ConstitutionError,
@@ -33,12 +31,15 @@ from constitution.errors import (
     EngineError,
     EngineGone,
     EngineUnavailable,
+    RecipeError,
     RequestRefused,
 )
 from constitution.recipe import VLLMModel
 
 OWN: dict[str, Any] = {"adapter": None, "reasoning": "auto", "chat_template_kwargs": {}, "template_date": None}
 """Fields of a section that the engine in memory does not depend on, with what stands for all of their values."""
+MEMORY = 0.9
+"""Share of an accelerator's memory that all engines together take."""
 
 
 class VLLMEngine:
@@ -54,8 +55,29 @@ class VLLMEngine:
     @classmethod
     async def open(cls, section: VLLMModel) -> VLLMEngine:
         """Start vLLM. Raises RecipeError for arguments that it does not take, ModelLoadError."""
-        [engine] = await open_together([section], "auto")
+        [engine] = await cls.open_together([section])
         return engine
+
+    @classmethod
+    async def open_together(cls, sections: Sequence[VLLMModel]) -> list[VLLMEngine]:
+        """The engines of `sections`, in order. Those that differ in nothing but the adapter and how the chat template
+        is spoken to share one of vLLM's; others share the accelerator's memory. Raises RecipeError, ModelLoadError."""
+        adapters = [await asyncio.to_thread(find_adapter, section) for section in sections]
+        bases = [section.bare.model_copy(update=OWN) for section in sections]
+        distinct = [base for number, base in enumerate(bases) if base not in bases[:number]]
+        cores: list[Core] = []
+        try:
+            for base, memory in zip(distinct, _shares(distinct), strict=True):
+                folders = [folder for each, folder in zip(bases, adapters, strict=True) if each == base and folder]
+                cores.append(await Core.open(base, list(dict.fromkeys(folders)), memory))
+        except BaseException:
+            for core in cores:
+                await core.close()
+            raise
+        return [
+            cls(cores[distinct.index(base)], section, folder)
+            for base, section, folder in zip(bases, sections, adapters, strict=True)
+        ]
 
     @property
     def model(self) -> str:
@@ -77,16 +99,11 @@ class VLLMEngine:
                 f"{self.model}: the prompt has {len(prompt)} tokens, and the model takes {core.context}"
                 " together with the answer"
             )
-        if core.turns is None:
-            return await self._answer(request, prompt, labels, room)
-        async with core.turns.turn(core):
-            return await self._answer(request, prompt, labels, room)
-
-    async def _answer(
-        self, request: Request, prompt: list[int], labels: Mapping[str, Sequence[int]], room: int
-    ) -> Completion:
         if labels:
             return await self._score(request, prompt, labels)
+        return await self._write(request, prompt, room)
+
+    async def _write(self, request: Request, prompt: list[int], room: int) -> Completion:
         stop, outs = list(request.sampling.stop), []
         for strings in (stop, []):
             out = await self._run(
@@ -200,8 +217,6 @@ class Core:
             from vllm.sampling_params import RequestOutputKind, SamplingParams
         self.name = short_name(section)
         self.gauges = gauges
-        self.turns: Turns[Core] | None = None
-        """Where engines share an accelerator in turns."""
         self.users = 0
         self.in_flight = 0
         self._section, self._folder, self._llm = section, folder, llm
@@ -217,12 +232,10 @@ class Core:
         self._loras: dict[Path, Any] = {}
 
     @classmethod
-    async def open(
-        cls, section: VLLMModel, adapters: Sequence[Path] = (), memory: float | None = None, sleeps: bool = False
-    ) -> Core:
+    async def open(cls, section: VLLMModel, adapters: Sequence[Path], memory: float | None) -> Core:
         """As `vllm_start.start`, in a thread."""
         folder = await asyncio.to_thread(find, section)
-        llm, gauges = await _started(section, folder, adapters, memory, sleeps)
+        llm, gauges = await _started(section, folder, adapters, memory)
         try:
             if not _distributed(llm):
                 await llm.collective_rpc("follow", args=(os.getpid(),))
@@ -305,52 +318,24 @@ class Core:
             hint="the lines of vLLM's log above say why; starting the run again resumes it",
         )
 
-    async def sleep(self) -> None:
-        """Give the accelerator's memory back; the weights wait in the machine's. Nothing may be in flight: a request
-        to a sleeping engine would hang."""
-        await self._llm.sleep(level=1)
-
-    async def wake_up(self) -> None:
-        await self._llm.wake_up()
-
     async def close(self) -> None:
-        if self.turns is not None:
-            await self.turns.close()
         llm, self._llm = self._llm, None
         await asyncio.to_thread(llm.shutdown)
 
 
-async def open_together(
-    sections: Sequence[VLLMModel], placement: Literal["auto", "together", "turns"]
-) -> list[VLLMEngine]:
-    """The engines of `sections`, in order. Those that differ in nothing but the adapter and how the chat template is
-    spoken to share one of vLLM's; others are on the same accelerator as `placement` says. Raises RecipeError,
-    ModelLoadError."""
-    adapters = [await asyncio.to_thread(find_adapter, section) for section in sections]
-    bases = [section.bare.model_copy(update=OWN) for section in sections]
-    distinct = [base for number, base in enumerate(bases) if base not in bases[:number]]
-    placed = await asyncio.to_thread(place, placement, distinct)
-    cores: list[Core] = []
-    try:
-        # The first is the policy's and wakes last, because it begins.
-        for base, memory in reversed(list(zip(distinct, placed.memory, strict=True))):
-            if placed.turns and cores:
-                await cores[-1].sleep()
-            folders = [folder for each, folder in zip(bases, adapters, strict=True) if each == base and folder]
-            cores.append(await Core.open(base, list(dict.fromkeys(folders)), memory, placed.turns))
-    except BaseException:
-        for core in cores:
-            await core.close()
-        raise
-    if placed.turns:
-        turns = Turns(cores)
-        for core in cores:
-            core.turns = turns
-    cores.reverse()
-    return [
-        VLLMEngine(cores[distinct.index(base)], section, folder)
-        for base, section, folder in zip(bases, sections, adapters, strict=True)
-    ]
+def _shares(sections: Sequence[VLLMModel]) -> list[float | None]:
+    """Each engine's share of an accelerator's memory: of what the recipe's own shares leave, the others get equal
+    parts. None: what the recipe or, for an engine alone, vLLM says. Raises RecipeError where nothing is left."""
+    given = [section.vllm.get("gpu_memory_utilization") for section in sections]
+    if len(sections) == 1 or None not in given:
+        return [None] * len(sections)
+    rest = (MEMORY - sum(share for share in given if share is not None)) / given.count(None)
+    if rest <= 0:
+        raise RecipeError(
+            "vllm.gpu_memory_utilization: nothing is left of the accelerator's memory for the other models",
+            hint="lower it, or serve one of the models and use the openai engine",
+        )
+    return [round(rest, 3) if share is None else None for share in given]
 
 
 async def _started(*given: Any) -> tuple[Any, Gauges]:

@@ -65,7 +65,7 @@ OWNED = {
     "logprobs_mode": "votes need raw log-probabilities",
     "enable_lora": "name the adapter's folder as `adapter` in the section itself",
     "lora_modules": "name the adapter's folder as `adapter` in the section itself",
-    "enable_sleep_mode": 'say `placement = "turns"` in [model]',
+    "enable_sleep_mode": "no engine of a run sleeps",
     "generation_config": "sampling is what [revise] says",
     "override_generation_config": "sampling is what [revise] says",
     "worker_extension_cls": "it is taken by the watch that ends the engine with this process",

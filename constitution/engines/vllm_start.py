@@ -9,16 +9,17 @@ import difflib
 import importlib.util
 import json
 import os
+import select
 import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
 from constitution.engines.vllm_args import OWNED, check, flag
-from constitution.engines.vllm_gauges import Gauges
 from constitution.engines.weights import first_line
 from constitution.errors import ModelLoadError, RecipeError
 from constitution.recipe import VLLMModel
@@ -103,9 +104,7 @@ def _parse(parser: Any, name: str, value: Any, place: str) -> Any:
     raise RecipeError(f"{place}: {message}", hint="see vLLM's engine arguments")
 
 
-def start(
-    section: VLLMModel, folder: Path, adapters: Sequence[Path], memory: float | None, sleeps: bool
-) -> tuple[Any, Gauges]:
+def start(section: VLLMModel, folder: Path, adapters: Sequence[Path], memory: float | None) -> tuple[Any, Gauges]:
     """vLLM's AsyncLLM for the model in `folder`, and its figures; blocks for as long as the model loads.
 
     adapters: LoRA folders that requests will name. memory: share of the accelerator's memory, None: vLLM's default.
@@ -126,8 +125,7 @@ def start(
         "logprobs_mode": "raw_logprobs",
         "disable_log_stats": True,  # vLLM's own lines of log; `Gauges` gets the figures all the same
         "use_tqdm_on_load": False,
-        "worker_extension_cls": "constitution.engines.lifeline.Lifeline",
-        "enable_sleep_mode": sleeps,
+        "worker_extension_cls": "constitution.engines.vllm_start.Lifeline",
         **_for_cpu(given),
         **_for_adapters(adapters),
         **({"gpu_memory_utilization": memory} if memory is not None else {}),
@@ -159,22 +157,6 @@ def on_cpu() -> bool:
     from vllm.platforms import current_platform
 
     return bool(current_platform.is_cpu())
-
-
-def can_sleep() -> bool:
-    """Whether vLLM's sleep mode is there: on GPUs."""
-    library()
-    from vllm.platforms import current_platform
-
-    return bool(current_platform.is_sleep_mode_available())
-
-
-def device_memory() -> int:
-    """Bytes of one accelerator."""
-    library()
-    from vllm.platforms import current_platform
-
-    return int(current_platform.get_device_total_memory())
 
 
 def _for_cpu(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -234,3 +216,82 @@ def _cause(error: Exception) -> str:
     if callable(details) and (found := details()):
         return str(found[0].get("msg", error)).removeprefix("Value error, ").splitlines()[0]
     return first_line(error)
+
+
+@dataclass(slots=True)
+class Gauges:
+    """Read here and not from vLLM's Prometheus registry, which holds the figures of one engine in a process only."""
+
+    running: dict[int, int] = field(default_factory=dict)
+    """Requests in the batch; per engine, of which there are several with data parallelism."""
+    waiting: dict[int, int] = field(default_factory=dict)
+    usage: dict[int, float] = field(default_factory=dict)
+    """Share of the key-value cache that is in use."""
+    most_running: int = 0
+    preemptions: int = 0
+    queries: int = 0
+    """Tokens of prompts."""
+    hits: int = 0
+    """Of those, tokens found in the prefix cache."""
+
+    def record(
+        self, scheduler_stats: Any, iteration_stats: Any, mm_cache_stats: Any = None, engine_idx: int = 0
+    ) -> None:
+        if scheduler_stats is not None:
+            self.running[engine_idx] = scheduler_stats.num_running_reqs
+            self.waiting[engine_idx] = scheduler_stats.num_waiting_reqs
+            self.usage[engine_idx] = scheduler_stats.kv_cache_usage
+            self.queries += scheduler_stats.prefix_cache_stats.queries
+            self.hits += scheduler_stats.prefix_cache_stats.hits
+            self.most_running = max(self.most_running, sum(self.running.values()))
+        if iteration_stats is not None:
+            self.preemptions += iteration_stats.num_preempted_reqs
+
+    def log_engine_initialized(self) -> None: ...
+
+    def log(self) -> None: ...
+
+    def record_sleep_state(self, is_awake: int, level: int) -> None: ...
+
+    def stats(self, in_flight: int) -> dict[str, Any]:
+        """As `Engine.stats` gives them; tokens in `prefix_queries` and `prefix_hits`, shares between 0 and 1.
+
+        in_flight: requests that are not answered yet. vLLM says nothing after its last step, so what it said before
+        may be of requests that are done.
+        """
+        running = min(sum(self.running.values()), in_flight)
+        return {
+            "running": running,
+            "waiting": min(sum(self.waiting.values()), in_flight - running),
+            "most_running": self.most_running,
+            "preemptions": self.preemptions,
+            "kv_cache_usage": round(max(self.usage.values(), default=0.0), 4),
+            "prefix_queries": self.queries,
+            "prefix_hits": self.hits,
+            "prefix_hit_rate": round(self.hits / self.queries, 4) if self.queries else 0.0,
+        }
+
+
+class Lifeline:
+    """vLLM mixes it into its worker (`worker_extension_cls`), where `follow` is then called by name.
+
+    vLLM's engine runs in a process of its own, and outlives a parent that is killed: the accelerator's memory stays
+    taken, and the next start fails for want of it.
+    """
+
+    def follow(self, owner: int) -> None:
+        """Kill this process, and the scheduler's where that is another, when the process `owner` is gone."""
+        try:
+            descriptor = os.pidfd_open(owner)
+        except OSError:  # not a process of this machine, or a kernel without it: then it lives on, as vLLM's do
+            return
+        parent = os.getppid()
+        scheduler = parent if parent != owner else 0
+        threading.Thread(target=_leave_with, args=(descriptor, scheduler), name="lifeline", daemon=True).start()
+
+
+def _leave_with(descriptor: int, scheduler: int) -> None:
+    select.select([descriptor], [], [])
+    if scheduler and os.getppid() == scheduler:
+        os.kill(scheduler, signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)

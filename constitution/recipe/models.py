@@ -232,9 +232,6 @@ class Models(Section):
     """None: the policy judges itself."""
     jury: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")], ModelSection] = Field(default={})
     """Several judges, each by the name that its votes bear, in place of `judge`."""
-    placement: Literal["auto", "together", "turns"] = "auto"
-    """Two different vLLM models on the same accelerator: both in its memory, or in turns, the other one asleep. auto:
-    together where both fit."""
 
     def on(self, day: str) -> Self:
         """The same, with `day` (ISO 8601) for today in all chat templates that are not told another one."""
@@ -245,6 +242,6 @@ class Models(Section):
 
 def dated(section: ModelSection, day: str) -> ModelSection:
     """The section with `day` as its template_date, if it has none; empty: as it is."""
-    if isinstance(section, FakeModel | GivenModel) or section.template_date is not None or not day:
+    if not isinstance(section, _Templated) or section.template_date is not None or not day:
         return section
     return section.model_copy(update={"template_date": date.fromisoformat(day)})

@@ -21,7 +21,7 @@ import pytest
 import pytest_asyncio
 
 from constitution.engines.transformers import TransformersEngine
-from constitution.engines.vllm import VLLMEngine, open_together
+from constitution.engines.vllm import VLLMEngine
 from constitution.engines.vllm_args import serve_command
 from constitution.engines.weights import POCKET
 from constitution.recipe import OpenAIModel, TransformersModel, VLLMModel
@@ -78,7 +78,7 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 async def engines(adapter: tuple[Path, Path]) -> AsyncIterator[list[VLLMEngine]]:
     """Of the pocket model: without an adapter, and with one; both on one engine of vLLM's."""
     base = VLLMModel(engine="vllm", model="pocket", vllm=dict(ARGUMENTS))
-    opened = await open_together([base, base.model_copy(update={"adapter": str(adapter[0])})], "auto")
+    opened = await VLLMEngine.open_together([base, base.model_copy(update={"adapter": str(adapter[0])})])
     yield opened
     for engine in opened:
         await engine.close()

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from real_vllm import ARGUMENTS
 
-from constitution.engines import open_engine, open_engines
+from constitution.engines import open_engine
 from constitution.engines.vllm_args import OPERATIONAL, OWNED, flag, serve_command
 from constitution.engines.vllm_start import arguments
 from constitution.engines.weights import POCKET
 from constitution.errors import ModelLoadError, RecipeError
-from constitution.recipe import Models, OpenAIModel, VLLMModel
+from constitution.recipe import OpenAIModel, VLLMModel
 
 
 def section(**table: Any) -> VLLMModel:
@@ -161,13 +161,6 @@ async def test_a_table_that_vllm_itself_refuses_is_told_in_one_line() -> None:
         await open_engine(section(**ARGUMENTS, max_num_batched_tokens=64, enable_chunked_prefill=False))
     assert "max_num_batched_tokens" in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-async def test_there_are_no_turns_without_sleep_mode() -> None:
-    other = VLLMModel(engine="vllm", model="pocket", vllm={"max_model_len": 512})
-    with pytest.raises(RecipeError, match="sleep mode"):
-        async with open_engines(Models(policy=section(), judge=other, placement="turns")):
-            pass
 
 
 # --- its end

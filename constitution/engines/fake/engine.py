@@ -31,6 +31,10 @@ class FakeEngine:
         self._section = section
         self._failed: dict[str, int] = {}
 
+    @classmethod
+    async def open(cls, section: FakeModel) -> FakeEngine:
+        return cls(section)
+
     @property
     def model(self) -> str:
         return self._section.model
