@@ -146,7 +146,7 @@ def tables(results: Sequence[Result]) -> list[Table]:
         rows.append([cell.replace("-", "−") for cell in cells])
     planted = ["#", "position", "length", "style", "noise", "accuracy", "position measured", "length measured"]
     measured = [*planted, "headers", "lists", "bold", "reported, not planted", "raw votes", *columns[2:]]
-    return [Table(columns, whole), Table(measured, rows, "Every judge with planted faults")]
+    return [Table(columns, whole), Table(measured, rows, "Every judge with planted faults", detail=True)]
 
 
 def note(results: Sequence[Result]) -> str:

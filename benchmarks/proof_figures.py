@@ -207,7 +207,7 @@ def tables(result: Result) -> Iterator[Table]:
     yield Table([*columns, "garbled", "words"], rows, "Before and after")
     arms = [arm for arm in (BEFORE.name, SFT.name, ALIGNED.name) if arm in result.figures]
     rows = [[name, *(_share(result.figures[arm][name].pooled) for arm in arms)] for name in PRINCIPLES]
-    yield Table(["answers that break", *arms], rows, "By principle")
+    yield Table(["answers that break", *arms], rows, "By principle", detail=True)
     rows = [
         [
             LABELS[name],
@@ -224,7 +224,7 @@ def tables(result: Result) -> Iterator[Table]:
         [name, str(counts["train"]), ", ".join(f"{count} {why}" for why, count in counts.items() if why != "train")]
         for name, counts in result.exports.items()
     ]
-    yield Table(["export", "rows to train on", "dropped"], rows, "What was trained on")
+    yield Table(["export", "rows to train on", "dropped"], rows, "What was trained on", detail=True)
 
 
 def note(result: Result) -> str:

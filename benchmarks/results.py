@@ -22,6 +22,9 @@ import click
 
 FOLDER = Path(__file__).parent / "results"
 
+ROWS = 6
+"""Rows of a table that the page shows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -48,6 +51,8 @@ class Table:
     rows: Sequence[Sequence[str]]
     """A cell for each column, formatted."""
     title: str = ""
+    detail: bool = False
+    """True: in the results file alone."""
 
 
 def options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -79,21 +84,36 @@ def finish(
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         if page is not None:
-            page.write_text(put_into(page.read_text(encoding="utf-8"), out.stem, section(figures)), encoding="utf-8")
+            page.write_text(
+                put_into(page.read_text(encoding="utf-8"), out.stem, section(figures, ROWS)), encoding="utf-8"
+            )
     if not all(verdict.passes for verdict in verdicts):
         sys.exit(1)
 
 
-def section(figures: dict[str, Any]) -> str:
-    """A results file as Markdown."""
+def section(figures: dict[str, Any], rows: int | None = None) -> str:
+    """A results file as Markdown. rows: of a page, where longer tables are shown to that row, and tables of detail and
+    promises that were kept are counted."""
     blocks = [f"Measured {figures['date']} on {figures['machine']}."]
+    details = [table for table in figures["tables"] if rows is not None and table.get("detail")]
     for table in figures["tables"]:
+        if table in details:
+            continue
         lines = [f"**{table['title']}**", ""] if table["title"] else []
         lines += [_row(table["columns"]), "|---|" + "--:|" * (len(table["columns"]) - 1)]
-        blocks.append("\n".join([*lines, *(_row(cells) for cells in table["rows"])]))
+        lines += [_row(cells) for cells in table["rows"][:rows]]
+        more = len(table["rows"][rows:]) if rows is not None else 0
+        blocks.append("\n".join(lines) + (f"\n\n({more} more rows in the results file.)" if more else ""))
+    if details:
+        blocks.append(
+            "In the results file: " + "; ".join(f"{t['title']} ({len(t['rows'])} rows)" for t in details) + "."
+        )
     blocks += figures["notes"]
-    if figures["verdicts"]:
-        blocks.append("\n".join(f"- {Verdict(**verdict)}" for verdict in figures["verdicts"]))
+    verdicts = [Verdict(**verdict) for verdict in figures["verdicts"]]
+    shown = [verdict for verdict in verdicts if rows is None or not verdict.passes]
+    if verdicts:
+        kept = sum(verdict.passes for verdict in verdicts)
+        blocks.append("\n".join([f"{kept} of {len(verdicts)} promises kept.", *(f"- {verdict}" for verdict in shown)]))
     return "\n\n".join(blocks)
 
 
@@ -125,7 +145,7 @@ def machine() -> str:
 def main(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for path in sorted(FOLDER.glob("*.json")):
-        text = put_into(text, path.stem, section(json.loads(path.read_text(encoding="utf-8"))))
+        text = put_into(text, path.stem, section(json.loads(path.read_text(encoding="utf-8")), ROWS))
     page.write_text(text, encoding="utf-8")
 
 

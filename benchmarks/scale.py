@@ -103,7 +103,7 @@ def votes_table(votes: Mapping[str, Any]) -> tuple[Table, str]:
         f"The audit of these votes takes {audit['cpu']:.0f} s of CPU and {audit['peak_mib']:,.0f} MiB; the plain SQL "
         f"of its means, without intervals, on one file a table {audit['plain_cpu']:.0f} s."
     )
-    return Table(["question", "one file", *heads], rows, f"CPU seconds, {votes['votes']:,} votes"), note
+    return Table(["question", "one file", *heads], rows, f"CPU seconds, {votes['votes']:,} votes", detail=True), note
 
 
 @click.command(help=__doc__)

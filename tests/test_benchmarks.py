@@ -53,7 +53,7 @@ def test_a_results_file_is_all_that_a_section_of_the_page_needs(tmp_path: Path) 
     finish(out, page, [Table(["client", "s"], [["ours", "1"]], "Speed")], [kept], ["A note."])
     text = page.read_text(encoding="utf-8")
     assert text.startswith("before\n<!-- made: by hand -->\nMeasured 20")
-    assert text.endswith("- PASS  wall: 0.123 (at most 1)\n<!-- /made -->\nafter\n")
+    assert text.endswith("1 of 1 promises kept.\n<!-- /made -->\nafter\n")
     assert "**Speed**\n\n| client | s |\n|---|--:|\n| ours | 1 |\n\nA note.\n" in text
     assert "stale" not in text
     with pytest.raises(SystemExit):
