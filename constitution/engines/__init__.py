@@ -22,7 +22,7 @@ __all__ = ["KINDS", "Completion", "Engine", "Engines", "Metered", "Request", "op
 
 KINDS = {
     "fake": "constitution.engines.fake:FakeEngine",
-    "openai": "constitution.engines.openai:OpenAIEngine",
+    "openai": "constitution.engines.openai.engine:OpenAIEngine",
     "transformers": "constitution.engines.transformers:TransformersEngine",
     "vllm": "constitution.engines.vllm:VLLMEngine",
 }
