@@ -115,8 +115,9 @@ def main(prompts: int, votes: int, out: Path | None, page: Path | None) -> None:
         runs = measure_run(Path(folder), prompts)
     with tempfile.TemporaryDirectory() as folder:
         asked = scale_votes.measure(Path(folder), votes)
-    tables, notes = zip(run_table(runs), votes_table(asked), strict=True)
-    finish(out, page, tables, [*run_verdicts(runs), *votes_verdicts(asked)], notes)
+    shown = [run_table(runs), votes_table(asked)]
+    verdicts = [*run_verdicts(runs), *votes_verdicts(asked)]
+    finish(out, page, [table for table, _ in shown], verdicts, [note for _, note in shown])
 
 
 if __name__ == "__main__":

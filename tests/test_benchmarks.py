@@ -104,7 +104,7 @@ def test_an_export_that_is_large_or_leaks_or_loses_is_a_fail() -> None:
     sound = Exported("dpo", 10, 8, 1.0, 900.0, 1.0, both_sides=0, unaccounted=0)
     assert not failed(sound.verdicts)
     for fault in ({"peak_mib": 1600.0}, {"both_sides": 1}, {"unaccounted": 1}):
-        assert len(failed(replace(sound, **fault).verdicts)) == 1  # type: ignore[arg-type]
+        assert len(failed(replace(sound, **fault).verdicts)) == 1
 
 
 @pytest.mark.torture

@@ -193,7 +193,7 @@ def test_the_command_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyP
     async def flow(path: str, warehouse: str, limit: int | None, overrides: list[str], fresh: bool) -> Run:
         return await run_once(Path(path), Path(warehouse), overrides, fresh)
 
-    monkeypatch.setattr(run_command, "load_flow", lambda *_: flow)
+    monkeypatch.setattr(run_command, "load_flow", lambda *_, **__: flow)
     arguments = [str(recipe), "--warehouse", str(tmp_path / "w"), "--set", "budget.limit=0.001"]
     for _ in range(2):
         shown = CliRunner().invoke(run_command.run, arguments)

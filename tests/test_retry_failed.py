@@ -141,7 +141,7 @@ def test_the_command_says_what_tries_them_again(tmp_path: Path, monkeypatch: pyt
         async with OddServer(small) as server:
             return await work(written(Path(path), server.url), Path(warehouse), overrides, retry_failed)
 
-    monkeypatch.setattr(run_command, "load_flow", lambda *path: flow)
+    monkeypatch.setattr(run_command, "load_flow", lambda *_, **__: flow)
     recipe = project(tmp_path / "p", "policy", "http://127.0.0.1:1/v1", 12)
     recipe.write_text(recipe.read_text().replace("http://127.0.0.1:1/v1", "URL"))
     good = written(recipe, "http://127.0.0.1:1/v1")

@@ -16,41 +16,22 @@ from constitution.warehouse.writer import FULL
 
 ROOT = Path(__file__).parents[2]
 
-FLOW = '''"""The project's own flow: flows/generate.py of this repository without Prefect, which starts in seconds."""
-
-import asyncio
-from pathlib import Path
-
-from constitution.pipeline import Session, prepare
-from constitution.recipe import load_recipe
-
-
-async def generate(recipe, warehouse, limit, overrides, fresh, allow=()):
-    path = Path(recipe)
-    plan = await asyncio.to_thread(prepare, load_recipe(path, overrides), path, Path(warehouse), fresh)
-    if plan.finished:
-        return plan.run
-    async with Session(plan) as session:
-        await session.walk()
-        return await session.finish()
-'''
-
 
 @dataclass(frozen=True)
 class Kind:
     """A recipe, and the servers behind its models."""
 
     text: str
-    """TOML; `{name}` stands for the address of the server of that name."""
+    """TOML; `{name}` is the address of the server of that name."""
     prompts: int
     servers: Mapping[str, Mapping[str, Any]]
     """By name, the fields of the fake model that each serves; `labels`: tokens that it gives log-probabilities of."""
     mortal: str = ""
     """A server that is itself killed and started again all the while; empty: none."""
     prefect: bool = False
-    """By this repository's own flow, under Prefect; otherwise by FLOW."""
+    """With Prefect's own server."""
     changes: Mapping[str, str] = field(default_factory=dict)
-    """Of what HEAD and the text leave open."""
+    """What HEAD and the text leave open."""
     applied: str = ""
     """How the whole run's votes make its labels, at its end; empty: each pair's own make them."""
 
@@ -147,12 +128,10 @@ KINDS = {
 
 
 def write_project(folder: Path, kind: Kind, seed: int) -> None:
-    """A project with the repository's principles, prompts, and the flow that the kind is run by."""
-    shutil.copytree(ROOT / "principles", folder / "principles")
-    (folder / "flows").mkdir()
+    """A project with the repository's principles and flows, and prompts."""
+    for name in ("principles", "flows"):
+        shutil.copytree(ROOT / name, folder / name)
     (folder / "recipes").mkdir()
-    flow = (ROOT / "flows" / "generate.py").read_text() if kind.prefect else FLOW
-    (folder / "flows" / "generate.py").write_text(flow)
     rows = (
         {
             "prompt": f"What is to be known of matter {seed}-{number}?",

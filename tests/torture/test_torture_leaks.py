@@ -195,10 +195,9 @@ def command(*words: str, home: Path, key: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.torture
 async def test_no_form_of_the_key_leaves_the_command(tmp_path: Path, torture: Torture) -> None:
     """`constitution run` with Prefect's own database, with --debug; then the audit's page, an export, tables."""
-    if not torture.full:
-        pytest.skip("half a minute of Prefect: in `make torture`")
     said = []
 
     async def ask(*words: str, codes: tuple[int, ...] = (0,)) -> str:

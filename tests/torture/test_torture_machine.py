@@ -20,7 +20,6 @@ from typing import Any, NamedTuple, Self
 import pytest
 from click.testing import CliRunner
 from conftest import Torture
-from kill_recipes import FLOW
 from machine import DAMAGES, damage, project, start, stored, temporary
 from run_once import run_once, stop_midway
 
@@ -38,20 +37,6 @@ from constitution.warehouse.damage import INPUT, ROWS
 
 HERE = Path(__file__).parent
 FAULT = "faults of the machine"
-LONG_ALONE = {
-    "test_a_repair_that_is_killed_goes_on",
-    "test_a_folder_that_is_gone",
-    "test_a_folder_that_cannot_be_written",
-    "test_a_vote_that_stands_is_not_paid_for_again",
-    "test_a_full_disk_stops_the_run_and_room_lets_it_go_on",
-    "test_a_full_disk_while_exporting",
-    "test_a_full_temporary_folder",
-    "test_a_disk_that_can_only_be_read",
-    "test_two_processes_two_runs_and_a_reader",
-    "test_the_command_says_who_works_on_the_run_and_leaves",
-    "test_a_warehouse_that_is_moved_or_linked",
-    "test_where_folders_cannot_be_exchanged",
-}
 
 
 class World(NamedTuple):
@@ -100,23 +85,17 @@ def made_good(world: World, root: Path) -> None:
     assert temporary(root) == []
 
 
-@pytest.fixture(autouse=True)
-def _long(request: pytest.FixtureRequest, torture: Torture) -> None:
-    """`make test` has no time for some."""
-    if not torture.full and request.node.originalname in LONG_ALONE:
-        pytest.skip("only in make torture")
-
-
 # --- files that are not what was written
 
 
+@pytest.mark.torture
 def test_any_damage_is_found(torture: Torture, world: World, tmp_path: Path) -> None:
     """In every part of every table, whatever was done to it: by its name, and nothing else is accused."""
     chance = random.Random(f"{torture.seed}/damages")
     for state in ("done", "open"):
         warehouse = copied(getattr(world, state), tmp_path / state)
         for path in parts(warehouse, world.run_id):
-            for kind in DAMAGES * (3 if torture.full else 1):
+            for kind in DAMAGES * 3:
                 before = {one: one.read_bytes() for one in parts(warehouse, world.run_id)}
                 damage(chance, kind, path, list(before))
                 wrong = {one for one in before if not one.exists() or one.read_bytes() != before[one]}
@@ -132,7 +111,7 @@ def test_any_damage_is_found(torture: Torture, world: World, tmp_path: Path) -> 
         assert warehouse.verify(world.run_id) == []
 
 
-SHORT = [("done", "responses"), ("open", "judgements")]
+SHORT = [("open", "judgements")]
 LONG = [(state, table) for state in ("done", "open") for table in (*INPUT, *ROWS[:3])]
 
 
@@ -162,6 +141,7 @@ def test_what_is_damaged_is_made_again_and_nothing_else(torture: Torture, world:
         torture.count(FAULT)
 
 
+@pytest.mark.torture
 def test_a_vote_that_stands_is_not_paid_for_again(world: World, tmp_path: Path) -> None:
     """Labels that are gone are made of the votes; a start asks no model for them."""
     warehouse = copied(world.done, tmp_path / "w")
@@ -177,6 +157,7 @@ def test_a_vote_that_stands_is_not_paid_for_again(world: World, tmp_path: Path) 
     assert calls[0] == calls[1] > 0
 
 
+@pytest.mark.torture
 def test_a_repair_that_is_killed_goes_on(torture: Torture, world: World, tmp_path: Path) -> None:
     """Before every rename of a repair."""
 
@@ -245,6 +226,7 @@ def test_a_finished_run_that_lost_a_part(torture: Torture, world: World, tmp_pat
     torture.count(FAULT)
 
 
+@pytest.mark.torture
 @pytest.mark.parametrize("table", ["prompts", "responses"])
 def test_a_folder_that_is_gone(torture: Torture, world: World, tmp_path: Path, table: str) -> None:
     """Its sums are gone with it: the run's record tells that there was something."""
@@ -310,6 +292,7 @@ def small_disk(task: str, world: World, *words: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
+@pytest.mark.torture
 def test_a_full_disk_stops_the_run_and_room_lets_it_go_on(torture: Torture, world: World) -> None:
     """A real file system, full at every stage: slices, parts, record, compaction, labels, views."""
     told = small_disk("run", world, str(torture.seed), "15")
@@ -324,6 +307,7 @@ def test_a_full_disk_stops_the_run_and_room_lets_it_go_on(torture: Torture, worl
     assert any(one["finished"] for one in told)
 
 
+@pytest.mark.torture
 def test_a_full_disk_while_exporting(torture: Torture, world: World) -> None:
     for one in small_disk("export", world):
         assert "No space left on device" in one["error"], one
@@ -332,6 +316,7 @@ def test_a_full_disk_while_exporting(torture: Torture, world: World) -> None:
         torture.count(FAULT)
 
 
+@pytest.mark.torture
 def test_a_full_temporary_folder(torture: Torture, world: World) -> None:
     """DuckDB has nowhere to put what does not fit into memory: one sentence, and the next query is answered."""
     [one] = small_disk("spill", world)
@@ -340,6 +325,7 @@ def test_a_full_temporary_folder(torture: Torture, world: World) -> None:
     torture.count(FAULT)
 
 
+@pytest.mark.torture
 def test_a_disk_that_can_only_be_read(torture: Torture, world: World) -> None:
     [one] = small_disk("read-only", world)
     assert "Read-only file system" in one["run"], one
@@ -376,6 +362,7 @@ def test_files_that_may_not_grow(torture: Torture, world: World, tmp_path: Path)
         torture.count(FAULT)
 
 
+@pytest.mark.torture
 @pytest.mark.parametrize("table", ["responses", "prompts", "judgements", "preferences", "runs"])
 def test_a_folder_that_cannot_be_written(torture: Torture, world: World, tmp_path: Path, table: str) -> None:
     """A file stands in its place, which stops root too."""
@@ -465,6 +452,7 @@ def running(recipe: Path, root: Path, *overrides: str) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.torture
 def test_two_processes_two_runs_and_a_reader(torture: Torture, world: World, tmp_path: Path) -> None:
     """The same run is worked by one process, and another says so and leaves; two runs are worked at once; and who reads
     and verifies all the while finds no error, no damage and no row twice."""
@@ -505,10 +493,9 @@ def test_two_processes_two_runs_and_a_reader(torture: Torture, world: World, tmp
     torture.count(FAULT, 3)
 
 
+@pytest.mark.torture
 def test_the_command_says_who_works_on_the_run_and_leaves(torture: Torture, tmp_path: Path) -> None:
     recipe, root = project(tmp_path), tmp_path / "w"
-    (tmp_path / "flows").mkdir()
-    (tmp_path / "flows" / "generate.py").write_text(FLOW)
     asyncio.run(stop_midway(recipe, root, [], prompts=8))
     [run] = Warehouse(root).runs()
     before = {path: path.read_bytes() for path in root.rglob("*.parquet")}
@@ -523,6 +510,7 @@ def test_the_command_says_who_works_on_the_run_and_leaves(torture: Torture, tmp_
     torture.count(FAULT)
 
 
+@pytest.mark.torture
 def test_a_warehouse_that_is_moved_or_linked(torture: Torture, world: World, tmp_path: Path) -> None:
     copied(world.open, tmp_path / "before").root.rename(tmp_path / "after")
     (tmp_path / "link").symlink_to(tmp_path / "after")
@@ -532,6 +520,7 @@ def test_a_warehouse_that_is_moved_or_linked(torture: Torture, world: World, tmp
     torture.count(FAULT, 2)
 
 
+@pytest.mark.torture
 def test_where_folders_cannot_be_exchanged(
     torture: Torture, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from chains import CONSTITUTION, PRINCIPLES, Reply, Rows, Scripted, prompt, said
 from conftest import Torture
 from export_runs import make_export
 from small_project import table
-from test_refusals import ANSWERS, REFUSALS, by_sql
+from test_refusals import REFUSALS
 from warehouse_rows import run
 
 from constitution.engines.base import FINISH_REASONS, Request
@@ -18,7 +18,6 @@ from constitution.errors import ContextTooLong, EngineUnavailable
 from constitution.generate.revise import Chain, Reviser, revise
 from constitution.judge import Judge, pairs
 from constitution.labels import Rules
-from constitution.measures import refuses
 from constitution.pipeline.label import Labeller
 from constitution.recipe import JudgeSection, ReviseSection
 from constitution.records import Failure, Preference
@@ -97,36 +96,3 @@ def written(chains: dict[str, Chain], root: Path) -> set[str]:
             if origin.outcome == "ok":
                 whole.add(each.id)
     return whole
-
-
-def test_refusals_are_the_same_to_python_and_sql_in_any_text(torture: Torture) -> None:
-    draw = random.Random(f"{torture.seed}/refusals")
-    odd = (
-        "’",
-        "“",
-        "”",
-        "\u00a0",
-        "\u2028",
-        "\x0b",
-        "İ",
-        "ſ",
-        "K",
-        "\ufeff",
-        "😀",
-        "\r\n",
-        "'",
-        '"',
-        "*",
-        ">",
-        "–",
-        "ʼ",
-    )
-    texts = []
-    for _ in range(20_000 if torture.full else 2_000):
-        text = draw.choice((*REFUSALS, *ANSWERS))
-        for _ in range(draw.randint(0, 4)):
-            place = draw.randint(0, len(text))
-            text = text[:place] + draw.choice((*odd, draw.choice(REFUSALS))) + text[place + draw.randint(0, 2) :]
-        texts.append(text)
-    torture.count("texts read for refusals", len(texts))
-    assert by_sql(texts) == [refuses(text) for text in texts]

@@ -7,15 +7,13 @@ import json
 import math
 import random
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 from conftest import Torture
 from odd_replies import OddServer, reply
-from small_project import table
-from test_odd_replies import ASK, VOTE, whole_run
+from test_odd_replies import ASK, VOTE
 
 from constitution.engines import Metered
 from constitution.engines.base import FINISH_REASONS, SLACK, Completion, Request
@@ -26,7 +24,6 @@ from constitution.engines.openai.reply import FINISHED
 from constitution.errors import EngineError, MalformedReply
 from constitution.judge.read import read_choices
 from constitution.recipe import OpenAIModel
-from constitution.warehouse import Warehouse
 
 COUNTS: tuple[Any, ...] = (
     0,
@@ -263,27 +260,3 @@ async def test_a_reply_with_anything_in_it(request_: Request, torture: Torture) 
     assert all(isinstance(event, str) for event in stats["events"])
     assert sum(stats["served_models"].values()) <= len(server.told)
     torture.count("replies by chance", len(server.told))
-
-
-@pytest.mark.parametrize("role", ["policy", "judge"])
-async def test_whole_runs_of_replies_by_chance(role: str, tmp_path: Path, torture: Torture) -> None:
-    """Each prompt ends or is open, with a row or a failure; and once the server is sound, all of them end."""
-    for number in range(3 if torture.full else 1):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        server = Chance(f"{torture.seed}/runs/{role}/{number}", 0.5)
-        run = await whole_run(folder, server, role, prompts=20 if torture.full else 4)
-        told = [data.decode(errors="replace") for data in server.told]
-        counts = run.counts
-        assert counts["open"] + counts["lost"] + counts["done"] >= counts["prompts"]
-        where = folder / "w"
-        for [text] in table(where, "SELECT text FROM responses WHERE model = 'm' AND text <> ''"):
-            assert any(json.dumps(text)[1:-1] in each for each in told), text
-        [[low, high]] = table(where, "SELECT coalesce(min(p_first), 0), coalesce(max(p_first), 1) FROM judgements")
-        assert 0 <= low <= high <= 1
-        failed = table(where, "SELECT DISTINCT error FROM failures")
-        assert all(name[0].isupper() for [name] in failed)
-        assert run.cost is not None
-        assert run.cost >= 0
-        assert Warehouse(where).verify(run.run_id) == []
-        torture.count("replies by chance", len(told))

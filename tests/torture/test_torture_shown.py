@@ -154,7 +154,7 @@ def test_labels_come_back_from_the_csv_as_they_were(
     assert {label.rater for label in read_annotations(root, out, spreadsheet_safe=True).annotations} == set(raters)
     words = ["annotations", "import", "--spreadsheet-safe", str(out), "--warehouse", str(root)]
     said = asked(words, capsys, monkeypatch)
-    assert f"{len(raters)} labels" in said
+    assert f"{len(raters)} annotations" in said
     counted = asked(["sql", "--format", "csv", "SELECT count(DISTINCT id), count(DISTINCT rater) FROM annotations",
                      "--warehouse", str(root)], capsys, monkeypatch)  # fmt: skip
     assert parsed(counted)[1] == [str(len(raters))] * 2
@@ -358,11 +358,10 @@ def _usage(text: str) -> Any:
     return Usage(text, text, 1, 2, 1, 3)
 
 
+@pytest.mark.torture
 def test_the_audits_artifact_is_markdown_of_ours_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torture: Torture
 ) -> None:
-    if not torture.full:
-        pytest.skip("two audits: in `make torture`")
     figures, shapes = report_rows.figures, []
     for number, text in enumerate(("x", "".join(f" {mark}" for mark in MARKS))):
         dress = [replace(each, judge=each.judge and each.judge + text, note=text) for each in figures()]
