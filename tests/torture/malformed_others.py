@@ -242,7 +242,7 @@ def decontaminate(name: str, content: Content, *must_say: str, file: str = "eval
 
 
 DECONTAMINATE = [
-    decontaminate("none", lambda path: None, "does not exist"),
+    decontaminate("none", lambda path: None, "no such file"),
     decontaminate("empty", b"", "no prompts"),
     decontaminate("no JSON", "{\n", "line 1", "JSON"),
     decontaminate("invalid UTF-8", b'{"prompt": "\xff"}\n', "line 1", "UTF-8"),
@@ -255,7 +255,7 @@ DECONTAMINATE = [
     decontaminate("no Parquet", "x", "Parquet", file="eval.parquet"),
     decontaminate("no kind by its name", "a,b\n1,2\n", "name", file="eval.csv"),
     decontaminate("a pipe", os.mkfifo),
-    decontaminate("a folder", lambda path: path.mkdir(), "directory"),
+    decontaminate("a folder", lambda path: path.mkdir(), "folder"),
 ]  # fmt: skip
 
 COMMANDS = [
@@ -275,8 +275,8 @@ COMMANDS = [
          ("r.toml",)),
     Case("serve, no recipe", {}, ("serve", "none.toml"), ("none.toml",)),
     Case("serve, a recipe without a server", {}, ("serve", "r.toml"), ("recipe",)),
-    Case("label, nobody", {"warehouse": warehouse}, ("label", "nobody"), ("nobody",)),
-    Case("label, an unknown way", {"warehouse": warehouse}, ("label", "--aggregate", "vibes"), ("--aggregate",)),
+    Case("relabel, nobody", {"warehouse": warehouse}, ("relabel", "nobody"), ("nobody",)),
+    Case("relabel, an unknown way", {"warehouse": warehouse}, ("relabel", "--aggregate", "vibes"), ("--aggregate",)),
     Case("init, a file in its place", {}, ("init", "r.toml"), ("r.toml",)),
 ]  # fmt: skip
 
