@@ -230,7 +230,7 @@ async def test_each_spelling_is_asked_about_once() -> None:
         asked.append(text)
         return [1]
 
-    control = ControlTokens(tokenize)
+    control = ControlTokens(tokenize, print)
     for _ in range(3):
         messages = await control.broken(user("<s>" * 50))
     assert asked == ["<s>"]
@@ -246,7 +246,7 @@ async def test_a_server_out_of_reach_is_not_taken_for_one_that_does_not_tell() -
         return [1]
 
     down = ["for now"]
-    control = ControlTokens(tokenize)
+    control = ControlTokens(tokenize, print)
     with pytest.raises(EngineTimeout):
         await control.broken(user("<s>"))
     down.clear()
@@ -267,7 +267,7 @@ async def test_a_prefix_is_continued_from_what_was_sent(prefix: Any) -> None:
 
 
 async def test_no_text_stalls_it() -> None:
-    control = ControlTokens(None)
+    control = ControlTokens(None, print)
     began = time.process_time()
     for text in (
         "<|" * 100_000,

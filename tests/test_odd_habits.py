@@ -15,7 +15,8 @@ from run_once import run_once
 from small_project import table
 from test_odd_servers import _hurry, ran  # noqa: F401
 
-from constitution.engines.reasoning import begins, of_message
+from constitution.engines.openai.reply import of_message
+from constitution.engines.reasoning import begins
 from constitution.generate.outcomes import clean
 
 THOUGHT = "Hm, a secret plan."

@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 
-from constitution.engines.reasoning import FORMS, Form, closing, of_message, of_usage, opened_by, split, switches
+from constitution.engines.base import Request
+from constitution.engines.odd import read_usage
+from constitution.engines.openai.reply import of_message
+from constitution.engines.reasoning import FORMS, Form, closing, opened_by, split, switches
+from constitution.records import Message, Sampling
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.opening)
@@ -205,4 +209,6 @@ def test_what_servers_tell_apart(message: dict[str, Any], reasoning: str | None,
     ],
 )
 def test_tokens_of_reasoning_are_among_those_of_output(usage: dict[str, Any], completion: int | None) -> None:
-    assert of_usage({"prompt_tokens": 10, **usage}) == {"prompt_tokens": 10, **usage, "completion_tokens": completion}
+    request = Request((Message("user", "hello"),), Sampling(), 1)
+    told = read_usage({"prompt_tokens": 10, **usage}, request, "twelve bytes", None, lambda _: None)
+    assert told.completion == (3 if completion is None else completion)

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from constitution.engines.openai.refused import error_of, error_within, said
-from constitution.engines.openai.room import most, room
+from constitution.engines.openai.refused import error_of, error_within, most, room, said
 from constitution.errors import (
     AccessDenied,
     ContextTooLong,

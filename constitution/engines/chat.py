@@ -18,10 +18,9 @@ from functools import lru_cache
 from typing import Any
 
 from constitution.engines.control import BARRED, broken
-from constitution.engines.openai.room import Shortened
+from constitution.engines.odd import SHORTENED, SPELLED, Oddities
 from constitution.engines.reasoning import CONTROL, Form, closing, opened_by
-from constitution.engines.roles import normal
-from constitution.engines.spoken import Spoken
+from constitution.engines.spoken import Spoken, normal
 from constitution.engines.thoughts import Said, Thoughts
 from constitution.errors import ModelLoadError, RequestRefused
 from constitution.records import Message, Messages, as_dicts
@@ -46,7 +45,8 @@ class ChatTokenizer:
         self._spoken = (spoken or Spoken()).to(written)
         self._tagged = re.compile("|".join(re.escape(tag) for tag in CONTROL if tag in written) or r"(?!)")
         """Tags that the template writes: it might take a text that has them for a thought, and leave it out."""
-        self._shortened = Shortened()
+        self._odd = Oddities()
+        self.events = self._odd.events
         self._lock = threading.RLock()
         # transformers' own call hands every single text to a pool of threads, which it waits for where cores are busy.
         self._backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -67,7 +67,6 @@ class ChatTokenizer:
         self._normalize = (
             normalizer.normalize_str if normalizer and any(t.normalized for t in control.values()) else None
         )
-        self._changed = 0
         self._opens: Form | None = None
         """The form of the thought that the template opens before each answer."""
         with suppress(RequestRefused):
@@ -89,17 +88,10 @@ class ChatTokenizer:
         """What of this decides the model's answers, for the run's provenance."""
         return self._spoken.facts()
 
-    def events(self) -> list[str]:
-        """Sentences, once there is something to tell."""
-        spelled = (
-            f"{self._changed:,} texts spelled control tokens of the chat template, which were read with a blank in them"
-        )
-        return [*([spelled] if self._changed else []), *self._shortened.events()]
-
     def room(self, left: int, wanted: int) -> int:
         """The tokens that an answer gets: `wanted`, or those that are left in the context, which is then counted."""
         if left < wanted:
-            self._shortened.add()
+            self._odd.add(SHORTENED)
         return min(left, wanted)
 
     def encode(self, messages: Messages, think: bool = True) -> list[int]:
@@ -152,7 +144,8 @@ class ChatTokenizer:
             # Tokenizers split special tokens when told to, but not other added ones, nor what their model itself holds.
             text = self._normalize(text) if self._normalize else text
             read = broken(text, self._control) if self._control else text
-            self._changed += read != text
+            if read != text:
+                self._odd.add(SPELLED)
             tokens = self._tokens(read, plain=True)
             tokens = [token for token in tokens if token not in self._never]
         return tokens

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Sequence
 
+from constitution.engines.odd import SENT_APART, Note
 from constitution.errors import MalformedReply, ModelLoadError, RequestRefused
 from constitution.records import Message, Messages
 
@@ -45,31 +46,28 @@ def broken(text: str, spelled: re.Pattern[str]) -> str:
     return text
 
 
+def _spelled(text: str) -> bool:
+    return any(opening in text and spelled.search(text) for opening, spelled in zip("<[", _SPELLED, strict=True))
+
+
 class ControlTokens:
     """Breaks the spellings in messages for one server, or a fleet of servers of one model."""
 
-    def __init__(self, tokenize: Tokenize | None) -> None:
+    def __init__(self, tokenize: Tokenize | None, note: Note) -> None:
         """`tokenize`: asks the server whether a spelling is one token of its model. None: it cannot be asked."""
-        self._tokenize = tokenize
+        self._tokenize, self._note = tokenize, note
         self._known: dict[str, bool] = {}
-        self._changed = 0
 
     async def broken(self, messages: Messages) -> Messages:
         """`messages`, of which those that spell a control token are changed. Raises EngineError where the server is
         out of reach."""
-        if not any(spelled.search(message.content) for message in messages for spelled in _SPELLED):
+        if not any(_spelled(message.content) for message in messages):
             return messages
         sent = tuple([await self._broken(message) for message in messages])
-        self._changed += sum(old is not new for old, new in zip(messages, sent, strict=True))
-        return sent
-
-    def events(self) -> list[str]:
-        """One sentence, once there is something to tell."""
-        if not self._changed:
-            return []
-        return [
-            f"{self._changed:,} messages spelled control tokens of chat templates, which were sent with a blank in them"
-        ]
+        for old, new in zip(messages, sent, strict=True):
+            if old is not new:
+                self._note(SENT_APART)
+        return sent if sent != messages else messages
 
     async def _broken(self, message: Message) -> Message:
         text = message.content

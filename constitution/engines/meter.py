@@ -8,9 +8,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from constitution.engines.base import Completion, Engine, Request
-from constitution.engines.oddities import Oddities
-from constitution.engines.text import storable
-from constitution.engines.usage import sound
+from constitution.engines.odd import Oddities, sound, storable
 from constitution.errors import MalformedReply
 
 

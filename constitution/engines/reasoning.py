@@ -1,4 +1,4 @@
-"""What a model thought, parted from what it answered: the forms that models write it in, and the fields of servers.
+"""What a model thought, parted from what it answered: the forms that models write it in.
 
     thought = split("<think>Let me see.</think>\n\nYes.")
     thought.reasoning, thought.text        # "Let me see.", "Yes."
@@ -11,17 +11,12 @@ it counts where the template is known to do so, else where no sentence has it (`
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 SWITCHES: Mapping[str, bool | int] = {"enable_thinking": False, "thinking": False, "thinking_budget": 0}
 """Variables of chat templates, each with the value that turns reasoning off."""
-FIELDS = ("reasoning", "reasoning_content", "thinking")
-"""Of a server's message, in the order in which they are believed: vLLM, OpenRouter · SGLang, DeepSeek, llama.cpp, older
-vLLM · Ollama. Those that have more than one say the same in both."""
-DETAILS = ("reasoning_details", "thinking_blocks")
-"""Lists of blocks of gateways."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +82,8 @@ FINAL = "<|channel|>final<|message|>"
 WRAPPERS = ("answer", "response")
 """Tags that Hunyuan, Granite and ERNIE have around an answer behind a thought."""
 
+_MAY = re.compile(r"[<\[◁]|\A\s*(?:analysis|Here)")
+"""What every text has that can be parted; most have none of it."""
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>")
 _CHANNEL_END = re.compile(r"\s*(?:<\|(?:end|return|call)\|>\s*)*(?:<\|start\|>\s*assistant(?:\s+to=[^<\s]+)?\s*)?\Z")
 """What is between two channels. Such marks elsewhere are words of a text that speaks of them."""
@@ -120,6 +117,8 @@ def split(text: str, opened: Form | None = None, cut: bool = False, sure: bool =
     Without `opened` a closing tag alone ends a thought only as `_closed` says, and an opening tag alone begins one only
     where the output was cut or the rest of the tag's line is empty. Anything else is kept whole.
     """
+    if opened is None and not _MAY.search(text):
+        return Thought(text)
     if channels := _channels(text, cut):
         return channels
     for form in (opened,) if opened else FORMS:
@@ -264,60 +263,3 @@ def unwrapped(text: str, template: str) -> str:
         if f"<{name}>" in template and inner != text.strip():
             return _without(inner, f"</{name}>").strip("\n")
     return text
-
-
-# --- servers
-
-
-def of_message(message: Mapping[str, Any]) -> tuple[str | None, Any]:
-    """Of a reply's message the reasoning that the server tells apart, and the content without it: text, None, or what
-    it is that is no text. Content in parts is joined from its texts; parts that are neither stay as they are."""
-    told = next(filter(None, (_told(message.get(name)) for name in FIELDS)), "")
-    if not told:
-        blocks: list[Any] = next((message[name] for name in DETAILS if isinstance(message.get(name), list)), [])
-        told = "\n\n".join(filter(None, map(_thought_of, blocks)))
-    content = message.get("content")
-    if isinstance(content, list) and content and all(_is_part(part) for part in content):
-        thoughts = [_thought_of(part) for part in content if part["type"] in _THOUGHTS]
-        told = "\n\n".join(filter(None, (told, *thoughts)))
-        content = "".join(part["text"] for part in content if part["type"] not in _THOUGHTS)
-    return told or None, content
-
-
-def of_usage(usage: Mapping[str, Any]) -> Mapping[str, Any]:
-    """`usage` with the reasoning's tokens among `completion_tokens`, of which some gateways leave them out, as
-    their total says. What is no count is left as it is."""
-    details = usage.get("completion_tokens_details")
-    thought = details.get("reasoning_tokens") if isinstance(details, Mapping) else None
-    total, prompt, written = (usage.get(name) for name in ("total_tokens", "prompt_tokens", "completion_tokens"))
-    if type(thought) is not int or type(written) is not int or not 0 < thought < 2**24 or written < 0:
-        return usage
-    added = type(prompt) is int and type(total) is int and total == prompt + written + thought
-    return {**usage, "completion_tokens": written + thought} if added else usage
-
-
-_THOUGHTS = ("thinking", "reasoning", "reasoning_content", "redacted_thinking")
-
-
-def _is_part(part: Any) -> bool:
-    if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
-        return False
-    return part["type"] in _THOUGHTS or isinstance(part.get("text"), str)
-
-
-def _told(value: Any) -> str:
-    """The words of a field, which are text at most servers, and blocks or texts at some."""
-    if isinstance(value, str):
-        return value.strip()
-    blocks = value if isinstance(value, list) else [value]
-    return "\n\n".join(filter(None, (_told(each) if isinstance(each, str) else _thought_of(each) for each in blocks)))
-
-
-def _thought_of(part: Any) -> str:
-    """The words of a block or part; some are lists of texts, and some are encrypted and have none."""
-    if not isinstance(part, Mapping):
-        return ""
-    found: Any = next((part[name] for name in ("thinking", "reasoning", "text", "summary") if part.get(name)), "")
-    if isinstance(found, Sequence) and not isinstance(found, str):
-        found = "".join(str(each.get("text") or "") for each in found if isinstance(each, Mapping))
-    return str(found).strip()

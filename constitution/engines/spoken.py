@@ -1,14 +1,16 @@
-"""How a chat template is spoken to: its variables, the day that it takes for today, whether the model is to think."""
+"""How a chat template is spoken to: the turns, its variables, the day that it takes for today, whether to think."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time
+from itertools import groupby
 from typing import Any, Literal
 
 from constitution.engines.reasoning import switches
 from constitution.recipe import OpenAIModel, TransformersModel, VLLMModel
+from constitution.records import Message, Messages
 
 
 def today() -> date:
@@ -47,3 +49,16 @@ class Spoken:
     def facts(self) -> dict[str, str]:
         """`template_date`, of a template that has asked for it."""
         return {"template_date": self.date.isoformat()} if self.asked else {}
+
+
+def normal(messages: Messages, *, system: bool, late_system: bool) -> Messages:
+    """Neighbours of one role merged, joined by a blank line; a system turn put into the user's where none is taken:
+    `system` of those before the first other turn, `late_system` of those after it."""
+    spoken = next((place for place, turn in enumerate(messages) if turn.role != "system"), len(messages))
+    taken = [system] * spoken + [late_system] * (len(messages) - spoken)
+    messages = tuple(
+        turn if turn.role != "system" or takes else Message("user", turn.content)
+        for turn, takes in zip(messages, taken, strict=True)
+    )
+    turns = ((role, [turn.content for turn in same]) for role, same in groupby(messages, lambda turn: turn.role))
+    return tuple(Message(role, "\n\n".join(contents)) for role, contents in turns)

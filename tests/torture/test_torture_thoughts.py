@@ -10,7 +10,8 @@ from itertools import count
 
 from conftest import Torture
 
-from constitution.engines.reasoning import CONTROL, FORMS, Form, of_message, opened_by, split
+from constitution.engines.openai.reply import of_message
+from constitution.engines.reasoning import CONTROL, FORMS, Form, opened_by, split
 
 SPACE = ("", " ", "\n", "\n\n", "\r\n\r\n", "\n \t\n", "  ", "\t")
 CHANNELS = ("analysis", "commentary", "final", "commentary to=functions.f ")

@@ -12,9 +12,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from constitution.engines.openai.refused import TURNS
-from constitution.engines.openai.room import most
-from constitution.engines.roles import normal
+from constitution.engines.openai.refused import TURNS, most
+from constitution.engines.spoken import normal
 from constitution.errors import RequestRefused
 from constitution.records import Messages
 

@@ -3,7 +3,7 @@
     engine = await OpenAIEngine.open(OpenAIModel(engine="openai", model="m", base_url="http://127.0.0.1:8000/v1"))
 
 Over aiohttp and not the openai package, which costs 5 ms of CPU a call against 0.2 ms. Which server a request goes to,
-retries and outages are in `_fleet`; this module knows what is said to a server and what it answers.
+retries and outages are in `fleet`; this module knows what is said to a server and what it answers.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any
 
 from constitution.engines.base import Completion, Request
 from constitution.engines.control import ControlTokens
-from constitution.engines.oddities import Oddities, ServedNames
+from constitution.engines.odd import RUN_ON, SHORTENED, Oddities
 from constitution.engines.openai.dialect import EXACT, Dialect
 from constitution.engines.openai.endpoint import Endpoint, Events
 from constitution.engines.openai.fleet import Fleet
 from constitution.engines.openai.http import CHAT, DETOKENIZE, TOKENIZE, Transport, encoded
 from constitution.engines.openai.metrics import Watch
-from constitution.engines.openai.reply import read_reply
-from constitution.engines.openai.room import Shortened, room
-from constitution.engines.openai.served import SELF_HOSTED, Census
+from constitution.engines.openai.refused import room
+from constitution.engines.openai.reply import Asked, read_reply
+from constitution.engines.openai.served import SELF_HOSTED, Census, ServedNames
 from constitution.engines.openai.template import ServedTemplate, with_tokens_of
 from constitution.engines.openai.votes import LabelTokens, wanted
 from constitution.engines.reasoning import split
@@ -35,7 +35,6 @@ TRIES = 12
 """Of one request, each sent otherwise than those before it."""
 STOPS = frozenset({"stop", "include_stop_str_in_output"})
 """Of extra_body: the recipe itself says what becomes of stop strings."""
-RUN_ON = "{n} replies have a stop string that was sent, which the server ignores: they are cut where it begins"
 
 
 class OpenAIEngine:
@@ -49,14 +48,13 @@ class OpenAIEngine:
             dialect = "vllm" if census.owner in SELF_HOSTED else "openai"
         given = {*section.extra_body, *(["chat_template_kwargs"] if section.chat_template_kwargs else [])}
         self._dialect = Dialect(section.omitted, given, fleet.events.add)
-        self._shortened = Shortened()
         self._template = ServedTemplate(section, fleet.events.add)
         self._continues = dialect == "vllm"
         # SGLang continues a prefix in the same way; its priorities run the other way round.
         self._vllm = dialect == "vllm" and census.owner != "sglang"
         self._labels = LabelTokens(self._tokenized, fleet.events.add)
-        self._control = ControlTokens(self._tokenized if self._vllm else None)
         self._odd, self._names = Oddities(), ServedNames(section.model)
+        self._control = ControlTokens(self._tokenized if self._vllm else None, self._odd.add)
         self._watch = Watch(fleet)
         if self._vllm:
             self._watch.start()
@@ -127,10 +125,8 @@ class OpenAIEngine:
     async def _completed(self, body: dict[str, Any], request: Request, ids: Sequence[int]) -> Completion:
         reply, place, request = await self._answered(body, request)
         self._names.saw(reply.get("model") if isinstance(reply, dict) else None)
-        reply, reasoning = self._template.part(reply, request)
-        completion, exact = read_reply(
-            request, ids, reply, place, self._odd, most=self._most(request), thought=reasoning
-        )
+        asked = Asked(request, place, self._template.parted, self._odd, ids, self._most(request))
+        completion, exact = read_reply(reply, asked)
         if ids and not exact:
             self._labels.note(f"{place} ignores logprob_token_ids")
         return self._as_sent(completion, request)
@@ -161,7 +157,7 @@ class OpenAIEngine:
             if not EXACT.isdisjoint(habits.removed):
                 self._labels.refused("the server refuses logprob_token_ids")
         if body.get("max_tokens", 0) < request.sampling.max_tokens and not request.choices:
-            self._shortened.add()
+            self._odd.add(SHORTENED)
         return reply, place, replace(request, messages=habits.messages(request.messages))
 
     def _shorter(self, body: dict[str, Any], sent: Mapping[str, Any], refused: ContextTooLong) -> dict[str, Any]:
@@ -180,8 +176,6 @@ class OpenAIEngine:
             "endpoints": [endpoint.stats() | ({"server": told} if told else {}) for endpoint, told in figures.items()],
             "events": [
                 *self._fleet.events.sentences(),
-                *self._control.events(),
-                *self._shortened.events(),
                 *self._names.events(),
                 *self._odd.events(),
             ],

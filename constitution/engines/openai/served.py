@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,12 @@ CHECK_SECONDS = 10.0
 """A server that takes longer to list its models does not count as well."""
 SELF_HOSTED = ("vllm", "sglang")
 """Owners of models whose servers continue a prefix, and serve what they list and nothing else."""
+
+NAMES_KEPT = 50
+"""Names of models that are counted apart."""
+NAME_LENGTH = 200
+UNNAMED = "(none)"
+OTHERS = "(others)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +107,49 @@ def _agree(place: str, other: Served, newer: str, served: Served) -> None:
                 f"model.base_url: the servers do not serve the same: {name} is {a} at {place} and {b} at {newer}",
                 hint="start all servers of a fleet with the same arguments; `constitution serve` prints them",
             )
+
+
+class ServedNames:
+    """The models that replies say they are of. A server may answer to an alias by the name of a release, so a name
+    alone fails nothing; each is counted, and what is not an alias, or changes in mid-run, is an event."""
+
+    def __init__(self, asked: str) -> None:
+        self._asked = asked
+        self._counts: Counter[str] = Counter()
+
+    def saw(self, name: object) -> None:
+        """name: the reply's `model`, whatever it is."""
+        if isinstance(name, str) and name in self._counts:
+            self._counts[name] += 1
+            return
+        told = " ".join(name.split())[:NAME_LENGTH] if isinstance(name, str) else ""
+        told = told.encode("utf-8", "backslashreplace").decode()  # half of a surrogate pair fits no record
+        told = told or UNNAMED
+        if told not in self._counts and len(self._counts) >= NAMES_KEPT:
+            told = OTHERS
+        self._counts[told] += 1
+
+    def counts(self) -> Mapping[str, int]:
+        """Replies by name, in the order in which the names came."""
+        return dict(self._counts)
+
+    def events(self) -> list[str]:
+        named = [name for name in self._counts if name != UNNAMED]
+        events = []
+        if others := [name for name in named if name != OTHERS and not _alias(self._asked, name)]:
+            times = sum(self._counts[name] for name in others)
+            events.append(f"{times:,} replies are by another model's name than {self._asked!r}: {_listed(others)}")
+        if len(named) > 1:
+            events.append(f"the replies' model changed in mid-run: {_listed(named)}")
+        return events
+
+
+def _alias(asked: str, name: str) -> bool:
+    """`gpt-4o` and `gpt-4o-2024-08-06`, `org/model` and `model`, `m` and `m.gguf`: one begins with the other."""
+    a, b = sorted((one.rstrip("/").rpartition("/")[2].casefold() for one in (asked, name)), key=len)
+    return bool(a) and b.startswith(a) and not b[len(a) : len(a) + 1].isalnum()
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(map(repr, names[:5]))
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown

@@ -13,8 +13,8 @@ from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
-from constitution.engines.base import Completion, Request
-from constitution.engines.reasoning import Form, Thought, begins, of_message, of_usage, opened_by, split
+from constitution.engines.base import Completion
+from constitution.engines.reasoning import Form, Thought, begins, opened_by, split
 from constitution.engines.spoken import Spoken, today
 from constitution.errors import EngineError
 from constitution.recipe import OpenAIModel
@@ -86,32 +86,15 @@ class ServedTemplate:
         variables = {**OFF, **self._variables} if label and self.opens else self._variables
         return {"chat_template_kwargs": dict(variables)} if variables else {}
 
-    def part(self, reply: Any, request: Request) -> tuple[Any, str | None]:
-        """The reply with the answer alone as its content and all tokens of output as its completion_tokens, and what
-        the model thought. A reply of another shape is left as it is, for its reader to refuse."""
-        choices = reply.get("choices") if isinstance(reply, Mapping) else None
-        if not isinstance(choices, list) or not all(isinstance(choice, Mapping) for choice in choices):
-            return reply, None
-        at = next((at for at, choice in enumerate(choices) if choice.get("index", 0) == 0), -1)
-        message = choices[at].get("message") if at >= 0 else None
-        if not isinstance(message, Mapping):
-            return reply, None
-        usage = reply.get("usage")
-        usage = of_usage(usage) if isinstance(usage, Mapping) else usage
-        thought, content = of_message(message)
-        if isinstance(content, str) and not (request.choices or request.continues):
-            cut = choices[at].get("finish_reason") == "length"
-            found = Thought(content) if self._keeps else self._parted(content, cut, thought, _counts_reasoning(usage))
-            content = found.text
-            thought = thought or found.reasoning
-        content = "" if content is None and thought else content
-        choices = [*choices[:at], {**choices[at], "message": {**message, "content": content}}, *choices[at + 1 :]]
-        return {**reply, "choices": choices, **({"usage": usage} if usage is not None else {})}, thought
+    def parted(self, text: str, cut: bool, told: str | None, counted: bool) -> Thought:
+        """What a reply has as its content, in answer and thought.
 
-    def _parted(self, text: str, cut: bool, told: str | None, counted: bool) -> Thought:
-        """told: the thought that the server parted off itself; what it gives as content is the answer, unless that
-        begins with the same thought. counted: it only says how many tokens of reasoning there are, which some do (with
-        0) that part nothing off: then a thought is what the answer begins with."""
+        cut: max_tokens ended it. told: the thought that the server parted off itself; the content is then the answer,
+        unless it begins with the same thought. counted: the server only says how many tokens of reasoning there are,
+        which some do (with 0) that part nothing off: then a thought is what the answer begins with.
+        """
+        if self._keeps:
+            return Thought(text)
         if told is not None:
             found = split(text) if begins(text) else Thought(text)
             return found if found.closed and _words(found.reasoning) == _words(told) else Thought(text)
@@ -141,12 +124,6 @@ def with_tokens_of(completion: Completion, before: Completion) -> Completion:
         completion_tokens=completion.completion_tokens + before.completion_tokens,
         reasoning_tokens=completion.reasoning_tokens + before.reasoning_tokens,
     )
-
-
-def _counts_reasoning(usage: Any) -> bool:
-    """Whether a server tells the reasoning's tokens, and so knows which they are."""
-    details = usage.get("completion_tokens_details") if isinstance(usage, Mapping) else None
-    return isinstance(details, Mapping) and details.get("reasoning_tokens") is not None
 
 
 def _words(text: str | None) -> list[str]:
