@@ -43,5 +43,5 @@ def test_a_further_format_is_one_section(tmp_path: Path) -> None:
     )
     copy.python(CHECK)
     assert "clip is of reward" in copy.command(
-        *("export", "--warehouse", "w", "--format", "ranked", "--out", "o2", "--clip", "0.9"), code=1
+        *("export", "--warehouse", "w", "--format", "ranked", "--out", "o2", "--clip", "0.9"), code=2
     )

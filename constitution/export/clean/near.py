@@ -42,15 +42,17 @@ hashed AS (
 SELECT place, min(place) OVER (PARTITION BY md5(grams::VARCHAR)) AS twin, grams FROM hashed
 """
 
-# The rarest 3-grams of each, so many that two near prompts must share one.
+# The rarest 3-grams of each, so many that two near prompts must share one. Those that no other prompt has come first,
+# and are left out again, for they lead to none.
 _KEYS = """
 CREATE TABLE export.keys AS
 WITH cut AS (
     SELECT place, len(grams) AS size, unnest(grams) AS key FROM export.prints WHERE place = twin
 ),
-counted AS (SELECT key, count(*) AS prompts FROM cut GROUP BY key)
+counted AS (SELECT key, count(*) AS prompts FROM cut GROUP BY key HAVING count(*) > 1)
 SELECT place, key FROM cut JOIN counted USING (key)
-QUALIFY row_number() OVER (PARTITION BY place ORDER BY prompts, key) <= size - ceil($near * size - 1e-9) + 1
+QUALIFY size - count(*) OVER (PARTITION BY place) + row_number() OVER (PARTITION BY place ORDER BY prompts, key)
+    <= size - ceil($near * size - 1e-9) + 1
 """
 
 # Of the prompts that have not fallen: those that share a key.
