@@ -85,7 +85,9 @@ def test_values_that_are_no_text_are_refused(tmp_path: Path, kind: str, where: s
     value = where.format(ODD[kind])
     for used in ({"query": f"SELECT {value} AS prompt"}, {"query": f"SELECT 'a' AS prompt, {value} AS k"}):
         settings = {"tags_field": "k"} if "AS k" in used["query"] else {}
-        with pytest.raises(PromptError, match=r"prompts\.query: (prompt|k|content) is of the type .*no text") as caught:
+        with pytest.raises(
+            PromptError, match=r"prompts\.query, row 1: (prompt|k).* is of the type .*no text"
+        ) as caught:
             asked(tmp_path, used["query"], **settings)
         assert "CAST" in caught.value.hint
     import duckdb

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 
 from constitution.errors import PromptError
-from constitution.identity import Ids
 from constitution.prompts.fields import Fields
-from constitution.prompts.files import file_rows
-from constitution.prompts.hub import hub
+from constitution.prompts.files import read_file
 from constitution.prompts.keys import Keys
 from constitution.prompts.row import Row
-from constitution.prompts.sql import sql
 from constitution.prompts.texts import user_texts
 from constitution.prompts.transcripts import parse_transcript, split_answers
 from constitution.reading import check_file
@@ -34,18 +32,20 @@ def read_prompts(section: PromptsSection, base: Path, folders: Sequence[Path] = 
     """The prompts of `section`, in the source's order; relative paths are looked up from `base`, the recipe's folder.
 
     folders: where a query may read files, besides `base`.
-    Memory: one row or batch, and 24 to 48 bytes a prompt to tell repeated conversations apart (`Prompt.repeat`).
+    Memory: one row or batch, and 60 bytes a prompt to tell repeated conversations apart (`Prompt.repeat`).
     Raises PromptError for the first row that cannot be used, and when there is none at all.
     """
-    seen = Ids()
+    seen: set[int] = set()  # the first 60 bits of their ids
     repeats: dict[str, int] = {}
     count = 0
     fields = Fields(section)
     for row in islice(_rows(section, base, folders, fields.keys), section.limit):
         prompt = fields.prompt(row)
-        if not seen.add(prompt.id):
+        key = int(prompt.id[:15], 16)
+        if key in seen:
             repeats[prompt.id] = repeats.get(prompt.id, 0) + 1
             prompt = replace(prompt, repeat=repeats[prompt.id])
+        seen.add(key)
         count += 1
         yield prompt
     if not count:
@@ -59,13 +59,14 @@ def _name(section: PromptsSection) -> str:
 
 
 def _rows(section: PromptsSection, base: Path, folders: Sequence[Path], keys: Keys) -> Iterator[Row]:
-    if section.format == "hub":
-        return hub(section, base, keys)
-    if section.format == "sql":
-        return sql(section, base, (base, *folders), keys)
-    path = base / (section.path or "")
+    """Those of files by `files.read_file`; of any other source by the module that is called as its format."""
+    if section.path is None:
+        source = import_module(f"constitution.prompts.{section.format}")
+        rows: Iterator[Row] = source.rows(section, base, folders, keys)
+        return rows
+    path = base / section.path
     try:
         check_file(path, str(path), PromptError)
     except PromptError as error:
         raise PromptError(str(error), hint="correct prompts.path, or --set prompts.path=…") from None
-    return file_rows(path, keys, section.format)
+    return read_file(path, keys, section.format)

@@ -1,4 +1,4 @@
-"""Values of Arrow's columns, as Parquet and DuckDB give them: those that could be text or messages, and no others."""
+"""Rows of Arrow's batches, as Parquet and DuckDB give them: text, JSON, numbers, lists and objects, nothing else."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from typing import Any
 import pyarrow as pa
 
 from constitution.errors import PromptError
+from constitution.prompts.keys import AnyKeys
 from constitution.reading import parse_json
 
 Convert = Callable[[Any, str], Any]
 """Takes a value and its place."""
 
 _types = pa.types
-
-
-def is_text(type: pa.DataType) -> bool:
-    return any(test(type) for test in (_types.is_string, _types.is_large_string, _types.is_string_view))
-
-
-def holds_text(type: pa.DataType) -> bool:
-    return is_text(type) or isinstance(type, pa.JsonType) or (_types.is_dictionary(type) and is_text(type.value_type))
+_PLAIN = (
+    *(_types.is_string, _types.is_large_string, _types.is_string_view, _types.is_null, _types.is_boolean),
+    *(_types.is_integer, _types.is_float32, _types.is_float64),
+)
+"""Types whose values are what they look like. A date, a decimal, a UUID or a blob would have to be written as text in
+one way of many."""
 
 
 def is_list(type: pa.DataType) -> bool:
@@ -30,79 +29,82 @@ def is_list(type: pa.DataType) -> bool:
     )
 
 
-def is_readable(type: pa.DataType) -> bool:
-    """Whether a leaf's values are what they look like: text, JSON, numbers, true and false. A date, a decimal, a UUID
-    or a blob would have to be written as text in one way of many."""
-    plain = (_types.is_null, _types.is_boolean, _types.is_integer, _types.is_float32, _types.is_float64)
-    return holds_text(type) or any(test(type) for test in plain)
+def converters(schema: pa.Schema, keys: AnyKeys, hint: str) -> dict[str, Convert]:
+    """By column, what makes its values of those that `to_pylist` gives: JSON is parsed, a map becomes an object, and a
+    value of another type than text and numbers is refused, with this hint, in columns that are used."""
+    found = {}
+    for field in schema:
+        strict = keys.uses(field.name) and not keys.lenient
+        if convert := _converter(field.type, keys.ignored, hint if strict else None):
+            found[field.name] = convert
+    return found
 
 
-def inner(type: pa.DataType) -> list[tuple[str, pa.DataType]]:
-    """What a nested type is made of, with the names of a struct's fields; empty: it is a leaf."""
+def check(place: str, names: Sequence[str], wanted: Sequence[str]) -> None:
+    """Raises PromptError where none of the columns is wanted."""
+    if not wanted:
+        raise PromptError(
+            f"{place}, row 1: there is no column of those that are named (it has: {', '.join(names[:50])})",
+            hint="name the column in prompts.field or prompts.answers",
+        )
+
+
+def values(batch: pa.RecordBatch, convert: dict[str, Convert], place: str, first: int) -> Iterator[dict[str, Any]]:
+    """The batch's rows. first: number of its first one, for messages."""
+    try:
+        rows = batch.to_pylist()
+    except (ValueError, OverflowError) as error:  # a time that Python has not
+        raise PromptError(f"{place}, row {first} or one of those after it: a value cannot be read: {error}") from None
+    for number, row in enumerate(rows, first):
+        for name, make in convert.items():
+            row[name] = make(row[name], f"{place}, row {number}: {name}")
+        yield row
+
+
+def _converter(type: pa.DataType, ignored: frozenset[str], hint: str | None) -> Convert | None:
+    """None: a value is as it comes. hint: of refusing values that are no text; None: they are passed over."""
     if isinstance(type, pa.JsonType):
-        return []
+        return lambda value, place: None if value is None else parse_json(value, place, PromptError)
     if isinstance(type, pa.BaseExtensionType):
-        return inner(type.storage_type)
+        return _refuse(type, hint)
+    if _types.is_dictionary(type):
+        return _converter(type.value_type, ignored, hint)
     if _types.is_map(type):
-        return [("", type.key_type), ("", type.item_type)]
+        item = _converter(type.item_type, ignored, hint)
+        return (
+            (lambda value, place: value and _object(value, item, place))
+            if _plain(type.key_type)
+            else _refuse(type, hint)
+        )
     if is_list(type):
-        return [("", type.value_type)]
+        if (each := _converter(type.value_type, ignored, hint)) is None:
+            return None
+        return lambda value, place: value and [each(item, place) for item in value]
     if _types.is_struct(type):
-        return [(field.name, field.type) for field in type]
-    return []
+        fields = {field.name: _converter(field.type, ignored, hint) for field in type if field.name not in ignored}
+        made = {name: convert for name, convert in fields.items() if convert is not None}
+        return (lambda value, place: value and _struct(value, made, place)) if made else None
+    return None if _plain(type) else _refuse(type, hint)
 
 
-def odd_leaf(name: str, type: pa.DataType) -> tuple[str, pa.DataType] | None:
-    """The first leaf whose values cannot be taken, and the name of the column or field that it is in."""
-    if _types.is_union(type) or (_types.is_map(type) and not is_text(type.key_type)):
-        return name, type
-    if isinstance(type, pa.BaseExtensionType) and not isinstance(type, pa.JsonType):
-        return name, type
-    parts = inner(type)
-    if not parts and not _types.is_struct(type):
-        return None if is_readable(type) else (name, type)
-    return next((odd for part, kind in parts if (odd := odd_leaf(part or name, kind)) is not None), None)
+def _plain(type: pa.DataType) -> bool:
+    return any(test(type) for test in _PLAIN)
 
 
-def refuse_all(place: str, names: Sequence[str]) -> PromptError:
-    """None of the columns is one that a prompt is read from."""
-    has = ", ".join(names[:50])
-    return PromptError(
-        f"{place}, row 1: there is no column of those that are named (it has: {has})",
-        hint="name the column in prompts.field or prompts.answers",
-    )
-
-
-def refuse_type(place: str, name: str, type: pa.DataType, hint: str) -> PromptError:
+def _refuse(type: pa.DataType, hint: str | None) -> Convert | None:
+    if hint is None:
+        return None
     kind = str(type)
     if isinstance(type, pa.OpaqueType):
         kind = type.type_name
     elif isinstance(type, pa.BaseExtensionType):
         kind = type.extension_name.removeprefix("arrow.")
-    return PromptError(f"{place}: {name} is of the type {kind}, which is no text", hint=hint)
 
+    def refuse(value: Any, place: str) -> None:
+        if value is not None:
+            raise PromptError(f"{place} is of the type {kind}, which is no text", hint=hint)
 
-def converter(type: pa.DataType) -> Convert | None:
-    """What makes the value of what `to_pylist` gives: JSON is parsed, and a map becomes an object; None: nothing."""
-    if isinstance(type, pa.JsonType):
-        return _parsed
-    if _types.is_map(type):
-        convert = converter(type.item_type)
-        return lambda value, place: None if value is None else _object(value, convert, place)
-    if is_list(type):
-        if (each := converter(type.value_type)) is None:
-            return None
-        return lambda value, place: None if value is None else [each(item, place) for item in value]
-    if _types.is_struct(type):
-        fields = {field.name: convert for field in type if (convert := converter(field.type)) is not None}
-        if not fields:
-            return None
-        return lambda value, place: None if value is None else _struct(value, fields, place)
-    return None
-
-
-def _parsed(value: Any, place: str) -> Any:
-    return None if value is None else parse_json(value, place, PromptError)
+    return refuse
 
 
 def _object(pairs: list[tuple[str, Any]], convert: Convert | None, place: str) -> dict[str, Any]:
@@ -113,22 +115,4 @@ def _object(pairs: list[tuple[str, Any]], convert: Convert | None, place: str) -
 
 
 def _struct(value: dict[str, Any], fields: dict[str, Convert], place: str) -> dict[str, Any]:
-    return {key: fields[key](item, place) if key in fields else item for key, item in value.items()}
-
-
-def values(batch: pa.RecordBatch, converters: dict[str, Convert], place: str, first: int) -> Iterator[dict[str, Any]]:
-    """The batch's rows. first: number of its first one, for messages."""
-    rows: list[dict[str, Any]] = batch.to_pylist()
-    if not converters:
-        yield from rows
-        return
-    for number, row in enumerate(rows, first):
-        for name, convert in converters.items():
-            row[name] = convert(row[name], f"{place}, row {number}: {name}")
-        yield row
-
-
-def twice(names: list[str], key: str) -> list[str]:
-    """The columns that are called `key`, in capitals or not, where they are several and `key` is one of them."""
-    alike = [name for name in names if name.casefold() == key.casefold()]
-    return alike if len(alike) > 1 and key in alike else []
+    return {key: fields[key](item, f"{place}, {key}") if key in fields else item for key, item in value.items()}

@@ -1,20 +1,15 @@
-"""Files of rows, told apart by their names."""
+"""Files of rows, told apart by their names; each format is a module of this package with a function `read`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 from constitution.errors import PromptError
-from constitution.prompts.jsonl import jsonl
-from constitution.prompts.keys import Wanted
-from constitution.prompts.parquet import parquet
+from constitution.prompts.keys import AnyKeys
 from constitution.prompts.row import Row
 
-Reader = Callable[[Path, str, Wanted], Iterator[Row]]
-"""Takes a file, its name in the rows' source, and the keys that are wanted."""
-
-READERS: dict[str, Reader] = {"jsonl": jsonl, "parquet": parquet}
 ENDINGS = {
     **dict.fromkeys((".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".json.gz"), "jsonl"),
     **dict.fromkeys((".parquet", ".pq"), "parquet"),
@@ -27,21 +22,19 @@ def kind_of(name: str) -> str | None:
     return next((kind for ending, kind in ENDINGS.items() if name.lower().endswith(ending)), None)
 
 
-def _query(name: str) -> str:
-    """A query that takes every text as it is: left to itself DuckDB makes dates and numbers of texts that look so."""
-    if name.lower().endswith(".json"):
-        return f"query = \"FROM read_json('{name}', maximum_depth = 1)\""
-    return f"query = \"FROM read_csv('{name}', header = true, all_varchar = true)\""
-
-
-def file_rows(path: Path, keys: Wanted, format: str = "auto", name: str = "") -> Iterator[Row]:
+def read_file(path: Path, keys: AnyKeys, format: str = "auto", name: str = "") -> Iterator[Row]:
     """Rows of one file, told apart by its name where `format` leaves it open. name: the file's in the rows' source, if
     not its own."""
-    kind = format if format in READERS else kind_of(path.name)
+    kind = kind_of(path.name) if format in ("auto", "transcripts") else format
     if kind is None:
+        # Every text as it is: left to itself DuckDB makes dates and numbers of texts that look so.
+        read = f"read_csv('{path.name}', header = true, all_varchar = true)"
+        if path.name.lower().endswith(".json"):
+            read = f"read_json('{path.name}', maximum_depth = 1)"
         raise PromptError(
             f"{path}: the name does not say what is in it",
-            hint=f"it ends in {', '.join(ENDINGS)}, or prompts.format says it: {', '.join(READERS)}; "
-            f"CSV and JSON are read by format sql: {_query(path.name)}",
+            hint=f"it ends in {', '.join(ENDINGS)}, or prompts.format says it: jsonl, parquet; "
+            f'CSV and JSON are read by format sql: query = "FROM {read}"',
         )
-    return READERS[kind](path, name or path.name, keys)
+    rows: Iterator[Row] = import_module(f"constitution.prompts.{kind}").read(path, name or path.name, keys)
+    return rows

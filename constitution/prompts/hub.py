@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from constitution.errors import PromptError
-from constitution.prompts.files import ENDINGS, file_rows, kind_of
+from constitution.prompts.files import ENDINGS, kind_of, read_file
 from constitution.prompts.keys import Keys
 from constitution.prompts.row import Row, numbered
 from constitution.recipe import PromptsSection
@@ -30,7 +30,7 @@ _SPLITS = {"train", "test", "validation", "valid", "val", "dev", "eval"}
 """What a file's name says against its folder's, where both are a split."""
 
 
-def hub(section: PromptsSection, base: Path, keys: Keys) -> Iterator[Row]:
+def rows(section: PromptsSection, base: Path, folders: Sequence[Path], keys: Keys) -> Iterator[Row]:
     """A local folder's files of the split, read here; anything else is the `datasets` package's."""
     name = section.dataset or ""
     if (base / name).is_dir():
@@ -46,14 +46,14 @@ def hub(section: PromptsSection, base: Path, keys: Keys) -> Iterator[Row]:
             hint="pip install 'constitution[hub]', or download the files and name their folder",
         ) from None
     try:
-        rows = datasets.load_dataset(name, section.config, split=section.split, streaming=True)
+        loaded = datasets.load_dataset(name, section.config, split=section.split, streaming=True)
     except Exception as error:  # whatever another's loader raises, the user reads one sentence
         raise PromptError(
             f"prompts.dataset {name!r}, split {section.split!r}: {error}",
             hint="prompts.config names one of several configs, prompts.split the split",
         ) from error
     path = "/".join(part for part in (name, section.config, section.split) if part)
-    return numbered(path, f"{name}, split {section.split}", rows)
+    return numbered(path, f"{name}, split {section.split}", loaded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def _folder(folder: Path, section: PromptsSection, keys: Keys) -> Iterator[Row]:
         )
     _check(folder, files, section.split)
     for file in files:
-        yield from file_rows(file.path, keys, name=file.name)
+        yield from read_file(file.path, keys, name=file.name)
 
 
 def _holds_rows(path: Path) -> bool:

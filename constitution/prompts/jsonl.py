@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from constitution.errors import PromptError
-from constitution.prompts.keys import Wanted
-from constitution.prompts.row import MOST_ROW, Row
-from constitution.prompts.unpacked import Unpacked
+from constitution.prompts.keys import AnyKeys
+from constitution.prompts.row import MOST_ROW, Row, Unpacked
 from constitution.reading import foreign, opened, parse_json
 
 MOST_BLANK = 1_000_000
@@ -21,7 +20,7 @@ MOST_BLANK = 1_000_000
 ONE_A_LINE = "a JSONL file has one object to a line"
 
 
-def jsonl(path: Path, name: str, keys: Wanted) -> Iterator[Row]:
+def read(path: Path, name: str, keys: AnyKeys) -> Iterator[Row]:
     blank = 0
     for number, line in lines(path, ONE_A_LINE):
         if line.strip():

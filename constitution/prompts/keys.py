@@ -11,8 +11,8 @@ lies beside a prompt is not what a model saw.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Any
 
 from constitution.recipe import PromptsSection
 
@@ -90,38 +90,35 @@ def is_empty(value: Any) -> bool:
     return value is None
 
 
-class Wanted(Protocol):
-    """Which columns of a source are read."""
+class AnyKeys:
+    """Which columns of a source are read: those that may hold text, whatever they are called."""
 
-    @property
-    def ignored(self) -> Collection[str]:
-        """Keys that are left out, of rows and of turns."""
-        ...
-
-    @property
-    def lenient(self) -> bool:
-        """Whether values that are no text are passed over."""
-        ...
+    named: frozenset[str] = frozenset()
+    """Those that the recipe reads."""
+    ignored: frozenset[str] = frozenset()
+    """Keys that are left out, of rows and of turns."""
+    lenient = True
+    """Values that are no text are passed over."""
 
     def uses(self, key: str) -> bool:
         """Whether the column's values are taken, and not only looked at."""
-        ...
+        return True
 
     def wanted(self, names: Iterable[str]) -> list[str]:
         """Of a source's columns, those that have to be read."""
-        ...
+        return [name for name in names if self.uses(name)]
 
 
-class Keys:
+class Keys(AnyKeys):
     """The keys of a source's rows, as a recipe reads them."""
 
     lenient = False
 
     def __init__(self, section: PromptsSection) -> None:
-        self.named = set(section.answers)
+        named = {*section.answers, section.tags_field, section.system}
         if not (section.format == "transcripts" and section.answers):  # then the answers hold the prompt
-            self.named.add(section.field)
-        self.named |= {key for key in (section.tags_field, section.system) if key is not None}
+            named.add(section.field)
+        self.named = frozenset(key for key in named if key is not None)
         self.ignored = frozenset(section.ignore)
         self._known: dict[tuple[str, ...], tuple[str, ...]] = {}
 

@@ -1,15 +1,20 @@
-"""A row as it was read from a source, and where it is."""
+"""A row as it was read from a source, where it is, and how much a packed file may unpack to."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 from constitution.errors import PromptError
 
 MOST_ROW = 16 * 2**20
 """Bytes of a line, or of a row's values."""
+FREE = 256 * 2**20
+"""Bytes that every file may unpack to."""
+RATIO = 500
+"""Times its own size that a file may unpack to: text packs to a third or a tenth, forms filled in to a fiftieth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +34,22 @@ class Row:
 def numbered(source: str, place: str, rows: Iterable[dict[str, Any]]) -> Iterator[Row]:
     for number, row in enumerate(rows, 1):
         yield Row(f"{source}#{number}", f"{place}, row {number}", row)
+
+
+class Unpacked:
+    """Counts what a file unpacks to."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._path = path
+        self._most = max(FREE, RATIO * size)
+        self._size = size
+        self._count = 0
+
+    def add(self, count: int) -> None:
+        """count: bytes. Raises PromptError once they are too many."""
+        self._count += count
+        if self._count > self._most:
+            raise PromptError(
+                f"{self._path}: its {self._size:,} bytes unpack to more than {self._most / 2**20:,.0f} MiB",
+                hint="if that is meant, write the rows as plain JSONL",
+            )

@@ -27,9 +27,10 @@ _CAST = (
 )
 
 
-def sql(section: PromptsSection, base: Path, folders: Sequence[Path], keys: Keys) -> Iterator[Row]:
-    """Rows of one query, which reads files in `folders` and does nothing else. One thread: without ORDER BY too, the
-    rows come in the same order every time."""
+def rows(section: PromptsSection, base: Path, folders: Sequence[Path], keys: Keys) -> Iterator[Row]:
+    """Rows of one query, which reads files in `base` and `folders` and does nothing else. One thread: without ORDER BY
+    too, the rows come in the same order every time."""
+    folders = (base, *folders)
     with duckdb.connect(config={**sandbox.limits(), "threads": 1}) as connection:
         try:
             sandbox.check(connection, section.query or "", sandbox.READING_FUNCTIONS | sandbox.FILE_FUNCTIONS)
@@ -52,27 +53,22 @@ def _rows(relation: duckdb.DuckDBPyRelation, keys: Keys) -> Iterator[dict[str, o
     for key in wanted:
         if alike := _alike(names, key, keys):
             raise PromptError(f"{_NAME}: has the columns {' and '.join(alike)}", hint="name each another way, by AS")
-    if not wanted:
-        raise arrow.refuse_all(_NAME, names)
-    columns = {name: '"' + name.replace('"', '""') + '"' for name in wanted}
-    for field in relation.project(", ".join(columns.values())).limit(0).to_arrow_table().schema:
-        if (odd := arrow.odd_leaf(field.name, field.type)) is not None:
-            if keys.uses(field.name):
-                raise arrow.refuse_type(_NAME, *odd, _CAST)
-            columns[field.name] = f"{columns[field.name]} IS NOT NULL OR NULL AS {columns[field.name]}"
-    reader = relation.project(", ".join(columns.values())).to_arrow_reader(BATCH)
-    converters = {field.name: convert for field in reader.schema if (convert := arrow.converter(field.type))}
+    arrow.check(_NAME, names, wanted)
+    columns = ", ".join('"' + name.replace('"', '""') + '"' for name in wanted)
+    reader = relation.project(columns).to_arrow_reader(BATCH)
+    convert = arrow.converters(reader.schema, keys, _CAST)
     first = 1
     for batch in reader:
-        yield from arrow.values(batch, converters, _NAME, first)
+        yield from arrow.values(batch, convert, _NAME, first)
         first += batch.num_rows
 
 
 def _alike(names: list[str], key: str, keys: Keys) -> list[str]:
     """Columns of one name: DuckDB calls the second one of a file or a subquery `key_1`, and does not tell."""
+    same = [name for name in names if name.casefold() == key.casefold()]
     again = re.compile(re.escape(key) + r"_\d+", re.IGNORECASE)
     renamed = [name for name in names if again.fullmatch(name) and name not in keys.named and name not in keys.ignored]
-    return arrow.twice(names, key) or ([key, *renamed] if renamed else [])
+    return same if len(same) > 1 else [key, *renamed] if renamed else []
 
 
 def _check_files(connection: duckdb.DuckDBPyConnection, query: str, base: Path, folders: Sequence[Path]) -> None:

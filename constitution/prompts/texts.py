@@ -7,12 +7,12 @@ for source, whole, question in user_texts(Path("eval.jsonl")):
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from constitution.prompts.files import file_rows
-from constitution.prompts.keys import CONVERSATIONS, TEXTS, is_empty, plain_key
+from constitution.prompts.files import read_file
+from constitution.prompts.keys import CONVERSATIONS, TEXTS, AnyKeys, is_empty, plain_key
 from constitution.prompts.row import Row
 from constitution.prompts.transcripts import is_templated, is_transcript, parse_transcript
 
@@ -27,17 +27,11 @@ _PARTS = {*QUESTIONS, *TEXTS} - {"examples", "demonstrations"}
 """What is asked of the model; what it is shown as well would only thin that out."""
 
 
-class _AnyKeys:
-    """The keys that are looked at, in place of those that a recipe names."""
-
-    lenient = True
-    ignored: Collection[str] = frozenset()
+class _Keys(AnyKeys):
+    """Those that are looked at, in place of those that a recipe names."""
 
     def uses(self, key: str) -> bool:
-        return True
-
-    def wanted(self, names: Iterable[str]) -> list[str]:
-        return [name for name in names if plain_key(name) in _PARTS or plain_key(name) in OTHERWISE]
+        return plain_key(key) in _PARTS or plain_key(key) in OTHERWISE
 
 
 def user_texts(path: Path) -> Iterator[tuple[str, str, str]]:
@@ -45,14 +39,16 @@ def user_texts(path: Path) -> Iterator[tuple[str, str, str]]:
 
     Raises PromptError for a file that cannot be read and a row without any such text.
     """
-    for row in file_rows(path, _AnyKeys()):
+    for row in read_file(path, _Keys()):
         keys = {plain_key(key): key for key in row.data if not is_empty(row.data[key])}
         found = {name: text for name, key in keys.items() if name in _PARTS and (text := _said(row.data[key])).strip()}
         if not found:
             name = next((name for name in OTHERWISE if name in keys), "")
             found = {name: text} if name and (text := _said(row.data[keys[name]])).strip() else {}
         if not found:
-            _refuse(row)
+            known = ", ".join(sorted(row.data)) or "none"
+            looked_for = f"looked for: {', '.join((*QUESTIONS, *OTHERWISE))}"
+            row.refuse(f"there is no text of a prompt (it has: {known})", looked_for)
         texts: list[str] = []
         for text in found.values():
             if not any(text in other for other in texts):  # the same once more, as where messages repeat the prompt
@@ -71,11 +67,6 @@ def _check_alone(row: Row, keys: Mapping[str, str], texts: Iterable[str]) -> Non
             row.refuse(f"{keys[name]} is a list of texts, and does not say who speaks", hint)
     if any(map(is_templated, texts)):
         row.refuse("a text is a conversation that a chat template has written out", hint)
-
-
-def _refuse(row: Row) -> None:
-    known = ", ".join(sorted(row.data)) or "none"
-    row.refuse(f"there is no text of a prompt (it has: {known})", f"looked for: {', '.join((*QUESTIONS, *OTHERWISE))}")
 
 
 def _said(value: Any) -> str:
