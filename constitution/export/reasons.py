@@ -10,7 +10,7 @@ class Dropped(StrEnum):
 
     text: str
 
-    def __new__(cls, value: str, text: str) -> Dropped:
+    def __new__(cls, value: str, text: str = "") -> Dropped:
         reason = str.__new__(cls, value)
         reason._value_, reason.text = value, text
         return reason

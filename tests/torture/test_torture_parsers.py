@@ -28,7 +28,7 @@ from warehouse_rows import CONSTITUTION, RUN, chain, fill, run
 
 from constitution.ask.swaps import SHIPPED, load_swaps
 from constitution.errors import ConstitutionError, RecipeError, WarehouseError
-from constitution.export.clean.contaminated import read_file
+from constitution.export.clean.contaminated import read_items
 from constitution.identity import canonical_json
 from constitution.pipeline import prepare
 from constitution.principles import Lock, check, load_constitution
@@ -391,7 +391,7 @@ def test_prompts(tmp_path: Path, torture: Torture) -> None:
         path = tmp_path / name
         path.write_bytes(data)
         if name[0] == "d":
-            for source, text, _ in read_file(path):
+            for source, text, _ in read_items(path):
                 f"{source}{text}".encode()
             return
         section = PromptsSection(path=name, tags_field="tags", answers=("one",))

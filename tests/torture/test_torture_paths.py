@@ -55,7 +55,7 @@ def made(folder: Path) -> Made:
     audit(warehouse, run.run_id, replicates=100)
     out = {format: folder / "exports" / folder.name / format for format in FORMATS}
     for format, where in out.items():
-        export(warehouse, run.run_id, Settings(format=format), where)  # type: ignore[arg-type]
+        export(warehouse, run.run_id, Settings(format=format), where)
     assert not [*Warehouse(warehouse).verify(run.run_id)]
     return Made(
         {name: _rows(warehouse, name) for name in TABLES},

@@ -6,11 +6,9 @@ test prompt's tokens lie in 8-grams that both have. There a token is one of spaC
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-
-import pyarrow as pa
 
 from constitution.errors import PromptError
 from constitution.export.clean.words import grams, plain, words
@@ -90,8 +88,6 @@ JOIN first ON first.place = asked.place
 JOIN export.items AS i ON i.item = first.item
 """
 
-_ROWS = pa.schema([("number", pa.int64()), ("source", pa.string()), ("user_text", pa.string()), ("alone", pa.bool_())])
-
 
 def contaminated(work: Work) -> None:
     """Reason `contaminated`: a test prompt has more than `overlap` of its words in 8-grams that the conversation's user
@@ -107,10 +103,12 @@ def contaminated(work: Work) -> None:
         connection.execute(
             "CREATE TABLE export.read_items (number BIGINT, source VARCHAR, user_text VARCHAR, alone BOOLEAN)"
         )
-        for table in _tables(work.settings.cleaning.decontaminate):
-            connection.register("item_rows", table)
-            connection.execute("INSERT INTO export.read_items SELECT * FROM item_rows")
-            connection.unregister("item_rows")
+        rows = (row for path in work.settings.cleaning.decontaminate for row in read_items(path))
+        numbered = ((number, *row) for number, row in enumerate(rows))
+        while chunk := list(islice(numbered, BATCH)):
+            columns = ", ".join(f"unnest(?::{kind}[])" for kind in ("BIGINT", "VARCHAR", "VARCHAR", "BOOLEAN"))
+            lists = [list(column) for column in zip(*chunk, strict=True)]
+            connection.execute(f"INSERT INTO export.read_items SELECT {columns}", lists)
         connection.execute(_ITEMS)
         overlap = {"overlap": work.settings.cleaning.overlap}
         connection.execute(_ITEM_GRAMS, overlap)
@@ -121,32 +119,22 @@ def contaminated(work: Work) -> None:
             connection.execute(f"DROP TABLE IF EXISTS export.{name}")
 
 
-def _tables(paths: Iterable[Path]) -> Iterator[pa.Table]:
-    rows = (row for path in paths for row in read_file(path))
-    numbered = ((number, *row) for number, row in enumerate(rows))
-    while chunk := list(islice(numbered, BATCH)):
-        yield pa.Table.from_arrays(
-            [pa.array(column, type) for column, type in zip(zip(*chunk, strict=True), _ROWS.types, strict=True)],
-            schema=_ROWS,
-        )
-
-
-def read_file(path: Path) -> Iterator[tuple[str, str, bool]]:
+def read_items(path: Path) -> Iterator[tuple[str, str, bool]]:
     """file#row, the user's words, and whether they are the question without what lies beside it, which comes after the
     whole: of a .txt file each line is one, else as prompts are read (constitution/prompts/texts.py)."""
-    found = False
+    empty = True
     is_text = path.suffix.lower() == ".txt"
     if not is_text and kind_of(path.name) is None:
         raise PromptError(f"--decontaminate {path}: the name does not say what is in it", hint=HINT)
     try:
         for source, whole, question in _lines(path) if is_text else user_texts(path):
-            found = True
+            empty = False
             yield source, whole, False
             if question != whole:
                 yield source, question, True
     except PromptError as error:
         raise PromptError(f"--decontaminate {error}", hint=f"{HINT}; {error.hint}" if error.hint else HINT) from None
-    if not found:
+    if empty:
         raise PromptError(f"--decontaminate {path}: there are no prompts in it", hint=HINT)
 
 
