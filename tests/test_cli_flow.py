@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner
 
-from constitution.cli._flow import PROJECT, flow_file, load_flow
+from constitution.cli._flow import PROJECT, flow_file, load_flow, with_prefect
 from constitution.cli.init import init
 from constitution.cli.run import run
 from constitution.errors import InputError
@@ -97,3 +99,43 @@ def test_a_flow_that_cannot_be_loaded_is_one_sentence(tmp_path: Path) -> None:
     assert isinstance(found.exception, InputError)
     path.write_text("async def generate(): ...", encoding="utf-8")
     assert load_flow(path, tmp_path / "x.toml", prefect=False).__name__ == "generate"
+
+
+def test_prefect_runs_it_only_where_it_is_asked_to_or_configured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PREFECT_API_URL", "PREFECT_PROFILES_PATH", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    monkeypatch.chdir(tmp_path)
+    assert not with_prefect(False)
+    assert "no_proxy" not in os.environ
+    assert with_prefect(True)
+    assert os.environ["no_proxy"] == "127.0.0.1,localhost,::1"
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
+    assert with_prefect(False)
+    monkeypatch.setenv("PREFECT_HOME", "/dev/null/prefect")
+    with pytest.raises(InputError, match="Prefect's folder /dev/null/prefect cannot be written"):
+        with_prefect(False)
+
+
+PROFILES = """
+active = "mine"
+[profiles.mine]
+PREFECT_API_URL = "http://127.0.0.1:4200/api"
+[profiles.other]
+"""
+
+
+@pytest.mark.parametrize(("active", "runs"), [("mine", True), ("other", False)])
+def test_an_active_profile_with_an_api_is_heard(active: str, runs: bool, tmp_path: Path) -> None:
+    """In a process of its own: Prefect reads its settings when it is imported."""
+    (tmp_path / "profiles.toml").write_text(PROFILES, encoding="utf-8")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
+    environ |= {"PREFECT_HOME": str(tmp_path), "PREFECT_PROFILE": active}
+    code = "from constitution.cli._flow import with_prefect; print(with_prefect(False))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environ, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{runs}\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "constitution"
 LAYERS = """
-identity errors lazy reading interrupts sandbox secrets shown writing measures records principles templates overrides recipe
+identity errors lazy reading sandbox secrets shown writing measures records principles templates overrides recipe
 prompts engines generate judge labels warehouse pipeline ask audit export api scheduling cli pocket
 """
 ORDER = LAYERS.split()

@@ -14,7 +14,6 @@ import click
 from click.shell_completion import CompletionItem
 
 from constitution import __version__
-from constitution.cli._surroundings import prepare
 from constitution.errors import ConstitutionError
 from constitution.secrets import hide_keys
 from constitution.shown import brief, printable_lines, sentence
@@ -68,13 +67,11 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="constitution")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.pass_context
-def app(context: click.Context, debug: bool) -> None:
+def app(debug: bool) -> None:
     """Principles in, preference data out.
 
     Example:  constitution run recipes/pocket.toml
     """
-    prepare(context.invoked_subcommand)
 
 
 def main() -> None:

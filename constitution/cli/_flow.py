@@ -30,6 +30,8 @@ PREFECT = {
 }
 """Set before Prefect is imported, unless the user has set them."""
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
 PROJECT = "CONSTITUTION_PROJECT"
 """The folder of the user's project, also for prefect.yaml."""
 MARKS = ("prefect.yaml", "principles")
@@ -41,12 +43,27 @@ _API = re.compile(r"PREFECT_API_URL|tool\.prefect|\[api|\bapi\b.*url", re.IGNORE
 Flow = Callable[..., Coroutine[Any, Any, Any]]
 
 
-def has_api() -> bool:
-    """Whether Prefect has an API configured: in the environment, or by its own reading of the files that it takes
-    settings from. It is imported only where one of them may name an API."""
-    if os.environ.get("PREFECT_API_URL"):
-        return True
+def with_prefect(wanted: bool) -> bool:
+    """Whether Prefect runs the flow: where it is `wanted`, or has an API configured. Then the environment is as it
+    needs it. Raises InputError where its folder cannot be written."""
+    for name, value in PREFECT.items():
+        os.environ.setdefault(name, value)
     home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+    if not (wanted or os.environ.get("PREFECT_API_URL") or _has_profile(home)):
+        return False
+    if any(name.lower() in ("http_proxy", "https_proxy", "all_proxy") for name in os.environ):
+        # Its server may be on this machine, to which no proxy leads.
+        hosts = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(filter(None, (hosts, *LOOPBACK)))
+    there = next(folder for folder in (home, *home.absolute().parents) if folder.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise InputError(f"Prefect's folder {home} cannot be written", hint="name another in PREFECT_HOME")
+    return True
+
+
+def _has_profile(home: Path) -> bool:
+    """Whether a file that Prefect takes settings from names an API: by its own reading, for which it is imported only
+    where one of them may."""
     profiles = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
     for path in (profiles, Path("prefect.toml"), Path("pyproject.toml"), Path(".env")):
         with suppress(OSError):
@@ -64,8 +81,6 @@ def load_flow(named: Path | None, recipe: Path, prefect: bool) -> Flow:
     beside = next((folder / FLOW for folder in recipe.absolute().parents if (folder / FLOW).is_file()), path)
     if named is None and beside.resolve() != path.resolve():
         click.echo(f"{beside} is not run: a recipe brings no code. If you trust it: --flow {beside}", err=True)
-    for name, value in PREFECT.items():
-        os.environ.setdefault(name, value)
     spec = importlib.util.spec_from_file_location("generate", path)
     assert spec is not None
     assert spec.loader is not None

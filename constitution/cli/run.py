@@ -9,15 +9,15 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import click
 import orjson
 
-from constitution.cli._flow import Flow, has_api, load_flow
+from constitution.cli._flow import Flow, load_flow, with_prefect
 from constitution.cli._options import run_ids, warehouse_option
 from constitution.cli._progress import Bar, Lines
 from constitution.cli._summary import show
@@ -28,24 +28,28 @@ from constitution.records import Run
 from constitution.shown import printable
 
 REMEDIES = {
-    "budget": "Raise budget.limit, in the recipe or by --set budget.limit=…, and the same command goes on.",
-    "servers": "Mend the server, or the recipe's [model] section (docs/engines.md: omit, extra_body, dialect), and the "
-    "same command tries those prompts again; with --set output.stop_at_failures=1 they fail for good.",
-    "engines": "When they work again (servers, key, account), the same command goes on.",
-    "failures": "Mend what failed them, and the same command goes on; output.stop_at_failures in the recipe says at "
-    "what share a run stops.",
+    "budget": "Raise budget.limit, in the recipe or by --set budget.limit=…, and run the same command again.",
+    "servers": "Correct the server, or the recipe's [model] section (docs/engines.md: omit, extra_body, dialect); then "
+    "the same command tries those prompts again. With --set output.stop_at_failures=1 they fail for good.",
+    "engines": "When they work again (servers, key, account), the same command resumes the run.",
+    "failures": "Correct what failed them, and the same command resumes the run; output.stop_at_failures in the recipe "
+    "says at what share of failures a run stops.",
 }
 """By what `Run.stopped` begins with."""
 
 
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many prompts.")
-@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change a value of the recipe for this run.")
-@click.option("--fresh", is_flag=True, help="A new run, although the same recipe ran before.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N prompts.")
 @click.option(
-    "--retry-failed", is_flag=True, help="Try prompts again that failed for good, in a run that is finished too."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="A.B=C",
+    help="Set a value of the recipe for this run (again for more).",
 )
+@click.option("--fresh", is_flag=True, help="Make a new run, although this recipe ran before.")
+@click.option("--retry-failed", is_flag=True, help="Try prompts again that failed for good, also of a finished run.")
 @click.option(
     "--resume", default="", metavar="RUN", shell_complete=run_ids, help="Resume this run, with the prompts that it has."
 )
@@ -54,22 +58,22 @@ REMEDIES = {
     type=click.Path(exists=True, file_okay=False, resolve_path=True),
     multiple=True,
     metavar="DIR",
-    help="Let the recipe read in DIR too, beside its project (again for more); also CONSTITUTION_ALLOW.",
+    help="Let the recipe read files in DIR too, besides its project (again for more); also CONSTITUTION_ALLOW.",
 )
 @click.option(
     "--flow",
     "flow_file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="The flow that runs it. Without: flows/generate.py of the project that CONSTITUTION_PROJECT names or that you "
-    "are in, or the package's own.",
+    help="The flow that runs it.  [default: flows/generate.py of the project that CONSTITUTION_PROJECT names or you "
+    "are in, or the package's own]",
 )
 @click.option(
     "--prefect",
     is_flag=True,
     help="Run it as a flow run of Prefect, which starts a server for it where no API is configured.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print what it came to as JSON, and nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")
 @warehouse_option
 def run(
     recipe: Path,
@@ -83,9 +87,12 @@ def run(
     """Run RECIPE: answer, critique, revise, judge, store.
 
     The same command resumes a run that was stopped. A recipe brings no code: its own project's flow runs only where you
-    are in that project, or name it. Exit codes, and the flow run's state in Prefect: 0 Completed; 1 Failed, BudgetSpent
-    or CompletedWithFailures: engines failed on some prompts, the servers were gone, or the budget is spent; 2 Failed
-    before any model was asked; 130 and 143 Cancelled: stopped by Ctrl-C, by SIGTERM.
+    are in that project, or name it. Where a Prefect API is configured (PREFECT_API_URL, or the active profile), the run
+    is a flow run there; otherwise nothing of Prefect is started.
+
+    Exit codes, with the state in Prefect: 0 all prompts are finished (Completed); 1 some failed, the servers were gone
+    or the budget is spent (Failed, BudgetSpent, CompletedWithFailures); 2 something is wrong that was found before any
+    model was asked (Failed); 130 and 143 stopped by Ctrl-C and by SIGTERM (Cancelled).
 
     \b
     Examples:
@@ -93,14 +100,11 @@ def run(
       constitution run recipes/hh-harmless.toml --limit 100 --set prompts.path=harmless.jsonl.gz
     """
     if fresh and how["resume"]:
-        raise click.UsageError("--fresh makes a new run, --resume takes one up: give one of the two")
-    load_recipe(recipe, overrides)  # a fault in the recipe is told before Prefect takes its seconds to start
-    flow = load_flow(how["flow_file"], recipe, prefect=how["prefect"] or has_api())
-    # A project's own flow of an older version does not know the last ones.
-    more: list[object] = [list(allow), how["retry_failed"], how["resume"]]
-    while more and not more[-1]:
-        more.pop()
-    arguments = (str(recipe), str(warehouse), limit, list(overrides), fresh, *more)
+        raise click.UsageError("--fresh makes a new run, --resume resumes one: give one of the two")
+    load_recipe(recipe, overrides)  # a fault in it is reported before anything starts
+    flow = load_flow(how["flow_file"], recipe, with_prefect(how["prefect"]))
+    arguments: tuple[object, ...] = (str(recipe), str(warehouse), limit, list(overrides), fresh)
+    arguments += (list(allow), how["retry_failed"], how["resume"])
     if not how["as_json"]:
         done, worked = _work(flow, arguments)
         if done.finished_at and not worked:
@@ -116,22 +120,19 @@ def run(
 
 def _work(flow: Flow, arguments: tuple[object, ...]) -> tuple[Run, bool]:
     """What the run came to, and whether anything was done. A stop ends the process."""
-    interrupt = _Interrupt()
+    stops: list[int] = []
     try:
-        with interrupt:
-            return asyncio.run(_watched(flow, interrupt, arguments))
-    except (KeyboardInterrupt, asyncio.CancelledError) as stop:
-        click.echo(
-            "\nStopped. What was made is written; the same command (without --fresh) resumes from here.", err=True
-        )
-        sys.exit(130 if interrupt.asked or isinstance(stop, KeyboardInterrupt) else 143)
+        return asyncio.run(_watched(flow, arguments, stops))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        click.echo("\nStopped. What was made is written; the same command (without --fresh) resumes the run.", err=True)
+        sys.exit(143 if signal.SIGTERM in stops else 130)
     except RuntimeError as error:
         # Prefect has no class of its own for a server that cannot be reached or started.
         if "API" not in str(error):
             raise
         raise ConstitutionError(
             f"Prefect's server does not answer: {error}",
-            hint="correct PREFECT_API_URL, or unset it to run without a server of your own",
+            hint="correct PREFECT_API_URL, or unset it to run without a server",
         ) from error
 
 
@@ -152,7 +153,7 @@ def _stdout_to_stderr() -> Iterator[None]:
 
 
 def _facts(run: Run, warehouse: Path, worked: bool) -> dict[str, Any]:
-    """What --json prints. Its keys are a contract."""
+    """What --json prints: its keys are a contract, which docs/warehouse.md lists."""
     status = "finished" if run.finished_at else "stopped" if run.stopped else "open"
     return {
         "run_id": run.run_id,
@@ -171,82 +172,63 @@ def _facts(run: Run, warehouse: Path, worked: bool) -> dict[str, Any]:
     }
 
 
-class _Interrupt:
-    """Ctrl-C. The first stops the run, which then writes what it has; one that comes later ends the process at once.
+@contextmanager
+def _signals(stop: Callable[[int], object]) -> Iterator[None]:
+    """Within it Ctrl-C and SIGTERM call `stop` with their number, and a second Ctrl-C ends the process at once.
 
-    A terminal sends SIGINT to the whole process group, and the server that Prefect may have started would end before
-    us and leave Prefect waiting for it. So the signal is blocked, which child processes inherit, and a thread waits
-    for it.
-
-    SIGTERM stops the run too. Where nobody else takes it, it would end the process at once, and the server that Prefect
-    has started would stay behind.
+    A terminal sends SIGINT to the whole process group, and a server that Prefect has started would end before us. So
+    the signal is blocked, which child processes inherit, and a thread waits for it.
     """
+    over = threading.Event()
 
-    def __init__(self) -> None:
-        self.asked: float | None = None
-        """Monotonic clock of the first, seconds."""
-        self._task: asyncio.Task[object] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._over = False
-        self._thread = threading.Thread(target=self._wait, name="interrupt", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        self._thread.start()
-        self._term = signal.signal(signal.SIGTERM, self._terminate)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over = True
-        signal.signal(signal.SIGTERM, self._term)
-        assert self._thread.ident is not None
-        signal.pthread_kill(self._thread.ident, signal.SIGINT)
-        self._thread.join()
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
-
-    def watch(self, task: asyncio.Task[object]) -> None:
-        """This task is the one to be stopped; at once if Ctrl-C came before."""
-        self._task, self._loop = task, asyncio.get_running_loop()
-        if self.asked is not None:
-            task.cancel()
-
-    def _terminate(self, number: int, frame: object) -> None:
-        if self._task is None or self._loop is None:
-            raise asyncio.CancelledError
-        self._loop.call_soon_threadsafe(self._task.cancel)
-
-    def _wait(self) -> None:
-        while True:
-            signal.sigwait({signal.SIGINT})
-            if self._over:
-                return
-            if self.asked is None:
-                self.asked = time.monotonic()
+    def wait() -> None:
+        first = 0.0
+        while signal.sigwait({signal.SIGINT}) and not over.is_set():
+            if not first:
+                first = time.monotonic()
                 click.echo("\nStopping: writing what is finished. Ctrl-C again ends at once.", err=True)
-                if self._task is not None and self._loop is not None:
-                    self._loop.call_soon_threadsafe(self._task.cancel)
-            elif time.monotonic() - self.asked > 1:  # some shells and `timeout` send it twice
+                stop(signal.SIGINT)
+            elif time.monotonic() - first > 1:  # some shells and `timeout` send it twice
                 show_cursor = "\x1b[?25h" if sys.stdout.isatty() else ""
-                click.echo(f"{show_cursor}Ended; the same command (without --fresh) goes on from here.", err=True)
+                click.echo(f"{show_cursor}Ended; the same command (without --fresh) resumes the run.", err=True)
                 os._exit(130)
 
+    thread = threading.Thread(target=wait, name="interrupt", daemon=True)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    term = signal.signal(signal.SIGTERM, lambda number, frame: stop(number))
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        signal.signal(signal.SIGTERM, term)
+        assert thread.ident is not None
+        signal.pthread_kill(thread.ident, signal.SIGINT)
+        thread.join()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
-async def _watched(flow: Flow, interrupt: _Interrupt, arguments: tuple[object, ...]) -> tuple[Run, bool]:
-    """What the run came to, and whether anything was done: a clock would not tell, for it may be set back meanwhile."""
+
+async def _watched(flow: Flow, arguments: tuple[object, ...], stops: list[int]) -> tuple[Run, bool]:
+    """What the run came to, and whether anything was done: a clock would not tell, for it may be set back meanwhile.
+    stops: gets the numbers of the signals that stop it."""
     worked = False
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None
+    cancel = task.cancel
 
     def update(progress: Progress) -> None:
         nonlocal worked
         worked = True
         display.update(progress)
 
+    def stop(number: int) -> None:
+        stops.append(number)
+        loop.call_soon_threadsafe(cancel)
+
     display = Bar() if sys.stdout.isatty() else Lines()
     token = watcher.set(update)
-    task = asyncio.current_task()
-    assert task is not None
-    interrupt.watch(task)
     try:
-        with display:
+        with _signals(stop), display:
             return await _ended(flow, arguments), worked
     finally:
         watcher.reset(token)
@@ -268,22 +250,23 @@ async def _ended(flow: Flow, arguments: tuple[object, ...]) -> Run:
 
 
 def _tell(run: Run, warehouse: Path) -> None:
-    """The summary: what there is, where it lies, what to do next."""
+    """The summary: what there is, where it is, what to do next."""
     show(run, "finished" if run.finished_at else "not finished")
     click.echo(f"Data: {warehouse}/")
     place = "" if str(warehouse) == "warehouse" else f" --warehouse {shlex.quote(str(warehouse))}"
+    open_, lost = run.counts.get("open", 0), run.counts.get("lost", 0)
     if run.stopped:
-        remedy = REMEDIES.get(run.stopped.partition(":")[0], "The same command goes on.")
+        remedy = REMEDIES.get(run.stopped.partition(":")[0], "The same command resumes the run.")
         click.echo(f"Stopped by its {printable(run.stopped)}. {remedy}")
-    if lost := run.counts.get("lost", 0):
+    if lost:
         which, them = ("One prompt", "it") if lost == 1 else (f"{lost:,} prompts", "them")
         click.echo(f"{which} failed for good: with --retry-failed the same command tries {them} again.")
     if run.finished_at:
         click.echo("Next:")
         query = f"SELECT prompt, chosen, rejected, p_chosen FROM pairs WHERE run_id = '{run.run_id}' "
         query += "ORDER BY p_chosen DESC LIMIT 5"  # pairs without a label come last
-    elif run.counts.get("open", 0) or not run.stopped.startswith("budget"):
-        again = ": the same command tries those again" if run.counts.get("open", 0) else ""
+    elif open_ or not run.stopped.startswith("budget"):
+        again = ": the same command tries those again" if open_ else ""
         click.echo(f"Engines failed on some prompts{again}. Why they failed:")
         query = f"SELECT step, judge, error, message, count(*) FROM failures WHERE run_id = '{run.run_id}' GROUP BY ALL"
     else:

@@ -12,19 +12,19 @@ from constitution.lazy import names_of
 
 if TYPE_CHECKING:
     from constitution.warehouse.damage import Damage
-    from constitution.warehouse.query import Answer, ask, connect, tables
+    from constitution.warehouse.query import Answer, ask, connect
     from constitution.warehouse.spool import Spool, spooled
     from constitution.warehouse.store import Warehouse
     from constitution.warehouse.tally import Tally
     from constitution.warehouse.writer import Writer
 
-__all__ = ["Answer", "Damage", "Spool", "Tally", "Warehouse", "Writer", "ask", "connect", "spooled", "tables"]
+__all__ = ["Answer", "Damage", "Spool", "Tally", "Warehouse", "Writer", "ask", "connect", "spooled"]
 
 __getattr__ = names_of(
     __name__,
     {
         "Damage": "damage",
-        **dict.fromkeys(("Answer", "ask", "connect", "tables"), "query"),
+        **dict.fromkeys(("Answer", "ask", "connect"), "query"),
         **dict.fromkeys(("Spool", "spooled"), "spool"),
         "Warehouse": "store",
         "Tally": "tally",

@@ -23,7 +23,7 @@ from typing import Any, Literal
 import duckdb
 import pyarrow as pa
 
-from constitution import interrupts, sandbox
+from constitution import sandbox
 from constitution.errors import QueryError
 from constitution.warehouse import views
 from constitution.warehouse.query import FUNCTIONS, query_error
@@ -96,8 +96,7 @@ def keep(connection: duckdb.DuckDBPyConnection, sql: str, use: Use = "python") -
     sql = sandbox.files_in(connection, sql)
     for last in (False,) * (views.TRIES - 1) + (True,):
         try:
-            with interrupts.interruptible():
-                return _keep(connection, sql, use)
+            return _keep(connection, sql, use)
         except duckdb.Error as error:
             if last or not views.vanished(error):
                 raise _shown(error) from None
@@ -106,10 +105,9 @@ def keep(connection: duckdb.DuckDBPyConnection, sql: str, use: Use = "python") -
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Within it DuckDB's errors are QueryErrors, and Ctrl-C is itself."""
+    """Within it DuckDB's errors are QueryErrors."""
     try:
-        with interrupts.interruptible():
-            yield
+        yield
     except duckdb.Error as error:
         raise query_error(error) from None
 

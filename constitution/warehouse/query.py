@@ -21,7 +21,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from constitution import interrupts, sandbox
+from constitution import sandbox
 from constitution.errors import QueryError, WarehouseError
 from constitution.warehouse import layout, views
 
@@ -80,11 +80,10 @@ def ask(connection: duckdb.DuckDBPyConnection, sql: str) -> Answer:
     sql = sandbox.files_in(connection, sql)
     for last in (False,) * (views.TRIES - 1) + (True,):
         try:
-            with interrupts.interruptible():
-                result = connection.execute(sql)
-                columns = [str(column[0]) for column in result.description or ()]
-                types = [str(column[1]) for column in result.description or ()]
-                first = result.fetchmany(BATCH)
+            result = connection.execute(sql)
+            columns = [str(column[0]) for column in result.description or ()]
+            types = [str(column[1]) for column in result.description or ()]
+            first = result.fetchmany(BATCH)
         except duckdb.Error as error:
             if last or not views.vanished(error):
                 raise query_error(error) from None
@@ -99,28 +98,17 @@ def ask_arrow(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.RecordBatch
     sql = sandbox.files_in(connection, sql)
     for last in (False,) * (views.TRIES - 1) + (True,):
         try:
-            with interrupts.interruptible():
-                return connection.sql(sql).to_arrow_reader(16_384)
+            return connection.sql(sql).to_arrow_reader(16_384)
         except duckdb.Error as error:
             if last or not views.vanished(error):
                 raise query_error(error) from None
     raise AssertionError("unreachable")
 
 
-def tables(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, int, str]]:
-    """Tables and views: name, number of columns, what it is (empty for a view without a comment)."""
-    rows = connection.execute(
-        "SELECT v.view_name, (SELECT count(*) FROM duckdb_columns() c WHERE c.table_name = v.view_name), v.comment "
-        "FROM duckdb_views() v WHERE NOT v.internal ORDER BY v.view_name"
-    ).fetchall()
-    return [(str(name), int(count), str(comment or "")) for name, count, comment in rows]
-
-
 def _rest(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
     while True:
         try:
-            with interrupts.interruptible():
-                batch = connection.fetchmany(BATCH)
+            batch = connection.fetchmany(BATCH)
         except duckdb.Error as error:
             raise query_error(error) from None
         if not batch:

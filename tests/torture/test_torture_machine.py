@@ -24,7 +24,7 @@ from machine import DAMAGES, damage, project, start, stored, temporary
 from run_once import run_once, stop_midway
 
 from constitution.audit import audit
-from constitution.cli.run import _Interrupt, _watched
+from constitution.cli.run import _watched
 from constitution.cli.runs import runs as runs_command
 from constitution.cli.verify import verify as verify_command
 from constitution.errors import DamagedPart, RunLocked, WarehouseError
@@ -429,9 +429,8 @@ def test_a_clock_that_goes_back(
     assert shown.exit_code == 0
     assert " -" not in shown.output
     # Nor does the command tell by the clock whether there was anything to do.
-    interrupt = _Interrupt()
     arguments: tuple[object, ...] = (world.recipe, tmp_path / "x" if torture.full else root, [])
-    assert asyncio.run(_watched(run_once, interrupt, arguments))[1] is torture.full
+    assert asyncio.run(_watched(run_once, arguments, []))[1] is torture.full
     # The word that was imported last counts, whatever the clock said.
     store = Warehouse(root)
     for value in (1.0, 0.0):
