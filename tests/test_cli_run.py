@@ -155,7 +155,7 @@ class Command:
             process.send_signal(signal.SIGINT)
             out, err = await asyncio.wait_for(process.communicate(), 60)
         assert process.returncode == 130, (out, err)
-        assert b"resumes from here" in err
+        assert b"the same command (without --fresh) resumes the run" in err
         assert b"Traceback" not in out + err
         [stopped] = self.warehouse.runs()
         assert stopped.finished_at is None
