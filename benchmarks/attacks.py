@@ -26,7 +26,8 @@ import click
 from benchmarks.results import Table, finish, options
 from constitution.engines.base import Engine, Request
 from constitution.engines.transformers import TransformersEngine
-from constitution.judge import SAMPLING, read_choices
+from constitution.judge.question import SAMPLING
+from constitution.judge.read import read_choices
 from constitution.pocket.world import World
 from constitution.principles import find_root, load_constitution
 from constitution.recipe import TransformersModel

@@ -48,7 +48,7 @@ QUESTIONS = {
     "GROUP BY ALL ORDER BY ALL",
     "votes of one pair": "SELECT id, judge, principle_id, p_first FROM judgements WHERE pair_id = '{pair}' ORDER BY id",
     "provenance of one preference": "SELECT part, id, what, text, p_b FROM provenance('{pair}') ORDER BY ALL",
-    "view couples: those bound to the place": "SELECT judge, count(*) FROM couples WHERE same_place "
+    "view averaged_votes: those bound to the place": "SELECT judge, count(*) FROM averaged_votes WHERE same_place "
     "GROUP BY ALL ORDER BY ALL",
     "view position": "FROM position ORDER BY ALL",
     "view alignment": "FROM alignment ORDER BY ALL",

@@ -11,13 +11,15 @@ import pytest
 from chains import Rows, prompt
 from numpy.typing import NDArray
 from test_fleet import fleet
-from test_judge_methods import METHODS, PAIR, judge
+from test_judge_methods import PAIR, judge
 
 from constitution import templates
 from constitution.engines.base import Completion
 from constitution.engines.fake import FakeEngine
 from constitution.engines.openai.votes import TOP_LOGPROBS, read
-from constitution.judge import read_choices, vote
+from constitution.judge.ask import vote
+from constitution.judge.methods import METHODS
+from constitution.judge.read import read_choices
 from constitution.recipe import FakeModel
 from constitution.records import Judgement
 from rehearsal.server import FakeServer

@@ -14,7 +14,7 @@ from small_project import table
 from warehouse_rows import RUN, chain, fill, prompt
 
 from constitution.export import Cleaning, Settings, export
-from constitution.judge import Pair
+from constitution.judge.pairs import Pair
 from constitution.judge.read import checklist_sum
 from constitution.labels import Rules, label_pair
 from constitution.records import Judgement, Preference, Response, Run

@@ -16,7 +16,7 @@ from warehouse_rows import CONSTITUTION, RUN, prompt, run
 
 from constitution.generate.outcomes import last_answer
 from constitution.identity import row_id
-from constitution.judge import pairs
+from constitution.judge.pairs import pairs
 from constitution.labels import Rules, label_pair
 from constitution.records import Judgement, Prompt, Response, ResponseKind
 from constitution.warehouse import Warehouse

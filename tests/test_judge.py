@@ -11,7 +11,8 @@ from chains import PRINCIPLES, Reply, Rows, Scripted, answer, prompt, said
 
 from constitution.engines.base import Request
 from constitution.errors import EngineUnavailable
-from constitution.judge import Judge, Pair, draw_principles, given_answers, pairs, vote
+from constitution.judge.ask import Judge, draw_principles, vote
+from constitution.judge.pairs import Pair, given_answers, pairs
 from constitution.recipe import JudgeSection
 from constitution.records import Failure, Judgement
 

@@ -17,12 +17,14 @@ from constitution import templates
 from constitution.engines.base import Completion, Engine, Request, Unseen
 from constitution.engines.fake import FakeEngine
 from constitution.errors import ContextTooLong, EngineUnavailable, MalformedReply
-from constitution.judge import ORDERS, Judge, Pair, Reading, checklist_sum, outgrade, read_choices, vote
+from constitution.judge.ask import Judge, vote
+from constitution.judge.methods import METHODS
+from constitution.judge.pairs import Pair
+from constitution.judge.read import Reading, checklist_sum, outgrade, read_choices
 from constitution.recipe import FakeModel, JudgeSection
 from constitution.records import Criterion, Judgement, Method, Principle
 from rehearsal.server import FakeServer
 
-METHODS: tuple[Method, ...] = ("label", "rationale", "score", "rubric")
 CRITERIA = (
     Criterion("Does it say what to check first?"),
     Criterion("Is it careless?", good="no", weight=2.0),
@@ -65,13 +67,13 @@ def p_b(row: Judgement) -> float:
 async def test_every_method_prefers_what_is_better_and_says_what_it_took(method: Method) -> None:
     rows = Rows()
     votes = await vote(judge(fake(), method), prompt(), PAIR, {}, rows.put)
-    assert votes.expected == len(votes.judgements) == 2 * len(ORDERS[method])
+    assert votes.expected == len(votes.judgements) == 2 * len(METHODS[method].orders)
     assert not votes.failures
     for row in votes.judgements:
         assert p_b(row) > 0.6
         assert 0.85 < row.label_mass <= 1
         assert (row.method, row.judge, row.repeat) == (method, "fake", 0)
-        assert row.template_digest == templates.VOTES[method].digest
+        assert row.template_digest == METHODS[method].templates.digest
         assert row.calls == {"label": 1, "rationale": 2, "score": 2, "rubric": 6}[method]
         assert (row.rationale is not None) == (method == "rationale")
     orders = {(row.first_id, row.second_id) for row in votes.judgements}
@@ -82,7 +84,7 @@ async def test_every_method_prefers_what_is_better_and_says_what_it_took(method:
 async def test_tokens_and_calls_are_those_of_all_calls(method: Method) -> None:
     engine = Scripted(replies)
     [row, *_] = (await vote(judge(engine, method, principles=1), prompt(), PAIR, {}, Rows().put)).judgements
-    calls = len(engine.requests) // len(ORDERS[method])
+    calls = len(engine.requests) // len(METHODS[method].orders)
     assert row.calls == calls
     assert row.prompt_tokens == 10 * calls
     assert row.completion_tokens == calls + (2 if method == "rationale" else 0)
@@ -109,7 +111,7 @@ async def test_votes_bear_the_judges_name_and_two_judges_have_votes_of_their_own
     for name in ("one", "two"):
         await vote(replace(judge(fake(), method), name=name), prompt(), PAIR, {}, rows.put)
     assert {row.judge for row in rows.all if isinstance(row, Judgement)} == {"one", "two"}
-    assert len(rows.have) == len(rows.all) == 4 * len(ORDERS[method])
+    assert len(rows.have) == len(rows.all) == 4 * len(METHODS[method].orders)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -13,7 +13,9 @@ from chains import Rows
 from constitution import templates
 from constitution.engines import open_engine
 from constitution.engines.base import Engine
-from constitution.judge import Judge, Pair, Votes, checklist_sum, outgrade, vote
+from constitution.judge.ask import Judge, Votes, vote
+from constitution.judge.pairs import Pair
+from constitution.judge.read import checklist_sum, outgrade
 from constitution.principles import find_root, load_constitution
 from constitution.recipe import JudgeSection, TransformersModel
 from constitution.records import Judgement, Method, Principle, Prompt, Response

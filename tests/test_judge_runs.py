@@ -12,13 +12,13 @@ from run_once import run_once
 
 from constitution import templates
 from constitution.errors import RecipeError
-from constitution.judge import outgrade
+from constitution.judge.methods import METHODS
+from constitution.judge.read import outgrade
 from constitution.recipe import JudgeSection
 from constitution.records import Failure, Judgement, Method
 from constitution.warehouse import Warehouse, ask, connect
 
 DOCS = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text(encoding="utf-8")
-METHODS: tuple[Method, ...] = ("label", "rationale", "score", "rubric")
 RECIPE = """
 name = "methods"
 constitution = "listed@1.0.0"
@@ -65,7 +65,7 @@ async def test_a_run_keeps_each_vote_whole_and_its_templates(project: Path, meth
     settings = [f"judge.method={method}", 'judge.only=["careful", "modest"]', "judge.repeats=2"]
     run = await run_once(project / "recipe.toml", project / "warehouse", settings)
     assert run.finished_at
-    assert set(run.templates) == {templates.REVISE.digest, templates.VOTES[method].digest}
+    assert set(run.templates) == {templates.REVISE.digest, METHODS[method].templates.digest}
     with connect(project / "warehouse") as connection:
         votes = [
             Judgement(**dict(zip(answer.columns, row, strict=True)))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from judging_rows import RUN, Scene, answer, column
 
-from constitution.judge import Pair
+from constitution.judge.pairs import Pair
 from constitution.labels import Rules, label_pair
 from constitution.records import Failure, Judgement, Response
 from constitution.warehouse import Warehouse, connect
@@ -63,7 +63,7 @@ def test_a_couple_is_both_orders(tmp_path: Path) -> None:
     scene.vote(pair, "true", 0.3, 0.8)
     scene.vote(pair, "plain", 0.7, None)
     scene.write(tmp_path)
-    kind, true = answer(tmp_path, "FROM couples ORDER BY principle_id")
+    kind, true = answer(tmp_path, "FROM averaged_votes ORDER BY principle_id")
     assert (kind["principle_id"], true["principle_id"]) == ("kind", "true")
     assert (kind["p_ab"], kind["p_ba"], kind["p_b"]) == pytest.approx((0.6, 0.9, 0.75))
     assert kind["l_b"] == pytest.approx((odds(0.6) + odds(0.9)) / 2)
@@ -82,7 +82,7 @@ def test_ties_certainty_repeats_methods_and_label_mass(tmp_path: Path) -> None:
     scene.vote(pair, "kind", 0.8, None, judge="grades", method="score")
     scene.vote(pair, "kind", 0.8, 0.8, judge="mumbles", label_mass=0.4)
     scene.write(tmp_path)
-    found = {row["judge"]: row for row in answer(tmp_path, "FROM couples")}
+    found = {row["judge"]: row for row in answer(tmp_path, "FROM averaged_votes")}
     assert set(found) == {"tied", "certain", "twice", "grades"}
     assert found["tied"]["same_place"] is None
     assert found["certain"]["l_b"] == pytest.approx(0, abs=1e-9)
@@ -109,7 +109,7 @@ def test_couples_are_those_that_make_the_label(tmp_path: Path) -> None:
         answer(
             tmp_path,
             "SELECT avg(p_b) AS p_b, count(*) FILTER (side(p_b) = 0) AS ties, "
-            "avg((side(p_ab) = side(p_ba))::INT) AS consistency FROM couples",
+            "avg((side(p_ab) = side(p_ba))::INT) AS consistency FROM averaged_votes",
         ),
         "p_b", "ties", "consistency",
     )  # fmt: skip

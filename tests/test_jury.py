@@ -18,7 +18,7 @@ from constitution.engines.base import Completion, Request
 from constitution.engines.fake import FakeEngine
 from constitution.errors import EngineError, EngineUnavailable, ModelLoadError, RecipeError, RequestRefused
 from constitution.generate.revise import Chain
-from constitution.judge import Judge
+from constitution.judge.ask import Judge
 from constitution.labels import Rules
 from constitution.pipeline import prepare
 from constitution.pipeline.cost import Account, Ledger

@@ -15,8 +15,8 @@ from constitution.engines.base import Completion, Request
 from constitution.errors import EngineUnavailable, RequestRefused
 from constitution.generate.perturb import Perturber, drawn, perturb
 from constitution.generate.revise import Chain, Reviser, revise
-from constitution.judge import Judge, given_answers
-from constitution.judge.pairs import pairs_of
+from constitution.judge.ask import Judge
+from constitution.judge.pairs import given_answers, pairs_of
 from constitution.labels import Rules
 from constitution.pipeline.label import Labeller
 from constitution.recipe import JudgeSection, PerturbSection, ReviseSection

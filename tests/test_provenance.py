@@ -13,7 +13,10 @@ from constitution import templates
 from constitution.engines.base import Request
 from constitution.engines.fake import FakeEngine
 from constitution.identity import digest
-from constitution.judge import SAMPLING, STOP, checklist_sum, outgrade, read_choices
+from constitution.judge.methods import METHODS
+from constitution.judge.question import SAMPLING
+from constitution.judge.read import checklist_sum, outgrade, read_choices
+from constitution.judge.ways import STOP
 from constitution.recipe import FakeModel
 from constitution.records import Criterion, Exemplar, Message, Principle, Sampling
 from constitution.warehouse import ask, connect
@@ -136,7 +139,7 @@ async def test_votes_by_every_method_can_be_made_anew(tmp_path: Path, method: st
     a, b = answers[0], answers[max(answers)]
     assert len(votes) == (12 if method == "rationale" else 6)
     for row in votes:
-        assert row["templates"] == dict(templates.VOTES[method].texts)  # type: ignore[index]
+        assert row["templates"] == dict(METHODS[method].templates.texts)  # type: ignore[index]
         p_first = row["p_b"] if row["what"].startswith("b first") else 1 - row["p_b"]
         shown = (a, b) if row["what"].startswith("a first") else (b, a)
         again, mass = await made_anew(row, method, found, shown)

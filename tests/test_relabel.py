@@ -17,11 +17,11 @@ from votes_run import RUN, WEIGHTS, Voter, Votes, make
 from constitution.cli import app
 from constitution.errors import InputError, RunLocked, WarehouseError
 from constitution.labels import Rules, label_pair
-from constitution.labels.relabel import needed
+from constitution.labels.relabel import Relabelled
 from constitution.measures import aggregate, calibrate, style
 from constitution.pipeline.relabel import relabel_run
 from constitution.recipe import JudgeSection
-from constitution.records import Annotation, Preference
+from constitution.records import Annotation, Judgement, Preference
 from constitution.warehouse import Warehouse, ask, connect, files
 
 JURY = (Voter("one", position=0.8), Voter("three", length=1.5, noise=1.0), Voter("two", sharpness=2.0))
@@ -80,6 +80,10 @@ def section(**settings: Any) -> JudgeSection:
     return JudgeSection(**settings)
 
 
+def relabelled(warehouse: Warehouse, **settings: Any) -> Relabelled:
+    return relabel_run(warehouse, RUN, Rules(**settings))
+
+
 # --- what `prefer` can make
 
 
@@ -100,21 +104,21 @@ def test_without_more_it_makes_what_prefer_made(
     votes = make(warehouse, voters, section=section(**settings))
     before = stored(warehouse)
     assert {row.drop_reason for row in before.values()} >= {None, "perturbation", "identical", "empty", "cut"}
-    done = relabel_run(warehouse, RUN, votes.section)
+    done = relabel_run(warehouse, RUN, Rules.of(votes.section))
     after = stored(warehouse)
     assert after.keys() == before.keys()
     for id, row in before.items():
         same(after[id], row)
     assert (done.turned, done.gained, done.lost, done.notes) == (0, 0, 0, ())
     assert done.labels == sum(row.p_b is not None for row in before.values())
-    assert (done.label_by, needed(votes.section)) == (votes.section.aggregate, False)
+    assert (done.label_by, Rules.of(votes.section).whole_run) == (votes.section.aggregate, False)
 
 
 def test_other_settings_make_what_prefer_would_have_made(tmp_path: Path) -> None:
     warehouse = Warehouse(tmp_path)
     votes = make(warehouse, JURY)
     before = stored(warehouse)
-    done = relabel_run(warehouse, RUN, section(aggregate="majority", margin=0.2))
+    done = relabelled(warehouse, aggregate="majority", margin=0.2)
     after = stored(warehouse)
     for row in votes.preferences(Rules(margin=0.2, aggregate="majority")):
         same(after[row.id], row)
@@ -123,7 +127,7 @@ def test_other_settings_make_what_prefer_would_have_made(tmp_path: Path) -> None
     assert done.turned == sum(
         ((before[id].p_b or 0.5) - 0.5) * ((after[id].p_b or 0.5) - 0.5) < 0 for id in after
     )  # fmt: skip
-    relabel_run(warehouse, RUN, votes.section)
+    relabel_run(warehouse, RUN, Rules.of(votes.section))
     for id, row in stored(warehouse).items():
         same(row, before[id])
 
@@ -131,7 +135,7 @@ def test_other_settings_make_what_prefer_would_have_made(tmp_path: Path) -> None
 def test_derived_columns_follow_the_label(tmp_path: Path) -> None:
     warehouse = Warehouse(tmp_path)
     make(warehouse, JURY)
-    relabel_run(warehouse, RUN, section(aggregate="majority", margin=0.1))
+    relabelled(warehouse, aggregate="majority", margin=0.1)
     rows = table(warehouse, "SELECT id, kept, chosen_id, rejected_id, p_chosen, created_at IS NULL FROM preferences")
     records = stored(warehouse)
     assert len(rows) == len(records) == 200
@@ -146,11 +150,11 @@ def test_derived_columns_follow_the_label(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("control", ["length", "style"])
-def test_control_is_prefers_shift(tmp_path: Path, control: str) -> None:
+def test_control_takes_the_shift_out_of_each_vote(tmp_path: Path, control: str) -> None:
     warehouse = Warehouse(tmp_path)
     votes = make(warehouse, JURY, pairs=300, section=section(control=control, aggregate="majority"))
     shifts = expected_shifts(warehouse, votes, control)
-    done = relabel_run(warehouse, RUN, votes.section)
+    done = relabel_run(warehouse, RUN, Rules.of(votes.section))
     after = stored(warehouse)
     assert done.notes == tuple(
         f"control: not of {name}, whose votes show no effect of {control}" for name in ("one", "two")
@@ -159,22 +163,33 @@ def test_control_is_prefers_shift(tmp_path: Path, control: str) -> None:
     for pair in votes.pairs:
         cast = votes.judgements[pair.id]
         probe = pair.kind == "perturbation"
-        row = label_pair(pair, cast, votes.expected[pair.id], WEIGHTS, Rules.of(votes.section),
-                     {} if probe else shifts.get(pair.id, {}))  # fmt: skip
-        same(after[pair.id], row, label_by=f"majority, {control}" if row.votes and not probe else "majority")
+        plain = label_pair(pair, cast, votes.expected[pair.id], WEIGHTS, Rules.of(votes.section))
+        given = {} if probe else shifts.get(pair.id, {})
+        moved = [shifted(vote, pair.b.id, given.get(vote.judge, 0.0)) for vote in cast]
+        row = label_pair(pair, moved, votes.expected[pair.id], WEIGHTS, Rules.of(votes.section))
+        by = f"majority, {control}" if row.votes and not probe else "majority"
+        same(after[pair.id], row, label_by=by, p_mean=plain.p_mean, consistency=plain.consistency)
     assert done.turned > 0
 
 
+def shifted(vote: Judgement, b_id: str, shift: float) -> Judgement:
+    """The vote less the log-odds `shift` in favour of b; one that is sure is taken for log-odds of ln(1e6)."""
+    p = min(max(vote.p_first, 1 / (1 + 1e6)), 1 - 1 / (1 + 1e6))
+    towards_first = shift if vote.first_id == b_id else -shift
+    return replace(vote, p_first=1 / (1 + np.exp(towards_first) * (1 - p) / p)) if shift else vote
+
+
 def expected_shifts(warehouse: Warehouse, votes: Votes, control: str) -> dict[str, dict[str, float]]:
-    """Per pair and judge, from the view `couples`."""
+    """Per pair and judge, from the views."""
     names = style.CONTROLS[control]
     shifts: dict[str, dict[str, float]] = {}
     for voter in JURY:
         rows = table(
             warehouse,
-            "SELECT pair_id, kind, avg(l_b), any_value(prompt_id), "
-            f"{', '.join(f'any_value({name})' for name in names)} FROM couples "
-            f"WHERE judge = '{voter.name}' AND kind <> 'perturbation' GROUP BY pair_id, kind",
+            "SELECT pair_id, v.kind, avg(l_b), any_value(v.prompt_id), "
+            f"{', '.join(f'any_value({name})' for name in names)} FROM training_votes AS v "
+            f"JOIN style_differences AS s USING (run_id, pair_id) "
+            f"WHERE judge = '{voter.name}' GROUP BY pair_id, v.kind",
         )
         kinds, odds, prompts = ([row[place] for row in rows] for place in (1, 2, 3))
         features = np.array([row[4:] for row in rows], dtype=float)
@@ -193,7 +208,7 @@ def test_control_finds_the_truth_that_length_hid(tmp_path: Path) -> None:
         return float(np.mean([(row.p_b > 0.5) == votes.better_b[row.id] for row in rows if row.p_b is not None]))
 
     before = right()
-    relabel_run(warehouse, RUN, votes.section)
+    relabel_run(warehouse, RUN, Rules.of(votes.section))
     assert right() > before + 0.05
     after = stored(warehouse)
     for row in votes.preferences():
@@ -203,7 +218,7 @@ def test_control_finds_the_truth_that_length_hid(tmp_path: Path) -> None:
 def test_too_few_pairs_are_not_controlled_and_it_says_so(tmp_path: Path) -> None:
     warehouse = Warehouse(tmp_path)
     votes = make(warehouse, JURY, pairs=40, section=section(control="style"))
-    done = relabel_run(warehouse, RUN, votes.section)
+    done = relabel_run(warehouse, RUN, Rules.of(votes.section))
     assert [note.split(",")[0] for note in done.notes] == [
         f"control: not of {name}" for name in ("one", "three", "two")
     ]
@@ -220,12 +235,11 @@ def test_dawid_skene_is_of_the_order_averaged_votes_without_ties(tmp_path: Path)
     warehouse = Warehouse(tmp_path)
     votes = make(warehouse, JURY, section=section(aggregate="dawid-skene", margin=0.05))
     before = stored(warehouse)
-    done = relabel_run(warehouse, RUN, votes.section)
+    done = relabel_run(warehouse, RUN, Rules.of(votes.section))
     after = stored(warehouse)
     rows = table(
         warehouse,
-        "SELECT pair_id, judge || '/' || principle_id, p_b > 0.5 FROM couples WHERE kind <> 'perturbation' "
-        "AND abs(p_b - 0.5) > 1e-12",
+        "SELECT pair_id, judge || '/' || principle_id, p_b > 0.5 FROM training_votes WHERE side(p_b) <> 0",
     )
     expected = aggregate.dawid_skene(*(np.array(column) for column in zip(*rows, strict=True)))
     assert done.label_by == "dawid-skene"
@@ -262,7 +276,7 @@ def test_dawid_skene_hears_the_better_judge(tmp_path: Path) -> None:
         )
 
     before = right()
-    relabel_run(warehouse, RUN, section(aggregate="dawid-skene"))
+    relabelled(warehouse, aggregate="dawid-skene")
     assert right() > before + 0.03
 
 
@@ -274,7 +288,7 @@ def test_each_half_is_calibrated_by_the_other(tmp_path: Path, method: calibrate.
     warehouse = Warehouse(tmp_path)
     votes = make(warehouse, [Voter("shy", sharpness=0.3, noise=0.1)], pairs=900, gold=0.6)
     plain = stored(warehouse)
-    done = relabel_run(warehouse, RUN, section(calibrate=method))
+    done = relabelled(warehouse, calibrate=method)
     after = stored(warehouse)
     assert done.notes == ()
     assert done.label_by == f"mean, {method}"
@@ -315,15 +329,15 @@ def test_peoples_labels_teach_as_gold_ids_do(tmp_path: Path) -> None:
         if pair.gold_id
     ]
     other.write_annotations(RUN, labels)
-    relabelled = [relabel_run(warehouse, RUN, section(calibrate="temperature")) for warehouse in (one, other)]
-    assert relabelled[0] == relabelled[1]
+    done = [relabelled(warehouse, calibrate="temperature") for warehouse in (one, other)]
+    assert done[0] == done[1]
     assert {id: row.p_b for id, row in stored(one).items()} == {id: row.p_b for id, row in stored(other).items()}
 
 
 def test_too_little_gold_is_not_applied_and_it_says_so(tmp_path: Path) -> None:
     warehouse = Warehouse(tmp_path)
     votes = make(warehouse, JURY, pairs=150, gold=0.5)
-    done = relabel_run(warehouse, RUN, section(calibrate="isotonic"))
+    done = relabelled(warehouse, calibrate="isotonic")
     assert len(done.notes) == 1
     assert done.notes[0].startswith("calibrate: not applied: ")
     assert f"{calibrate.LEAST} are needed" in done.notes[0]
@@ -335,7 +349,7 @@ def test_too_little_gold_is_not_applied_and_it_says_so(tmp_path: Path) -> None:
 def test_labels_that_gold_contradicts_become_ties_and_it_says_so(tmp_path: Path) -> None:
     warehouse = Warehouse(tmp_path)
     make(warehouse, [Voter("wrong", sharpness=-3.0)], pairs=400, gold=1.0)
-    done = relabel_run(warehouse, RUN, section(calibrate="temperature"))
+    done = relabelled(warehouse, calibrate="temperature")
     assert done.notes == (
         "calibrate: all labels became ties: they agree with the gold labels no more often than chance",
     )
@@ -349,15 +363,15 @@ def test_everything_at_once_twice_gives_the_same_rows(tmp_path: Path) -> None:
     warehouse = Warehouse(tmp_path)
     make(warehouse, JURY, pairs=500, gold=0.5, section=section(repeats=3))
     every = section(repeats=3, aggregate="dawid-skene", control="style", calibrate="isotonic", margin=0.02)
-    first = relabel_run(warehouse, RUN, every)
+    first = relabel_run(warehouse, RUN, Rules.of(every))
     assert first.label_by == "dawid-skene, style, isotonic"
-    assert needed(every)
+    assert Rules.of(every).whole_run
     rows = table(warehouse, "FROM preferences ORDER BY id")
-    again = relabel_run(warehouse, RUN, every)
+    again = relabel_run(warehouse, RUN, Rules.of(every))
     assert table(warehouse, "FROM preferences ORDER BY id") == rows
     assert (again.turned, again.gained, again.lost, again.labels) == (0, 0, 0, first.labels)
     warehouse.compact(RUN)
-    relabel_run(warehouse, RUN, every)
+    relabel_run(warehouse, RUN, Rules.of(every))
     assert table(warehouse, "FROM preferences ORDER BY id") == rows
 
 
@@ -371,7 +385,7 @@ def test_the_order_in_which_prompts_ended_changes_no_digit(tmp_path: Path, setti
     random.Random(4).shuffle(rows)
     other.replace_rows("preferences", RUN, rows)
     for warehouse in (one, other):
-        relabel_run(warehouse, RUN, section(aggregate="dawid-skene", **settings))
+        relabelled(warehouse, aggregate="dawid-skene", **settings)
     assert stored(one) == stored(other)
     assert {row.label_by for row in stored(one).values()} > {"dawid-skene"}
 
@@ -383,16 +397,11 @@ def test_a_run_without_votes_or_pairs(tmp_path: Path) -> None:
         for part in warehouse.parts(name, RUN):
             part.unlink()
     every = section(aggregate="dawid-skene", control="style", calibrate="isotonic")
-    assert relabel_run(warehouse, RUN, every).labels == 0
+    assert relabel_run(warehouse, RUN, Rules.of(every)).labels == 0
     assert stored(warehouse) == {}
     warehouse.write_part("preferences", RUN, votes.preferences())
-    relabel_run(warehouse, RUN, every)
-    assert {row.drop_reason for row in stored(warehouse).values()} <= {
-        "votes-missing",
-        "perturbation",
-        "empty",
-        "identical",
-    }
+    relabel_run(warehouse, RUN, Rules.of(every))
+    assert {row.drop_reason for row in stored(warehouse).values()} <= {"votes-missing", "perturbation", "empty", "identical"}
 
 
 # --- constitution relabel
@@ -402,7 +411,7 @@ def label(warehouse: Warehouse, *words: str) -> Result:
     return CliRunner().invoke(app, ["relabel", *words, "--warehouse", str(warehouse.root)])
 
 
-def test_the_command_makes_labels_anew_and_says_what_changed(tmp_path: Path) -> None:
+def test_the_command_makes_labels_again_and_says_what_changed(tmp_path: Path) -> None:
     warehouse = Warehouse(tmp_path)
     votes = make(warehouse, JURY, pairs=300, gold=0.8)
     before = stored(warehouse)
@@ -480,7 +489,7 @@ def test_a_kill_while_the_rows_are_replaced_leaves_the_old_or_the_new(
 
             patch.setattr(files, step, killed)
             with pytest.raises(KeyboardInterrupt):
-                relabel_run(warehouse, RUN, section(aggregate="majority", margin=0.3))
+                relabelled(warehouse, aggregate="majority", margin=0.3)
         assert (stored(warehouse) != before) is now
         assert len(table(warehouse, "FROM preferences")) == 100
         with warehouse.lock(RUN):
@@ -492,7 +501,7 @@ def test_a_kill_while_the_rows_are_replaced_leaves_the_old_or_the_new(
 # --- a run of the pipeline
 
 
-async def test_a_jurys_run_settles_to_the_labels_it_made_and_then_to_others(tmp_path: Path) -> None:
+async def test_a_jurys_run_is_relabelled_to_the_labels_it_made_and_then_to_others(tmp_path: Path) -> None:
     recipe = small_project(tmp_path, 150, JURY_RECIPE)
     warehouse = Warehouse(tmp_path / "warehouse")
     run = await run_once(recipe, warehouse.root, [])
@@ -500,7 +509,7 @@ async def test_a_jurys_run_settles_to_the_labels_it_made_and_then_to_others(tmp_
     rows = table(warehouse, "SELECT * EXCLUDE dissent, list_sort(dissent) FROM preferences ORDER BY id")
     by_id = {row[1]: row for row in rows}
     own = JudgeSection.model_validate(run.recipe["judge"])
-    done = relabel_run(warehouse, run.run_id, own)
+    done = relabel_run(warehouse, run.run_id, Rules.of(own))
     assert (done.turned, done.gained, done.lost, done.kept) == (0, 0, 0, run.counts["kept"])
     for row in table(warehouse, "SELECT * EXCLUDE dissent, list_sort(dissent) FROM preferences ORDER BY id"):
         for value, before in zip(row, by_id[row[1]], strict=True):
@@ -508,7 +517,7 @@ async def test_a_jurys_run_settles_to_the_labels_it_made_and_then_to_others(tmp_
     every = JudgeSection.model_validate(
         own.model_dump() | {"aggregate": "dawid-skene", "control": "style", "calibrate": "temperature"}
     )
-    done = relabel_run(warehouse, run.run_id, every)
+    done = relabel_run(warehouse, run.run_id, Rules.of(every))
     assert [note.split(",")[0] for note in done.notes if "not applied" in note or "not of" in note] == [
         "control: not of one",
         "control: not of weak",

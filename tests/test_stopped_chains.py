@@ -16,7 +16,7 @@ from small_project import small_project, table
 
 from constitution.engines.base import Request
 from constitution.generate.revise import Chain
-from constitution.judge import Judge
+from constitution.judge.ask import Judge
 from constitution.labels import Rules
 from constitution.pipeline import Session, prepare
 from constitution.pipeline.label import Labeller
@@ -138,10 +138,11 @@ async def test_a_chain_that_is_tried_again_is_paired_by_its_whole(tmp_path: Path
         assert table(tmp_path / "w", rows) == table(tmp_path / "clean", rows)
     # Votes on the pair of the shorter chain stay, as votes on no pair: they were asked and paid for.
     asked = (
-        "SELECT (SELECT count(*) FROM judgements), (SELECT sum(votes) FROM preferences), (SELECT count(*) FROM couples)"
+        "SELECT (SELECT count(*) FROM judgements), (SELECT sum(votes) FROM preferences), "
+        "(SELECT count(*) FROM averaged_votes)"
     )
-    [(votes, counted, couples)] = table(tmp_path / "w", asked)
-    assert votes >= counted == 2 * couples
+    [(votes, counted, averaged)] = table(tmp_path / "w", asked)
+    assert votes >= counted == 2 * averaged
 
 
 # --- pairs of one prompt together

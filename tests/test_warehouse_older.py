@@ -91,7 +91,7 @@ def test_it_can_be_asked_without_writing_into_it(older: Path) -> None:
             assert list(rows) == [(0, 1, None)]
             rows = ask(connection, "SELECT DISTINCT label_by, ties, dissent, p_mean FROM preferences").rows
             assert list(rows) == [("mean", 0, [], None)]
-            assert list(ask(connection, "SELECT count(*) FROM couples").rows) == [(PROMPTS - 1,)]
+            assert list(ask(connection, "SELECT count(*) FROM averaged_votes").rows) == [(PROMPTS - 1,)]
             assert list(ask(connection, "SELECT count(*) FROM annotations").rows) == [(0,)]
         result = CliRunner().invoke(app, ["sql", "SELECT count(*) FROM gold", "--warehouse", str(older)])
         assert result.exit_code == 0, result.output

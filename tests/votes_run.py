@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from constitution.identity import row_id
-from constitution.judge import ORDERS, Pair, PairKind
+from constitution.judge.methods import METHODS
+from constitution.judge.pairs import Pair, PairKind
 from constitution.labels import Rules, label_pair
 from constitution.recipe import JudgeSection
 from constitution.records import Constitution, Judgement, Method, Preference, Principle, Response, Run
@@ -47,12 +48,11 @@ class Votes:
     better_b: dict[str, bool] = field(default_factory=dict)
     """The truth of each pair."""
 
-    def preferences(self, rules: Rules | None = None, **shifts: float) -> list[Preference]:
-        """What `prefer` makes of every pair. shifts: per judge."""
+    def preferences(self, rules: Rules | None = None) -> list[Preference]:
+        """What `prefer` makes of every pair."""
         rules = rules or Rules.of(self.section)
         return [
-            label_pair(pair, self.judgements[pair.id], self.expected[pair.id], WEIGHTS, rules, shifts)
-            for pair in self.pairs
+            label_pair(pair, self.judgements[pair.id], self.expected[pair.id], WEIGHTS, rules) for pair in self.pairs
         ]
 
 
@@ -127,7 +127,7 @@ def _cast(
 ) -> list[Judgement]:
     found = []
     odds = voter.sharpness * differ[0] + voter.length * differ[1] + voter.noise * generator.normal()
-    for order in ORDERS[voter.method]:
+    for order in METHODS[voter.method].orders:
         first, second = pair.shown(order)
         for repeat in range(repeats):
             towards_first = (odds if order == "ba" else -odds) + voter.position

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from constitution.ask.panel import Case, Panel, hear
-from constitution.judge import Pair, Votes, given_answers, pairs
+from constitution.judge.ask import Votes
+from constitution.judge.methods import METHODS
+from constitution.judge.pairs import Pair, given_answers, pairs
 from constitution.labels import Rules, label_pair
 from constitution.records import Constitution, Example, Judgement, Principle, Prompt
 
@@ -81,7 +83,8 @@ def untested(constitution: Constitution) -> list[str]:
 
 
 def _unreadable(panel: Panel, principle: Principle) -> str:
-    return "" if panel.section.method != "rubric" or principle.criteria else "the principle has no criteria"
+    criteria = METHODS[panel.section.method].reads == "criteria"
+    return "" if not criteria or principle.criteria else "the principle has no criteria"
 
 
 def _case(principle: Principle, example: Example) -> Case:

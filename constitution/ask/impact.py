@@ -18,7 +18,8 @@ from typing import Any
 from constitution.ask.panel import Case, Panel, hear
 from constitution.errors import RecipeError, WarehouseError
 from constitution.identity import seed as seed_of
-from constitution.judge import Pair
+from constitution.judge.methods import METHODS
+from constitution.judge.pairs import Pair
 from constitution.labels import Rules, label_pair
 from constitution.measures import Estimate, estimate
 from constitution.principles.selection import select
@@ -203,7 +204,7 @@ class _Poll:
 def _voting(constitution: Constitution, panel: Panel) -> Principles:
     able = [principle for principle in constitution.principles if principle.compares]
     chosen = select(able, panel.section.only, f"judge.only ({constitution.label})")
-    if panel.section.method == "rubric":
+    if METHODS[panel.section.method].reads == "criteria":
         for principle in chosen:
             if not principle.criteria:
                 raise RecipeError(
@@ -215,7 +216,8 @@ def _voting(constitution: Constitution, panel: Panel) -> Principles:
 
 def _asks(principle: Principle, panel: Panel) -> object:
     """What a vote by this principle depends on."""
-    return principle.criteria if panel.section.method == "rubric" else principle.comparison_question
+    criteria = METHODS[panel.section.method].reads == "criteria"
+    return principle.criteria if criteria else principle.comparison_question
 
 
 def _change(old: Preference, new: Preference) -> float | None:

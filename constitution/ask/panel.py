@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from constitution.engines import Engine, open_engine
 from constitution.errors import InputError
-from constitution.judge import Judge, Pair, Votes, vote
+from constitution.judge.ask import Judge, Votes, vote
+from constitution.judge.pairs import Pair
 from constitution.recipe import JudgeSection, Models, ModelSection, Recipe, dated
 from constitution.records import Principle, Prompt, Row, Run
 

@@ -27,7 +27,7 @@ from constitution.engines.identity import model_identity
 from constitution.errors import EngineError, EngineUnavailable, MalformedReply, PrincipleError, RequestRefused
 from constitution.generate.outcomes import clean
 from constitution.identity import digest, row_id, seed
-from constitution.judge.methods import SAMPLING
+from constitution.judge.question import SAMPLING
 from constitution.judge.read import read_choices
 from constitution.recipe import dated
 from constitution.records import Constitution, Counterfactual, Criterion, Message, Messages, Principle, Run, Score

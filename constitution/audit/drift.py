@@ -27,7 +27,7 @@ def drift(evidence: Evidence) -> Iterator[Figure]:
         name = evidence.constitution.name
         yield evidence.missing("drift", f"no finished run of a lower version of {name} is in this warehouse")
         return
-    ours, theirs = _MEANS.format(couples=_OURS), _MEANS.format(couples="FROM couples")
+    ours, theirs = _MEANS.format(couples=_OURS), _MEANS.format(couples="FROM averaged_votes")
     sql = f"""
         SELECT principle_id, '{_version(before)}' AS subject, ours.p_b - earlier.p_b AS value, cluster
         FROM ({ours} GROUP BY ALL) AS ours

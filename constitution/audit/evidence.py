@@ -9,7 +9,7 @@ The tables, in the order in which they are made:
     audit.pairs       the run's preferences; place: their order; swapped: the toss of a coin by which a pair's answers
                       change places where it must not matter that b is the later one; what is known of both answers;
                       is_step: b revises a; their differences in style
-    audit.couples     the view couples, with the principle's weight and the prompt's cluster
+    audit.couples     the view averaged_votes, with the principle's weight and the prompt's cluster
     audit.shifts      judge, place, length, style: what they gave b, in log-odds, as far as labels are controlled by
                       it (measures.style.control), and with `_whole` by the whole fit (style.lay_shifts)
     audit.controlled  a view: p_b of each couple as it was (`off`), and with each of these taken out
@@ -95,7 +95,7 @@ CREATE TABLE audit.couples AS
 SELECT
     p.place, p.cluster, p.kind, c.judge::audit.judge AS judge, c.principle_id::audit.principle AS principle_id,
     c.p_ab, c.p_ba, c.p_b, c.l_b, c.position, c.same_place, c.first_place, coalesce(w.weight, 1) AS weight
-FROM couples AS c
+FROM averaged_votes AS c
 JOIN audit.pairs AS p ON p.pair_id = c.pair_id
 LEFT JOIN (SELECT principle_id, weight FROM principles WHERE run_id = $run) AS w USING (principle_id)
 WHERE c.run_id = $run;

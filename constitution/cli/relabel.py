@@ -10,6 +10,7 @@ import click
 
 from constitution.cli._options import run_ids, warehouse_option
 from constitution.errors import InputError
+from constitution.labels import Rules
 from constitution.pipeline.relabel import relabel_run
 from constitution.recipe import JudgeSection
 from constitution.records import Run
@@ -46,10 +47,10 @@ def relabel(run: str, warehouse: Path, **settings: Any) -> None:
         store.recover(run_id)
         found = store.read_run(run_id)
         assert found is not None
-        section = _section(found, settings)
-        relabelled = relabel_run(store, run_id, section)
+        rules = _rules(found, settings)
+        relabelled = relabel_run(store, run_id, rules)
         counts = found.counts | {"kept": relabelled.kept}
-        store.write_run(replace(found, counts=counts, labels=relabelled.record(section)))
+        store.write_run(replace(found, counts=counts, labels=relabelled.record(rules)))
     click.echo(f"{run_id}: {relabelled.labels:,} labels by {relabelled.label_by}, {relabelled.kept:,} kept")
     changes = (
         (relabelled.turned, "prefer the other answer now"),
@@ -61,7 +62,7 @@ def relabel(run: str, warehouse: Path, **settings: Any) -> None:
         click.echo(f"  {printable(note)}")
 
 
-def _section(run: Run, settings: dict[str, Any]) -> JudgeSection:
+def _rules(run: Run, settings: dict[str, Any]) -> Rules:
     """The run's own, with what was given in place of its settings."""
     if run.finished_at is None:
         raise InputError(f"{run.run_id}: the run is not finished", hint="start its recipe again to resume it")
@@ -69,4 +70,4 @@ def _section(run: Run, settings: dict[str, Any]) -> JudgeSection:
     if own is None:
         raise InputError(f"{run.run_id}: the run has no votes", hint="its recipe needs a [judge] section")
     given = {name: value for name, value in settings.items() if value is not None}
-    return JudgeSection.model_validate({**own, **given})
+    return Rules.of(JudgeSection.model_validate({**own, **given}))

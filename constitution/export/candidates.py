@@ -122,7 +122,7 @@ def lay(
         connection.execute(_PAIR_CANDIDATES.format(labelled=labelled))
     elif unit == "answer":
         if settings.spec.scored:
-            score(connection, run)
+            score(connection)
         scored = "JOIN export.scored" if settings.spec.scored else f"LEFT JOIN ({_UNSCORED})"
         connection.execute(_ANSWER_CANDIDATES.format(scored=scored, held=HELD_BACK))
     else:

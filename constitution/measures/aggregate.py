@@ -1,16 +1,18 @@
 """Many voters' hard votes → one posterior per pair, with each voter's error rates learnt from all pairs: Dawid & Skene
-1979 ("Maximum likelihood estimation of observer error-rates using the EM algorithm", Applied Statistics 28), by
-crowd-kit."""
+1979 ("Maximum likelihood estimation of observer error-rates using the EM algorithm", Applied Statistics 28)."""
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+
+from constitution.measures.estimate import Floats
 
 ITERATIONS = 100
 TOLERANCE = 1e-5
+"""The fit ends once an iteration raises the bound of the log-likelihood by less than this a vote."""
+_EPSILON = 1e-10
+"""No probability is taken for less."""
 
 
 def dawid_skene(pairs: ArrayLike, workers: ArrayLike, prefers_b: ArrayLike, *, seed: int = 0) -> dict[str, float]:
@@ -29,16 +31,45 @@ def dawid_skene(pairs: ArrayLike, workers: ArrayLike, prefers_b: ArrayLike, *, s
         raise ValueError("prefers_b: true or false; leave ties out")
     if not votes.size:
         return {}
-    import pandas as pd
-    from crowdkit.aggregation import DawidSkene
-
     swapped = np.random.default_rng(seed).integers(2, size=len(names)).astype(bool)
-    cast = pd.DataFrame({"task": tasks, "worker": np.unique(by, return_inverse=True)[1]})
-    cast["label"] = (votes.astype(bool) ^ swapped[tasks]).astype(int)
-    cast = cast.sort_values(["task", "worker"], ignore_index=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of pandas, to crowd-kit
-        posterior = DawidSkene(n_iter=ITERATIONS, tol=TOLERANCE).fit_predict_proba(cast)
-    second = posterior[1].reindex(range(len(names))) if 1 in posterior else pd.Series(0.0, index=range(len(names)))
-    p_b = np.where(swapped, 1 - second.to_numpy(), second.to_numpy())
-    return dict(zip(names.tolist(), np.clip(p_b, 0.0, 1.0).tolist(), strict=True))
+    voters = np.unique(by, return_inverse=True)[1]
+    order = np.lexsort((voters, tasks))
+    labels = (votes.astype(bool) ^ swapped[tasks]).astype(np.int64)
+    second = _fit(tasks[order], voters[order], labels[order])[:, 1]
+    return dict(zip(names.tolist(), np.where(swapped, 1 - second, second).tolist(), strict=True))
+
+
+def _fit(tasks: NDArray[np.intp], voters: NDArray[np.intp], labels: NDArray[np.int64]) -> Floats:
+    """P(each of two classes) of each task, by expectation and maximisation from the shares of its votes."""
+    said = voters * 2 + labels
+    cast = np.bincount(said, minlength=2 * (int(voters.max()) + 1)) > 0
+    posterior = _summed(tasks, np.eye(2)[labels])
+    posterior /= posterior.sum(axis=1, keepdims=True)
+    prior, errors = _learnt(posterior, tasks, said, cast)
+    last = -np.inf
+    for _ in range(ITERATIONS):
+        likely = np.log(prior) + _summed(tasks, np.log(errors[said]))
+        posterior = np.exp(likely - likely.max(axis=1, keepdims=True))
+        posterior /= posterior.sum(axis=1, keepdims=True)
+        prior, errors = _learnt(posterior, tasks, said, cast)
+        bounded = np.maximum(posterior, _EPSILON)
+        expected = (posterior[tasks] * (np.log(errors[said]) + np.log(prior))).sum()
+        bound = (expected - (bounded * np.log(bounded)).sum()) / len(tasks)
+        if bound - last < TOLERANCE:
+            break
+        last = bound
+    return np.clip(posterior, 0.0, 1.0)
+
+
+def _learnt(
+    posterior: Floats, tasks: NDArray[np.intp], said: NDArray[np.int64], cast: NDArray[np.bool_]
+) -> tuple[Floats, Floats]:
+    """How common each class is, and the probability of each voter's label, given the class: (voters · labels, 2)."""
+    errors = np.where(cast[:, None], np.maximum(_summed(said, posterior[tasks], len(cast)), _EPSILON), 0.0)
+    errors /= errors.reshape(-1, 2, 2).sum(axis=1).repeat(2, axis=0)
+    return np.maximum(posterior.mean(axis=0), _EPSILON), errors
+
+
+def _summed(groups: NDArray[np.intp], rows: Floats, count: int = 0) -> Floats:
+    """The sums of the rows (n, 2) of each group: (groups, 2)."""
+    return np.column_stack([np.bincount(groups, column, count) for column in rows.T])

@@ -13,8 +13,8 @@ from constitution.generate.base import Emit
 from constitution.generate.outcomes import last_answer
 from constitution.generate.perturb import Perturber, drawn, perturb
 from constitution.generate.revise import Chain
-from constitution.judge import Judge, Pair, Votes, given_answers, pairs, vote
-from constitution.judge.pairs import pairs_of
+from constitution.judge.ask import Judge, Votes, vote
+from constitution.judge.pairs import Pair, given_answers, pairs, pairs_of
 from constitution.labels import Rules, label_pair
 from constitution.pipeline.plan import Plan, principles_for
 from constitution.recipe import JudgeSection

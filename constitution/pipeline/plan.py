@@ -22,6 +22,8 @@ from constitution import __version__, templates
 from constitution.engines.identity import model_identity
 from constitution.errors import DamagedPart, RecipeError
 from constitution.identity import ROWS_VERSION, digest
+from constitution.judge.methods import METHODS
+from constitution.judge.methods import check as check_judging
 from constitution.pipeline.path_policy import allowed_folders, check_places, query_folders
 from constitution.principles import find_root, load_constitution
 from constitution.principles.selection import select
@@ -176,12 +178,7 @@ def principles_for(recipe: Recipe, constitution: Constitution) -> tuple[tuple[Pr
                 f"judge.principles: {recipe.judge.principles} to be drawn, and {constitution.label} has {len(judging)}",
                 hint='lower it, or say "all"',
             )
-        bare = [principle.id for principle in judging if not principle.criteria]
-        if recipe.judge.method == "rubric" and bare:
-            raise RecipeError(
-                f"judge.method: rubric needs criteria, and {constitution.label} has none for {', '.join(bare)}",
-                hint="give them criteria in a new version, or leave them out with judge.only",
-            )
+        check_judging(recipe, judging, constitution.label)
     return revising, judging
 
 
@@ -251,6 +248,6 @@ def _template_sets(recipe: Recipe) -> tuple[templates.TemplateSet, ...]:
     """Those that the run's rows are rendered with."""
     judge = recipe.judge
     revising = (templates.REVISE,) if recipe.revise.rounds else ()
-    votes = (templates.VOTES[judge.method],) if judge else ()
+    votes = (METHODS[judge.method].templates,) if judge else ()
     perturbations = (templates.PERTURB,) if recipe.perturb else ()
     return *revising, *votes, *perturbations

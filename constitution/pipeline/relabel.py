@@ -5,19 +5,23 @@ from __future__ import annotations
 import duckdb
 
 from constitution.errors import WarehouseError
+from constitution.labels import Rules
 from constitution.labels.relabel import Relabelled, relabel
-from constitution.recipe import JudgeSection
 from constitution.warehouse import Warehouse, connect
 
 
-def relabel_run(warehouse: Warehouse, run_id: str, section: JudgeSection) -> Relabelled:
+def relabel_run(warehouse: Warehouse, run_id: str, rules: Rules) -> Relabelled:
     """Rewrites the run's preferences in one step, holding its lock and with no Writer open. Raises WarehouseError for
     what cannot be read or written."""
     constitution = warehouse.read_principles(run_id)
-    weights = {principle.id: principle.weight for principle in constitution.principles} if constitution else {}
+    if constitution is None:
+        raise WarehouseError(
+            f"{warehouse.root}: run {run_id} has no principles", hint="`constitution verify` says more"
+        )
+    weights = {principle.id: principle.weight for principle in constitution.principles}
     try:
         with connect(warehouse.root) as connection:
-            relabelled, preferences = relabel(connection, run_id, section, weights)
+            relabelled, preferences = relabel(connection, run_id, rules, weights)
     except duckdb.Error as error:
         raise WarehouseError(f"{warehouse.root}: cannot be read: {str(error).splitlines()[0]}") from error
     warehouse.replace_rows("preferences", run_id, preferences)

@@ -17,8 +17,7 @@ from constitution.errors import EngineGone, WarehouseError
 from constitution.generate.base import Emit
 from constitution.generate.revise import Reviser, revise
 from constitution.identity import row_id
-from constitution.labels import judge_settings
-from constitution.labels.relabel import needed
+from constitution.labels import Rules
 from constitution.pipeline.admission import Intake
 from constitution.pipeline.cost import Account, Ledger
 from constitution.pipeline.label import labeller
@@ -29,7 +28,6 @@ from constitution.pipeline.proven import Proving
 from constitution.pipeline.relabel import relabel_run
 from constitution.pipeline.reopen import reopen
 from constitution.pipeline.tasks import end, first_error, sigterm_cancels, to_its_end
-from constitution.recipe import JudgeSection
 from constitution.records import UNSAID, Failure, Prompt, Row, Run
 from constitution.warehouse import Tally, Warehouse, Writer
 from constitution.warehouse.slices import most_left_first
@@ -233,12 +231,14 @@ class Session:
     async def _relabel(self) -> None:
         """The labels that take all votes of the run, where the recipe asks for them."""
         section, again = self.plan.recipe.judge, self._retry_failed and bool(self.run.labels)
-        if again:  # `constitution relabel` may have made those that are there by other settings: all are made alike
-            section = JudgeSection.model_validate(judge_settings(self.run))
-        if section is not None and (again or needed(section)):
-            relabelled = await to_its_end(relabel_run, self._warehouse, self.plan.run_id, section)
+        if section is None:
+            return
+        # `constitution relabel` may have made those that are there by other settings: all are made alike.
+        rules = Rules.of_run(self.run) if again else Rules.of(section)
+        if again or rules.whole_run:
+            relabelled = await to_its_end(relabel_run, self._warehouse, self.plan.run_id, rules)
             self.progress.rows["kept"] = relabelled.kept
-            self.run = replace(self.run, labels=relabelled.record(section))
+            self.run = replace(self.run, labels=relabelled.record(rules))
 
     async def _leave(self) -> None:
         """The writer is closed by now."""

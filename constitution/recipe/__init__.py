@@ -125,22 +125,6 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
-    def _repeats_differ(self) -> Self:
-        """A repeat has another seed and is the same in all else. The fake engine's noise is drawn by the seed."""
-        section = self.judge
-        judges = self.model.jury.values() or [self.model.judge or self.model.policy]
-        if section is None or section.repeats == 1 or all(judge.engine == "fake" for judge in judges):
-            return self
-        if section.method != "rationale":
-            raise ValueError(
-                f"judge.repeats: by method {section.method} every repeat is the same vote, for no seed changes the "
-                'probabilities that are read; leave it out, or set method = "rationale" with a temperature'
-            )
-        if not section.rationale.temperature:
-            raise ValueError("judge.repeats: at judge.rationale.temperature 0 every repeat is the same vote")
-        return self
-
-    @model_validator(mode="after")
     def _budget_has_prices(self) -> Self:
         sections = [self.model.policy, self.model.judge, *self.model.jury.values()]
         if self.budget and not any(section and section.price for section in sections):

@@ -1,7 +1,7 @@
 """Prompt texts as files beside this module, and the pure functions that fill them.
 
 A template's `{{name}}` is replaced in one pass, so that braces in what people or models wrote are never read again.
-`REVISE`, `PERTURB` and, per method of judging, those of `VOTES` are the sets of templates; a row's `template_digest`
+`REVISE`, `PERTURB` and those of the methods of judging are the sets of templates; a row's `template_digest`
 is the digest of the set it came from.
 """
 
@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from constitution.identity import digest
-from constitution.records import Criterion, Exemplar, Message, Messages, Method, Perturbation, Principle
+from constitution.records import Criterion, Exemplar, Message, Messages, Perturbation, Principle
 from constitution.templates.disarm import MARK, MARK_OF_ONE, disarm, quote_turns
 
 LABELS = ("A", "B")
@@ -35,7 +35,7 @@ class TemplateSet:
 
     texts: Mapping[str, str]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         return digest(dict(self.texts))
 
@@ -51,7 +51,6 @@ RATIONALE = _load("rationale.txt", "vote-prefix.txt")
 SCORE = _load("score.txt", "score-prefix.txt")
 RUBRIC = _load("rubric.txt", "vote-prefix.txt")
 PERTURB = _load("polished.txt", "terse.txt", "sarcastic.txt")
-VOTES: Mapping[Method, TemplateSet] = {"label": JUDGE, "rationale": RATIONALE, "score": SCORE, "rubric": RUBRIC}
 
 ENDING = JUDGE.texts["vote-prefix.txt"]
 """After it comes a label: what a vote by label begins with, and a rationale ends with."""

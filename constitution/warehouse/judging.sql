@@ -1,6 +1,5 @@
--- Views and macros to look at the judges with, live from the votes: docs/warehouse.md, "Looking at the judges". Style
--- is counted here and nowhere else. Shares of preference count a tie as half; p within 1e-12 of one half is a tie, as
--- it is where labels are made (labels/).
+-- Views and macros to look at the judges with, live from the votes (labels/votes.sql): docs/warehouse.md, "Looking at
+-- the judges". Style is counted here and nowhere else.
 
 -- Counts of one text. Tokens: words and single marks. The three of markdown leave fenced code out, an open fence too.
 CREATE OR REPLACE MACRO count_tokens(txt) AS len(regexp_extract_all(txt, '[\p{L}\p{N}_]+|[^\p{L}\p{N}_\s]'));
@@ -16,25 +15,6 @@ CREATE OR REPLACE MACRO length_difference(a, b) AS coalesce((b - a) / nullif(a +
 CREATE OR REPLACE MACRO density_difference(count_a, tokens_a, count_b, tokens_b) AS
     (coalesce(count_b / nullif(tokens_b, 0), 0) - coalesce(count_a / nullif(tokens_a, 0), 0))
     / (coalesce(count_b / nullif(tokens_b, 0), 0) + coalesce(count_a / nullif(tokens_a, 0), 0) + 1)::DOUBLE;
-
--- Log-odds of a probability, no further from 0 than ln(1e6). side: 1 is b, -1 is a, 0 neither.
-CREATE OR REPLACE MACRO log_odds(p) AS
-    CASE WHEN p IS NOT NULL THEN ln(least(greatest(p / (1 - least(p, 1 - 1e-9)), 1e-6), 1e6)) END;
-CREATE OR REPLACE MACRO side(p) AS CASE WHEN abs(p - 0.5) < 1e-12 THEN 0 WHEN p > 0.5 THEN 1 WHEN p < 0.5 THEN -1 END;
--- 1, 0 or, of a tie, a half: the mean of it is the share that prefers b.
-CREATE OR REPLACE MACRO prefers_b(p) AS (side(p) + 1) / 2;
-
--- An answer read by itself, on [0, 1] (judgements.read_first, read_second): of method score the expected grade between the
--- lowest and the highest, of a rubric the share of its principle's checklist, by weight. Null: no such method.
-CREATE OR REPLACE MACRO reading_value(method, reading, criteria) AS
-    CASE method
-        WHEN 'score' THEN
-            list_sum(list_transform(reading, lambda p, i: p * (i - 1))) / list_sum(reading) / (len(reading) - 1)
-        WHEN 'rubric' THEN
-            list_sum(list_transform(reading, lambda p, i:
-                criteria[i].weight * CASE criteria[i].good WHEN 'yes' THEN p ELSE 1 - p END))
-            / list_sum(list_transform(criteria, lambda c: c.weight))
-    END;
 
 -- One row per answer: its style.
 CREATE OR REPLACE VIEW style AS
@@ -72,44 +52,6 @@ SELECT
     density_difference(bold_a, tokens_a, bold_b, tokens_b) AS bold
 FROM sides;
 
--- One row per couple of votes: one judge, one principle, one pair, both orders (score and rubric have one, and p_ba,
--- position, same_place and first_place are null). Repeats are averaged first. Votes with less label mass than the
--- recipe asks for are missing, as they are for the label; votes of method rationale are not clamped here. Where a vote
--- is censored, position is null: two votes at their bounds show no place, whatever it gave. They are those that are
--- surest of either answer, so that those left show it as it is.
-CREATE OR REPLACE VIEW couples AS
-WITH mass AS (
-    SELECT run_id, coalesce((recipe ->> '$.judge.min_label_mass')::DOUBLE, 0) AS least_mass FROM runs
-),
-orders AS (
-    SELECT
-        j.run_id, j.pair_id, j.judge, j.principle_id, any_value(j.prompt_id) AS prompt_id, any_value(p.kind) AS kind,
-        any_value(j.method) AS method,
-        avg(1 - j.p_first) FILTER (j.first_id = p.a_id) AS p_ab,
-        avg(j.p_first) FILTER (j.first_id = p.b_id) AS p_ba,
-        bool_or(j.censored) AS censored
-    FROM judgements AS j
-    JOIN preferences AS p ON p.run_id = j.run_id AND p.id = j.pair_id
-    LEFT JOIN mass AS m ON m.run_id = j.run_id
-    WHERE j.label_mass >= coalesce(m.least_mass, 0)
-    GROUP BY j.run_id, j.pair_id, j.judge, j.principle_id
-),
-complete AS (
-    SELECT
-        *, coalesce((p_ab + p_ba) / 2, p_ab) AS p_b,
-        coalesce((log_odds(p_ab) + log_odds(p_ba)) / 2, log_odds(p_ab)) AS l_b,
-        CASE WHEN NOT censored THEN (log_odds(p_ba) - log_odds(p_ab)) / 2 END AS position,
-        CASE WHEN side(p_ab) <> 0 AND side(p_ba) <> 0 THEN side(p_ab) <> side(p_ba) END AS same_place
-    FROM orders
-    WHERE p_ab IS NOT NULL AND (p_ba IS NOT NULL OR method IN ('score', 'rubric'))
-)
-SELECT
-    c.run_id, c.prompt_id, c.pair_id, c.kind, c.judge, c.principle_id, c.method, c.p_ab, c.p_ba, c.p_b, c.l_b,
-    c.position, c.same_place, CASE WHEN c.same_place THEN side(c.p_ba) = 1 END AS first_place,
-    s.length, s.headers, s.lists, s.bold
-FROM complete AS c
-LEFT JOIN style_differences AS s ON s.run_id = c.run_id AND s.pair_id = c.pair_id;
-
 -- One row per pair, principle ('': the whole) and rater that has annotated it. A rater's word on the pair counts before
 -- what follows from the same rater's words on its two responses; gold that came with the prompts is one more rater,
 -- `prompts`.
@@ -141,7 +83,7 @@ said AS (
 SELECT run_id, any_value(prompt_id) AS prompt_id, pair_id, principle_id, rater, arg_min(p_b, place)::DOUBLE AS p_b
 FROM said GROUP BY run_id, pair_id, principle_id, rater;
 
--- One row per pair and principle ('': the whole) that somebody has labelled: the mean over raters.
+-- One row per pair and principle ('': the whole) that a person has annotated: the mean over raters.
 CREATE OR REPLACE VIEW gold AS
 SELECT
     run_id, any_value(prompt_id) AS prompt_id, pair_id, principle_id, avg(p_b) AS p_b, count(*) AS raters
@@ -151,24 +93,24 @@ FROM rated GROUP BY run_id, pair_id, principle_id;
 -- of the shares. log_odds: what standing first is worth to an answer, in the mean.
 CREATE OR REPLACE VIEW position AS
 SELECT
-    run_id, judge, principle_id, count(*) AS couples, count(same_place) AS decided,
+    run_id, judge, principle_id, count(*) AS votes, count(same_place) AS decided,
     avg(same_place::INTEGER) AS same_place, avg(first_place::INTEGER) AS first_place, avg(position) AS log_odds
-FROM couples WHERE p_ba IS NOT NULL
+FROM averaged_votes WHERE p_ba IS NOT NULL
 GROUP BY run_id, judge, principle_id;
 
--- One row per principle, over all judges and over all pairs but those with a perturbation. win_rate: share of couples
--- that prefer b. entropy: mean of the order-averaged votes' own, in bits. majority_agreement: share of couples that
--- prefer what most couples of the other principles on the pair prefer; where either prefers neither, left out.
+-- One row per principle, over all judges and all pairs without a perturbation; votes are averaged over both orders.
+-- win_rate: share that prefers b. entropy: mean, in bits. majority_agreement: share that prefers what most votes of the
+-- other principles on the pair prefer; where either prefers neither, left out.
 CREATE OR REPLACE VIEW principle_votes AS
 WITH said AS (
     SELECT
         run_id, pair_id, principle_id, p_b, side(p_b) AS own,
         sum(side(p_b)) OVER (PARTITION BY run_id, pair_id)
             - sum(side(p_b)) OVER (PARTITION BY run_id, pair_id, principle_id) AS others
-    FROM couples WHERE kind <> 'perturbation'
+    FROM training_votes
 )
 SELECT
-    run_id, principle_id, count(*) AS couples, avg(prefers_b(p_b)) AS win_rate,
+    run_id, principle_id, count(*) AS votes, avg(prefers_b(p_b)) AS win_rate,
     avg(-coalesce(p_b * log2(nullif(p_b, 0)), 0) - coalesce((1 - p_b) * log2(nullif(1 - p_b, 0)), 0)) AS entropy,
     avg((sign(others) = own)::INTEGER) FILTER (own <> 0 AND others <> 0) AS majority_agreement
 FROM said
@@ -180,16 +122,16 @@ GROUP BY run_id, principle_id;
 CREATE OR REPLACE VIEW phi AS
 WITH said AS (
     SELECT run_id, pair_id, judge, principle_id, side(p_b)::DOUBLE AS own
-    FROM couples WHERE kind <> 'perturbation' AND side(p_b) <> 0
+    FROM training_votes WHERE side(p_b) <> 0
 )
 SELECT
-    x.run_id, x.principle_id, y.principle_id AS other_id, count(*) AS couples,
+    x.run_id, x.principle_id, y.principle_id AS other_id, count(*) AS votes,
     CASE WHEN stddev_pop(x.own) > 0 AND stddev_pop(y.own) > 0 THEN corr(x.own, y.own) END AS phi
 FROM said AS x JOIN said AS y
     ON y.run_id = x.run_id AND y.pair_id = x.pair_id AND y.judge = x.judge AND y.principle_id <> x.principle_id
 GROUP BY x.run_id, x.principle_id, y.principle_id;
 
--- One row per judge and principle: share of its couples that prefer what gold prefers. Gold of the principle, where
+-- One row per judge and principle: share of its order-averaged votes that prefer what gold prefers. Gold of the principle, where
 -- the run has any for it, else gold of the whole; its ties are left out, a vote's counts half. one_order: of the
 -- single votes.
 CREATE OR REPLACE VIEW alignment AS
@@ -198,7 +140,7 @@ meant AS (
     SELECT
         c.*, CASE WHEN o.principle_id IS NULL THEN '' ELSE c.principle_id END AS gold_principle,
         CASE WHEN o.principle_id IS NULL THEN 'whole' ELSE 'principle' END AS gold
-    FROM couples AS c LEFT JOIN own AS o ON o.run_id = c.run_id AND o.principle_id = c.principle_id
+    FROM training_votes AS c LEFT JOIN own AS o ON o.run_id = c.run_id AND o.principle_id = c.principle_id
 )
 SELECT
     m.run_id, m.judge, m.principle_id, m.gold, count(*) AS n,
@@ -206,14 +148,15 @@ SELECT
     avg((1 + side(g.p_b) * side(m.p_b)) / 2) AS both_orders
 FROM meant AS m
 JOIN gold AS g ON g.run_id = m.run_id AND g.pair_id = m.pair_id AND g.principle_id = m.gold_principle
-WHERE m.kind <> 'perturbation' AND side(g.p_b) <> 0
+WHERE side(g.p_b) <> 0
 GROUP BY m.run_id, m.judge, m.principle_id, m.gold;
 
--- One row per judge, principle and perturbation: share of the couples that prefer the original.
+-- One row per judge, principle and perturbation: share of the order-averaged votes that prefer
+-- the original.
 CREATE OR REPLACE VIEW perturbation_penalties AS
 SELECT
     c.run_id, c.judge, c.principle_id, r.perturbation, count(*) AS n, avg(1 - prefers_b(c.p_b)) AS penalty
-FROM couples AS c
+FROM averaged_votes AS c
 JOIN preferences AS p ON p.run_id = c.run_id AND p.id = c.pair_id
 JOIN responses AS r ON r.run_id = c.run_id AND r.id = p.b_id
 WHERE c.kind = 'perturbation'
@@ -257,8 +200,8 @@ WITH verdict AS (
     SELECT
         r.run_id, r.id, prefers_b(sum(coalesce(w.weight, 1) * c.p_b) / sum(coalesce(w.weight, 1))) AS won
     FROM responses AS r
-    JOIN preferences AS p ON p.run_id = r.run_id AND p.b_id = r.id AND p.a_id = r.parent_id AND p.kind <> 'perturbation'
-    JOIN couples AS c ON c.run_id = p.run_id AND c.pair_id = p.id AND c.principle_id <> r.principle_id
+    JOIN training_pairs AS p ON p.run_id = r.run_id AND p.b_id = r.id AND p.a_id = r.parent_id
+    JOIN averaged_votes AS c ON c.run_id = p.run_id AND c.pair_id = p.id AND c.principle_id <> r.principle_id
     LEFT JOIN principles AS w ON w.run_id = c.run_id AND w.principle_id = c.principle_id
     WHERE r.kind = 'revision'
     GROUP BY r.run_id, r.id

@@ -19,6 +19,7 @@ from pathlib import Path
 import duckdb
 
 from constitution.errors import WarehouseError
+from constitution.judge.methods import METHODS
 from constitution.measures import refuses_sql
 from constitution.records import REPEATS, UNSAID
 from constitution.sandbox import as_pattern as as_pattern
@@ -43,6 +44,11 @@ takes every `key=value` of the path, also those above the warehouse, for a colum
 
 _OURS = "/run_id=[A-Za-z0-9_][A-Za-z0-9._-]*/(part-[0-9]+|[a-z]+-[0-9a-f]{12}|_schema)[.]parquet$"
 """Names of the tables' files. Others lie there too: a file manager's copies, those of a tool that synchronises."""
+
+_METHODS = "FROM (VALUES {}) AS m(method, orders, reads, clamped)".format(
+    ", ".join(f"('{name}', {len(each.orders)}, '{each.reads}', {each.clamped})" for name, each in METHODS.items())
+)
+"""The ways to take a vote, one row each."""
 
 NOTHING = "(SELECT 1 WHERE false)"
 """What a table without files is read from."""
@@ -153,7 +159,9 @@ def _create(connection: duckdb.DuckDBPyConnection, without: Collection[str]) -> 
     connection.execute(f"CREATE MACRO refuses(txt) AS {refuses_sql('txt')}")
     connection.execute(f"CREATE MACRO unsaid(error) AS error IN {UNSAID}")
     connection.execute(f"CREATE MACRO repeats(outcome) AS outcome IN {REPEATS}")
+    connection.execute(f"CREATE VIEW methods AS {_METHODS}")
     connection.execute(_text("views.sql"))
+    connection.execute(package_files("constitution").joinpath("labels", "votes.sql").read_text(encoding="utf-8"))
     connection.execute(_text("judging.sql"))
     # The tables' own views bind to the files of no rows alone, or each would open all files.
     connection.execute(f"SET VARIABLE run = '{NO_RUN_ID}'")

@@ -4,6 +4,18 @@
 -- Whether a revision has another text than what it was made from: not what a server said or left in place of one.
 CREATE OR REPLACE MACRO changed(outcome, txt) AS outcome IN ('ok', 'cut') AND txt <> '';
 
+-- p within 1e-12 of one half is a tie. Log-odds of a probability, no further from 0 than ln(1e6). side: 1 is b, -1 is a, 0 neither.
+CREATE OR REPLACE MACRO log_odds(p) AS
+    CASE WHEN p IS NOT NULL THEN ln(least(greatest(p / (1 - least(p, 1 - 1e-9)), 1e-6), 1e6)) END;
+CREATE OR REPLACE MACRO side(p) AS CASE WHEN abs(p - 0.5) < 1e-12 THEN 0 WHEN p > 0.5 THEN 1 WHEN p < 0.5 THEN -1 END;
+-- 1, 0 or, of a tie, a half: the mean of it is the share that prefers b.
+CREATE OR REPLACE MACRO prefers_b(p) AS (side(p) + 1) / 2;
+
+-- Every answer, and every pair with its label, but for perturbations: answers that were made worse on purpose, for the
+-- judges to see.
+CREATE OR REPLACE VIEW answers AS FROM responses WHERE kind <> 'perturbation';
+CREATE OR REPLACE VIEW training_pairs AS FROM preferences WHERE kind <> 'perturbation';
+
 -- One row per run: what was run, with what, and how it went.
 CREATE OR REPLACE VIEW runs AS
 WITH files AS (
@@ -88,13 +100,13 @@ SELECT
     p.votes, p.votes_missing, p.consistency, p.agreement, p.label_mass,
     p.chosen_id, p.rejected_id, c.round AS chosen_round, r.round AS rejected_round,
     c.model AS chosen_model, r.model AS rejected_model, c.family AS chosen_family, r.family AS rejected_family,
-    p.gold_id, CASE WHEN abs(p.p_b - 0.5) >= 1e-12 THEN p.gold_id = p.chosen_id END AS agrees_with_gold, p.p_mean, p.label_by, p.ties, p.dissent,
+    p.gold_id, CASE WHEN side(p.p_b) <> 0 THEN p.gold_id = p.chosen_id END AS agrees_with_gold,
+    p.p_mean, p.label_by, p.ties, p.dissent,
     q.source, q.tags
-FROM preferences AS p
+FROM training_pairs AS p
 LEFT JOIN prompts AS q ON q.run_id = p.run_id AND q.id = p.prompt_id
 LEFT JOIN responses AS c ON c.run_id = p.run_id AND c.id = p.chosen_id
-LEFT JOIN responses AS r ON r.run_id = p.run_id AND r.id = p.rejected_id
-WHERE p.kind <> 'perturbation';
+LEFT JOIN responses AS r ON r.run_id = p.run_id AND r.id = p.rejected_id;
 
 -- Every answer that was spoiled on purpose, as it was and as it became: p_answer is what the votes give the answer.
 CREATE OR REPLACE VIEW perturbations AS
@@ -127,12 +139,12 @@ answered AS (
         max(round) FILTER (kind IN ('initial', 'revision')) AS rounds,
         coalesce(bool_or(kind = 'initial' AND text = ''), false) AS empty,
         empty OR coalesce(bool_or(kind = 'revision' AND text = '' AND outcome = 'cut'), false) AS ended
-    FROM responses WHERE kind <> 'perturbation'
+    FROM answers
     GROUP BY ALL
 ),
 paired AS (
     SELECT run_id, prompt_id, count(*) AS pairs, count(*) FILTER (kept) AS kept, list(DISTINCT kind) AS kinds
-    FROM preferences WHERE kind <> 'perturbation'
+    FROM training_pairs
     GROUP BY ALL
 ),
 broken AS (
@@ -258,11 +270,11 @@ WITH pair AS (
         avg(kept::INTEGER) AS kept_share,
         avg(p_b) AS mean_p_b,
         avg(p_chosen) AS mean_p_chosen,
-        avg(CASE WHEN abs(p_b - 0.5) < 1e-12 THEN 0.5 ELSE (p_b > 0.5)::INTEGER END) AS later_preferred_share,
+        avg(prefers_b(p_b)) AS later_preferred_share,
         avg(consistency) AS position_consistency,
         avg(agreement) AS agreement,
         avg(label_mass) AS label_mass
-    FROM preferences WHERE run_id = run AND kind <> 'perturbation'
+    FROM training_pairs WHERE run_id = run
 ),
 revision AS (
     SELECT

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from constitution.judge import ORDERS
+from constitution.judge.methods import METHODS
 from constitution.recipe import Recipe
 from constitution.templates import GRADES
 from constitution.warehouse.writer import FULL
@@ -170,7 +170,7 @@ def calls_at_once(recipe: Recipe) -> int:
         assert isinstance(section.principles, int)
         readings = 2 if section.method in ("rationale", "score") else 1
         judges = max(1, len(recipe.model.jury))
-        most = max(most, judges * len(ORDERS[section.method]) * section.principles * section.repeats * readings)
+        most = max(most, judges * len(METHODS[section.method].orders) * section.principles * section.repeats * readings)
         if recipe.perturb is not None:
             most = max(most, len(recipe.perturb.kinds))
     return most

@@ -33,7 +33,8 @@ from constitution import templates
 from constitution.engines.base import Completion, Request
 from constitution.engines.openai.engine import OpenAIEngine
 from constitution.engines.transformers import TransformersEngine
-from constitution.judge.methods import STOP, Question, ask
+from constitution.judge.question import Question, ask
+from constitution.judge.ways import STOP
 from constitution.recipe import JudgeSection, OpenAIModel, TransformersModel
 from constitution.records import Criterion, Message, Messages, Method, Principle
 from constitution.warehouse import ask as query

@@ -16,7 +16,8 @@ from warehouse_rows import run
 from constitution.engines.base import FINISH_REASONS, Request
 from constitution.errors import ContextTooLong, EngineUnavailable
 from constitution.generate.revise import Chain, Reviser, revise
-from constitution.judge import Judge, pairs
+from constitution.judge.ask import Judge
+from constitution.judge.pairs import pairs
 from constitution.labels import Rules
 from constitution.pipeline.label import Labeller
 from constitution.recipe import JudgeSection, ReviseSection

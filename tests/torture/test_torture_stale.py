@@ -11,6 +11,7 @@ import copy
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from run_once import run_once
 from small_project import table
 
 from constitution import templates
+from constitution.judge.methods import METHODS
 from constitution.pipeline import plan, prepare
 from constitution.recipe import Recipe, load_recipe
 from constitution.recipe.base import Section
@@ -393,7 +395,7 @@ def test_every_template_is_in_the_run_id(project: Path, torture: Torture, monkey
     """Each file of texts decides some recipe's rows, and a word of it makes that recipe another run."""
     folder = Path(templates.__file__).parent
     names = {path.name for path in folder.glob("*.txt")}
-    recipes = {method: changed(RECIPE, ("judge", "method"), method) for method in templates.VOTES}
+    recipes = {method: changed(RECIPE, ("judge", "method"), method) for method in METHODS}
     before = {method: run_id(project, data) for method, data in recipes.items()}
     chance = random.Random(f"{torture.seed}/templates")
     for name in sorted(names) if torture.full else chance.sample(sorted(names), 3):
@@ -403,14 +405,14 @@ def test_every_template_is_in_the_run_id(project: Path, torture: Torture, monkey
                 other = templates.TemplateSet({**texts, name: texts[name] + " "})
                 monkeypatch.setattr(templates, set_name, other)
         votes = {
-            method: templates.TemplateSet({**each.texts, name: each.texts[name] + " "}) if name in each.texts else each
-            for method, each in templates.VOTES.items()
+            method: replace(each, templates=templates.TemplateSet({**texts, name: texts[name] + " "}))
+            for method, each in METHODS.items()
+            if name in (texts := each.templates.texts)
         }
-        monkeypatch.setattr(templates, "VOTES", votes)
+        monkeypatch.setattr(plan, "METHODS", {**METHODS, **votes})
         now = {method: run_id(project, data) for method, data in recipes.items()}
         others = {method for method in recipes if now[method] != before[method]}
-        users = {method for method, each in votes.items() if name in each.texts}
-        assert others == (users or set(recipes)), name
+        assert others == (set(votes) or set(recipes)), name
         torture.count("stale fields")
         monkeypatch.undo()
         monkeypatch.chdir(project)

@@ -9,7 +9,8 @@ import pytest
 from constitution.engines.base import Engine
 from constitution.engines.transformers import TransformersEngine
 from constitution.engines.vllm import VLLMEngine
-from constitution.judge import Judge, Pair, vote
+from constitution.judge.ask import Judge, vote
+from constitution.judge.pairs import Pair
 from constitution.recipe import JudgeSection
 from constitution.records import Criterion, Judgement, Message, Method, Principle, Prompt, Response
 

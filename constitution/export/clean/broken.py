@@ -11,34 +11,21 @@ MIDDLE = 0.5 - 1e-9
 
 # What each principle says, as the mean over judges. Of comparisons: the probability that the answer is the better one
 # of its pair; an answer that is a candidate by itself is looked at in all pairs that it is in. Of readings of the
-# answer by itself (score, rubric): what reading_value makes of them.
+# answer by itself: their value.
 _BROKEN = """
 WITH learnt AS ({learnt}),
 sides AS (
     SELECT c.id, p.id AS pair_id, p.b_id = c.answer_id AS is_b
-    FROM (
-        SELECT id, b_id, unnest([a_id, b_id]) AS answer_id FROM preferences
-        WHERE run_id = $run AND kind <> 'perturbation'
-    ) AS p
+    FROM (SELECT id, b_id, unnest([a_id, b_id]) AS answer_id FROM training_pairs WHERE run_id = $run) AS p
     JOIN learnt AS c ON c.answer_id = p.answer_id AND (c.other_id IS NULL OR c.id = p.id)
 ),
 compared AS (
     SELECT s.id, v.principle_id, CASE WHEN s.is_b THEN v.p_b ELSE 1 - v.p_b END AS p
-    FROM couples AS v JOIN sides AS s ON s.pair_id = v.pair_id WHERE v.run_id = $run
+    FROM averaged_votes AS v JOIN sides AS s ON s.pair_id = v.pair_id WHERE v.run_id = $run
 ),
-readings AS (
-    SELECT first_id AS answer_id, principle_id, principle_digest, method, read_first AS reading
-    FROM judgements WHERE run_id = $run AND read_first IS NOT NULL AND label_mass >= $mass
-    UNION ALL
-    SELECT second_id, principle_id, principle_digest, method, read_second
-    FROM judgements WHERE run_id = $run AND read_second IS NOT NULL AND label_mass >= $mass
-),
-rules AS (SELECT principle_id, digest, criteria FROM principles WHERE run_id = $run),
 valued AS (
-    SELECT c.id, r.principle_id, reading_value(r.method, r.reading, rules.criteria) AS p
-    FROM readings AS r
-    JOIN learnt AS c ON c.answer_id = r.answer_id
-    JOIN rules ON rules.principle_id = r.principle_id AND rules.digest = r.principle_digest
+    SELECT c.id, r.principle_id, r.value AS p
+    FROM readings AS r JOIN learnt AS c ON c.answer_id = r.response_id WHERE r.run_id = $run
 ),
 against AS (
     SELECT id, principle_id FROM compared {chosen} GROUP BY ALL HAVING avg(p) < $middle
@@ -55,12 +42,11 @@ def broken(work: Work) -> None:
     alone, as their labels are."""
     settings = work.settings
     alone = settings.principles and (settings.spec.unit == "pair" or settings.spec.scored)
-    mass = (work.run.recipe.get("judge") or {}).get("min_label_mass") or 0.0
     found = work.connection.execute(
         _BROKEN.format(
             learnt=learnt(work, "id, answer_id, other_id"),
             chosen="SEMI JOIN chosen_principles USING (principle_id)" if alone else "",
         ),
-        {"run": work.run.run_id, "mass": float(mass), "middle": MIDDLE},
+        {"run": work.run.run_id, "middle": MIDDLE},
     ).fetchall()
     work.drop_found(Dropped.BROKEN, found)

@@ -12,8 +12,9 @@ from constitution.generate.base import Emit
 from constitution.generate.failures import failed, failure_id
 from constitution.generate.outcomes import clean
 from constitution.identity import digest, row_id, seed
-from constitution.judge.methods import ORDERS, TEMPLATES, PartFailed, Question, ask
+from constitution.judge.methods import METHODS
 from constitution.judge.pairs import Pair
+from constitution.judge.question import PartFailed, Question, ask
 from constitution.principles.selection import digest_of
 from constitution.recipe import JudgeSection
 from constitution.records import Failure, Judgement, Principle, Prompt, Row
@@ -76,7 +77,7 @@ async def vote(judge: Judge, prompt: Prompt, pair: Pair, have: Mapping[str, Row]
     votes = [
         _Vote(judge, pair, principle, order, repeat, mark)
         for repeat in range(judge.section.repeats)
-        for order in ORDERS[judge.section.method]
+        for order in METHODS[judge.section.method].orders
         for principle in principles
     ]
     cast = await _cast(votes, prompt, have, emit)
@@ -144,7 +145,7 @@ class _Vote:
             principle_id=principle.id,
             principle_digest=digest_of(principle),
             method=method,
-            template_digest=TEMPLATES[method],
+            template_digest=METHODS[method].templates.digest,
             seed=chosen,
             repeat=self.repeat,
             p_first=verdict.p_first,
