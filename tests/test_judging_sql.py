@@ -1,4 +1,4 @@
-"""judging.sql: style, couples, gold, and the views that the plain figures of an audit come from."""
+"""judging.sql and votes.sql: style, order-averaged votes, gold, and the views that the plain figures of an audit come from."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_differences_in_style_are_b_less_a(tmp_path: Path) -> None:
         assert [row[name] for name in ("length", "headers", "lists", "bold")] == [0, 0, 0, 0]
 
 
-def test_a_couple_is_both_orders(tmp_path: Path) -> None:
+def test_an_averaged_vote_is_of_both_orders(tmp_path: Path) -> None:
     scene = Scene()
     pair = scene.pair()
     scene.vote(pair, "kind", 0.6, 0.9)
@@ -93,8 +93,8 @@ def test_ties_certainty_repeats_methods_and_label_mass(tmp_path: Path) -> None:
     assert [grades[name] for name in ("p_ba", "position", "same_place", "first_place")] == [None] * 4
 
 
-def test_couples_are_those_that_make_the_label(tmp_path: Path) -> None:
-    """The mean of a pair's couples is the preference that label_pair() makes of the same votes."""
+def test_averaged_votes_are_those_that_make_the_label(tmp_path: Path) -> None:
+    """The mean of a pair's order-averaged votes is the preference that label_pair() makes of the same votes."""
     scene = Scene()
     pair = scene.pair()
     for judge, principle, ab, ba in [("x", "kind", 0.31, 0.92), ("x", "true", 0.5, 0.5), ("y", "kind", 0.77, 0.11)]:
@@ -123,7 +123,7 @@ def test_position(tmp_path: Path) -> None:
         scene.vote(scene.pair(), "kind", ab, ba)
     scene.write(tmp_path)
     (row,) = answer(tmp_path, "FROM position")
-    assert (row["couples"], row["decided"]) == (5, 4)
+    assert (row["votes"], row["decided"]) == (5, 4)
     assert row["same_place"] == pytest.approx(3 / 4)
     assert row["first_place"] == pytest.approx(2 / 3)
 
@@ -178,7 +178,7 @@ def test_principles_against_each_other(tmp_path: Path) -> None:
     scene.vote(probe, "kind", 0.1, 0.1)
     scene.write(tmp_path)
     found = {row["principle_id"]: row for row in answer(tmp_path, "FROM principle_votes")}
-    assert {name: row["couples"] for name, row in found.items()} == {"kind": 4, "true": 4, "plain": 4}
+    assert {name: row["votes"] for name, row in found.items()} == {"kind": 4, "true": 4, "plain": 4}
     assert found["kind"]["win_rate"] == pytest.approx((1 + 1 + 0 + 0.5) / 4)
     bits = [-p * math.log2(p) - (1 - p) * math.log2(1 - p) for p in (0.9, 0.9, 0.2, 0.5)]
     assert found["kind"]["entropy"] == pytest.approx(sum(bits) / 4)
@@ -187,7 +187,7 @@ def test_principles_against_each_other(tmp_path: Path) -> None:
     assert found["kind"]["majority_agreement"] == pytest.approx(1.0), "others split on two of the pairs, it on one"
     phi = {(row["principle_id"], row["other_id"]): row for row in answer(tmp_path, "FROM phi")}
     assert phi["kind", "true"]["phi"] == pytest.approx(1.0)
-    assert phi["kind", "true"]["couples"] == 3
+    assert phi["kind", "true"]["votes"] == 3
     assert phi["true", "kind"]["phi"] == phi["kind", "true"]["phi"]
     assert phi["kind", "plain"]["phi"] == pytest.approx(-0.5)
 
@@ -283,7 +283,7 @@ def test_every_view_can_be_asked_of_an_empty_warehouse(tmp_path: Path) -> None:
     Warehouse(tmp_path).rebuild_views()
     with connect(tmp_path) as connection:
         names = connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
-        assert {"couples", "gold", "alignment", "drawn", "missing_votes"} <= {name for (name,) in names}
+        assert {"averaged_votes", "gold", "alignment", "drawn", "missing_votes"} <= {name for (name,) in names}
         for (name,) in set(names) - {("dictionary",)}:
             assert connection.execute(f'SELECT count(*) FROM "{name}"').fetchall() == [(0,)], name
 

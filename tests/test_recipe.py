@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from constitution.errors import RecipeError
-from constitution.recipe import FakeModel, OpenAIModel, load_recipe
+from constitution.judge.methods import check
+from constitution.recipe import FakeModel, OpenAIModel, Recipe, load_recipe
 
 GOOD = """
 name = "try-out"
@@ -204,6 +206,12 @@ def test_a_wrong_value_is_told_in_words_of_toml(tmp_path: Path, override: str, s
 REPEATED = 'base_url = "http://127.0.0.1:1/v1"\n[judge]\nrepeats = 2\n'
 
 
+def checked(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    recipe = load_recipe(path, overrides)
+    check(recipe, (), "general@1.1.0")
+    return recipe
+
+
 @pytest.mark.parametrize("method", ["label", "score", "rubric", "rationale"])
 def test_repeats_that_change_nothing_are_refused(method: str, tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
@@ -211,20 +219,20 @@ def test_repeats_that_change_nothing_are_refused(method: str, tmp_path: Path) ->
     real = head + f'engine = "openai"\nmodel = "m"\n{REPEATED}method = "{method}"\n'
     path.write_text(real)
     with pytest.raises(RecipeError, match=r"judge\.repeats: .* same vote"):
-        load_recipe(path)
+        checked(path)
     with pytest.raises(RecipeError, match=r"judge\.repeats"):
-        load_recipe(path, ["model.judge={engine='fake'}", "model.judge.engine=vllm", "model.judge.model=m"])
-    assert load_recipe(path, ["judge.repeats=1"])
-    assert load_recipe(path, ["model.judge={engine='fake'}"])  # its noise is drawn by the seed
+        checked(path, ["model.judge={engine='fake'}", "model.judge.engine=vllm", "model.judge.model=m"])
+    assert checked(path, ["judge.repeats=1"])
+    assert checked(path, ["model.judge={engine='fake'}"])  # its noise is drawn by the seed
     warm = ["judge.rationale.temperature=0.7"]
     if method == "rationale":
-        assert load_recipe(path, warm).judge
+        assert checked(path, warm).judge
     else:
         with pytest.raises(RecipeError, match=r"judge\.repeats"):
-            load_recipe(path, warm)
+            checked(path, warm)
     jury = ["model.jury.one={engine='fake'}", "model.jury.two={engine='transformers', model='m'}"]
     with pytest.raises(RecipeError, match=r"judge\.repeats"):
-        load_recipe(path, jury)
+        checked(path, jury)
 
 
 @pytest.mark.parametrize(

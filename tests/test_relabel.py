@@ -401,7 +401,12 @@ def test_a_run_without_votes_or_pairs(tmp_path: Path) -> None:
     assert stored(warehouse) == {}
     warehouse.write_part("preferences", RUN, votes.preferences())
     relabel_run(warehouse, RUN, Rules.of(every))
-    assert {row.drop_reason for row in stored(warehouse).values()} <= {"votes-missing", "perturbation", "empty", "identical"}
+    assert {row.drop_reason for row in stored(warehouse).values()} <= {
+        "votes-missing",
+        "perturbation",
+        "empty",
+        "identical",
+    }
 
 
 # --- constitution relabel

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from constitution.judge.methods import METHODS
 from constitution.records import Criterion, Exemplar, Message, Principle
 from constitution.templates import (
     ENDING,
     JUDGE,
     REVISE,
-    VOTES,
     critique_messages,
     fill,
     rationale_messages,
@@ -237,12 +237,12 @@ def test_transcript_names_the_speakers() -> None:
 def test_digests_cover_the_texts() -> None:
     assert REVISE.digest != JUDGE.digest
     assert replace(JUDGE, texts={**JUDGE.texts, "vote.txt": "other"}).digest != JUDGE.digest
-    digests = {texts.digest for texts in VOTES.values()}
+    digests = {method.templates.digest for method in METHODS.values()}
     assert len(digests | {REVISE.digest}) == 5
 
 
 def test_the_templates_of_votes_by_label_are_those_that_the_pocket_model_was_trained_on() -> None:
-    assert VOTES["label"] is JUDGE
+    assert METHODS["label"].templates is JUDGE
     assert set(JUDGE.texts) == {"vote.txt", "vote-prefix.txt"}
 
 

@@ -49,15 +49,14 @@ _ANSWER_CANDIDATES = """
 CREATE TABLE export.candidates AS
 WITH answer AS (
     SELECT
-        id, prompt_id, kind, round, outcome, w.text_outcome, refuses, model, family, parent_id, principle_id,
+        id, prompt_id, kind, round, outcome, text_outcome, refuses, model, family, parent_id, principle_id,
         critique_outcome, finish_reason, completion_tokens, kind IN ('initial', 'revision') AS in_chain,
         -- As revise.last_answer finds it.
         coalesce(
             max(round) FILTER (in_chain AND text <> '' AND outcome NOT IN {held}) OVER of_prompt,
             max(round) FILTER (in_chain AND text <> '') OVER of_prompt
         ) AS last_round
-    FROM responses JOIN (SELECT id, text_outcome FROM written) AS w USING (id)
-    WHERE kind <> 'perturbation' WINDOW of_prompt AS (PARTITION BY prompt_id)
+    FROM answers WINDOW of_prompt AS (PARTITION BY prompt_id)
 )
 SELECT
     r.id, r.prompt_id, (row_number() OVER (ORDER BY q.nth, r.id) - 1)::BIGINT AS place,

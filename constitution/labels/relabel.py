@@ -109,7 +109,7 @@ def _preferences(run: RunVotes, votes: AveragedVotes, p_mean: Floats, p_b: Float
     """The stored ones with everything that follows from the votes and from `p_b`."""
     pairs, about = run.pairs, describe(votes, p_b)
     fixed = run.column("drop_reason")
-    fixed = np.where(np.isin(fixed.astype(str), FIXED_DROPS), fixed, None)
+    fixed[~np.isin(fixed.astype(str), FIXED_DROPS)] = None
     reason = pa.array(drop_reasons(fixed, p_b, run.rules.margin), pa.string())
     prefers_a = pa.array(np.nan_to_num(p_b, nan=0.5) < 0.5)
     made = {

@@ -4,16 +4,15 @@
 -- Whether a revision has another text than what it was made from: not what a server said or left in place of one.
 CREATE OR REPLACE MACRO changed(outcome, txt) AS outcome IN ('ok', 'cut') AND txt <> '';
 
--- p within 1e-12 of one half is a tie. Log-odds of a probability, no further from 0 than ln(1e6). side: 1 is b, -1 is a, 0 neither.
+-- Log-odds of a probability, no further from 0 than ln(1e6). side: 1 is b, -1 is a, 0 neither; p within 1e-12 of one
+-- half is neither.
 CREATE OR REPLACE MACRO log_odds(p) AS
     CASE WHEN p IS NOT NULL THEN ln(least(greatest(p / (1 - least(p, 1 - 1e-9)), 1e-6), 1e6)) END;
 CREATE OR REPLACE MACRO side(p) AS CASE WHEN abs(p - 0.5) < 1e-12 THEN 0 WHEN p > 0.5 THEN 1 WHEN p < 0.5 THEN -1 END;
 -- 1, 0 or, of a tie, a half: the mean of it is the share that prefers b.
 CREATE OR REPLACE MACRO prefers_b(p) AS (side(p) + 1) / 2;
 
--- Every answer, and every pair with its label, but for perturbations: answers that were made worse on purpose, for the
--- judges to see.
-CREATE OR REPLACE VIEW answers AS FROM responses WHERE kind <> 'perturbation';
+-- Every pair with its label, but for perturbations: answers that were made worse on purpose, for the judges to see.
 CREATE OR REPLACE VIEW training_pairs AS FROM preferences WHERE kind <> 'perturbation';
 
 -- One row per run: what was run, with what, and how it went.
@@ -71,6 +70,11 @@ SELECT run_id, id, id AS written_id, outcome AS text_outcome FROM responses WHER
 UNION ALL
 SELECT w.run_id, w.id, r.id, r.outcome
 FROM walk AS w JOIN responses AS r ON r.run_id = w.run_id AND r.id = w.written_id AND NOT repeats(r.outcome);
+
+-- Every answer but for perturbations, with the answer that its text was written in and what became of it there.
+CREATE OR REPLACE VIEW answers AS
+SELECT r.*, w.written_id, w.text_outcome
+FROM responses AS r JOIN written AS w ON w.run_id = r.run_id AND w.id = r.id WHERE r.kind <> 'perturbation';
 
 -- Every vote with what it was about: the question and both answers. p_b is the vote for the pair's later answer; while
 -- votes on the pair may still come, it has no preference to say which answer that is, and p_b is null.
@@ -139,7 +143,7 @@ answered AS (
         max(round) FILTER (kind IN ('initial', 'revision')) AS rounds,
         coalesce(bool_or(kind = 'initial' AND text = ''), false) AS empty,
         empty OR coalesce(bool_or(kind = 'revision' AND text = '' AND outcome = 'cut'), false) AS ended
-    FROM answers
+    FROM responses WHERE kind <> 'perturbation'
     GROUP BY ALL
 ),
 paired AS (
