@@ -1,4 +1,4 @@
-"""judging.sql and votes.sql: style, order-averaged votes, gold, and the views that the plain figures of an audit come from."""
+"""judging.sql and votes.sql: style, order-averaged votes, gold, and what the plain figures of an audit come from."""
 
 from __future__ import annotations
 
