@@ -197,8 +197,8 @@ async def test_families_stand_with_the_answers(recipe: Path, tmp_path: Path) -> 
     await run_once(recipe, tmp_path / "w", [SOUND, "prompts.limit=3"])
     found = table(tmp_path / "w", "SELECT DISTINCT kind, round, family FROM responses ORDER BY ALL")
     assert found == [
-        *(("initial", 0, "fake"), ("revision", 1, "fake")),
         *(("given", 0, "person"), ("given", 1, None)),
+        *(("initial", 0, "fake"), ("revision", 1, "fake")),
     ]
 
 
