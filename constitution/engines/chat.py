@@ -15,17 +15,27 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
+from constitution.engines.base import Request
 from constitution.engines.control import BARRED, broken
 from constitution.engines.odd import SHORTENED, SPELLED, Oddities
 from constitution.engines.reasoning import CONTROL, Form, closing, opened_by
 from constitution.engines.spoken import Spoken, normal
 from constitution.engines.thoughts import Said, Thoughts
-from constitution.errors import ModelLoadError, RequestRefused
+from constitution.errors import ContextTooLong, ModelLoadError, RequestRefused
 from constitution.records import Message, Messages, as_dicts
 
 _BRACKETED = re.compile(r"<.+>|\[.+\]", re.DOTALL)
+
+
+class Prepared(NamedTuple):
+    """A request in tokens."""
+
+    prompt: list[int]
+    labels: dict[str, list[int]]
+    """Of each of its choices."""
+    max_tokens: int
 
 
 class ChatTokenizer:
@@ -88,11 +98,23 @@ class ChatTokenizer:
         """What of this decides the model's answers, for the run's provenance."""
         return self._spoken.facts()
 
-    def room(self, left: int, wanted: int) -> int:
-        """The tokens that an answer gets: `wanted`, or those that are left in the context, which is then counted."""
-        if left < wanted:
+    def prepared(self, request: Request, context: int) -> Prepared:
+        """What a model in the process is given. context: tokens of prompt and answer together. Raises RequestRefused
+        for turns or labels that cannot be; ContextTooLong for a prompt that leaves no room for a token. Where only the
+        answer would be too long, max_tokens is cut to the room there is, which is counted."""
+        if not all(request.choices):
+            raise RequestRefused(f"{self._model}: an empty label has no probability")
+        prompt = self.encode(request.messages, think=not request.choices)
+        labels = {label: self.label(request.messages, label) for label in request.choices}
+        room = context - len(prompt) - max((len(tokens) - 1 for tokens in labels.values()), default=0)
+        if room < 1:
+            raise ContextTooLong(
+                f"{self._model}: the prompt has {len(prompt)} tokens, and the model takes {context}"
+                " together with the answer"
+            )
+        if not labels and room < request.sampling.max_tokens:
             self._odd.add(SHORTENED)
-        return min(left, wanted)
+        return Prepared(prompt, labels, min(room, request.sampling.max_tokens))
 
     def encode(self, messages: Messages, think: bool = True) -> list[int]:
         """The prompt's tokens. think = False: a thought that the template opens is closed at once, so that the next

@@ -16,7 +16,7 @@ from typing import Any
 from constitution.engines.base import Completion, Request
 from constitution.engines.local import Job, Worker
 from constitution.engines.weights import LocalModel, load
-from constitution.errors import ContextTooLong, EngineError, RequestRefused
+from constitution.errors import EngineError
 from constitution.recipe import TransformersModel
 
 
@@ -41,16 +41,8 @@ class TransformersEngine:
         return dict(self._model.facts)
 
     async def generate(self, request: Request) -> Completion:
-        """Raises ContextTooLong for a prompt that leaves no room for a token; where only the answer would be too
-        long, max_tokens is cut to the room there is, and the answer ends as `length`."""
-        prompt = self._model.chat.encode(request.messages, think=not request.choices)
-        labels = {label: self._label(request, label) for label in request.choices}
-        room = self._model.context - len(prompt) - max((len(tokens) - 1 for tokens in labels.values()), default=0)
-        if room < 1:
-            raise ContextTooLong(
-                f"{self.model}: the prompt has {len(prompt)} tokens, and the model takes {self._model.context}"
-                " together with the answer"
-            )
+        """As `ChatTokenizer.prepared`; raises EngineGone once the model's thread has died."""
+        prompt, labels, max_tokens = self._model.chat.prepared(request, self._model.context)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Completion] = loop.create_future()
 
@@ -66,7 +58,7 @@ class TransformersEngine:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(set_outcome, outcome)
 
-        job = Job(request, prompt, self._model.chat.room(room, request.sampling.max_tokens), labels, done)
+        job = Job(request, prompt, max_tokens, labels, done)
         self._worker.submit(job)
         try:
             return await answer
@@ -80,8 +72,3 @@ class TransformersEngine:
 
     async def close(self) -> None:
         await asyncio.to_thread(self._worker.close)
-
-    def _label(self, request: Request, label: str) -> list[int]:
-        if not label:
-            raise RequestRefused(f"{self.model}: an empty label has no probability")
-        return self._model.chat.label(request.messages, label)

@@ -27,7 +27,6 @@ from constitution.engines.vllm_start import Gauges
 from constitution.engines.weights import ends, find, find_adapter, first_line, folder_digest, load_tokenizer, short_name
 from constitution.errors import (
     ConstitutionError,
-    ContextTooLong,
     EngineError,
     EngineGone,
     EngineUnavailable,
@@ -88,28 +87,19 @@ class VLLMEngine:
         return {**self._core.facts, **self._chat.facts, "name": self.model, **adapter}
 
     async def generate(self, request: Request) -> Completion:
-        """Raises ContextTooLong for a prompt that leaves no room for a token; where only the answer would be too
-        long, max_tokens is cut to the room there is, and the answer ends as `length`."""
-        core = self._core
-        prompt = self._chat.encode(request.messages, think=not request.choices)
-        labels = {label: self._label(request, label) for label in request.choices}
-        room = core.context - len(prompt) - max((len(tokens) - 1 for tokens in labels.values()), default=0)
-        if room < 1:
-            raise ContextTooLong(
-                f"{self.model}: the prompt has {len(prompt)} tokens, and the model takes {core.context}"
-                " together with the answer"
-            )
+        """As `ChatTokenizer.prepared`; raises EngineGone once vLLM's engine is dead."""
+        prompt, labels, max_tokens = self._chat.prepared(request, self._core.context)
         if labels:
             return await self._score(request, prompt, labels)
-        return await self._write(request, prompt, room)
+        return await self._write(request, prompt, max_tokens)
 
-    async def _write(self, request: Request, prompt: list[int], room: int) -> Completion:
+    async def _write(self, request: Request, prompt: list[int], max_tokens: int) -> Completion:
         stop, outs = list(request.sampling.stop), []
         for strings in (stop, []):
             out = await self._run(
                 prompt,
                 request,
-                max_tokens=self._chat.room(room, request.sampling.max_tokens),
+                max_tokens=max_tokens,
                 stop=strings,
                 # Text is made of the tokens here, once; vLLM needs it, token by token, to look for stop strings only.
                 detokenize=bool(strings),
@@ -188,11 +178,6 @@ class VLLMEngine:
             said.reasoning,
             said.reasoning_tokens,
         )
-
-    def _label(self, request: Request, label: str) -> list[int]:
-        if not label:
-            raise RequestRefused(f"{self.model}: an empty label has no probability")
-        return self._chat.label(request.messages, label)
 
     def stats(self) -> Mapping[str, Any]:
         """vLLM's own figures (`Gauges.stats`); engines that share one tell the same."""

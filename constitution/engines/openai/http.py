@@ -84,17 +84,13 @@ class Transport:
 
     async def get(self, path: str, timeout_s: float) -> Any:
         """The reply's JSON; None for an empty reply. Raises EngineError."""
-        raw = await self._got(path, timeout_s)
+        raw = await self.content(path, timeout_s)
         return self._decoded(raw) if raw.strip() else None
 
-    async def text(self, path: str, timeout_s: float) -> str:
+    async def content(self, path: str, timeout_s: float) -> bytes:
         """The reply as it is. Raises EngineError."""
-        return (await self._got(path, timeout_s)).decode("utf-8", errors="replace")
-
-    async def _got(self, path: str, timeout_s: float) -> bytes:
         limit = min(timeout_s, self._timeout_s)
-        timeout = aiohttp.ClientTimeout(total=limit)
-        status, headers, raw = await self._exchange("GET", path, limit, timeout=timeout)
+        status, headers, raw = await self._exchange("GET", path, limit, timeout=aiohttp.ClientTimeout(total=limit))
         if status != 200:
             raise self._refusal(status, headers, said(raw.decode("utf-8", errors="replace")))
         return raw

@@ -7,11 +7,14 @@ which is long, because a server that generates is silent too. But it answers thi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from constitution.engines.openai.endpoint import Endpoint
 from constitution.engines.openai.fleet import Fleet
-from constitution.engines.openai.http import HEALTH, METRICS, Transport
+from constitution.engines.openai.http import HEALTH, METRICS
 from constitution.errors import EngineError, EngineUnavailable
 
 EVERY_SECONDS = 10.0
@@ -27,29 +30,47 @@ COUNTERS = {
     "vllm:prefix_cache_queries_total": "prefix_queries",
     "vllm:prefix_cache_hits_total": "prefix_hits",
 }
+NAMES = GAUGES | COUNTERS
 
 
-class ServerFigures:
-    """One server's figures: gauges as they were read last, counters since the first reading, over its engines."""
+class Server:
+    """What one server was last seen to do: gauges as they were read last, counters since the first reading."""
 
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._answers = 0
+        self._silences = 0
         self._last: dict[str, float] = {}
         self._grown: dict[str, float] = {}
 
-    async def read(self) -> bool:
-        """Ask the server: whether it answered. An answer without figures leaves them as they are."""
+    async def silent(self) -> bool:
+        """Whether it has answered neither this nor any request for `SILENCES` readings in a row."""
+        answered = await self._read() or self._endpoint.answers > self._answers
+        self._answers = self._endpoint.answers
+        self._silences = 0 if answered else self._silences + 1
+        if self._silences < SILENCES:
+            return False
+        self._silences = 0
+        # A gateway may shut /metrics off; a frozen server answers nothing.
+        return await self._asked(HEALTH) is None
+
+    async def _asked(self, path: str) -> str | None:
+        """What it says, empty for a refusal; None: nothing."""
         try:
-            found = parsed(await self._transport.text(METRICS, READ_SECONDS))
+            return (await self._endpoint.transport.content(path, READ_SECONDS)).decode("utf-8", errors="replace")
         except EngineError as error:
-            return _is_reply(error)
+            return None if isinstance(error, EngineUnavailable) and error.status is None else ""
+
+    async def _read(self) -> bool:
+        text = await self._asked(METRICS)
+        found = parsed(text or "")
         for name in COUNTERS.values():
             if name in found and name in self._last:
                 # A server that was started again counts from nothing.
                 before = self._last[name] if found[name] >= self._last[name] else 0.0
                 self._grown[name] = self._grown.get(name, 0.0) + found[name] - before
         self._last.update(found)
-        return True
+        return text is not None
 
     def stats(self) -> Mapping[str, int]:
         """Empty where the server told nothing."""
@@ -65,9 +86,7 @@ class Watch:
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._figures = {endpoint: ServerFigures(endpoint.transport) for endpoint in fleet.endpoints}
-        self._silences = dict.fromkeys(fleet.endpoints, 0)
-        self._answers = dict.fromkeys(fleet.endpoints, 0)
+        self._servers = {endpoint: Server(endpoint) for endpoint in fleet.endpoints}
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -79,7 +98,7 @@ class Watch:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def stats(self, endpoint: Endpoint) -> Mapping[str, int]:
-        return self._figures[endpoint].stats()
+        return self._servers[endpoint].stats()
 
     async def _run(self) -> None:
         while True:
@@ -87,40 +106,18 @@ class Watch:
             await asyncio.sleep(EVERY_SECONDS)
 
     async def _look(self, endpoint: Endpoint) -> None:
-        answered = await self._figures[endpoint].read() or endpoint.answers > self._answers[endpoint]
-        self._answers[endpoint] = endpoint.answers
-        self._silences[endpoint] = 0 if answered else self._silences[endpoint] + 1
-        if self._silences[endpoint] >= SILENCES:
-            self._silences[endpoint] = 0
-            # A gateway may shut /metrics off; a frozen server answers nothing.
-            if not await _replies(endpoint.transport.text(HEALTH, READ_SECONDS)):
-                await self._fleet.lose(endpoint, "it answers nothing any more")
-
-
-async def _replies(exchange: Awaitable[str]) -> bool:
-    try:
-        await exchange
-    except EngineError as error:
-        return _is_reply(error)
-    return True
-
-
-def _is_reply(error: EngineError) -> bool:
-    """Whether the server said this, and not the lack of an answer."""
-    return not isinstance(error, EngineUnavailable) or error.status is not None
+        if await self._servers[endpoint].silent():
+            await self._fleet.lose(endpoint, "it answers nothing any more")
 
 
 def parsed(text: str) -> dict[str, float]:
-    """Our names of the figures, each summed over its label sets: vLLM has one per engine of a data-parallel server."""
-    names = GAUGES | COUNTERS
+    """Our names of the figures, each summed over its label sets: vLLM has one per engine of a data-parallel server.
+    What follows a line that Prometheus does not know is not read."""
     found: dict[str, float] = {}
-    for line in text.splitlines():
-        name = names.get(line.partition("{")[0].partition(" ")[0])
-        if name is not None:
-            try:
-                value = float(line.rpartition(" ")[2])
-            except ValueError:
-                continue
-            if 0 <= value < MOST:
-                found[name] = found.get(name, 0.0) + value
+    with suppress(ValueError):
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                name = NAMES.get(sample.name)
+                if name is not None and 0 <= sample.value < MOST:
+                    found[name] = found.get(name, 0.0) + sample.value
     return found
