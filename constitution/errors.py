@@ -111,7 +111,7 @@ class AccessDenied(EngineUnavailable):
 class EngineGone(EngineUnavailable):
     """No server has been in service for as long as a request may take. The run stops; started again, it goes on."""
 
-    hint = "start the servers; the same command goes on from here"
+    hint = "start the servers; the same command resumes from here"
 
 
 class EngineTimeout(EngineUnavailable):

@@ -24,7 +24,7 @@ from typing import Any
 from constitution.errors import InputError
 
 MOST_BYTES = 16 * 2**20
-"""Of a recipe, a constitution, a list of swaps."""
+"""Bytes of a recipe, a constitution or a list of swaps."""
 
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 _KINDS |= {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
@@ -129,7 +129,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} stands there twice")
+        raise ValueError(f"the key {twice!r} is there twice")
     return found
 
 

@@ -239,4 +239,4 @@ async def test_what_is_told_holds_no_key_is_json_and_is_bounded(monkeypatch: pyt
     assert CANARY not in said
     assert len(events) == 101
     assert events[-1] == "event 499"
-    assert "earlier events are left out" in events[0]
+    assert "earlier events are not shown" in events[0]

@@ -138,7 +138,7 @@ CASES: dict[str, tuple[str, str, str | None, str]] = {
         "no-preaching",
         'tags: expected a list, found the text "tone"',
     ),
-    "a tag twice": ('["tone"]', '["tone", "tone"]', "no-preaching", "tags: the same tag stands there twice"),
+    "a tag twice": ('["tone"]', '["tone", "tone"]', "no-preaching", "tags: the same tag is there twice"),
     "a tag with capitals": ('["tone"]', '["Tone"]', "no-preaching", "tags #1: 'Tone' must be lower-case"),
     "description as number": (
         'description = "A small one."',

@@ -326,7 +326,7 @@ async def test_an_engine_that_is_gone_ends_the_asking_and_what_was_read_stays(
     order = Order(CARD, PANEL, window=4)
     with pytest.raises(EngineUnavailable, match=r"recorder answers no more: .* in a row .*: server gone") as raised:
         await score(root, run, order)
-    assert "the same command goes on" in raised.value.hint
+    assert "the same command resumes" in raised.value.hint
     # Nobody is asked much longer than it takes to see it: the answers in flight and as many again.
     assert recorder.calls <= recorder.dies + asking.GIVEN_UP + 8 * QUESTIONS
     ((before,),) = table(root, "SELECT count(*) FROM scores")

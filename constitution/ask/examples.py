@@ -48,7 +48,7 @@ class Trial:
 
     @property
     def flips(self) -> bool:
-        """The judge prefers the same place, whichever answer stands there."""
+        """The judge prefers the same place, whichever answer is shown there."""
         if self.shown_first is None or self.shown_second is None:
             return False
         return (self.shown_first > 0.5) != (self.shown_second > 0.5)

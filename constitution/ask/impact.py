@@ -40,7 +40,7 @@ class Shift:
 
     @property
     def change(self) -> float | None:
-        """Of the probability that the later answer is better; None: one version could not label the pair."""
+        """Change of the probability that the later answer is better; None: one version could not label the pair."""
         return _change(self.old, self.new)
 
     @property

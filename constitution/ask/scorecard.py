@@ -37,7 +37,7 @@ from constitution.warehouse.scores import add
 METRICS = ("refusal-full", "refusal-partial", "undesired", "helpful")
 
 WINDOW = 32
-"""Answers in flight at the most, each with all its questions."""
+"""Answers in flight at most, each with all its questions."""
 FLUSH_ROWS = 20_000
 FLUSH_SECONDS = 15.0
 GIVEN_UP = 64
@@ -93,7 +93,7 @@ class Asked:
     failed: dict[str, int] = field(default_factory=dict)
     """Questions without an answer, by class of error."""
     why: dict[str, str] = field(default_factory=dict)
-    """Of each of these classes, the first message."""
+    """The first message of each of these classes."""
     in_a_row: int = 0
     """Failures since the engine last gave a sign of life."""
     _last: str = ""
@@ -117,7 +117,7 @@ class Asked:
             raise EngineUnavailable(
                 f"{self.judge or 'the policy'} answers no more: {self.in_a_row} requests in a row failed, the last "
                 f"with {self._last}",
-                hint="what was answered is kept; once the engine is put right, the same command goes on from there",
+                hint="what was answered is kept; once the engine is put right, the same command resumes from there",
             )
 
 

@@ -261,7 +261,7 @@ def _check_same(run: Run, engine: Engine) -> None:
         if was.get(fact, "unknown") != "unknown" and now.get(fact, "unknown") not in ("unknown", was[fact]):
             raise InputError(
                 f"run {run.run_id}: its policy was another model than {engine.model} is now ({fact} {was[fact][:12]})",
-                hint="bring the model back that the run had, or run the recipe anew",
+                hint="bring the model back that the run had, or run the recipe again with --fresh",
             )
 
 

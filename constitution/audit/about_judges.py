@@ -260,7 +260,7 @@ ORDER BY judge""",
         Exhibit(
             "failures",
             "Failures",
-            "What did not work, by step and error. A failure is a row of its own and never a vote.",
+            "What did not work, by step and error. A failure is a row and never a vote.",
             "SELECT subject AS failure, value::BIGINT AS times\nFROM figures\n"
             "WHERE run_id = {run} AND figure = 'failures' AND value > 0\nORDER BY times DESC, failure",
             nothing="Nothing failed.",

@@ -29,7 +29,7 @@ TABLE_UNITS: dict[str, Unit] = {
     "tokens": "count",
     "tokens, less initial": "logit",
 }
-"""Of the table below; its other numbers are shares."""
+"""Columns of the table below; its other numbers are shares."""
 
 ROUND = "list_last(string_split(subject, '/'))"
 WHICH = "CASE WHEN contains(subject, '/') THEN split_part(subject, '/', 1) ELSE '' END"
@@ -69,7 +69,7 @@ SCORECARD = Section(
             "By round",
             "Shares of a round's answers; helpful: mean share of the checklist that speaks for the answer. Less "
             "initial: on harmless prompts, against the same prompt's initial answer, which is what alignment costs. "
-            "Boilerplate: mean share of an answer's runs of eight words that stand in the answers to many prompts.",
+            "Boilerplate: mean share of an answer's runs of eight words that are in the answers to many prompts.",
             TABLE,
             ("scorecard_refusal", "scorecard_tax_helpful"),
             units=TABLE_UNITS,
@@ -90,7 +90,7 @@ SCORECARD = Section(
             "scorecard-over-refusal",
             "Refused and complied with, where it matters",
             "Of prompts that only look harmful, the share refused; of harmful ones, the share complied with. Both "
-            "should be 0 %, and are read together: whoever refuses everything complies with nothing harmful.",
+            "should be 0 %, and are read together: a model that refuses everything complies with nothing harmful.",
             figures("scorecard_over_refusal, scorecard_harmful_compliance",
                     f"{_ROUNDED} AS round, CASE figure WHEN 'scorecard_over_refusal' THEN 'looks harmful: refused'\n"
                     "  ELSE 'harmful: complied' END || CASE split_part(subject, '/', 1) WHEN 'partial' THEN ' in part' "
@@ -117,7 +117,7 @@ SCORECARD = Section(
             "When a term is swapped",
             "The answers to prompts in which one term stands for another of its kind: refusal, helpfulness and length "
             "with the second term less those with the first. Refusal changes: share of the prompts that get another "
-            "class of answer, much of which is the chance of sampling anew.",
+            "class of answer, much of which is the chance of sampling again.",
             figures("scorecard_fairness_refusal, scorecard_fairness_helpful, scorecard_fairness_length, "
                     "scorecard_fairness_changed",
                     "CASE figure WHEN 'scorecard_fairness_changed' THEN 'refusal changes'\n"

@@ -45,7 +45,9 @@ def votes(evidence: Evidence) -> Iterator[Figure]:
         yield evidence.count("votes_cast", row["cast"], row["asked"], judge=row["judge"])
         yield evidence.count("votes_missing", row["missing"], row["asked"], judge=row["judge"])
     if not rows:
-        yield evidence.missing("votes_cast", "nobody voted: the recipe has no [judge] section, or nothing came of it")
+        yield evidence.missing(
+            "votes_cast", "there are no votes: the recipe has no [judge] section, or nothing came of it"
+        )
 
 
 def failures(evidence: Evidence) -> Iterator[Figure]:

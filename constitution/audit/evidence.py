@@ -111,7 +111,7 @@ class Evidence:
     constitution: Constitution
     connection: duckdb.DuckDBPyConnection
     replicates: int
-    """Of each bootstrap."""
+    """Replicates of each bootstrap."""
 
     @property
     def judge(self) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class Exhibit:
     figures: tuple[str, ...] = ()
     """The figures that it is made of: where there are none, their notes say why."""
     unit: Unit = "share"
-    """Of every fraction in it, but those in `units`."""
+    """Digits of every fraction in it, but those in `units`."""
     units: Mapping[str, Unit] = field(default_factory=dict)
     """Per column."""
     plot: Callable[[plots.Rows], list[str]] | None = None

@@ -122,7 +122,7 @@ def figures(evidence: Evidence) -> Iterator[Figure]:
 
 
 def _calls(evidence: Evidence) -> Iterator[Calls]:
-    """Of every judge, as a whole and by principle, stage by stage, so that one stage's are in memory at a time."""
+    """Figures of every judge, as a whole and by principle, stage by stage: one stage's are in memory at a time."""
     judges = {str(row["judge"]) for row in evidence.ask("SELECT DISTINCT judge FROM audit.couples").to_pylist()}
     for stage in STAGES:
         for about, rows in evidence.groups(_CALLS.format(stage=stage), "judge", "principle_id"):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Rows = Sequence[Mapping[str, Any]]
 
 WIDTH = 400
-"""Of every plot, in CSS pixels."""
+"""Width of every plot, in CSS pixels."""
 ROW = 24
 """Height of one line of a chart, in CSS pixels."""
 

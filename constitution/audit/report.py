@@ -62,7 +62,7 @@ class Shown:
     rows: Sequence[Sequence[Cell]]
     svgs: Sequence[str]
     why: Sequence[str]
-    """Of an exhibit without rows: what the audit says of it."""
+    """What the audit says of an exhibit without rows."""
 
     @property
     def wide(self) -> bool:

@@ -165,7 +165,7 @@ def last_tags(evidence: Evidence) -> Tags:
 
 
 def tagged(evidence: Evidence, tags: Tags) -> Iterator[Figure]:
-    """Of the prompts that were scored, how many have each of the tags that the figures below go by."""
+    """How many of the prompts that were scored have each of the tags that the figures below go by."""
     for field in Tags.__slots__:
         for tag in getattr(tags, field):
             sql = f"""

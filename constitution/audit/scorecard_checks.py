@@ -94,7 +94,7 @@ def judged(evidence: Evidence) -> Iterator[Figure]:
 
 
 def _corrected(evidence: Evidence) -> Iterator[Figure]:
-    """Of the shares that one principle alone decides."""
+    """The shares that one principle alone decides."""
     rows = evidence.ask(
         """
         WITH known AS (

@@ -69,7 +69,7 @@ class Fits:
     judge: str
     style: StyleFit
     length: StyleFit
-    """Of length alone."""
+    """Length alone."""
     shifts: dict[str, Array]
     """One row per pair: what labels are controlled by (`length`, `style`), and with `_whole` the whole fits'."""
     logistic: dict[str, Estimate]

@@ -60,7 +60,7 @@ class Headline:
     n: int
     note: str
     lean: float | None = None
-    """Of a calibration error: over 0 the probabilities are too timid, under 0 too sure."""
+    """What a calibration error says: over 0 the probabilities are too timid, under 0 too sure."""
 
     def clear(self, of: float) -> bool:
         """Whether the interval leaves out this value."""
@@ -152,8 +152,8 @@ _TOLD = {
     ),
     "position_bias": _Told(
         "Position bias",
-        "How often a judge prefers the same place, whichever answer stands there.",
-        "in {value} of the couples of votes, {who} prefers the same place, whichever answer stands there",
+        "How often a judge prefers the same place, whichever answer is shown there.",
+        "in {value} of the couples of votes, {who} prefers the same place, whichever answer is shown there",
         "At 0 % the place in which an answer is shown decides nothing.",
     ),
     "position_effect": _Told(

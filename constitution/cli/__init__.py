@@ -35,7 +35,7 @@ COMMANDS = {
         "constitution.cli.annotations:group",
         "What people say of pairs and answers: import, list.",
     ),
-    "init": ("constitution.cli.init:init", "Start a project of your own."),
+    "init": ("constitution.cli.init:init", "Start your own project."),
 }
 
 
@@ -53,7 +53,7 @@ class LazyGroup(click.Group):
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Of the commands' names without an import of each."""
+        """Completes the commands' names without an import of each."""
         words = [
             CompletionItem(name, help=about) for name, (_, about) in COMMANDS.items() if name.startswith(incomplete)
         ]

@@ -41,13 +41,13 @@ def scorecard_options(command: F) -> F:
             judge_options("the run's own judges"),
             click.option(
                 "--swaps", is_flag=False, flag_value=str(SHIPPED), metavar="[FILE]",
-                help="Answer prompts again with terms swapped that say who somebody is, for fairness.  [without a "
+                help="Answer prompts again with terms swapped that say who a person is, for fairness.  [without a "
                 "file: the terms that ship with the project]",
             ),
             click.option("--sample", type=click.IntRange(min=1), default=EVERY, metavar="N",
-                         help="Ask about the answers to so many prompts.  [default: all]"),
+                         help="Ask about the answers to this many prompts.  [default: all]"),
             click.option("--concurrency", type=click.IntRange(min=1), default=WINDOW, show_default=True,
-                         help="Answers in flight at the most, each with all its questions."),
+                         help="Answers in flight at most, each with all its questions."),
             click.option(
                 "--tag", multiple=True, metavar="KIND=TAG",
                 help=f"A tag of prompts that are {', '.join(_KINDS)}, in place of those that are called so; later "
@@ -85,8 +85,8 @@ async def ask(warehouse: Path, run: Run, **options: Any) -> str:
 
 
 def tags_of(given: Sequence[str]) -> Tags | None:
-    """Of `harmless=TAG`, `looks-harmful=TAG`, `harmful=TAG`: what is named is in place of the default. None: nothing is
-    given."""
+    """Reads `harmless=TAG`, `looks-harmful=TAG`, `harmful=TAG`: what is named is in place of the default. None: nothing
+    is given."""
     named: dict[str, list[str]] = {}
     for each in given:
         kind, _, tag = each.partition("=")
@@ -128,7 +128,7 @@ def _tell(scorecard: Constitution, asked: Asked) -> None:
     what = f"{scorecard.label} asked of {asked.judge}" if asked.judge else "Counterfactual prompts answered"
     click.echo(f"{printable(what)}: {asked.new:,} new, {asked.known:,} known before")
     if not (asked.judge or asked.new or asked.known or asked.failed):
-        click.echo("  no prompt names one term of a group, and no other of it (--swaps FILE takes terms of your own)")
+        click.echo("  no prompt names one term of a group, and no other of it (--swaps FILE takes your own terms)")
     for error, times in asked.failed.items():
         click.echo(
             f"  {times:,} failed: {error}: {printable(asked.why[error])}; the same command asks them again", err=True

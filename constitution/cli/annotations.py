@@ -38,7 +38,7 @@ def group() -> None:
 @click.option(
     "--run", "run_id", shell_complete=run_ids, help="Only pairs and responses of this run (or how its id begins)."
 )
-@click.option("--skip-unknown", is_flag=True, help="Leave out rows about what is not in the warehouse.")
+@click.option("--skip-unknown", is_flag=True, help="Skip rows about what is not in the warehouse.")
 @click.option(
     "--spreadsheet-safe",
     is_flag=True,
@@ -51,7 +51,7 @@ def import_command(file: Path, run_id: str | None, warehouse: Path, **settings: 
     A row has `pair_id` with `preferred` (a: the earlier answer, b: the later, tie, or the id of a response) or with
     `value` (0 is a, 1 is b, or between); or it has `response_id` with `value` (a number, more is better, or true and
     false). `rater` and `principle_id` may be there too; without a principle it is about the whole. Rows without
-    preferred and value are left out, and other columns are ignored. One wrong row refuses the file.
+    preferred and value are skipped, and other columns are ignored. One wrong row refuses the file.
 
     The same file again changes nothing; a corrected one, under the same name, takes the place of what its raters said
     in it before. The view `annotation_sheet` makes a file to fill in. In it `preferred` is first or A, second or B, or
@@ -76,9 +76,11 @@ def import_command(file: Path, run_id: str | None, warehouse: Path, **settings: 
     if not found.annotations:
         click.echo("No annotation was imported.")
     if found.blank:
-        click.echo(f"{found.blank:,} row{'' if found.blank == 1 else 's'} without a word left out.")
+        click.echo(f"{found.blank:,} row{'' if found.blank == 1 else 's'} skipped: without preferred and value.")
     if found.unknown:
-        click.echo(f"{found.unknown:,} row{'' if found.unknown == 1 else 's'} about what is not there left out.")
+        click.echo(
+            f"{found.unknown:,} row{'' if found.unknown == 1 else 's'} skipped: about what is not in the warehouse."
+        )
     if found.annotations:
         store.rebuild_views()
 

@@ -137,7 +137,7 @@ def _wrapped(text: str, indent: str = "", first: str | None = None) -> str:
 def _show_principle(principle: Principle) -> None:
     notes = [f"weight {principle.weight:g}"] + ([printable(", ".join(principle.tags))] if principle.tags else [])
     if principle.exemplars:
-        notes.append(f"{len(principle.exemplars)} exemplars of its own")
+        notes.append(f"{len(principle.exemplars)} own exemplars")
     click.echo("\n" + click.style(principle.id, bold=True) + f"  ({'; '.join(notes)})")
     texts = (
         ("critique", principle.critique_request),

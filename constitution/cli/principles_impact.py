@@ -30,7 +30,7 @@ from constitution.warehouse.find import find_run
 SHOWN = 10
 """Flipped pairs that are shown with their texts."""
 COLUMNS = ("pair_id", "prompt_id", "kind", "p_old", "p_new", "change", "flips", "prompt", "earlier", "later")
-"""Of a pair, in JSON and CSV. p_old, p_new: probability that the later answer is better."""
+"""A pair's columns, in JSON and CSV. p_old, p_new: probability that the later answer is better."""
 
 
 @click.command("impact")
@@ -91,7 +91,7 @@ def _told(old: Constitution, new: Constitution, run: Run, found: Impact) -> Iter
     yield f"  P(later is better)    {_number(found.change)} on average; {_number(found.size, '')} without the sign"
     yield f"  pairs kept            {kept[0]} → {kept[1]}"
     yield f"  votes for this        {found.votes:,}{missing}"
-    heading = ("principle", "change", "flips by it alone", "mean change by it alone", "flips of its own votes")
+    heading = ("principle", "change", "flips by it alone", "mean change by it alone", "flips of the same votes")
     yield ""
     yield from aligned([heading, *map(_row, found.effects)], right=())
     flipped = sorted((shift for shift in found.shifts if shift.flips), key=lambda shift: -abs(shift.change or 0))

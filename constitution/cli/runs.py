@@ -49,8 +49,8 @@ def runs(run_id: str | None, as_json: bool, warehouse: Path) -> None:
 
     `prompts` are those whose chain is complete, of all. A run that is `open` was ended by a signal, or has prompts
     that engines failed; one that is `stopped` took up no more prompts, because its budget was spent, its servers were
-    gone or too many prompts failed. Starting the recipe again goes on with both. A running run's figures are ten
-    seconds old at the most.
+    gone or too many prompts failed. Starting the recipe again resumes both. A running run's figures are at most ten
+    seconds old.
 
     \b
     Examples:

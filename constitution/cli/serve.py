@@ -14,7 +14,7 @@ from constitution.errors import RecipeError
 from constitution.recipe import Models, ModelSection, OpenAIModel, VLLMModel, load_recipe
 
 PORT = 8000
-"""Of the first server, where the recipe names no address."""
+"""Port of the first server, where the recipe names no address."""
 
 
 @click.command()

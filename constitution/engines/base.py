@@ -70,11 +70,11 @@ class Completion:
     reasoning: str | None = None
     """What it thought before it wrote the text, without its tags; None: nothing that is known."""
     reasoning_tokens: int = 0
-    """Of `completion_tokens`, those of the reasoning; 0: none that are known."""
+    """Part of `completion_tokens`: tokens of the reasoning; 0: none that are known."""
     unsent: tuple[str, ...] = ()
-    """Of seed, temperature and top_p, those that the server was not sent: it refuses them, or the recipe omits them."""
+    """Those of seed, temperature and top_p that the server was not sent: it refuses them, or the recipe omits them."""
     unseen: Unseen | None = None
-    """Of the choices that `choice_logprobs` lacks; None: it lacks none."""
+    """Probability of the choices that `choice_logprobs` lacks; None: it lacks none."""
 
 
 class Engine(Protocol):

@@ -282,7 +282,7 @@ class ChatTokenizer:
         """`text` up to the end of the last message, where the model goes on."""
         if mark not in text:
             raise RequestRefused(
-                f"{self._model}: its chat template leaves out the assistant's last message, so it cannot be continued",
+                f"{self._model}: its chat template drops the assistant's last message, so it cannot be continued",
                 hint="use another model for this role",
             )
         return text[: text.rindex(mark) + len(mark)]

@@ -56,7 +56,7 @@ class Metered:
 
     @property
     def busy_seconds(self) -> float:
-        """Of those, the time in which at least one request was in flight."""
+        """Part of those seconds: at least one request was in flight."""
         return self._busy + (time.monotonic() - self._since if self._in_flight else 0.0)
 
     def stats(self) -> Mapping[str, Any]:

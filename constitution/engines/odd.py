@@ -56,7 +56,7 @@ class Oddities:
 MOST = 2**24
 """Tokens that no single call takes; sums of smaller counts fit every column."""
 BYTES = 4
-"""Of text for each token, where tokens are estimated."""
+"""Bytes of text for each token, where tokens are estimated."""
 
 
 class Usage(NamedTuple):

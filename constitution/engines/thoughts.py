@@ -27,7 +27,7 @@ class Said(NamedTuple):
 
 
 class Thoughts:
-    """Of one tokenizer and chat template."""
+    """What one tokenizer and chat template do."""
 
     def __init__(
         self, decode: Decode, special: Mapping[int, str], template: str, reasoning: Literal["auto", "keep", "off"]

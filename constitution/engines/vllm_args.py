@@ -108,9 +108,9 @@ def check(section: VLLMModel | OpenAIModel) -> None:
             raise RecipeError(f"vllm.{name}: cannot be set here", hint=OWNED[name])
         if name in ("api_key", "hf_token"):
             variable = {"api_key": "VLLM_API_KEY", "hf_token": "HF_TOKEN"}[name]
-            raise RecipeError(f"vllm.{name}: a key does not stand in a recipe", hint=f"set {variable} where vLLM runs")
+            raise RecipeError(f"vllm.{name}: a key does not belong in a recipe", hint=f"set {variable} where vLLM runs")
         if name == "config":
-            raise RecipeError("vllm.config: arguments stand in the recipe itself, not in a file of their own")
+            raise RecipeError("vllm.config: arguments are written in the recipe itself, not in another file")
     _no_foreign_code(section.vllm, "vllm")
 
 
@@ -143,7 +143,7 @@ def _no_foreign_code(value: Any, place: str) -> None:
 
 def _no_option(value: Any, place: str) -> None:
     if isinstance(value, str) and re.match(r"-\D", value):
-        raise RecipeError(f"{place}: {value!r} would be read as an option of its own")
+        raise RecipeError(f"{place}: {value!r} would be read as another option")
 
 
 def flag(name: str, value: Any) -> list[str]:

@@ -232,7 +232,7 @@ class Gauges:
     queries: int = 0
     """Tokens of prompts."""
     hits: int = 0
-    """Of those, tokens found in the prefix cache."""
+    """Part of those: tokens found in the prefix cache."""
 
     def record(
         self, scheduler_stats: Any, iteration_stats: Any, mm_cache_stats: Any = None, engine_idx: int = 0

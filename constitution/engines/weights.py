@@ -217,9 +217,9 @@ def _shards(index: Path) -> set[Path]:
 
 
 def file_sha256(path: Path) -> str:
-    """Of the file's bytes. Weights may be hundreds of gigabytes, and the run's id and its record both want it: so a
-    file that has been left alone for a while is read once in a process. One that was just written is always read, for
-    a second change in the same instant would not show in its times."""
+    """Digest of the file's bytes. Weights may be hundreds of gigabytes, and the run's id and its record both want it:
+    so a file that has been left alone for a while is read once in a process. One that was just written is always read,
+    for a second change in the same instant would not show in its times."""
     stat = path.stat()
     # Of a file's times the inode's is the one that nobody can set back.
     if abs(time.time_ns() - stat.st_ctime_ns) < SETTLED_NS:

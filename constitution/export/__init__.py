@@ -29,7 +29,7 @@ def export(
     """Makes the data set that `settings` asks for of the run, in the new folder `out`.
 
     `out` is made beside its place and renamed: it is there whole or not at all. Every candidate ends in the table
-    `exported`, with its split or the reason that it was left out. The same run and settings give the same bytes. An
+    `exported`, with its split or the reason that it was dropped. The same run and settings give the same bytes. An
     open run is exported as far as it is. overwrite: an export that is there gives way; anything else never does.
 
     Raises InputError where there is no such run, where nothing is left to write or `out` is taken,

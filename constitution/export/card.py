@@ -59,7 +59,7 @@ class CardFacts:
     columns: tuple[Field, ...]
     done: Exported
     figures: tuple[Figure, ...] = ()
-    """Of the run's last audit (Warehouse.read_figures); empty: it was never audited."""
+    """Figures of the run's last audit (Warehouse.read_figures); empty: it was never audited."""
     headlines: tuple[Headline, ...] = ()
     """The same's chief numbers (audit.report.headlines)."""
 
@@ -193,7 +193,7 @@ def _asked(settings: Settings) -> Iterator[tuple[str, str, str]]:
 
 
 def _value(value: Any) -> str:
-    """Of a file its name alone: where a person keeps files is nobody else's business."""
+    """A file's name alone: where a person keeps files is not told."""
     if isinstance(value, tuple):
         return ", ".join(map(_value, value)) or "–"
     if isinstance(value, bool):
@@ -236,7 +236,7 @@ def _prompts_from(run: Run) -> str:
 
 
 def _shown(figure: Figure, name: str) -> bool:
-    """Of undesired content the sum over its categories, not each."""
+    """The sum over the categories of undesired content, not each."""
     if figure.figure != f"scorecard_{name}" or figure.value is None:
         return False
     return name != "undesired" or figure.subject.startswith("any/")

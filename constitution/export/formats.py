@@ -13,7 +13,7 @@ class Field(NamedTuple):
 
     name: str
     type: str
-    """Of `write.TYPES`."""
+    """A key of `write.TYPES`."""
     doc: str
     sql: str
     """Over a row `t` of `write.ROWS`. Empty: the same in all rows."""
@@ -33,7 +33,7 @@ class Format:
     trainer: str
     """TRL's: DPO is DPOTrainer."""
     tags: list[str]
-    """Of the hub's header, besides the common ones."""
+    """Fields of the hub's header, besides the common ones."""
     fields: tuple[Field, ...]
     intro: str
     """The card's first paragraph."""

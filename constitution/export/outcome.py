@@ -21,9 +21,9 @@ class DataFile:
     """train or test."""
     rows: int
     config: str = "default"
-    """Of robust: the folder's name, e.g. eps-0.07."""
+    """Format robust: the folder's name, e.g. eps-0.07."""
     epsilon: float | None = None
-    """Of robust: the mean of 1 − p_chosen over the config's rows; None: another format."""
+    """Format robust: the mean of 1 − p_chosen over the config's rows; None: another format."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class Contents(NamedTuple):
     paths: tuple[str, ...]
     """Beneath the export's folder."""
     message: str
-    """Of the commit."""
+    """Message of the commit."""
 
 
 def push(out: Path, repo: str, *, private: bool = True) -> str:

@@ -38,7 +38,7 @@ class Cleaning(_Section):
     """Share of a test prompt's words inside shared 8-grams above which a prompt is contaminated (Tülu 3,
     arXiv 2411.15124, section 3.2)."""
     min_words: int = Field(default=0, ge=0)
-    """Of each answer, in words."""
+    """Length of each answer, in words."""
     max_words: int | None = Field(default=None, ge=1)
     """The same; None: any number."""
     language: tuple[str, ...] = ()
@@ -48,7 +48,7 @@ class Cleaning(_Section):
     harmless_tag: tuple[str, ...] = ("harmless", "looks-harmful")
     """Tags of prompts that ought to be answered."""
     boilerplate: float | None = Field(default=None, gt=0, le=1)
-    """Drops rows whose chosen answer has a sentence that stands in the chosen answers of more than this share of the
+    """Drops rows whose chosen answer has a sentence that is in the chosen answers of more than this share of the
     prompts. None: off."""
     drop_private: bool = False
     """Drops rows with personal data or secrets in prompt or answers; needs the extra `clean`."""
@@ -66,13 +66,13 @@ class Settings(_Section):
     """Tags or ids. Pairs: labelled by these principles' votes alone; kto: scored by them. sft: revisions that one of
     them led to. grpo: those that the rows have. Empty: all."""
     min_margin: float = Field(default=0.0, ge=0, le=0.5)
-    """Pairs with p_chosen under 0.5 + this are left out."""
+    """Pairs with p_chosen under 0.5 + this are dropped."""
     min_agreement: float = Field(default=0.0, ge=0, le=1)
-    """Pairs with less agreement of the votes are left out."""
+    """Pairs with less agreement of the votes are dropped."""
     consistent_only: bool = False
-    """Pairs on which some judge did not prefer, under some principle, the same answer in both orders are left out."""
+    """Pairs on which some judge did not prefer, under some principle, the same answer in both orders are dropped."""
     where: str = ""
-    """A condition in SQL over the columns of `export.candidates`; others are left out."""
+    """A condition in SQL over the columns of `export.candidates`; others are dropped."""
     labels: Literal["hard", "sampled"] = "hard"
     """dpo. sampled: which answer is chosen is drawn with probability p_chosen, after cleaning, so that a trainer that
     knows hard labels only sees the soft ones in the mean."""
@@ -88,7 +88,7 @@ class Settings(_Section):
     test: float = Field(default=0.05, ge=0, lt=1)
     """Share of the conversations whose rows go to the test split."""
     seed: int = Field(default=1, ge=0)
-    """Of the split and of sampled labels."""
+    """Seed of the split and of sampled labels."""
     cleaning: Cleaning = Cleaning()
     """Which rows are dropped before the split."""
 
@@ -134,7 +134,7 @@ class CardOptions:
     """What only the person who exports can say."""
 
     license: str = ""
-    """Of the data set: an identifier of the hub's, e.g. apache-2.0. Empty: unknown, and the card says so."""
+    """License of the data set: an identifier of the hub's, e.g. apache-2.0. Empty: unknown, and the card says so."""
     title: str = ""
     """Empty: made of the run's recipe and the format."""
 

@@ -50,4 +50,4 @@ _STAYS = "; the answer stays as it was"
 _CRITIQUES_UNSAID = {outcome: (error, message + _STAYS) for outcome, (error, message) in _ANSWERS_UNSAID.items()} | {
     "refused": ("CritiqueRefused", "was refused" + _STAYS)
 }
-"""Of each outcome the failure's error and what it says of the answer or critique."""
+"""The failure's error of each outcome, and what it says of the answer or critique."""

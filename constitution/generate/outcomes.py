@@ -12,7 +12,7 @@ from constitution.measures import refuses_briefly
 from constitution.records import HELD_BACK, CritiqueOutcome, Outcome, Response, Sampling
 
 _UNSEEN = {"Cc", "Cf", "Zs", "Zl", "Zp"}
-"""Of Unicode's categories: controls, formats and white space."""
+"""Unicode's categories of controls, formats and white space."""
 
 
 def clean(text: str) -> str:

@@ -37,13 +37,13 @@ class Perturber:
     """How often the run was started."""
     engine: Engine
     family: str | None
-    """Of the engine's model; None: not known."""
+    """Digest of the engine's model; None: not known."""
     section: PerturbSection
 
 
 @dataclass(frozen=True, slots=True)
 class Perturbations:
-    """Of one answer."""
+    """Perturbations of one answer."""
 
     responses: tuple[Response, ...]
     failures: tuple[Failure, ...] = ()

@@ -56,7 +56,7 @@ class Reviser:
     principles: tuple[Principle, ...]
     section: ReviseSection
     family: str | None = None
-    """Of the engine's model; None: not known."""
+    """Digest of the engine's model; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ class Reading(NamedTuple):
     found: tuple[float, ...]
     """Raw probability of each label."""
     mass: float
-    """Of all of them together, at most 1."""
+    """Probability of all of them together, at most 1."""
     censored: bool
     """True: one of them at least was not read. It is known to lie between 0 and a bound, and the middle is taken."""
 

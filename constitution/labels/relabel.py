@@ -39,7 +39,7 @@ class Relabelled:
     labels: int
     """Pairs with a label."""
     kept: int
-    """Of these, those that are not dropped."""
+    """Labels that are not dropped."""
     turned: int
     """Pairs whose label prefers the other answer now."""
     gained: int

@@ -42,7 +42,7 @@ class RunVotes:
     names: list[tuple[str, str]]
     """Judge and principle of each voter, sorted."""
     weight: Floats
-    """Of each voter."""
+    """A number for each voter."""
 
     @classmethod
     def read(

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from constitution.measures.estimate import Estimate
 
 _Z = 1.959963984540054
-"""Of a 95 % interval."""
+"""Half the width of a 95 % interval, in standard errors."""
 
 
 class Hits(NamedTuple):

@@ -146,9 +146,9 @@ _QUOTED = (
 
 _START = rf"[\"“'*#>( ]*(?:(?:{'|'.join(_BEFORE)})(?:[,.;:! –—-]+(?:but|however|and|though)?[, ]*)){{0,3}}"
 PATTERN = rf"^{_START}(?:{'|'.join(_OPENINGS)})"
-"""Of a text as `_plain` makes it. Without look-around, which RE2 has not."""
+"""Looked for in a text as `_plain` makes it. Without look-around, which RE2 has not."""
 EXCEPT = rf"^(?:{_QUOTED}|{_START}(?:{'|'.join(_EXCEPTIONS)}))"
-"""Of a text that PATTERN finds: it is no refusal."""
+"""Looked for in a text that PATTERN finds: it is no refusal."""
 
 _MOST = 300
 """Characters of a text that are looked at."""

@@ -171,7 +171,7 @@ def logistic(
 def _intervals(
     design: Floats, target: Floats, clusters: ArrayLike, replicates: int, seed: int
 ) -> list[tuple[float | None, float | None]]:
-    """Of each coefficient. A replicate solves the normal equations, whose sums are the clusters' own sums."""
+    """Replicates of each coefficient. A replicate solves the normal equations; their sums are the clusters' own."""
     width, count = design.shape[1], distinct(clusters)
     above = np.triu_indices(width)
     products = np.column_stack([design[:, above[0]] * design[:, above[1]], design * target[:, None]])

@@ -1,7 +1,7 @@
 """Whether a run takes up one more prompt, and why not.
 
 It does not once the budget is spent, once an engine is gone or lets nobody in, and once too many prompts failed. What
-is in flight then goes to its end, what was made is written, and the same command goes on from there.
+is in flight then goes to its end, what was made is written, and the same command resumes from there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LAST = 1_000
 """So many prompts, those that ended last, are looked at for failures: a run that was well for a million prompts stops
 as soon as one that never was."""
 LEAST = 100
-"""Of fewer prompts a share says too little."""
+"""Prompts: a share of fewer says too little."""
 DENIED = 3
 """Prompts in a row that were not let in. One may be a server's slip, and it is tried again by the next start."""
 QUOTED = 300

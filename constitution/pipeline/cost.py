@@ -23,9 +23,9 @@ Stats = Mapping[str, Mapping[str, Any]]
 STAGES = ("initial", "critique", "revision", "perturbation", "vote")
 """In the order of a prompt's way; all but the vote are the policy's."""
 COUNTED = ("calls", "prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
-"""Of a stage and model, in the order of `Usage`."""
+"""Tokens of a stage and model, in the order of `Usage`."""
 SUMS = ("calls", "failures", "busy_seconds", "open_seconds")
-"""Of an engine's stats, those that are added up over a run's starts."""
+"""Engine's stats that are added up over a run's starts."""
 EVENTS = 100
 """So many of an engine's events are kept, the latest."""
 
@@ -84,7 +84,7 @@ class Ledger:
 
 
 def _tokens(row: Judgement | Response, of: str = "") -> tuple[int, int, int, int]:
-    """Of prompt, cached, completion, reasoning; `of`: what the row's columns begin with."""
+    """Tokens of prompt, cached, completion, reasoning; `of`: what the row's columns begin with."""
     prompt, cached, completion, reasoning = (getattr(row, f"{of}{name}") for name in COUNTED[1:])
     return prompt, cached, completion, reasoning
 
@@ -118,7 +118,7 @@ class Account:
         return self.token_cost(self.ledger) + self.engine_cost if self.priced else None
 
     def token_cost(self, ledger: Ledger) -> float:
-        """Of the ledger's tokens, by the million; cached ones at their own price where there is one."""
+        """Cost of the ledger's tokens, by the million; cached ones at their own price where there is one."""
         total = 0.0
         for used in ledger.usage():
             price = self._prices["policy"] if used.stage != "vote" else self._vote_price(used.model)
@@ -132,7 +132,7 @@ class Account:
 
     @property
     def engine_cost(self) -> float:
-        """Of the accelerators, by the hour, for as long as their engine was open."""
+        """Cost of the accelerators, by the hour, for as long as their engine was open."""
         total = 0.0
         for role, price in self._prices.items():
             if price is not None and price.gpu_hour:

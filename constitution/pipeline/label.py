@@ -31,7 +31,7 @@ class Labeller:
     quorum: int
     """A pair is labelled, whoever else fails, once so many judges have cast all their votes on it."""
     families: tuple[str | None, ...]
-    """Of the answers that come with a prompt, in their order."""
+    """Families of the answers that come with a prompt, in their order."""
     weights: Mapping[str, float]
     """Per principle id."""
     rules: Rules

@@ -162,7 +162,7 @@ def principles_for(recipe: Recipe, constitution: Constitution) -> tuple[tuple[Pr
     if recipe.judge is None and (recipe.model.judge or recipe.model.jury):
         section = "jury" if recipe.model.jury else "judge"
         raise RecipeError(
-            f"model.{section}: nobody would vote, for there is no section [judge]",
+            f"model.{section}: there would be no votes, for there is no section [judge]",
             hint=f"add [judge], which may be empty, or leave [model.{section}] out",
         )
     revising: tuple[Principle, ...] = ()

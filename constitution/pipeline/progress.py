@@ -23,11 +23,11 @@ class Progress:
     done: int = 0
     """Prompts worked to their end in this start, those that were finished before among them."""
     open: int = 0
-    """Of those, prompts that an engine failed and that a restart tries again."""
+    """Part of those: prompts that an engine failed and that a restart tries again."""
     lost: int = 0
-    """Of those, prompts that an engine failed for good."""
+    """Part of those: prompts that an engine failed for good."""
     resumed: int = 0
-    """Of those, prompts that were finished before this start."""
+    """Part of those: prompts that were finished before this start."""
     before: int = 0
     """Prompts that were finished before this start, as the rows on disk let it be known: taken up or not."""
     rows: Counter[str] = field(default_factory=Counter)
@@ -37,7 +37,7 @@ class Progress:
     ledger: Ledger = field(default_factory=Ledger)
     """Calls and tokens; `ledger.calls` are those of this start."""
     ended_calls: int = 0
-    """Of this start's calls, those of prompts that are done."""
+    """This start's calls for prompts that are done."""
     cost: Callable[[], float | None] = lambda: None
     """What the run has cost so far, over all its starts; None: there are no prices."""
     currency: str = "USD"

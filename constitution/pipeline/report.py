@@ -112,7 +112,7 @@ def duration(seconds: float | None) -> str:
 
 
 def report(run: Run) -> str:
-    state = "finished" if run.finished_at else "not finished: starting it again goes on from here"
+    state = "finished" if run.finished_at else "not finished: starting it again resumes from here"
     lines = [
         f"# {run.run_id}",
         "",

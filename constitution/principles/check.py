@@ -168,7 +168,7 @@ def _forgotten(root: Path, lock: Lock) -> Iterator[Finding]:
 
 
 def _digest(path: Path) -> str | None:
-    """Of the constitution in the file; None where it cannot be read."""
+    """Digest of the constitution in the file; None where it cannot be read."""
     try:
         return read_constitution(path).digest
     except PrincipleError:

@@ -135,7 +135,7 @@ class PrincipleTable(_Table):
         if self.criteria and self.comparison_question is None:
             raise ValueError("criteria are put to the judge, and this principle has no comparison_question")
         if len(set(self.tags)) < len(self.tags):
-            raise ValueError("tags: the same tag stands there twice")
+            raise ValueError("tags: the same tag is there twice")
         return self
 
     @property
@@ -297,7 +297,7 @@ def _phrase(fault: Mapping[str, Any], known: list[str]) -> str:
     if kind == "string_too_short":
         return "is empty"
     if kind == "string_pattern_mismatch":
-        return f"{value!r} must be lower-case letters, digits and hyphens, 64 at the most"
+        return f"{value!r} must be lower-case letters, digits and hyphens, 64 at most"
     if kind == "value_error":
         return str(fault["ctx"]["error"])
     if kind == "literal_error":

@@ -16,9 +16,9 @@ from constitution.recipe import PromptsSection
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SHARD = re.compile(r"-(\d+)-of-(\d+)(?:-[0-9a-f]{16})?$")
-"""Of several; older data sets have a digest behind it."""
+"""Name of one of several shards; older data sets have a digest behind it."""
 _NUMBER = re.compile(r"\d{4,}$")
-"""Of files that are only numbered, as the hub's own conversions to Parquet are."""
+"""Names of files that are only numbered, as the hub's own conversions to Parquet are."""
 _UNREAD = re.compile(
     r"\.(?:json|csv|tsv|arrow|feather|avro|orc|xlsx?|zip|tar|tgz|7z|(?:jsonl?|ndjson|csv|tsv|parquet)\.\w+)\Z",
     re.IGNORECASE,

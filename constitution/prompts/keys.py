@@ -46,9 +46,9 @@ SYSTEMS = _plain(
 """What is said before the conversation."""
 
 FOLLOWS = _plain("parent_id", "parent_message_id", "reply_to", "in_reply_to")
-"""Of a row that is one turn: which row was said before it."""
+"""Key of a row that is one turn: which row was said before it."""
 SPEAKERS = _plain("role", "speaker", "from", "author_role")
-"""Of a row that is one turn: who says it."""
+"""Key of a row that is one turn: who says it."""
 USERS, OTHERS = (
     _plain("user", "human", "prompter"),
     _plain("assistant", "gpt", "chatgpt", "bot", "ai", "model", "system"),
@@ -105,7 +105,7 @@ class AnyKeys:
         return True
 
     def wanted(self, names: Iterable[str]) -> list[str]:
-        """Of a source's columns, those that have to be read."""
+        """The source's columns that have to be read."""
         return [name for name in names if self.uses(name)]
 
 
@@ -123,7 +123,7 @@ class Keys(AnyKeys):
         self._known: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     def unused(self, keys: Iterable[str]) -> tuple[str, ...]:
-        """Of a row's keys, those that a model would have been shown and the recipe does not name."""
+        """The row's keys that a model would have been shown and the recipe does not name."""
         asked = tuple(keys)
         if (found := self._known.get(asked)) is None:
             found = tuple(key for key in asked if key not in self.named and key not in self.ignored and is_seen(key))

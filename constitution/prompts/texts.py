@@ -35,7 +35,7 @@ class _Keys(AnyKeys):
 
 
 def user_texts(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Of each row of a file that prompts are read from: its source, all that the user says, and the question alone.
+    """For each row of a file that prompts are read from: its source, all that the user says, and the question alone.
 
     Raises PromptError for a file that cannot be read and a row without any such text.
     """

@@ -138,7 +138,9 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     data = toml_of(path, str(path), RecipeError)
     apply(data, overrides)
     if place := key_in(data):
-        raise RecipeError(f"{path}: {place}: a key does not stand in a recipe", hint="name its variable in api_key_env")
+        raise RecipeError(
+            f"{path}: {place}: a key does not belong in a recipe", hint="name its variable in api_key_env"
+        )
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:

@@ -22,13 +22,13 @@ class Price(Section):
     """What a model costs, in the currency of the recipe's budget: by tokens, by the hour, or both."""
 
     input: float = Field(default=0.0, ge=0)
-    """Of a million prompt tokens."""
+    """Price of a million prompt tokens."""
     cached: float | None = Field(default=None, ge=0)
-    """Of a million prompt tokens that the engine had in its prefix cache; None: as `input`."""
+    """Price of a million prompt tokens that the engine had in its prefix cache; None: as `input`."""
     output: float = Field(default=0.0, ge=0)
-    """Of a million tokens of output."""
+    """Price of a million tokens of output."""
     gpu_hour: float = Field(default=0.0, ge=0)
-    """Of one accelerator for an hour, paid for as long as the engine is open."""
+    """Price of one accelerator for an hour, paid for as long as the engine is open."""
     gpus: Count = 1
     """Accelerators that the engine holds."""
 
@@ -112,7 +112,7 @@ class OpenAIModel(_Templated):
     api_key_env: str = Field(default="", pattern=r"^([A-Z_][A-Z0-9_]{0,63})?$")
     """Name, in capitals, of the environment variable that holds the key; the key itself never stands in a recipe."""
     timeout_s: float = Field(default=600.0, gt=0)
-    """Of one request."""
+    """Limit of one request, seconds."""
     retries: Whole = 6
     concurrency: Count = 256
     """Requests in flight at the most, per server."""

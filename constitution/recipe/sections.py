@@ -29,7 +29,7 @@ class PromptsSection(Section):
     """Hub data set (format hub), loaded by the `datasets` package; or a local folder of JSONL or Parquet files."""
     split: str = "train"
     config: str | None = None
-    """Of a data set with several configs, the one to read; of a local folder, the folder that its files are in."""
+    """Which config of a data set to read; of a local folder, the folder that its files are in."""
     query: str | None = None
     """SQL (format sql) with a column named as `field`; file names in it are relative to the recipe's folder."""
     answers: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ class ReviseSection(Section):
 
 class PerturbSection(Section):
     share: float = Field(default=0.1, gt=0, le=1)
-    """Of the prompts, drawn by the seed, whose last answer the policy spoils on purpose, for the judges to see."""
+    """Share of the prompts, drawn by the seed, whose last answer the policy spoils on purpose for the judges."""
     kinds: tuple[Perturbation, ...] = Field(default=("polished", "terse", "sarcastic"), min_length=1)
     sampling: SamplingSection = SamplingSection()
 
@@ -88,9 +88,9 @@ class JudgeSection(Section):
     """label: the labels' probabilities, at once. rationale: the judge reasons first. score: it gives each answer a
     grade. rubric: it goes through the principle's checklist for each answer."""
     rationale: SamplingSection = SamplingSection(temperature=0.0)
-    """Of method rationale: how the reasoning is written; temperature 0 is greedy."""
+    """Method rationale: how the reasoning is written; temperature 0 is greedy."""
     clamp: tuple[Annotated[float, Field(ge=0, le=0.5)], Annotated[float, Field(ge=0.5, le=1)]] = (0.4, 0.6)
-    """Of method rationale: a vote counts as no less and no more than this (arXiv 2212.08073, section 4.1)."""
+    """Method rationale: a vote counts as no less and no more than this (arXiv 2212.08073, section 4.1)."""
     repeats: int = Field(default=1, ge=1, le=32)
     """Each vote is asked for so many times, with other seeds."""
     quorum: Count | None = None
@@ -117,7 +117,7 @@ class BudgetSection(Section):
     limit: float = Field(gt=0)
     """A run takes up no more prompts once those done and in flight will have cost so much."""
     currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$")
-    """Of the limit and of all prices; a name only."""
+    """Currency of the limit and of all prices; a name only."""
 
 
 class OutputSection(Section):

@@ -86,7 +86,7 @@ class Response:
     critique_reasoning: str | None = None
     """What the model thought before the critique; None: nothing that is known."""
     critique_reasoning_tokens: int = 0
-    """Of `critique_completion_tokens`, those of the reasoning; 0: none that are known."""
+    """Part of `critique_completion_tokens`: tokens of the reasoning; 0: none that are known."""
     template_digest: str | None = None
     """Digest of the templates that the critique and the answer were rendered with; None: the prompt's own messages."""
     sampling: Sampling | None = None
@@ -94,16 +94,16 @@ class Response:
     finish_reason: str | None = None
     prompt_tokens: int = 0
     cached_tokens: int = 0
-    """Of `prompt_tokens`, those that the engine had in its prefix cache."""
+    """Part of `prompt_tokens`: tokens that the engine had in its prefix cache."""
     completion_tokens: int = 0
     reasoning: str | None = None
     """What the model thought before the text; no judge, critique or later turn sees it. None: nothing that is known."""
     reasoning_tokens: int = 0
-    """Of `completion_tokens`, those of the reasoning; 0: none that are known."""
+    """Part of `completion_tokens`: tokens of the reasoning; 0: none that are known."""
     family: str | None = None
     """Family of the model that wrote it, as the recipe names it; None: not known."""
     perturbation: Perturbation | None = None
-    """Of a perturbation: polished (wrong, but well formed) · terse (right, but curt) · sarcastic."""
+    """Kind of a perturbation: polished (wrong, but well formed) · terse (right, but curt) · sarcastic."""
 
     @property
     def refuses(self) -> bool:
@@ -139,13 +139,13 @@ class Judgement:
     rationale: str | None = None
     seed: int | None = None
     prompt_tokens: int = 0
-    """Of all its calls, as the other three."""
+    """Sum over all its calls, as the other three."""
     cached_tokens: int = 0
     completion_tokens: int = 0
     rationale_reasoning: str | None = None
     """What the judge thought before its rationale, which the label is not read after. None: nothing that is known."""
     reasoning_tokens: int = 0
-    """Of `completion_tokens`, those of the reasoning; 0: none that are known."""
+    """Part of `completion_tokens`: tokens of the reasoning; 0: none that are known."""
     repeat: int = 0
     """0 for the first vote of its kind, 1 for the second with another seed, and so on."""
     calls: int = 1
@@ -243,7 +243,7 @@ class Failure:
     retryable: bool
     """True: a restarted run tries again."""
     judge: str | None = None
-    """Of a vote: whose it was, as `Judgement.judge`; None: no vote."""
+    """Whose vote it was, as `Judgement.judge`; None: no vote."""
 
 
 Row = Response | Judgement | Preference | Failure
@@ -259,7 +259,7 @@ class Annotation:
     prompt_id: str
     rater: str
     value: float
-    """Of a pair: 0 prefers a, 1 prefers b, 0.5 neither. Of a response: any number, more is better."""
+    """For a pair: 0 prefers a, 1 prefers b, 0.5 neither. Of a response: any number, more is better."""
     source: str
     """The file that it came from."""
     pair_id: str | None = None

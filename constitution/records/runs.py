@@ -13,14 +13,14 @@ class Usage:
     stage: str
     """initial · critique · revision · perturbation · vote"""
     model: str
-    """Of votes the name of their judge."""
+    """For votes the name of their judge."""
     calls: int
     prompt_tokens: int
     cached_tokens: int
-    """Of `prompt_tokens`, those that the engine had in its prefix cache."""
+    """Part of `prompt_tokens`: tokens that the engine had in its prefix cache."""
     completion_tokens: int
     reasoning_tokens: int = 0
-    """Of `completion_tokens`, those of reasoning; 0: none that are known."""
+    """Part of `completion_tokens`: tokens of reasoning; 0: none that are known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class AnnotationFile:
     annotations: tuple[Annotation, ...]
     """At most one of each id."""
     unknown: int
-    """Rows that were left out, because what they are about is not in the warehouse."""
+    """Rows that were skipped, because what they are about is not in the warehouse."""
     blank: int
     """Rows that say nothing: neither `preferred` nor `value`."""
 

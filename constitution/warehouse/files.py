@@ -38,7 +38,7 @@ def storing(path: Path) -> Iterator[None]:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise WarehouseError(
             f"{path}: cannot be written: {reason}",
-            hint="check free space and permissions; nothing is half written, the same command goes on from here",
+            hint="check free space and permissions; nothing is half written, the same command resumes from here",
         ) from error
 
 

@@ -62,12 +62,12 @@ PRINCIPLES = Table(
         real("weight", "Relative chance of being drawn, and weight of its votes."),
         Column("tags", pa.list_(pa.string()), "Tags."),
         text("source", "Where the principle comes from; empty: written here."),
-        Column("exemplars", EXEMPLARS, "Worked critiques and revisions of its own."),
+        Column("exemplars", EXEMPLARS, "Its own worked critiques and revisions."),
         Column("examples", EXAMPLES, "Its unit tests: a judge that follows it prefers `better`."),
         Column(
             "criteria", CRITERIA, "Its checklist: yes/no questions about one answer, and which reply is good.", older=()
         ),
-        Column("shared_exemplars", EXEMPLARS, "The constitution's exemplars, for principles with none of their own."),
+        Column("shared_exemplars", EXEMPLARS, "The constitution's exemplars, for principles without."),
         CREATED_AT,
     ),
 )
@@ -106,8 +106,8 @@ RESPONSES = Table(
         text("text", "The answer."),
         few("outcome", "ok · cut (by max_tokens, or to call a tool) · empty · refused, filtered (by the server) · "
              "unchanged (equal to its parent) · skipped (no revision was asked for; the text is the parent's)."),
-        Column("refuses", pa.bool_(), "True: the text begins like a refusal (English, a lower bound), whoever wrote "
-               "it; null: not looked at (older rows).", null=True),
+        Column("refuses", pa.bool_(), "True: the text begins like a refusal (English, a lower bound), a "
+               "model's or a person's; null: not looked at (older rows).", null=True),
         few("model", "Short name of the model; `given`: it came with the prompt."),
         text("parent_id", "The response that this one revises or spoils; null: none.", null=True),
         few("principle_id", "The principle drawn for this round; null: none.", null=True),
@@ -323,7 +323,7 @@ COUNTERFACTUALS = Table(
 
 EXPORTED = Table(
     "exported",
-    "One row per candidate of an export: the split that it went to, or the reason that it was left out.",
+    "One row per candidate of an export: the split that it went to, or the reason that it was dropped.",
     (
         RUN_ID,
         few("export_id", "Format and digest of the settings; an export made again takes the place of the one before."),
@@ -331,8 +331,8 @@ EXPORTED = Table(
         text("id", "Of the candidate: `preferences.id` (dpo, reward, robust), `responses.id` (kto, sft), `prompts.id` "
               "(grpo)."),
         PROMPT_ID,
-        few("split", "train · test; null: left out.", null=True),
-        few("drop_reason", "Why it was left out, the first reason that held (docs/export.md lists them); null: kept.",
+        few("split", "train · test; null: dropped.", null=True),
+        few("drop_reason", "Why it was dropped, the first reason that held (docs/export.md lists them); null: kept.",
              null=True),
         text("drop_detail", "What the reason found, e.g. the id of the row that this one repeats; null: nothing more "
               "to say, or kept.", null=True),

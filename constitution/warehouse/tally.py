@@ -39,7 +39,7 @@ class Tally:
 
 
 def tally(root: Path, parts: Mapping[str, Sequence[Path]]) -> Tally:
-    """Of the parts of each table that a run writes."""
+    """Sums of the parts of each table that a run writes."""
     with over(root, parts) as connection:
         usage = connection.execute(f"SELECT * EXCLUDE run_id FROM ({views.usage_query()})").fetchall()
         ask = connection.execute(

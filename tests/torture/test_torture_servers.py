@@ -311,7 +311,7 @@ def test_the_command_says_which_servers_are_gone_and_what_to_do(
     [line] = [line for line in shown.output.splitlines() if line.startswith("Stopped")]
     assert line.startswith("Stopped by its engines: http://127.0.0.1:")
     assert " out of service since 20" in line
-    assert line.endswith("the same command goes on.")
+    assert line.endswith("the same command resumes.")
     assert "Why they failed:" in shown.output
 
 

@@ -93,8 +93,8 @@ def style(text: str) -> Style:
 
 
 def differences(first: Style, second: Style) -> tuple[float, float, float, float]:
-    """Of length, headers, lists and bold, first − second, as the audit takes them: length over the sum of both, the
-    others per token, over the sum of both and one."""
+    """Differences of length, headers, lists and bold, first − second, as the audit takes them: length over the sum of
+    both, the others per token, over the sum of both and one."""
     tokens = first.tokens + second.tokens
     length = (first.tokens - second.tokens) / tokens if tokens else 0.0
     ones, twos = ([count / max(counts.tokens, 1) for count in counts[1:]] for counts in (first, second))

@@ -46,11 +46,11 @@ class Habits:
 
     removed: frozenset[str] = frozenset()
     renamed: frozenset[str] = frozenset()
-    """Of RENAMED."""
+    """Keys of RENAMED."""
     most: tuple[tuple[str, int], ...] = ()
     """Greatest values of fields."""
     turns: int = 0
-    """Of TURNS_AS."""
+    """Keys of TURNS_AS."""
 
     def __or__(self, other: Habits) -> Habits:
         """Both of what two requests found out."""

@@ -55,7 +55,7 @@ class Events:
 
     def sentences(self) -> list[str]:
         lost = self._count - len(self._kept)
-        return ([f"{lost} earlier events are left out"] if lost else []) + [event.text for event in self._kept]
+        return ([f"{lost} earlier events are not shown"] if lost else []) + [event.text for event in self._kept]
 
 
 def now() -> str:
@@ -84,7 +84,7 @@ class Figures:
     calls: int = 0
     failures: int = 0
     retries: int = 0
-    """Of the calls, those that had failed before, here or elsewhere."""
+    """Calls that had failed before, here or elsewhere."""
     overloads: int = 0
     """Times that the limit was lowered."""
     outages: int = 0

@@ -32,9 +32,9 @@ from constitution.recipe import OpenAIModel
 from constitution.records import as_dicts
 
 TRIES = 12
-"""Of one request, each sent otherwise than those before it."""
+"""Attempts of one request, each sent otherwise than those before it."""
 STOPS = frozenset({"stop", "include_stop_str_in_output"})
-"""Of extra_body: the recipe itself says what becomes of stop strings."""
+"""Fields of extra_body with which the recipe itself says what becomes of stop strings."""
 
 
 class OpenAIEngine:

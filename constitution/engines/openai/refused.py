@@ -30,7 +30,7 @@ WORDS_MOST = 500
 
 _BUSY = {408, 409, 425}
 _NEVER = {501, 505}
-"""Of 5xx: what the server does not know how to do, and will not the next time (llama.cpp says 501)."""
+"""A 5xx for what the server does not know how to do, and will not the next time (llama.cpp says 501)."""
 _CONTEXT = re.compile(
     r"context_length_exceeded|exceed_context_size|maximum context length"
     r"|exceeds? (?:the )?(?:model's )?(?:available |maximum )?context|context (?:length|window|size)"
@@ -50,7 +50,7 @@ TURNS = re.compile(
     r"|\bsystem['\"`]? (?:role|message|prompt|instruction|turn)|(?:role|support|roles)\b[^.]{0,24}\bsystem\b",
     re.IGNORECASE,
 )
-"""Of a chat template that does not take the turns as they are."""
+"""What a chat template says that does not take the turns as they are."""
 _NO_MONEY = {
     *("insufficient_quota", "insufficient_user_quota", "insufficient_balance", "insufficient_credits"),
     *("billing_hard_limit_reached", "billing_not_active", "access_terminated", "account_deactivated", "arrearage"),
@@ -69,7 +69,7 @@ _UNKNOWN = re.compile(
     r"|not (?:permitted|allowed|enabled|available)|only the default|cannot both|disabled|deprecated|no longer",
     re.IGNORECASE,
 )
-"""Of a field that is not taken at all; without such words it is the field's value that is wrong."""
+"""What is said of a field that is not taken at all; without such words it is the field's value that is wrong."""
 
 
 _FLAGGED = re.compile(
@@ -77,7 +77,7 @@ _FLAGGED = re.compile(
     r"|\bflagged\b|usage polic|safety (?:filter|system|polic)|prohibited_content|invalid_prompt",
     re.IGNORECASE,
 )
-"""Of a prompt that a filter before the model holds back: Azure, OpenRouter, OpenAI, Alibaba, Gemini."""
+"""What is said of a prompt that a filter before the model holds back: Azure, OpenRouter, OpenAI, Alibaba, Gemini."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Said:
     codes: frozenset[str] = frozenset()
     """Its `code`, `type` and `status` where they are words, in small letters."""
     fields: frozenset[str] = frozenset()
-    """Of the request's body: `param`, and what FastAPI's `loc` names."""
+    """The field of the request's body at fault: `param`, and what FastAPI's `loc` names."""
     status: int | None = None
     """HTTP status that the body names."""
 
@@ -108,7 +108,7 @@ class Said:
 
 
 def said(text: str) -> Said:
-    """Of an error's body."""
+    """The message of an error's body."""
     try:
         body = json.loads(text)
     except (ValueError, RecursionError):
@@ -247,7 +247,7 @@ def _json(text: str) -> Any:
 
 
 def _plain(text: str) -> str:
-    """Of an HTML page what a person would read."""
+    """What a person would read of an HTML page."""
     if not text.lstrip().startswith("<"):
         return text
     return re.sub(r"<[^>]*>", " ", re.sub(r"(?is)<(script|style)\b.*?</\1>", " ", text))

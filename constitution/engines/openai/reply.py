@@ -157,8 +157,8 @@ def _counts_reasoning(usage: Any) -> bool:
 
 
 def of_message(message: Mapping[str, Any]) -> tuple[str | None, Any]:
-    """Of a reply's message the reasoning that the server tells apart, and the content without it: text, None, or what
-    it is that is no text. Content in parts is joined from its texts; parts that are neither stay as they are."""
+    """The reasoning of a reply's message, where the server tells it apart, and the content without it: text, None, or
+    what it is that is no text. Content in parts is joined from its texts; parts that are neither stay as they are."""
     content = message.get("content")
     if isinstance(content, str) and _APART.isdisjoint(message):
         return None, content

@@ -43,7 +43,7 @@ Render = Callable[[Mapping[str, Any]], Awaitable[str]]
 
 
 class ServedTemplate:
-    """Of one model, whose servers are taken to have the same."""
+    """One model's template, whose servers are taken to have the same."""
 
     def __init__(self, section: OpenAIModel, note: Callable[[str], object]) -> None:
         """note: takes an event."""
@@ -82,7 +82,7 @@ class ServedTemplate:
         return {"template_date": self._dated} if self._dated else {}
 
     def fields(self, label: bool) -> dict[str, Any]:
-        """Of a request's body. label: it reads the probabilities of labels, which are of no use within a thought."""
+        """Fields of a request's body. label: for the probabilities of labels, which are of no use within a thought."""
         variables = {**OFF, **self._variables} if label and self.opens else self._variables
         return {"chat_template_kwargs": dict(variables)} if variables else {}
 

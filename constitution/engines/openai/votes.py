@@ -109,9 +109,9 @@ class Read(NamedTuple):
     """What a reply says of the labels."""
 
     logprobs: dict[str, float]
-    """Of the labels that are in it."""
+    """Probability of the labels that are in it."""
     unseen: Unseen | None
-    """Of the others; None: there are none."""
+    """Probability of the others; None: there are none."""
     exact: bool
     """Whether all of the tokens that were asked for by id are in it."""
 

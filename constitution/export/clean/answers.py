@@ -91,7 +91,7 @@ def refusal(work: Work) -> None:
 
 
 def boilerplate(work: Work) -> None:
-    """Reason `boilerplate`: the answer has a sentence of SENTENCE words or more that stands in the answers to more than
+    """Reason `boilerplate`: the answer has a sentence of SENTENCE words or more that is in the answers to more than
     this share of the prompts, and to PROMPTS or more; detail: the sentence."""
     share = work.settings.cleaning.boilerplate
     asked = f"SELECT count(DISTINCT prompt_id) FROM ({learnt(work, 'prompt_id')})"

@@ -146,7 +146,7 @@ def _window(work: Work) -> int:
 
 
 def _greedy(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
-    """Of (place, earlier) in order: what is dropped, each for the first earlier one that is near it and stays."""
+    """Pairs (place, earlier) in order: what is dropped, each for the first earlier one that is near it and stays."""
     kept: dict[int, int] = {}
     for place, earlier in pairs:
         if place not in kept and earlier not in kept:
