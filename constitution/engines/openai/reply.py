@@ -23,8 +23,8 @@ FINISHED = {
 """Ours → the words of servers and of gateways to other protocols (Anthropic's, Google's, Hugging Face's)."""
 _OURS = {theirs: ours for ours, words in FINISHED.items() for theirs in words}
 FIELDS = ("reasoning", "reasoning_content", "thinking")
-"""Fields of a message, in the order in which they are believed: vLLM, OpenRouter · SGLang, DeepSeek, llama.cpp, older vLLM ·
-Ollama. Those that have more than one say the same in both."""
+"""Fields of a message, in the order in which they are believed: vLLM, OpenRouter · SGLang, DeepSeek, llama.cpp, older
+vLLM · Ollama. Those that have more than one say the same in both."""
 DETAILS = ("reasoning_details", "thinking_blocks")
 """Lists of blocks of gateways."""
 _APART = {*FIELDS, *DETAILS}
