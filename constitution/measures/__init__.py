@@ -8,25 +8,19 @@
     prevalence what a judge that errs has found, corrected
     refusals   answers that begin like a refusal
 
-Fits and scores are scikit-learn's, statsmodels', krippendorff's and crowd-kit's, imported when they are called: they
-take a second. Arguments that are not finite numbers are a ValueError; too little data is an Estimate without a value.
+Arguments that are not finite numbers are a ValueError; too little data is an Estimate without a value.
 """
 
-from constitution.measures import aggregate, agreement, calibrate, estimate, prevalence, style
-from constitution.measures.estimate import Estimate
-from constitution.measures.refusals import refuses, refuses_briefly, refuses_sql
-from constitution.measures.style import StyleFit
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "Estimate",
-    "StyleFit",
-    "aggregate",
-    "agreement",
-    "calibrate",
-    "estimate",
-    "prevalence",
-    "refuses",
-    "refuses_briefly",
-    "refuses_sql",
-    "style",
-]
+from constitution.lazy import names_of
+
+if TYPE_CHECKING:
+    from constitution.measures.estimate import Estimate
+    from constitution.measures.refusals import refuses, refuses_briefly, refuses_sql
+    from constitution.measures.style import StyleFit
+
+__all__ = ["Estimate", "StyleFit", "refuses", "refuses_briefly", "refuses_sql"]
+
+_REFUSALS = ("refuses", "refuses_briefly", "refuses_sql")
+__getattr__ = names_of(__name__, {"Estimate": "estimate", "StyleFit": "style", **dict.fromkeys(_REFUSALS, "refusals")})

@@ -95,13 +95,9 @@ def ece_estimate(
 
 
 def brier(p: ArrayLike, y: ArrayLike) -> float | None:
-    """Mean squared distance of p from what people said (Brier 1950; scikit-learn); None without labels."""
-    given, outcome, weight = _outcomes(*_both_ways(p, y))
-    if not given.size:
-        return None
-    from sklearn.metrics import brier_score_loss
-
-    return float(brier_score_loss(outcome, given, sample_weight=weight))
+    """Mean squared distance of p from what people said (Brier 1950); None without labels."""
+    given, gold = _both_ways(p, y)
+    return float((gold * (1 - given) ** 2 + (1 - gold) * given**2).mean()) if given.size else None
 
 
 def reliability(p: ArrayLike, y: ArrayLike, bins: int = 10) -> list[Bin]:
