@@ -39,6 +39,12 @@ class Mode:
     """What the run's record says of the model."""
     roles: Sequence[Role] = ("policy", "judge")
 
+    def role(self, number: int) -> Role:
+        """As whom the server is tried: as both at once; where it stops the run, as one or the other by the number."""
+        if len(self.roles) == 1:
+            return self.roles[0]
+        return self.roles[number % 2] if self.why else "both"
+
 
 def refuses(field: str, words: str, status: int = 400, **more: Any) -> Odd:
     return lambda body, nth: refusal(words, status, **more) if field in body else None

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from aiohttp import web
+import odd_server
 
 Reply = dict[str, Any]
 
@@ -79,7 +79,7 @@ def model(name: Any) -> Callable[[Reply], None]:
     return lambda sound: sound.update(model=name)
 
 
-class OddServer:
+class OddServer(odd_server.OddServer):
     """`change` is made to every sound reply; `raw` to its bytes. The `words` are what it answers."""
 
     def __init__(
@@ -88,29 +88,10 @@ class OddServer:
         raw: Callable[[bytes], bytes] = lambda sound: sound,
         words: str = "right",
     ) -> None:
-        self._change, self._raw, self._words = change, raw, words
-        self.requests = 0
+        def odd(body: odd_server.Body, nth: int) -> odd_server.Reply:
+            key = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:6]
+            sound = reply(f"{words} {key}", bool(body.get("logprobs")))
+            change(sound)
+            return odd_server.Reply(raw(json.dumps(sound).encode()))
 
-    async def __aenter__(self) -> OddServer:
-        app = web.Application()
-        app.router.add_get("/v1/models", self._models)
-        app.router.add_post("/v1/chat/completions", self._chat)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.base_url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._runner.cleanup()
-
-    async def _models(self, request: web.Request) -> web.Response:
-        return web.json_response({"object": "list", "data": [{"id": "m", "object": "model", "owned_by": "acme"}]})
-
-    async def _chat(self, request: web.Request) -> web.Response:
-        self.requests += 1
-        body = await request.json()
-        key = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:6]
-        sound = reply(f"{self._words} {key}", bool(body.get("logprobs")))
-        self._change(sound)
-        return web.Response(body=self._raw(json.dumps(sound).encode()), content_type="application/json")
+        super().__init__(odd)

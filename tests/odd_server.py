@@ -16,7 +16,8 @@ from small_project import ROOT, table
 from constitution.records import Run
 
 Body = Mapping[str, Any]
-Role = Literal["policy", "judge"]
+Role = Literal["policy", "judge", "both"]
+"""Which model the server has; both: the policy judges."""
 
 SERVED = """
 engine = "openai"
@@ -32,7 +33,6 @@ constitution = "general@1.0.0"
 path = "prompts.jsonl"
 [model.policy]
 {policy}
-[model.judge]
 {judge}
 [revise]
 rounds = 1
@@ -90,7 +90,7 @@ class OddServer:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
+        self.base_url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -126,8 +126,9 @@ def project(folder: Path, role: Role, url: str, prompts: int = 3, more: str = ""
     ]
     rows = "\n".join(json.dumps({"prompt": each}) for each in turns)
     (folder / "prompts.jsonl").write_text(rows, encoding="utf-8")
-    sections = {"policy": 'engine = "fake"', "judge": 'engine = "fake"\nmodel = "fake-judge"'}
-    sections[role] = SERVED.format(url=url) + more
+    served, fake = SERVED.format(url=url) + more, 'engine = "fake"'
+    judges = {"policy": f'[model.judge]\n{fake}\nmodel = "fake-judge"', "judge": f"[model.judge]\n{served}", "both": ""}
+    sections = {"policy": fake if role == "judge" else served, "judge": judges[role]}
     path = folder / "recipe.toml"
     path.write_text(RECIPE.format(**sections), encoding="utf-8")
     return path

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from odd_habits import HABITS
 from odd_modes import MODES, stopped, well
 from odd_server import Body, OddServer, Reply, Role, Seen, events, project, refusal
 from run_once import run_once
@@ -38,25 +39,25 @@ async def ran(folder: Path, role: Role, url: str, more: str = "", prompts: int =
     return run, Seen.of(run, folder / f"w-{role}")
 
 
-@pytest.mark.parametrize("name", MODES)
-async def test_each_habit_ends_as_it_must(name: str, tmp_path: Path) -> None:
-    mode = MODES[name]
-    for role in mode.roles:
-        async with OddServer(mode.odd) as server:
-            run, seen = await ran(tmp_path, role, server.url)
-        assert seen == mode.ends(role), role
-        said = events(run)
-        assert any(mode.told in event for event in said) if mode.told else not said, said
-        assert len(said) == len(set(said))
-        assert (mode.why in run.stopped) if mode.why else run.stopped == "", run.stopped
-        assert mode.sent(server.bodies[-1])
-        assert run.models[role].get("sent", "") == mode.record
+@pytest.mark.parametrize(("number", "name"), list(enumerate({**MODES, **HABITS})))
+async def test_each_habit_ends_as_it_must(number: int, name: str, tmp_path: Path) -> None:
+    mode = (MODES | HABITS)[name]
+    role = mode.role(number)
+    async with OddServer(mode.odd) as server:
+        run, seen = await ran(tmp_path, role, server.base_url)
+    assert seen == mode.ends(role)
+    said = events(run)
+    assert any(mode.told in event for event in said) if mode.told else not said, said
+    assert len(said) == len(set(said))
+    assert (mode.why in run.stopped) if mode.why else run.stopped == "", run.stopped
+    assert mode.sent(server.bodies[-1])
+    assert run.models["policy" if role == "both" else role].get("sent", "") == mode.record
 
 
 async def test_what_a_server_refuses_is_asked_once(tmp_path: Path) -> None:
     """And not by every request again: those in flight when it was found out are the only ones that are refused."""
     async with OddServer(MODES["gemini: seed"].odd) as server:
-        run, _ = await ran(tmp_path, "policy", server.url, prompts=30)
+        run, _ = await ran(tmp_path, "policy", server.base_url, prompts=30)
     assert run.finished_at
     assert server.statuses.count(400) <= 8  # the window
 
@@ -69,14 +70,14 @@ async def test_rows_say_what_was_sent(tmp_path: Path) -> None:
         return None
 
     async with OddServer(odd) as server:
-        await ran(tmp_path, "policy", server.url)
+        await ran(tmp_path, "policy", server.base_url)
     rows = table(tmp_path / "w-policy", "SELECT DISTINCT kind, seed, sampling.temperature FROM responses ORDER BY 1")
     assert rows == [("initial", None, 1.0), ("revision", None, 1.0)]
 
 
 async def test_texts_end_where_a_stop_that_is_not_sent_would_have_ended_them(tmp_path: Path) -> None:
     async with OddServer(MODES["o-series: stop"].odd) as server:
-        await ran(tmp_path, "policy", server.url)
+        await ran(tmp_path, "policy", server.base_url)
     texts = table(tmp_path / "w-policy", "SELECT text, finish_reason FROM responses WHERE kind = 'initial'")
     assert all(re.fullmatch(r"Text \d+\.", text) and reason == "stop" for text, reason in texts)
 
@@ -84,7 +85,7 @@ async def test_texts_end_where_a_stop_that_is_not_sent_would_have_ended_them(tmp
 async def test_the_recipe_leaves_any_field_out(tmp_path: Path) -> None:
     more = 'omit = ["seed", "top_p", "max_tokens"]\nextra_body = { max_completion_tokens = 77 }'
     async with OddServer(lambda body, nth: None) as server:
-        run, seen = await ran(tmp_path, "policy", server.url, more)
+        run, seen = await ran(tmp_path, "policy", server.base_url, more)
     assert seen == well()
     assert events(run) == []
     assert all(not {"seed", "top_p", "max_tokens"} & body.keys() for body in server.bodies)
@@ -95,7 +96,7 @@ async def test_the_recipe_leaves_any_field_out(tmp_path: Path) -> None:
 async def test_what_the_recipe_itself_sends_is_not_taken_out(tmp_path: Path) -> None:
     more = "extra_body = { seed = 5 }"
     async with OddServer(MODES["gemini: seed"].odd) as server:
-        run, seen = await ran(tmp_path, "policy", server.url, more)
+        run, seen = await ran(tmp_path, "policy", server.base_url, more)
     assert seen == stopped("policy", "RequestRefused")
     assert "Unknown name" in run.stopped
 

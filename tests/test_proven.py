@@ -140,7 +140,7 @@ async def test_no_prompt_is_lost_to_a_server_without_a_template(window: int, tmp
     switch = Switch({})
     settings = [f"output.window={window}"]
     async with OddServer(switch) as server:
-        recipe = project(tmp_path / "p", "policy", server.url, 30)
+        recipe = project(tmp_path / "p", "policy", server.base_url, 30)
         run = await run_once(recipe, tmp_path / "w", settings)
         assert run.stopped.startswith("servers: policy refused the step initial to all it was asked for (")
         assert run.stopped.endswith("so you must provide a chat template")
@@ -156,7 +156,7 @@ async def test_no_prompt_is_lost_to_a_server_without_a_template(window: int, tmp
 
 async def test_a_later_step_that_is_refused_stops_before_many_answers_are_paid_for(tmp_path: Path) -> None:
     async with OddServer(Switch({"steps": ["critique"]})) as server:
-        run = await run_once(project(tmp_path / "p", "policy", server.url, 40), tmp_path / "w", [])
+        run = await run_once(project(tmp_path / "p", "policy", server.base_url, 40), tmp_path / "w", [])
     assert "policy refused the step critique" in run.stopped
     assert run.counts["lost"] == 0
     assert run.counts["responses"] <= ENOUGH + 8 + 8
@@ -164,7 +164,7 @@ async def test_a_later_step_that_is_refused_stops_before_many_answers_are_paid_f
 
 async def test_prompts_that_were_refused_too_early_to_know_are_asked_again_and_lost_then(tmp_path: Path) -> None:
     async with OddServer(Switch({"things": [0, 1, 20]})) as server:
-        recipe = project(tmp_path / "p", "policy", server.url, 24)
+        recipe = project(tmp_path / "p", "policy", server.base_url, 24)
         run = await run_once(recipe, tmp_path / "w", ["output.window=2"])
         asked = [number(body) for body in server.bodies]
     seen = Seen.of(run, tmp_path / "w")
@@ -176,7 +176,7 @@ async def test_prompts_that_were_refused_too_early_to_know_are_asked_again_and_l
 
 async def test_with_stop_at_failures_1_all_is_final_at_once(tmp_path: Path) -> None:
     async with OddServer(Switch({})) as server:
-        recipe = project(tmp_path / "p", "policy", server.url, 10)
+        recipe = project(tmp_path / "p", "policy", server.base_url, 10)
         run = await run_once(recipe, tmp_path / "w", ["output.stop_at_failures=1"])
         assert len(server.bodies) == 10
     assert (run.stopped, run.counts["lost"], run.counts["open"]) == ("", 10, 0)
@@ -193,7 +193,7 @@ async def test_the_last_open_prompt_of_a_run_does_not_keep_it_open(tmp_path: Pat
         return Reply({"choices": []}) if away else refusal("no")
 
     async with OddServer(odd) as server:
-        recipe = project(tmp_path / "p", "policy", server.url, 10)
+        recipe = project(tmp_path / "p", "policy", server.base_url, 10)
         run = await run_once(recipe, tmp_path / "w", [])
         assert (run.counts["open"], run.stopped) == (1, "")
         away.clear()

@@ -48,7 +48,7 @@ async def work(recipe: Path, warehouse: Path, overrides: list[str], retry_failed
 async def test_a_finished_run_is_reopened_for_what_it_lost(role: str, tmp_path: Path) -> None:
     small = Small(3, 11)
     async with OddServer(small) as server:
-        recipe = project(tmp_path / "p", role, server.url, 16)  # type: ignore[arg-type]
+        recipe = project(tmp_path / "p", role, server.base_url, 16)  # type: ignore[arg-type]
         before = await work(recipe, tmp_path / "w", [])
         assert before.finished_at
         assert before.counts["lost"] == 2
@@ -78,7 +78,7 @@ async def test_a_finished_run_is_reopened_for_what_it_lost(role: str, tmp_path: 
 async def test_stopped_midway_the_same_command_resumes(tmp_path: Path) -> None:
     small = Small(*range(8, 16))
     async with OddServer(small) as server:
-        recipe = project(tmp_path / "p", "judge", server.url, 16)
+        recipe = project(tmp_path / "p", "judge", server.base_url, 16)
         assert (await work(recipe, tmp_path / "w", ["output.stop_at_failures=1"])).counts["lost"] == 8
         small.things = set()
 
@@ -102,7 +102,7 @@ async def test_stopped_midway_the_same_command_resumes(tmp_path: Path) -> None:
 async def test_labels_that_were_made_by_other_settings_later_stay_so(tmp_path: Path) -> None:
     small = Small(3)
     async with OddServer(small) as server:
-        recipe = project(tmp_path / "p", "judge", server.url, 12)
+        recipe = project(tmp_path / "p", "judge", server.base_url, 12)
         run = await work(recipe, tmp_path / "w", [])
         again = CliRunner().invoke(relabel, [run.run_id, "--aggregate", "majority", "--warehouse", str(tmp_path / "w")])
         assert again.exit_code == 0, again.output
@@ -116,7 +116,7 @@ async def test_labels_that_were_made_by_other_settings_later_stay_so(tmp_path: P
 async def test_an_open_run_tries_again_what_it_lost_too(tmp_path: Path) -> None:
     small = Small(3)
     async with OddServer(lambda body, nth: Reply({"choices": []}) if number(body) == 5 else small(body, nth)) as server:
-        recipe = project(tmp_path / "p", "policy", server.url, 16)
+        recipe = project(tmp_path / "p", "policy", server.base_url, 16)
         run = await work(recipe, tmp_path / "w", [])
         assert (run.finished_at, run.counts["open"], run.counts["lost"]) == (None, 1, 1)
         small.things = set()
@@ -139,7 +139,7 @@ def test_the_command_says_what_tries_them_again(tmp_path: Path, monkeypatch: pyt
         allow: list[str] | None = None, retry_failed: bool = False,
     ) -> Run:  # fmt: skip
         async with OddServer(small) as server:
-            return await work(written(Path(path), server.url), Path(warehouse), overrides, retry_failed)
+            return await work(written(Path(path), server.base_url), Path(warehouse), overrides, retry_failed)
 
     monkeypatch.setattr(run_command, "load_flow", lambda *_, **__: flow)
     recipe = project(tmp_path / "p", "policy", "http://127.0.0.1:1/v1", 12)
