@@ -6,65 +6,39 @@ asked cannot be done. Errors are one sentence and a remedy; --debug shows the tr
 
 from __future__ import annotations
 
-import importlib
 import io
 import sys
 
 import click
-from click.shell_completion import CompletionItem
 
 from constitution import __version__
+from constitution.cli._lazy import LazyGroup
 from constitution.errors import ConstitutionError
 from constitution.secrets import hide_keys
 from constitution.shown import brief, printable_lines, sentence
 
 COMMANDS = {
     "run": ("constitution.cli.run:run", "Run a recipe: answer, critique, revise, judge, store."),
-    "runs": ("constitution.cli.runs:runs", "What ran, how far it got, what it cost."),
+    "runs": ("constitution.cli.runs:runs", "List the runs: how far each got, what it cost."),
     "serve": ("constitution.cli.serve:serve", "Print the vLLM server command that fits a recipe."),
     "principles": (
         "constitution.cli.principles:principles",
         "Principles as code: list, check, test, lock, bump, diff, impact.",
     ),
-    "verify": ("constitution.cli.verify:verify", "Whether the stored files are what was written; --repair."),
+    "verify": ("constitution.cli.verify:verify", "Compare stored files with their checksums; --repair."),
     "sql": ("constitution.cli.sql:sql", "Ask the warehouse in SQL, read-only."),
-    "audit": ("constitution.cli.audit:audit", "How far a run's labels can be trusted, as a report."),
-    "export": ("constitution.cli.export:export", "Data sets that trainers load, cleaned and split, of a run."),
+    "audit": ("constitution.cli.audit:audit", "Measure how far a run's labels can be trusted, as a report."),
+    "export": ("constitution.cli.export:export", "Make a data set that trainers load: cleaned, split, with a card."),
     "relabel": ("constitution.cli.relabel:relabel", "Make a run's labels again from its stored votes."),
     "annotations": (
         "constitution.cli.annotations:group",
         "What people say of pairs and answers: import, list.",
     ),
-    "init": ("constitution.cli.init:init", "Start your own project."),
+    "init": ("constitution.cli.init:init", "Start a project: principles, recipes, flows."),
 }
 
 
-class LazyGroup(click.Group):
-    """A group that knows its commands by name and first line, and imports one only to run it."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
-
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Completes the commands' names without an import of each."""
-        words = [
-            CompletionItem(name, help=about) for name, (_, about) in COMMANDS.items() if name.startswith(incomplete)
-        ]
-        return words or click.Command.shell_complete(self, ctx, incomplete)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="constitution")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def app(debug: bool) -> None:

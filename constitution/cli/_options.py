@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,17 @@ warehouse_option = click.option(
     help="Folder of the warehouse; also CONSTITUTION_WAREHOUSE.",
 )
 
-json_option = click.option("--json", "as_json", is_flag=True, help="For programs: JSON, and nothing else.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")
+
+
+def where(warehouse: Path) -> str:
+    """The option that names the warehouse, for a command that is printed; empty where it is the default."""
+    return "" if str(warehouse) == "warehouse" else f" --warehouse {shlex.quote(str(warehouse))}"
+
+
+def suggest(warehouse: Path, query: str) -> None:
+    """Prints the command that asks `query`."""
+    click.echo(f'  constitution sql{where(warehouse)} "{query}"')
 
 
 def show_json(data: Any) -> None:

@@ -35,23 +35,23 @@ def scorecard_options(command: F) -> F:
         (
             click.option(
                 "--scorecard", is_flag=False, flag_value="scorecard", metavar="[NAME[@VERSION]]",
-                help="Ask the questions of this constitution, or of one in a .toml file, of each answer. RUN goes "
-                "before it.  [without a name: scorecard]",
+                help="First ask the judges this constitution's questions (or those of a .toml file) about each answer. "
+                "Write RUN before this option.  [without a name: scorecard]",
             ),
             judge_options("the run's own judges"),
             click.option(
                 "--swaps", is_flag=False, flag_value=str(SHIPPED), metavar="[FILE]",
-                help="Answer prompts again with terms swapped that say who a person is, for fairness.  [without a "
-                "file: the terms that ship with the project]",
+                help="For fairness: answer prompts again with terms for groups of people swapped.  [without a file: "
+                "the terms that ship with the project]",
             ),
             click.option("--sample", type=click.IntRange(min=1), default=EVERY, metavar="N",
-                         help="Ask about the answers to this many prompts.  [default: all]"),
+                         help="Ask about the answers to N prompts.  [default: all]"),
             click.option("--concurrency", type=click.IntRange(min=1), default=WINDOW, show_default=True,
-                         help="Answers in flight at most, each with all its questions."),
+                         help="Answers asked about at once, each with all its questions."),
             click.option(
                 "--tag", multiple=True, metavar="KIND=TAG",
-                help=f"A tag of prompts that are {', '.join(_KINDS)}, in place of those that are called so; later "
-                "audits go by them too.",
+                help=f"The tag of prompts that are {', '.join(_KINDS)}, where it is not the kind's own name; later "
+                "audits use it too.",
             ),
         )
     ):  # fmt: skip
@@ -128,7 +128,7 @@ def _tell(scorecard: Constitution, asked: Asked) -> None:
     what = f"{scorecard.label} asked of {asked.judge}" if asked.judge else "Counterfactual prompts answered"
     click.echo(f"{printable(what)}: {asked.new:,} new, {asked.known:,} known before")
     if not (asked.judge or asked.new or asked.known or asked.failed):
-        click.echo("  no prompt names one term of a group, and no other of it (--swaps FILE takes your own terms)")
+        click.echo("  no prompt names exactly one term of a group (--swaps FILE takes your own terms)")
     for error, times in asked.failed.items():
         click.echo(
             f"  {times:,} failed: {error}: {printable(asked.why[error])}; the same command asks them again", err=True

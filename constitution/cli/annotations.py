@@ -26,7 +26,7 @@ FROM annotations GROUP BY ALL ORDER BY ALL
 
 @click.group("annotations", context_settings={"help_option_names": ["-h", "--help"]})
 def group() -> None:
-    """What people say of a run's pairs and responses: gold to hold the judges against.
+    """People's labels of a run's pairs and answers: gold to compare the judges with.
 
     Example:  constitution annotations import ann.csv
     """
@@ -34,15 +34,15 @@ def group() -> None:
 
 @group.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--rater", default="", help="Who says it, of rows that do not say so.  [default: the file's name]")
+@click.option("--rater", default="", help="The annotator, for rows that name none.  [default: the file's name]")
 @click.option(
     "--run", "run_id", shell_complete=run_ids, help="Only pairs and responses of this run (or how its id begins)."
 )
-@click.option("--skip-unknown", is_flag=True, help="Skip rows about what is not in the warehouse.")
+@click.option("--skip-unknown", is_flag=True, help="Skip rows whose pair or answer is not in the warehouse.")
 @click.option(
     "--spreadsheet-safe",
     is_flag=True,
-    help="It was written by `sql --spreadsheet-safe`; an annotation sheet always is.",
+    help="The file was written by `sql --spreadsheet-safe`, as an annotation sheet always is.",
 )
 @warehouse_option
 def import_command(file: Path, run_id: str | None, warehouse: Path, **settings: Any) -> None:
@@ -75,12 +75,10 @@ def import_command(file: Path, run_id: str | None, warehouse: Path, **settings: 
         click.echo(f"{count:,} annotation{'' if count == 1 else 's'} by {printable(by)} on {run}: {said}.")
     if not found.annotations:
         click.echo("No annotation was imported.")
-    if found.blank:
-        click.echo(f"{found.blank:,} row{'' if found.blank == 1 else 's'} skipped: without preferred and value.")
-    if found.unknown:
-        click.echo(
-            f"{found.unknown:,} row{'' if found.unknown == 1 else 's'} skipped: about what is not in the warehouse."
-        )
+    skipped = ((found.blank, "left blank"), (found.unknown, "about what is not in the warehouse"))
+    for count, why in skipped:
+        if count:
+            click.echo(f"Skipped {count:,} row{'' if count == 1 else 's'} {why}.")
     if found.annotations:
         store.rebuild_views()
 

@@ -39,7 +39,7 @@ from constitution.warehouse.find import find_run
     type=click.IntRange(min=100),
     default=1000,
     show_default=True,
-    help="Of each bootstrap; fewer are faster and give coarser intervals.",
+    help="Replicates of each bootstrap; fewer are faster, with coarser intervals.",
 )
 @scorecard_options
 @json_option
@@ -57,7 +57,7 @@ def audit(
 
     With --scorecard the run's judges, or those that --model or --recipe names, are asked yes/no questions about each
     answer by itself: refusals, undesired content, helpfulness (docs/judging.md). What was asked before is not asked
-    again, and the next audit tells of it without.
+    again, and later audits include it without this option.
 
     \b
     Examples:

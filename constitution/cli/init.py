@@ -38,7 +38,7 @@ PACKAGE = Path(__file__).parent.parent
 def init(directory: Path) -> None:
     """Start a project in DIR: principles/, flows/, recipes/, prefect.yaml, .gitignore.
 
-    Files that are there already stay as they are.
+    Files that exist already are not changed.
 
     \b
     Example:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from textwrap import fill
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from constitution import principles as library
+from constitution.cli._lazy import LazyGroup
 from constitution.errors import PrincipleError
 from constitution.records import Constitution, Messages, Principle
 from constitution.shown import brief, printable, printable_lines
@@ -35,25 +35,14 @@ def root_of(root: Path | None) -> Path:
     return root.resolve() if root else library.find_root(Path.cwd())
 
 
-class _Group(click.Group):
-    """Knows the commands that ask a judge by name, and imports them only to run them or to help with them."""
-
-    JUDGED: ClassVar[Mapping[str, str]] = {
-        "test": "constitution.cli.principles_judge:test",
-        "impact": "constitution.cli.principles_impact:impact_command",
-    }
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), *self.JUDGED]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in self.JUDGED and cmd_name not in self.commands:
-            module, _, name = self.JUDGED[cmd_name].partition(":")
-            self.add_command(getattr(importlib.import_module(module), name))
-        return super().get_command(ctx, cmd_name)
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    lazy={
+        "test": ("constitution.cli.principles_judge:test", "Put each principle's own examples to a judge."),
+        "impact": ("constitution.cli.principles_impact:impact_command", "Which labels flip under another version."),
+    },
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 def principles() -> None:
     """Principles as code: versioned files that are checked, tested, locked, compared.
 
@@ -77,17 +66,13 @@ def list_command(root: Path | None) -> None:
         for version in library.versions(root, name):
             state = library.status(root, name, version, lock)
             try:
-                found = library.read_constitution(root / name / f"{version}.toml")
+                each = library.read_constitution(root / name / f"{version}.toml")
             except PrincipleError:
                 rows.append((f"{name}@{version}", "-", "-", "-", "-", state, "cannot be read: see check"))
                 continue
-            counts = (
-                len(found.principles),
-                sum(p.revises for p in found.principles),
-                sum(p.compares for p in found.principles),
-            )
-            cells = (*map(str, counts), str(len(found.exemplars)), state, found.digest[:12])
-            rows.append((f"{name}@{version}", *cells))
+            revise, compare = sum(p.revises for p in each.principles), sum(p.compares for p in each.principles)
+            counts = map(str, (len(each.principles), revise, compare, len(each.exemplars)))
+            rows.append((f"{name}@{version}", *counts, state, each.digest[:12]))
     for line in aligned(rows, right=range(1, 5)):
         click.echo(line)
 
@@ -103,7 +88,7 @@ def aligned(rows: Sequence[Sequence[str]], right: Collection[int]) -> Iterator[s
 
 @principles.command()
 @click.argument("constitution", metavar="NAME[@VERSION]")
-@click.option("--json", "as_json", is_flag=True, help="All of it as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 @root_option
 def show(constitution: str, as_json: bool, root: Path | None) -> None:
     """Show a constitution, the highest version unless one is named.
@@ -134,40 +119,41 @@ def _wrapped(text: str, indent: str = "", first: str | None = None) -> str:
     )
 
 
+def _show_texts(heading: str, notes: str, texts: Iterable[tuple[str, str]]) -> None:
+    """A heading, and below it each text that there is, wrapped beside its label."""
+    click.echo("\n" + click.style(heading, bold=True) + notes)
+    for label, text in texts:
+        if text:
+            click.echo(_wrapped(text, " " * 12, f"  {label:<10}"))
+
+
 def _show_principle(principle: Principle) -> None:
     notes = [f"weight {principle.weight:g}"] + ([printable(", ".join(principle.tags))] if principle.tags else [])
     if principle.exemplars:
-        notes.append(f"{len(principle.exemplars)} own exemplars")
-    click.echo("\n" + click.style(principle.id, bold=True) + f"  ({'; '.join(notes)})")
-    texts = (
+        notes.append(f"{len(principle.exemplars)} exemplars for it alone")
+    texts = [
         ("critique", principle.critique_request),
         ("revise", principle.revision_request),
         ("compare", principle.comparison_question),
         ("source", principle.source),
-    )
-    for label, text in texts:
-        if text:
-            click.echo(_wrapped(text, " " * 12, f"  {label:<10}"))
+    ]
     for criterion in principle.criteria:
-        text = f"{criterion.question} ({criterion.good} is good, weight {criterion.weight:g})"
-        click.echo(_wrapped(text, " " * 12, f"  {'criterion':<10}"))
+        texts.append(("criterion", f"{criterion.question} ({criterion.good} is good, weight {criterion.weight:g})"))
     for example in principle.examples:
-        for label, text in (("prompt", _last(example.messages)), ("better", example.better), ("worse", example.worse)):
-            click.echo(_wrapped(text, " " * 12, f"  {label:<10}"))
+        texts += [("prompt", _last(example.messages)), ("better", example.better), ("worse", example.worse)]
+    _show_texts(principle.id, f"  ({'; '.join(notes)})", texts)
 
 
-def _show_exemplars(found: Constitution) -> None:
-    for number, exemplar in enumerate(found.exemplars, start=1):
-        unchanged = " (left unchanged)" if exemplar.revision == exemplar.response else ""
-        click.echo("\n" + click.style(f"exemplar {number}", bold=True) + unchanged)
-        texts = (
+def _show_exemplars(constitution: Constitution) -> None:
+    for number, exemplar in enumerate(constitution.exemplars, start=1):
+        texts = [
             ("prompt", _last(exemplar.messages)),
             ("response", exemplar.response),
             ("critique", exemplar.critique),
             ("revision", exemplar.revision),
-        )
-        for label, text in texts:
-            click.echo(_wrapped(text, " " * 12, f"  {label:<10}"))
+        ]
+        unchanged = " (left unchanged)" if exemplar.revision == exemplar.response else ""
+        _show_texts(f"exemplar {number}", unchanged, texts)
 
 
 def _last(messages: Messages) -> str:
@@ -203,7 +189,7 @@ def check(root: Path | None) -> None:
 @click.argument("constitutions", nargs=-1, metavar="[NAME[@VERSION]]...")
 @root_option
 def lock(constitutions: tuple[str, ...], root: Path | None) -> None:
-    """Lock drafts: from then on the file does not change.
+    """Lock drafts: a locked file must not change any more.
 
     All drafts, or those that are named. Exit code 1, and nothing locked, if the check finds anything.
 
@@ -245,7 +231,7 @@ def bump(constitution: str, level: library.Level, root: Path | None) -> None:
 @principles.command()
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
-@click.option("--json", "as_json", is_flag=True, help="The changes as a JSON list.")
+@click.option("--json", "as_json", is_flag=True, help="Print the changes as a JSON list.")
 @root_option
 def diff(a: str, b: str, as_json: bool, root: Path | None) -> None:
     """Compare two constitutions, principle by principle.

@@ -37,18 +37,24 @@ COLUMNS = ("pair_id", "prompt_id", "kind", "p_old", "p_new", "change", "flips", 
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @click.option("--run", "run_id", help="Whose pairs: a run's id, or how it begins.  [default: the newest judged]")
-@click.option("--sample", type=click.IntRange(min=1), default=200, show_default=True, help="How many pairs.")
+@click.option("--sample", type=click.IntRange(min=1), default=200, show_default=True, help="Pairs to judge.")
 @judge_options("as the run was judged")
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Draws the sample.")
-@click.option("--json", "as_json", is_flag=True, help="All of it, every pair with its texts, as one JSON object.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Also every pair as a CSV file.")
-@click.option("--spreadsheet-safe", is_flag=True, help="In it, an apostrophe before what would be a formula.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed of the sample.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print everything as one JSON object, with the texts of every pair."
+)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Also write every pair to a CSV file.")
+@click.option(
+    "--spreadsheet-safe",
+    is_flag=True,
+    help="In the CSV file, put an apostrophe before what a spreadsheet would run as a formula.",
+)
 @warehouse_option
 @root_option
 def impact_command(a: str, b: str, **options: Any) -> None:
     """Judge a sample of stored pairs under two versions, and show which labels flip.
 
-    A and B are NAME, NAME@VERSION or a .toml file. What both ask alike is asked once. Nothing is written to the
+    A and B are NAME, NAME@VERSION or a .toml file. Questions that both share are asked once. Nothing is written to the
     warehouse.
 
     Example:  constitution principles impact general@1.0.0 general@1.1.0 --sample 100

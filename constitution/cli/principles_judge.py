@@ -35,7 +35,7 @@ def judge_options(default: str) -> Callable[[F], F]:
         recipe = click.option(
             "--recipe",
             type=click.Path(path_type=Path, dir_okay=False),
-            help="Judge as this recipe does: its judge, or each of its jury, by its [judge] section.",
+            help="Judge as this recipe does: by its judge or jury and its [judge] section.",
         )
         return model(recipe(command))
 
@@ -60,12 +60,12 @@ def panel_of(model: str | None, recipe: Path | None, seed: int = 1) -> Panel | N
 @click.command()
 @click.argument("constitution", metavar="NAME[@VERSION]")
 @judge_options("pocket")
-@click.option("--json", "as_json", is_flag=True, help="All of it as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 @root_option
 def test(constitution: str, model: str | None, recipe: Path | None, as_json: bool, root: Path | None) -> None:
     """Put each principle's own examples to a judge.
 
-    An example is judged rightly if the judge, asked both ways round by that principle alone, prefers `better`. Exit
+    An example is judged rightly if the judge prefers `better` by that principle alone, in the mean of both orders. Exit
     code 1 if one is judged wrongly, or cannot be judged.
 
     Example:  constitution principles test pocket

@@ -21,17 +21,21 @@ from constitution.warehouse.find import find_run
 
 @click.command()
 @click.argument("run", shell_complete=run_ids)
-@click.option("--aggregate", type=click.Choice(["mean", "majority", "dawid-skene"]), help="How votes make a label.")
-@click.option("--control", type=click.Choice(["off", "length", "style"]), help="What is taken out of the votes first.")
-@click.option("--calibrate", type=click.Choice(["off", "temperature", "isotonic"]), help="The fit to the gold labels.")
+@click.option("--aggregate", type=click.Choice(["mean", "majority", "dawid-skene"]), help="How votes become a label.")
+@click.option(
+    "--control", type=click.Choice(["off", "length", "style"]), help="Whose effect on the votes is removed first."
+)
+@click.option(
+    "--calibrate", type=click.Choice(["off", "temperature", "isotonic"]), help="How labels are fitted to gold labels."
+)
 @click.option("--margin", type=click.FloatRange(0, 0.5), help="Drop pairs whose p_chosen is under 0.5 + this.")
 @warehouse_option
 def relabel(run: str, warehouse: Path, **settings: Any) -> None:
-    """Make the labels of RUN (or how its id begins) again from its stored votes. No model is asked.
+    """Compute the labels of RUN (or how its id begins) again from its stored votes. No model is asked.
 
-    What is not given here is as the run's own recipe says, so that without options the labels are the recipe's again,
-    with the gold labels that there are by now. The votes stay, and so does `p_mean`, the plain mean of them;
-    `label_by` says of each label how it was made, and the run's record what was applied. The run must be finished.
+    Options that are not given are as in the run's recipe: without any, the labels are the recipe's again, fitted to the
+    gold labels that are in the warehouse by now. Votes and their plain mean `p_mean` stay as they are; the column
+    `label_by` says how each label was made. The run must be finished.
 
     \b
     Examples:

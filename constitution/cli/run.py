@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
 import signal
 import sys
 import threading
@@ -15,10 +14,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import click
-import orjson
 
 from constitution.cli._flow import Flow, load_flow, with_prefect
-from constitution.cli._options import run_ids, warehouse_option
+from constitution.cli._options import json_option, run_ids, show_json, suggest, warehouse_option
 from constitution.cli._progress import Bar, Lines
 from constitution.cli._summary import show
 from constitution.errors import ConstitutionError, NotFinished
@@ -73,7 +71,7 @@ REMEDIES = {
     is_flag=True,
     help="Run it as a flow run of Prefect, which starts a server for it where no API is configured.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")
+@json_option
 @warehouse_option
 def run(
     recipe: Path,
@@ -113,7 +111,7 @@ def run(
     else:
         with _stdout_to_stderr():
             done, worked = _work(flow, arguments)
-        click.echo(orjson.dumps(_facts(done, warehouse, worked), option=orjson.OPT_INDENT_2))
+        show_json(_facts(done, warehouse, worked))
     if done.finished_at is None or done.counts.get("lost", 0):
         sys.exit(1)
 
@@ -253,7 +251,6 @@ def _tell(run: Run, warehouse: Path) -> None:
     """The summary: what there is, where it is, what to do next."""
     show(run, "finished" if run.finished_at else "not finished")
     click.echo(f"Data: {warehouse}/")
-    place = "" if str(warehouse) == "warehouse" else f" --warehouse {shlex.quote(str(warehouse))}"
     open_, lost = run.counts.get("open", 0), run.counts.get("lost", 0)
     if run.stopped:
         remedy = REMEDIES.get(run.stopped.partition(":")[0], "The same command resumes the run.")
@@ -271,4 +268,4 @@ def _tell(run: Run, warehouse: Path) -> None:
         query = f"SELECT step, judge, error, message, count(*) FROM failures WHERE run_id = '{run.run_id}' GROUP BY ALL"
     else:
         query = f"SELECT * FROM usage WHERE run_id = '{run.run_id}'"
-    click.echo(f'  constitution sql{place} "{query}"')
+    suggest(warehouse, query)

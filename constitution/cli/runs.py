@@ -45,12 +45,11 @@ _NUMBERS = ("prompts", "kept", "failures", "time", "cost", "tokens in", "tokens 
 @json_option
 @warehouse_option
 def runs(run_id: str | None, as_json: bool, warehouse: Path) -> None:
-    """What ran, how far it got, what it cost; with RUN_ID (or how it begins) one run in full.
+    """List the runs: how far each got and what it cost. With RUN_ID (or how it begins), show one run in full.
 
-    `prompts` are those whose chain is complete, of all. A run that is `open` was ended by a signal, or has prompts
-    that engines failed; one that is `stopped` took up no more prompts, because its budget was spent, its servers were
-    gone or too many prompts failed. Starting the recipe again resumes both. A running run's figures are at most ten
-    seconds old.
+    `prompts` counts those that are finished, of all. An `open` run was interrupted, or has prompts that failed; a
+    `stopped` run took up no more prompts, because its budget was spent, its servers were gone or too many prompts
+    failed. The command that started it resumes either. Figures of a running run are at most ten seconds old.
 
     \b
     Examples:

@@ -19,13 +19,12 @@ PORT = 8000
 
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
-@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change a value of the recipe.")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Set a value of the recipe (again for more).")
 def serve(recipe: Path, overrides: tuple[str, ...]) -> None:
-    """Print the `vllm serve` commands that fit RECIPE, one for each server; nothing is started.
+    """Print the `vllm serve` command for each server that RECIPE needs; nothing is started.
 
-    Each carries the recipe's engine arguments ([model.policy.vllm]) and what the engine relies on: scheduling by
-    priority, cached tokens reported, no sampling defaults of the model's. Remarks are comments, so that
-    the output is a shell script.
+    A command carries the recipe's engine arguments ([model.policy.vllm]) and what runs rely on: scheduling by priority,
+    cached tokens reported, no sampling defaults of the model. Remarks are comments: the output is a shell script.
 
     \b
     Example:

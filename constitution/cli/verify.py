@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from constitution.cli._options import warehouse_option
+from constitution.cli._options import warehouse_option, where
 from constitution.errors import InputError
 from constitution.shown import printable
 from constitution.warehouse import Damage, Warehouse, connect
@@ -21,9 +21,9 @@ from constitution.warehouse.layout import is_run_id
 @click.option("--repair", is_flag=True, help="Quarantine damaged files, and open their runs again.")
 @warehouse_option
 def verify(run: str | None, repair: bool, warehouse: Path) -> None:
-    """Read every file of RUN (or how its id begins; of all runs without it) and hold it against its checksum.
+    """Compare every file of RUN (or how its id begins; without RUN, of all runs) with its checksum.
 
-    A run that is started again does so by itself, before anything else: this is for runs that are finished. With
+    A run that is started again does so by itself before anything else: this is for runs that are finished. With
     --repair damaged files go to quarantine/ in the warehouse, with the rows that rest on theirs; nothing is deleted.
     The run is open then, and the same `constitution run` makes again what is gone and nothing else.
 
@@ -43,9 +43,8 @@ def verify(run: str | None, repair: bool, warehouse: Path) -> None:
     astray = run is None and _tell_strays(store)
     if damaged and not repair:
         click.echo("Next:")
-        place = "" if str(warehouse) == "warehouse" else f" --warehouse {warehouse}"
         for run_id in damaged:
-            click.echo(f"  constitution verify {run_id} --repair{place}")
+            click.echo(f"  constitution verify {run_id} --repair{where(warehouse)}")
     sys.exit(bool(damaged or astray))
 
 
@@ -62,7 +61,7 @@ def _which(store: Warehouse, run: str | None) -> list[str]:
 
 
 def _tell_strays(store: Warehouse) -> bool:
-    """Tells of rows that are of no run; whether there are any. They stay: a run's may be all that is left of it."""
+    """Reports rows that are of no run; whether there are any. They stay: they may be all that is left of a run."""
     found = False
     for name, tables in strays(store.root, store.run_ids()).items():
         if is_run_id(name) and store.locked(name):
@@ -76,7 +75,7 @@ def _tell_strays(store: Warehouse) -> bool:
 
 
 def _verify(store: Warehouse, run_id: str, repair: bool) -> bool:
-    """Tells of one run; whether it is sound."""
+    """Reports on one run; whether it is sound."""
     if repair:
         with store.lock(run_id):
             store.recover(run_id)
