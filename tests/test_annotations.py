@@ -354,7 +354,7 @@ def test_the_sheet_goes_round(root: Path) -> None:
     result = command(root, "annotations", "import", str(write(root, rows)))
     assert result.exit_code == 0, result.output
     assert "2 annotations by ann" in result.output
-    assert "1 row skipped: without preferred and value" in result.output
+    assert "Skipped 1 row left blank." in result.output
     better = [rows[0]["first_id"], rows[1]["second_id"]]
     gold = answer(root, "FROM gold ORDER BY pair_id")
     assert column(gold, "pair_id", "p_b") == [

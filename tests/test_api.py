@@ -89,7 +89,6 @@ def test_a_command_imports_what_it_needs(tmp_path: Path) -> None:
     assert not imported(command.format(["--help"]), tmp_path).intersection((*HEAVY, "duckdb", "pyarrow", "pydantic"))
 
 
-@pytest.mark.xfail(reason="what they share with the pipeline still imports it")
 def test_export_and_audit_import_no_engine(tmp_path: Path) -> None:
     loaded = imported("import constitution.export, constitution.audit", tmp_path)
     assert not [name for name in loaded if name.startswith("constitution.engines")]
