@@ -1,7 +1,6 @@
 """A hub on 127.0.0.1 that speaks what huggingface_hub asks of one when a data set is pushed, and keeps what it gets.
 
-Data files come by Xet (https://huggingface.co/docs/xet) or, where hf_xet is not installed or switched off, by Git LFS;
-other files within the commit.
+Data files come by Git LFS, so Xet is to be switched off (HF_HUB_DISABLE_XET); other files come within the commit.
 """
 
 from __future__ import annotations
@@ -11,13 +10,11 @@ import base64
 import hashlib
 import json
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow as pa
 import yaml  # type: ignore[import-untyped]
 from aiohttp import web
 
@@ -44,8 +41,6 @@ class FakeHub:
     """Requests whose path has this in it fail with status 500."""
     large: dict[str, bytes] = field(default_factory=dict)
     """By sha256."""
-    chunks: list[bytes] = field(default_factory=list)
-    """What came by Xet, in order."""
 
     def application(self) -> web.Application:
         application = web.Application(middlewares=[self._guard], client_max_size=2**26)
@@ -58,10 +53,6 @@ class FakeHub:
                 web.post(f"/api/datasets/{name}/preupload/main", self.preupload),
                 web.post(f"/datasets/{name}.git/info/lfs/objects/batch", self.batch),
                 web.put("/large/{oid}", self.put),
-                web.get(f"/api/datasets/{name}/xet-write-token/main", self.grant),
-                web.get("/xet/v1/chunks/{prefix}/{hash}", _unknown),
-                web.post("/xet/v1/xorbs/{prefix}/{hash}", self.xorb),
-                web.post("/xet/v1/shards", self.shard),
                 web.post(f"/api/datasets/{name}/commit/main", self.commit),
             ]
         )
@@ -110,18 +101,12 @@ class FakeHub:
 
     async def preupload(self, request: web.Request) -> web.Response:
         asked = await request.json()
-        return web.json_response(
-            {
-                "files": [
-                    {
-                        "path": file["path"],
-                        "uploadMode": "lfs" if file["path"].endswith(".parquet") else "regular",
-                        "shouldIgnore": False,
-                    }
-                    for file in asked["files"]
-                ]
-            }
-        )
+        modes = {True: "lfs", False: "regular"}
+        files = [
+            {"path": path, "uploadMode": modes[path.endswith(".parquet")], "shouldIgnore": False}
+            for path in (file["path"] for file in asked["files"])
+        ]
+        return web.json_response({"files": files})
 
     async def batch(self, request: web.Request) -> web.Response:
         asked = await request.json()
@@ -140,33 +125,6 @@ class FakeHub:
         self.large[oid] = content
         return web.Response()
 
-    async def grant(self, request: web.Request) -> web.Response:
-        until = int(time.time()) + 3600
-        headers = {
-            "X-Xet-Cas-Url": f"{self.url}/xet",
-            "X-Xet-Access-Token": "xet",
-            "X-Xet-Token-Expiration": str(until),
-        }
-        return web.json_response({"casUrl": f"{self.url}/xet", "accessToken": "xet", "exp": until}, headers=headers)
-
-    async def xorb(self, request: web.Request) -> web.Response:
-        assert request.headers["Authorization"] == "Bearer xet"
-        self.chunks += _chunks(await request.read())
-        return web.json_response({"was_inserted": True})
-
-    async def shard(self, request: web.Request) -> web.Response:
-        assert (await request.read()).startswith(b"HFRepoMetaData")
-        return web.json_response({"result": 1})
-
-    def stored(self, oid: str) -> bytes:
-        """The large file with this sha256: one that came as it is, or a run of chunks."""
-        count = len(self.chunks)
-        runs = (self.chunks[first:end] for first in range(count) for end in range(first + 1, count + 1))
-        joined = (b"".join(run) for run in runs)
-        found = self.large.get(oid) or next(each for each in joined if hashlib.sha256(each).hexdigest() == oid)
-        self.large[oid] = found
-        return found
-
     async def commit(self, request: web.Request) -> web.Response:
         there = self.repositories[_name(request)]
         files = dict(there.files)
@@ -178,7 +136,7 @@ class FakeHub:
             elif step["key"] == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
             elif step["key"] == "lfsFile":
-                files[value["path"]] = self.stored(value["oid"])
+                files[value["path"]] = self.large[value["oid"]]
             else:
                 assert step["key"] == "deletedFile"
                 del files[value["path"]]
@@ -186,28 +144,6 @@ class FakeHub:
         there.messages.append(message)
         url = f"{self.url}/datasets/{_name(request)}/commit/{'1' * 40}"
         return web.json_response({"commitUrl": url, "commitOid": "1" * 40})
-
-
-def _chunks(xorb: bytes) -> Iterator[bytes]:
-    """Each has a header of eight bytes: version, its length here, how it is compressed, its length."""
-    while xorb and xorb[0] == 0:
-        here, how, length = int.from_bytes(xorb[1:4], "little"), xorb[4], int.from_bytes(xorb[5:8], "little")
-        content, xorb = xorb[8 : 8 + here], xorb[8 + here :]
-        if how == 0:
-            yield content
-            continue
-        plain = pa.Codec("lz4").decompress(content, length, asbytes=True)
-        if how == 2:  # before LZ4, every fourth byte was put together
-            grouped, plain, place = plain, bytearray(length), 0
-            for start in range(4):
-                size = len(range(start, length, 4))
-                plain[start::4] = grouped[place : place + size]
-                place += size
-        yield bytes(plain)
-
-
-async def _unknown(request: web.Request) -> web.Response:
-    return web.Response(status=404)
 
 
 def _name(request: web.Request) -> str:
@@ -221,7 +157,7 @@ def _refuse(status: int, message: str, code: str = "") -> web.Response:
 
 @contextmanager
 def running() -> Iterator[FakeHub]:
-    """A fake hub that answers, in a thread of its own."""
+    """A fake hub that answers, in its own thread."""
     hub, loop, started = FakeHub(), asyncio.new_event_loop(), threading.Event()
 
     async def start() -> web.AppRunner:
