@@ -28,7 +28,7 @@ import duckdb
 from benchmarks.engine_clients import write_prompts
 from benchmarks.results import Table, Verdict, finish, options
 from constitution.export import Cleaning, Settings, export
-from constitution.pipeline import Session, prepare
+from constitution.pipeline import open_run, prepare
 from constitution.recipe import load_recipe
 from constitution.warehouse import Warehouse, ask, connect
 
@@ -86,7 +86,7 @@ async def make(folder: Path, prompts: int) -> str:
     (folder / "export.toml").write_text(RECIPE)
     (folder / "principles").symlink_to(ROOT / "principles")
     plan = prepare(load_recipe(folder / "export.toml"), folder / "export.toml", folder / "warehouse")
-    async with Session(plan) as session:
+    async with open_run(plan) as session:
         await session.walk()
         await session.finish()
     return plan.run_id

@@ -31,7 +31,7 @@ from constitution.engines.base import Request
 from constitution.engines.fake import FakeEngine
 from constitution.engines.fake.world import truth
 from constitution.identity import row_id
-from constitution.pipeline import Session, prepare
+from constitution.pipeline import open_run, prepare
 from constitution.recipe import FakeModel, load_recipe
 from constitution.records import Annotation, Figure, Message, Sampling
 from constitution.warehouse import Warehouse, ask, connect
@@ -100,7 +100,7 @@ async def judge(folder: Path, setting: Setting, pairs: int) -> tuple[Path, str]:
         RECIPE.format(seed=setting.number, judge="\n".join(faults), principles=json.dumps(PRINCIPLES)), encoding="utf-8"
     )
     plan = prepare(load_recipe(path), path, folder / "warehouse")
-    async with Session(plan) as session:
+    async with open_run(plan) as session:
         await session.walk()
         await session.finish()
     return plan.warehouse, plan.run_id

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from benchmarks.figures import Moment, report
-from constitution.pipeline import Session, prepare
+from constitution.pipeline import open_run, prepare
 from constitution.recipe import load_recipe
 
 EVERY_S = 0.002
@@ -37,7 +37,7 @@ async def main(recipe: Path, warehouse: Path, profile: bool) -> None:
     samples: Counter[str] = Counter()
     with sampled(samples) if profile else nullcontext():
         plan = prepare(load_recipe(recipe), recipe, warehouse)
-        async with Session(plan) as session:
+        async with open_run(plan) as session:
             at_work = Moment.now()
             await session.walk()
             walked = Moment.now()

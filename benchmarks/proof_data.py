@@ -12,7 +12,7 @@ from pathlib import Path
 
 from constitution.cli import relabel as command
 from constitution.export import Cleaning, Exported, Settings, export
-from constitution.pipeline import Session, prepare
+from constitution.pipeline import open_run, prepare
 from constitution.pocket.world import TYPES, World
 from constitution.recipe import load_recipe
 from constitution.records import as_dicts
@@ -113,7 +113,7 @@ def run(folder: Path, prompts: int) -> str:
     plan = prepare(load_recipe(folder / "proof.toml"), folder / "proof.toml", folder / "warehouse")
 
     async def walk() -> None:
-        async with Session(plan) as session:
+        async with open_run(plan) as session:
             await session.walk()
             await session.finish()
 

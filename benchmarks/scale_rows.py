@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.engine_clients import write_prompts
-from constitution.pipeline import Session, prepare
+from constitution.pipeline import open_run, prepare
 from constitution.recipe import load_recipe
 from constitution.records import Annotation
 from constitution.warehouse import Warehouse, files
@@ -105,7 +105,7 @@ def copied(table: str, rows: pa.Table, copy: int, size: int) -> pa.Table:
 
 async def _small(recipe: Path, root: Path) -> str:
     """The run that is multiplied; its id."""
-    async with Session(prepare(load_recipe(recipe), recipe, root)) as session:
+    async with open_run(prepare(load_recipe(recipe), recipe, root)) as session:
         await session.walk()
         return (await session.finish()).run_id
 

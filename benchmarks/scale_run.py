@@ -25,7 +25,7 @@ import click
 
 from benchmarks.engine_clients import write_prompts
 from benchmarks.figures import peak_rss_mib
-from constitution.pipeline import Pace, Progress, Session, prepare, watcher
+from constitution.pipeline import Pace, Progress, open_run, prepare, watcher
 from constitution.recipe import load_recipe
 
 ROOT = Path(__file__).parent.parent
@@ -108,7 +108,7 @@ async def run(folder: Path, prompts: int, watch: Watch) -> dict[str, Any]:
         if not watch.until:
             watch.began = (time.monotonic(), time.process_time())
         try:
-            async with Session(plan) as session:
+            async with open_run(plan) as session:
                 await session.walk()
                 await session.finish()
         except asyncio.CancelledError:

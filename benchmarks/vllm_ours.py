@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 from benchmarks.vllm_outcome import Call, Outcome
 from constitution.engines import Engines, open_engines
-from constitution.pipeline import Session, prepare, session
+from constitution.pipeline import open_run, prepare, session
 from constitution.recipe import Models, Recipe
 from constitution.warehouse import ask, connect
 
@@ -46,7 +46,7 @@ class Ours:
         with patch.object(session, "open_engines", self._opened), _recorded(calls, keep_calls):
             begun = time.perf_counter()
             plan = prepare(self.recipe, self.recipe_path, warehouse)
-            async with Session(plan) as work:
+            async with open_run(plan) as work:
                 await work.walk()
                 run = await work.finish()
             seconds = time.perf_counter() - begun

@@ -17,9 +17,10 @@ from typing import Any
 from benchmarks.vllm_outcome import Call, Outcome
 from constitution import templates
 from constitution.generate.outcomes import clean
+from constitution.generate.revise import revising
 from constitution.identity import digest, seed
 from constitution.measures import refuses_briefly
-from constitution.pipeline.plan import principles_for
+from constitution.pipeline.plan import judging
 from constitution.principles import find_root, load_constitution
 from constitution.principles.selection import draw_principle
 from constitution.prompts import read_prompts
@@ -48,7 +49,7 @@ class Script:
         recipe = self.recipe
         prompts = list(read_prompts(recipe.prompts, self.base))
         constitution = load_constitution(find_root(self.base), recipe.constitution)
-        revising, judging = principles_for(recipe, constitution)
+        revise_by, judge_by = revising(recipe, constitution), judging(recipe, constitution)
         ids = [prompt.id for prompt in prompts]
         initial = self._stage(
             [prompt.messages for prompt in prompts], recipe.revise.initial.sampling, ids, "initial", 0
@@ -57,7 +58,7 @@ class Script:
         last = list(initial)
         for round in range(1, recipe.revise.rounds + 1):
             going = [index for index, answer in enumerate(initial) if answer]
-            drawn = [draw_principle(revising, recipe.seed, ids[index], round) for index in going]
+            drawn = [draw_principle(revise_by, recipe.seed, ids[index], round) for index in going]
             shots = [constitution.exemplars_for(principle)[: recipe.revise.exemplars] for principle in drawn]
             asked = [
                 templates.critique_messages(prompts[i].messages, last[i], principle, shot)
@@ -75,7 +76,7 @@ class Script:
             for i, revision in zip(able, revisions, strict=True):
                 texts[i].append(revision)
                 last[i] = revision or last[i]
-        votes = self._votes(prompts, initial, last, judging)
+        votes = self._votes(prompts, initial, last, judge_by)
         answers = dict(zip(ids, texts, strict=True))
         out.write_text(json.dumps({"answers": answers, "votes": votes}))
         return self._outcome(time.perf_counter() - begun, answers, votes, keep_calls)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from constitution.api import audit_run, export_run, query, run
     from constitution.engines.base import Completion, Engine, Request
     from constitution.pipeline.plan import prepare
-    from constitution.pipeline.session import Session
+    from constitution.pipeline.session import Session, open_run
     from constitution.recipe import Recipe, load_recipe
 
 __version__ = "0.1.0"
@@ -32,6 +32,7 @@ __all__ = [
     "audit_run",
     "export_run",
     "load_recipe",
+    "open_run",
     "prepare",
     "query",
     "run",
@@ -43,7 +44,7 @@ __getattr__ = names_of(
         **dict.fromkeys(("audit_run", "export_run", "query", "run"), "api"),
         **dict.fromkeys(("Completion", "Engine", "Request"), "engines.base"),
         **dict.fromkeys(("Recipe", "load_recipe"), "recipe"),
-        "Session": "pipeline.session",
+        **dict.fromkeys(("Session", "open_run"), "pipeline.session"),
         "prepare": "pipeline.plan",
     },
 )

@@ -24,16 +24,16 @@ def run(
     engines: by role (policy, judge, or a name of the jury), in place of the recipe's models. What `describe` says of
     them decides the run's id. They are closed at the end.
 
-    Blocks, and needs a thread without a running event loop: within one, `prepare` and `Session` are what it does.
+    Blocks, and needs a thread without a running event loop: within one, `prepare` and `open_run` are what it does.
     Raises ConstitutionError: its classes are in constitution/errors.py.
     """
     from constitution.pipeline.plan import prepare
-    from constitution.pipeline.session import Session
+    from constitution.pipeline.session import open_run
 
     plan = prepare(recipe.with_engines(engines or {}), recipe.path, Path(warehouse), fresh)
 
     async def work() -> Run:
-        async with Session(plan) as session:
+        async with open_run(plan) as session:
             await session.walk()
             return await session.finish()
 

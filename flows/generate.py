@@ -14,7 +14,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from constitution.pipeline import Plan, Session, lost, prepare
+from constitution.pipeline import Plan, Session, lost, open_run, prepare
 from constitution.pipeline.report import report
 from constitution.recipe import load_recipe
 from constitution.records import Run
@@ -70,7 +70,7 @@ async def generate(
         if plan.finished and not (retry_failed and lost(plan)):
             await schedule.mark(run.run_id, plan.warehouse)
         else:
-            async with Session(plan, retry_failed) as session:
+            async with open_run(plan, retry_failed) as session:
                 async with schedule.watch(session):
                     await session.walk(lambda part: work_slice(part, session))
                 run = await finish_run(session)

@@ -15,6 +15,7 @@ from constitution.records import (
     Figure,
     Judgement,
     Message,
+    PairKind,
     Perturbation,
     Preference,
     Principle,
@@ -38,7 +39,7 @@ class Pair:
 
     number: int
     votes: Votes
-    kind: str = "first-last"
+    kind: PairKind = "first-last"
     texts: tuple[str, str] = ("one two three", "one two four")
     gold: str = ""
     """a, b, or nothing."""

@@ -7,7 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from constitution.engines.base import Completion, Request
-from constitution.records import Constitution, Exemplar, Message, Principle, Prompt, Response, Row
+from constitution.generate import Answers, Setup
+from constitution.generate.revise import Revise
+from constitution.judge.ask import Judge
+from constitution.labels import Rules
+from constitution.pipeline.label import Labeller
+from constitution.recipe import JudgeSection, Recipe
+from constitution.records import UNSAID, Constitution, Exemplar, Message, Principle, Prompt, Response, Row
 
 
 def principle(id: str, weight: float = 1.0, tags: tuple[str, ...] = ()) -> Principle:
@@ -66,6 +72,34 @@ class Scripted:
 
     async def close(self) -> None:
         return None
+
+
+def setup(engine: Scripted, start: int = 1, seed: int = 7, **sections: object) -> Setup:
+    """What generators are made from; the policy's family is `family`."""
+    recipe: dict[str, object] = {
+        "name": "test",
+        "constitution": CONSTITUTION.label,
+        "seed": seed,
+        "prompts": {"path": "prompts.jsonl"},
+        "model": {"policy": {"engine": "fake", "family": "family"}},
+    }
+    return Setup("run-1", Recipe.model_validate(recipe | sections), CONSTITUTION, start, engine)
+
+
+def reviser(engine: Scripted, rounds: int = 2, start: int = 1, **section: object) -> Revise:
+    return Revise.of(setup(engine, start, revise={"rounds": rounds, **section}))
+
+
+def stopped(answers: Answers) -> bool:
+    """Whether an engine failed."""
+    return any(failure.error not in UNSAID for failure in answers.failures)
+
+
+def labeller(section: JudgeSection, *judges: Scripted, quorum: int = 1, run_id: str = "run-1") -> Labeller:
+    """Each judge votes under its engine's name, by all principles."""
+    voters = tuple(Judge(run_id, 1, 1, engine, engine.model, PRINCIPLES, section) for engine in judges)
+    weights = {principle.id: principle.weight for principle in PRINCIPLES}
+    return Labeller(run_id, section, voters, quorum, weights, Rules.of(section))
 
 
 def said(text: str, finish_reason: str = "stop", logprobs: Mapping[str, float] | None = None) -> Completion:

@@ -15,6 +15,7 @@ from constitution.records import (
     Constitution,
     Judgement,
     Message,
+    PairKind,
     Preference,
     Principle,
     Prompt,
@@ -39,7 +40,7 @@ class Scene:
     recipe: dict[str, Any] = field(default_factory=lambda: {"judge": {}})
     models: dict[str, dict[str, str]] = field(default_factory=lambda: {"judge": {"name": "judge"}})
 
-    def pair(self, a: str = "one", b: str = "two", kind: str = "parent", **given: Any) -> int:
+    def pair(self, a: str = "one", b: str = "two", kind: PairKind = "parent", **given: Any) -> int:
         """The next prompt, with two answers, the second a revision of the first by `principle_id`; given: fields of the
         preference, and `perturbation`."""
         number = len(self.prompts)

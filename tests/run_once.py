@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from constitution.pipeline import Progress, Session, prepare, watcher
+from constitution.pipeline import Progress, open_run, prepare, watcher
 from constitution.recipe import load_recipe
 from constitution.records import Run
 
@@ -16,7 +16,7 @@ async def run_once(recipe: Path, warehouse: Path, overrides: list[str], fresh: b
     plan = prepare(load_recipe(recipe, overrides), recipe, warehouse, fresh)
     if plan.finished:
         return plan.run
-    async with Session(plan) as session:
+    async with open_run(plan) as session:
         print("working", flush=True)
         await session.walk()
         return await session.finish()

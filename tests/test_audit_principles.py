@@ -12,6 +12,7 @@ from audit_rows import RUN, Audited, Pair, store
 from constitution.audit.evidence import Array, correlation, difference
 from constitution.audit.style import controlled
 from constitution.measures import style
+from constitution.records import PairKind
 from constitution.warehouse import ask, connect
 
 YES, NO, TIE = (0.75, 0.75), (0.25, 0.25), (0.5, 0.5)
@@ -109,7 +110,7 @@ def test_style_effects_that_were_planted(tmp_path: Path) -> None:
     generator = np.random.default_rng(1)
     pairs = []
     for n in range(240):
-        kind = "given" if n % 2 else "first-last"
+        kind: PairKind = "given" if n % 2 else "first-last"
         a, b = generator.integers(5, 40, size=2) + (0 if n % 2 else np.array([0, 40]))
         length = (b - a) / (a + b)
         logit = (-1 if n % 2 else 1) + 2 * length + generator.normal(0, 0.1)

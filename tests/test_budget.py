@@ -15,9 +15,9 @@ from small_project import small_project, table
 
 from constitution.cli import run as run_command
 from constitution.engines import Engines, Metered
-from constitution.pipeline import Progress, Session, prepare, session, watcher
-from constitution.pipeline.admission import Intake
-from constitution.pipeline.cost import Account, Ledger, money
+from constitution.pipeline import Progress, open_run, prepare, session, watcher
+from constitution.pipeline.admission import Admission
+from constitution.pipeline.cost import Cost, Ledger, money
 from constitution.pipeline.report import report
 from constitution.recipe import BudgetSection, Models, load_recipe
 from constitution.records import Response, Run, Usage
@@ -103,8 +103,8 @@ async def test_nobody_waits_in_circles_and_no_more_than_the_money_is_in_flight()
     """Prompts whose costs differ by far: all at once would be dear, so towards the end fewer are in flight."""
     models = Models.model_validate({"policy": {"engine": "fake", "price": {"output": 1e6}}})
     generator = random.Random(3)
-    account = Account(models, Ledger(), {})
-    budget = Intake(BudgetSection(limit=1000), account, 0)
+    account = Cost(models, Ledger(), {})
+    budget = Admission(BudgetSection(limit=1000), account, 0)
     asked, most, in_flight = 0, 0, 0
 
     async def prompt() -> None:
@@ -131,14 +131,14 @@ async def test_nobody_waits_in_circles_and_no_more_than_the_money_is_in_flight()
             group.create_task(prompt()).add_done_callback(lambda _: window.release())
     assert most == 16
     assert asked < 300
-    assert 1000 - 25 <= (account.cost or 0) <= 1000 + 25 * 16
+    assert 1000 - 25 <= (account.total or 0) <= 1000 + 25 * 16
     assert budget.stopped.startswith("budget: ")
 
 
 async def test_loading_a_model_is_no_part_of_what_a_prompt_costs() -> None:
     models = Models.model_validate({"policy": {"engine": "fake", "price": {"gpu_hour": 1}}})
-    account = Account(models, Ledger(), {"policy": {"open_seconds": 0}})
-    budget = Intake(BudgetSection(limit=10), account, 0)
+    account = Cost(models, Ledger(), {"policy": {"open_seconds": 0}})
+    budget = Admission(BudgetSection(limit=10), account, 0)
     policy = Metered(Scripted(lambda request: ""), time.monotonic() - 6 * 3600)
     account.engines = Engines(policy, {"fake": policy})
     for _ in range(3):
@@ -152,11 +152,11 @@ async def test_loading_a_model_is_no_part_of_what_a_prompt_costs() -> None:
 def test_what_is_spent_is_known_before_anything_opens() -> None:
     models = Models.model_validate({"policy": {"engine": "fake", "price": {"output": 1.0, "gpu_hour": 2}}})
     ledger = Ledger([Usage("initial", "m", 10, 0, 0, 5_000_000)])
-    account = Account(models, ledger, {"policy": {"open_seconds": 7200}})
-    assert Intake(BudgetSection(limit=9), account, 10).stopped == "budget: 9.00 of 9.00 USD spent"
-    assert Intake(BudgetSection(limit=9.5, currency="EUR"), account, 10).stopped == "budget: 9.00 of 9.50 EUR spent"
-    assert Intake(BudgetSection(limit=10), account, 10).stopped == ""
-    assert Intake(None, account, 10).stopped == ""
+    account = Cost(models, ledger, {"policy": {"open_seconds": 7200}})
+    assert Admission(BudgetSection(limit=9), account, 10).stopped == "budget: 9.00 of 9.00 USD spent"
+    assert Admission(BudgetSection(limit=9.5, currency="EUR"), account, 10).stopped == "budget: 9.00 of 9.50 EUR spent"
+    assert Admission(BudgetSection(limit=10), account, 10).stopped == ""
+    assert Admission(None, account, 10).stopped == ""
 
 
 def test_money() -> None:
@@ -171,7 +171,7 @@ async def test_a_budget_that_stops_a_cancelled_run_leaves_it_whole(tmp_path: Pat
     plan = prepare(load_recipe(recipe, [*SLOW, f"budget.limit={30 * each_costs}"]), recipe, tmp_path / "w")
 
     async def work() -> None:
-        async with Session(plan) as opened:
+        async with open_run(plan) as opened:
             await opened.walk()
 
     def stop(seen: Progress) -> None:

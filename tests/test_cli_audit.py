@@ -14,7 +14,7 @@ from warehouse_rows import fill
 
 from constitution.cli import app
 from constitution.errors import InputError, WarehouseError
-from constitution.pipeline import Session, prepare
+from constitution.pipeline import open_run, prepare
 from constitution.recipe import load_recipe
 from constitution.warehouse import Warehouse
 
@@ -33,7 +33,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     async def go() -> None:
         plan = await asyncio.to_thread(prepare, load_recipe(path, []), path, folder / "warehouse", False)
-        async with Session(plan) as session:
+        async with open_run(plan) as session:
             await session.walk()
             assert (await session.finish()).finished_at
 

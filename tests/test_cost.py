@@ -26,8 +26,8 @@ from constitution.cli.runs import runs
 from constitution.engines import Engines, Metered
 from constitution.engines.base import Completion, Request
 from constitution.errors import EngineUnavailable, InputError, RecipeError
-from constitution.pipeline import Progress, Session, prepare, session, watcher
-from constitution.pipeline.cost import Account, Ledger
+from constitution.pipeline import Progress, open_run, prepare, state, watcher
+from constitution.pipeline.cost import Cost, Ledger
 from constitution.pipeline.report import report
 from constitution.recipe import Models, load_recipe
 from constitution.records import Judgement, Message, Response, Row, Sampling, Usage
@@ -136,8 +136,8 @@ def test_prices_of_cached_tokens_and_of_hours(monkeypatch: pytest.MonkeyPatch) -
         }
     )
     ledger = Ledger([Usage("revision", "m", 1, 1_000_000, 400_000, 100_000), Usage("vote", "m", 9, 10**9, 0, 10**9)])
-    account = Account(models, ledger, {"judge": {"open_seconds": 1800.0}, "policy": {"open_seconds": 1e9}})
-    assert account.cost == pytest.approx(0.6 * 3 + 0.4 * 0.5 + 0.1 * 10 + 0.5 * 4 * 2.5)
+    account = Cost(models, ledger, {"judge": {"open_seconds": 1800.0}, "policy": {"open_seconds": 1e9}})
+    assert account.total == pytest.approx(0.6 * 3 + 0.4 * 0.5 + 0.1 * 10 + 0.5 * 4 * 2.5)
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     account.engines = Engines(Metered(Scripted(lambda request: "")), {"fake": Metered(Scripted(lambda request: ""))})
@@ -148,7 +148,7 @@ def test_prices_of_cached_tokens_and_of_hours(monkeypatch: pytest.MonkeyPatch) -
     account.engines = Engines(shared, {"fake": shared})
     now[0] += 1800
     assert account.engine_cost == pytest.approx(5)  # the policy's hours have no price, and it is one engine
-    assert Account(Models.model_validate({"policy": {"engine": "fake"}}), ledger, {}).cost is None
+    assert Cost(Models.model_validate({"policy": {"engine": "fake"}}), ledger, {}).total is None
 
 
 async def test_stats_of_several_starts_are_one_record() -> None:
@@ -161,7 +161,7 @@ async def test_stats_of_several_starts_are_one_record() -> None:
 
     before = {"policy": {"calls": 10, "failures": 1, "busy_seconds": 2.5, "most_in_flight": 9, "waiting": 8}}
     before["policy"]["events"] = [f"old {n}" for n in range(50)]  # type: ignore[assignment]
-    account = Account(Models.model_validate({"policy": {"engine": "fake"}}), Ledger(), before)
+    account = Cost(Models.model_validate({"policy": {"engine": "fake"}}), Ledger(), before)
     policy = Metered(Telling(refused))
     account.engines = Engines(policy, {"fake": policy})
     with pytest.raises(EngineUnavailable):
@@ -225,7 +225,7 @@ async def test_a_lost_record_loses_no_usage(tmp_path: Path) -> None:
 
 
 async def test_the_record_is_alive_while_the_run_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "HEARTBEAT", 0.1)
+    monkeypatch.setattr(state, "HEARTBEAT", 0.1)
     recipe, warehouse = small_project(tmp_path), Warehouse(tmp_path / "w")
     slow = ["model.policy.latency_s=0.05", "model.policy.price.gpu_hour=1000"]
     seen = []
@@ -246,7 +246,7 @@ async def test_the_record_is_alive_while_the_run_works(tmp_path: Path, monkeypat
 
 
 async def test_midway_a_resumed_runs_counts_do_not_shrink(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "HEARTBEAT", 0.02)
+    monkeypatch.setattr(state, "HEARTBEAT", 0.02)
     recipe, warehouse = small_project(tmp_path, prompts=60), Warehouse(tmp_path / "w")
 
     def stop(seen: Progress) -> None:
@@ -261,7 +261,7 @@ async def test_midway_a_resumed_runs_counts_do_not_shrink(tmp_path: Path, monkey
     [stopped] = warehouse.runs()
     path = tmp_path / "recipe.toml"
     plan = prepare(load_recipe(path), path, tmp_path / "w")
-    async with Session(plan):
+    async with open_run(plan):
         await asyncio.sleep(0.1)
         [opened] = warehouse.runs()
     for run in (opened, *warehouse.runs()):

@@ -60,7 +60,7 @@ def test_pairs_are_labelled_anew_by_some_principles_alone(
     for found in warehouse.rows_of(voted.run_id, prompts).values():
         answers = {row.id: row for row in found if isinstance(row, Response)}
         for stored in (row for row in found if isinstance(row, Preference)):
-            pair = Pair(stored.id, stored.kind, answers[stored.a_id], answers[stored.b_id])  # type: ignore[arg-type]
+            pair = Pair(stored.id, stored.kind, answers[stored.a_id], answers[stored.b_id])
             votes = [r for r in found if isinstance(r, Judgement) and r.pair_id == pair.id and r.principle_id in ours]
             expected = label_pair(pair, votes, len(votes), weights, rules)
             assert reasons[stored.id] == expected.drop_reason

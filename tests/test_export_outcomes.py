@@ -67,7 +67,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list
         prompts.append(asked)
         chains[asked.id] = answers
         judgements += [reading(answer) for answer in answers if answer.text]
-        for pair in pairs(RUN, asked, answers, (), ("first-last", "parent")):
+        for pair in pairs(RUN, asked, answers, ("first-last", "parent")):
             votes = [vote(pair.id, *pair.shown(order), order) for order in ("ab", "ba")] if pair.votable else []
             judgements += votes
             preferences.append(label_pair(pair, votes, len(votes), {RULE: 1.0}, Rules()))
@@ -142,7 +142,7 @@ def test_pairs(
     wanted = {
         pair.id
         for prompt_id, answers in chains.items()
-        for pair in pairs(RUN, replace(prompt(0), answers=(), gold=None), answers, (), ("first-last", "parent"))
+        for pair in pairs(RUN, replace(prompt(0), answers=(), gold=None), answers, ("first-last", "parent"))
         if texts[pair.a.id] != texts[pair.b.id] and not flawed(truth[pair.a.id]) and not flawed(truth[pair.b.id])
     }
     assert {row["pair_id"] for row in rows} == wanted

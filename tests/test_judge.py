@@ -11,8 +11,9 @@ from chains import PRINCIPLES, Reply, Rows, Scripted, answer, prompt, said
 
 from constitution.engines.base import Request
 from constitution.errors import EngineUnavailable
+from constitution.generate.given import given_answers
 from constitution.judge.ask import Judge, draw_principles, vote
-from constitution.judge.pairs import Pair, given_answers, pairs
+from constitution.judge.pairs import Pair, pairs
 from constitution.recipe import JudgeSection
 from constitution.records import Failure, Judgement
 
@@ -38,53 +39,53 @@ def prefers_second_text(request: Request) -> Reply:
 
 def test_first_against_last() -> None:
     chain = [answer(0, "a"), answer(1, "b"), answer(2, "c")]
-    [pair] = pairs("run-1", prompt(), chain, (), ("first-last",))
+    [pair] = pairs("run-1", prompt(), chain, ("first-last",))
     assert (pair.kind, pair.a.id, pair.b.id, pair.flaw) == ("first-last", "r0", "r2", None)
 
 
 def test_the_last_is_the_last_with_text() -> None:
     chain = [answer(0, "a"), answer(1, "b"), answer(2, "")]
-    assert [pair.b.id for pair in pairs("run-1", prompt(), chain, (), ("first-last",))] == ["r1"]
+    assert [pair.b.id for pair in pairs("run-1", prompt(), chain, ("first-last",))] == ["r1"]
     nothing = [answer(0, "a"), answer(1, "")]
-    [pair] = pairs("run-1", prompt(), nothing, (), ("first-last",))
+    [pair] = pairs("run-1", prompt(), nothing, ("first-last",))
     assert pair.b.id == "r1"
     assert not pair.votable
 
 
 def test_an_empty_initial_answer_has_its_dropped_pair() -> None:
-    [pair] = pairs("run-1", prompt(), [answer(0, "")], (), ("first-last",))
+    [pair] = pairs("run-1", prompt(), [answer(0, "")], ("first-last",))
     assert pair.a is pair.b
     assert not pair.votable
 
 
 def test_every_round_against_its_parent() -> None:
     chain = [answer(0, "a"), answer(1, ""), answer(2, "c", parent_id="r0"), answer(3, "d")]
-    found = pairs("run-1", prompt(), chain, (), ("parent",))
+    found = pairs("run-1", prompt(), chain, ("parent",))
     assert [(pair.a.id, pair.b.id) for pair in found] == [("r0", "r1"), ("r0", "r2"), ("r2", "r3")]
-    both = pairs("run-1", prompt(), chain[:2], (), ("first-last", "parent"))
+    both = pairs("run-1", prompt(), chain[:2], ("first-last", "parent"))
     assert [pair.kind for pair in both] == ["first-last"]
 
 
 def test_cut_texts_are_known_through_skipped_rounds() -> None:
     chain = [answer(0, "a"), answer(1, "b", outcome="cut"), answer(2, "b", outcome="skipped")]
-    assert pairs("run-1", prompt(), chain, (), ("first-last",))[0].flaw == "cut"
+    assert pairs("run-1", prompt(), chain, ("first-last",))[0].flaw == "cut"
     repeated = [*chain[:2], answer(2, "b", outcome="unchanged")]
-    assert pairs("run-1", prompt(), repeated, (), ("first-last",))[0].flaw == "cut"
-    assert pairs("run-1", prompt(), [chain[0], answer(1, "b")], (), ("first-last",))[0].flaw is None
+    assert pairs("run-1", prompt(), repeated, ("first-last",))[0].flaw == "cut"
+    assert pairs("run-1", prompt(), [chain[0], answer(1, "b")], ("first-last",))[0].flaw is None
 
 
 def test_the_last_answer_is_not_one_that_the_server_held_back() -> None:
     refused = answer(2, "I can't.", outcome="refused")
     chain = [answer(0, "a"), answer(1, "b"), refused]
-    [pair] = pairs("run-1", prompt(), chain, (), ("first-last",))
+    [pair] = pairs("run-1", prompt(), chain, ("first-last",))
     assert (pair.b.id, pair.flaw) == ("r1", None)
-    [pair] = pairs("run-1", prompt(), [chain[0], refused], (), ("first-last",))
+    [pair] = pairs("run-1", prompt(), [chain[0], refused], ("first-last",))
     assert (pair.b.id, pair.flaw) == ("r2", "refused")
 
 
 def test_a_chain_that_stopped_before_a_revision_has_no_pair_and_one_without_text_has() -> None:
-    assert pairs("run-1", prompt(), [answer(0, "a")], (), ("first-last", "parent")) == []
-    [pair] = pairs("run-1", prompt(), [answer(0, "", outcome="cut")], (), ("first-last", "parent"))
+    assert pairs("run-1", prompt(), [answer(0, "a")], ("first-last", "parent")) == []
+    [pair] = pairs("run-1", prompt(), [answer(0, "", outcome="cut")], ("first-last", "parent"))
     assert (pair.a.id, pair.b.id, pair.flaw) == ("r0", "r0", "cut")
 
 
@@ -96,7 +97,7 @@ def test_given_answers_and_gold() -> None:
         ("given", "given", "empty"),
         ("given", "given", "ok"),
     ]
-    found = pairs("run-1", asked, (), given, ("given",))
+    found = pairs("run-1", asked, given, ("given",))
     assert [(pair.a.text, pair.b.text) for pair in found] == [("x", ""), ("x", "z"), ("", "z")]
     assert [pair.gold_id for pair in found] == [None, given[2].id, given[2].id]
     assert len({pair.id for pair in found}) == 3
@@ -117,7 +118,7 @@ def test_what_a_model_thought_is_no_part_of_a_given_answer() -> None:
         ("  four, <think> is a tag", None, "ok"),
         ("", "hm, and", "cut"),
     ]
-    found = pairs("run-1", prompt(answers=thoughts), (), given, ("given",))
+    found = pairs("run-1", prompt(answers=thoughts), given, ("given",))
     assert [(pair.votable, pair.flaw) for pair in found[1:3]] == [(True, None), (False, "cut")]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chains import PRINCIPLES, Rows, Scripted, answer, prompt, said
+from chains import Rows, Scripted, answer, labeller, prompt, said
 from run_once import run_once, stop_midway
 from small_project import small_project, table
 
@@ -17,12 +17,8 @@ from constitution.engines import Engines, Metered, open_engines
 from constitution.engines.base import Completion, Request
 from constitution.engines.fake import FakeEngine
 from constitution.errors import EngineError, EngineUnavailable, ModelLoadError, RecipeError, RequestRefused
-from constitution.generate.revise import Chain
-from constitution.judge.ask import Judge
-from constitution.labels import Rules
 from constitution.pipeline import prepare
-from constitution.pipeline.cost import Account, Ledger
-from constitution.pipeline.label import Labeller
+from constitution.pipeline.cost import Cost, Ledger
 from constitution.pipeline.report import report
 from constitution.recipe import FakeModel, JudgeSection, Models, ModelSection, VLLMModel, load_recipe
 from constitution.records import Failure, Judgement, Preference, Row, Usage
@@ -308,8 +304,8 @@ def test_each_judge_has_its_own_price() -> None:
     million = 1_000_000
     used = [Usage("initial", "fake", 1, million, 0, 0), Usage("perturbation", "fake", 1, million, 0, 0)]
     used += [Usage("vote", name, 1, million, 0, 0) for name in ("dear", "free", "policys")]
-    account = Account(models, Ledger(used), {"judge dear": {"open_seconds": 3600.0}})
-    assert account.cost == pytest.approx(1 + 1 + 10 + 2)
+    account = Cost(models, Ledger(used), {"judge dear": {"open_seconds": 3600.0}})
+    assert account.total == pytest.approx(1 + 1 + 10 + 2)
     policy, dear = Metered(Scripted(lambda request: "")), Metered(Scripted(lambda request: ""))
     account.engines = Engines(policy, {"dear": dear, "free": policy, "policys": policy}, jury=True)
     policy._opened -= 3600
@@ -343,7 +339,7 @@ def test_judges_without_votes_are_refused(recipe: Path, tmp_path: Path, section:
     if section == "judge":
         text = text.split("[model.jury.one]")[0] + "[model.judge]\nengine = 'fake'\n"
     recipe.write_text(text, encoding="utf-8")
-    with pytest.raises(RecipeError, match=rf"model\.{section}: nobody would vote"):
+    with pytest.raises(RecipeError, match=rf"model\.{section}: there would be no votes"):
         prepare(load_recipe(recipe), recipe, tmp_path / "w")
     assert not (tmp_path / "w").exists()
 
@@ -357,12 +353,6 @@ def voting(p_first: float) -> Completion:
     return said("", logprobs={"A": -(10**-p_first), "B": -2.0})
 
 
-def jury(*engines: Scripted, quorum: int) -> Labeller:
-    judges = tuple(Judge("run-1", 1, 1, engine, engine.model, PRINCIPLES, SECTION) for engine in engines)
-    weights = {principle.id: principle.weight for principle in PRINCIPLES}
-    return Labeller("run-1", SECTION, judges, quorum, (), weights, Rules.of(SECTION), None)
-
-
 def failing(error: type[EngineError], name: str, principle: str = "by honest?") -> Scripted:
     """A judge that fails on one of the principles, both ways round."""
 
@@ -373,7 +363,7 @@ def failing(error: type[EngineError], name: str, principle: str = "by honest?") 
     return Scripted(reply, name)
 
 
-CHAIN = Chain((answer(0, "one answer"), answer(1, "another answer")))
+ANSWERS = (answer(0, "one answer"), answer(1, "another answer"))
 
 
 @pytest.mark.parametrize(
@@ -396,8 +386,8 @@ async def test_a_pair_is_labelled_when_the_quorum_is_there_or_nobody_is_left_to_
         failing(error, f"j{place}") if error else Scripted(lambda request: voting(0.5), f"j{place}")
         for place, error in enumerate(errors)
     ]
-    labeller, rows = jury(*engines, quorum=quorum), Rows()
-    failures = await labeller.label(prompt(), CHAIN, {}, rows.put)
+    voting_on, rows = labeller(SECTION, *engines, quorum=quorum), Rows()
+    failures = await voting_on.label(prompt(), ANSWERS, {}, rows.put)
     found = [row for row in rows.all if isinstance(row, Preference)]
     assert (len(found), len(failures)) == (labels, told)
     broken = sum(error is not None for error in errors)
@@ -407,7 +397,7 @@ async def test_a_pair_is_labelled_when_the_quorum_is_there_or_nobody_is_left_to_
     # A restart asks nobody for votes on a labelled pair, and says of it what was said before.
     asked = [len(engine.requests) for engine in engines]
     again = Rows()
-    second = await labeller.label(prompt(), CHAIN, rows.have, again.put)
+    second = await voting_on.label(prompt(), ANSWERS, rows.have, again.put)
     assert {failure.id for failure in second} == {failure.id for failure in failures}
     if labels:
         assert again.all == []

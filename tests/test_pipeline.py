@@ -23,7 +23,7 @@ from constitution.engines import Completion, Request
 from constitution.engines.fake import FakeEngine
 from constitution.engines.identity import model_identity
 from constitution.errors import PromptError, RecipeError, RunLocked, WarehouseError
-from constitution.pipeline import Progress, Session, prepare, watcher
+from constitution.pipeline import Progress, open_run, prepare, watcher
 from constitution.pipeline.report import report
 from constitution.recipe import TransformersModel, load_recipe
 from constitution.records import Failure, Row, Run
@@ -272,9 +272,9 @@ async def test_cancelled_while_it_compacts_a_run_keeps_its_lock_to_the_end_of_th
 async def test_two_processes_do_not_share_a_run(project: Path) -> None:
     path = project / "recipe.toml"
     plan = prepare(load_recipe(path), path, project / "warehouse")
-    async with Session(plan):
+    async with open_run(plan):
         with pytest.raises(RunLocked):
-            await Session(plan).__aenter__()
+            await open_run(plan).__aenter__()
 
 
 async def test_an_error_of_ours_is_raised_as_it_is_and_what_was_made_is_kept(project: Path) -> None:
@@ -283,7 +283,7 @@ async def test_an_error_of_ours_is_raised_as_it_is_and_what_was_made_is_kept(pro
     broken = replace(plan, parts=(*plan.parts[:1], project / "gone.parquet"))
 
     async def work() -> None:
-        async with Session(broken) as session:
+        async with open_run(broken) as session:
 
             async def last(part: Path) -> int:
                 while part == broken.parts[-1] and not rows_of(project / "warehouse", plan.run_id):  # noqa: ASYNC110

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from constitution.pipeline import Session, prepare
+from constitution.pipeline import open_run, prepare
 from constitution.principles import find_root, load_constitution
 from constitution.recipe import load_recipe
 from constitution.templates import JUDGE, REVISE
@@ -26,7 +26,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> measure.Data:
     plan = prepare(load_recipe(recipe_path, [f"prompts.limit={PROMPTS}"]), recipe_path, warehouse)
 
     async def run() -> None:
-        async with Session(plan) as session:
+        async with open_run(plan) as session:
             await session.walk()
             await session.finish()
 

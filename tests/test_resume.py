@@ -12,7 +12,7 @@ from small_project import small_project, table
 
 from constitution.cli._progress import Lines
 from constitution.errors import InputError, RecipeError
-from constitution.pipeline import Plan, Progress, Session, prepare
+from constitution.pipeline import Plan, Progress, open_run, prepare
 from constitution.recipe import load_recipe
 from constitution.warehouse import Warehouse
 
@@ -41,7 +41,7 @@ async def test_an_open_run_is_resumed_with_its_prompts_though_their_source_grew(
 
     resumed = plan_of(recipe, warehouse, resume=begun.run_id[:-3])
     assert (resumed.run_id, resumed.prompts, resumed.note) == (begun.run_id, 12, "")
-    async with Session(resumed) as session:
+    async with open_run(resumed) as session:
         await session.walk()
         run = await session.finish()
     assert run.finished_at

@@ -15,7 +15,7 @@ from test_proven import number
 
 from constitution.cli import run as run_command
 from constitution.cli.relabel import relabel
-from constitution.pipeline import Progress, Session, lost, prepare, watcher
+from constitution.pipeline import Progress, lost, open_run, prepare, watcher
 from constitution.recipe import load_recipe
 from constitution.records import Run
 from constitution.warehouse import Warehouse
@@ -39,7 +39,7 @@ async def work(recipe: Path, warehouse: Path, overrides: list[str], retry_failed
     plan = prepare(load_recipe(recipe, overrides), recipe, warehouse)
     if plan.finished and not (retry_failed and lost(plan)):
         return plan.run
-    async with Session(plan, retry_failed) as session:
+    async with open_run(plan, retry_failed) as session:
         await session.walk()
         return await session.finish()
 

@@ -8,20 +8,13 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from chains import CONSTITUTION, EXEMPLAR, PRINCIPLES, Reply, Rows, Scripted, principle, prompt, said, step
+from chains import EXEMPLAR, PRINCIPLES, Reply, Rows, Scripted, principle, prompt, reviser, said, step, stopped
 
 from constitution.engines.base import FINISH_REASONS, Request
 from constitution.errors import ContextTooLong, EngineUnavailable, RecipeError
-from constitution.generate.revise import Reviser, revise
 from constitution.measures import refuses_briefly
 from constitution.principles.selection import draw_principle, select
-from constitution.recipe import ReviseSection
 from constitution.records import Failure, Message, Prompt, Response
-
-
-def reviser(engine: Scripted, rounds: int = 2, attempt: int = 1, **section: object) -> Reviser:
-    settings = ReviseSection.model_validate({"rounds": rounds, **section})
-    return Reviser("run-1", 7, attempt, engine, CONSTITUTION, PRINCIPLES, settings)
 
 
 def numbered(request: Request) -> Reply:
@@ -31,7 +24,7 @@ def numbered(request: Request) -> Reply:
 
 async def test_a_chain_records_every_round() -> None:
     engine, rows = Scripted(numbered), Rows()
-    chain = await revise(reviser(engine, rounds=3), prompt(), {}, rows.put)
+    chain = await reviser(engine, rounds=3).answers(prompt(), {}, rows.put)
     initial, *revisions = chain.responses
     assert [step(request) for request in engine.requests] == ["initial", *["critique", "revision"] * 3]
     assert (initial.kind, initial.round, initial.outcome, initial.parent_id) == ("initial", 0, "ok", None)
@@ -45,12 +38,13 @@ async def test_a_chain_records_every_round() -> None:
         assert revision.template_digest
     assert rows.all == list(chain.responses)
     assert len({row.id for row in rows.all}) == 4
+    assert {row.family for row in chain.responses} == {"family"}
 
 
 async def test_the_answer_is_spliced_back_and_turns_are_whole() -> None:
     engine = Scripted(numbered)
     turns = (Message("user", "One"), Message("assistant", "Two"), Message("user", "Three\n\nHuman: {{x}}"))
-    chain = await revise(reviser(engine, exemplars=0), Prompt(turns), {}, Rows().put)
+    chain = await reviser(engine, exemplars=0).answers(Prompt(turns), {}, Rows().put)
     assert engine.requests[0].messages == turns
     for number, revision in enumerate(chain.responses[1:]):
         critique, asked = engine.requests[1 + 2 * number], engine.requests[2 + 2 * number]
@@ -65,7 +59,7 @@ async def test_the_answer_is_spliced_back_and_turns_are_whole() -> None:
 @pytest.mark.parametrize("exemplars", [0, 1, 5])
 async def test_exemplars(exemplars: int) -> None:
     engine = Scripted(numbered)
-    await revise(reviser(engine, exemplars=exemplars), prompt(), {}, Rows().put)
+    await reviser(engine, exemplars=exemplars).answers(prompt(), {}, Rows().put)
     assert [EXEMPLAR.response in [m.content for m in request.messages] for request in engine.requests[1:]] == [
         exemplars > 0
     ] * 4
@@ -73,7 +67,7 @@ async def test_exemplars(exemplars: int) -> None:
 
 async def test_work_near_its_end_goes_first() -> None:
     engine = Scripted(numbered)
-    await revise(reviser(engine, rounds=3), prompt(), {}, Rows().put)
+    await reviser(engine, rounds=3).answers(prompt(), {}, Rows().put)
     assert [request.priority for request in engine.requests] == [7, 6, 5, 4, 3, 2, 1]
 
 
@@ -84,7 +78,7 @@ async def test_draws_do_not_depend_on_the_order_of_completion() -> None:
         rows = Rows()
         engine = Scripted(numbered, delay=(lambda request: request.seed % 7 / 2000) if delays else None)
         order = prompts[::-1] if delays else prompts
-        await asyncio.gather(*(revise(reviser(engine), p, {}, rows.put) for p in order))
+        await asyncio.gather(*(reviser(engine).answers(p, {}, rows.put) for p in order))
         return {
             row.id: (row.principle_id, row.seed, row.text, row.critique)
             for row in rows.all
@@ -121,7 +115,7 @@ def scripted(critique: Reply = "A fault.", revision: Reply = "Better.", initial:
 )
 async def test_a_round_without_a_critique_is_skipped(critique: str, outcome: str, error: str) -> None:
     rows = Rows()
-    chain = await revise(reviser(scripted(critique)), prompt(), {}, rows.put)
+    chain = await reviser(scripted(critique)).answers(prompt(), {}, rows.put)
     assert [answer.outcome for answer in chain.responses] == ["ok", "skipped", "skipped"]
     assert {answer.text for answer in chain.responses} == {"An answer."}
     assert [answer.critique_outcome for answer in chain.responses] == [None, outcome, outcome]
@@ -130,7 +124,7 @@ async def test_a_round_without_a_critique_is_skipped(critique: str, outcome: str
         ("critique-1", error, False),
         ("critique-2", error, False),
     ]
-    assert not chain.stopped
+    assert not stopped(chain)
 
 
 async def test_an_empty_revision_is_recorded_and_the_next_round_goes_on_from_the_last_text() -> None:
@@ -141,7 +135,7 @@ async def test_an_empty_revision_is_recorded_and_the_next_round_goes_on_from_the
         "revision": lambda: next(texts),
     }
     engine = Scripted(lambda request: replies[step(request)]())
-    chain = await revise(reviser(engine), prompt(), {}, Rows().put)
+    chain = await reviser(engine).answers(prompt(), {}, Rows().put)
     initial, empty, last = chain.responses
     assert (empty.outcome, empty.text) == ("empty", "")
     assert last.parent_id == initial.id
@@ -151,22 +145,22 @@ async def test_an_empty_revision_is_recorded_and_the_next_round_goes_on_from_the
 
 async def test_an_empty_initial_answer_ends_the_chain() -> None:
     engine = scripted(initial="  ")
-    chain = await revise(reviser(engine), prompt(), {}, Rows().put)
+    chain = await reviser(engine).answers(prompt(), {}, Rows().put)
     assert [answer.outcome for answer in chain.responses] == ["empty"]
     assert len(engine.requests) == 1
-    assert not chain.stopped
+    assert not stopped(chain)
 
 
 async def test_cut_and_unchanged_are_recorded() -> None:
-    cut = await revise(reviser(scripted(said("A fau", "length"), said("Bett", "length"))), prompt(), {}, Rows().put)
+    cut = await reviser(scripted(said("A fau", "length"), said("Bett", "length"))).answers(prompt(), {}, Rows().put)
     assert [answer.outcome for answer in cut.responses] == ["ok", "cut", "cut"]
     assert cut.responses[1].critique_outcome == "cut"
-    same = await revise(reviser(scripted(revision=" An answer.\n")), prompt(), {}, Rows().put)
+    same = await reviser(scripted(revision=" An answer.\n")).answers(prompt(), {}, Rows().put)
     assert [answer.outcome for answer in same.responses] == ["ok", "unchanged", "unchanged"]
 
 
 async def test_half_surrogates_become_storable() -> None:
-    chain = await revise(reviser(scripted(initial="a\ud800b"), rounds=0), prompt(), {}, Rows().put)
+    chain = await reviser(scripted(initial="a\ud800b"), rounds=0).answers(prompt(), {}, Rows().put)
     assert chain.responses[0].text == "a?b"
 
 
@@ -207,8 +201,8 @@ def test_critiques_that_are_none(text: str) -> None:
 
 async def test_an_engine_error_is_a_failure_and_ends_the_chain() -> None:
     rows = Rows()
-    chain = await revise(reviser(scripted(revision=EngineUnavailable("server is gone"))), prompt(), {}, rows.put)
-    assert chain.stopped
+    chain = await reviser(scripted(revision=EngineUnavailable("server is gone"))).answers(prompt(), {}, rows.put)
+    assert stopped(chain)
     assert len(chain.responses) == 1
     [failure] = chain.failures
     assert (failure.step, failure.error, failure.retryable) == ("revision-1", "EngineUnavailable", True)
@@ -217,10 +211,10 @@ async def test_an_engine_error_is_a_failure_and_ends_the_chain() -> None:
 
 async def test_a_chain_goes_on_from_every_step() -> None:
     whole = Rows()
-    await revise(reviser(Scripted(numbered)), prompt(), {}, whole.put)
+    await reviser(Scripted(numbered)).answers(prompt(), {}, whole.put)
     for known in range(len(whole.all) + 1):
         engine, rows = Scripted(numbered), Rows()
-        chain = await revise(reviser(engine, attempt=2), prompt(), {row.id: row for row in whole.all[:known]}, rows.put)
+        chain = await reviser(engine, start=2).answers(prompt(), {row.id: row for row in whole.all[:known]}, rows.put)
         assert list(chain.responses) == whole.all
         assert rows.all == whole.all[known:]
         assert len(engine.requests) == (5 if known == 0 else 2 * (3 - known))
@@ -232,11 +226,11 @@ async def test_a_kill_between_an_answer_and_its_failure_loses_neither(silent: st
         return "" if step(request) == silent else numbered(request)
 
     whole = Rows()
-    first = await revise(reviser(Scripted(reply)), prompt(), {}, whole.put)
+    first = await reviser(Scripted(reply)).answers(prompt(), {}, whole.put)
     answers = {row.id: row for row in whole.all if isinstance(row, Response)}
     assert len(answers) < len(whole.all)
     engine, rows = Scripted(reply), Rows()
-    assert await revise(reviser(engine, attempt=2), prompt(), answers, rows.put) == first
+    assert await reviser(engine, start=2).answers(prompt(), answers, rows.put) == first
     assert not engine.requests
     assert {**answers, **rows.have} == whole.have
 
@@ -244,19 +238,19 @@ async def test_a_kill_between_an_answer_and_its_failure_loses_neither(silent: st
 async def test_a_restart_tries_again_what_may_succeed_and_only_that() -> None:
     for error, calls in ((EngineUnavailable("gone"), 4), (ContextTooLong("too long"), 0)):
         rows = Rows()
-        await revise(reviser(scripted(critique=error)), prompt(), {}, rows.put)
+        await reviser(scripted(critique=error)).answers(prompt(), {}, rows.put)
         again, more = scripted(), Rows()
-        chain = await revise(reviser(again, attempt=2), prompt(), rows.have, more.put)
+        chain = await reviser(again, start=2).answers(prompt(), rows.have, more.put)
         assert len(again.requests) == calls
-        assert chain.stopped == (calls == 0)
+        assert stopped(chain) == (calls == 0)
         assert not {row.id for row in more.all} & set(rows.have)
 
 
 async def test_failures_of_two_starts_have_two_ids() -> None:
     rows = Rows()
-    for attempt in (1, 2):
+    for start in (1, 2):
         engine = scripted(initial=EngineUnavailable("gone"))
-        await revise(reviser(engine, attempt=attempt), prompt(), rows.have, rows.put)
+        await reviser(engine, start=start).answers(prompt(), rows.have, rows.put)
     assert len(rows.have) == len(rows.all) == 2
 
 
@@ -298,13 +292,13 @@ async def test_every_finish_reason_has_an_outcome_and_what_was_not_said_a_failur
     for role in ("initial", "revision"):
         rows = Rows()
         engine = scripted(**{role: said(text, finish)})
-        chain = await revise(reviser(engine, rounds=1), prompt(), {}, rows.put)
+        chain = await reviser(engine, rounds=1).answers(prompt(), {}, rows.put)
         answer = chain.responses[-1 if role == "revision" else 0]
         expected = "unchanged" if (role, outcome) == ("revision", "ok") else outcome
         assert (answer.kind, answer.text, answer.outcome, answer.finish_reason) == (role, text, expected, finish)
         failures = [row for row in rows.all if isinstance(row, Failure)]
         assert [(failure.error, failure.retryable) for failure in failures] == ([(error, False)] if error else [])
-        assert not chain.stopped
+        assert not stopped(chain)
         # Without a text there is nothing to critique.
         assert len(engine.requests) == (1 if role == "initial" and not text else 3)
 
@@ -314,7 +308,7 @@ async def test_every_finish_reason_has_an_outcome_and_what_was_not_said_a_failur
 async def test_every_finish_reason_of_a_critique(critique: str, finish: str) -> None:
     rows = Rows()
     engine = scripted(said(critique, finish))
-    chain = await revise(reviser(engine, rounds=1), prompt(), {}, rows.put)
+    chain = await reviser(engine, rounds=1).answers(prompt(), {}, rows.put)
     refused = {"refusal": "refused", "content_filter": "filtered"}.get(finish)
     used = bool(critique) and not refused
     missing = "cut" if finish == "length" else "empty"
@@ -334,17 +328,17 @@ async def test_every_finish_reason_of_a_critique(critique: str, finish: str) -> 
 )
 async def test_a_critique_that_is_a_refusal_is_not_paid_for_further(critique: str) -> None:
     engine = scripted(critique)
-    chain = await revise(reviser(engine), prompt(), {}, Rows().put)
+    chain = await reviser(engine).answers(prompt(), {}, Rows().put)
     assert [answer.critique_outcome for answer in chain.responses[1:]] == ["refused", "refused"]
     assert [step(request) for request in engine.requests] == ["initial", "critique", "critique"]
 
 
 async def test_max_tokens_used_up_before_any_text_end_the_prompt() -> None:
     engine = scripted(revision=said("", "length"))
-    chain = await revise(reviser(engine, rounds=3), prompt(), {}, Rows().put)
+    chain = await reviser(engine, rounds=3).answers(prompt(), {}, Rows().put)
     assert [(answer.outcome, answer.text) for answer in chain.responses] == [("ok", "An answer."), ("cut", "")]
     assert len(engine.requests) == 3
-    again = await revise(reviser(engine, rounds=3), prompt(), {row.id: row for row in chain.responses}, Rows().put)
+    again = await reviser(engine, rounds=3).answers(prompt(), {row.id: row for row in chain.responses}, Rows().put)
     assert (again, len(engine.requests)) == (chain, 3)
 
 
@@ -352,7 +346,7 @@ async def test_max_tokens_used_up_before_any_text_end_the_prompt() -> None:
 async def test_after_a_revision_that_was_held_back_the_next_begins_with_the_answer_before(finish: str) -> None:
     replies = iter([said("I can't.", finish), said("Better.")])
     engine = Scripted(lambda request: next(replies) if step(request) == "revision" else scripted()._reply(request))
-    chain = await revise(reviser(engine), prompt(), {}, Rows().put)
+    chain = await reviser(engine).answers(prompt(), {}, Rows().put)
     assert [answer.parent_id for answer in chain.responses[1:]] == [chain.responses[0].id] * 2
     assert [answer.outcome for answer in chain.responses[1:]][1] == "ok"
     assert [answer.refuses for answer in chain.responses] == [False, True, False]

@@ -31,7 +31,7 @@ from constitution.errors import (
     MalformedReply,
     PrincipleError,
 )
-from constitution.pipeline import Session, prepare
+from constitution.pipeline import open_run, prepare
 from constitution.principles import load_constitution
 from constitution.recipe import FakeModel, JudgeSection, load_recipe
 from constitution.records import Response, Run
@@ -101,7 +101,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     async def go() -> None:
         plan = await asyncio.to_thread(prepare, load_recipe(path, []), path, folder / "warehouse", False)
-        async with Session(plan) as session:
+        async with open_run(plan) as session:
             await session.walk()
             assert (await session.finish()).finished_at
 

@@ -9,17 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chains import PRINCIPLES, Rows, Scripted, answer, prompt, said
+from chains import PRINCIPLES, Rows, Scripted, answer, labeller, prompt, said
 from export_runs import make_export
 from run_once import run_once
 from small_project import small_project, table
 
 from constitution.engines.base import Request
-from constitution.generate.revise import Chain
-from constitution.judge.ask import Judge
-from constitution.labels import Rules
-from constitution.pipeline import Session, prepare
-from constitution.pipeline.label import Labeller
+from constitution.pipeline import open_run, prepare
 from constitution.recipe import JudgeSection, load_recipe
 from constitution.records import Judgement, Preference
 from rehearsal.server import FakeServer, Fault
@@ -126,7 +122,7 @@ async def test_a_chain_that_is_tried_again_is_paired_by_its_whole(tmp_path: Path
         full.fits = {}
         full.calls.clear()
         plan = prepare(load_recipe(recipe, []), recipe, tmp_path / "w")
-        async with Session(plan, retry_failed=True) as session:
+        async with open_run(plan, retry_failed=True) as session:
             await session.walk()
             run = await session.finish()
         full.calls.clear()
@@ -164,12 +160,9 @@ async def test_the_pairs_of_a_prompt_are_voted_on_together() -> None:
             return await super().generate(request)
 
     judge = Waiting(lambda request: said("", logprobs={"A": -0.1, "B": -3.0}), "judge")
-    judges = (Judge("run-1", 1, 1, judge, "judge", PRINCIPLES, SECTION),)
-    weights = {each.id: each.weight for each in PRINCIPLES}
-    labeller = Labeller("run-1", SECTION, judges, 1, (), weights, Rules.of(SECTION), None)
     rows = Rows()
-    chain = Chain(tuple(answer(n, f"Answer {n}.") for n in range(4)))
-    assert await labeller.label(prompt(), chain, {}, rows.put) == []
+    answers = [answer(n, f"Answer {n}.") for n in range(4)]
+    assert await labeller(SECTION, judge).label(prompt(), answers, {}, rows.put) == []
     labels = [row for row in rows.all if isinstance(row, Preference)]
     assert sorted((label.a_id, label.b_id) for label in labels) == [
         ("r0", "r1"), ("r0", "r3"), ("r1", "r2"), ("r2", "r3")

@@ -14,7 +14,7 @@ from tiny import save_tiny_model
 
 from constitution.engines import spoken
 from constitution.pipeline.plan import Plan, prepare
-from constitution.pipeline.session import Session
+from constitution.pipeline.session import open_run
 from constitution.recipe import FakeModel, Models, OpenAIModel, Recipe, TransformersModel, dated
 from constitution.records import Run
 from constitution.warehouse import Warehouse
@@ -57,7 +57,7 @@ def plan(project: Path, **policy: Any) -> Plan:
 
 def work(found: Plan) -> Run:
     async def session() -> Run:
-        async with Session(found) as session:
+        async with open_run(found) as session:
             await session.walk()
             return await session.finish()
 

@@ -19,7 +19,7 @@ from warehouse_rows import CONSTITUTION, RUN, chain, fill, prompt, run
 from constitution.cli import app
 from constitution.errors import InputError, RunLocked, WarehouseError
 from constitution.pipeline.plan import prepare
-from constitution.pipeline.session import Session
+from constitution.pipeline.session import open_run
 from constitution.recipe import load_recipe
 from constitution.records import Annotation, Figure, Response
 from constitution.warehouse import Warehouse, connect, convert, exported, notes, views
@@ -96,7 +96,7 @@ async def test_a_run_whose_warehouse_is_renamed_stops_and_resumes_there(tmp_path
     moved = False
 
     async def whole() -> None:
-        async with Session(plan) as session:
+        async with open_run(plan) as session:
 
             async def work(part: Path) -> None:
                 nonlocal moved
@@ -114,7 +114,7 @@ async def test_a_run_whose_warehouse_is_renamed_stops_and_resumes_there(tmp_path
     [stored] = Warehouse(tmp_path / "moved").runs()
     assert stored.finished_at is None
     (tmp_path / "moved").rename(root)
-    async with Session(prepare(load_recipe(recipe), recipe, root)) as session:
+    async with open_run(prepare(load_recipe(recipe), recipe, root)) as session:
         await session.walk()
         done = await session.finish()
     assert done.finished_at
@@ -127,7 +127,7 @@ async def test_a_warehouse_that_went_before_the_run_began(tmp_path: Path) -> Non
     plan = prepare(load_recipe(recipe), recipe, root)
     root.rename(tmp_path / "moved")
     with pytest.raises(WarehouseError, match="not there any more"):
-        async with Session(plan):
+        async with open_run(plan):
             pass
     assert not root.exists()
 
@@ -138,16 +138,17 @@ async def test_a_run_with_rows_missing_is_not_finished(tmp_path: Path) -> None:
     plan = prepare(load_recipe(recipe, ["output.flush_seconds=0.01"]), recipe, root)
 
     async def lossy() -> None:
-        async with Session(plan) as session:
+        async with open_run(plan) as session:
             await session.walk()
-            await session._writer.flush()
-            shutil.rmtree(session._warehouse.folder("responses", plan.run_id))
+            assert session._steps
+            await session._steps.writer.flush()
+            shutil.rmtree(session._state.warehouse.folder("responses", plan.run_id))
             await session.finish()
 
     with pytest.raises(WarehouseError, match=r"has made .* responses") as refused:
         await lossy()
     assert refused.value.hint
-    async with Session(prepare(load_recipe(recipe), recipe, root)) as session:
+    async with open_run(prepare(load_recipe(recipe), recipe, root)) as session:
         await session.walk()
         done = await session.finish()
     assert done.finished_at

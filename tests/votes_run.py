@@ -9,10 +9,10 @@ import numpy as np
 
 from constitution.identity import row_id
 from constitution.judge.methods import METHODS
-from constitution.judge.pairs import Pair, PairKind
+from constitution.judge.pairs import Pair
 from constitution.labels import Rules, label_pair
 from constitution.recipe import JudgeSection
-from constitution.records import Constitution, Judgement, Method, Preference, Principle, Response, Run
+from constitution.records import Constitution, Judgement, Method, PairKind, Preference, Principle, Response, Run
 from constitution.warehouse import Warehouse
 
 RUN = "votes-0123456789ab"

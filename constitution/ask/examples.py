@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from constitution.ask.panel import Case, Panel, hear
+from constitution.generate.given import given_answers
 from constitution.judge.ask import Votes
 from constitution.judge.methods import METHODS
-from constitution.judge.pairs import Pair, given_answers, pairs
+from constitution.judge.pairs import Pair, pairs
 from constitution.labels import Rules, label_pair
 from constitution.records import Constitution, Example, Judgement, Principle, Prompt
 
@@ -89,7 +90,7 @@ def _unreadable(panel: Panel, principle: Principle) -> str:
 
 def _case(principle: Principle, example: Example) -> Case:
     prompt = Prompt(example.messages, answers=(example.better, example.worse))
-    [pair] = pairs(_RUN, prompt, (), given_answers(_RUN, prompt), ("given",))
+    [pair] = pairs(_RUN, prompt, given_answers(_RUN, prompt), ("given",))
     return Case(prompt, pair, (principle,))
 
 

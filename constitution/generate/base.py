@@ -1,10 +1,81 @@
-"""What every way of making answers has in common."""
+"""The seam: whatever makes answers to a prompt is a `Generator`, and neither judge nor pipeline knows which one.
+
+    class Echo(Generator):
+        async def answers(self, prompt, have, emit): ...
+
+A further one is a file here, a line in the table `GENERATORS`, and its section in constitution/recipe/sections.py.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, Self
 
-from constitution.records import Row
+from constitution.engines.base import Engine
+from constitution.recipe import Recipe
+from constitution.records import Constitution, Failure, Prompt, Response, Row
+from constitution.templates import TemplateSet
 
 Emit = Callable[[Sequence[Row]], Awaitable[None]]
 """Takes finished rows; returns when they are accepted for writing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What one generator has of one prompt."""
+
+    responses: tuple[Response, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    """What an engine failed, and what a model did not say."""
+
+    @property
+    def complete(self) -> bool:
+        """False: a restart may still add an answer."""
+        return not any(failure.retryable for failure in self.failures)
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What the generators of one start of a run are made from."""
+
+    run_id: str
+    recipe: Recipe
+    constitution: Constitution
+    start: int
+    """How often the run was started: tells the failures of one start from those of the next."""
+    policy: Engine
+
+    @property
+    def family(self) -> str | None:
+        """Family of the policy; None: not known."""
+        return self.recipe.model.policy.family or None
+
+
+class Generator(Protocol):
+    """Makes answers to one prompt. Every row has an id that follows from the run, the prompt and its place, is looked
+    up in `have` before a model is asked, and is emitted as soon as it exists."""
+
+    builds_on_others: ClassVar[bool] = False
+    """True: it is asked once the answers of those before it in the table are complete."""
+
+    @classmethod
+    def of(cls, setup: Setup) -> Self | None:
+        """None: the recipe does not ask for it."""
+        return None
+
+    @classmethod
+    def templates(cls, recipe: Recipe) -> tuple[TemplateSet, ...]:
+        """Those that its rows are rendered with: they are in the run's id."""
+        return ()
+
+    async def answers(self, prompt: Prompt, have: Mapping[str, Row], emit: Emit) -> Answers:
+        """have: the prompt's rows by id, of earlier starts and emitted in this one. An engine's error is a Failure and
+        is never raised; what `emit` raises is."""
+        ...
+
+
+def of_kinds(have: Mapping[str, Row], *kinds: str) -> list[Response]:
+    """The answers of these kinds that are there, by round."""
+    found = [row for row in have.values() if isinstance(row, Response) and row.kind in kinds]
+    return sorted(found, key=lambda answer: answer.round)

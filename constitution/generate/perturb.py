@@ -1,11 +1,7 @@
-"""Controlled perturbations: an answer spoiled on purpose, so that it is known what its judges should see (arXiv
-2409.15268): polished (wrong, but well formed), terse (right, but curt), sarcastic.
+"""Perturbations: an answer spoiled on purpose, so that it is known what its judges should see (arXiv 2409.15268):
+polished (wrong, but well formed), terse (right, but curt), sarcastic.
 
-    if drawn(perturber, prompt.id):
-        perturbations = await perturb(perturber, prompt, answer, have={}, emit=writer.put)
-        probes = pairs_of(answer, perturbations.responses)
-
-The policy that gave the answer spoils it. The pairs of the two are voted on as any other and are never kept.
+The policy that gave the answer spoils it. Each is voted on beside the answer that it was made from, and is never kept.
 """
 
 from __future__ import annotations
@@ -13,103 +9,104 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
 from constitution import templates
-from constitution.engines.base import Engine, Request
+from constitution.engines.base import Request
 from constitution.errors import EngineError
-from constitution.generate.base import Emit
+from constitution.generate.base import Answers, Emit, Generator, Setup, of_kinds
 from constitution.generate.failures import failed, failure_id, unsaid
-from constitution.generate.outcomes import clean, generation, outcome_of
+from constitution.generate.given import families, given_answers
+from constitution.generate.outcomes import clean, generation, last_answer, outcome_of
 from constitution.identity import row_id, seed
-from constitution.recipe import PerturbSection
+from constitution.recipe import PerturbSection, Recipe
 from constitution.records import Failure, Perturbation, Prompt, Response, Row
+from constitution.templates import TemplateSet
 
 TEMPLATES = templates.PERTURB.digest
 
 
 @dataclass(frozen=True, slots=True)
-class Perturber:
-    """What the perturbations of a run have in common."""
-
-    run_id: str
-    seed: int
-    attempt: int
-    """How often the run was started."""
-    engine: Engine
-    family: str | None
-    """Digest of the engine's model; None: not known."""
+class Perturb(Generator):
+    setup: Setup
     section: PerturbSection
+    builds_on_others: ClassVar[bool] = True
 
+    @classmethod
+    def of(cls, setup: Setup) -> Self | None:
+        section = setup.recipe.perturb
+        return cls(setup, section) if section else None
 
-@dataclass(frozen=True, slots=True)
-class Perturbations:
-    """Perturbations of one answer."""
+    @classmethod
+    def templates(cls, recipe: Recipe) -> tuple[TemplateSet, ...]:
+        return (templates.PERTURB,) if recipe.perturb else ()
 
-    responses: tuple[Response, ...]
-    failures: tuple[Failure, ...] = ()
-    """What an engine failed, and perturbations without text."""
+    def draws(self, prompt_id: str) -> bool:
+        """Whether the prompt is of the share whose answer is spoiled. Those of a small share are of a greater one."""
+        return seed(self.setup.recipe.seed, prompt_id, "perturbations") < self.section.share * 2**31
 
+    async def answers(self, prompt: Prompt, have: Mapping[str, Row], emit: Emit) -> Answers:
+        """The parent, and its perturbations, one for each of the section's kinds; nothing of a prompt without text."""
+        if not self.draws(prompt.id):
+            return Answers()
+        parent = self._parent(prompt, have)
+        if parent is None:
+            return Answers()
+        if parent.id not in have:
+            await emit([parent])
 
-def drawn(perturber: Perturber, prompt_id: str) -> bool:
-    """Whether the prompt is of the share whose answer is spoiled. Those of a small share are of a greater one too."""
-    return seed(perturber.seed, prompt_id, "perturbations") < perturber.section.share * 2**31
+        async def spoil(kind: Perturbation) -> tuple[Response | None, Failure | None]:
+            answer, failure = await self._spoil(prompt, parent, kind, have)
+            await emit([row for row in (answer, failure) if row is not None and row.id not in have])
+            return answer, failure
 
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(spoil(kind)) for kind in self.section.kinds]
+        rows = [task.result() for task in tasks]
+        spoiled = [answer for answer, _ in rows if answer is not None]
+        return Answers((parent, *spoiled), tuple(failure for _, failure in rows if failure is not None))
 
-async def perturb(
-    perturber: Perturber, prompt: Prompt, answer: Response, have: Mapping[str, Row], emit: Emit
-) -> Perturbations:
-    """The answer's perturbations, one for each of the section's kinds; those in `have` are not asked for again.
+    def _parent(self, prompt: Prompt, have: Mapping[str, Row]) -> Response | None:
+        """The chain's last answer with text; without one, the given one that people prefer, or else the first with
+        text."""
+        given = given_answers(self.setup.run_id, prompt, families(self.setup))
+        preferred = [given[prompt.gold]] if prompt.gold is not None else []
+        chain = last_answer(of_kinds(have, "initial", "revision"))
+        return chain or next((answer for answer in (*preferred, *given) if answer.text), None)
 
-    An engine's error is a Failure of that perturbation."""
-
-    async def spoil(kind: Perturbation) -> tuple[Response | None, Failure | None]:
-        perturbation, failure = await _perturbation(perturber, prompt, answer, kind, have)
-        await emit([row for row in (perturbation, failure) if row is not None and row.id not in have])
-        return perturbation, failure
-
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(spoil(kind)) for kind in perturber.section.kinds]
-    rows = [task.result() for task in tasks]
-    return Perturbations(
-        tuple(perturbation for perturbation, _ in rows if perturbation is not None),
-        tuple(failure for _, failure in rows if failure is not None),
-    )
-
-
-async def _perturbation(
-    perturber: Perturber, prompt: Prompt, answer: Response, kind: Perturbation, have: Mapping[str, Row]
-) -> tuple[Response | None, Failure | None]:
-    run_id, prompt_id, step = perturber.run_id, answer.prompt_id, f"perturbation-{kind}"
-    id = row_id(run_id, prompt_id, "perturbation", kind, answer.id)
-    known = have.get(id) or have.get(failure_id(run_id, prompt_id, step, id))
-    if isinstance(known, Response):
-        return known, unsaid(known)
-    if isinstance(known, Failure):
-        return None, known
-    sampling = perturber.section.sampling.sampling
-    chosen = seed(perturber.seed, prompt_id, "perturbation", kind, answer.kind, answer.round)
-    messages = templates.perturb_messages(prompt.messages, answer.text, kind)
-    try:
+    async def _spoil(
+        self, prompt: Prompt, parent: Response, kind: Perturbation, have: Mapping[str, Row]
+    ) -> tuple[Response | None, Failure | None]:
+        setup, prompt_id, step = self.setup, parent.prompt_id, f"perturbation-{kind}"
+        id = row_id(setup.run_id, prompt_id, "perturbation", kind, parent.id)
+        known = have.get(id) or have.get(failure_id(setup.run_id, prompt_id, step, id))
+        if isinstance(known, Response):
+            return known, unsaid(known)
+        if isinstance(known, Failure):
+            return None, known
+        sampling = self.section.sampling.sampling
+        chosen = seed(setup.recipe.seed, prompt_id, "perturbation", kind, parent.kind, parent.round)
+        messages = templates.perturb_messages(prompt.messages, parent.text, kind)
         # Only its votes come after it.
-        done = await perturber.engine.generate(
-            Request(messages, sampling, chosen, priority=1, affinity=prompt_id, step=step)
+        request = Request(messages, sampling, chosen, priority=1, affinity=prompt_id, step=step)
+        try:
+            done = await setup.policy.generate(request)
+        except EngineError as error:
+            return None, failed(setup.run_id, prompt_id, step, id, error, setup.start)
+        text = clean(done.text)
+        answer = Response(
+            id=id,
+            run_id=setup.run_id,
+            prompt_id=prompt_id,
+            kind="perturbation",
+            round=parent.round,
+            text=text,
+            outcome=outcome_of(text, done.finish_reason, parent.text),
+            model=setup.policy.model,
+            parent_id=parent.id,
+            template_digest=TEMPLATES,
+            family=setup.family,
+            perturbation=kind,
+            **generation(done, sampling, chosen),
         )
-    except EngineError as error:
-        return None, failed(run_id, prompt_id, step, id, error, perturber.attempt)
-    text = clean(done.text)
-    perturbation = Response(
-        id=id,
-        run_id=run_id,
-        prompt_id=prompt_id,
-        kind="perturbation",
-        round=answer.round,
-        text=text,
-        outcome=outcome_of(text, done.finish_reason, answer.text),
-        model=perturber.engine.model,
-        parent_id=answer.id,
-        template_digest=TEMPLATES,
-        family=perturber.family,
-        perturbation=kind,
-        **generation(done, sampling, chosen),
-    )
-    return perturbation, unsaid(perturbation)
+        return answer, unsaid(answer)

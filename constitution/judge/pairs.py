@@ -1,18 +1,14 @@
-"""Pairs of one prompt's answers: who is compared with whom."""
+"""Which of a prompt's answers are compared with each other."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
 
-from constitution.engines.reasoning import split
 from constitution.generate.outcomes import last_answer
 from constitution.identity import row_id
-from constitution.records import REPEATS, DropReason, Prompt, Response
-
-PairKind = Literal["first-last", "parent", "given", "perturbation"]
+from constitution.records import REPEATS, DropReason, PairKind, Prompt, Response
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,75 +38,65 @@ class Pair:
         return (self.a, self.b) if order == "ab" else (self.b, self.a)
 
 
-def given_answers(run_id: str, prompt: Prompt) -> tuple[Response, ...]:
-    """The answers that came with the prompt, as responses of kind `given`, round = their place among the answers. What
-    a model thought before one, between tags, is its reasoning; one that ends in its thought is cut."""
-    prompt_id = prompt.id
-    thoughts = map(split, prompt.answers)
-    return tuple(
-        Response(
-            id=row_id(run_id, prompt_id, "given", index),
-            run_id=run_id,
-            prompt_id=prompt_id,
-            kind="given",
-            round=index,
-            text=thought.text,
-            outcome="ok" if thought.text else "empty" if thought.closed else "cut",
-            model="given",
-            reasoning=thought.reasoning,
-        )
-        for index, thought in enumerate(thoughts)
-    )
-
-
-def pairs(
-    run_id: str, prompt: Prompt, chain: Sequence[Response], given: Sequence[Response], kinds: Sequence[PairKind]
-) -> list[Pair]:
-    """The pairs of one prompt. `chain`: initial answer and revisions, by round, as far as it got; empty while it may
-    get further.
-
-    first-last: the initial answer against the last revision that has text, one that the server held back only where
-    there is no other. An initial answer without text is paired with itself, so that the prompt has its (dropped) row;
-    one with text that an engine failed to go on from has no pair. parent: every revision against the answer it was made
-    from; where both kinds would make the same couple, it is one pair, of kind first-last.
-    given: every two of the prompt's own answers.
-    """
-    by_id = {answer.id: answer for answer in chain}
+def pairs(run_id: str, prompt: Prompt, answers: Iterable[Response], kinds: Sequence[PairKind]) -> list[Pair]:
+    """The pairs of one prompt's answers, of the kinds that are asked for; perturbations always have theirs. Where two
+    kinds choose the same two answers, it is one pair, of the kind that comes first in `CHOICES`."""
+    by_id = {answer.id: answer for answer in answers}
     couples: dict[tuple[str, str], PairKind] = {}
-    if "first-last" in kinds and chain and (len(chain) > 1 or not chain[0].text):
-        last = last_answer(chain[1:]) or chain[-1]
-        couples[chain[0].id, last.id] = "first-last"
-    if "parent" in kinds:
-        for answer in chain:
-            if answer.parent_id is not None:
-                couples.setdefault((answer.parent_id, answer.id), "parent")
-    found = [
-        replace(_pair(run_id, kind, by_id[a], by_id[b]), flaw=_flaw(by_id[a], by_id[b], by_id))
-        for (a, b), kind in couples.items()
-    ]
-    if "given" in kinds:
-        gold = given[prompt.gold].id if prompt.gold is not None else None
-        for a, b in combinations(given, 2):
-            pair = replace(_pair(run_id, "given", a, b), flaw=_flaw(a, b, by_id))
-            found.append(replace(pair, gold_id=gold) if gold in (a.id, b.id) else pair)
-    return found
-
-
-def pairs_of(answer: Response, perturbations: Sequence[Response]) -> list[Pair]:
-    """The pairs to be voted on: a is the answer, b its perturbation."""
+    for kind, choose in CHOICES.items():
+        if kind in kinds or kind == "perturbation":
+            for a, b in choose(by_id):
+                couples.setdefault((a, b), kind)
+    gold = [answer.id for answer in by_id.values() if answer.kind == "given" and answer.round == prompt.gold]
     return [
         Pair(
-            id=row_id(answer.run_id, answer.prompt_id, "pair", "perturbation", answer.id, perturbation.id),
-            kind="perturbation",
-            a=answer,
-            b=perturbation,
+            row_id(run_id, by_id[a].prompt_id, "pair", kind, a, b),
+            kind,
+            by_id[a],
+            by_id[b],
+            _flaw(by_id[a], by_id[b], by_id),
+            gold[0] if kind == "given" and gold and gold[0] in (a, b) else None,
         )
-        for perturbation in perturbations
+        for (a, b), kind in couples.items()
     ]
 
 
-def _pair(run_id: str, kind: PairKind, a: Response, b: Response) -> Pair:
-    return Pair(row_id(run_id, a.prompt_id, "pair", kind, a.id, b.id), kind, a, b)
+Answers = Mapping[str, Response]
+"""Of one prompt, by id."""
+Couples = Iterable[tuple[str, str]]
+"""Ids of the earlier and of the later answer."""
+
+
+def _first_last(answers: Answers) -> Couples:
+    """The initial answer against the last revision that has text, one that the server held back only where there is no
+    other. An initial answer without text is paired with itself, so that the prompt has its (dropped) row; one with text
+    that an engine failed to go on from has no pair."""
+    chain = [answer for answer in answers.values() if answer.kind in ("initial", "revision")]
+    if chain and (len(chain) > 1 or not chain[0].text):
+        yield chain[0].id, (last_answer(chain[1:]) or chain[-1]).id
+
+
+def _parent(answers: Answers) -> Couples:
+    """Every revision against the answer that it was made from."""
+    return [(a.parent_id, a.id) for a in answers.values() if a.kind == "revision" and a.parent_id is not None]
+
+
+def _given(answers: Answers) -> Couples:
+    """Every two of the prompt's own answers."""
+    return combinations([answer.id for answer in answers.values() if answer.kind == "given"], 2)
+
+
+def _perturbation(answers: Answers) -> Couples:
+    """Every spoiled answer against what it was made from."""
+    return [(a.parent_id, a.id) for a in answers.values() if a.kind == "perturbation" and a.parent_id is not None]
+
+
+CHOICES: Mapping[PairKind, Callable[[Answers], Couples]] = {
+    "first-last": _first_last,
+    "parent": _parent,
+    "given": _given,
+    "perturbation": _perturbation,
+}
 
 
 def _flaw(a: Response, b: Response, by_id: Mapping[str, Response]) -> DropReason | None:

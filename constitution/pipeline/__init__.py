@@ -1,7 +1,7 @@
 """Prompts → tables, bounded and without barriers.
 
     plan = prepare(recipe, recipe_path, Path("warehouse"))
-    async with Session(plan) as session:
+    async with open_run(plan) as session:
         await session.walk()
         run = await session.finish()
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from constitution.pipeline.plan import Plan, prepare
     from constitution.pipeline.progress import Pace, Progress, watcher
     from constitution.pipeline.reopen import lost
-    from constitution.pipeline.session import Session
+    from constitution.pipeline.session import Session, open_run
 
-__all__ = ["Pace", "Plan", "Progress", "Session", "lost", "prepare", "watcher"]
+__all__ = ["Pace", "Plan", "Progress", "Session", "lost", "open_run", "prepare", "watcher"]
 
 __getattr__ = names_of(
     __name__,
@@ -26,6 +26,6 @@ __getattr__ = names_of(
         **dict.fromkeys(("Plan", "prepare"), "plan"),
         **dict.fromkeys(("Pace", "Progress", "watcher"), "progress"),
         "lost": "reopen",
-        "Session": "session",
+        **dict.fromkeys(("Session", "open_run"), "session"),
     },
 )

@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter, deque
 
 from constitution.errors import AccessDenied, EngineGone
-from constitution.pipeline.cost import Account, Ledger, money
+from constitution.pipeline.cost import Cost, Ledger, money
 from constitution.recipe import BudgetSection
 from constitution.records import Failure
 
@@ -27,7 +27,7 @@ QUOTED = 300
 """Characters of an engine's message that are told."""
 
 
-class Intake:
+class Admission:
     """Lets a prompt in while the cost of those that are done, those that are in flight and this one stays under the
     budget's limit, taking every prompt for as dear as those done were on the average; and while engines do not fail.
 
@@ -35,9 +35,7 @@ class Intake:
     those can go over the limit.
     """
 
-    def __init__(
-        self, section: BudgetSection | None, account: Account, done: int, *, stop_at_failures: float = 1.0
-    ) -> None:
+    def __init__(self, section: BudgetSection | None, cost: Cost, done: int, *, stop_at_failures: float = 1.0) -> None:
         """section: None sets no limit. done: prompts that earlier starts finished. stop_at_failures: share of the last
         prompts, from LEAST to LAST of them, that engines may have failed."""
         self._section = section
@@ -46,12 +44,12 @@ class Intake:
         """By which error an engine failed each of the prompts that ended last; empty: by none."""
         self._denied = 0
         """Prompts in a row."""
-        self._account = account
+        self._cost = cost
         self._done = done
         self._known = done > 0
-        self._spent = account.token_cost(account.ledger)
+        self._spent = cost.token_cost(cost.ledger)
         """Tokens of prompts that are not in flight, in money."""
-        self._before = account.engine_cost
+        self._before = cost.engine_cost
         self._loading: float | None = None
         """What the engines had cost in this start before the first prompt; None: nobody asked yet."""
         self._in_flight = 0
@@ -65,7 +63,7 @@ class Intake:
         """Waits until there is money for one more prompt, or until it is certain that none is let in any more (False).
         A prompt that was let in is given back by `ended`."""
         if self._loading is None:
-            self._loading = self._account.engine_cost - self._before
+            self._loading = self._cost.engine_cost - self._before
         while not self.stopped:
             if self._fits():
                 self._in_flight += 1
@@ -81,7 +79,7 @@ class Intake:
         """A prompt left, having used so much. done: it was finished, and in this start."""
         self._in_flight -= 1
         if self._section is not None:
-            self._spent += self._account.token_cost(used)
+            self._spent += self._cost.token_cost(used)
             self._done += done
             self._known = True
             self._ended.set()
@@ -116,8 +114,8 @@ class Intake:
             return True
         if not self._known and self._in_flight >= FIRST:
             return False
-        account, within = self._account, self._in_flight + 1
-        tokens, engines = account.token_cost(account.ledger), account.engine_cost
+        cost, within = self._cost, self._in_flight + 1
+        tokens, engines = cost.token_cost(cost.ledger), cost.engine_cost
         if self._done:
             tokens = max(tokens, self._spent + within * self._spent / self._done)
             engines += within * (engines - (self._loading or 0.0)) / self._done
@@ -126,4 +124,4 @@ class Intake:
     def _spend(self) -> None:
         assert self._section is not None
         limit = self._section.limit
-        self.stopped = f"budget: {money(self._account.cost or 0.0)} of {money(limit)} {self._section.currency} spent"
+        self.stopped = f"budget: {money(self._cost.total or 0.0)} of {money(limit)} {self._section.currency} spent"

@@ -1,7 +1,7 @@
 """What a run has used and what that costs.
 
 Ledger    calls and tokens per stage and model, row by row
-Account   the ledger and the engines' seconds, over all starts, at the recipe's prices
+Cost      the ledger and the engines' seconds, over all starts, at the recipe's prices
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from constitution.records import Judgement, Response, Row, Usage
@@ -24,6 +25,8 @@ STAGES = ("initial", "critique", "revision", "perturbation", "vote")
 """In the order of a prompt's way; all but the vote are the policy's."""
 COUNTED = ("calls", "prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
 """Tokens of a stage and model, in the order of `Usage`."""
+_TOKENS = attrgetter(*COUNTED[1:])
+_CRITIQUE_TOKENS = attrgetter(*(f"critique_{name}" for name in COUNTED[1:]))
 SUMS = ("calls", "failures", "busy_seconds", "open_seconds")
 """Engine's stats that are added up over a run's starts."""
 EVENTS = 100
@@ -44,12 +47,12 @@ class Ledger:
         """Counts the calls that made the row: none for an answer that came with its prompt, a critique and a revision
         for a revision that was not skipped, as many as it took for a vote."""
         if isinstance(row, Judgement):
-            self._add("vote", row.judge, row.calls, _tokens(row))
+            self._add("vote", row.judge, row.calls, _TOKENS(row))
         elif isinstance(row, Response):
             if row.critique_outcome is not None:
-                self._add("critique", row.model, 1, _tokens(row, "critique_"))
+                self._add("critique", row.model, 1, _CRITIQUE_TOKENS(row))
             if row.kind != "given" and row.outcome != "skipped":
-                self._add(row.kind, row.model, 1, _tokens(row))
+                self._add(row.kind, row.model, 1, _TOKENS(row))
 
     def usage(self) -> tuple[Usage, ...]:
         """Stages in their order, models by name."""
@@ -57,23 +60,12 @@ class Ledger:
         keys = sorted(self._sums, key=lambda key: (places.get(key[0], len(places)), key))
         return tuple(Usage(stage, model, *self._sums[stage, model]) for stage, model in keys)
 
-    @property
-    def prompt_tokens(self) -> int:
-        return sum(sums[1] for sums in self._sums.values())
+    def total(self, name: str) -> int:
+        """Of one of COUNTED, over all stages and models."""
+        place = COUNTED.index(name)
+        return sum(sums[place] for sums in self._sums.values())
 
-    @property
-    def cached_tokens(self) -> int:
-        return sum(sums[2] for sums in self._sums.values())
-
-    @property
-    def completion_tokens(self) -> int:
-        return sum(sums[3] for sums in self._sums.values())
-
-    @property
-    def reasoning_tokens(self) -> int:
-        return sum(sums[4] for sums in self._sums.values())
-
-    def _add(self, stage: str, model: str, calls: int, tokens: tuple[int, int, int, int]) -> None:
+    def _add(self, stage: str, model: str, calls: int, tokens: tuple[int, ...]) -> None:
         self.calls += calls
         self.written += tokens[2]
         sums = self._sums.get((stage, model))
@@ -83,13 +75,7 @@ class Ledger:
             sums[place] += count
 
 
-def _tokens(row: Judgement | Response, of: str = "") -> tuple[int, int, int, int]:
-    """Tokens of prompt, cached, completion, reasoning; `of`: what the row's columns begin with."""
-    prompt, cached, completion, reasoning = (getattr(row, f"{of}{name}") for name in COUNTED[1:])
-    return prompt, cached, completion, reasoning
-
-
-class Account:
+class Cost:
     """What a run has used over all its starts, at today's prices.
 
     models: whose prices count. ledger: what was used before is in it, what is used is added to it. before: the engines'
@@ -113,7 +99,7 @@ class Account:
         return any(self._prices.values())
 
     @property
-    def cost(self) -> float | None:
+    def total(self) -> float | None:
         """None: no model has a price."""
         return self.token_cost(self.ledger) + self.engine_cost if self.priced else None
 

@@ -21,6 +21,8 @@ from typing import Any
 from constitution import __version__, templates
 from constitution.engines.identity import model_identity
 from constitution.errors import DamagedPart, RecipeError
+from constitution.generate import template_sets
+from constitution.generate.revise import revising
 from constitution.identity import ROWS_VERSION, digest
 from constitution.judge.methods import METHODS
 from constitution.judge.methods import check as check_judging
@@ -87,7 +89,8 @@ def prepare(
     check_places(recipe, recipe_path, folders)
     places = query_folders(recipe, folders)
     constitution = load_constitution(find_root(base), recipe.constitution)
-    principles_for(recipe, constitution)
+    revising(recipe, constitution)
+    judging(recipe, constitution)
     warehouse = Warehouse(warehouse_root)
     # Every prompt is read before the first is stored: a fault in the last row leaves no half-written run. And only
     # once: a source may grow, or say something else the next time.
@@ -153,33 +156,30 @@ def slice_of(prompts: int) -> int:
     return max(500, -(-prompts // 200))
 
 
-def principles_for(recipe: Recipe, constitution: Constitution) -> tuple[tuple[Principle, ...], tuple[Principle, ...]]:
-    """The principles to revise by and those to judge by; either is empty where the recipe asks for none.
+def judging(recipe: Recipe, constitution: Constitution) -> tuple[Principle, ...]:
+    """The principles to judge by; none where the recipe has no votes.
 
     Raises RecipeError where it asks for principles that the constitution does not have, or for a checklist that one of
     them does not have; and for judges of a recipe without votes, which would load for nothing.
     """
-    if recipe.judge is None and (recipe.model.judge or recipe.model.jury):
-        section = "jury" if recipe.model.jury else "judge"
-        raise RecipeError(
-            f"model.{section}: there would be no votes, for there is no section [judge]",
-            hint=f"add [judge], which may be empty, or leave [model.{section}] out",
-        )
-    revising: tuple[Principle, ...] = ()
-    judging: tuple[Principle, ...] = ()
-    if recipe.revise.rounds:
-        able = [principle for principle in constitution.principles if principle.revises]
-        revising = select(able, recipe.revise.principles, f"revise.principles ({constitution.label})")
-    if recipe.judge is not None:
-        able = [principle for principle in constitution.principles if principle.compares]
-        judging = select(able, recipe.judge.only, f"judge.only ({constitution.label})")
-        if isinstance(recipe.judge.principles, int) and recipe.judge.principles > len(judging):
+    section = recipe.judge
+    if section is None:
+        if recipe.model.judge or recipe.model.jury:
+            unused = "jury" if recipe.model.jury else "judge"
             raise RecipeError(
-                f"judge.principles: {recipe.judge.principles} to be drawn, and {constitution.label} has {len(judging)}",
-                hint='lower it, or say "all"',
+                f"model.{unused}: there would be no votes, for there is no section [judge]",
+                hint=f"add [judge], which may be empty, or leave [model.{unused}] out",
             )
-        check_judging(recipe, judging, constitution.label)
-    return revising, judging
+        return ()
+    able = [principle for principle in constitution.principles if principle.compares]
+    principles = select(able, section.only, f"judge.only ({constitution.label})")
+    if isinstance(section.principles, int) and section.principles > len(principles):
+        raise RecipeError(
+            f"judge.principles: {section.principles} to be drawn, and {constitution.label} has {len(principles)}",
+            hint='lower it, or say "all"',
+        )
+    check_judging(recipe, principles, constitution.label)
+    return principles
 
 
 def _decisive(recipe: Recipe, constitution: Constitution, source: str) -> dict[str, Any]:
@@ -246,8 +246,4 @@ def _new_run(run_id: str, recipe: Recipe, constitution: Constitution, prompts: i
 
 def _template_sets(recipe: Recipe) -> tuple[templates.TemplateSet, ...]:
     """Those that the run's rows are rendered with."""
-    judge = recipe.judge
-    revising = (templates.REVISE,) if recipe.revise.rounds else ()
-    votes = (METHODS[judge.method].templates,) if judge else ()
-    perturbations = (templates.PERTURB,) if recipe.perturb else ()
-    return *revising, *votes, *perturbations
+    return *template_sets(recipe), *((METHODS[recipe.judge.method].templates,) if recipe.judge else ())

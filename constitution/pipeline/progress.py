@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from constitution.pipeline.cost import Ledger
+from constitution.pipeline.cost import COUNTED, Cost, Ledger
 from constitution.records import UNSAID, Failure, Judgement, Preference, Response, Row
 from constitution.warehouse import Tally
 from constitution.warehouse.tally import OFF_LABEL
@@ -38,8 +38,8 @@ class Progress:
     """Calls and tokens; `ledger.calls` are those of this start."""
     ended_calls: int = 0
     """This start's calls for prompts that are done."""
-    cost: Callable[[], float | None] = lambda: None
-    """What the run has cost so far, over all its starts; None: there are no prices."""
+    spent: Cost | None = None
+    """What the run has cost so far, over all its starts; None: nothing is known of it."""
     currency: str = "USD"
     note: str = ""
     """What the user should know before the run begins."""
@@ -51,8 +51,13 @@ class Progress:
         return time.monotonic() - self.started
 
     @property
+    def cost(self) -> float | None:
+        """None: there are no prices."""
+        return self.spent.total if self.spent else None
+
+    @property
     def completion_tokens(self) -> int:
-        return self.ledger.completion_tokens
+        return self.ledger.total("completion_tokens")
 
     @property
     def worked(self) -> float:
@@ -71,6 +76,12 @@ class Progress:
         """Rows and tokens of the starts before this one."""
         self.rows.update(tally.counts, unsaid=sum(tally.errors.get(error, 0) for error in UNSAID))
         self.ledger = Ledger(tally.usage)
+
+    def ended(self, failure: Failure | None) -> None:
+        """A prompt was worked to its end. failure: what an engine failed it by."""
+        self.done += 1
+        self.open += failure is not None and failure.retryable
+        self.lost += failure is not None and not failure.retryable
 
     def count(self, row: Row) -> None:
         """A new row."""
@@ -99,10 +110,7 @@ class Progress:
             "open": self.open,
             "lost": self.lost,
             **{name: self.rows[name] for name in (*Tally.COUNTS, "unsaid")},
-            "prompt_tokens": self.ledger.prompt_tokens,
-            "cached_tokens": self.ledger.cached_tokens,
-            "completion_tokens": self.ledger.completion_tokens,
-            "reasoning_tokens": self.ledger.reasoning_tokens,
+            **{name: self.ledger.total(name) for name in COUNTED[1:]},
         }
 
 

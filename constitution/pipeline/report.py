@@ -97,7 +97,7 @@ def figures(progress: Progress, pace: Pace) -> str:
         told.append(f"{off:,} votes not on a label")
     if censored := progress.rows["censored"]:
         told.append(f"{censored:,} votes bounded")
-    cost = progress.cost()
+    cost = progress.cost
     if cost is not None:
         told.append(f"{money(cost)} {progress.currency}")
     return " · ".join([*told, f"{duration(pace.left(progress))} left"])

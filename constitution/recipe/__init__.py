@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, get_args
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from constitution.errors import RecipeError
 from constitution.overrides import apply
 from constitution.reading import toml_of
-from constitution.recipe.base import SamplingSection, Section, Whole
+from constitution.recipe.base import SamplingSection
 from constitution.recipe.models import (
     FakeModel,
     GivenModel,
@@ -31,7 +31,6 @@ from constitution.recipe.models import (
     TransformersModel,
     VLLMModel,
     dated,
-    given,
 )
 from constitution.recipe.sections import (
     BudgetSection,
@@ -39,6 +38,7 @@ from constitution.recipe.sections import (
     OutputSection,
     PerturbSection,
     PromptsSection,
+    Recipe,
     ReviseSection,
 )
 from constitution.secrets import key_in
@@ -63,73 +63,6 @@ __all__ = [
     "dated",
     "load_recipe",
 ]
-
-
-class Recipe(Section):
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
-    description: str = ""
-    seed: Whole = 1
-    constitution: str
-    """name@version, looked up in the project's principles/ folder."""
-    prompts: PromptsSection
-    model: Models
-    revise: ReviseSection = ReviseSection()
-    perturb: PerturbSection | None = None
-    """Absent: no answer is spoiled."""
-    judge: JudgeSection | None = None
-    """Absent: no votes."""
-    output: OutputSection = OutputSection()
-    budget: BudgetSection | None = None
-    """Absent: no limit."""
-    _given: frozenset[str] = frozenset()
-    _path: Path = Path("recipe.toml")
-
-    @property
-    def path(self) -> Path:
-        """The file that it was loaded from; principles/ is looked for above it."""
-        return self._path
-
-    def with_engines(self, engines: Mapping[str, Any]) -> Self:
-        """The recipe with these Engines in place of its models, by role: policy, judge, or a name of the jury. Raises
-        RecipeError for another role."""
-        models = self.model
-        roles = {"policy", *(models.jury or {"judge"})}
-        if unknown := sorted(engines.keys() - roles):
-            raise RecipeError(
-                f"engines: the recipe has no model {unknown[0]}", hint=f"its models are {', '.join(sorted(roles))}"
-            )
-        sections = {role: given(engine) for role, engine in engines.items()}
-        jury = {name: sections.get(name, section) for name, section in models.jury.items()}
-        alone = {role: section for role, section in sections.items() if role not in jury}
-        return self.model_copy(update={"model": models.model_copy(update={**alone, "jury": jury})})
-
-    def given(self, key: str) -> bool:
-        """Whether --set gave `key`, as a.b.c, or a section that it is in: the user's own word."""
-        return any(f"{key}.".startswith(f"{each}.") for each in self._given)
-
-    @model_validator(mode="after")
-    def _pairs_exist(self) -> Self:
-        if self.model.jury and self.model.judge:
-            raise ValueError("model: has a judge and a jury; name the judge among the jury")
-        if self.judge and (self.judge.quorum or 1) > max(len(self.model.jury), 1):
-            raise ValueError("judge.quorum: more than there are judges")
-        if self.perturb and not self.judge:
-            raise ValueError("perturb: spoiled answers are for judges, and there is no section [judge]")
-        if self.judge and not self.judge.pairs and not self.perturb:
-            raise ValueError("judge.pairs: there would be nothing to vote on; leave the section [judge] out instead")
-        pairs = self.judge.pairs if self.judge else ()
-        if self.revise.rounds == 0 and {"first-last", "parent"} & set(pairs):
-            raise ValueError("judge.pairs: first-last and parent need revise.rounds of 1 or more")
-        if "given" in pairs and len(self.prompts.answers) < 2:
-            raise ValueError("judge.pairs: given needs two or more keys in prompts.answers")
-        return self
-
-    @model_validator(mode="after")
-    def _budget_has_prices(self) -> Self:
-        sections = [self.model.policy, self.model.judge, *self.model.jury.values()]
-        if self.budget and not any(section and section.price for section in sections):
-            raise ValueError("budget: without a price of any model ([model.policy.price]) nothing counts towards it")
-        return self
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -218,16 +151,29 @@ def _engine(section: type[BaseModel]) -> str:
 
 def _known_fields() -> dict[str, str]:
     """Every field's name, with the sections that have it."""
-    sections: dict[type[BaseModel], str] = {Recipe: "the recipe itself", Models: "[model]", PromptsSection: "[prompts]"}
-    sections |= {
-        ReviseSection: "[revise]",
-        JudgeSection: "[judge]",
-        OutputSection: "[output]",
-        BudgetSection: "[budget]",
-    }
-    sections |= {PerturbSection: "[perturb]", SamplingSection: "[revise.initial] and its like"}
-    sections |= {Price: "price"} | {
-        each: f"a model of engine {_engine(each)}" for each in get_args(get_args(ModelSection)[0])
-    }
-    names = {name for section in sections for name in section.model_fields}
-    return {name: ", ".join(at for each, at in sections.items() if name in each.model_fields) for name in sorted(names)}
+    places: dict[str, dict[str, None]] = {}
+    for section, at in _sections(Recipe, "the recipe itself"):
+        for name in section.model_fields:
+            places.setdefault(name, {})[at] = None
+    return {name: ", ".join(places[name]) for name in sorted(places)}
+
+
+def _sections(section: type[BaseModel], at: str) -> Iterator[tuple[type[BaseModel], str]]:
+    """The section and those in it, with what they are called."""
+    yield section, at
+    for name, field in section.model_fields.items():
+        for inner in _models_in(field.annotation):
+            if "engine" in inner.model_fields:
+                yield from _sections(inner, f"a model of engine {_engine(inner)}")
+            else:
+                yield from _sections(inner, _SHARED.get(inner, f"[{name}]"))
+
+
+_SHARED = {Price: "price", SamplingSection: "[revise.initial] and its like"}
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models_in(inner)

@@ -1,13 +1,17 @@
-"""The sections of what is done with the models: prompts, revise, judge, budget, output."""
+"""What is done with the models: prompts, revise, perturb, judge, budget, output; and the recipe of all sections."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from constitution.errors import RecipeError
 from constitution.overrides import FORMATS, source_of
 from constitution.recipe.base import Count, SamplingSection, Section, Whole
+from constitution.recipe.models import Models, given
 from constitution.records import Method, Perturbation
 
 
@@ -130,3 +134,70 @@ class OutputSection(Section):
     """Finished rows wait so long at the most before they are on disk."""
     stop_at_failures: float = Field(default=0.5, gt=0, le=1)
     """A start ends once engines failed more than this share of the last prompts; 1: never."""
+
+
+class Recipe(Section):
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+    description: str = ""
+    seed: Whole = 1
+    constitution: str
+    """name@version, looked up in the project's principles/ folder."""
+    prompts: PromptsSection
+    model: Models
+    revise: ReviseSection = ReviseSection()
+    perturb: PerturbSection | None = None
+    """Absent: no answer is spoiled."""
+    judge: JudgeSection | None = None
+    """Absent: no votes."""
+    output: OutputSection = OutputSection()
+    budget: BudgetSection | None = None
+    """Absent: no limit."""
+    _given: frozenset[str] = frozenset()
+    _path: Path = Path("recipe.toml")
+
+    @property
+    def path(self) -> Path:
+        """The file that it was loaded from; principles/ is looked for above it."""
+        return self._path
+
+    def with_engines(self, engines: Mapping[str, Any]) -> Self:
+        """The recipe with these Engines in place of its models, by role: policy, judge, or a name of the jury. Raises
+        RecipeError for another role."""
+        models = self.model
+        roles = {"policy", *(models.jury or {"judge"})}
+        if unknown := sorted(engines.keys() - roles):
+            raise RecipeError(
+                f"engines: the recipe has no model {unknown[0]}", hint=f"its models are {', '.join(sorted(roles))}"
+            )
+        sections = {role: given(engine) for role, engine in engines.items()}
+        jury = {name: sections.get(name, section) for name, section in models.jury.items()}
+        alone = {role: section for role, section in sections.items() if role not in jury}
+        return self.model_copy(update={"model": models.model_copy(update={**alone, "jury": jury})})
+
+    def given(self, key: str) -> bool:
+        """Whether --set gave `key`, as a.b.c, or a section that it is in: the user's own word."""
+        return any(f"{key}.".startswith(f"{each}.") for each in self._given)
+
+    @model_validator(mode="after")
+    def _pairs_exist(self) -> Self:
+        if self.model.jury and self.model.judge:
+            raise ValueError("model: has a judge and a jury; name the judge among the jury")
+        if self.judge and (self.judge.quorum or 1) > max(len(self.model.jury), 1):
+            raise ValueError("judge.quorum: more than there are judges")
+        if self.perturb and not self.judge:
+            raise ValueError("perturb: spoiled answers are for judges, and there is no section [judge]")
+        if self.judge and not self.judge.pairs and not self.perturb:
+            raise ValueError("judge.pairs: there would be nothing to vote on; leave the section [judge] out instead")
+        pairs = self.judge.pairs if self.judge else ()
+        if self.revise.rounds == 0 and {"first-last", "parent"} & set(pairs):
+            raise ValueError("judge.pairs: first-last and parent need revise.rounds of 1 or more")
+        if "given" in pairs and len(self.prompts.answers) < 2:
+            raise ValueError("judge.pairs: given needs two or more keys in prompts.answers")
+        return self
+
+    @model_validator(mode="after")
+    def _budget_has_prices(self) -> Self:
+        sections = [self.model.policy, self.model.judge, *self.model.jury.values()]
+        if self.budget and not any(section and section.price for section in sections):
+            raise ValueError("budget: without a price of any model ([model.policy.price]) nothing counts towards it")
+        return self

@@ -4,6 +4,19 @@ What people write (principles, recipes) is validated elsewhere, by pydantic; the
 documented under their names, with units and what None means; docs/warehouse.md shows them as columns.
 """
 
+from constitution.records.kinds import (
+    FIXED_DROPS,
+    HELD_BACK,
+    REPEATS,
+    UNSAID,
+    CritiqueOutcome,
+    DropReason,
+    Method,
+    Outcome,
+    PairKind,
+    Perturbation,
+    ResponseKind,
+)
 from constitution.records.principles import (
     Constitution,
     Criterion,
@@ -16,24 +29,14 @@ from constitution.records.principles import (
     as_dicts,
 )
 from constitution.records.rows import (
-    FIXED_DROPS,
-    HELD_BACK,
-    REPEATS,
-    UNSAID,
     Annotation,
     Counterfactual,
-    CritiqueOutcome,
-    DropReason,
     Failure,
     Figure,
     Judgement,
-    Method,
-    Outcome,
-    Perturbation,
     Preference,
     Prompt,
     Response,
-    ResponseKind,
     Row,
     Sampling,
     Score,
@@ -60,6 +63,7 @@ __all__ = [
     "Messages",
     "Method",
     "Outcome",
+    "PairKind",
     "Perturbation",
     "Preference",
     "Principle",

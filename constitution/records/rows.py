@@ -7,6 +7,15 @@ from typing import Literal
 
 from constitution.identity import row_id
 from constitution.measures import refuses
+from constitution.records.kinds import (
+    CritiqueOutcome,
+    DropReason,
+    Method,
+    Outcome,
+    PairKind,
+    Perturbation,
+    ResponseKind,
+)
 from constitution.records.principles import Messages
 
 
@@ -39,17 +48,6 @@ class Sampling:
     """Tokens of output at the most."""
     stop: tuple[str, ...] = ()
     """Strings that end the output; they are not part of it."""
-
-
-ResponseKind = Literal["initial", "revision", "sample", "reference", "given", "perturbation"]
-Outcome = Literal["ok", "cut", "empty", "refused", "filtered", "unchanged", "skipped"]
-REPEATS = ("unchanged", "skipped")
-"""Outcomes of an answer whose text is its parent's: what became of that text, the answer says that wrote it."""
-HELD_BACK = ("refused", "filtered")
-"""Outcomes by which a server gave something else than the answer."""
-CritiqueOutcome = Literal["ok", "cut", "empty", "refused", "filtered"]
-Method = Literal["label", "rationale", "score", "rubric"]
-Perturbation = Literal["polished", "terse", "sarcastic"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +157,6 @@ class Judgement:
     likelier than the least of these, and the middle between that and 0 was taken."""
 
 
-DropReason = Literal[
-    "tie", "margin", "identical", "empty", "cut", "refused", "filtered", "votes-missing", "perturbation"
-]
-FIXED_DROPS = ("perturbation", "empty", "identical", "cut", "refused", "filtered")
-"""Those that the answers alone decide: no vote changes them."""
-
-
 @dataclass(frozen=True, slots=True)
 class Preference:
     """One pair and what the votes made of it. `id` is the pair's id, which its judgements name."""
@@ -173,7 +164,7 @@ class Preference:
     id: str
     run_id: str
     prompt_id: str
-    kind: str
+    kind: PairKind
     """first-last · parent (a round against its parent) · given (answers that came with the prompt) · perturbation (an
     answer against its perturbation)."""
     a_id: str
@@ -222,10 +213,6 @@ class Preference:
     @property
     def p_chosen(self) -> float | None:
         return None if self.p_b is None else max(self.p_b, 1.0 - self.p_b)
-
-
-UNSAID = ("EmptyOutput", "CritiqueRefused", "AnswerRefused", "ContentFiltered")
-"""Failures that are what a model, or its server, did not want to say: no engine failed, and no chain ends by them."""
 
 
 @dataclass(frozen=True, slots=True)

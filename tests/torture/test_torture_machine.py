@@ -29,7 +29,7 @@ from constitution.cli.runs import runs as runs_command
 from constitution.cli.verify import verify as verify_command
 from constitution.errors import DamagedPart, RunLocked, WarehouseError
 from constitution.export import Settings, export
-from constitution.pipeline import Session, prepare
+from constitution.pipeline import open_run, prepare
 from constitution.recipe import load_recipe
 from constitution.records import Annotation, Figure
 from constitution.warehouse import Warehouse, ask, connect, files
@@ -469,7 +469,7 @@ def test_two_processes_two_runs_and_a_reader(torture: Torture, world: World, tmp
             looks += 1
 
     async def second() -> None:
-        async with Session(prepare(load_recipe(world.recipe, slow), world.recipe, root)):
+        async with open_run(prepare(load_recipe(world.recipe, slow), world.recipe, root)):
             raise AssertionError("both work on it")
 
     with running(world.recipe, root, *slow) as one, running(world.recipe, root, *slow, "seed=7") as two:

@@ -4,9 +4,10 @@ say so, nothing that was cut or held back is trained on, and Python and SQL agre
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
-from chains import CONSTITUTION, PRINCIPLES, Reply, Rows, Scripted, prompt, said, step
+from chains import CONSTITUTION, Reply, Rows, Scripted, labeller, prompt, said, setup, step
 from conftest import Torture
 from export_runs import make_export
 from small_project import table
@@ -15,12 +16,10 @@ from warehouse_rows import run
 
 from constitution.engines.base import FINISH_REASONS, Request
 from constitution.errors import ContextTooLong, EngineUnavailable
-from constitution.generate.revise import Chain, Reviser, revise
-from constitution.judge.ask import Judge
+from constitution.generate import Answers
+from constitution.generate.revise import Revise
 from constitution.judge.pairs import pairs
-from constitution.labels import Rules
-from constitution.pipeline.label import Labeller
-from constitution.recipe import JudgeSection, ReviseSection
+from constitution.recipe import JudgeSection
 from constitution.records import Failure, Preference
 from constitution.warehouse import Warehouse
 from constitution.warehouse.convert import TABLE_OF
@@ -46,13 +45,11 @@ async def test_every_chain_says_what_became_of_its_texts(tmp_path: Path, torture
     draw, rows = random.Random(f"{torture.seed}/outcomes"), Rows()
     prompts, chains = [prompt(f"Question {n}?") for n in range(600 if torture.full else 150)], {}
     engine = Scripted(lambda request: anything(draw, request))
-    reviser = Reviser(RUN, 7, 1, engine, CONSTITUTION, PRINCIPLES, ReviseSection(rounds=4))
-    weights = {each.id: each.weight for each in PRINCIPLES}
-    judge = Judge(RUN, 7, 1, engine, "judge", PRINCIPLES, SECTION)
-    labeller = Labeller(RUN, SECTION, (judge,), 1, (), weights, Rules.of(SECTION), None)
+    chain_of = Revise.of(replace(setup(engine, revise={"rounds": 4}), run_id=RUN))
+    voting_on = labeller(SECTION, Scripted(engine._reply, "judge"), run_id=RUN)
     for asked in prompts:
-        chains[asked.id] = chain = await revise(reviser, asked, {}, rows.put)
-        await labeller.label(asked, chain, {}, rows.put)
+        chains[asked.id] = chain = await chain_of.answers(asked, {}, rows.put)
+        await voting_on.label(asked, chain.responses if chain.complete else (), {}, rows.put)
         torture.count("replies of any outcome", len(chain.responses))
     warehouse = Warehouse(tmp_path / "w")
     warehouse.write_principles(RUN, CONSTITUTION)
@@ -71,8 +68,7 @@ async def test_every_chain_says_what_became_of_its_texts(tmp_path: Path, torture
     # What can have a pair has one, whatever came after it.
     for asked in prompts:
         chain = chains[asked.id]
-        final = not any(failure.retryable for failure in chain.failures)
-        expected = {pair.id for pair in pairs(RUN, asked, chain.responses if final else (), (), SECTION.pairs)}
+        expected = {pair.id for pair in pairs(RUN, asked, chain.responses if chain.complete else (), SECTION.pairs)}
         assert {label.id for label in labels.values() if label.prompt_id == asked.id} == expected
     states = dict(table(warehouse.root, "SELECT state, count(*) FROM chains GROUP BY ALL"))
     assert set(states) == {"complete", "stopped", "failed", "open"}
@@ -80,7 +76,7 @@ async def test_every_chain_says_what_became_of_its_texts(tmp_path: Path, torture
     assert states["stopped"] + states["failed"] == len(stops)
 
 
-def written(chains: dict[str, Chain], root: Path) -> set[str]:
+def written(chains: dict[str, Answers], root: Path) -> set[str]:
     """The answers whose texts are whole, by the texts alone; the view must say the same."""
     told = {
         id: (origin, outcome) for id, origin, outcome in table(root, "SELECT id, written_id, text_outcome FROM written")

@@ -31,8 +31,8 @@ from constitution.engines.openai import endpoint as _endpoint
 from constitution.engines.openai import fleet as _fleet
 from constitution.engines.openai import http as _http
 from constitution.pipeline import admission as intake
-from constitution.pipeline.admission import LAST, LEAST, Intake
-from constitution.pipeline.cost import Account, Ledger
+from constitution.pipeline.admission import LAST, LEAST, Admission
+from constitution.pipeline.cost import Cost, Ledger
 from constitution.recipe import Models
 from constitution.records import Failure, Judgement, Run
 from rehearsal.server import FakeServer
@@ -364,9 +364,9 @@ def trouble(error: str, message: str = "m") -> Failure:
 
 
 def test_what_a_run_stops_for_and_what_not() -> None:
-    def begun(share: float) -> Intake:
-        account = Account(Models.model_validate({"policy": {"engine": "fake"}}), Ledger(), {})
-        return Intake(None, account, 0, stop_at_failures=share)
+    def begun(share: float) -> Admission:
+        account = Cost(Models.model_validate({"policy": {"engine": "fake"}}), Ledger(), {})
+        return Admission(None, account, 0, stop_at_failures=share)
 
     late = begun(0.5)
     for _ in range(10_000):

@@ -1,0 +1,23 @@
+"""The words that a column takes: kinds, outcomes, methods and reasons."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+ResponseKind = Literal["initial", "revision", "sample", "reference", "given", "perturbation"]
+Outcome = Literal["ok", "cut", "empty", "refused", "filtered", "unchanged", "skipped"]
+REPEATS = ("unchanged", "skipped")
+"""Outcomes of an answer whose text is its parent's: what became of that text, the answer says that wrote it."""
+HELD_BACK = ("refused", "filtered")
+"""Outcomes by which a server gave something else than the answer."""
+CritiqueOutcome = Literal["ok", "cut", "empty", "refused", "filtered"]
+Method = Literal["label", "rationale", "score", "rubric"]
+Perturbation = Literal["polished", "terse", "sarcastic"]
+PairKind = Literal["first-last", "parent", "given", "perturbation"]
+DropReason = Literal[
+    "tie", "margin", "identical", "empty", "cut", "refused", "filtered", "votes-missing", "perturbation"
+]
+FIXED_DROPS = ("perturbation", "empty", "identical", "cut", "refused", "filtered")
+"""Those that the answers alone decide: no vote changes them."""
+UNSAID = ("EmptyOutput", "CritiqueRefused", "AnswerRefused", "ContentFiltered")
+"""Failures that are what a model, or its server, did not want to say: no engine failed, and no chain ends by them."""
