@@ -132,6 +132,7 @@ def _wrong(fault: ErrorDetails) -> str:
         return f"has to be {_EXPECTED[fault['type']]}"
     if fault["type"] == "union_tag_invalid":
         field, known = fault["ctx"]["discriminator"].strip("'"), fault["ctx"]["expected_tags"]
+        known = known.removesuffix(", 'given'")  # which a program passes, and no file can
         return f"{field}: {fault['ctx']['tag']!r} is none of {known}"
     if fault["type"] == "missing":
         return "is missing"
