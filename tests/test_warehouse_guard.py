@@ -6,14 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from warehouse_rows import PROMPTS, RUN, fill
+from warehouse_rows import RUN, fill
 
 from constitution.errors import QueryError
 from constitution.warehouse import Warehouse, ask, connect
-from constitution.warehouse.query import ask_arrow
 
 
 @pytest.fixture(scope="module")
@@ -69,140 +66,6 @@ def test_queries_are_answered(connection: duckdb.DuckDBPyConnection, query: str)
 # What is refused
 
 WAREHOUSE = "{root}"
-ATTACKS = [
-    # writing into the warehouse, which DuckDB's settings allow
-    "COPY (SELECT 1) TO '{root}/x.csv'",
-    "COPY prompts TO '{root}/x.parquet'",
-    "EXPLAIN ANALYZE COPY (SELECT 1) TO '{root}/x.csv'",
-    "EXPLAIN /* */ ANALYZE COPY (SELECT 1) TO '{root}/x.csv'",
-    "EXPLAIN (ANALYZE) COPY (SELECT 1) TO '{root}/x.csv'",
-    "WITH x AS (COPY (SELECT 1) TO '{root}/x.csv') FROM x",
-    "WITH x AS MATERIALIZED (COPY (SELECT 1) TO '{root}/x.csv') SELECT 1",
-    "SELECT * FROM (WITH x AS (COPY (SELECT 1) TO '{root}/x.csv') FROM x)",
-    "SELECT (WITH x AS (COPY (SELECT 1) TO '{root}/x.csv') SELECT count(*) FROM x)",
-    "EXPLAIN ANALYZE WITH x AS (COPY (SELECT 1) TO '{root}/x.csv') FROM x",
-    "DESCRIBE (WITH x AS (COPY (SELECT 1) TO '{root}/x.csv') FROM x)",
-    "COPY (PIVOT responses ON kind USING count(*)) TO '{root}/x.csv'",
-    "WITH x AS (COPY (SELECT 1) TO '{root}/x.csv') PIVOT responses ON kind USING count(*)",
-    "PIVOT (WITH x AS (COPY (SELECT 1) TO '{root}/x.csv') FROM x) ON column0 USING count(*)",
-    "FROM query('WITH x AS (COPY (SELECT 1) TO ''{root}/x.csv'') FROM x')",
-    "PIVOT (FROM \"query\"('WITH x AS (COPY (SELECT 1) TO ''{root}/x.csv'') FROM x')) ON column0 USING count(*)",
-    "PIVOT (FROM query ('WITH x AS (COPY (SELECT 1) TO ''{root}/x.csv'') FROM x')) ON column0 USING count(*)",
-    "FROM json_execute_serialized_sql(json_serialize_sql('SELECT 1'))",
-    "EXPORT DATABASE '{root}/x'",
-    "ATTACH '{root}/x.duckdb' AS x",
-    "ATTACH '{root}/warehouse.duckdb' AS x",
-    "FROM enable_profiling(save_location = '{root}/x.json')",
-    "FROM enable_logging(storage = 'file', storage_path = '{root}/x')",
-    "FROM read_duckdb('{root}/warehouse.duckdb', table_name = 'x')",
-    # reading what lies outside
-    "FROM read_csv('/etc/passwd')",
-    "FROM '/etc/passwd'",
-    "FROM read_text('/etc/passwd')",
-    "FROM read_blob('/proc/self/environ')",
-    "FROM read_json('/etc/passwd')",
-    "FROM read_text('{root}/../secret.txt')",
-    "FROM read_parquet('{root}/../secret.parquet')",
-    "FROM '{root}/../secret.parquet'",
-    "FROM read_text('{root}-beside/secret.txt')",
-    "FROM read_text('../secret.txt')",
-    "FROM glob('/etc/*')",
-    "FROM glob('{root}/../*')",
-    "FROM read_text('{root}/link/secret.txt')",
-    "FROM read_text('{root}/link.txt')",
-    "FROM sniff_csv('/etc/passwd')",
-    "FROM parquet_metadata('/etc/passwd')",
-    "SELECT getenv('HOME')",
-    "PIVOT (FROM read_text('/etc/passwd')) ON filename USING count(*)",
-    # the network and extensions
-    "FROM 'http://127.0.0.1:9/x.parquet'",
-    "FROM read_csv('https://127.0.0.1:9/x.csv')",
-    "FROM 's3://bucket/x.parquet'",
-    "INSTALL httpfs",
-    "LOAD httpfs",
-    "FORCE INSTALL httpfs FROM 'http://127.0.0.1:9'",
-    # unlocking, redirecting, changing
-    "SET enable_external_access = true",
-    "SET GLOBAL lock_configuration = false",
-    "RESET allowed_directories",
-    "SET VARIABLE root = '/'",
-    "PRAGMA enable_profiling = 'json'",
-    "PRAGMA database_list",
-    "CALL enable_logging()",
-    "CREATE MACRO provenance(x) AS TABLE SELECT 1",
-    "CREATE TEMP TABLE x AS FROM read_text('/etc/passwd')",
-    "CREATE SECRET s (TYPE s3)",
-    "DROP VIEW prompts",
-    "INSERT INTO prompts VALUES (1)",
-    "WITH x AS (SELECT 1) INSERT INTO prompts FROM x",
-    "WITH x AS (INSERT INTO prompts VALUES (1) RETURNING *) FROM x",
-    "DELETE FROM prompts",
-    "UPDATE prompts SET id = ''",
-    "PREPARE x AS SELECT 1",
-    "EXECUTE x",
-    "BEGIN",
-    "USE system",
-    "CHECKPOINT",
-    "VACUUM",
-    "IMPORT DATABASE '{root}'",
-    "COMMENT ON VIEW prompts IS 'mine'",
-    "FROM force_checkpoint()",
-    "FROM arrow_scan(0::POINTER, 0::POINTER, 0::POINTER)",
-    "FROM pandas_scan(1)",
-    # two at once, none at all, not SQL
-    "SELECT 1; SELECT 2",
-    "SELECT 1; COPY (SELECT 1) TO '{root}/x.csv'",
-    "SELECT 1; SET VARIABLE root = '/'",
-    "",
-    " -- nothing",
-    ";",
-    "EXPLAIN",
-    "SELEC 1",
-]
-
-
-def listing(root: Path) -> dict[str, tuple[int, int]]:
-    files = [path for path in [root, *root.rglob("*")] if not path.is_symlink()]
-    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
-
-
-@pytest.fixture(scope="module")
-def besieged(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
-    """A warehouse with secrets beside it and links to them in it."""
-    place = tmp_path_factory.mktemp("siege")
-    warehouse = fill(place / "warehouse")
-    (place / "secret.txt").write_text("TOP SECRET")
-    pq.write_table(pa.table({"secret": ["TOP SECRET"]}), place / "secret.parquet")
-    (place / "warehouse-beside").mkdir()
-    (place / "warehouse-beside" / "secret.txt").write_text("TOP SECRET")
-    (place / "warehouse" / "link").symlink_to(place)
-    (place / "warehouse" / "link.txt").symlink_to(place / "secret.txt")
-    return warehouse
-
-
-@pytest.mark.parametrize("attack", ATTACKS)
-def test_attacks_are_refused_and_change_nothing(besieged: Warehouse, attack: str) -> None:
-    before = listing(besieged.root.parent)
-    with connect(besieged.root) as connection:
-        query = attack.replace(WAREHOUSE, str(besieged.root))
-        with pytest.raises(QueryError) as caught:
-            list(ask(connection, query).rows)
-        with pytest.raises(QueryError):
-            ask_arrow(connection, query).read_all()
-        assert "TOP SECRET" not in str(caught.value)
-        assert "root:" not in str(caught.value)
-        assert list(ask(connection, "SELECT count(*) FROM prompts").rows) == [(PROMPTS,)], "and the views still stand"
-    assert listing(besieged.root.parent) == before
-
-
-def test_each_attack_that_writes_would_write_without_the_guard(tmp_path: Path) -> None:
-    """The reason for the guard: DuckDB's own settings let this pass. If this fails, DuckDB has become stricter."""
-    warehouse = fill(tmp_path / "warehouse")
-    for number, attack in enumerate([ATTACKS[0], ATTACKS[2], ATTACKS[5]]):
-        with connect(warehouse.root) as connection:
-            target = f"{warehouse.root}/{number}"
-            connection.execute(attack.replace("{root}/x", target)).fetchall()
-            assert Path(f"{target}.csv").exists()
 
 
 def test_a_link_to_a_part_outside_is_not_followed(tmp_path: Path) -> None:

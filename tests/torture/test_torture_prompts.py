@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from conftest import Torture
 
 from constitution.errors import PromptError
-from constitution.prompts import parse_transcript, read_prompts
+from constitution.prompts import read_prompts
 from constitution.recipe import PromptsSection
 from constitution.records import Prompt
 
@@ -193,75 +193,3 @@ def test_the_same_rows_from_all_readers(tmp_path: Path, torture: Torture) -> Non
         ended["read"] += 1
     assert min(ended.values()) > number / 6, ended
     torture.count("data sets by chance", sum(ended.values()))
-
-
-def test_two_columns_of_one_name(tmp_path: Path, torture: Torture) -> None:
-    draw = random.Random(f"{torture.seed}/columns")
-    for _ in range(100 if torture.full else 6):
-        name, text, other = draw.choice(("prompt", "messages", "system")), draw.choice(PLAIN), draw.choice(PLAIN)
-        names = ["prompt"] * (name != "prompt") + [name, name]
-        draw.shuffle(names)
-        cells = [draw.choice((text, other)) for _ in names]
-        (tmp_path / "p.jsonl").write_text(
-            "{" + ", ".join(f'"{key}": {json.dumps(cell)}' for key, cell in zip(names, cells, strict=True)) + "}\n"
-        )
-        pq.write_table(pa.Table.from_arrays([pa.array([cell]) for cell in cells], names=names), tmp_path / "p.parquet")
-        listed = ", ".join(f"$${cell}$$ AS {key}" for key, cell in zip(names, cells, strict=True))
-        for settings in ({"path": "p.jsonl"}, {"path": "p.parquet"}, {"format": "sql", "query": f"SELECT {listed}"}):
-            found = read(tmp_path, **settings)
-            assert isinstance(found, str), (settings, names, cells)
-        torture.count("data sets by chance")
-
-
-WORDS = ("How do I bake?", "With flour.", "It is\nso.", "Two\n\nparagraphs.", "a: b", "Humans: all", "😀", "  x")
-
-
-def test_transcripts_of_any_line_ends(tmp_path: Path, torture: Torture) -> None:
-    draw = random.Random(f"{torture.seed}/transcripts")
-    for _ in range(500 if torture.full else 50):
-        end, blank = draw.choice(("\n", "\r\n", "\r")), draw.choice(("", " ", "\t", "  "))
-        turns = [(role, draw.choice(WORDS)) for role in ["user", "assistant"] * draw.randint(1, 3)]
-        gap = f"\n{blank}\n"
-        names = {"user": "Human", "assistant": "Assistant"}
-        text = "".join(f"{gap}{names[role]}: {said}" for role, said in turns).replace("\n", end)
-        found = [(turn.role, turn.content.replace(end, "\n")) for turn in parse_transcript(text)]
-        assert found == [(role, said.strip()) for role, said in turns], text
-        pq.write_table(pa.table({"prompt": [text]}), tmp_path / "p.parquet")
-        (tmp_path / "p.jsonl").write_text(json.dumps({"prompt": text}) + "\n")
-        both = [plain(read(tmp_path, path=name, format="transcripts")) for name in ("p.jsonl", "p.parquet")]
-        assert both[0] == both[1]
-        torture.count("data sets by chance")
-
-
-SPLITS = ("train", "test", "train_sft", "train_prefs", "validation", "dev")
-
-
-def test_a_split_is_read_whole_and_alone(tmp_path: Path, torture: Torture) -> None:
-    draw = random.Random(f"{torture.seed}/splits")
-    whole = 0
-    rounds = 200 if torture.full else 15
-    for number in range(rounds):
-        folder, texts = tmp_path / str(number) / "set", dict[str, list[str]]()
-        at = draw.choice(("", "data", "main"))
-        for split in draw.sample(SPLITS, draw.randint(1, 4)):
-            shards = draw.randint(1, 3)
-            ending = draw.choice(("parquet", "jsonl"))
-            for shard in range(shards):
-                name = f"{split}-{shard:05}-of-{shards:05}" if shards > 1 or draw.random() < 0.5 else split
-                path = folder / at / f"{name}.{ending}"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                rows = [{"prompt": f"{path.name} {row}"} for row in range(draw.randint(1, 3))]
-                texts.setdefault(split, []).extend(row["prompt"] for row in rows)
-                if ending == "parquet":
-                    pq.write_table(pa.Table.from_pylist(rows), path)
-                else:
-                    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        for split in SPLITS:
-            found = read(folder.parent, format="hub", dataset="set", split=split)
-            if isinstance(found, str):
-                assert split not in texts, found
-            else:
-                assert [prompt.messages[-1].content for prompt in found] == texts[split]
-                whole += 1
-        torture.count("data sets by chance")
-    assert whole >= rounds
