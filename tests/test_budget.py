@@ -190,7 +190,7 @@ async def test_a_budget_that_stops_a_cancelled_run_leaves_it_whole(tmp_path: Pat
 def test_the_command_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = small_project(tmp_path)
 
-    async def flow(path: str, warehouse: str, limit: int | None, overrides: list[str], fresh: bool) -> Run:
+    async def flow(path: str, warehouse: str, limit: object, overrides: list[str], fresh: bool, *_: object) -> Run:
         return await run_once(Path(path), Path(warehouse), overrides, fresh)
 
     monkeypatch.setattr(run_command, "load_flow", lambda *_, **__: flow)

@@ -136,7 +136,7 @@ def test_the_command_says_what_tries_them_again(tmp_path: Path, monkeypatch: pyt
 
     async def flow(
         path: str, warehouse: str, limit: int | None, overrides: list[str], fresh: bool,
-        allow: list[str] | None = None, retry_failed: bool = False,
+        allow: list[str] | None = None, retry_failed: bool = False, *_: object,
     ) -> Run:  # fmt: skip
         async with OddServer(small) as server:
             return await work(written(Path(path), server.base_url), Path(warehouse), overrides, retry_failed)

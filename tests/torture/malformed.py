@@ -74,7 +74,7 @@ def project(folder: Path, files: dict[str, Content]) -> None:
 
 
 async def prepared(
-    recipe: str, warehouse: str, limit: int | None, overrides: list[str], fresh: bool, allow: Sequence[str] = ()
+    recipe: str, warehouse: str, limit: int | None, overrides: list[str], fresh: bool, allow: Sequence[str], *_: object
 ) -> Run:
     """In place of the flow: what it does before any model is loaded."""
     plan = prepare(load_recipe(Path(recipe), overrides), Path(recipe), Path(warehouse), fresh, [Path(a) for a in allow])

@@ -298,7 +298,7 @@ async def test_one_of_a_fleet_that_has_no_such_model_any_more_is_left_and_the_ru
 def test_the_command_says_which_servers_are_gone_and_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def flow(path: str, warehouse: str, limit: int | None, overrides: list[str], fresh: bool) -> Run:
+    async def flow(path: str, warehouse: str, *_: object) -> Run:
         async with WildServer(Switch(wild.reset, 12)) as server:
             recipe = project(tmp_path / "hurt", [server.base_url], PROMPTS)
             return await run_once(recipe, Path(warehouse), ["model.policy.timeout_s=0.3"])
@@ -311,7 +311,7 @@ def test_the_command_says_which_servers_are_gone_and_what_to_do(
     [line] = [line for line in shown.output.splitlines() if line.startswith("Stopped")]
     assert line.startswith("Stopped by its engines: http://127.0.0.1:")
     assert " out of service since 20" in line
-    assert line.endswith("the same command resumes.")
+    assert line.endswith("the same command resumes the run.")
     assert "Why they failed:" in shown.output
 
 
