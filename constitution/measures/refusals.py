@@ -156,6 +156,7 @@ BRIEF = 60
 """Words."""
 _BLANKS = "[ \\t\\n\\r\\f\u00a0]+"
 """Not \\s, which Python, RE2 and DuckDB's trim understand each in its own way."""
+_SIGNS = str.maketrans({**dict.fromkeys("\t\n\r\f\u00a0", " "), "’": "'", "ʼ": "'"})
 
 
 @cache
@@ -183,5 +184,8 @@ def refuses_sql(column: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Its beginning in lower case, with single blanks and straight apostrophes."""
-    return re.sub(_BLANKS, " ", text[:_MOST].lower().replace("’", "'").replace("ʼ", "'")).strip(" ")
+    """Its beginning in lower case, with single blanks and straight apostrophes. A tenth of the time of a pattern."""
+    plain = text[:_MOST].lower().translate(_SIGNS)
+    while "  " in plain:
+        plain = plain.replace("  ", " ")
+    return plain.strip(" ")
