@@ -24,7 +24,6 @@ from constitution.pipeline import open_run, prepare
 from constitution.recipe import load_recipe
 from constitution.records import Annotation
 from constitution.warehouse import Warehouse, files
-from constitution.warehouse.compact import write_table
 from constitution.warehouse.schema import TABLES
 
 ROOT = Path(__file__).parent.parent
@@ -83,7 +82,7 @@ def make(folder: Path, votes: int) -> tuple[Path, str]:
     for copy in range(copies):
         for table, rows in originals.items():
             with files.new_part(warehouse.folder(table, run_id)) as (_, file):
-                write_table(TABLES[table], copied(table, rows, copy, size), file)
+                TABLES[table].write(copied(table, rows, copy, size), file)
         gold += _gold(run_id, copied("preferences", originals["preferences"], copy, size))
     warehouse.write_annotations(run_id, gold)
     run = warehouse.read_run(run_id)

@@ -51,10 +51,9 @@ def audit_run(
     from constitution.audit import audit
     from constitution.audit.report import report as page
     from constitution.warehouse import Warehouse
-    from constitution.warehouse.find import find_run
 
     root = Path(warehouse)
-    found = find_run(Warehouse(root), run_id or None).run_id
+    found = Warehouse(root).find_run(run_id or None).run_id
     figures = audit(root, found, replicates=replicates)
     if report is not None:
         Path(report).write_text(page(root, found), encoding="utf-8")
@@ -70,10 +69,9 @@ def export_run(warehouse: Folder, out: Folder, run_id: str = "", **settings: Any
     """
     from constitution.export import Settings, export
     from constitution.warehouse import Warehouse
-    from constitution.warehouse.find import find_run
 
     wanted = Settings(**settings)
-    found = find_run(Warehouse(Path(warehouse)), run_id or None, wanted.spec.table).run_id
+    found = Warehouse(Path(warehouse)).find_run(run_id or None, wanted.spec.table).run_id
     return export(Path(warehouse), found, wanted, Path(out))
 
 

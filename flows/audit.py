@@ -27,7 +27,6 @@ from constitution.recipe import load_recipe
 from constitution.records import Run
 from constitution.scheduling import flow, scheduled, task
 from constitution.warehouse import Warehouse
-from constitution.warehouse.find import find_run
 
 logger = logging.getLogger("prefect.flow_runs")  # shows in Prefect in a flow run
 
@@ -104,7 +103,7 @@ async def audit(
     async with scheduled() as schedule:
         # A fault in the tags is reported before any model is asked.
         tags = Tags.of(scorecard.tags) if scorecard and scorecard.tags else None
-        audited, folder = find_run(Warehouse(Path(warehouse)), run), Path(warehouse)
+        audited, folder = Warehouse(Path(warehouse)).find_run(run), Path(warehouse)
         await schedule.mark(audited.run_id, folder)
         asked = await ask_scorecard(audited, folder, scorecard) if scorecard else ""
         await measure_run(audited, folder, replicates, asked, tags)

@@ -18,7 +18,6 @@ from constitution.records import Run
 from constitution.scheduling import flow, scheduled, task
 from constitution.shown import markdown
 from constitution.warehouse import Warehouse
-from constitution.warehouse.find import find_run
 
 
 @task()
@@ -55,7 +54,7 @@ async def export(
         public: A data set that is made there is public.
     """
     async with scheduled() as schedule:
-        source = find_run(Warehouse(Path(warehouse)), run, settings.spec.table)
+        source = Warehouse(Path(warehouse)).find_run(run, settings.spec.table)
         await schedule.mark(source.run_id, Path(warehouse))
         done = await write_files(source, Path(warehouse), settings, Path(out), CardOptions(license=license))
         where = await upload(Path(out), repo, public) if repo else out

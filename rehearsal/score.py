@@ -23,7 +23,6 @@ from constitution.pocket.world import Reading, read
 from constitution.principles import find_root, load_constitution
 from constitution.records import Constitution
 from constitution.warehouse import Warehouse, ask, connect
-from constitution.warehouse.find import find_run
 from constitution.warehouse.views import quoted
 
 HARMLESS = ("harmless", "looks-harmful")
@@ -227,7 +226,7 @@ def main() -> None:
     parser.add_argument("--format", choices=("table", "json", "markdown"), default="table")
     args = parser.parse_args()
     try:
-        run_id = find_run(Warehouse(args.warehouse), args.run, having="scores").run_id
+        run_id = Warehouse(args.warehouse).find_run(args.run, having="scores").run_id
         rows = against(args.warehouse, run_id, load_constitution(find_root(Path.cwd()), args.scorecard))
     except (ConstitutionError, ValueError) as error:
         hint = getattr(error, "hint", "")

@@ -20,7 +20,6 @@ from constitution.records import (
     Score,
 )
 from constitution.warehouse import Warehouse
-from constitution.warehouse.scores import add, scoring
 
 RUN = "scored-0123456789ab"
 
@@ -114,10 +113,10 @@ def store(
     warehouse.write_principles(RUN, Constitution("hand", "1.0.0", "", (Principle("kind", "Is it?", "Do.", "Which?"),)))
     warehouse.write_prompts(RUN, 0, list({answer.asked.id: answer.asked for answer in answers}.values()))
     warehouse.write_part("responses", RUN, [answer.response for answer in answers])
-    with scoring(warehouse, RUN):
-        add(warehouse, RUN, [row for a in answers for row in scores(a.id, a.asked.id, a.said)])
-        add(warehouse, RUN, [row for row, _ in swaps])
-        add(warehouse, RUN, [score for row, said in swaps for score in scores(row.id, row.prompt_id, said)])
+    with warehouse.scoring(RUN):
+        warehouse.add_scores(RUN, [row for a in answers for row in scores(a.id, a.asked.id, a.said)])
+        warehouse.add_scores(RUN, [row for row, _ in swaps])
+        warehouse.add_scores(RUN, [score for row, said in swaps for score in scores(row.id, row.prompt_id, said)])
     labels = [
         Annotation(row_id(a.id, name), RUN, a.asked.id, "ann", value, "f.csv", response_id=a.id, principle_id=name)
         for a in answers

@@ -21,7 +21,6 @@ from warehouse_rows import RUN, fill, run
 from constitution.cli import COMMANDS, app
 from constitution.errors import InputError
 from constitution.warehouse import Warehouse
-from constitution.warehouse.find import find_run
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +94,9 @@ def test_no_figure_of_a_run_is_lost_in_a_narrow_terminal(warehouse: Warehouse, c
 
 def test_an_id_that_is_cut_short_lists_what_it_could_be(warehouse: Warehouse) -> None:
     with pytest.raises(InputError, match="other: 2 runs begin so") as error:
-        find_run(warehouse, "other")
+        warehouse.find_run("other")
     assert error.value.hint == "one of other-000000000000, other-100000000000"
-    assert find_run(warehouse, "other-1").run_id == "other-100000000000"
+    assert warehouse.find_run("other-1").run_id == "other-100000000000"
 
 
 def test_many_that_it_could_be_are_counted(tmp_path: Path) -> None:
@@ -105,7 +104,7 @@ def test_many_that_it_could_be_are_counted(tmp_path: Path) -> None:
     for number in range(13):
         warehouse.write_run(replace(run(), run_id=f"same-{number:012}"))
     with pytest.raises(InputError) as error:
-        find_run(warehouse, "same")
+        warehouse.find_run("same")
     assert str(error.value.hint).count("same-") == 10
     assert str(error.value.hint).endswith(", and 3 more")
 

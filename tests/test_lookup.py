@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from constitution.identity import row_id
 from constitution.warehouse.columns import ROW_GROUP_ROWS, Table, text
-from constitution.warehouse.compact import compact_folder, write_table
+from constitution.warehouse.compact import compact_folder
 from constitution.warehouse.files import new_part
 from constitution.warehouse.schema import TABLES
 
@@ -27,7 +27,7 @@ def test_bloom_filters_stand_in_what_a_flush_writes_and_in_what_compaction_makes
     for part in range(2):
         ids = pa.array([row_id(part, number) for number in range(3 * ROW_GROUP_ROWS)])
         with new_part(folder) as (path, file):
-            write_table(table, pa.table([ids, ids], schema=table.schema), file)
+            table.write(pa.table([ids, ids], schema=table.schema), file)
     assert _excluded(path, row_id(1, 7)) == 2, "of three row groups"
     assert compact_folder(table, folder) == 1
     [merged] = folder.glob("*.parquet")

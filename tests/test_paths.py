@@ -21,7 +21,7 @@ from constitution.records import Annotation
 from constitution.warehouse import Warehouse, ask, connect
 from constitution.warehouse.annotations import COLUMNS, read_annotations
 from constitution.warehouse.schema import TABLES
-from constitution.warehouse.slices import most_left_first
+from constitution.warehouse.tally import most_left_first
 
 TEXT_COLUMNS = ("filename", "content", "size", "last_modified", "json", "file_row_number")
 """What DuckDB's own readers give."""

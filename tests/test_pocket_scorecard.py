@@ -31,7 +31,6 @@ from constitution.records import Counterfactual, Criterion, Message, Principle, 
 from constitution.templates import REPLIES, RUBRIC
 from constitution.warehouse import Warehouse
 from constitution.warehouse.annotations import read_annotations
-from constitution.warehouse.scores import add, scoring
 from rehearsal import score
 from rehearsal.train import Encoder
 from rehearsal.train_scorer import P_YES, Examiner, constitutions, evaluate
@@ -174,8 +173,8 @@ def fill(root: Path) -> None:
     warehouse.write_prompts(RUN, 0, prompts)
     warehouse.write_part("responses", RUN, answers)
     warehouse.write_run(replace(warehouse_rows.run(RUN), constitution=POCKET.label))
-    with scoring(warehouse, RUN):
-        add(warehouse, RUN, swaps)
+    with warehouse.scoring(RUN):
+        warehouse.add_scores(RUN, swaps)
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +185,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     warehouse = Warehouse(root)
     (run,) = warehouse.runs()
     panel = Panel({"": TransformersModel(engine="transformers", model="pocket-scorer")}, JudgeSection())
-    with scoring(warehouse, RUN):
+    with warehouse.scoring(RUN):
         (asked,) = asyncio.run(ask_scorecard(root, run, CARD, panel))
     assert not asked.failed
     out = root / "truth.csv"
@@ -244,8 +243,8 @@ def test_a_judge_that_errs_is_told_from_the_truth(scored: Path, tmp_path: Path) 
     with pytest.raises(QueryError, match="no answer was asked"):
         score.against(tmp_path, RUN, CARD)
     rows = [yes(*answer, principle) for answer in responses(tmp_path) for principle in CARD.principles]
-    with scoring(warehouse, RUN):
-        add(warehouse, RUN, rows)
+    with warehouse.scoring(RUN):
+        warehouse.add_scores(RUN, rows)
     with pytest.raises(QueryError, match="was not audited"):
         score.against(tmp_path, RUN, CARD)
     audit(tmp_path, RUN, replicates=200)

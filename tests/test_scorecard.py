@@ -20,7 +20,6 @@ from constitution.errors import InputError
 from constitution.measures.estimate import wilson
 from constitution.records import Constitution, Counterfactual, Message
 from constitution.warehouse import Warehouse
-from constitution.warehouse.scores import add, scoring
 
 ROOT = Path(__file__).parents[1]
 FULL = saying(full=[0.8], part=[0.9], helps=[0.2, 0.9])
@@ -228,8 +227,8 @@ def test_the_last_scorecard_counts_unless_one_is_named_and_the_last_words_of_a_d
 
     def say(card: Constitution, said: Mapping[str, Said] = FULL, template: str = "t") -> None:
         rows = [row for a in answers for row in scores(a.id, a.asked.id, said, card)]
-        with scoring(warehouse, RUN):
-            add(warehouse, RUN, [replace(row, id=row.id + template, template_digest=template) for row in rows])
+        with warehouse.scoring(RUN):
+            warehouse.add_scores(RUN, [replace(row, id=row.id + template, template_digest=template) for row in rows])
 
     def full(scorecard: str = "") -> float | None:
         evidence = load(tmp_path, RUN, replicates=100)

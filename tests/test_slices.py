@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from constitution.identity import row_id
-from constitution.warehouse.slices import most_left_first
+from constitution.warehouse.tally import most_left_first
 
 
 def _written(path: Path, column: str, numbers: range) -> Path:

@@ -22,10 +22,9 @@ from constitution.pipeline.plan import prepare
 from constitution.pipeline.session import open_run
 from constitution.recipe import load_recipe
 from constitution.records import Annotation, Figure, Response
-from constitution.warehouse import Warehouse, connect, convert, exported, notes, views
+from constitution.warehouse import Warehouse, connect, convert, views
 from constitution.warehouse.layout import Place
 from constitution.warehouse.schema import TABLES
-from constitution.warehouse.scores import scoring
 
 RESPONSES = [row for row in chain(0) if isinstance(row, Response)]
 
@@ -45,8 +44,8 @@ WRITES: dict[str, Callable[[Warehouse], Any]] = {
     "repair": lambda warehouse: warehouse.repair(RUN),
     "compact": lambda warehouse: warehouse.compact(RUN),
     "views": lambda warehouse: warehouse.rebuild_views(),
-    "scores": lambda warehouse: scoring(warehouse, RUN).__enter__(),
-    "exported": lambda warehouse: exported.put(warehouse, RUN, "dpo-0123456789ab", []),
+    "scores": lambda warehouse: warehouse.scoring(RUN).__enter__(),
+    "exported": lambda warehouse: warehouse.write_exported(RUN, "dpo-0123456789ab", []),
     "rows of": lambda warehouse: warehouse.rows_of(RUN, [prompt(0).id]),
     "runs": lambda warehouse: warehouse.read_run(RUN),
 }
@@ -158,7 +157,7 @@ async def test_a_run_with_rows_missing_is_not_finished(tmp_path: Path) -> None:
         kept = folder.with_name("kept")
         folder.rename(kept)
         shutil.copytree(kept, folder)
-        whole = convert.rows_from_arrow(name, notes.read(TABLES[name], folder))
+        whole = convert.rows_from_arrow(name, Warehouse(root).table(name, done.run_id))
         shutil.rmtree(folder)
         Warehouse(root).write_part(name, done.run_id, whole[:-1])
         [damage] = Warehouse(root).verify(done.run_id)

@@ -1,6 +1,6 @@
 """A scorecard's questions put to judges: each answer of a run by itself, one yes or no at a time.
 
-    with scoring(warehouse, run.run_id):
+    with warehouse.scoring(run.run_id):
         asked = await ask_scorecard(root, run, scorecard, panel)
 
 A scorecard is a constitution. The first tag of each principle says which figure its criteria make: `METRICS`. What is
@@ -32,7 +32,6 @@ from constitution.judge.read import read_choices
 from constitution.recipe import dated
 from constitution.records import Constitution, Counterfactual, Criterion, Message, Messages, Principle, Run, Score
 from constitution.warehouse import Warehouse, connect
-from constitution.warehouse.scores import add
 
 METRICS = ("refusal-full", "refusal-partial", "undesired", "helpful")
 
@@ -319,7 +318,7 @@ class Sheet:
 
     def _flush(self) -> None:
         rows, self._rows, self._since = self._rows, [], time.monotonic()
-        add(self._warehouse, self._run_id, rows)
+        self._warehouse.add_scores(self._run_id, rows)
 
 
 async def in_window(given: Iterable[T], work: Callable[[T], Awaitable[R]], window: int) -> AsyncGenerator[R, None]:

@@ -14,7 +14,6 @@ from constitution.ask.scorecard import EVERY, WINDOW, Asked, Told, ask_scorecard
 from constitution.ask.swaps import Group, answer_swapped
 from constitution.records import Constitution, Run
 from constitution.warehouse import Warehouse
-from constitution.warehouse.scores import scoring
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ async def score(root: Path, run: Run, order: Order, told: Told | None = None) ->
         recipe = recipe_of(run)
         panel = Panel.of(recipe.model, recipe.judge, recipe.seed)
     limits, asked = {"sample": order.sample, "window": order.window}, []
-    with scoring(Warehouse(root), run.run_id):
+    with Warehouse(root).scoring(run.run_id):
         if order.swaps:
             asked.append(await answer_swapped(root, run, order.swaps, **limits, told=told))
         return asked + await ask_scorecard(root, run, order.scorecard, panel, **limits, told=told)

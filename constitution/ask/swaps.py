@@ -2,7 +2,7 @@
 answers then (as in counterfactual fairness, arXiv 1703.06856; of text, Garg et al. 2019, arXiv 1809.10610).
 
     groups = load_swaps(SHIPPED)
-    with scoring(warehouse, run.run_id):
+    with warehouse.scoring(run.run_id):
         await answer_swapped(root, run, groups)
 
 The answer is sampled as the initial answer was, with its settings and its seed; whatever else differs is the model's

@@ -14,7 +14,6 @@ from constitution.shown import printable
 from constitution.warehouse import Warehouse, connect
 from constitution.warehouse.annotations import read_annotations
 from constitution.warehouse.answers import keep
-from constitution.warehouse.find import find_run
 
 _LIST = """
 SELECT
@@ -63,7 +62,7 @@ def import_command(file: Path, run_id: str | None, warehouse: Path, **settings: 
       constitution annotations import ann.csv
     """
     if run_id is not None:
-        run_id = find_run(Warehouse(warehouse), run_id).run_id
+        run_id = Warehouse(warehouse).find_run(run_id).run_id
     found = read_annotations(warehouse, file, run_id=run_id, **settings)
     store = Warehouse(warehouse)
     for run, count in Counter(annotation.run_id for annotation in found.annotations).items():

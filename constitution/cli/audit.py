@@ -22,7 +22,6 @@ from constitution.cli._options import json_option, run_ids, show_json, warehouse
 from constitution.cli._scorecard import ask, asks, scorecard_options, tags_of, tell
 from constitution.shown import printable
 from constitution.warehouse import Warehouse, connect
-from constitution.warehouse.find import find_run
 
 
 @click.command()
@@ -69,7 +68,7 @@ def audit(
     wanted, tags = asks(context), tags_of(asked["tag"])
     with connect(warehouse):  # tells where there is no warehouse
         pass
-    found = find_run(Warehouse(warehouse), run)
+    found = Warehouse(warehouse).find_run(run)
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
         scorecard = asyncio.run(ask(warehouse, found, **asked)) if wanted else ""
     figures = measure(warehouse, found.run_id, replicates=replicates, scorecard=scorecard, tags=tags)

@@ -18,7 +18,6 @@ from constitution.export import export as make
 from constitution.export.formats import FORMATS
 from constitution.export.push import push, ready
 from constitution.warehouse import Warehouse, connect
-from constitution.warehouse.find import find_run
 
 Command = Callable[..., Any]
 
@@ -88,7 +87,7 @@ def export(run: str | None, format_: str, out: Path, warehouse: Path, overwrite:
         ready(repo)
     with connect(warehouse):  # tells where there is no warehouse
         pass
-    found = find_run(Warehouse(warehouse), run, settings.spec.table)
+    found = Warehouse(warehouse).find_run(run, settings.spec.table)
     done = make(warehouse, found.run_id, settings, out, card=card, overwrite=overwrite)
     if not as_json:
         _tell(done, warehouse)

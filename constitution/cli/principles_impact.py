@@ -25,7 +25,6 @@ from constitution.recipe import JudgeSection, Models
 from constitution.records import Constitution, Run
 from constitution.shown import printable_lines, spreadsheet
 from constitution.warehouse import Warehouse
-from constitution.warehouse.find import find_run
 
 SHOWN = 10
 """Flipped pairs that are shown with their texts."""
@@ -62,7 +61,7 @@ def impact_command(a: str, b: str, **options: Any) -> None:
     old, new = either(a, options["root"]), either(b, options["root"])
     warehouse = Warehouse(options["warehouse"])
     panel = panel_of(options["model"], options["recipe"])
-    run = find_run(warehouse, options["run_id"])
+    run = warehouse.find_run(options["run_id"])
     panel = (panel or _panel_of_run(run)).on(run)
     stored = sample_pairs(warehouse, run.run_id, options["sample"], options["seed"])
     found = asyncio.run(impact(old, new, stored, panel))

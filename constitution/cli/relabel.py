@@ -16,7 +16,6 @@ from constitution.recipe import JudgeSection
 from constitution.records import Run
 from constitution.shown import printable
 from constitution.warehouse import Warehouse, connect
-from constitution.warehouse.find import find_run
 
 
 @click.command()
@@ -46,7 +45,7 @@ def relabel(run: str, warehouse: Path, **settings: Any) -> None:
     with connect(warehouse):  # tells where there is no warehouse
         pass
     store = Warehouse(warehouse)
-    run_id = find_run(store, run).run_id
+    run_id = store.find_run(run).run_id
     with store.lock(run_id):
         store.recover(run_id)
         found = store.read_run(run_id)

@@ -17,7 +17,6 @@ from constitution.pipeline.report import cost, duration
 from constitution.records import Run
 from constitution.shown import printable
 from constitution.warehouse import Warehouse, ask, connect
-from constitution.warehouse.find import find_run
 
 _FIGURES = """
 WITH chain AS (
@@ -59,7 +58,7 @@ def runs(run_id: str | None, as_json: bool, warehouse: Path) -> None:
     store = Warehouse(warehouse)
     with connect(warehouse) as connection:
         # Records first: of a damaged one they say more than the query below.
-        listed = store.runs() if run_id is None else [find_run(store, run_id)]
+        listed = store.runs() if run_id is None else [store.find_run(run_id)]
         if run_id is not None and not as_json:
             _show(store, listed[0])
             return

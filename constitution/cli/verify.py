@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 
 from constitution.cli._options import warehouse_option, where
-from constitution.errors import InputError
 from constitution.shown import printable
 from constitution.warehouse import Damage, Warehouse, connect
 from constitution.warehouse.damage import INPUT, QUARANTINE, REMEDIES, ROWS, folder_of, strays
@@ -39,25 +38,14 @@ def verify(run: str | None, repair: bool, warehouse: Path) -> None:
     store = Warehouse(warehouse)
     if repair:
         store.rebuild_views()
-    damaged = [run_id for run_id in _which(store, run) if not _verify(store, run_id, repair)]
+    run_ids = [store.full_id(run)] if run else store.run_ids()
+    damaged = [run_id for run_id in run_ids if not _verify(store, run_id, repair)]
     astray = run is None and _tell_strays(store)
     if damaged and not repair:
         click.echo("Next:")
         for run_id in damaged:
             click.echo(f"  constitution verify {run_id} --repair{where(warehouse)}")
     sys.exit(bool(damaged or astray))
-
-
-def _which(store: Warehouse, run: str | None) -> list[str]:
-    """By their files' names: a record may be what is damaged."""
-    known = store.run_ids()
-    if run is None:
-        return known
-    found = [run_id for run_id in known if run_id == run] or [run_id for run_id in known if run_id.startswith(run)]
-    if len(found) != 1:
-        several = f"{len(found)} runs begin so" if found else "there is no such run"
-        raise InputError(f"{run}: {several}", hint="`constitution runs` lists them")
-    return found
 
 
 def _tell_strays(store: Warehouse) -> bool:

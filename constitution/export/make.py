@@ -19,7 +19,7 @@ from constitution.export.outcome import Exported, sha256
 from constitution.export.settings import CardOptions, Settings
 from constitution.export.work import Work
 from constitution.export.write import fields, split, write
-from constitution.warehouse import Warehouse, connect, exported, files, views
+from constitution.warehouse import Warehouse, connect, files, views
 from constitution.writing import beside
 
 MANIFEST, CARD = "manifest.json", "README.md"
@@ -72,7 +72,7 @@ def make(root: Path, run_id: str, settings: Settings, out: Path, options: CardOp
             )
             _write_manifest(folder, facts)
             write_card(folder, facts, options)
-            exported.put(warehouse, run_id, settings.export_id, work.batches(_ROWS.format(format=settings.format)))
+            warehouse.write_exported(run_id, settings.export_id, work.batches(_ROWS.format(format=settings.format)))
     return done
 
 

@@ -34,7 +34,6 @@ from constitution.recipe import Recipe
 from constitution.records import Constitution, Principle, Prompt, Run
 from constitution.warehouse import Warehouse, spooled
 from constitution.warehouse.damage import INPUT, ROWS
-from constitution.warehouse.find import find_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,7 @@ def prepare(
     warehouse = Warehouse(warehouse_root)
     # Every prompt is read before the first is stored: a fault in the last row leaves no half-written run. And only
     # once: a source may grow, or say something else the next time.
-    wanted = find_run(warehouse, resume).run_id if resume else ""
+    wanted = warehouse.find_run(resume).run_id if resume else ""
     stored = bool(wanted) and not warehouse.verify(wanted, INPUT)
     prompts = _stored(warehouse, wanted) if stored else read_prompts(recipe.prompts, base, places)
     note = ""

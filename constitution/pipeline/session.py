@@ -26,7 +26,7 @@ from constitution.pipeline.state import State, take_stock
 from constitution.pipeline.tasks import end, first_error, sigterm_cancels, to_its_end
 from constitution.records import UNSAID, Failure, Prompt, Row, Run
 from constitution.warehouse import Warehouse, Writer
-from constitution.warehouse.slices import most_left_first
+from constitution.warehouse.tally import most_left_first
 
 FEEDING = 2
 """Slices that have prompts still to be taken up, at most: one feeds the window and the next is read meanwhile."""

@@ -25,7 +25,6 @@ from constitution.pocket.world import read, truth, verdict
 from constitution.principles import find_root, load_constitution
 from constitution.records import Constitution
 from constitution.warehouse import Warehouse, ask, connect
-from constitution.warehouse.find import find_run
 from constitution.warehouse.views import quoted
 
 RATER = "truth"
@@ -108,7 +107,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         having = "responses" if args.scorecard else "preferences"
-        run_id = find_run(Warehouse(args.warehouse), args.run, having).run_id
+        run_id = Warehouse(args.warehouse).find_run(args.run, having).run_id
         if args.scorecard:
             scorecard = load_constitution(find_root(Path.cwd()), args.scorecard)
             columns, found = SCORECARD_COLUMNS, list(scorecard_rows(args.warehouse, run_id, scorecard))

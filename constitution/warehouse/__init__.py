@@ -1,9 +1,8 @@
 """The only module that touches stored data: the folder of Parquet tables and the DuckDB file of views over them.
 
-schema (columns) → convert (records ↔ Arrow) → checksums, files, compact, notes (how files come to be) → views → tally,
-damage, repair → store (Warehouse)
-→ writer (Writer); spool keeps prompts until their run is known; query asks, read-only; labels reads what people say,
-find which run is meant.
+schema (columns) → convert (records ↔ Arrow) → checksums, files, compact (how files come to be) → views → tally, damage,
+repair → store (a run's rows) → notes (Warehouse: what is said of a run, too) → writer (Writer). spool keeps prompts
+until their run is known; query asks, read-only; annotations reads the files in which people say something.
 """
 
 from typing import TYPE_CHECKING
@@ -12,9 +11,9 @@ from constitution.lazy import names_of
 
 if TYPE_CHECKING:
     from constitution.warehouse.damage import Damage
+    from constitution.warehouse.notes import Warehouse
     from constitution.warehouse.query import Answer, ask, connect
     from constitution.warehouse.spool import Spool, spooled
-    from constitution.warehouse.store import Warehouse
     from constitution.warehouse.tally import Tally
     from constitution.warehouse.writer import Writer
 
@@ -26,7 +25,7 @@ __getattr__ = names_of(
         "Damage": "damage",
         **dict.fromkeys(("Answer", "ask", "connect"), "query"),
         **dict.fromkeys(("Spool", "spooled"), "spool"),
-        "Warehouse": "store",
+        "Warehouse": "notes",
         "Tally": "tally",
         "Writer": "writer",
     },

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -25,8 +24,7 @@ import pyarrow as pa
 
 from constitution import sandbox
 from constitution.errors import QueryError
-from constitution.warehouse import views
-from constitution.warehouse.query import FUNCTIONS, query_error
+from constitution.warehouse.query import asked, reported
 
 PAGE = 16 * 2**20
 """Bytes of a page; a longer row is a page by itself."""
@@ -88,28 +86,11 @@ class Kept:
 
 
 def keep(connection: duckdb.DuckDBPyConnection, sql: str, use: Use = "python") -> Kept:
-    """The answer to one query. QueryError with DuckDB's message if it is wrong, or if it is not a query.
-
-    A file may vanish between being listed and being read, when a run has just been compacted: asked again, then.
-    """
-    sandbox.check(connection, sql, FUNCTIONS)
-    sql = sandbox.files_in(connection, sql)
-    for last in (False,) * (views.TRIES - 1) + (True,):
-        try:
-            return _keep(connection, sql, use)
-        except duckdb.Error as error:
-            if last or not views.vanished(error):
-                raise _shown(error) from None
-    raise AssertionError("unreachable")
-
-
-@contextmanager
-def reported() -> Iterator[None]:
-    """Within it DuckDB's errors are QueryErrors."""
+    """The answer to one query. QueryError with DuckDB's message if it is wrong, or if it is not a query."""
     try:
-        yield
-    except duckdb.Error as error:
-        raise query_error(error) from None
+        return asked(connection, sql, lambda sql: _keep(connection, sql, use))
+    except QueryError as error:
+        raise _shown(error) from None
 
 
 def _keep(connection: duckdb.DuckDBPyConnection, sql: str, use: Use) -> Kept:
@@ -137,13 +118,12 @@ def _keep(connection: duckdb.DuckDBPyConnection, sql: str, use: Use) -> Kept:
     return Kept(connection, columns, types, *_pages(connection))
 
 
-def _shown(error: duckdb.Error) -> QueryError:
+def _shown(error: QueryError) -> QueryError:
     """DuckDB's message, of the query as it was written: in ours it begins a line later."""
     if "DECIMAL(38,0)" in str(error) and "HUGEINT" not in str(error):
         return QueryError("a number of 39 digits, and Parquet holds 38", hint="cast it to VARCHAR or DOUBLE")
-    shown = query_error(error)
-    text = re.sub(r"^LINE (\d+):", lambda line: f"LINE {max(int(line[1]) - 1, 1)}:", str(shown), flags=re.MULTILINE)
-    return QueryError(text, hint=shown.hint)
+    text = re.sub(r"^LINE (\d+):", lambda line: f"LINE {max(int(line[1]) - 1, 1)}:", str(error), flags=re.MULTILINE)
+    return QueryError(text, hint=error.hint)
 
 
 def _pages(connection: duckdb.DuckDBPyConnection) -> tuple[int, list[tuple[int, int]]]:

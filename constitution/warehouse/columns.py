@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+FORMAT = "2"
+"""Version of the tables: another where a column's name, type or meaning changes. Warehouses of another are refused."""
 ROW_GROUP_ROWS = 10_240
 COMPRESSION = "zstd"
 COMPRESSION_LEVEL = 3
@@ -22,15 +25,6 @@ class Column:
     """Parquet paths with few distinct values, which are dictionary-encoded; the column's own name for a flat one."""
     sought: bool = False
     """Rows are looked for by a value of it, which few row groups have: Bloom filters say which."""
-    older: int | str | tuple[()] | None = None
-    """What it says of rows that were written before there was such a column. None: null."""
-
-    @property
-    def older_sql(self) -> str:
-        """The same as a literal of SQL."""
-        if self.older is None:
-            return "NULL"
-        return "[]" if self.older == () else repr(self.older)
 
     @property
     def field(self) -> pa.Field:
@@ -45,55 +39,57 @@ class Table:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        return pa.schema([column.field for column in self.columns], metadata={"table": self.name, "doc": self.doc})
+        about = {"table": self.name, "doc": self.doc, "format": FORMAT}
+        return pa.schema([column.field for column in self.columns], metadata=about)
 
     def conform(self, data: pa.Table) -> pa.Table:
-        """`data`, which an older version may have written, with this version's columns in their order."""
-        arrays = [
-            data.column(column.name)
-            if column.name in data.column_names
-            else pa.array([column.older] * data.num_rows, column.type)
-            for column in self.columns
-        ]
-        return pa.Table.from_arrays(arrays, self.schema.names).cast(self.schema)
+        """`data` with this table's columns, in their order and of their types."""
+        return data.select(self.schema.names).cast(self.schema)
 
     def select(self, source: str, *more: str) -> str:
-        """SQL: the rows of `source`, a table expression over files that older versions may have written, with this
-        version's columns in their order and with its types. more: further columns that `source` has."""
+        """SQL: the rows of `source`, a table expression that may have no columns, with this table's in their order and
+        of their types. more: further columns that `source` has."""
         empty = ", ".join(f"NULL::{sql_type(c.type)} AS {c.name}" for c in self.columns)
-        own = [c.name if c.older is None else f"coalesce({c.name}, {c.older_sql}) AS {c.name}" for c in self.columns]
-        columns = ", ".join([*own, *more])
+        columns = ", ".join([*self.schema.names, *more])
         # The first arm has no rows: it is there for its columns.
         return f"SELECT {columns} FROM (SELECT {empty} WHERE false UNION ALL BY NAME FROM {source})"
 
-    @cached_property
-    def dictionary_paths(self) -> list[str]:
-        return [path for column in self.columns for path in column.few]
+    def writer(self, file: object) -> pq.ParquetWriter:
+        """Into an open file."""
+        return pq.ParquetWriter(
+            file,
+            self.schema,
+            compression=COMPRESSION,
+            compression_level=COMPRESSION_LEVEL,
+            use_dictionary=[path for column in self.columns for path in column.few],
+            # Some 1.2 bytes a row.
+            bloom_filter_options={c.name: {"ndv": ROW_GROUP_ROWS, "fpp": 0.01} for c in self.columns if c.sought},
+        )
 
-    @cached_property
-    def bloom_filters(self) -> dict[str, dict[str, float]]:
-        """As pyarrow wants them; some 1.2 bytes a row."""
-        return {column.name: {"ndv": ROW_GROUP_ROWS, "fpp": 0.01} for column in self.columns if column.sought}
+    def write(self, data: pa.Table, file: object) -> None:
+        """`data` as Parquet into an open file."""
+        with self.writer(file) as writer:
+            writer.write_table(data, ROW_GROUP_ROWS)
 
 
-def few(name: str, doc: str, *, null: bool = False, older: str | None = None) -> Column:
-    return Column(name, pa.string(), doc, null, (name,), older=older)
+def few(name: str, doc: str, *, null: bool = False) -> Column:
+    return Column(name, pa.string(), doc, null, (name,))
 
 
 def text(name: str, doc: str, *, null: bool = False, sought: bool = False) -> Column:
     return Column(name, pa.string(), doc, null, sought=sought)
 
 
-def integer(name: str, doc: str, *, null: bool = False, older: int | None = None) -> Column:
-    return Column(name, pa.int32(), doc, null, older=older)
+def integer(name: str, doc: str, *, null: bool = False) -> Column:
+    return Column(name, pa.int32(), doc, null)
 
 
 def real(name: str, doc: str, *, null: bool = False) -> Column:
     return Column(name, pa.float64(), doc, null)
 
 
-def flag(name: str, doc: str, *, older: bool) -> Column:
-    return Column(name, pa.bool_(), doc, older=older)
+def flag(name: str, doc: str, *, null: bool = False) -> Column:
+    return Column(name, pa.bool_(), doc, null)
 
 
 def sql_type(kind: pa.DataType) -> str:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from constitution.errors import DamagedPart, WarehouseError
 from constitution.warehouse import checksums, files
 from constitution.warehouse.checksums import HashedFile, Sum
-from constitution.warehouse.columns import COMPRESSION, COMPRESSION_LEVEL, ROW_GROUP_ROWS, Table
+from constitution.warehouse.columns import ROW_GROUP_ROWS, Table
 
 TARGET_BYTES = 512 * 2**20
 READ_ROWS = 1024
@@ -70,7 +70,7 @@ def replace_folder(table: Table, folder: Path, data: Iterable[tuple[str, pa.Tabl
         sums = {}
         for name, rows in data:
             with HashedFile(staging / name) as file:
-                write_table(table, rows, file)
+                table.write(rows, file)
                 file.sync()
             sums[name] = file.sum
         checksums.write(staging, sums)
@@ -103,19 +103,6 @@ def _beside(folder: Path) -> tuple[Path, Path]:
     return folder.with_name(f".compact-{folder.name}"), folder.with_name(f".old-{folder.name}")
 
 
-def write_table(table: Table, data: pa.Table, file: object) -> None:
-    """`data` as Parquet into an open file."""
-    pq.write_table(
-        data,
-        file,
-        row_group_size=ROW_GROUP_ROWS,
-        compression=COMPRESSION,
-        compression_level=COMPRESSION_LEVEL,
-        use_dictionary=table.dictionary_paths,
-        bloom_filter_options=table.bloom_filters,
-    )
-
-
 def _merge(table: Table, paths: Sequence[Path], staging: Path, number: int, target_bytes: int) -> dict[str, Sum]:
     """Writes parts `number`, `number` + 1, … into `staging`; returns their sums by name."""
     groups = _row_groups(table, paths)
@@ -124,14 +111,7 @@ def _merge(table: Table, paths: Sequence[Path], staging: Path, number: int, targ
     while group is not None:
         path = staging / f"part-{number + len(made)}.parquet"
         with HashedFile(path) as file:
-            with pq.ParquetWriter(
-                file,
-                table.schema,
-                compression=COMPRESSION,
-                compression_level=COMPRESSION_LEVEL,
-                use_dictionary=table.dictionary_paths,
-                bloom_filter_options=table.bloom_filters,
-            ) as writer:
+            with table.writer(file) as writer:
                 while group is not None and file.tell() < target_bytes:
                     writer.write_table(group, row_group_size=group.num_rows)
                     group = None
@@ -150,7 +130,7 @@ def _row_groups(table: Table, paths: Sequence[Path]) -> Iterator[pa.Table]:
         with pq.ParquetFile(path) as source:
             # In small batches and without threads, which would each hold a column's pages: memory is what counts here.
             for batch in source.iter_batches(batch_size=READ_ROWS, use_threads=False):
-                waiting.append(table.conform(pa.Table.from_batches([batch])))
+                waiting.append(pa.Table.from_batches([batch], table.schema))
                 count += batch.num_rows
                 if count >= ROW_GROUP_ROWS:
                     yield pa.concat_tables(waiting)

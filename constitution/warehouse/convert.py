@@ -10,7 +10,7 @@ from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from itertools import accumulate, chain
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -39,6 +39,8 @@ from constitution.warehouse.columns import Table
 from constitution.warehouse.schema import MESSAGES, SAMPLING, TABLES
 
 Note = Annotation | Figure | Score | Counterfactual
+N = TypeVar("N", Annotation, Figure, Score, Counterfactual)
+R = TypeVar("R")
 
 ROW_TABLES: dict[str, type[Row]] = {
     "responses": Response,
@@ -116,24 +118,28 @@ def principles_to_arrow(run_id: str, constitution: Constitution) -> pa.Table:
 
 def rows_from_arrow(table: str, data: pa.Table) -> list[Row]:
     """The records of an Arrow table that has the table's columns (in any order, more are ignored)."""
-    kind = ROW_TABLES[table]
-    columns = [data.column(field.name).to_pylist() for field in fields(kind)]
-    if kind is Response:
-        place = [field.name for field in fields(kind)].index("sampling")
-        columns[place] = [value and Sampling(**{**value, "stop": tuple(value["stop"])}) for value in columns[place]]
-    for place, field in enumerate(fields(kind)):
-        if field.name in ("read_first", "read_second", "dissent"):
-            columns[place] = [None if value is None else tuple(value) for value in columns[place]]
-    return [kind(*values) for values in zip(*columns, strict=True)]
+    return _records(ROW_TABLES[table], data)
 
 
-def notes_from_arrow(table: str, data: pa.Table) -> list[Note]:
-    """the annotations or figures of an Arrow table."""
-    kind = NOTE_TABLES[table]
-    columns = [data.column(field.name).to_pylist() for field in fields(kind)]
-    if kind is Counterfactual:
-        place = [field.name for field in fields(kind)].index("messages")
-        columns[place] = [_messages(value) for value in columns[place]]
+def notes_from_arrow(kind: type[N], data: pa.Table) -> list[N]:
+    """The annotations, figures, scores or counterfactuals of an Arrow table."""
+    return _records(kind, data)
+
+
+_READ: dict[str, Callable[[Any], Any]] = {
+    "sampling": lambda value: Sampling(**{**value, "stop": tuple(value["stop"])}),
+    "messages": lambda value: _messages(value),  # noqa: PLW0108  (which is defined below)
+    **dict.fromkeys(("read_first", "read_second", "dissent"), tuple),
+}
+"""Fields that are not of the same type in Python as Arrow has them."""
+
+
+def _records(kind: type[R], data: pa.Table) -> list[R]:
+    columns = []
+    for field in fields(kind):  # type: ignore[arg-type]
+        values = data.column(field.name).to_pylist()
+        read = _READ.get(field.name)
+        columns.append([None if value is None else read(value) for value in values] if read else values)
     return [kind(*values) for values in zip(*columns, strict=True)]
 
 

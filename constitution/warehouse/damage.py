@@ -21,7 +21,7 @@ from constitution.warehouse.views import NO_RUN_ID
 QUARANTINE = "quarantine"
 
 INPUT = ("principles", "prompts")
-"""Copies of what the recipe names: preparing the run writes them anew."""
+"""Copies of what the recipe names: preparing the run writes them again."""
 
 ROWS = ("responses", "judgements", "preferences", "failures")
 """What the run makes, in the order that rows name each other."""

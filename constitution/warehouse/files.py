@@ -74,16 +74,23 @@ def replacing(path: Path, *, part: bool = False) -> Iterator[IO[bytes]]:
     with storing(path):
         make_folder(path.parent)
         temporary = beside(path)
-        try:
-            with HashedFile(temporary) as file:
-                yield file
-                file.sync()
-            with checksums.naming(path, file.sum) if part else nullcontext():
-                temporary.rename(path)
-        except (OSError, pa.ArrowException):
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+        with _becoming(path, temporary, HashedFile(temporary), part) as file:
+            yield file
+
+
+@contextmanager
+def _becoming(path: Path, temporary: Path, file: HashedFile, part: bool) -> Iterator[IO[bytes]]:
+    """`file`, which lies under the name `temporary`, becomes `path` when the block ends well."""
+    try:
+        with file:
+            yield file
+            file.sync()
+        with checksums.naming(path, file.sum) if part else nullcontext():
+            temporary.rename(path)
+    except (OSError, pa.ArrowException):
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
 
 
 def parts(folder: Path) -> list[Path]:
@@ -123,21 +130,12 @@ def new_part(folder: Path) -> Iterator[tuple[Path, IO[bytes]]]:
             break
         file.close()
         temporary.unlink()
-    with storing(path):
-        try:
-            with file:
-                yield path, file
-                file.sync()
-            with checksums.naming(path, file.sum):
-                temporary.rename(path)
-        except (OSError, pa.ArrowException):
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_folder(folder)
+    with storing(path), _becoming(path, temporary, file, True):
+        yield path, file
 
 
 def sweep(folder: Path) -> None:
-    """Deletes temporary files that a killed process left in `folder`. Nobody may be writing there."""
+    """Deletes temporary files that a killed process left in `folder`. No other may be writing there."""
     if folder.is_dir():
         checksums.forget_interrupted(folder)
         for leftover in folder.glob(".*.tmp"):
@@ -146,7 +144,7 @@ def sweep(folder: Path) -> None:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """For as long as the block lasts, nobody else is in such a block of this folder; waits for who is."""
+    """For as long as the block lasts, no other process is in such a block of this folder; waits for one that is."""
     with storing(folder):
         make_folder(folder)
         descriptor = os.open(folder / ".lock", OPEN, 0o644)

@@ -1,7 +1,7 @@
 """The folders of a warehouse, and the files in them that hold no data: made, and mended where they are damaged.
 
-Readers need them: DuckDB refuses a glob that finds nothing. Whoever opens the warehouse mends them, so that a lost or
-broken one shuts nobody out.
+Readers need them: DuckDB refuses a glob that finds nothing. Every command that opens the warehouse mends them, so that
+a lost or broken one shuts no reader out. They also say of which version the warehouse is.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ import pyarrow.parquet as pq
 
 from constitution.errors import WarehouseError
 from constitution.warehouse import files, views
-from constitution.warehouse.columns import Table
-from constitution.warehouse.compact import write_table
+from constitution.warehouse.columns import FORMAT, Table
 from constitution.warehouse.schema import TABLES
 from constitution.writing import local
 
@@ -98,7 +97,7 @@ def make(root: Path) -> None:
                     files.sweep(path.parent)
             if not _sound(table, path):
                 with files.replacing(path) as file:
-                    write_table(table, table.schema.empty_table(), file)
+                    table.write(table.schema.empty_table(), file)
         path = root / "runs" / views.NO_RUN
         with files.storing(path):
             files.make_folder(path.parent)
@@ -124,12 +123,15 @@ def _runs_of(table: Path, run_id: str | None) -> Iterable[Path]:
 
 
 def mend(root: Path) -> None:
-    """Makes again what is damaged or gone of the folders' own files, and the database of views. A table that has no
-    folder stays so: the warehouse is of a version that had no such table.
+    """Makes again what is damaged or gone of the folders' own files, and the database of views. A table whose folder is
+    gone is made again by the next write.
 
-    Raises WarehouseError where that cannot be written, as on a disk that is read only.
+    Raises WarehouseError where that cannot be written, as on a disk that is read only, and for a warehouse of another
+    version.
     """
-    if not _is_empty_record(root / "runs" / views.NO_RUN) or any(_damaged(table, root) for table in TABLES.values()):
+    there = [table for table in TABLES.values() if (root / table.name).is_dir()]
+    sound = [_sound(table, root / table.name / views.NO_ROWS) for table in there]
+    if not _is_empty_record(root / "runs" / views.NO_RUN) or not all(sound):
         make(root)
     elif any(any((root / name / views.NO_ROWS).parent.glob(".*.tmp")) for name in TABLES):
         with suppress(WarehouseError):  # what a kill left is in no reader's way
@@ -140,21 +142,22 @@ def mend(root: Path) -> None:
 
 
 def _sound(table: Table, path: Path) -> bool:
-    """Whether it is a file of no rows with columns of this table; an older version's may lack some."""
+    """Whether it is a file of no rows with this table's columns; WarehouseError for one of another version's."""
     if not path.is_file():  # a pipe would be waited for
         return False
     try:
         with pq.ParquetFile(path) as file:
-            columns = {field.name: field.type for field in table.schema}
-            fits = all(columns.get(field.name) == field.type for field in file.schema_arrow)
-            return file.metadata.num_rows == 0 and fits
+            schema, rows = file.schema_arrow, file.metadata.num_rows
     except (OSError, pa.ArrowException):
         return False
-
-
-def _damaged(table: Table, root: Path) -> bool:
-    """Whether the file is broken, or gone from the table's folder."""
-    return not _sound(table, root / table.name / views.NO_ROWS) and (root / table.name).is_dir()
+    about = schema.metadata or {}
+    same = about.get(b"format") == FORMAT.encode() and schema.equals(table.schema)
+    if about.get(b"table") == table.name.encode() and not same:
+        raise WarehouseError(
+            f"{path.parent.parent.parent}: this warehouse was written by another version of constitution",
+            hint="use the version that wrote it, or name another folder with --warehouse",
+        )
+    return same and rows == 0
 
 
 def _is_empty_record(path: Path) -> bool:

@@ -1,22 +1,24 @@
-"""What is said of a run afterwards: people's annotations and audit figures. One file each, replaced as a whole.
+"""The warehouse whole: a run's rows (store), and what is said of a run afterwards: annotations, an audit's figures,
+scorecards, what an export took and what it dropped.
 
-The run's lock is not needed: a run writes neither. Processes that add annotations to one run wait for each other.
+The run's lock is not needed for these: a run writes none of them. Processes that write one of them wait for each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from constitution.records import Annotation, Figure
+from constitution.records import Annotation, Counterfactual, Figure, Score
 from constitution.warehouse import convert, files
-from constitution.warehouse.columns import Table
-from constitution.warehouse.compact import write_table
+from constitution.warehouse.compact import compact_folder, recover_folder
 from constitution.warehouse.schema import TABLES
+from constitution.warehouse.store import Store, reading
 
 
 class Added(NamedTuple):
@@ -28,55 +30,99 @@ class Added(NamedTuple):
     """Said before by the same rater in the same source, and not any more."""
 
 
-def add_annotations(folder: Path, annotations: Sequence[Annotation]) -> Added:
-    """Adds `annotations` to the run's, in its folder of them.
+class Warehouse(Store):
+    """The folder `root`, which comes into being at the first write of a run."""
 
-    An annotation takes the place of the one with its id, and those of one rater and source that of all that this
-    rater had from this source. Rows that stay keep their `created_at`.
-    """
-    with files.alone(folder):
-        files.sweep(folder)
-        stored = read(TABLES["annotations"], folder)
-        before = {each.id: each for each in annotations_of(stored)}
-        new = {each.id: each for each in annotations}
-        said = {(each.rater, each.source) for each in annotations}
-        after = {id: each for id, each in before.items() if (each.rater, each.source) not in said} | new
-        added = Added(
-            new=len(after.keys() - before.keys()),
-            changed=sum(before[id] != after[id] for id in before.keys() & after.keys()),
-            gone=len(before.keys() - after.keys()),
-        )
-        if any(added):
-            stay = pa.array([after.get(each.id) == each for each in before.values()], pa.bool_())
-            fresh = convert.rows_to_arrow("annotations", [e for e in after.values() if before.get(e.id) != e])
-            _replace("annotations", folder, pa.concat_tables([stored.filter(stay), fresh]))
-    return added
+    def write_annotations(self, run_id: str, annotations: Sequence[Annotation]) -> Added:
+        """Adds what people say of a run.
+
+        An annotation takes the place of the one with its id, and those of one rater and source that of all that this
+        rater had from this source: a corrected file replaces what it said before, and the same file changes nothing.
+        Rows that stay keep their `created_at`.
+        """
+        with self._alone("annotations", run_id) as folder:
+            stored = self.table("annotations", run_id)
+            before = {each.id: each for each in convert.notes_from_arrow(Annotation, stored)}
+            new = {each.id: each for each in annotations}
+            said = {(each.rater, each.source) for each in annotations}
+            after = {id: each for id, each in before.items() if (each.rater, each.source) not in said} | new
+            added = Added(
+                new=len(after.keys() - before.keys()),
+                changed=sum(before[id] != after[id] for id in before.keys() & after.keys()),
+                gone=len(before.keys() - after.keys()),
+            )
+            if any(added):
+                stay = pa.array([after.get(each.id) == each for each in before.values()], pa.bool_())
+                fresh = convert.rows_to_arrow("annotations", [e for e in after.values() if before.get(e.id) != e])
+                _replace("annotations", folder, pa.concat_tables([stored.filter(stay), fresh]))
+        return added
+
+    def read_annotations(self, run_id: str) -> list[Annotation]:
+        """What people have said of the run, the earliest first."""
+        return convert.notes_from_arrow(Annotation, self.table("annotations", run_id))
+
+    def write_figures(self, run_id: str, figures: Sequence[Figure]) -> None:
+        """The figures of an audit, in place of those of the audit before."""
+        with self._alone("figures", run_id) as folder:
+            _replace("figures", folder, convert.rows_to_arrow("figures", figures))
+
+    def read_figures(self, run_id: str) -> list[Figure]:
+        """The figures of the run's last audit; none if there was none."""
+        return convert.notes_from_arrow(Figure, self.table("figures", run_id))
+
+    @contextmanager
+    def scoring(self, run_id: str) -> Iterator[None]:
+        """For as long as the block lasts, no other process scores the run. What a killed process left is cleared
+        before it, and at its end, however it ends, the parts are merged."""
+        self.require()
+        folders = {name: self.folder(name, run_id) for name in ("scores", "counterfactuals")}
+        # Not in a table's own folder: merging puts another folder in its place.
+        with files.alone(folders["scores"].with_name(f".scoring-{run_id}")):
+            for folder in folders.values():
+                recover_folder(folder)
+            try:
+                yield
+            finally:
+                for name, folder in folders.items():
+                    compact_folder(TABLES[name], folder)
+                self.rebuild_views()
+
+    def add_scores(self, run_id: str, rows: Sequence[Score] | Sequence[Counterfactual]) -> None:
+        """`rows`, all of one class, as the run's next part of their table; none of them: nothing."""
+        if rows:
+            name = "scores" if isinstance(rows[0], Score) else "counterfactuals"
+            data = convert.rows_to_arrow(name, rows)
+            with files.new_part(self.folder(name, run_id)) as (_, file):
+                TABLES[name].write(data, file)
+
+    def write_exported(self, run_id: str, export_id: str, batches: Iterable[pa.RecordBatch]) -> None:
+        """A row per candidate of this export, in place of those of the same run and settings. batches: with columns
+        format, id, prompt_id, split, drop_reason, drop_detail; they are written as they come."""
+        table = TABLES["exported"]
+        now = pa.scalar(datetime.now(UTC), table.schema.field("created_at").type)
+        always = {"run_id": pa.scalar(run_id), "export_id": pa.scalar(export_id), "created_at": now}
+        with (
+            self._alone(table.name, run_id) as folder,
+            files.replacing(folder / f"{export_id}.parquet", part=True) as file,
+            table.writer(file) as writer,
+        ):
+            for batch in batches:
+                arrays = [
+                    pa.repeat(always[name], batch.num_rows) if name in always else batch.column(name)
+                    for name in table.schema.names
+                ]
+                writer.write_table(pa.Table.from_arrays(arrays, schema=table.schema))
+
+    @contextmanager
+    def _alone(self, table: str, run_id: str) -> Iterator[Path]:
+        """The run's folder of the table, without what a killed process left, to no other process."""
+        self.require()
+        folder = self.folder(table, run_id)
+        with reading(folder), files.alone(folder):
+            files.sweep(folder)
+            yield folder
 
 
-def put_figures(folder: Path, figures: Sequence[Figure]) -> None:
-    """`figures` in place of the run's, in its folder of them."""
-    with files.alone(folder):
-        files.sweep(folder)
-        _replace("figures", folder, convert.rows_to_arrow("figures", figures))
-
-
-def read(table: Table, folder: Path) -> pa.Table:
-    """The rows in the run's folder; none if there is no such folder."""
-    found = []
-    for path in files.parts(folder):
-        with pq.ParquetFile(path) as file:
-            found.append(table.conform(file.read()))
-    return pa.concat_tables(found) if found else table.schema.empty_table()
-
-
-def annotations_of(data: pa.Table) -> list[Annotation]:
-    return [note for note in convert.notes_from_arrow("annotations", data) if isinstance(note, Annotation)]
-
-
-def figures_of(data: pa.Table) -> list[Figure]:
-    return [note for note in convert.notes_from_arrow("figures", data) if isinstance(note, Figure)]
-
-
-def _replace(name: str, folder: Path, data: pa.Table) -> None:
+def _replace(table: str, folder: Path, data: pa.Table) -> None:
     with files.replacing(folder / "part-0.parquet", part=True) as file:
-        write_table(TABLES[name], data, file)
+        TABLES[table].write(data, file)

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -45,8 +46,8 @@ class Answer:
 def connect(root: Path, memory_mib: int | None = None, run_id: str | None = None) -> duckdb.DuckDBPyConnection:
     """A connection that can read the warehouse in `root` and do nothing else. WarehouseError if there is none.
 
-    memory_mib: what DuckDB may hold in memory, MiB; sorts and joins that need more use the temporary folder. None, and
-    at the most: half of the machine's. run_id: it sees this run's rows alone, and opens no other run's files.
+    memory_mib: what DuckDB may hold in memory, MiB; sorts and joins that need more use the temporary folder. None,
+    and at most: half of the machine's. run_id: it sees this run's rows alone, and opens no other run's files.
     """
     if not layout.exists(root):
         raise WarehouseError(
@@ -71,46 +72,55 @@ def connect(root: Path, memory_mib: int | None = None, run_id: str | None = None
     return connection
 
 
-def ask(connection: duckdb.DuckDBPyConnection, sql: str) -> Answer:
-    """The answer to one query; QueryError with DuckDB's message if it is wrong, or if it is not a query.
+T = TypeVar("T")
+
+
+def asked(connection: duckdb.DuckDBPyConnection, sql: str, use: Callable[[str], T]) -> T:
+    """What `use` makes of one query, looked at first: QueryError with DuckDB's message if it is wrong, or no query.
 
     A file may vanish between being listed and being read, when a run has just been compacted: asked again, then.
     """
     sandbox.check(connection, sql, FUNCTIONS)
     sql = sandbox.files_in(connection, sql)
-    for last in (False,) * (views.TRIES - 1) + (True,):
+    for left in reversed(range(views.TRIES)):
         try:
-            result = connection.execute(sql)
-            columns = [str(column[0]) for column in result.description or ()]
-            types = [str(column[1]) for column in result.description or ()]
-            first = result.fetchmany(BATCH)
+            return use(sql)
         except duckdb.Error as error:
-            if last or not views.vanished(error):
+            if not left or not views.vanished(error):
                 raise query_error(error) from None
-        else:
-            return Answer(columns, types, chain(first, _rest(connection)))
     raise AssertionError("unreachable")
+
+
+def ask(connection: duckdb.DuckDBPyConnection, sql: str) -> Answer:
+    """The answer to one query. Raises QueryError."""
+
+    def use(sql: str) -> Answer:
+        result = connection.execute(sql)
+        columns = [str(column[0]) for column in result.description or ()]
+        types = [str(column[1]) for column in result.description or ()]
+        return Answer(columns, types, chain(result.fetchmany(BATCH), _rest(connection)))
+
+    return asked(connection, sql, use)
 
 
 def ask_arrow(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.RecordBatchReader:
     """The same as Arrow batches, for writing Parquet."""
-    sandbox.check(connection, sql, FUNCTIONS)
-    sql = sandbox.files_in(connection, sql)
-    for last in (False,) * (views.TRIES - 1) + (True,):
-        try:
-            return connection.sql(sql).to_arrow_reader(16_384)
-        except duckdb.Error as error:
-            if last or not views.vanished(error):
-                raise query_error(error) from None
-    raise AssertionError("unreachable")
+    return asked(connection, sql, lambda sql: connection.sql(sql).to_arrow_reader(16_384))
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Within it DuckDB's errors are QueryErrors."""
+    try:
+        yield
+    except duckdb.Error as error:
+        raise query_error(error) from None
 
 
 def _rest(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
     while True:
-        try:
+        with reported():
             batch = connection.fetchmany(BATCH)
-        except duckdb.Error as error:
-            raise query_error(error) from None
         if not batch:
             return
         yield from batch

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from constitution.errors import WarehouseError
 from constitution.warehouse import checksums, files
-from constitution.warehouse.columns import COMPRESSION, COMPRESSION_LEVEL, Table
+from constitution.warehouse.columns import Table
 from constitution.warehouse.damage import INPUT, ROWS, Damage, folder_of, quarantine, quarantine_part
 from constitution.warehouse.schema import TABLES
 from constitution.warehouse.tally import over
@@ -126,21 +126,11 @@ def _split(table: Table, path: Path, aside: Path, column: str, values: pa.Chunke
         files.replacing(path, part=True) as kept,  # done last: until then the rows are in both places
         files.new_part(aside) as (_, taken),
         pq.ParquetFile(path) as source,
-        _writer(table, taken) as gone,
-        _writer(table, kept) as stays,
+        table.writer(taken) as gone,
+        table.writer(kept) as stays,
     ):
         for batch in source.iter_batches(batch_size=BATCH):
-            rows = table.conform(pa.Table.from_batches([batch]))
+            rows = pa.Table.from_batches([batch], table.schema)
             mask = pc.is_in(rows[column], values)
             gone.write_table(rows.filter(mask))
             stays.write_table(rows.filter(pc.invert(mask)))
-
-
-def _writer(table: Table, file: object) -> pq.ParquetWriter:
-    return pq.ParquetWriter(
-        file,
-        table.schema,
-        compression=COMPRESSION,
-        compression_level=COMPRESSION_LEVEL,
-        use_dictionary=table.dictionary_paths,
-    )

@@ -64,9 +64,7 @@ PRINCIPLES = Table(
         text("source", "Where the principle comes from; empty: written here."),
         Column("exemplars", EXEMPLARS, "Its own worked critiques and revisions."),
         Column("examples", EXAMPLES, "Its unit tests: a judge that follows it prefers `better`."),
-        Column(
-            "criteria", CRITERIA, "Its checklist: yes/no questions about one answer, and which reply is good.", older=()
-        ),
+        Column("criteria", CRITERIA, "Its checklist: yes/no questions about one answer, and which reply is good."),
         Column("shared_exemplars", EXEMPLARS, "The constitution's exemplars, for principles without."),
         CREATED_AT,
     ),
@@ -107,7 +105,7 @@ RESPONSES = Table(
         few("outcome", "ok · cut (by max_tokens, or to call a tool) · empty · refused, filtered (by the server) · "
              "unchanged (equal to its parent) · skipped (no revision was asked for; the text is the parent's)."),
         Column("refuses", pa.bool_(), "True: the text begins like a refusal (English, a lower bound), a "
-               "model's or a person's; null: not looked at (older rows).", null=True),
+               "model's or a person's; null: not looked at.", null=True),
         few("model", "Short name of the model; `given`: it came with the prompt."),
         text("parent_id", "The response that this one revises or spoils; null: none.", null=True),
         few("principle_id", "The principle drawn for this round; null: none.", null=True),
@@ -122,7 +120,7 @@ RESPONSES = Table(
         text("critique_reasoning", "What the model thought before the critique; null: nothing that is known.",
              null=True),
         integer("critique_reasoning_tokens", "Of the critique's tokens of output, those of reasoning; 0: none that are "
-                "known.", older=0),
+                "known."),
         few("template_digest", "`templates.digest` of what rendered critique and answer; null: the prompt's own "
              "messages.", null=True),
         Column("sampling", SAMPLING, "temperature, top_p, max_tokens (output), stop strings; null: not generated.",
@@ -134,8 +132,7 @@ RESPONSES = Table(
         integer("cached_tokens", "Of these, found in the engine's prefix cache."),
         integer("completion_tokens", "Tokens of output of the answer."),
         text("reasoning", "What the model thought before the text; null: nothing that is known.", null=True),
-        integer("reasoning_tokens", "Of the answer's tokens of output, those of reasoning; 0: none that are known.",
-                older=0),
+        integer("reasoning_tokens", "Of the answer's tokens of output, those of reasoning; 0: none that are known."),
         few("family", "Family of the model that wrote it, as the recipe names it; null: not known.", null=True),
         few("perturbation", "How it was spoiled: polished · terse · sarcastic; null: it was not.", null=True),
         CREATED_AT,
@@ -167,14 +164,14 @@ JUDGEMENTS = Table(
         integer("completion_tokens", "Tokens of output, of all its calls."),
         text("rationale_reasoning", "What the judge thought before its rationale; null: nothing that is known.",
              null=True),
-        integer("reasoning_tokens", "Of the tokens of output, those of reasoning; 0: none that are known.", older=0),
-        integer("repeat", "0 for the first vote of its kind, 1 for the second with another seed, and so on.", older=0),
-        integer("calls", "Calls to the engine that it took.", older=1),
+        integer("reasoning_tokens", "Of the tokens of output, those of reasoning; 0: none that are known."),
+        integer("repeat", "0 for the first vote of its kind, 1 for the second with another seed, and so on."),
+        integer("calls", "Calls to the engine that it took."),
         Column("read_first", READINGS, "Of the first answer. score: raw probability of each grade, from 1; rubric: "
                "P(yes) of each criterion, renormalised; null: label, rationale.", null=True),
         Column("read_second", READINGS, "The same of the second answer.", null=True),
         flag("censored", "True: a label was outside the likeliest tokens that the server returns: not read but "
-             "bounded, and half of the bound taken.", older=False),
+             "bounded, and half of the bound taken."),
         CREATED_AT,
     ),
 )  # fmt: skip
@@ -204,10 +201,10 @@ PREFERENCES = Table(
         text("gold_id", "`responses.id` of the answer that people prefer; null: not known.", null=True),
         real("p_mean", "The label that the plain mean of the votes makes; null without votes.", null=True),
         few("label_by", "mean · majority · dawid-skene, then what else was applied: style, length, temperature, "
-             "isotonic.", older="mean"),
-        integer("ties", "Couples (judge, principle) that prefer neither.", older=0),
+             "isotonic."),
+        integer("ties", "Couples (judge, principle) that prefer neither."),
         Column("dissent", pa.list_(pa.string()), "`judge/principle` of the couples that prefer the other answer.",
-               few=("dissent.list.element",), older=()),
+               few=("dissent.list.element",)),
         Column("kept", pa.bool_(), "True if `drop_reason` is null."),
         text("chosen_id", "The preferred answer; of a tie or an unjudged pair, b."),
         text("rejected_id", "The other one."),
@@ -292,7 +289,7 @@ SCORES = Table(
         integer("prompt_tokens", "Tokens of input."),
         integer("cached_tokens", "Of these, found in the engine's prefix cache."),
         integer("completion_tokens", "Tokens of output."),
-        flag("censored", "True: one of the replies was not read but bounded, as `judgements.censored`.", older=False),
+        flag("censored", "True: one of the replies was not read but bounded, as `judgements.censored`."),
         CREATED_AT,
     ),
 )
@@ -316,7 +313,7 @@ COUNTERFACTUALS = Table(
         integer("cached_tokens", "Of these, found in the engine's prefix cache."),
         integer("completion_tokens", "Tokens of output."),
         text("reasoning", "What the model thought before the answer; null: nothing that is known.", null=True),
-        integer("reasoning_tokens", "Of the tokens of output, those of reasoning; 0: none that are known.", older=0),
+        integer("reasoning_tokens", "Of the tokens of output, those of reasoning; 0: none that are known."),
         CREATED_AT,
     ),
 )

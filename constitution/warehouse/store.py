@@ -1,4 +1,4 @@
-"""The warehouse's folder: the only code that writes it, and the reads that resuming a run needs.
+"""The warehouse's folder: the code that writes a run's rows, prompts and record, and the reads that resuming needs.
 
     warehouse = Warehouse(Path("warehouse"))
     with warehouse.lock(run_id):
@@ -26,25 +26,20 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from constitution.errors import DamagedPart, RunLocked, WarehouseError
-from constitution.records import Annotation, Constitution, Figure, Prompt, Row, Run
-from constitution.warehouse import checksums, convert, files, notes, record, views
-from constitution.warehouse.compact import TARGET_BYTES, compact_folder, recover_folder, replace_folder, write_table
-from constitution.warehouse.damage import INPUT, ROWS, Damage, quarantine_part
-from constitution.warehouse.damage import count as count_rows
-from constitution.warehouse.damage import find as find_damage
+from constitution.errors import DamagedPart, InputError, RunLocked, WarehouseError
+from constitution.records import Constitution, Prompt, Row, Run
+from constitution.warehouse import checksums, convert, damage, files, record, tally, views
+from constitution.warehouse.compact import TARGET_BYTES, compact_folder, recover_folder, replace_folder
 from constitution.warehouse.layout import Place, is_run_id
 from constitution.warehouse.repair import repair
 from constitution.warehouse.schema import TABLES
-from constitution.warehouse.tally import Tally, from_files, tally
-
-COMPACTED = tuple(convert.ROW_TABLES)
-"""Prompts are not among them: a slice's file is the unit of resuming, and there are few of them."""
 
 _LOCK_TRIES = 5  # × 50 ms: `locked` holds a lock for an instant to look at it
+_LISTED = 10
+"""Ids that a message lists; the newest."""
 
 
-class Warehouse:
+class Store:
     """The folder `root`; it comes into being at the first write of a run, and is the same one from then on: where it is
     renamed, deleted or another is in its place, everything raises WarehouseError, and nothing makes it again."""
 
@@ -53,11 +48,11 @@ class Warehouse:
         self._place = Place(self.root)
 
     def folder(self, table: str, run_id: str) -> Path:
-        """Where a run's parts of a table lie; it need not exist."""
+        """Where a run's parts of a table are; it need not exist."""
         if table not in TABLES:
             raise WarehouseError(f"{table}: there is no such table; tables are {', '.join(TABLES)}")
         self._place.check()
-        return self.root / table / f"run_id={_checked(run_id)}"
+        return damage.folder_of(self.root, table, _checked(run_id))
 
     def parts(self, table: str, run_id: str) -> list[Path]:
         return files.parts(self.folder(table, run_id))
@@ -76,7 +71,7 @@ class Warehouse:
         data = convert.rows_to_arrow(table, rows)
         self._place.make()
         with files.new_part(folder) as (path, file):
-            write_table(TABLES[table], data, file)
+            TABLES[table].write(data, file)
         return path
 
     def replace_rows(self, table: str, run_id: str, rows: Sequence[Row] | pa.Table) -> None:
@@ -89,11 +84,11 @@ class Warehouse:
 
     def table(self, table: str, run_id: str) -> pa.Table:
         """All that the run has in the table, with its columns; in memory."""
-        found = [TABLES[table].schema.empty_table()]
+        parts = [TABLES[table].schema.empty_table()]
         for path in self.parts(table, run_id):
-            with _reading(path), pq.ParquetFile(path) as file:
-                found.append(TABLES[table].conform(file.read()))
-        return pa.concat_tables(found)
+            with reading(path), pq.ParquetFile(path) as file:
+                parts.append(TABLES[table].conform(file.read()))
+        return pa.concat_tables(parts)
 
     def rows_of(self, run_id: str, prompt_ids: Iterable[str]) -> dict[str, list[Row]]:
         """The rows that the run has written for these prompts; a prompt with none is not in the answer.
@@ -102,17 +97,26 @@ class Warehouse:
         rows, and nothing at all if the run has no parts.
         """
         wanted = list(dict.fromkeys(prompt_ids))
-        found: dict[str, list[Row]] = defaultdict(list)
+        rows: dict[str, list[Row]] = defaultdict(list)
         for table in convert.ROW_TABLES if wanted else ():
-            for row in self._select(table, run_id, wanted):
-                found[row.prompt_id].append(row)
-        return dict(found)
+            if not (paths := self.parts(table, run_id)):
+                continue
+            by_round = "round, " if table == "responses" else ""
+            with reading(self.folder(table, run_id)), duckdb.connect() as connection:
+                connection.register("wanted", pa.table({"prompt_id": wanted}))
+                data = connection.sql(
+                    f"FROM ({TABLES[table].select(tally.from_files(paths), 'file_row_number')}) "
+                    f"SEMI JOIN wanted USING (prompt_id) ORDER BY {by_round}created_at, file_row_number"
+                ).to_arrow_table()
+            for row in convert.rows_from_arrow(table, data):
+                rows[row.prompt_id].append(row)
+        return dict(rows)
 
     def ids(self, table: str, run_id: str, column: str = "id") -> set[str]:
         """The distinct values of a text column: `ids("failures", run_id, "prompt_id")` are the prompts that failed."""
         values: set[str] = set()
         for path in self.parts(table, run_id):
-            with _reading(path), pq.ParquetFile(path) as file:
+            with reading(path), pq.ParquetFile(path) as file:
                 values.update(file.read([column]).column(0).to_pylist())
         return values
 
@@ -120,36 +124,18 @@ class Warehouse:
         """Whether the run has written anything: False for one that never got to its first flush."""
         return any(self.parts(table, run_id) for table in convert.ROW_TABLES)
 
-    def tally(self, run_id: str) -> Tally:
+    def tally(self, run_id: str) -> tally.Tally:
         """What the run's rows on disk add up to; everything is 0 for a run without rows."""
         if not self.has_rows(run_id):
-            return Tally()
-        with _reading(self.root):
-            return tally(self.root, {table: self.parts(table, run_id) for table in convert.ROW_TABLES})
-
-    def _select(self, table: str, run_id: str, prompt_ids: Sequence[str]) -> list[Row]:
-        paths = self.parts(table, run_id)
-        if not paths:
-            return []
-        by_round = "round, " if table == "responses" else ""
-        with _reading(self.folder(table, run_id)), duckdb.connect() as connection:
-            connection.register("wanted", pa.table({"prompt_id": prompt_ids}))
-            source = TABLES[table].select(from_files(paths), "file_row_number")
-            rows = connection.sql(
-                f"FROM ({source}) SEMI JOIN wanted USING (prompt_id) ORDER BY {by_round}created_at, file_row_number"
-            ).to_arrow_table()
-        return convert.rows_from_arrow(table, rows)
+            return tally.Tally()
+        with reading(self.root):
+            return tally.tally(self.root, {table: self.parts(table, run_id) for table in convert.ROW_TABLES})
 
     # Prompts and principles
 
     def write_prompts(self, run_id: str, n: int, prompts: Sequence[Prompt]) -> Path:
         """Slice `n` of the run's input, in place of what was there: writing it again changes nothing."""
-        path = self.folder("prompts", run_id) / f"part-{n}.parquet"
-        data = convert.prompts_to_arrow(run_id, n, prompts)
-        self._place.make()
-        with files.replacing(path, part=True) as file:
-            write_table(TABLES["prompts"], data, file)
-        return path
+        return self._write_whole("prompts", run_id, n, convert.prompts_to_arrow(run_id, n, prompts))
 
     def replace_prompts(self, run_id: str, slices: Iterable[pa.Table]) -> None:
         """These slices (rows of `prompts`) in place of the run's, holding its lock; killed at any moment, all of them
@@ -160,55 +146,24 @@ class Warehouse:
 
     def read_prompts(self, path: Path) -> list[Prompt]:
         """The prompts of one slice, in their order."""
-        with _reading(path), pq.ParquetFile(path) as file:
+        with reading(path), pq.ParquetFile(path) as file:
             return convert.prompts_from_arrow(file.read())
 
     def write_principles(self, run_id: str, constitution: Constitution) -> Path:
         """The run's constitution, every word of it; writing it again changes nothing."""
-        path = self.folder("principles", run_id) / "part-0.parquet"
-        data = convert.principles_to_arrow(run_id, constitution)
-        self._place.make()
-        with files.replacing(path, part=True) as file:
-            write_table(TABLES["principles"], data, file)
-        return path
+        return self._write_whole("principles", run_id, 0, convert.principles_to_arrow(run_id, constitution))
 
     def read_principles(self, run_id: str) -> Constitution | None:
         """The constitution that the run used, as it was; None if the run has none."""
-        for path in self.parts("principles", run_id):
-            with _reading(path), pq.ParquetFile(path) as file:
-                data = file.read()
-            return convert.constitution_from_arrow(TABLES["principles"].conform(data)) if data.num_rows else None
-        return None
+        data = self.table("principles", run_id)
+        return convert.constitution_from_arrow(data) if data.num_rows else None
 
-    # What is said of a run afterwards; the run's lock is not needed
-
-    def write_annotations(self, run_id: str, annotations: Sequence[Annotation]) -> notes.Added:
-        """Adds what people say of a run.
-
-        An annotation takes the place of the one with its id, and those of one rater and source that of all that this
-        rater had from this source: a corrected file replaces what it said before, and the same file changes nothing.
-        """
-        self._place.require()
-        folder = self.folder("annotations", run_id)
-        with _reading(folder):
-            return notes.add_annotations(folder, annotations)
-
-    def read_annotations(self, run_id: str) -> list[Annotation]:
-        """What people have said of the run, the earliest first."""
-        folder = self.folder("annotations", run_id)
-        with _reading(folder):
-            return notes.annotations_of(notes.read(TABLES["annotations"], folder))
-
-    def write_figures(self, run_id: str, figures: Sequence[Figure]) -> None:
-        """The figures of an audit, in place of those of the audit before."""
-        self._place.require()
-        notes.put_figures(self.folder("figures", run_id), figures)
-
-    def read_figures(self, run_id: str) -> list[Figure]:
-        """The figures of the run's last audit; none if there was none."""
-        folder = self.folder("figures", run_id)
-        with _reading(folder):
-            return notes.figures_of(notes.read(TABLES["figures"], folder))
+    def _write_whole(self, table: str, run_id: str, n: int, data: pa.Table) -> Path:
+        path = self.folder(table, run_id) / f"part-{n}.parquet"
+        self._place.make()
+        with files.replacing(path, part=True) as file:
+            TABLES[table].write(data, file)
+        return path
 
     # Runs
 
@@ -216,7 +171,7 @@ class Warehouse:
     def lock(self, run_id: str, *, prepared: bool = False) -> Iterator[None]:
         """For as long as the block lasts, this is the only process that writes the run; RunLocked if another does.
         prepared: WarehouseError, and nothing is made, where the run's prompts are not there."""
-        path = self._lock_path(run_id)
+        path = self._run_path(run_id, "lock")
         if prepared and not self.parts("prompts", run_id):
             raise WarehouseError(f"{self.root}: run {run_id} and its prompts are not there any more")
         self._place.make_root()
@@ -237,7 +192,7 @@ class Warehouse:
     def locked(self, run_id: str) -> bool:
         """Whether some process is writing the run now."""
         try:
-            descriptor = os.open(self._lock_path(run_id), os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(self._run_path(run_id, "lock"), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return False
         try:
@@ -249,8 +204,7 @@ class Warehouse:
         return False
 
     def write_run(self, run: Run) -> Path:
-        path = self._run_path(run.run_id)
-        data = record.render(run)
+        path, data = self._run_path(run.run_id), record.render(run)
         self._place.make()
         with files.replacing(path) as file:
             file.write(data)
@@ -265,65 +219,85 @@ class Warehouse:
 
     def runs(self) -> list[Run]:
         """All runs, the earliest first."""
-        found = [run for run_id in self.run_ids() if (run := self.read_run(run_id))]
-        return sorted(found, key=lambda run: (run.started_at, run.run_id))
+        runs = [run for run_id in self.run_ids() if (run := self.read_run(run_id))]
+        return sorted(runs, key=lambda run: (run.started_at, run.run_id))
+
+    def full_id(self, begins: str) -> str:
+        """The id of the run that is called, or begins, so; by the records' names alone, for one may be damaged.
+
+        Raises InputError where there is none, or where several ids begin so.
+        """
+        known = self.run_ids()
+        ids = [begins] if begins in known else [run_id for run_id in known if run_id.startswith(begins)]
+        if not ids:
+            raise InputError(f"{begins}: there is no such run", hint="`constitution runs` lists them")
+        if len(ids) > 1:
+            more = f", and {len(ids) - _LISTED} more" if len(ids) > _LISTED else ""
+            raise InputError(f"{begins}: {len(ids)} runs begin so", hint=f"one of {', '.join(ids[-_LISTED:])}{more}")
+        return ids[0]
+
+    def find_run(self, begins: str | None, having: str = "preferences") -> Run:
+        """The run of this id, or the one whose id begins so; None: the newest that has rows in the table `having`.
+
+        Raises InputError where there is none, or where several ids begin so.
+        """
+        if begins is not None:
+            run = self.read_run(self.full_id(begins))
+            assert run is not None
+            return run
+        able = [run for run in self.runs() if self.parts(having, run.run_id)]
+        if not able:
+            judged = ", from a recipe with a [judge] section" if having in ("preferences", "judgements") else ""
+            raise InputError(f"{self.root}: no run has {having}", hint=f"`constitution run` makes some{judged}")
+        return able[-1]
 
     # What is damaged
 
-    def verify(self, run_id: str, tables: Iterable[str] = tuple(TABLES), *, read_parts: bool = True) -> list[Damage]:
+    def verify(
+        self, run_id: str, tables: Iterable[str] = tuple(TABLES), *, read_parts: bool = True
+    ) -> list[damage.Damage]:
         """What of the run is not as it was written, be it finished or at work; empty: all is sound. A finished run's
         tables must have as many rows as its record says.
 
         read_parts: False looks at names, sizes and counts alone, without reading the parts.
         """
         counts: dict[str, int | None] = {}
-        damages: list[Damage] = []
+        damages: list[damage.Damage] = []
         try:
             if run := self.read_run(run_id):
-                known = {name: run.counts[name] for name in ROWS if name in run.counts and run.finished_at}
+                known = {name: run.counts[name] for name in damage.ROWS if name in run.counts and run.finished_at}
                 counts = {"principles": None, "prompts": run.counts.get("prompts"), **known}
         except DamagedPart:
-            damages.append(Damage("runs", self._run_path(run_id), "cannot be read as a run"))
-        with _reading(self.root):
-            return damages + find_damage(self.root, _checked(run_id), counts, tables, read_parts=read_parts)
+            damages.append(damage.Damage("runs", self._run_path(run_id), "cannot be read as a run"))
+        with reading(self.root):
+            return damages + damage.find(self.root, _checked(run_id), counts, tables, read_parts=read_parts)
 
     def unchecked(self, run_id: str) -> list[Path]:
-        """The run's parts that have no checksum, because an older version wrote them."""
+        """The run's parts whose checksums were lost."""
         folders = [self.folder(table, run_id) for table in TABLES]
         return [folder / name for folder in folders for name in checksums.unchecked(folder)]
 
     def check(self, run_id: str) -> None:
         """Raises DamagedPart where rows that an audit or export takes are not what was written."""
-        if found := self.verify(run_id, [table for table in TABLES if table not in ("figures", "exported")]):
-            raise DamagedPart(f"{found[0]}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else ""))
+        if damages := self.verify(run_id, [table for table in TABLES if table not in ("figures", "exported")]):
+            raise DamagedPart(f"{damages[0]}" + (f" (and {len(damages) - 1} more)" if len(damages) > 1 else ""))
 
-    def _check_counts(self, run_id: str, counts: Mapping[str, int]) -> None:
-        for table in ROWS:
-            with _reading(self.root):
-                there = count_rows(self.folder(table, run_id))
-            if there != counts.get(table, 0):
-                raise WarehouseError(
-                    f"run {run_id} has made {counts.get(table, 0):,} {table}, and {self.folder(table, run_id)} has "
-                    f"{there:,}",
-                    hint="the same command makes again what is gone; does anything else write there?",
-                )
-
-    def repair(self, run_id: str) -> list[Damage]:
+    def repair(self, run_id: str) -> list[damage.Damage]:
         """Quarantines what `verify` finds and what rests on it, holding the run's lock and with no Writer open; returns
-        what it found. A run that has to make rows again is open again, and its record tells of it."""
-        found = self.verify(run_id)
-        for damage in found:
-            if damage.table == "runs":
-                quarantine_part(self.root, run_id, damage)
+        what it found. A run that has to make rows again is open again, and its record says so."""
+        damages = self.verify(run_id)
+        for each in damages:
+            if each.table == "runs":
+                damage.quarantine_part(self.root, run_id, each)
         run = self.read_run(run_id)
-        if run is None or not found:  # without a record nobody knows what the run was to make: its next start repairs
-            return found
-        told = [f"{damage.path.relative_to(self.root)} {damage.fault}" for damage in found]
-        if any(damage.table in (*INPUT, *ROWS) for damage in found):
+        if run is None or not damages:  # what the run was to make is in its record: its next start repairs
+            return damages
+        repairs = [f"{each.path.relative_to(self.root)} {each.fault}" for each in damages]
+        if any(each.table in (*damage.INPUT, *damage.ROWS) for each in damages):
             run = replace(run, finished_at=None)
-        self.write_run(replace(run, repairs=tuple(dict.fromkeys((*run.repairs, *told)))))
-        repair(self.root, run_id, found, int(run.recipe.get("revise", {}).get("rounds", 0)))
-        return found
+        self.write_run(replace(run, repairs=tuple(dict.fromkeys((*run.repairs, *repairs)))))
+        repair(self.root, run_id, damages, int(run.recipe.get("revise", {}).get("rounds", 0)))
+        return damages
 
     # Upkeep
 
@@ -337,27 +311,30 @@ class Warehouse:
 
     def compact(self, run_id: str, target_bytes: int = TARGET_BYTES, *, counts: Mapping[str, int] | None = None) -> int:
         """Merges the run's parts, holding its lock and with no Writer open; returns how many parts fewer there are.
-        counts: rows that the run has made. WarehouseError, and nothing is merged, where its tables have others."""
-        if counts is not None:
-            self._check_counts(run_id, counts)
-        return sum(
-            compact_folder(TABLES[table], self.folder(table, run_id), target_bytes)
-            for table in COMPACTED
-            if self.parts(table, run_id)
-        )
+        A slice of prompts stays: its file is the unit of resuming.
+
+        counts: rows that the run has made. WarehouseError, and nothing is merged, where its tables have others.
+        """
+        for table in damage.ROWS if counts is not None else ():
+            folder, made = self.folder(table, run_id), (counts or {}).get(table, 0)
+            with reading(self.root):
+                there = damage.count(folder)
+            if there != made:
+                raise WarehouseError(
+                    f"run {run_id} has made {made:,} {table}, and {folder} has {there:,}",
+                    hint="the same command makes again what is gone; does anything else write there?",
+                )
+        folders = {table: self.folder(table, run_id) for table in convert.ROW_TABLES}
+        return sum(compact_folder(TABLES[table], folder, target_bytes) for table, folder in folders.items())
 
     def rebuild_views(self) -> Path:
-        """warehouse.duckdb anew, beside its place and renamed: who has the old one open keeps it."""
+        """warehouse.duckdb again, beside its place and renamed: a process that has the old one open keeps it."""
         self._place.make()
         return views.rebuild(self.root)
 
-    def _run_path(self, run_id: str) -> Path:
+    def _run_path(self, run_id: str, kind: str = "json") -> Path:
         self._place.check()
-        return self.root / "runs" / f"{_checked(run_id)}.json"
-
-    def _lock_path(self, run_id: str) -> Path:
-        self._place.check()
-        return self.root / "runs" / f"{_checked(run_id)}.lock"
+        return self.root / "runs" / f"{_checked(run_id)}.{kind}"
 
 
 def _checked(run_id: str) -> str:
@@ -382,7 +359,8 @@ def _try_lock(descriptor: int) -> bool:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
+    """Turns what can go wrong with reading into a WarehouseError that names the file."""
     try:
         yield
     except OSError as error:

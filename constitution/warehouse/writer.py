@@ -20,7 +20,7 @@ from typing import Self
 from constitution.errors import WarehouseError
 from constitution.records import Row
 from constitution.warehouse.convert import ROW_TABLES, TABLE_OF
-from constitution.warehouse.store import Warehouse
+from constitution.warehouse.store import Store
 
 FULL = 4
 """`put` waits while this many times flush_rows are not yet on disk."""
@@ -34,9 +34,7 @@ class Writer:
     after `flush_seconds` and on closing.
     """
 
-    def __init__(
-        self, warehouse: Warehouse, run_id: str, *, flush_rows: int = 20_000, flush_seconds: float = 5.0
-    ) -> None:
+    def __init__(self, warehouse: Store, run_id: str, *, flush_rows: int = 20_000, flush_seconds: float = 5.0) -> None:
         if flush_rows < 1:
             raise ValueError("flush_rows must be 1 or more")
         self._warehouse = warehouse

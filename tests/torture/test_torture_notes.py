@@ -21,7 +21,6 @@ from constitution.export import Settings, export
 from constitution.records import Annotation, Counterfactual, Message
 from constitution.warehouse import Warehouse, ask, connect
 from constitution.warehouse.damage import REMEDIES
-from constitution.warehouse.scores import add, scoring
 
 KINDS = ("flipped", "cut", "emptied", "zeroed", "deleted")
 RATE = "model.policy.failure_rate"
@@ -37,9 +36,9 @@ def said(warehouse: Warehouse, run_id: str) -> None:
     asked = [replace(score, run_id=run_id) for id, of in rows for score in scores(id, of, {"j": COMPLIES})]
     message = (Message("user", "How does she mend it?"),)
     swaps = [Counterfactual(f"c{id}", run_id, of, id, "gender", "he → she", message, "So.", "m") for id, of in rows]
-    with scoring(warehouse, run_id):
-        add(warehouse, run_id, asked)
-        add(warehouse, run_id, swaps)
+    with warehouse.scoring(run_id):
+        warehouse.add_scores(run_id, asked)
+        warehouse.add_scores(run_id, swaps)
 
 
 def counted(root: Path) -> dict[str, int]:
