@@ -60,7 +60,6 @@ REQUEST = "Does the answer to {{prompt}} moralise?"
 # what is wrong → (text to replace, replacement, principle that is named, part of the message)
 CASES: dict[str, tuple[str, str, str | None, str]] = {
     "broken TOML": ("[[exemplars]]", "[[exemplars]", None, "not valid TOML"),
-    "a key twice": ('name = "helpful"', 'name = "helpful"\nname = "helpful"', None, "not valid TOML"),
     "unknown top field": (
         "description =",
         "descripton =",
@@ -80,25 +79,10 @@ CASES: dict[str, tuple[str, str, str | None, str]] = {
         None,
         "exemplars #1, reponse: unknown field; did you mean response?",
     ),
-    "unknown example field": (
-        "better = ",
-        "beter = ",
-        "no-preaching",
-        "examples #1, beter: unknown field; did you mean better?",
-    ),
-    "unknown message field": (
-        '{ role = "assistant", content',
-        '{ role = "assistant", contents',
-        "no-preaching",
-        "exemplars #1, messages #3, contents: unknown field; did you mean content?",
-    ),
-    "no name": ('name = "helpful"\n', "", None, "name: missing field"),
-    "no version": ('version = "1.0.0"\n', "", None, "version: missing field"),
     "no description": ('description = "A small one."\n', "", None, "description: missing field"),
     "empty description": ("A small one.", "   ", None, "description: is empty"),
     "no id": ('id = "names-sources"\n', "", "#2", "id: missing field"),
     "id with a space": ("names-sources", "names sources", "names sources", "lower-case letters, digits and hyphens"),
-    "id is a number": ('id = "names-sources"', "id = 7", "#2", "id: expected text in quotes, found 7"),
     "the same id twice": ("names-sources", "no-preaching", "no-preaching", "the id stands 2 times"),
     "no revision request": (
         'revision_request = "Give a source for every claim."\n',
@@ -106,19 +90,12 @@ CASES: dict[str, tuple[str, str, str | None, str]] = {
         "names-sources",
         "revision_request: missing field",
     ),
-    "no critique request": (
-        'critique_request = "Which claims of {{response}} lack a source?"\n',
-        "",
-        "names-sources",
-        "critique_request: missing field",
-    ),
     "neither use": (
         SOUND[SOUND.index('critique_request = "Which') :],
         "",
         "names-sources",
         "give critique_request and revision_request, comparison_question, or all three",
     ),
-    "empty critique request": (REQUEST, "", "no-preaching", "critique_request: is empty"),
     "blank comparison question": (QUESTION, " \\n ", "no-preaching", "comparison_question: is empty"),
     "empty critique": (EXEMPLAR, "", None, "exemplars #1, critique: is empty"),
     "weight in quotes": (
@@ -127,11 +104,8 @@ CASES: dict[str, tuple[str, str, str | None, str]] = {
         "no-preaching",
         'weight: expected a number, found the text "1.5"',
     ),
-    "weight is a boolean": ("weight = 1.5", "weight = true", "no-preaching", "weight: expected a number, found true"),
     "weight of nothing": ("weight = 1.5", "weight = 0", "no-preaching", "weight: input should be greater than 0"),
-    "weight below nothing": ("weight = 1.5", "weight = -1.0", "no-preaching", "weight: input should be greater than 0"),
     "weight without end": ("weight = 1.5", "weight = inf", "no-preaching", "weight: input should be a finite number"),
-    "weight is no number": ("weight = 1.5", "weight = nan", "no-preaching", "weight: input should be"),
     "tags as text": (
         'tags = ["tone"]',
         'tags = "tone"',
@@ -139,20 +113,12 @@ CASES: dict[str, tuple[str, str, str | None, str]] = {
         'tags: expected a list, found the text "tone"',
     ),
     "a tag twice": ('["tone"]', '["tone", "tone"]', "no-preaching", "tags: the same tag is there twice"),
-    "a tag with capitals": ('["tone"]', '["Tone"]', "no-preaching", "tags #1: 'Tone' must be lower-case"),
-    "description as number": (
-        'description = "A small one."',
-        "description = 1",
-        None,
-        "expected text in quotes, found 1",
-    ),
     "prompt and messages": (
         'messages = [\n  { role = "system"',
         'prompt = "Hi"\nmessages = [\n  { role = "system"',
         "no-preaching",
         "exemplars #1: give either prompt (one user turn) or messages",
     ),
-    "no prompt": ('prompt = "How do I boil an egg?"\n', "", None, "exemplars #1: give either prompt"),
     "ends with the assistant": (
         '  { role = "user", content = "Is butter fine for frying?" },\n',
         "",
@@ -178,13 +144,6 @@ CASES: dict[str, tuple[str, str, str | None, str]] = {
         "exemplars #1: critique_request and revision_request come together",
     ),
     "critique is the response": (EXEMPLAR, "Put it in cold water.", None, "critique: is the response over again"),
-    "critique is the revision": (
-        EXEMPLAR,
-        "Put it in boiling water for eight minutes.",
-        None,
-        "critique: is the revision over again",
-    ),
-    "critique is the prompt": (EXEMPLAR, "how do I boil an egg", None, "critique: is the prompt over again"),
     "critique is its request": (
         "The answer is fine: it is short, and it lectures nobody.",
         "Does the answer lecture?",
@@ -199,9 +158,7 @@ CASES: dict[str, tuple[str, str, str | None, str]] = {
     ),
     "critique of two words": (EXEMPLAR, "Too short.", None, "critique: 'Too short.' is too short for a critique"),
     "critique refused": (EXEMPLAR, "I'm sorry, but I can't help with that.", None, "critique: refuses to critique"),
-    "critique refused in another way": (EXEMPLAR, "As an AI, I have no opinions here.", None, "refuses to critique"),
     "scaffolding in a critique": (EXEMPLAR, f"CritiqueRequest: find faults. {EXEMPLAR}", None, "leftover scaffolding"),
-    "label before a critique": (EXEMPLAR, f"Critique: {EXEMPLAR}", None, "holds leftover scaffolding ('Critique:')"),
     "chat token in a revision": ("for eight minutes.", "for eight minutes.<|im_end|>", None, "('<|im_end|>')"),
     "placeholder in a critique": (EXEMPLAR, f"{EXEMPLAR} See {{{{response}}}}.", None, "filled in only in"),
     "placeholder that does not exist": (
@@ -211,7 +168,6 @@ CASES: dict[str, tuple[str, str, str | None, str]] = {
         "critique_request: the placeholder {{question}} does not exist; there are {{prompt}} and {{response}}",
     ),
     "placeholder misspelt": ("{{response}}", "{{responce}}", "names-sources", "did you mean {{response}}?"),
-    "placeholder with spaces": ("{{prompt}}", "{{ prompt }}", "no-preaching", "did you mean {{prompt}}?"),
     "placeholder in single braces": ("{{prompt}}", "{prompt}", "no-preaching", "did you mean {{prompt}}?"),
     "placeholder left open": ("{{prompt}}", "{{prompt", "no-preaching", "{{ is left open"),
     "placeholder in the question": (QUESTION, "Which suits {{prompt}} better?", "no-preaching", "filled in only in"),
@@ -222,7 +178,6 @@ CASES: dict[str, tuple[str, str, str | None, str]] = {
         "no-preaching",
         "comparison_question: presupposes an order ('the first answer')",
     ),
-    "an answer by letter": (QUESTION, "Is Answer A less preachy?", "no-preaching", "order ('Answer A')"),
     "better is worse": (
         "A Rioja, for instance.",
         "alcohol is bad for you",
@@ -236,7 +191,6 @@ CASES: dict[str, tuple[str, str, str | None, str]] = {
         "revision_request: is the critique_request over again",
     ),
     "version is not semver": ('version = "1.0.0"', 'version = "1.0"', None, "'1.0' is not a semantic version"),
-    "version with leading zero": ('version = "1.0.0"', 'version = "1.00.0"', None, "is not a semantic version"),
     "version is not the file's": (
         'version = "1.0.0"',
         'version = "1.2.0"',

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from constitution.cli.principles import principles
 from constitution.principles import check, load_constitution
 from constitution.principles.lint import criteria_faults
 from constitution.records import Criterion
@@ -103,20 +101,10 @@ def test_a_fault_is_named(case: str, tmp_path: Path) -> None:
         "Does the answer say what it does not know?",
         "Does the answer tell the person when not to use the method?",
         "Does the answer say “I do not know” where it cannot know?",
-        "Does the answer use no more words than its content needs?",
         "Does the answer correct the mistaken premise, if there is one?",
-        "Is the most useful part at the beginning of the answer?",
         "Where something is uncertain, does the answer say so?",
-        "Would a person who means no harm get what they asked for?",
         "Does the answer decline in one sentence if it declines, without a reproach?",
     ],
 )
 def test_a_sound_question_passes(question: str) -> None:
     assert list(criteria_faults([Criterion(question)])) == []
-
-
-def test_show_prints_the_checklist(tmp_path: Path) -> None:
-    findings(SOUND, tmp_path)
-    shown = CliRunner().invoke(principles, ["show", "kind", "--root", str(tmp_path / "principles")]).output
-    assert "  criterion Does the answer speak to the person with respect? (yes is good, weight 1)\n" in shown
-    assert "  criterion Does the answer mock anybody? (no is good, weight 0.7)\n" in shown

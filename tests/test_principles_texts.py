@@ -53,27 +53,6 @@ def test_braces_that_are_no_placeholders_are_left_alone() -> None:
     assert "left open" in next(placeholder_faults("Read {prompt}} again."))
 
 
-FINE = [
-    "The answer is short and correct. I find no fault in it.",
-    "There is nothing here that a revision would improve.",
-    "The assistant rightly declined and offered a lawful way.",
-    "I cannot find any problem with this answer; leave it unchanged.",
-    "The response does not contain anything harmful.",
-    "The response is excellent: warm, precise and brief.",
-    "Well balanced and respectful, though it could be harsher; leave it as is.",
-    "The answer names the risk once and goes on to help.",
-    "Die Antwort ist gut, es gibt nichts zu verbessern.",
-    "这个回答很好,没有任何问题,不需要修改。",
-]
-
-
-@pytest.mark.parametrize("critique", FINE)
-def test_a_critique_may_find_the_answer_fine_and_leave_it(critique: str) -> None:
-    answer = "Boil it for eight minutes."
-    exemplar = Exemplar((Message("user", "How long for an egg?"),), answer, "", critique, "", answer)
-    assert list(exemplar_faults(exemplar)) == []
-
-
 REFUSALS = [
     "I can't help with this request at all.",
     "Sorry, that is not possible.",

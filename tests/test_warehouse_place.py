@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,10 @@ WRITES: dict[str, Callable[[Warehouse], Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", WRITES)
-@pytest.mark.parametrize("how", ["renamed", "deleted", "another in its place"])
+HOW = ("renamed", "deleted", "another in its place")
+
+
+@pytest.mark.parametrize(("name", "how"), [*zip(WRITES, cycle(HOW), strict=False), *(("part", how) for how in HOW[1:])])
 def test_a_warehouse_that_is_gone_is_not_made_again(tmp_path: Path, name: str, how: str) -> None:
     warehouse = fill(tmp_path / "warehouse")
     if how == "deleted":
@@ -208,8 +211,9 @@ def assert_whole(root: Path) -> None:
         assert connection.execute("SELECT count(*) FROM runs").fetchall() == [(1,)]
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize(
+    ("damage", "name"), [*((damage, OWN[1]) for damage in DAMAGES), *product(("garbage", "gone"), OWN[2:])]
+)
 def test_the_warehouses_own_files_are_made_again(root: Path, damage: str, name: str) -> None:
     DAMAGES[damage](root / name)
     assert table(root, "SELECT (SELECT count(*) FROM responses), (SELECT count(*) FROM runs)") == [(17, 1)]
@@ -357,12 +361,10 @@ COMMANDS = [
     ("sql", "SELECT 1"), ("runs",), ("verify",), ("audit",), ("relabel", "x"), ("run", "recipe.toml"),
     ("export", "--format", "dpo", "--out", "o"), ("annotations", "import", "recipe.toml"),
 ]  # fmt: skip
+ADDRESSES = ["s3://bucket/warehouse", "gs://b", "file:///tmp/x", "az://b/c", "HTTPS://x/y", "s3://"]
 
 
-@pytest.mark.parametrize(
-    "address", ["s3://bucket/warehouse", "gs://b", "file:///tmp/x", "az://b/c", "HTTPS://x/y", "s3://"]
-)
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize(("words", "address"), [*zip(COMMANDS, cycle(ADDRESSES), strict=False)])
 def test_an_address_is_no_warehouse(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, words: tuple[str, ...]
 ) -> None:
@@ -398,7 +400,7 @@ def test_nor_in_code_and_flows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for opened in (Warehouse, connect, lambda root: prepare(load_recipe(recipe), recipe, root)):
         with pytest.raises(InputError, match="s3://bucket/x: is an address"):
             opened(Path("s3://bucket/x"))
-    for address in ("gs://b", "file:///tmp/x", "az://b/c", "HTTPS://x/y", "s3://"):
+    for address in ADDRESSES:
         with pytest.raises(InputError, match="is an address"):
             Warehouse(Path(address))
     assert not (tmp_path / "s3:").exists()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from constitution.identity import row_id
 from constitution.records import (
@@ -116,7 +120,18 @@ PROMPTS = 6
 
 def fill(root: Path) -> Warehouse:
     """Six prompts, all answered and judged but the last, whose chain stopped after one round with a failure."""
+    shutil.copytree(_filled(), root, dirs_exist_ok=True)
     warehouse = Warehouse(root)
+    warehouse.require()  # from here on it is this folder
+    return warehouse
+
+
+@cache
+def _filled() -> Path:
+    """Made once in a process, and copied."""
+    folder = TemporaryDirectory(prefix="constitution-tests-")
+    atexit.register(folder.cleanup)
+    warehouse = Warehouse(Path(folder.name))
     warehouse.write_principles(RUN, CONSTITUTION)
     warehouse.write_prompts(RUN, 0, [prompt(number) for number in range(PROMPTS)])
     rows = [row for number in range(PROMPTS - 1) for row in chain(number)]
@@ -125,4 +140,4 @@ def fill(root: Path) -> Warehouse:
         warehouse.write_part(table, RUN, [row for row in rows if isinstance(row, kind)])
     warehouse.write_run(run())
     warehouse.rebuild_views()
-    return warehouse
+    return warehouse.root

@@ -74,7 +74,7 @@ def sum_of(path: Path) -> Sum:
 
 
 def read(folder: Path) -> dict[str, list[Sum]]:
-    """What each part may be; empty where nothing was ever named (a folder of an older version, or none)."""
+    """What each part may be; empty where nothing was ever named (the file was lost, or there is no folder)."""
     path = folder / SUMS
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
@@ -96,7 +96,7 @@ def write(folder: Path, sums: Mapping[str, Sum]) -> None:
 def naming(path: Path, sum: Sum) -> Iterator[None]:
     """Names the part `path` before the block puts it in its place; where that fails, nothing was named.
 
-    In a folder of an older version the parts that are there already are named as well, as they are.
+    Where the sums were lost, the parts that are there already are named as well, as they are.
     """
     with _alone(path.parent) as file:
         content = _content(file)
@@ -142,7 +142,7 @@ def check(folder: Path, *, read_parts: bool = True) -> dict[str, str]:
 
 
 def unchecked(folder: Path) -> list[str]:
-    """Parts of which nothing can be said: an older version wrote them."""
+    """Parts of which nothing can be said: their sums were lost."""
     return [] if read(folder) else _parts(folder)
 
 

@@ -8,13 +8,14 @@ import stat
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-from pydantic import TypeAdapter, ValidationError
+from typing import TYPE_CHECKING, Any
 
 from constitution.errors import DamagedPart, WarehouseError
 from constitution.records import Run, Usage
 from constitution.warehouse import checksums
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 SCHEMA = 1
 """Version of the layout."""
@@ -48,6 +49,8 @@ def read(path: Path) -> Run | None:
 
 def parse(data: bytes, label: str) -> Run:
     """The run that `data` tells of. Raises DamagedPart for what is none, WarehouseError for another version's."""
+    from pydantic import ValidationError  # which `constitution sql` need not load
+
     try:
         found: dict[str, Any] = json.loads(data, parse_constant=_finite, parse_float=_finite)
         schema = found.pop("schema")
@@ -56,7 +59,7 @@ def parse(data: bytes, label: str) -> Run:
                 f"{label}: has layout {schema}, this version reads {SCHEMA}",
                 hint="use the version of constitution that wrote it",
             )
-        # A field of another type would stop whoever reads it later, and not with one sentence.
+        # A field of another type would stop who reads it later, and not with one sentence.
         _types().validate_json(data, strict=True)
         found["usage"] = tuple(Usage(**row) for row in found.get("usage", ()))
         found["repairs"] = tuple(found.get("repairs", ()))
@@ -73,6 +76,8 @@ def parse(data: bytes, label: str) -> Run:
 
 @cache
 def _types() -> TypeAdapter[Run]:
+    from pydantic import TypeAdapter
+
     return TypeAdapter(Run)
 
 

@@ -31,7 +31,6 @@ from constitution.records import Constitution, Prompt, Row, Run
 from constitution.warehouse import checksums, convert, damage, files, record, tally, views
 from constitution.warehouse.compact import TARGET_BYTES, compact_folder, recover_folder, replace_folder
 from constitution.warehouse.layout import Place, is_run_id
-from constitution.warehouse.repair import repair
 from constitution.warehouse.schema import TABLES
 
 _LOCK_TRIES = 5  # × 50 ms: `locked` holds a lock for an instant to look at it
@@ -155,8 +154,11 @@ class Store:
 
     def read_principles(self, run_id: str) -> Constitution | None:
         """The constitution that the run used, as it was; None if the run has none."""
-        data = self.table("principles", run_id)
-        return convert.constitution_from_arrow(data) if data.num_rows else None
+        for path in self.parts("principles", run_id):
+            with reading(path), pq.ParquetFile(path) as file:
+                data = file.read()
+            return convert.constitution_from_arrow(data) if data.num_rows else None
+        return None
 
     def _write_whole(self, table: str, run_id: str, n: int, data: pa.Table) -> Path:
         path = self.folder(table, run_id) / f"part-{n}.parquet"
@@ -296,6 +298,10 @@ class Store:
         if any(each.table in (*damage.INPUT, *damage.ROWS) for each in damages):
             run = replace(run, finished_at=None)
         self.write_run(replace(run, repairs=tuple(dict.fromkeys((*run.repairs, *repairs)))))
+        from constitution.warehouse.repair import (
+            repair,  # with Arrow's functions, which take a tenth of a second to load
+        )
+
         repair(self.root, run_id, damages, int(run.recipe.get("revise", {}).get("rounds", 0)))
         return damages
 
