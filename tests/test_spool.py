@@ -104,13 +104,13 @@ def test_a_query_that_says_something_else_each_time_is_one_record_and_one_table(
 
 def test_a_file_that_grows_while_it_is_read(tmp_path: Path) -> None:
     """What was read is what is recorded; the run of the file as it was then has the same id."""
-    recipe = small_project(tmp_path, 3000, SQL_RECIPE.replace('format = "sql"\nquery = "{query}"', 'path = "p.jsonl"'))
+    recipe = small_project(tmp_path, 300, SQL_RECIPE.replace('format = "sql"\nquery = "{query}"', 'path = "p.jsonl"'))
     path, stop = tmp_path / "p.jsonl", threading.Event()
-    path.write_text("".join(json.dumps({"prompt": f"How {n}?"}) + "\n" for n in range(3000)))
+    path.write_text("".join(json.dumps({"prompt": f"How {n}?"}) + "\n" for n in range(300)))
 
     def grow() -> None:
         with path.open("a", buffering=1) as file:
-            for n in range(3000, 200_000):
+            for n in range(300, 20_000):
                 if stop.is_set():
                     return
                 file.write(json.dumps({"prompt": f"How {n}?"}) + "\n")

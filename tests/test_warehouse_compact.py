@@ -18,7 +18,7 @@ from constitution.warehouse import Warehouse, files
 from constitution.warehouse.columns import ROW_GROUP_ROWS
 from constitution.warehouse.compact import READ_ROWS
 
-PARTS = 5
+PARTS = 3
 ROWS = 400
 
 

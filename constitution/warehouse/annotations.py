@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -95,51 +95,65 @@ def read_annotations(
 
     Raises InputError for a file that cannot be read or a row that is wrong, WarehouseError where there is no warehouse.
     """
-    _check_name(path)
     rows, columns = _read(path, spreadsheet_safe)
-    words = _words(columns)
-    known = _Known.of(root, rows, run_id)
-    spoken = [(number, row) for number, row in enumerate(rows, 1) if "preferred" in row or "value" in row]
+    known = _Known.of(root, rows, run_id, _words(columns))
     annotations: dict[str, Annotation] = {}
     places: dict[str, int] = {}
-    unknown = 0
-    for number, row in spoken:
+    unknown = blank = 0
+    for number, row in enumerate(rows, 1):
+        if "preferred" not in row and "value" not in row:
+            blank += 1
+            continue
         try:
-            annotation = known.annotation(
-                row, row.get("rater") or rater or path.name.partition(".")[0], path.name, words
-            )
+            annotation = known.annotation(row, row.get("rater") or rater or path.name.partition(".")[0], path.name)
             if annotation.id in annotations:
                 raise _Refused(f"says again what row {places[annotation.id]} says", "keep one of the two")
-        except _Unknown as fault:
-            unknown += 1
-            if not skip_unknown:
-                raise fault.error(path, number) from None
         except _Refused as fault:
-            raise fault.error(path, number) from None
+            if not (fault.unknown and skip_unknown):
+                message = f"{path}, row {number}: {fault}; nothing was imported"
+                raise InputError(message, hint=fault.hint) from None
+            unknown += 1
         else:
             annotations[annotation.id], places[annotation.id] = annotation, number
-    return AnnotationFile(tuple(annotations.values()), unknown, len(rows) - len(spoken))
+    return AnnotationFile(tuple(annotations.values()), unknown, blank)
 
 
 class _Refused(Exception):
-    """A row that cannot be taken, and what to do."""
+    """A row that cannot be taken, and what to do. unknown: it is about what is not in the warehouse."""
 
-    def __init__(self, fault: str, hint: str) -> None:
+    def __init__(self, fault: str, hint: str, *, unknown: bool = False) -> None:
         super().__init__(fault)
-        self.hint = hint
-
-    def error(self, path: Path, number: int) -> InputError:
-        return InputError(f"{path}, row {number}: {self}; nothing was imported", hint=self.hint)
-
-
-class _Unknown(_Refused):
-    """A row about what is not in the warehouse."""
+        self.hint, self.unknown = hint, unknown
 
 
 # --- reading
 
 
-def _check_name(path: Path) -> None:
+def _read(path: Path, spreadsheet_safe: bool) -> tuple[list[_Row], list[str]]:
+    """The file's rows, as texts, and the names of all its columns; rows of a CSV are counted without its header."""
+    kind = Path(path.name.lower().removesuffix(".gz")).suffix
+    _check_file(path, kind)
+    # DuckDB takes room for the longest row that there may be, so for no more than the file has.
+    longest = LONGEST if path.name.lower().endswith(".gz") else min(LONGEST, max(path.stat().st_size + 1, 2**21))
+    quoted = views.quoted(views.as_pattern(path))
+    with duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}) as reader:
+        try:
+            reader.execute("SET threads = 1")  # the rows in the file's order, so that their numbers are right
+            source, names = _way(reader, [way.format(quoted, longest) for way in _READERS[kind]])
+            plain = [name.strip().lower() for name in names]
+            wanted = {name: own for name, own in zip(plain, names, strict=True) if name in COLUMNS}
+            _check_columns(path, wanted, names)
+            text = "{} ->> '$'" if "json" in source.split("(")[0] else "{}::VARCHAR"
+            columns = ", ".join(text.format('"' + name.replace('"', '""') + '"') for name in wanted.values())
+            found = reader.execute(f"SELECT {columns} FROM {source}").fetchall()
+        except duckdb.Error as error:
+            raise _unreadable(path, str(error)) from None
+    read = from_spreadsheet if kind in (".csv", ".tsv") and (spreadsheet_safe or "first_id" in wanted) else str
+    rows = [dict(zip(wanted, (read(value or "").strip() for value in values), strict=True)) for values in found]
+    return [{name: value for name, value in row.items() if value} for row in rows], plain
+
+
+def _check_file(path: Path, kind: str) -> None:
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -148,37 +162,9 @@ def _check_name(path: Path) -> None:
         raise InputError(f"{path}: there is no such file", hint="check the path")
     if not path.stat().st_size:
         raise InputError(f"{path}: is empty", hint="`constitution annotations import --help` shows how to get a file")
-
-
-def _read(path: Path, spreadsheet_safe: bool) -> tuple[list[_Row], list[str]]:
-    """The file's rows, as texts, and the names of all its columns; rows of a CSV are counted without its header."""
-    kind = Path(path.name.lower().removesuffix(".gz")).suffix
     if kind not in _READERS:
-        raise InputError(
-            f"{path}: the name does not say what is in it",
-            hint=f"it must end in {', '.join(_READERS)} (and .gz)",
-        )
-    # DuckDB takes room for the longest row that there may be, so for no more than the file has.
-    longest = LONGEST if path.name.lower().endswith(".gz") else min(LONGEST, max(path.stat().st_size + 1, 2**21))
-    quoted = views.quoted(views.as_pattern(path))
-    with duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}) as reader:
-        try:
-            reader.execute("SET threads = 1")  # the rows in the file's order, so that their numbers are right
-            source, names = _way(reader, [way.format(quoted, longest) for way in _READERS[kind]])
-            wanted = {name.strip().lower(): name for name in names if name.strip().lower() in COLUMNS}
-            _check_columns(path, wanted, names)
-            text = "{} ->> '$'" if "json" in source.split("(")[0] else "{}::VARCHAR"
-            columns = ", ".join(text.format('"' + name.replace('"', '""') + '"') for name in wanted.values())
-            found = reader.execute(f"SELECT {columns} FROM {source}").fetchall()
-        except duckdb.Error as error:
-            raise _unreadable(path, error) from None
-    escaped = kind in (".csv", ".tsv") and (spreadsheet_safe or "first_id" in wanted)
-    read = from_spreadsheet if escaped else str
-    rows = [[read(value or "").strip() for value in values] for values in found]
-    return (
-        [{name: value for name, value in zip(wanted, row, strict=True) if value} for row in rows],
-        [name.strip().lower() for name in names],
-    )
+        hint = f"it must end in {', '.join(_READERS)} (and .gz)"
+        raise InputError(f"{path}: the name does not say what is in it", hint=hint)
 
 
 def _way(reader: duckdb.DuckDBPyConnection, sources: Sequence[str]) -> tuple[str, list[str]]:
@@ -200,8 +186,7 @@ def _way(reader: duckdb.DuckDBPyConnection, sources: Sequence[str]) -> tuple[str
     return readable[0]
 
 
-def _unreadable(path: Path, error: duckdb.Error) -> InputError:
-    said = str(error)
+def _unreadable(path: Path, said: str) -> InputError:
     if "Maximum line size" in said or "maximum_object_size" in said:
         return InputError(
             f"{path}: a row is longer than {LONGEST // 2**20} MiB",
@@ -213,33 +198,29 @@ def _unreadable(path: Path, error: duckdb.Error) -> InputError:
     )
 
 
-def _check_columns(path: Path, wanted: Iterable[str], names: Sequence[str]) -> None:
+def _check_columns(path: Path, wanted: Collection[str], names: Sequence[str]) -> None:
     if not {"pair_id", "response_id"}.intersection(wanted) or not {"preferred", "value"}.intersection(wanted):
         raise InputError(
             f"{path}: has the columns {', '.join(names)}",
             hint="needed are pair_id with preferred or value, or response_id with value; "
             "`constitution annotations import --help` shows how to get such a file",
         )
-    # DuckDB calls the second column of a name `preferred_1`, and does not tell.
-    plain = [name.strip().lower() for name in names]
     for name in wanted:
-        alike = [names[place] for place, other in enumerate(plain) if re.fullmatch(rf"{name}(_\d+)?", other)]
+        # DuckDB calls the second column of a name `preferred_1`, and does not tell.
+        alike = [own for own in names if re.fullmatch(rf"{name}(_\d+)?", own.strip().lower())]
         if len(alike) > 1:
-            raise InputError(
-                f"{path}: has the columns {' and '.join(alike)}, or two of one name",
-                hint="keep one, or rename the other",
-            )
+            message = f"{path}: has the columns {' and '.join(alike)}, or two of one name"
+            raise InputError(message, hint="keep one, or rename the other")
     if len({"first_id", "second_id"}.intersection(wanted)) == 1:
         raise InputError(f"{path}: has one of the columns first_id and second_id", hint="give both, or neither")
 
 
-_Words = Mapping[str, str]
-"""Words for an answer, and what they stand for: `a`, `b`, or the column that has its id."""
+def _words(columns: Collection[str]) -> Mapping[str, str]:
+    """Words for an answer, and what each names: `a`, `b`, or the column that has the answer's id.
 
-
-def _words(columns: Collection[str]) -> _Words:
-    """What words mean in a file of these columns. Where two answers were shown, A and B are what was seen: first and
-    second. Else they are the earlier and the later answer, unless texts without ids leave open what A was."""
+    Where two answers were shown, A and B are what was seen: first and second. Else they are the earlier and the later
+    answer, unless texts without ids leave open what A was.
+    """
     if "first_id" in columns:
         return {"first": "first_id", "second": "second_id", "a": "first_id", "b": "second_id"}
     return {} if set(SHOWN).issubset(columns) else {"a": "a", "b": "b"}
@@ -250,17 +231,19 @@ def _words(columns: Collection[str]) -> _Words:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What a row may be about."""
+    """What a row may be about, and what it may say."""
 
     pairs: dict[str, tuple[str, str, str, str]]
     """Run, prompt, response a, response b of each pair."""
     responses: dict[str, tuple[str, str]]
     """Run and prompt of each response."""
-    principles: set[tuple[str, str]] = field(default_factory=set)
+    principles: set[tuple[str, str]]
     """Run and id of each principle, those of its scorecards too."""
+    words: Mapping[str, str]
+    """See `_words`."""
 
     @classmethod
-    def of(cls, root: Path, rows: Sequence[_Row], run_id: str | None) -> _Known:
+    def of(cls, root: Path, rows: Sequence[_Row], run_id: str | None, words: Mapping[str, str]) -> _Known:
         """What the warehouse knows of the ids in `rows`."""
         with connect(root) as connection:
 
@@ -271,22 +254,21 @@ class _Known:
 
             try:
                 pairs, responses = ask(_PAIRS, "pair_id"), ask(_RESPONSES, "response_id")
-                principles = connection.execute(_PRINCIPLES).fetchall()
+                principles = {(str(run), str(id)) for run, id in connection.execute(_PRINCIPLES).fetchall()}
             except duckdb.Error as error:
                 raise WarehouseError(f"{root}: cannot be read: {str(error).splitlines()[0]}") from None
-        return cls(pairs, responses, {(str(run), str(id)) for run, id in principles})
+        return cls(pairs, responses, principles, words)
 
-    def annotation(self, row: _Row, rater: str, source: str, words: _Words) -> Annotation:
+    def annotation(self, row: _Row, rater: str, source: str) -> Annotation:
         """Raises _Refused."""
         if rater == PROMPTS_RATER:
-            raise _Refused(
-                f"the rater is {rater!r}, which is the gold that came with the prompts", "name another rater"
-            )
+            hint = "name another rater"
+            raise _Refused(f"the rater is {rater!r}, which is the gold that came with the prompts", hint)
         if "pair_id" in row and "response_id" in row:
             raise _Refused("has a pair_id and a response_id", "make two rows of it")
         if "pair_id" in row:
-            run_id, prompt_id, a_id, b_id = _look_up(self.pairs, row["pair_id"], "pair", "preferences")
-            value = _side(row, a_id, b_id, words)
+            run_id, prompt_id, *answers = _look_up(self.pairs, row["pair_id"], "pair", "preferences")
+            value = self._side(row, *answers)
         elif "response_id" in row:
             run_id, prompt_id = _look_up(self.responses, row["response_id"], "response", "responses")
             if "preferred" in row:
@@ -296,43 +278,45 @@ class _Known:
             raise _Refused("has neither a pair_id nor a response_id", "say which pair or response it is about")
         principle_id = row.get("principle_id")
         if principle_id is not None and (run_id, principle_id) not in self.principles:
-            raise _Unknown(f"run {run_id} has no principle {principle_id!r}", "correct the id, or add --skip-unknown")
+            hint = "correct the id, or add --skip-unknown"
+            raise _Refused(f"run {run_id} has no principle {principle_id!r}", hint, unknown=True)
         target = row.get("pair_id"), row.get("response_id")
         id = row_id(run_id, rater, *target, principle_id)
         return Annotation(id, run_id, prompt_id, rater, value, source, *target, principle_id)
+
+    def _side(self, row: _Row, a_id: str, b_id: str) -> float:
+        """0 for a, 1 for b, 0.5 for neither, or what lies between."""
+        shown = {name: row[name] for name in ("first_id", "second_id") if name in row}
+        if shown and (len(shown) < 2 or set(shown.values()) != {a_id, b_id}):
+            hint = "keep them as the annotation sheet has them"
+            raise _Refused("first_id and second_id are not the pair's two responses", hint)
+        if "preferred" not in row:
+            value = _number(
+                row["value"], {}, "a number from 0 (a is better) to 1 (b is)", lambda value: 0 <= value <= 1
+            )
+            if "first_id" in self.words.values() and value != 0.5:
+                hint = "write first, second or tie into `preferred`, or take the columns first_id and second_id out"
+                raise _Refused("`value` is of a and b, and the file shows a first and a second", hint)
+            return value
+        if "value" in row:
+            raise _Refused("has `preferred` and `value`", "keep one of them")
+        said = row["preferred"]
+        if said.lower() == "tie":
+            return 0.5
+        better = {"a": a_id, "b": b_id, **shown}.get(self.words.get(said.lower(), ""), said)
+        if better not in (a_id, b_id):
+            known = ", ".join([*self.words, "tie"])
+            hint = f"expected are {known}, or the id of one of the pair's two responses"
+            raise _Refused(f"preferred is {said!r}", hint)
+        return float(better == b_id)
 
 
 def _look_up(known: Mapping[str, Any], id: str, what: str, table: str) -> Any:
     if id not in known:
         hint = f'correct the id (`constitution sql "SELECT id FROM {table}"` has them), name another run or none with '
-        raise _Unknown(f"there is no {what} {id!r}", hint + "--run, or leave such rows out with --skip-unknown")
+        hint += "--run, or leave such rows out with --skip-unknown"
+        raise _Refused(f"there is no {what} {id!r}", hint, unknown=True)
     return known[id]
-
-
-def _side(row: _Row, a_id: str, b_id: str, words: _Words) -> float:
-    """0 for a, 1 for b, 0.5 for neither, or what lies between."""
-    ids = {"a": a_id, "b": b_id, **{name: row[name] for name in ("first_id", "second_id") if name in row}}
-    shown = [row[name] for name in ("first_id", "second_id") if name in row]
-    if shown and (len(shown) < 2 or set(shown) != {a_id, b_id}):
-        raise _Refused(
-            "first_id and second_id are not the pair's two responses", "keep them as the annotation sheet has them"
-        )
-    if "preferred" not in row:
-        value = _number(row["value"], {}, "a number from 0 (a is better) to 1 (b is)", lambda value: 0 <= value <= 1)
-        if "first_id" in words.values() and value != 0.5:
-            hint = "write first, second or tie into `preferred`, or take the columns first_id and second_id out"
-            raise _Refused("`value` is of a and b, and the file shows a first and a second", hint)
-        return value
-    if "value" in row:
-        raise _Refused("has `preferred` and `value`", "keep one of them")
-    said = row["preferred"]
-    if said.lower() == "tie":
-        return 0.5
-    better = ids.get(words.get(said.lower(), ""), said)
-    if better not in (a_id, b_id):
-        known = ", ".join([*words, "tie"])
-        raise _Refused(f"preferred is {said!r}", f"expected are {known}, or the id of one of the pair's two responses")
-    return float(better == b_id)
 
 
 def _number(text: str, words: Mapping[str, float], expected: str, allowed: Callable[[float], bool]) -> float:
