@@ -1,6 +1,7 @@
 """SQL that tries to get out of the warehouse, or to change something: each refused, whoever asks it.
 
 `{root}` is the warehouse's folder (or a recipe's); beside it lie secret.txt and secret.parquet, in it links to them.
+More are in test_warehouse_guard.py.
 """
 
 from __future__ import annotations
@@ -163,48 +164,6 @@ OTHERS = [
     "SELECT ';' ; COPY (SELECT 1) TO '{root}/x.csv'",
 ]
 """Refused as well; not tried on an open connection, where some would reach for the network."""
-
-
-MORE = [
-    # other ways to say COPY
-    f"EXPLAIN /* */ ANALYZE {COPY}",
-    f"EXPLAIN (ANALYZE) {COPY}",
-    f"EXPLAIN ANALYZE WITH x AS ({COPY}) FROM x",
-    f"DESCRIBE (WITH x AS ({COPY}) FROM x)",
-    "COPY (PIVOT responses ON kind USING count(*)) TO '{root}/x.csv'",
-    f"WITH x AS ({COPY}) PIVOT responses ON kind USING count(*)",
-    f"PIVOT (WITH x AS ({COPY}) FROM x) ON column0 USING count(*)",
-    "FROM query('WITH x AS (COPY (SELECT 1) TO ''{root}/x.csv'') FROM x')",
-    "PIVOT (FROM \"query\"('WITH x AS (COPY (SELECT 1) TO ''{root}/x.csv'') FROM x')) ON column0 USING count(*)",
-    "PIVOT (FROM query ('WITH x AS (COPY (SELECT 1) TO ''{root}/x.csv'') FROM x')) ON column0 USING count(*)",
-    # files
-    "ATTACH '{root}/warehouse.duckdb' AS x",
-    "FROM enable_profiling(save_location = '{root}/x.json')",
-    "FROM read_duckdb('{root}/warehouse.duckdb', table_name = 'x')",
-    "FROM read_text('{root}-beside/secret.txt')",
-    "FROM read_text('../secret.txt')",
-    # the catalogue and the session
-    "PRAGMA enable_profiling = 'json'",
-    "WITH x AS (INSERT INTO prompts VALUES (1) RETURNING *) FROM x",
-    "DELETE FROM prompts",
-    "UPDATE prompts SET id = ''",
-    "PREPARE x AS SELECT 1",
-    "EXECUTE x",
-    "BEGIN",
-    "CHECKPOINT",
-    "VACUUM",
-    "IMPORT DATABASE '{root}'",
-    "COMMENT ON VIEW prompts IS 'mine'",
-    "FROM arrow_scan(0::POINTER, 0::POINTER, 0::POINTER)",
-    # two at once, none at all, not SQL
-    "SELECT 1; SELECT 2",
-    "",
-    " -- nothing",
-    ";",
-    "EXPLAIN",
-    "SELEC 1",
-]
-"""Refused as well, on an open connection to a warehouse."""
 
 
 def besiege(place: Path) -> Path:

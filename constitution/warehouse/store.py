@@ -84,7 +84,7 @@ class Store:
     def table(self, table: str, run_id: str) -> pa.Table:
         """All that the run has in the table, with its columns; in memory."""
         parts = [TABLES[table].schema.empty_table()]
-        for path in self.parts(table, run_id):
+        for path in files.parts(self.folder(table, run_id)):
             with reading(path), pq.ParquetFile(path) as file:
                 parts.append(TABLES[table].conform(file.read()))
         return pa.concat_tables(parts)
