@@ -118,8 +118,8 @@ def test_every_option_is_a_setting(folder: Path, run: Run, tmp_path: Path, monke
     ("words", "said"),
     [
         ("--format dpo --rounds some", "--rounds some: is none"),
-        ("--format sft --min-margin 0.1", "--min-margin is of dpo, reward, robust, and the format is sft"),
-        ("--format reward --labels sampled", "--labels is of dpo, and the format is reward"),
+        ("--format sft --min-margin 0.1", "--min-margin is for dpo, reward, robust alone, and the format is sft"),
+        ("--format reward --labels sampled", "--labels is for dpo alone, and the format is reward"),
         ("nobody --format dpo", "nobody: there is no such run"),
         ("--format kto", "kto needs a judgement of each answer by itself"),
         ("--format dpo --public", "--public goes with --push"),

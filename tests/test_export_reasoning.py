@@ -82,7 +82,7 @@ def test_chat_templates_find_it(folder: Path, run: Run, tmp_path: Path) -> None:
 
 
 def test_grpo_has_no_answers_to_have_it(folder: Path, run: Run, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="with-reasoning is of"):
+    with pytest.raises(ValueError, match="with-reasoning is for"):
         Settings(format="grpo", with_reasoning=True)
 
     with pytest.raises(InputError):

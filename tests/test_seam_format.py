@@ -42,6 +42,6 @@ def test_a_further_format_is_one_section(tmp_path: Path) -> None:
         *("--min-margin", "0.2", "--test", "0", "--dedupe", "off"),
     )
     copy.python(CHECK)
-    assert "clip is of reward" in copy.command(
+    assert "clip is for reward" in copy.command(
         *("export", "--warehouse", "w", "--format", "ranked", "--out", "o2", "--clip", "0.9"), code=2
     )

@@ -221,7 +221,7 @@ def test_no_text_stalls_the_run(text: str) -> None:
     began = time.process_time()
     vote_messages(PROMPT, text, "b", PRINCIPLE, "c0ffee")
     one_answer("score", PROMPT, text)
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 20  # by their square they would take minutes
 
 
 def test_plain_brackets_in_answers_stay() -> None:

@@ -36,6 +36,7 @@ def _options(command: Command) -> Command:
             default = ", ".join(field.default) if isinstance(field.default, tuple) else field.default
             about["help"] += f"  [default: {default}]" if default not in (None, "") else ""
             multiple = "tuple" in str(kind)
+            about["help"] += "  [again for more]" if multiple else ""
             about |= {"multiple": multiple, "type": str if multiple else _type(kind)}
         command = click.option(f"--{name.replace('_', '-')}", name, default=None, **about)(command)
     return command

@@ -41,9 +41,6 @@ SCORECARD = ("refusal", "over_refusal", "harmful_compliance", "undesired", "help
 POCKET = ("pocket", "pocket-scorer")
 """Names of the models that ship with the project."""
 
-FACTS = ("name", "engine", "revision", "digest")
-"""What the card tells of a model; the run's record has the rest."""
-
 ABOUT_PRINCIPLES = 300
 """Characters of a principle that the card shows; the data's provenance has the digest of all of it."""
 
@@ -129,7 +126,6 @@ def card(facts: CardFacts, options: CardOptions) -> str:
         version=__version__,
         title=options.title or facts.title,
         dropped=[(Dropped(reason), count) for reason, count in facts.done.dropped.items()],
-        models={role: {fact: model.get(fact, "") for fact in FACTS} for role, model in facts.run.models.items()},
         how=list(_how(facts.run.recipe)),
         prompts_from=_prompts_from(facts.run),
         question=_question,

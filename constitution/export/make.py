@@ -26,7 +26,7 @@ MANIFEST, CARD = "manifest.json", "README.md"
 MANIFEST_SCHEMA = 1
 
 MEMORY_MIB = 512
-"""What DuckDB may hold, and beyond it so many blocks of rows as it works on at a time."""
+"""What DuckDB may hold, and beyond it BLOCKS blocks of rows, which it works on at a time."""
 
 BLOCK_ROWS, BLOCKS = 2048, 12
 

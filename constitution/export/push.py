@@ -3,7 +3,7 @@
     url = push(Path("data/dpo"), "someone/harmless-pairs")
 
 Not HfApi.upload_folder, which sends whatever lies in the folder and may make several commits of it: here goes what the
-manifest lists, and whoever loads the data set meanwhile sees all of it or none.
+manifest lists, and a reader who loads the data set meanwhile sees all of it or none.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _check_header(readme: Path, data: dict[str, str]) -> None:
     try:
         configs = DatasetCard.load(readme).data.to_dict()["configs"]
         patterns = [split["path"] for config in configs for split in config["data_files"]]
-    # yaml has errors of its own, and a header that a person wrote may have any shape.
+    # yaml raises errors that are not the hub's, and a header that a person wrote may have any shape.
     except Exception as error:
         raise InputError(f"{readme}: its header says nothing of the data's files: {_line(error)}") from error
     for pattern in patterns:

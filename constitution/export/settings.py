@@ -27,66 +27,67 @@ class Cleaning(_Section):
     """The cleaning steps. Each drops rows and says why; a step that is off drops none."""
 
     dedupe: Literal["off", "exact", "near"] = "near"
-    """exact: rows that repeat another's conversation and answers. near: also prompts whose user turns are nearly those
-    of an earlier prompt."""
+    """off keeps all rows; exact drops those that repeat another's conversation and answers; near also drops prompts
+    whose user turns are nearly those of an earlier prompt."""
     near: float = Field(default=0.8, gt=0, le=1)
     """Jaccard similarity of the user turns' word 3-grams from which two prompts are near duplicates."""
     decontaminate: tuple[Path, ...] = ()
-    """Files of prompts (JSONL, also .gz, Parquet, or text with one per line) that must not be trained on: evaluation
-    sets. Compared by 8-grams of words of the user turns."""
+    """File of evaluation prompts that must not be trained on (JSONL, also .gz, Parquet, or text with one prompt a
+    line): prompts that share 8-grams of words with one of them are dropped."""
     overlap: float = Field(default=0.5, gt=0, le=1)
-    """Share of a test prompt's words inside shared 8-grams above which a prompt is contaminated (Tülu 3,
-    arXiv 2411.15124, section 3.2)."""
+    """Share of an evaluation prompt's words in shared 8-grams above which a prompt is contaminated (Tülu 3, arXiv
+    2411.15124, section 3.2)."""
     min_words: int = Field(default=0, ge=0)
-    """Length of each answer, in words."""
+    """Least number of words of each answer."""
     max_words: int | None = Field(default=None, ge=1)
-    """The same; None: any number."""
+    """Largest number of words of each answer; None: any."""
     language: tuple[str, ...] = ()
-    """ISO 639-1 codes that a chosen answer may be in; empty: any."""
+    """Language that the chosen answer may be in, by its ISO 639-1 code; empty: any."""
     drop_refusals: bool = False
-    """Drops rows whose chosen answer refuses a prompt that is tagged with one of `harmless_tag`."""
+    """Drop rows whose chosen answer refuses a prompt with one of the tags `harmless_tag`."""
     harmless_tag: tuple[str, ...] = ("harmless", "looks-harmful")
-    """Tags of prompts that ought to be answered."""
+    """Tag of prompts that ought to be answered."""
     boilerplate: float | None = Field(default=None, gt=0, le=1)
-    """Drops rows whose chosen answer has a sentence that is in the chosen answers of more than this share of the
+    """Drop rows whose chosen answer has a sentence that is in the chosen answers to more than this share of the
     prompts. None: off."""
     drop_private: bool = False
-    """Drops rows with personal data or secrets in prompt or answers; needs the extra `clean`."""
+    """Drop rows with personal data or secrets in prompt or answers; needs the extra `clean`."""
     drop_broken: bool = False
-    """Drops rows whose chosen answer still breaks a principle by its own votes."""
+    """Drop rows whose chosen answer loses by the votes of one of the principles."""
 
 
 class Settings(_Section):
     format: str = Field(json_schema_extra={"enum": list(FORMATS)})
     """Which trainers read it: dpo, reward, robust, kto, sft, grpo."""
     rounds: Literal["last", "all"] | tuple[Annotated[int, Field(ge=0)], ...] = "last"
-    """sft: whose answers; 0 is the initial answer, last each prompt's last with text, and only all has those that came
-    with the prompts. Pairs: rounds that the later answer may be of; last and all: any."""
+    """Rounds whose answers are taken, by number (0 is the initial answer), or last, or all. sft: last is each prompt's
+    last answer with text, and all takes answers that came with the prompts too. Pairs: of the later answer; last and
+    all take any."""
     principles: tuple[str, ...] = ()
-    """Tags or ids. Pairs: labelled by these principles' votes alone; kto: scored by them. sft: revisions that one of
-    them led to. grpo: those that the rows have. Empty: all."""
+    """Ids or tags of the principles that count; empty: all. Pairs are labelled again by their votes alone, answers of
+    kto are scored by them, sft takes the revisions that they led to, and grpo lists them in each row."""
     min_margin: float = Field(default=0.0, ge=0, le=0.5)
-    """Pairs with p_chosen under 0.5 + this are dropped."""
+    """Drop pairs with p_chosen under 0.5 + this."""
     min_agreement: float = Field(default=0.0, ge=0, le=1)
-    """Pairs with less agreement of the votes are dropped."""
+    """Drop pairs of which a smaller share of (judge, principle) prefers what the label prefers."""
     consistent_only: bool = False
-    """Pairs on which some judge did not prefer, under some principle, the same answer in both orders are dropped."""
+    """Drop pairs of which a judge preferred, under some principle, another answer when their order was swapped."""
     where: str = ""
-    """A condition in SQL over the columns of `export.candidates`; others are dropped."""
+    """Condition in SQL over the candidates' columns, e.g. list_contains(tags, 'harmless'); other rows are dropped."""
     labels: Literal["hard", "sampled"] = "hard"
-    """dpo. sampled: which answer is chosen is drawn with probability p_chosen, after cleaning, so that a trainer that
-    knows hard labels only sees the soft ones in the mean."""
+    """dpo: sampled draws the chosen answer with probability p_chosen, after cleaning, so that a trainer that knows hard
+    labels only sees the soft ones on average."""
     shards: int = Field(default=4, ge=1, le=32)
-    """robust: groups of pairs of about equal size, by ε = 1 − p_chosen; each has the mean of its pairs' ε, rounded to
-    0.01 and at most 0.49. Those whose means round to the same are one."""
+    """robust: number of groups of about equal size that pairs are sorted into by ε = 1 − p_chosen; each has the mean ε
+    of its pairs, rounded to 0.01 and at most 0.49, and groups of one mean are one."""
     clip: float = Field(default=0.99, gt=0.5, lt=1)
-    """reward: `margin` is the log-odds of p_chosen, which is taken to be no larger than this."""
+    """reward: p_chosen counts as at most this in `margin`, its log-odds."""
     good: float = Field(default=0.5, gt=0, lt=1)
-    """kto: an answer is good from this pointwise score on, on [0, 1]."""
+    """kto: least score of a good answer, on [0, 1]."""
     with_reasoning: bool = False
-    """All formats but grpo: an answer's message also has `reasoning_content`, what the model thought before it."""
+    """Give answers' messages `reasoning_content`, what the model thought before them; not for grpo."""
     test: float = Field(default=0.05, ge=0, lt=1)
-    """Share of the conversations whose rows go to the test split."""
+    """Share of the conversations that go to the test split."""
     seed: int = Field(default=1, ge=0)
     """Seed of the split and of sampled labels."""
     cleaning: Cleaning = Cleaning()
@@ -105,7 +106,7 @@ class Settings(_Section):
         for name in SOME_FORMATS:
             if name not in self.spec.settings and getattr(self, name) != type(self).model_fields[name].default:
                 formats = ", ".join(each for each, spec in FORMATS.items() if name in spec.settings)
-                raise ValueError(f"{name.replace('_', '-')} is of {formats}, and the format is {self.format}")
+                raise ValueError(f"{name.replace('_', '-')} is for {formats} alone, and the format is {self.format}")
         return self
 
     @property

@@ -1,7 +1,7 @@
 """Which of a row's keys a model would have been shown: none of them is dropped without a word.
 
     keys = Keys(section)
-    keys.beside(row.data)       # those that the recipe neither uses nor leaves out
+    keys.beside(row.data)       # those that the recipe neither uses nor ignores
 
 What a key holds cannot be told from a name alone; the names below are those that the data sets and training formats in
 use give to instructions, tools, pictures, contexts and conversations. Ids, sources, scores, answers and whatever else
@@ -96,7 +96,7 @@ class AnyKeys:
     named: frozenset[str] = frozenset()
     """Those that the recipe reads."""
     ignored: frozenset[str] = frozenset()
-    """Keys that are left out, of rows and of turns."""
+    """Keys that are not looked at, of rows and of turns."""
     lenient = True
     """Values that are no text are passed over."""
 

@@ -81,7 +81,7 @@ def _said(turn: str) -> str:
 def split_answers(conversations: Sequence[Messages]) -> tuple[Messages, tuple[str, ...]]:
     """The turns that the conversations share up to a human turn, and what the assistant says after it in each.
 
-    Raises ValueError when they share no human turn, or when an answer would hold a human turn of its own.
+    Raises ValueError when they share no human turn, or when an answer would hold a human turn.
     """
     shared = 0
     for turns in zip(*conversations, strict=False):

@@ -18,7 +18,7 @@ from constitution.records import Criterion, Exemplar, Message, Messages, Perturb
 from constitution.templates.disarm import MARK, MARK_OF_ONE, disarm, quote_turns
 
 LABELS = ("A", "B")
-"""What the judge chooses from; the assistant's prefix opens the bracket, so that each is a token of its own."""
+"""What the judge chooses from; the assistant's prefix opens the bracket, so that each is one token."""
 GRADES = tuple("123456789")
 """From the worst to the best. Not 10: to most tokenizers it is two tokens, the first of which is the grade 1."""
 REPLIES = ("Y", "N")
@@ -41,7 +41,7 @@ class TemplateSet:
 
 
 def _load(*names: str) -> TemplateSet:
-    """The files without the newline that ends them: a prefix must end where the model goes on."""
+    """The files without the newline that ends them: a prefix must end where the model continues."""
     return TemplateSet({name: (_FOLDER / name).read_text(encoding="utf-8").removesuffix("\n") for name in names})
 
 
@@ -87,7 +87,7 @@ def vote_messages(prompt: Messages, first: str, second: str, principle: Principl
     """The judge's chat; it ends with an assistant prefix, after which the model writes one of `LABELS`.
 
     What the votes on one pair share (conversation, answers) comes first and the principle's question last, so that a
-    prefix cache serves them. `nonce` is in every mark and unknown to whoever wrote the texts; the texts lose it, and
+    prefix cache serves them. `nonce` is in every mark and unknown to the texts' authors; the texts lose it, and
     anything that looks like a mark (`disarm`).
     """
     return (
@@ -99,8 +99,8 @@ def vote_messages(prompt: Messages, first: str, second: str, principle: Principl
 def rationale_messages(
     prompt: Messages, first: str, second: str, principle: Principle, nonce: str, rationale: str | None = None
 ) -> Messages:
-    """As `vote_messages`, but the judge is to reason first. With the `rationale` that it wrote, the chat goes on after
-    that and the standard ending (arXiv 2309.00267), with one of `LABELS`."""
+    """As `vote_messages`, but the judge is to reason first. With the `rationale` that it wrote, the chat continues
+    after that and the standard ending (arXiv 2309.00267), with one of `LABELS`."""
     asked = _two_answers(RATIONALE.texts["rationale.txt"], prompt, (first, second), principle, nonce)
     return (Message("user", asked),) if rationale is None else (Message("user", asked), _ending(rationale))
 
@@ -136,7 +136,7 @@ def _disarm(text: str, nonce: str, one: bool) -> str:
 
 @lru_cache(maxsize=64)
 def _conversation(prompt: Messages, nonce: str, one: bool) -> str:
-    # Turn by turn and before turns are quoted: what stands behind a mark begins a line once the mark is gone.
+    # Turn by turn and before turns are quoted: what is behind a mark begins a line once the mark is gone.
     mark = MARK_OF_ONE if one else MARK
     return transcript(tuple(Message(turn.role, disarm(turn.content, nonce, mark)) for turn in prompt))
 

@@ -1,6 +1,6 @@
 """What of people's and models' texts a judge is shown: all of it, but nothing that passes for the template's own frame.
 
-Taken out: marks of the template, also in look-alike characters, and characters that nobody sees. Quoted: lines of a
+Taken out: marks of the template, also in look-alike characters, and invisible characters. Quoted: lines of a
 turn that begin as the transcript's turns do. All of it is a matter of what is shown; what is stored stays as it was.
 
 Invisible characters go since a judge is to stand for a reader: a text hidden in tag characters speaks to the model
@@ -19,7 +19,7 @@ ROUNDS = 8
 """Nested marks that are taken out without a trace; a text of nothing but halves would take time by their square."""
 
 REPLACED = 32
-"""So many different characters are replaced one after the other; of more, the whole text is gone through once."""
+"""Up to this many different characters are replaced one by one; with more, the whole text is gone through once."""
 
 _INVISIBLE = re.compile(
     "[\u00ad\u034f\u180e\u200b\u202a-\u202e\u2060-\u206f\ufeff\ufff0-\ufffb\U000e0000-\U000e0fff]+"
@@ -84,7 +84,7 @@ _TURN = re.compile(rf"\n[^\S\n]*(?=(?:{'|'.join(map(_spread, ('System', 'Human',
 
 def disarm(text: str, nonce: str, mark: re.Pattern[str] = MARK) -> str:
     """`text` without invisible characters, the nonce and all that looks like a mark. Repeated, since taking one out can
-    put another together; where that goes on and on, dots take their place, which end it."""
+    put another together; where that does not end, dots take their place, which end it."""
     for instead in chain([""] * ROUNDS, repeat("...")):
         stripped = _without(_visible(text).replace(nonce, instead), mark, instead)
         if stripped == text:
@@ -114,7 +114,7 @@ def _ascii(text: str) -> bool:
 
 def _folded(text: str) -> str:
     """`text` as it looks (`_Fold`), each character in its place."""
-    # Most texts beyond ASCII have dashes, quotes or a script of their own, which look like nothing else: then this is
+    # Most texts beyond ASCII have dashes, quotes or another script, which look like nothing else: then this is
     # `text` itself, found out character by different character and not one by one.
     likes = {char: like for char in set(text) if (like := chr(_FOLD[ord(char)])) != char}
     if len(likes) > REPLACED:

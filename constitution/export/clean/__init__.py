@@ -2,7 +2,7 @@
 
     clean(work)     # the steps that work.settings.cleaning asks for, in the order of its fields
 
-A row that one step has left out is not looked at by the next, so each has the first reason that held.
+A row that one step has dropped is not looked at by the next, so each has the first reason that held.
 """
 
 from __future__ import annotations

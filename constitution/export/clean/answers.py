@@ -21,7 +21,7 @@ assistants of hh-rlhf, answers of the pocket world) 2 have less: laughter, and a
 SENTENCE = 5
 """Words from which a sentence can be boilerplate; shorter ones are common by nature."""
 PROMPTS = 5
-"""Prompts in which boilerplate stands at the least, however few there are."""
+"""Prompts that boilerplate is in at least, however few there are."""
 
 
 def learnt(work: Work, columns: str) -> str:

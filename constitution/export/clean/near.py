@@ -14,7 +14,7 @@ from constitution.export.reasons import Dropped
 from constitution.export.work import Work
 
 WINDOWS = (32, 16, 8, 4, 2, 1)
-"""Beside the first prompt that has a 3-gram, each is compared with so many before it: with the most of these that …"""
+"""Beside the first prompt that has a 3-gram, each is compared with this many before it: the most of these that …"""
 COMPARED = 8_000_000
 """… make no more comparisons than this over the whole run: many prompts that share 3-grams, and are not near, must not
 cost the square of their number."""
@@ -42,8 +42,8 @@ hashed AS (
 SELECT place, min(place) OVER (PARTITION BY md5(grams::VARCHAR)) AS twin, grams FROM hashed
 """
 
-# The rarest 3-grams of each, so many that two near prompts must share one. Those that no other prompt has come first,
-# and are left out again, for they lead to none.
+# The rarest 3-grams of each, as many that two near prompts must share one. Those that no other prompt has come first,
+# and are not kept, for they lead to none.
 _KEYS = """
 CREATE TABLE export.keys AS
 WITH cut AS (
@@ -65,7 +65,7 @@ FROM standing SEMI JOIN (SELECT key FROM standing GROUP BY key HAVING count(*) >
 # Each with the first that has its key.
 _FIRSTS = "SELECT place, min(place) OVER (PARTITION BY key) AS earlier FROM export.shared"
 
-# Each with so many before it.
+# Each with a number of those before it.
 _WINDOW = """
 SELECT place, unnest(
     array_agg(place) OVER (PARTITION BY key ORDER BY place ROWS BETWEEN {window} PRECEDING AND CURRENT ROW)
@@ -104,7 +104,7 @@ def near_duplicate(work: Work) -> None:
     Jaccard similarity of their word 3-grams of `cleaning.near` or more; detail: the prompt_id kept.
 
     First each prompt is compared with the first that has one of its keys, which is enough for most copies; then those
-    that still stand with others before them; and so again where one stands after all, since what it was near to fell.
+    that are left with others before them; and again where one is kept after all, since what it was near to fell.
     """
     connection, near = work.connection, {"near": work.settings.cleaning.near}
     connection.execute(_PRINTS)

@@ -1,7 +1,7 @@
 """Personal data and secrets, by published detectors: presidio's recognisers of patterns, and detect-secrets' plugins.
 
 What has a checksum is checked (cards, IBAN, addresses of wallets), what has a shape is taken by its shape. Names and
-street addresses are not looked for: that needs a language model of its own, and is wrong often. Nothing is asked of the
+street addresses are not looked for: that needs another language model, and is often wrong. Nothing is asked of the
 network: the list of top-level domains is the one that tldextract ships.
 """
 
@@ -25,7 +25,7 @@ STRICT = 2
 """phonenumbers' leniency STRICT_GROUPING: a valid number whose digits are grouped as its country groups them. Looser,
 every other long number is one."""
 NOISY = {"Base64HighEntropyString", "HexHighEntropyString", "IPPublicDetector"}
-"""Plugins that are left out: digests and identifiers are no secrets; addresses are looked at here."""
+"""Plugins that are not used: digests and identifiers are no secrets; addresses are looked at here."""
 
 _UNICAST = ipaddress.ip_network("2000::/3")
 """The IPv6 addresses that are given out."""
@@ -105,7 +105,7 @@ def _personal() -> Callable[[str], Iterator[str]]:
 
 
 def _is_public(address: str) -> bool:
-    """Whether an IP address, of a network too, can be somebody's: `a::b` in a program can not."""
+    """Whether an IP address, of a network too, can be a person's: `a::b` in a program can not."""
     try:
         ip = ipaddress.ip_interface(address.partition("%")[0]).ip
     except ValueError:
@@ -114,8 +114,8 @@ def _is_public(address: str) -> bool:
 
 
 def _secrets() -> Callable[[str], Iterator[str]]:
-    """Every plugin of detect-secrets but the noisy ones, line by line. `analyze_string` finds and asks nobody whether
-    a secret works, which `analyze_line` may."""
+    """Every plugin of detect-secrets but the noisy ones, line by line. `analyze_string` finds, and asks no service
+    whether a secret works, which `analyze_line` may."""
     from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
     from detect_secrets.plugins.keyword import DENYLIST, KeywordDetector
 
