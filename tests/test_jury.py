@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from constitution.pipeline import prepare
 from constitution.pipeline.cost import Cost, Ledger
 from constitution.pipeline.report import report
 from constitution.recipe import FakeModel, JudgeSection, Models, ModelSection, VLLMModel, load_recipe
-from constitution.records import Failure, Judgement, Preference, Row, Usage
+from constitution.records import Failure, Judgement, Preference, Row, Run, Usage
 from constitution.warehouse import Warehouse
 
 RECIPE = """
@@ -65,17 +67,26 @@ def recipe(tmp_path: Path) -> Path:
     return small_project(tmp_path, PROMPTS, RECIPE)
 
 
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run, Run]:
+    """Two runs of the recipe below one folder: in `w` a judge fails half the time, in `sound` none does."""
+    folder = tmp_path_factory.mktemp("jury")
+    recipe = small_project(folder, PROMPTS, RECIPE)
+    runs = [asyncio.run(run_once(recipe, folder / name, each)) for name, each in (("w", []), ("sound", [SOUND]))]
+    return folder, runs[0], runs[1]
+
+
 def rows_of(warehouse: Path, run_id: str) -> dict[str, Row]:
     store = Warehouse(warehouse)
     ids = [each.id for part in store.parts("prompts", run_id) for each in store.read_prompts(part)]
     return {row.id: row for rows in store.rows_of(run_id, ids).values() for row in rows}
 
 
-async def test_one_judge_of_three_fails_half_the_time(recipe: Path, tmp_path: Path) -> None:
-    run = await run_once(recipe, tmp_path / "w", [])
+def test_one_judge_of_three_fails_half_the_time(ran: tuple[Path, Run, Run]) -> None:
+    folder, run, _ = ran
     assert run.finished_at
     assert (run.counts["open"], run.counts["lost"]) == (0, 0)
-    rows = rows_of(tmp_path / "w", run.run_id).values()
+    rows = rows_of(folder / "w", run.run_id).values()
     labels = [row for row in rows if isinstance(row, Preference)]
     votes = [row for row in rows if isinstance(row, Judgement)]
     failures = [row for row in rows if isinstance(row, Failure) and row.step == "vote"]
@@ -91,11 +102,8 @@ async def test_one_judge_of_three_fails_half_the_time(recipe: Path, tmp_path: Pa
     assert {failure.judge for failure in failures} == {"weak"}
     assert 0.35 < len(failures) / (4 * len(votable)) < 0.65
     # Missing are the votes that failed, and those that stand there without their other order.
-    couples: dict[tuple[str, str, str], int] = {}
-    for vote in votes:
-        key = (vote.pair_id, vote.judge, vote.principle_id)
-        couples[key] = couples.get(key, 0) + 1
-    alone = sum(count == 1 for count in couples.values())
+    cast_by = Counter((vote.pair_id, vote.judge, vote.principle_id) for vote in votes)
+    alone = sum(count == 1 for count in cast_by.values())
     missing = sum(label.votes_missing for label in labels)
     assert missing == len(failures) + alone == run.counts["votes_missing"] > 0
     assert all(label.p_b is not None and label.votes + label.votes_missing == 12 for label in votable)
@@ -104,18 +112,17 @@ async def test_one_judge_of_three_fails_half_the_time(recipe: Path, tmp_path: Pa
     assert "not finished" not in report(run)
 
 
-async def test_what_the_sound_judges_say_is_what_they_say_alone(recipe: Path, tmp_path: Path) -> None:
-    broken = await run_once(recipe, tmp_path / "w", [])
-    sound = await run_once(recipe, tmp_path / "sound", [SOUND])
+def test_what_the_sound_judges_say_is_what_they_say_alone(ran: tuple[Path, Run, Run]) -> None:
+    folder, broken, sound = ran
     assert broken.run_id == sound.run_id  # how surely a judge answers is no part of what it says
-    some, every = (rows_of(tmp_path / folder, sound.run_id) for folder in ("w", "sound"))
+    some, every = (rows_of(folder / name, sound.run_id) for name in ("w", "sound"))
     votes = {id: row for id, row in some.items() if isinstance(row, Judgement)}
     assert {id: every[id] for id in votes} == votes
-    by_model = table(tmp_path / "sound", "SELECT judge, count(*) FROM judgements GROUP BY ALL ORDER BY ALL")
+    by_model = table(folder / "sound", "SELECT judge, count(*) FROM judgements GROUP BY ALL ORDER BY ALL")
     assert [judge for judge, _ in by_model] == ["one", "two.5", "weak"]
     assert len({count for _, count in by_model}) == 1
     principles = "SELECT count(*) FROM (SELECT pair_id, principle_id, count(DISTINCT judge) AS n FROM judgements GROUP "
-    assert table(tmp_path / "sound", principles + "BY ALL) WHERE n <> 3") == [(0,)]  # drawn once for all of them
+    assert table(folder / "sound", principles + "BY ALL) WHERE n <> 3") == [(0,)]  # drawn once for all of them
 
 
 async def test_a_run_that_the_quorum_finished_stays_finished(recipe: Path, tmp_path: Path) -> None:
@@ -166,8 +173,7 @@ async def test_stopped_midway_no_vote_is_cast_twice_and_no_label_remade(recipe: 
 
 
 async def test_record_view_and_engines_agree_on_each_judges_calls(recipe: Path, tmp_path: Path) -> None:
-    settings = ["judge.method=score", SOUND]
-    run = await run_once(recipe, tmp_path / "w", settings)
+    run = await run_once(recipe, tmp_path / "w", ["judge.method=score", "prompts.limit=5", SOUND])
     query = "SELECT stage, model, calls, prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens FROM usage"
     assert {Usage(*row) for row in table(tmp_path / "w", query)} == set(run.usage)
     votes = {one.model: one.calls for one in run.usage if one.stage == "vote"}
@@ -175,27 +181,21 @@ async def test_record_view_and_engines_agree_on_each_judges_calls(recipe: Path, 
     assert votes["one"] == 2 * table(tmp_path / "w", "SELECT count(*) FROM judgements WHERE judge = 'one'")[0][0]
 
 
-async def test_provenance_names_the_model_of_each_vote(recipe: Path, tmp_path: Path) -> None:
-    run = await run_once(recipe, tmp_path / "w", [SOUND])
+def test_provenance_names_the_model_of_each_vote_and_families_are_with_the_answers(
+    ran: tuple[Path, Run, Run],
+) -> None:
+    folder, _, run = ran
     assert list(run.models) == ["policy", "judge one", "judge two.5", "judge weak"]
     votes = table(
-        tmp_path / "w",
+        folder / "sound",
         "SELECT model, model_identity, count(*) FROM provenance((SELECT id FROM preferences WHERE kept LIMIT 1)) "
         "WHERE part = 'vote' GROUP BY ALL ORDER BY ALL",
     )
     assert [(model, count) for model, _, count in votes] == [("one", 4), ("two.5", 4), ("weak", 4)]
-    for model, identity, _ in votes:
-        assert json.loads(identity) == run.models[f"judge {model}"]
+    assert all(json.loads(identity) == run.models[f"judge {model}"] for model, identity, _ in votes)
     assert len({identity for _, identity, _ in votes}) == 3
-
-
-async def test_families_stand_with_the_answers(recipe: Path, tmp_path: Path) -> None:
-    await run_once(recipe, tmp_path / "w", [SOUND, "prompts.limit=3"])
-    found = table(tmp_path / "w", "SELECT DISTINCT kind, round, family FROM responses ORDER BY ALL")
-    assert found == [
-        *(("given", 0, "person"), ("given", 1, None)),
-        *(("initial", 0, "fake"), ("revision", 1, "fake")),
-    ]
+    families = table(folder / "sound", "SELECT DISTINCT kind, round, family FROM responses ORDER BY ALL")
+    assert families == [("given", 0, "person"), ("given", 1, None), ("initial", 0, "fake"), ("revision", 1, "fake")]
 
 
 def test_names_and_members_decide_the_run_and_prices_do_not(recipe: Path, tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
-"""The labels of a whole run: equal to `prefer` where `prefer` can make them, better where they know more than it."""
+"""The labels of a whole run: those of `label_pair` where it can make them, better where they know more than it."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,19 @@ def same(found: Preference, expected: Preference, **other: Any) -> None:
         assert getattr(found, name) == wanted, (name, expected)
 
 
+def unchanged(warehouse: Warehouse, rows: Iterable[Preference]) -> None:
+    now = stored(warehouse)
+    for row in rows:
+        same(now[row.id], row)
+
+
+def changes(before: dict[str, Preference], after: dict[str, Preference]) -> tuple[int, int, int]:
+    """Labels that prefer the other answer now, pairs kept now, pairs dropped now."""
+    turned = sum(((before[id].p_b or 0.5) - 0.5) * ((after[id].p_b or 0.5) - 0.5) < 0 for id in after)
+    gained = sum(after[id].kept and not before[id].kept for id in after)
+    return turned, gained, sum(before[id].kept and not after[id].kept for id in after)
+
+
 def section(**settings: Any) -> JudgeSection:
     return JudgeSection(**settings)
 
@@ -84,7 +98,7 @@ def relabelled(warehouse: Warehouse, **settings: Any) -> Relabelled:
     return relabel_run(warehouse, RUN, Rules(**settings))
 
 
-# --- what `prefer` can make
+# --- what `label_pair` can make
 
 
 @pytest.mark.parametrize(
@@ -97,7 +111,7 @@ def relabelled(warehouse: Warehouse, **settings: Any) -> Relabelled:
         ((Voter("one", method="score"), Voter("two", method="rubric")), {"repeats": 2, "aggregate": "majority"}),
     ],
 )
-def test_without_more_it_makes_what_prefer_made(
+def test_without_more_it_makes_what_label_pair_made(
     tmp_path: Path, voters: tuple[Voter, ...], settings: dict[str, Any]
 ) -> None:
     warehouse = Warehouse(tmp_path)
@@ -105,45 +119,30 @@ def test_without_more_it_makes_what_prefer_made(
     before = stored(warehouse)
     assert {row.drop_reason for row in before.values()} >= {None, "perturbation", "identical", "empty", "cut"}
     done = relabel_run(warehouse, RUN, Rules.of(votes.section))
-    after = stored(warehouse)
-    assert after.keys() == before.keys()
-    for id, row in before.items():
-        same(after[id], row)
+    assert stored(warehouse).keys() == before.keys()
+    unchanged(warehouse, before.values())
     assert (done.turned, done.gained, done.lost, done.notes) == (0, 0, 0, ())
     assert done.labels == sum(row.p_b is not None for row in before.values())
     assert (done.label_by, Rules.of(votes.section).whole_run) == (votes.section.aggregate, False)
 
 
-def test_other_settings_make_what_prefer_would_have_made(tmp_path: Path) -> None:
+def test_other_settings_make_what_label_pair_would_have_made_and_derived_columns_follow(tmp_path: Path) -> None:
     warehouse = Warehouse(tmp_path)
     votes = make(warehouse, JURY)
     before = stored(warehouse)
     done = relabelled(warehouse, aggregate="majority", margin=0.2)
+    unchanged(warehouse, votes.preferences(Rules(margin=0.2, aggregate="majority")))
     after = stored(warehouse)
-    for row in votes.preferences(Rules(margin=0.2, aggregate="majority")):
-        same(after[row.id], row)
-    assert done.lost == sum(before[id].kept and not after[id].kept for id in after) > 0
-    assert done.gained == sum(after[id].kept and not before[id].kept for id in after)
-    assert done.turned == sum(
-        ((before[id].p_b or 0.5) - 0.5) * ((after[id].p_b or 0.5) - 0.5) < 0 for id in after
-    )  # fmt: skip
-    relabel_run(warehouse, RUN, Rules.of(votes.section))
-    for id, row in stored(warehouse).items():
-        same(row, before[id])
-
-
-def test_derived_columns_follow_the_label(tmp_path: Path) -> None:
-    warehouse = Warehouse(tmp_path)
-    make(warehouse, JURY)
-    relabelled(warehouse, aggregate="majority", margin=0.1)
+    assert (done.turned, done.gained, done.lost) == changes(before, after)
+    assert done.lost > 0
     rows = table(warehouse, "SELECT id, kept, chosen_id, rejected_id, p_chosen, created_at IS NULL FROM preferences")
-    records = stored(warehouse)
-    assert len(rows) == len(records) == 200
+    assert len(rows) == len(after) == 200
     for id, kept, chosen, rejected, p_chosen, undated in rows:
-        row = records[id]
-        assert (kept, chosen, rejected) == (row.kept, row.chosen_id, row.rejected_id)
+        row = after[id]
+        assert (kept, chosen, rejected, undated) == (row.kept, row.chosen_id, row.rejected_id, False)
         assert p_chosen == pytest.approx(row.p_chosen)
-        assert not undated
+    relabel_run(warehouse, RUN, Rules.of(votes.section))
+    unchanged(warehouse, before.values())
 
 
 # --- control
@@ -215,17 +214,25 @@ def test_control_finds_the_truth_that_length_hid(tmp_path: Path) -> None:
         assert after[row.id].p_mean == pytest.approx(row.p_mean)
 
 
-def test_too_few_pairs_are_not_controlled_and_it_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("settings", "gold", "notes"),
+    [
+        ({"control": "style"}, 0.0, [f"control: not of {name}, which voted on" for name in ("one", "three", "two")]),
+        ({"calibrate": "isotonic"}, 0.5, ["calibrate: not applied: "]),
+    ],
+)
+def test_what_has_too_little_to_learn_from_is_not_applied_and_it_says_so(
+    tmp_path: Path, settings: dict[str, Any], gold: float, notes: list[str]
+) -> None:
     warehouse = Warehouse(tmp_path)
-    votes = make(warehouse, JURY, pairs=40, section=section(control="style"))
-    done = relabel_run(warehouse, RUN, Rules.of(votes.section))
-    assert [note.split(",")[0] for note in done.notes] == [
-        f"control: not of {name}" for name in ("one", "three", "two")
-    ]
+    votes = make(warehouse, JURY, pairs=40, gold=gold)
+    done = relabelled(warehouse, **settings)
+    assert len(done.notes) == len(notes)
+    for found, said in zip(done.notes, notes, strict=True):
+        assert found.startswith(said)
+        assert f"{calibrate.LEAST} are needed" in found
     assert done.label_by == "mean"
-    after = stored(warehouse)
-    for row in votes.preferences():
-        same(after[row.id], row)
+    unchanged(warehouse, votes.preferences())
 
 
 # --- Dawid–Skene
@@ -334,18 +341,6 @@ def test_peoples_labels_teach_as_gold_ids_do(tmp_path: Path) -> None:
     assert {id: row.p_b for id, row in stored(one).items()} == {id: row.p_b for id, row in stored(other).items()}
 
 
-def test_too_little_gold_is_not_applied_and_it_says_so(tmp_path: Path) -> None:
-    warehouse = Warehouse(tmp_path)
-    votes = make(warehouse, JURY, pairs=150, gold=0.5)
-    done = relabelled(warehouse, calibrate="isotonic")
-    assert len(done.notes) == 1
-    assert done.notes[0].startswith("calibrate: not applied: ")
-    assert f"{calibrate.LEAST} are needed" in done.notes[0]
-    after = stored(warehouse)
-    for row in votes.preferences():
-        same(after[row.id], row)
-
-
 def test_labels_that_gold_contradicts_become_ties_and_it_says_so(tmp_path: Path) -> None:
     warehouse = Warehouse(tmp_path)
     make(warehouse, [Voter("wrong", sharpness=-3.0)], pairs=400, gold=1.0)
@@ -423,9 +418,7 @@ def test_the_command_makes_labels_again_and_says_what_changed(tmp_path: Path) ->
     done = label(warehouse, "votes-", "--aggregate", "majority", "--calibrate", "temperature", "--margin", "0.1")
     assert done.exit_code == 0, done.output
     after = stored(warehouse)
-    turned = sum(((before[id].p_b or 0.5) - 0.5) * ((after[id].p_b or 0.5) - 0.5) < 0 for id in after)
-    gained = sum(after[id].kept and not before[id].kept for id in after)
-    lost = sum(before[id].kept and not after[id].kept for id in after)
+    turned, gained, lost = changes(before, after)
     kept = sum(row.kept for row in after.values())
     assert lost > 0
     labels = sum(row.p_b is not None for row in after.values())
@@ -446,16 +439,8 @@ def test_the_command_makes_labels_again_and_says_what_changed(tmp_path: Path) ->
     }
     assert run.recipe["judge"] == votes.section.model_dump(mode="json"), "what was run stays what was run"
     assert label(warehouse, RUN).exit_code == 0
-    for id, row in stored(warehouse).items():
-        same(row, before[id])
-
-
-def test_the_command_says_what_it_could_not_do(tmp_path: Path) -> None:
-    warehouse = Warehouse(tmp_path)
-    make(warehouse, JURY, pairs=60)
-    done = label(warehouse, RUN, "--calibrate", "isotonic")
-    assert done.exit_code == 0
-    assert "calibrate: not applied: 0 and 0 gold labels" in done.output
+    unchanged(warehouse, before.values())
+    assert "control: not of one, whose votes show no effect" in label(warehouse, RUN, "--control", "style").output
 
 
 def test_what_the_command_refuses(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ class JudgeSection(Section):
     """A pair is labelled, whoever else fails, once so many judges have cast all their votes on it. None: of a jury,
     more than half; a judge alone is waited for."""
     aggregate: Literal["mean", "majority", "dawid-skene"] = "mean"
-    """How the couples of votes make a label."""
+    """How the order-averaged votes make a label."""
     control: Literal["off", "length", "style"] = "off"
     """What is taken out of the votes before they make a label: the effect of length, or of length and markdown."""
     calibrate: Literal["off", "temperature", "isotonic"] = "off"

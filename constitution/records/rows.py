@@ -178,7 +178,7 @@ class Preference:
     votes_missing: int
     """Votes that should have been cast, less `votes`."""
     consistency: float | None
-    """Share of (judge, principle) that prefer the same response in both orders; None without such a couple."""
+    """Share of (judge, principle) that prefer the same response in both orders; None without votes in both."""
     agreement: float | None
     """Share of (judge, principle), order-averaged, that prefer what the pair's label prefers; None without votes."""
     label_mass: float | None
@@ -193,9 +193,9 @@ class Preference:
     """mean · majority · dawid-skene, and then, each after a comma and a space, `style` or `length` (controlled) and
     `temperature` or `isotonic` (calibrated), where they were applied."""
     ties: int = 0
-    """Couples (judge, principle) that prefer neither."""
+    """Order-averaged votes (judge, principle) that prefer neither."""
     dissent: tuple[str, ...] = ()
-    """`judge/principle` of the couples that prefer the answer that the label does not, in order."""
+    """`judge/principle` of the votes that prefer the answer that the label does not, in order."""
 
     @property
     def kept(self) -> bool:
@@ -267,7 +267,7 @@ class Figure:
     value: float | None
     """None: there is nothing to measure it on, and `note` says why."""
     n: int
-    """How many things it was measured on: pairs, couples of votes, responses, as docs/judging.md says."""
+    """How many things it was measured on: pairs, order-averaged votes, responses, as docs/judging.md says."""
     low: float | None = None
     """Ends of the 95 % interval; None: it has none."""
     high: float | None = None
