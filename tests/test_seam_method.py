@@ -41,7 +41,7 @@ def test_a_further_method_touches_three_files(tmp_path: Path) -> None:
         new={"constitution/judge/once.py": ONCE},
         changed={
             "constitution/judge/methods.py": [('    "label": JudgingMethod(', ROW)],
-            "constitution/records/rows.py": [
+            "constitution/records/kinds.py": [
                 ('Literal["label", "rationale",', 'Literal["once", "label", "rationale",')
             ],
         },
