@@ -20,7 +20,8 @@ from constitution.ask.scoring import Order, score
 from constitution.ask.swaps import SHIPPED, load_swaps
 from constitution.audit import Tags
 from constitution.audit import audit as measure
-from constitution.audit.report import report, summary
+from constitution.audit.report import report
+from constitution.audit.summary import summary
 from constitution.pipeline.path_policy import allowed_folders, check_models
 from constitution.principles import find_root, load_constitution
 from constitution.recipe import load_recipe

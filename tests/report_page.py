@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
+from constitution.audit.report import raw
 from constitution.warehouse import ask, connect
 
 VOID = {"meta", "link"}
@@ -79,21 +79,13 @@ class Page(HTMLParser):
 
 
 def differences(page: Page, root: Path) -> list[str]:
-    """Where a cell of the page is not what the exhibit's own query answers."""
+    """Where a cell of the page is not what the exhibit's own query answers; rows in any order."""
     found = []
     with connect(root) as connection:
         for name, exhibit in page.exhibits.items():
-            answer = [list(row) for row in ask(connection, exhibit.query).rows]
-            if len(answer) != len(exhibit.rows):
-                found.append(f"{name}: {len(exhibit.rows)} rows shown, {len(answer)} answered")
-                continue
-            for place, (shown, row) in enumerate(zip(exhibit.rows, answer, strict=True)):
-                if len(shown) != len(row) or not all(map(_same, shown, row)):
-                    found.append(f"{name}, row {place}: {shown} is not {row}")
+            answer = sorted([raw(value) for value in row] for row in ask(connection, exhibit.query).rows)
+            shown = sorted(exhibit.rows)
+            if len(answer) != len(shown):
+                found.append(f"{name}: {len(shown)} rows shown, {len(answer)} answered")
+            found += [f"{name}, {one} is not {two}" for one, two in zip(shown, answer, strict=False) if one != two]
     return found
-
-
-def _same(shown: str, value: Any) -> bool:
-    if value is None or value == "":
-        return shown == ""
-    return float(shown) == value if isinstance(value, int | float) else shown == str(value)

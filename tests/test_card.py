@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from constitution.audit.words import Headline
+from constitution.audit.summary import Headline
 from constitution.errors import InputError
 from constitution.export.card import CardFacts, card, header, write_card
 from constitution.export.formats import Field
@@ -223,9 +223,9 @@ def test_what_the_audit_says() -> None:
         Headline("position_effect", "one", "", 0.81, 0.78, 0.84, 900, ""),
     )
     text = card(facts(headlines=told), CardOptions())
-    assert "not told apart from a coin, so do not train on them" in text
-    assert ["Effect of the place", "one", "81.0\xa0%", "78.0\xa0% to 84.0\xa0%", "900", ""] in rows_of(text, "| judge")
-    assert "- Agreement with gold: 52.0\xa0%. No better than chance." in text
+    effect = ["Effect of the first position", "one", "\\+0.81", "\\+0.78 to +0.84", "900", "prefers the first position"]
+    assert effect in rows_of(text, "| judge")
+    assert "- Agreement with gold, label: 52.0\xa0% (47.0 to 57.0\xa0%), n = 400: no better than chance" in text
     assert "was not audited" not in text
     assert "made again, by fewer principles" not in text
     fewer = Settings(format="dpo", principles=("kind",))

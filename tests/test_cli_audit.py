@@ -60,9 +60,9 @@ def test_a_run_is_audited_and_every_number_of_its_report_is_its_querys(root: Pat
     [bias] = [f for f in figures if f.figure == "position_bias" and not f.principle_id]
     assert bias.value is not None
     assert f"{bias.value:.1%}".replace("%", "\N{NO-BREAK SPACE}%") in said
-    for name in ("alignment", "reliability", "position-judges", "principle-wins", "rounds-plot", "most-position"):
+    for name in ("alignment", "reliability", "position-bias", "principle-win-rate", "round-changed", "most-position"):
         assert page.exhibits[name].rows, name
-    assert "No answer was spoiled" in page.exhibits["perturbation-judges"].text
+    assert "no answer was perturbed" in page.exhibits["missing"].text
 
 
 def test_an_unfinished_run_is_audited_as_far_as_it_is(tmp_path: Path) -> None:

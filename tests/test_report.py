@@ -1,10 +1,9 @@
-"""The report: every number against its own query, and what the page is made of."""
+"""The report and the summary: every number against its own query, what each interval is read as, what the page is made
+of."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
-from html import unescape
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from report_page import Page, differences
 from report_rows import JUDGES, PRINCIPLES, audited, figures
 from warehouse_rows import RUN, fill
 
-from constitution.audit.answer import answer
-from constitution.audit.report import headlines, report, summary
-from constitution.audit.words import UNITS, Headline, tick
+from constitution.audit.kinds import KINDS, Unit, written
+from constitution.audit.report import report
+from constitution.audit.summary import Headline, headlines, summary
 from constitution.errors import InputError
 from constitution.records import Figure
 from constitution.warehouse import Warehouse, connect
@@ -38,91 +37,55 @@ def page(html: str) -> Page:
 
 def test_every_number_is_the_answer_of_the_query_beside_it(page: Page, root: Path) -> None:
     assert differences(page, root) == []
-    empty = {"self-preference", "pairs", "stability", "most-split", "changed-labels", "against-gold"}
-    assert {name for name, exhibit in page.exhibits.items() if not exhibit.rows} == empty
-    assert sum(len(exhibit.rows) for exhibit in page.exhibits.values()) > 200
+    assert all(exhibit.rows for exhibit in page.exhibits.values())
+    assert {"self-preference", "repetition-stability", "most-split", "against-gold"}.isdisjoint(page.exhibits)
+    shown = {cell for exhibit in page.exhibits.values() for row in exhibit.rows for cell in row}
+    made = {f.figure: {repr(f.value), f"{f.value:.0f}"} for f in figures() if f.value is not None}
+    assert [figure for figure, value in made.items() if not value & shown] == []
 
 
 def test_a_number_that_has_changed_since_is_found(html: str, tmp_path: Path) -> None:
     changed = [replace(f, value=(f.value or 0.0) + 1e-9) if f.figure == "position_bias" else f for f in figures()]
-    warehouse = fill(tmp_path)
-    warehouse.write_figures(RUN, changed)
+    fill(tmp_path).write_figures(RUN, changed)
     found = differences(Page(html), tmp_path)
-    assert {line.split(",")[0] for line in found} == {"headline", "position-judges"}
+    assert {line.split(",")[0] for line in found} == {"headline", "position-bias"}
 
 
-def test_every_figure_with_a_value_is_in_the_page(page: Page) -> None:
-    shown = {float(cell) for exhibit in page.exhibits.values() for row in exhibit.rows for cell in row if _number(cell)}
-    left_out = {f.figure for f in figures() if f.value is not None and f.value not in shown}
-    # The stages between are in the table of agreement, and have no curve of their own.
-    assert left_out == {"reliability_predicted", "reliability_observed"}
+def test_what_is_not_measured_is_one_line_for_each_reason(page: Page) -> None:
+    [[names, note]] = page.exhibits["missing"].rows
+    assert names == "kappa, self_preference"
+    assert note.startswith("no families are known")
+    assert "Cohen's κ with gold, Self-preference" in page.exhibits["missing"].text
 
 
-def _number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def test_an_exhibit_without_data_says_so_and_draws_nothing(page: Page) -> None:
-    for exhibit in page.exhibits.values():
-        assert exhibit.rows or not exhibit.drawings
-    assert "No families are known: name them in the recipe (model.family)." in page.exhibits["self-preference"].text
-    assert "No label is contradicted by gold." in page.exhibits["against-gold"].text
-    assert [row[0] for row in page.exhibits["missing-figures"].rows] == ["kappa", "self_preference"]
-    drawn = [name for name, exhibit in page.exhibits.items() if exhibit.drawings]
-    assert len(drawn) == 13
+def test_drawings_have_a_unit_and_n(page: Page) -> None:
     assert page.exhibits["reliability"].drawings == len(JUDGES)
+    assert "n = " in page.exhibits["reliability"].text
+    assert page.exhibits["phi"].drawings == 1
+    effect = page.exhibits["position-effect"]
+    assert effect.drawings == len(effect.rows)
+    assert "log-odds" in effect.text
 
 
-def test_it_needs_nothing_but_itself(page: Page, html: str) -> None:
+def test_the_page_is_sound_and_needs_nothing_but_itself(page: Page, html: str, root: Path) -> None:
     assert "script" not in page.tags
     assert all(address.startswith(("#", "data:")) for address in page.addresses)
-    rest = html.replace("http://www.w3.org/1999/xlink", "").replace("http://www.w3.org/2000/svg", "")
-    assert "://" not in rest
-    assert "@import" not in rest
+    assert "://" not in html
+    assert "@import" not in html
     assert all(target[1:] in page.ids for target in page.addresses if target.startswith("#"))
-
-
-def test_it_begins_with_the_answer(root: Path, html: str, tmp_path: Path) -> None:
-    lines = re.findall(r"<li>(.*)</li>", html.partition('<ul class="answer">')[2].partition("</ul>")[0])
-    with connect(root) as connection:
-        assert [unescape(line) for line in lines] == answer(headlines(connection, RUN))
-    fill(tmp_path).write_figures(RUN, [Figure(RUN, "position_effect", 0.1, 9, 0.0, 0.2, "<i>")])
-    assert "<code>constitution annotations import FILE</code>" in report(tmp_path, RUN)
-
-
-def test_its_outline_is_sound(page: Page) -> None:
     levels = [level for level, _ in page.headings]
-    assert levels[0] == 1
-    assert levels.count(1) == 1
+    assert (levels[0], levels.count(1)) == (1, 1)
     assert all(after - before <= 1 for before, after in pairwise(levels))
     assert all(text for _, text in page.headings)
     assert len(page.ids) == len(set(page.ids))
+    assert report(root, RUN) == html
 
 
 def test_what_people_and_models_wrote_is_text(html: str, page: Page) -> None:
     assert "<b>not bold" not in html
     assert "&lt;b&gt;not bold&lt;/b&gt;" in html
     assert f">{PRINCIPLES[0]}<" not in html
-    assert "llama-$mall" in page.exhibits["position-judges"].text
-
-
-def test_the_same_figures_make_the_same_bytes(root: Path, html: str) -> None:
-    assert report(root, RUN) == html
-
-
-def test_chance_is_called_chance(page: Page) -> None:
-    assert "No better than chance on 120 pairs." in page.exhibits["headline"].text
-    one = Headline("alignment", "glm", "label", 0.52, 0.47, 0.57, 90, "")
-    assert one.alarming
-    assert one.verdict == "No better than chance."
-    assert replace(one, low=0.51).verdict == ""
-    assert replace(one, low=None, high=None).verdict == ""
-    # The audit's own words stand for ours.
-    assert replace(one, note="no better than chance on 90 pairs").verdict == "No better than chance on 90 pairs."
+    assert "llama-$mall" in page.exhibits["position-bias"].text
 
 
 def test_an_open_run_is_called_unfinished(root: Path, html: str) -> None:
@@ -137,49 +100,88 @@ def test_an_open_run_is_called_unfinished(root: Path, html: str) -> None:
         warehouse.write_run(run)
 
 
-def test_what_has_not_been_audited_has_no_report(tmp_path: Path) -> None:
-    fill(tmp_path)
+def test_a_run_that_was_not_audited_or_not_measured(tmp_path: Path) -> None:
+    warehouse = fill(tmp_path)
     with pytest.raises(InputError, match="has not been audited"):
         report(tmp_path, RUN)
     with pytest.raises(InputError, match="there is no such run"):
-        report(tmp_path, "nobody's")
-
-
-def test_a_run_of_which_nothing_could_be_measured_has_a_report(tmp_path: Path) -> None:
-    fill(tmp_path).write_figures(
-        RUN, [Figure(RUN, "alignment", None, 0, note="no gold: `constitution annotations import`")]
-    )
+        report(tmp_path, "another")
+    warehouse.write_figures(RUN, [Figure(RUN, "ties", None, 0, note="no votes")])
     page = Page(report(tmp_path, RUN))
     assert differences(page, tmp_path) == []
-    assert "None of these numbers could be measured" in page.exhibits["headline"].text
-    assert "No gold: annotations import." in page.exhibits["alignment"].text
-    assert not any(exhibit.drawings for exhibit in page.exhibits.values())
+    assert "None of the chief figures could be measured" in page.exhibits["headline"].text
+    warehouse.write_figures(RUN, [Figure(RUN, "alignment", None, 0, note="no gold: `constitution audit`")])
+    assert "not measured: no gold: <code>constitution audit</code>" in report(tmp_path, RUN)
 
 
-def test_the_summary_is_a_table_and_sentences(root: Path) -> None:
+def test_the_summary_is_a_table(root: Path) -> None:
     text = summary(root, RUN)
     assert text.startswith(f"# Audit of {RUN}\n")
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     assert all(line.count("|") == 7 for line in lines)
-    assert text.splitlines()[2].startswith("- The votes say little: ")
-    assert "\n- Held against gold on " in text
+    assert "prefers answers that are wrong but polished" in lines[1]  # what puts the labels in doubt is first
 
 
 @pytest.mark.parametrize(
-    ("unit", "value", "written", "on_axis"),
+    ("figure", "subject", "value", "interval", "reading", "alarming"),
     [
-        ("share", 0.5, "50.0 %", "50 %"),
-        ("share", 0.125, "12.5 %", "12.5 %"),
-        ("share", -0.2, "−20.0 %", "−20 %"),
-        ("points", 0.031, "+3.1 points", "+3.1 points"),
-        ("logit", 0.0, "0.00", "0"),
-        ("logit", -1.5, "−1.50", "−1.5"),
-        ("logit", 10.0, "+10.00", "+10"),
-        ("count", 1200.0, "1,200", "1,200"),
-        ("number", 0.731, "0.73", "0.73"),
+        ("alignment", "label", 0.98, (0.95, 1.0), "", False),
+        ("alignment", "label", 0.7, (0.45, 1.0), "no better than chance", True),
+        ("alignment", "label", 0.3, (0.2, 0.4), "worse than chance", True),
+        ("alignment", "label", 0.98, None, "", False),
+        ("ece", "label", 0.16, (0.15, 0.17), "calibrate before use as soft labels", False),
+        ("ece", "label", 0.04, (0.01, 0.06), "", False),
+        ("position_effect", "", 0.6, (0.4, 0.8), "prefers the first position", False),
+        ("position_effect", "", -0.6, (-0.8, -0.4), "prefers the second position", False),
+        ("position_effect", "", 0.1, (-0.1, 0.3), "none detected", False),
+        ("style_effect", "length", -0.2, (-0.3, -0.1), "prefers shorter answers", False),
+        ("perturbation_penalty", "polished", 0.9, (0.8, 1.0), "", False),
+        ("perturbation_penalty", "polished", 0.2, (0.1, 0.3), "prefers answers that are wrong but polished", True),
+        ("self_preference", "", 0.1, (0.05, 0.2), "prefers its own family", False),
+        ("alpha", "judges", 0.1, (-0.1, 0.3), "no better than chance", True),
+        ("label_mass", "", 0.31, (0.3, 0.32), "answers with other words than the labels it is asked for", True),
+        ("scorecard_label_mass", "", 0.0, (0.0, 0.0), "answers with other words than yes and no", True),
+        ("votes_missing", "", 252.0, None, "counted for neither answer", False),
     ],
 )
-def test_how_numbers_are_written(unit: str, value: float, written: str, on_axis: str) -> None:
-    write = UNITS[unit]  # type: ignore[index]
-    assert write(value).replace("\N{NO-BREAK SPACE}", " ") == written
-    assert tick(write)(value, None).replace("\N{NO-BREAK SPACE}", " ") == on_axis
+def test_what_an_interval_is_read_as(
+    figure: str, subject: str, value: float, interval: tuple[float, float] | None, reading: str, alarming: bool
+) -> None:
+    low, high = interval or (None, None)
+    one = Headline(figure, "qwen", subject, value, low, high, 90, "")
+    assert (one.reading, one.alarming) == (reading, alarming)
+    assert replace(one, note="as the audit says: " + reading).reading.count(reading or "audit") == 1
+
+
+def test_the_summary_leaves_out_what_is_in_order(root: Path, tmp_path: Path) -> None:
+    masses = {"label_mass": 0.95, "scorecard_label_mass": 0.2, "position_bias": 0.1, "votes_missing": 0.0}
+    fill(tmp_path).write_figures(RUN, [Figure(RUN, name, value, 9, judge="q") for name, value in masses.items()])
+    with connect(tmp_path) as connection:
+        assert [one.figure for one in headlines(connection, RUN)] == ["scorecard_label_mass", "position_bias"]
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "text"),
+    [
+        ("share", 0.125, "12.5 %"),
+        ("share", -0.2, "−20.0 %"),
+        ("points", 0.031, "+3.1 points"),
+        ("log-odds", 0.001, "0.00"),
+        ("log-odds", -1.5, "−1.50"),
+        ("count", 1200.0, "1,200"),
+        ("number", 0.731, "0.73"),
+        ("share", None, "–"),
+    ],
+)
+def test_how_numbers_are_written(unit: Unit, value: float | None, text: str) -> None:
+    assert written(value, unit).replace("\N{NO-BREAK SPACE}", " ") == text
+
+
+def test_every_kind_says_what_it_is() -> None:
+    for kind in KINDS.values():
+        assert kind.says, kind
+        assert kind.n, kind
+        assert kind.title, kind
+        assert not kind.says.endswith("."), kind
+        for level in kind.by:
+            assert set(level) <= {"judge", "principle_id", "subject"}, kind

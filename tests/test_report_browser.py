@@ -104,16 +104,16 @@ def test_it_can_be_read(opened: tuple[Page, list[str]]) -> None:
 def test_drawings_are_drawn_and_have_names(opened: tuple[Page, list[str]]) -> None:
     page, _ = opened
     sizes = page.evaluate("[...document.querySelectorAll('svg')].map(one => one.getBoundingClientRect().height)")
-    assert len(sizes) == 15
-    assert min(sizes) > 40
-    assert page.get_by_role("img", name="Heat map of phi between principles").count() == 1
+    assert len(sizes) > 100
+    assert min(sizes) > 10
+    assert page.get_by_role("img", name="Redundancy").count() == 1
     assert all(page.evaluate("[...document.querySelectorAll('[role=img]')].map(one => one.ariaLabel)"))
 
 
 def test_a_query_is_selected_whole_by_one_click(opened: tuple[Page, list[str]]) -> None:
     page, _ = opened
-    page.locator("#position-judges summary", has_text="The query behind this").click()
-    page.locator("#position-judges pre").click()
+    page.locator("#position-bias summary", has_text="The query behind this").click()
+    page.locator("#position-bias pre").click()
     selected = page.evaluate("getSelection().toString()")
     assert selected.startswith("SELECT judge, value")
-    assert selected.strip().endswith("ORDER BY judge")
+    assert "ORDER BY" in selected

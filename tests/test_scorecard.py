@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +13,13 @@ from scorecard_rows import CARD, RUN, Answer, Said, saying, scores, store
 
 from constitution.audit import Tags, audit
 from constitution.audit.evidence import load
-from constitution.audit.report import report, scorecard_rows
-from constitution.audit.scorecard import lay, refusal
+from constitution.audit.report import report
+from constitution.audit.scorecard import create_tables, refusal
 from constitution.errors import InputError
 from constitution.measures.estimate import wilson
 from constitution.records import Constitution, Counterfactual, Message
 from constitution.warehouse import Warehouse
 
-ROOT = Path(__file__).parents[1]
 FULL = saying(full=[0.8], part=[0.9], helps=[0.2, 0.9])
 PART = saying(full=[0.3], part=[0.5])
 LONG = "one two three four five six seven eight nine ten"
@@ -129,7 +127,7 @@ def test_a_question_that_no_answer_has_a_reading_of_is_no_reading_of_0(tmp_path:
     store(tmp_path, [Answer(n, said={"j": {**FULL["j"], failed: []}}) for n in range(3)])
     figure = Audited(tmp_path, RUN)("scorecard_refusal")
     assert figure.value is None
-    assert "answered questions of two principles" in figure.note
+    assert "the questions of two principles" in figure.note
 
 
 def test_boilerplate_is_what_stands_in_the_answers_to_many_prompts(tmp_path: Path) -> None:
@@ -196,18 +194,15 @@ def test_the_page_shows_the_judges_and_what_their_errors_take_away(tmp_path: Pat
     audit(tmp_path, RUN, replicates=100)
     shown = Page(report(tmp_path, RUN))
     assert differences(shown, tmp_path) == []
-    for name in ("judges", "corrected"):
+    for name in ("sensitivity", "undesired-corrected"):
         assert shown.exhibits[f"scorecard-{name}"].rows, name
 
 
 def test_the_page_of_a_run_that_was_not_scored_says_how_to_score_it(tmp_path: Path) -> None:
     store(tmp_path, [Answer(n, said={}) for n in range(3)])
-    made = audit(tmp_path, RUN, replicates=100)
-    assert not [figure for figure in made if "scorecard" in figure.figure]
-    page = report(tmp_path, RUN)
-    assert "No scorecard was asked of this run: <code>constitution audit --scorecard</code>" in page
-    assert "scorecard-rounds" not in Page(page).exhibits
-    assert scorecard_rows(tmp_path, RUN) == []
+    [missing] = [figure for figure in audit(tmp_path, RUN, replicates=100) if "scorecard" in figure.figure]
+    assert missing.value is None
+    assert "no scorecard was asked: <code>constitution audit --scorecard</code>" in report(tmp_path, RUN)
 
 
 def test_a_judge_that_does_no_better_than_chance_is_not_corrected(tmp_path: Path) -> None:
@@ -231,8 +226,8 @@ def test_the_last_scorecard_counts_unless_one_is_named_and_the_last_words_of_a_d
             warehouse.add_scores(RUN, [replace(row, id=row.id + template, template_digest=template) for row in rows])
 
     def full(scorecard: str = "") -> float | None:
-        evidence = load(tmp_path, RUN, replicates=100)
-        assert lay(evidence, scorecard, Tags())
+        evidence = load(tmp_path, RUN, replicates=100, scorecard=scorecard)
+        assert create_tables(evidence, Tags())
         [figure] = [f for f in refusal(evidence, Tags()) if (f.figure, f.subject) == ("scorecard_refusal", "full/0")]
         evidence.connection.close()
         return figure.value
@@ -246,13 +241,4 @@ def test_the_last_scorecard_counts_unless_one_is_named_and_the_last_words_of_a_d
     answers = answers[:1]
     say(draft, saying(), "u")  # of fewer answers, by another template: those are not mixed with the others
     assert full("card@1.0.0") == 0
-    assert not lay(load(tmp_path, RUN, replicates=100), "no@1.0.0", Tags())
-
-
-def test_the_docs_tell_of_every_figure(tmp_path: Path) -> None:
-    answers = [Answer(n, LONG, round, ("harmless",)) for n in range(3) for round in range(2)]
-    store(tmp_path, answers)
-    text = (ROOT / "docs" / "judging.md").read_text(encoding="utf-8")
-    told = set(re.findall(r"^\| `(scorecard_[a-z_]+)` \|(?:[^|]*\|){3}$", text, re.MULTILINE))
-    made = {figure.figure for figure in audit(tmp_path, RUN, replicates=100) if "scorecard" in figure.figure}
-    assert told == made
+    assert not create_tables(load(tmp_path, RUN, replicates=100, scorecard="no@1.0.0"), Tags())

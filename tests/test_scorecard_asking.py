@@ -152,7 +152,7 @@ async def test_every_text_is_asked_once_and_spoiled_and_empty_ones_are_not(
     assert p_yes == pytest.approx(0.75)
     assert mass == pytest.approx(0.8)
     kinds = "SELECT DISTINCT kind FROM responses WHERE id IN (SELECT response_id FROM scores) ORDER BY ALL"
-    assert table(root, kinds) == [("initial",), ("revision",), ("given",)]
+    assert table(root, kinds) == [("given",), ("initial",), ("revision",)]
     assert ("perturbation",) in table(root, "SELECT DISTINCT kind FROM responses")
     [again] = await score(root, run, Order(CARD, PANEL))
     assert (again.new, again.known) == (0, asked.new)
@@ -272,14 +272,13 @@ def test_the_command_asks_tells_and_shows_and_later_audits_tell_it_again(
     said = call(ran, root, monkeypatch, "--scorecard", "--swaps", "--sample", "12", "--tag", "looks-harmful=harmful")
     assert "Counterfactual prompts answered: " in said
     assert "scorecard@1.0.0 asked of fake-judge: " in said
-    assert "over-refusal, in full" in said
+    assert "Over-refusal, full/0" in said
     page = (root.parent / "report.html").read_text(encoding="utf-8")
     shown = Page(page)
     assert differences(shown, root) == []
-    for name in ("rounds", "refusal", "over-refusal", "undesired", "fairness"):
+    for name in ("refusal", "over-refusal", "undesired", "fairness-refusal"):
         assert shown.exhibits[f"scorecard-{name}"].rows, name
-    assert shown.exhibits["scorecard-refusal"].drawings == 1
-    assert "takes rows of response_id" in shown.exhibits["scorecard-judges"].text
+    assert "takes rows of response_id" in shown.exhibits["missing"].text
     later = audit(root, Warehouse(root).runs()[-1].run_id, replicates=100)
     assert any(figure.figure == "scorecard_refusal" and figure.value is not None for figure in later)
 

@@ -15,13 +15,11 @@ _MEANS = """
 
 _OURS = """
     SELECT c.principle_id::VARCHAR AS principle_id, c.judge::VARCHAR AS judge, p.prompt_id, c.p_b, c.kind
-    FROM audit.couples AS c JOIN audit.pairs AS p USING (place)
+    FROM audit.averaged AS c JOIN audit.pairs AS p USING (place)
 """
 
 
-def drift(evidence: Evidence) -> Iterator[Figure]:
-    """Difference of a principle's mean vote for the later answer, this run's less the other's, by the same judge,
-    prompt by prompt, over the prompts that both have. The answers are each run's own: revisions changed as well."""
+def figures(evidence: Evidence) -> Iterator[Figure]:
     before = previous(evidence)
     if before is None:
         name = evidence.constitution.name
@@ -38,7 +36,7 @@ def drift(evidence: Evidence) -> Iterator[Figure]:
         f"{before.run_id}, of version {_version(before)}, has no votes by the same judges and principles on the same "
         "prompts"
     )
-    yield from evidence.means("drift", sql, "principle_id", "subject", otherwise=nothing)
+    yield from evidence.means("drift", sql, nothing)
 
 
 def previous(evidence: Evidence) -> Run | None:

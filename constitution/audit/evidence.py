@@ -1,7 +1,7 @@
-"""A run's votes laid out for the audit: tables in memory made once from the warehouse's views, which every figure asks.
+"""A run's votes laid out for the audit: tables in memory that every figure is made from.
 
     evidence = load(root, run_id, replicates=1000)
-    yield from evidence.means("ties", "SELECT judge, … AS value, cluster FROM audit.couples", "judge", share=True)
+    yield from evidence.means("ties")
 
 The tables, in the order in which they are made:
 
@@ -9,28 +9,31 @@ The tables, in the order in which they are made:
     audit.pairs       the run's preferences; place: their order; swapped: the toss of a coin by which a pair's answers
                       change places where it must not matter that b is the later one; what is known of both answers;
                       is_step: b revises a; their differences in style
-    audit.couples     the view averaged_votes, with the principle's weight and the prompt's cluster
+    audit.averaged    the view averaged_votes: each judge's and principle's vote on a pair, averaged over both orders, with the
+                      principle's weight and the prompt's cluster
     audit.shifts      judge, place, length, style: what they gave b, in log-odds, as far as labels are controlled by
-                      it (measures.style.control), and with `_whole` by the whole fit (style.lay_shifts)
-    audit.controlled  a view: p_b of each couple as it was (`off`), and with each of these taken out
-    audit.votes       what each judge says of each pair, at each stage (gold.lay_votes); audit.gold: what gold says
+                      it (measures.style.control), and with `_whole` by the whole fit (style.fit_all)
+    audit.controlled  a view: p_b of each averaged vote as it was (`off`), and with each of these taken out
+    audit.votes       what each judge says of each pair, at each stage (gold.create_stages); audit.gold: what gold says
 
-Ten million votes are five million couples: what grows with them names its pair by its place, its judge and principle by
-numbers with names (ENUM), and leaves to DuckDB whatever can be summed there.
+A run may have ten million votes: what grows with them names its pair by its place, its judge and principle by numbers
+with names (ENUM), and leaves to DuckDB whatever can be summed there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from constitution.audit.kinds import KINDS, SECTIONS
+from constitution.audit.tags import Tags
 from constitution.errors import WarehouseError
 from constitution.labels import judge_settings
 from constitution.measures import Estimate, estimate
@@ -38,6 +41,9 @@ from constitution.records import Constitution, Figure, Run
 from constitution.warehouse import Warehouse, connect
 from constitution.warehouse.query import ask_arrow
 from constitution.warehouse.views import quoted
+
+if TYPE_CHECKING:
+    from constitution.audit.style import Fits
 
 Array = NDArray[Any]
 Group = tuple[dict[str, str], dict[str, Array]]
@@ -91,7 +97,7 @@ LEFT JOIN answer AS b ON b.id = p.b_id
 LEFT JOIN (FROM style_differences WHERE run_id = $run) AS s ON s.pair_id = p.id
 WHERE p.run_id = $run;
 
-CREATE TABLE audit.couples AS
+CREATE TABLE audit.averaged AS
 SELECT
     p.place, p.cluster, p.kind, c.judge::audit.judge AS judge, c.principle_id::audit.principle AS principle_id,
     c.p_ab, c.p_ba, c.p_b, c.l_b, c.position, c.same_place, c.first_place, coalesce(w.weight, 1) AS weight
@@ -102,7 +108,7 @@ WHERE c.run_id = $run;
 """
 
 
-@dataclass(frozen=True)
+@dataclass
 class Evidence:
     """What the figures of one run are made of."""
 
@@ -110,22 +116,33 @@ class Evidence:
     run: Run
     constitution: Constitution
     connection: duckdb.DuckDBPyConnection
-    replicates: int
+    replicates: int = 1000
     """Replicates of each bootstrap."""
+    scorecard: str = ""
+    """name@version of the one whose figures are made; empty: the last that was asked."""
+    tags: Tags | None = None
+    """Of prompts, for the scorecard; None: those of the last audit."""
+    fits: list[Fits] = field(default_factory=list)
+    """The regressions on length and style, a judge each (style.fit_all)."""
 
     @property
     def judge(self) -> dict[str, Any]:
-        """The recipe's [judge], with the settings that the labels were last made by in place of its own; empty where it
-        has none."""
+        """The recipe's [judge], with the settings that the labels were last made by in their place; empty where it has
+        none."""
         return judge_settings(self.run)
 
-    def lay(self, sql: str) -> None:
+    def create(self, sql: str) -> None:
         """Runs statements that make tables, one after the other; `$run` in them is the run's id."""
         for statement in filter(str.strip, sql.split(";\n")):
             self.connection.execute(statement, {"run": self.run.run_id} if "$run" in statement else None)
 
     def ask(self, sql: str) -> pa.Table:
-        return ask_arrow(self.connection, sql).read_all()
+        """The answer of a query; `{run}` in it stands for the run's id."""
+        return ask_arrow(self.connection, sql.replace("{run}", quoted(self.run.run_id))).read_all()
+
+    def rows(self, sql: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.ask(sql).to_pylist()
+        return rows
 
     def groups(self, sql: str, *keys: str) -> Iterator[Group]:
         """The rows of each combination of the columns `keys`, which are judge, principle_id or subject, in order."""
@@ -138,49 +155,74 @@ class Evidence:
         value, low, high = (
             None if each is None else round(each, DECIMALS) for each in (found.value, found.low, found.high)
         )
-        return Figure(self.run.run_id, name, value, found.n, low, high, judge, principle_id, subject, note)
+        return Figure(self.run.run_id, KINDS[name].name, value, found.n, low, high, judge, principle_id, subject, note)
 
     def count(self, name: str, value: float, n: int, **about: str) -> Figure:
         """A number that has no interval, because nothing was drawn. about: judge, principle_id, subject."""
         return self.figure(name, Estimate(float(value), None, None, n), **about)
 
-    def missing(self, name: str, note: str, n: int = 0, **about: str) -> Figure:
-        """What cannot be measured; `note` says what would make it measurable."""
-        return self.figure(name, Estimate(None, None, None, n), note, **about)
+    def missing(self, name: str, note: str = "", n: int = 0, **about: str) -> Figure:
+        """What cannot be measured, and what it would take: `note`, or what the kind says."""
+        return self.figure(name, Estimate(None, None, None, n), note or KINDS[name].takes, **about)
 
-    def mean(self, values: Array, clusters: Array, *, share: bool = False) -> Estimate:
-        return estimate.mean(values, clusters, proportion=share, replicates=self.replicates)
+    def mean(self, values: Array, clusters: Array, *, proportion: bool = False) -> Estimate:
+        return estimate.mean(values, clusters, proportion=proportion, replicates=self.replicates)
 
-    def means(self, name: str, sql: str, *keys: str, share: bool = False, otherwise: str = "") -> Iterator[Figure]:
-        """One figure per combination of `keys`: the mean of the query's column `value`, with `cluster` beside it.
+    def means(self, name: str, sql: str = "", takes: str | None = "") -> Iterator[Figure]:
+        """The mean of `value` in the rows of `sql`, or of the figure's own query, for each judge, principle or subject
+        of each of its levels. Where the first level has no rows, one figure without a value says what it takes;
+        takes=None: none does.
 
-        share: the values are in [0, 1]. otherwise: what one missing figure says where there are no rows.
+        The interval is a bootstrap over prompts. Of 0 and 1 (`wilson`; the rows have `prompt_id` too) it is Wilson's
+        where each prompt has one row.
         """
-        empty = True
-        summed = f"""
-            SELECT {", ".join(keys)}, cluster, sum(value)::DOUBLE AS total, count(*) AS n, min(value)::DOUBLE AS low,
-                max(value)::DOUBLE AS high
-            FROM ({sql}) GROUP BY ALL ORDER BY ALL
-        """
-        for about, rows in self.groups(summed, *keys):
-            empty = False
-            parts = estimate.Parts(rows["total"], rows["n"], rows["low"].min(), rows["high"].max())
-            found = estimate.mean_of_parts(parts, rows["cluster"], proportion=share, replicates=self.replicates)
-            yield self.figure(name, found, **about)
-        if empty and otherwise:
-            yield self.missing(name, otherwise)
+        kind = KINDS[name]
+        for level, keys in enumerate(kind.by):
+            by, lone = ", ".join(keys) or "subject", "false"
+            rows_of = sql or kind.sql
+            if not keys:
+                rows_of = f"SELECT '' AS subject, * FROM ({rows_of})"
+            if kind.wilson:
+                rows_of = f"SELECT *, count(*) OVER (PARTITION BY {by}, prompt_id) = 1 AS lone FROM ({rows_of})"
+                lone = "bool_and(lone)"
+            found = False
+            summed = f"""
+                SELECT {by}, cluster, sum(value)::DOUBLE AS total, count(*) AS n, min(value)::DOUBLE AS low,
+                    max(value)::DOUBLE AS high, {lone} AS lone
+                FROM ({rows_of}) GROUP BY ALL ORDER BY ALL
+            """
+            for about, rows in self.groups(summed, *(keys or ("subject",))):
+                found = True
+                yield self.figure(name, self._mean_of(rows, kind.proportion), **about)
+            if not found and level == 0 and takes is not None and (takes or kind.takes):
+                yield self.missing(name, takes)
+
+    def _mean_of(self, rows: dict[str, Array], proportion: bool) -> Estimate:
+        """Of values that were summed by cluster."""
+        total, n = rows["total"], rows["n"]
+        if rows["lone"].all():
+            hits, count = int(total.sum()), int(n.sum())
+            return Estimate(hits / count, *estimate.wilson(hits, count), count)
+        parts = estimate.Parts(total, n, rows["low"].min(), rows["high"].max())
+        return estimate.mean_of_parts(parts, rows["cluster"], proportion=proportion, replicates=self.replicates)
+
+    def measured(self, section: str) -> Iterator[Figure]:
+        """The figures of a section that have a query."""
+        for kind in next(each for each in SECTIONS if each.name == section).kinds:
+            if kind.sql:
+                yield from self.means(kind.name)
 
 
-def load(root: Path, run_id: str, *, replicates: int) -> Evidence:
-    """Lays out the run's votes. WarehouseError where there is no such run."""
+def load(root: Path, run_id: str, **settings: Any) -> Evidence:
+    """The run's votes in tables. settings: further fields of Evidence. WarehouseError where there is no such run."""
     warehouse = Warehouse(root)
     run, constitution = warehouse.read_run(run_id), warehouse.read_principles(run_id)
     if run is None or constitution is None:
         raise WarehouseError(f"{root}: there is no run {run_id}", hint="`constitution runs` lists them")
     connection = connect(root, MEMORY_MIB)
     try:
-        evidence = Evidence(root, run, constitution, connection, replicates)
-        evidence.lay(_LAYOUT.format(clusters=CLUSTERS, run=quoted(run_id)))
+        evidence = Evidence(root, run, constitution, connection, **settings)
+        evidence.create(_LAYOUT.format(clusters=CLUSTERS, run=quoted(run_id)))
     except duckdb.Error as error:
         connection.close()
         raise WarehouseError(f"{root}: run {run_id} cannot be read: {str(error).splitlines()[0]}") from error

@@ -1,4 +1,4 @@
-"""The votes held against gold: people's labels, or a truth that is known (view gold). Its ties are left out.
+"""The votes held against gold: people's annotations, or a truth that is known (view gold). Its ties are left out.
 
 Stages of one judge's vote on a pair, over principles by weight:
 
@@ -15,19 +15,21 @@ names the better one first, gains nothing by it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from constitution.audit.charts import reliability
 from constitution.audit.evidence import Array, Evidence
-from constitution.measures import Estimate, agreement, calibrate
+from constitution.audit.kinds import Exhibit
+from constitution.measures import Estimate, agreement, calibrate, estimate
 from constitution.records import Figure
 
-NO_GOLD = "no judged pair has a gold label: `constitution annotations import`, or prompts.gold for given answers"
 STAGES = ("one order", "both orders", "controlled", "label")
 """Those that are stored; `calibrated` is made from one of them."""
 BINS = 10
+
 
 _LAYOUT = """
 CREATE TABLE audit.gold AS
@@ -96,10 +98,10 @@ class Calls:
         return np.where(np.abs(self.p - 0.5) < 1e-12, 0.5, (self.p > 0.5) == (self.y == 1))
 
 
-def lay_votes(evidence: Evidence) -> None:
-    """Lays out audit.votes and audit.gold; needs audit.controlled (style.lay_shifts)."""
+def create_stages(evidence: Evidence) -> None:
+    """Makes audit.votes and audit.gold; needs audit.controlled (style.fit_all)."""
     control = "length" if evidence.judge.get("control") == "length" else "style"
-    evidence.lay(_LAYOUT.format(control=control))
+    evidence.create(_LAYOUT.format(control=control))
 
 
 def figures(evidence: Evidence) -> Iterator[Figure]:
@@ -111,9 +113,9 @@ def figures(evidence: Evidence) -> Iterator[Figure]:
             before = whole.get((call.judge, "both orders")) if call.stage == "controlled" else None
         yield alignment(evidence, call, before)
     if not whole:
-        names = ("alignment", "brier", "ece", "reliability_predicted", "reliability_observed", "kappa")
-        yield from (evidence.missing(name, NO_GOLD) for name in names)
-        return
+        yield from map(
+            evidence.missing, ("alignment", "brier", "ece", "reliability_predicted", "reliability_observed", "kappa")
+        )
     for call in whole.values():
         yield from scores(evidence, call)
         if call.stage == ("both orders" if call.judge else "label"):
@@ -122,8 +124,8 @@ def figures(evidence: Evidence) -> Iterator[Figure]:
 
 
 def _calls(evidence: Evidence) -> Iterator[Calls]:
-    """Figures of every judge, as a whole and by principle, stage by stage: one stage's are in memory at a time."""
-    judges = {str(row["judge"]) for row in evidence.ask("SELECT DISTINCT judge FROM audit.couples").to_pylist()}
+    """Every judge, as a whole and by principle, stage by stage, so that one stage is in memory at a time."""
+    judges = evidence.rows("SELECT DISTINCT judge FROM audit.averaged")
     for stage in STAGES:
         for about, rows in evidence.groups(_CALLS.format(stage=stage), "judge", "principle_id"):
             if len(judges) == 1 and not about["judge"] and stage != "label":
@@ -133,8 +135,8 @@ def _calls(evidence: Evidence) -> Iterator[Calls]:
 
 
 def alignment(evidence: Evidence, call: Calls, before: Calls | None = None) -> Figure:
-    """Share of the pairs on which the vote is on gold's side, ties half. before: what `call` was controlled from."""
-    found = evidence.mean(call.right, call.clusters, share=True)
+    """before: what `call` was controlled from."""
+    found = evidence.mean(call.right, call.clusters, proportion=True)
     notes = [_against_chance(found)]
     if before is not None:
         notes.append(_against_before(evidence.mean(call.right - before.right, call.clusters)))
@@ -151,21 +153,35 @@ def _against_before(gain: Estimate) -> str:
     """What control has done for alignment."""
     assert gain.value is not None
     if gain.low is None or gain.high is None or gain.low <= 0 <= gain.high:
-        return "" if gain.value >= 0 else "no better than both orders: control is of no use here that can be seen"
+        return "" if gain.value >= 0 else "no better than both orders: control has no benefit here"
     if gain.high < 0:
-        return "worse than both orders: what goes with style here is quality as well, so leave control off"
+        return "worse than both orders: style goes with quality here, so leave control off"
     return "better than both orders: control helps"
 
 
 def scores(evidence: Evidence, call: Calls) -> Iterator[Figure]:
-    """Brier score, ECE and reliability diagram of probabilities."""
+    """Brier score, "ece" and reliability diagram of probabilities."""
     yield evidence.figure("brier", evidence.mean((call.p - call.y) ** 2, call.clusters), **call.about)
     ece = calibrate.ece_estimate(call.p, call.y, call.clusters, BINS, replicates=evidence.replicates)
-    yield evidence.figure("ece", ece, **call.about)
-    for place, bin in enumerate(calibrate.reliability(call.p, call.y, BINS)):
+    bins = calibrate.reliability(call.p, call.y, BINS)
+    yield evidence.figure("ece", ece, _lean(ece, bins), **call.about)
+    for place, bin in enumerate(bins):
         about = call.about | {"subject": f"{call.stage}/{place}"}
         yield evidence.count("reliability_predicted", bin.predicted, bin.n, **about)
-        yield evidence.figure("reliability_observed", _wilson(bin), **about)
+        yield evidence.figure(
+            "reliability_observed",
+            Estimate(bin.observed, *estimate.wilson(bin.observed * bin.n, bin.n), bin.n),
+            **about,
+        )
+
+
+def _lean(ece: Estimate, bins: Sequence[calibrate.Bin]) -> str:
+    """On which side of the truth the probabilities are, where most of the error is there."""
+    sure = sum(bin.n * (bin.predicted - bin.observed) * np.sign(bin.predicted - 0.5) for bin in bins)
+    lean = sure / sum(bin.n for bin in bins)
+    if ece.value is None or abs(lean) < ece.value / 2 or not ece.low:
+        return ""
+    return "overconfident" if lean > 0 else "underconfident"
 
 
 def _calibrated(evidence: Evidence, whole: dict[tuple[str, str], Calls]) -> Iterator[Figure]:
@@ -188,66 +204,41 @@ def calibrated(evidence: Evidence, call: Calls, half: Array) -> Iterator[Figure]
             f"{calibrate.LEAST} gold labels in each half of the prompts are needed to calibrate, there are {min(sizes)}"
         )
         about = {"judge": call.judge, "subject": "calibrated"}
-        for name in ("alignment", "brier", "ece"):
-            yield evidence.missing(name, note, len(call.p), **about)
+        for kind in ("alignment", "brier", "ece"):
+            yield evidence.missing(kind, note, len(call.p), **about)
         return
     p = np.empty(len(call.p))
     for side in (half, ~half):
         p[side] = calibrate.fit(method, call.p[~side], call.y[~side])(call.p[side])
     made = replace(call, stage="calibrated", p=p)
-    told = f"{method}, from {call.stage}; each half of the prompts fitted on the other"
+    how = f"{method}, from {call.stage}; each half of the prompts fitted on the other"
     for figure in (alignment(evidence, made), *scores(evidence, made)):
-        yield replace(figure, note="; ".join(filter(None, (figure.note, told))))
+        yield replace(figure, note="; ".join(filter(None, (figure.note, how))))
 
 
 def kappa(evidence: Evidence, call: Calls) -> Figure:
-    """Cohen's, of the judge's sides and gold's; ties left out."""
     said = np.abs(call.p - 0.5) >= 1e-12
     found = agreement.kappa(call.p[said] > 0.5, call.y[said] == 1, call.clusters[said], replicates=evidence.replicates)
     return evidence.figure("kappa", found, "" if found.value is not None else "no sides to compare", judge=call.judge)
 
 
-def alphas(evidence: Evidence) -> Iterator[Figure]:
-    """Krippendorff's alpha between the judges, between the people who labelled, and between all of them."""
-    judges = """
-        SELECT 'judge ' || judge AS rater, place, "both orders" AS p_b FROM audit.votes
-        WHERE judge <> '' AND principle_id = ''
-    """
-    raters = f"""
-        SELECT 'rater ' || rater, p.place, r.p_b FROM rated AS r JOIN audit.pairs AS p USING (pair_id)
-        WHERE run_id = '{evidence.run.run_id}' AND principle_id = ''
-    """
-    for subject, said in {"judges": judges, "raters": raters, "all": f"{judges} UNION ALL {raters}"}.items():
-        rows = evidence.ask(
-            f"""
-            SELECT rater, place, cluster, (swapped = (side(p_b) = 1))::INTEGER AS vote
-            FROM ({said}) AS s(rater, place, p_b)
-            JOIN (SELECT place, cluster, swapped, kind FROM audit.pairs) USING (place)
-            WHERE kind <> 'perturbation' AND side(p_b) <> 0
-            """
-        )
-        table, clusters = _table(*(rows.column(name).to_numpy() for name in ("rater", "place", "cluster", "vote")))
-        found = agreement.alpha(table, clusters, replicates=evidence.replicates)
-        note = f"fewer than two {_RATERS[subject]} said anything of the same pair"
-        if found.n:
-            note = "" if found.value is not None else f"{found.n} pairs are too few: all were said to be the same"
-        yield evidence.figure("alpha", found, note, subject=subject)
+_RELIABILITY = """SELECT CASE WHEN p.judge = '' AND count(DISTINCT p.judge) OVER () = 2 THEN max(p.judge) OVER ()
+    ELSE p.judge END AS judge,  -- the run's label and a judge alone share a diagram
+  split_part(p.subject, '/', 1) AS stage, split_part(p.subject, '/', 2)::INTEGER AS bin,
+  p.value AS predicted, o.value AS value, o.low, o.high, p.n
+FROM figures p JOIN figures o ON o.run_id = p.run_id AND o.judge = p.judge AND o.subject = p.subject
+  AND o.figure = 'reliability_observed'
+WHERE p.run_id = {run} AND p.figure = 'reliability_predicted' AND p.value IS NOT NULL AND o.value IS NOT NULL
+ORDER BY p.judge = '', p.judge,
+  list_position(['one order', 'both orders', 'controlled', 'calibrated', 'label'], stage), bin"""
 
-
-_RATERS = {"judges": "judges", "raters": "people", "all": "judges and people"}
-
-
-def _table(raters: Array, pairs: Array, clusters: Array, votes: Array) -> tuple[Array, Array]:
-    """(raters, pairs) of votes, NaN where there is none; and the pairs' clusters."""
-    names, row = np.unique(raters.astype(str), return_inverse=True)
-    items, first, column = np.unique(pairs, return_index=True, return_inverse=True)
-    table = np.full((len(names), len(items)), np.nan)
-    table[row, column] = votes
-    return table, clusters[first]
-
-
-def _wilson(bin: calibrate.Bin) -> Estimate:
-    from statsmodels.stats.proportion import proportion_confint
-
-    low, high = proportion_confint(bin.observed * bin.n, bin.n, method="wilson")
-    return Estimate(bin.observed, max(float(low), 0.0), min(float(high), 1.0), bin.n)
+EXHIBITS = (
+    Exhibit(
+        "reliability",
+        "Reliability",
+        _RELIABILITY,
+        "Observed share against predicted probability, in bins of equally many pairs. Below the diagonal at the right, "
+        "probabilities are overconfident.",
+        chart=reliability,
+    ),
+)

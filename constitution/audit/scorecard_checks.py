@@ -1,6 +1,6 @@
-"""The scorecard held against what else is known: counterfactual prompts, and labels that people gave the answers.
+"""The scorecard held against what else is known: counterfactual prompts, and annotations of the answers.
 
-Needs the tables that scorecard.py lays out.
+Needs the tables that scorecard.py makes.
 """
 
 from __future__ import annotations
@@ -8,15 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from constitution.audit.evidence import Evidence
-from constitution.audit.scorecard import shares
 from constitution.measures.prevalence import Hits, corrected
 from constitution.records import Figure
-
-NO_SWAPS = "no counterfactual prompt was answered and scored: `constitution audit --scorecard --swaps` does it"
-NO_LABELS = (
-    "no answer has an annotation for a principle of the scorecard: `constitution annotations import` takes rows of "
-    "response_id, principle_id and value, 1 where what the principle asks about holds and 0 where not"
-)
 
 _SWAPPED = """
 CREATE TABLE audit.swapped AS
@@ -57,14 +50,10 @@ WHERE holds IS NOT NULL;
 
 
 def figures(evidence: Evidence) -> Iterator[Figure]:
-    yield from fairness(evidence)
-    yield from judged(evidence)
-
-
-def fairness(evidence: Evidence) -> Iterator[Figure]:
-    """What a swapped term changes: refusal, helpfulness and length with the second term less those with the first,
-    whichever of the two the prompt had; and the share of prompts whose refusal class changes."""
-    evidence.lay(_SWAPPED)
+    """None where no scorecard was asked."""
+    if not evidence.rows("SELECT 1 FROM duckdb_tables() WHERE schema_name = 'audit' AND table_name = 'graded'"):
+        return
+    evidence.create(_SWAPPED)
     for name in ("refusal", "helpful", "length"):
         judge = "'' AS judge" if name == "length" else "judge"
         sql = f"""
@@ -72,30 +61,15 @@ def fairness(evidence: Evidence) -> Iterator[Figure]:
                 {judge}, terms || ': ' || one || ' → ' || other AS subject, {name} AS value, cluster, prompt_id
             FROM audit.swapped WHERE {name} IS NOT NULL
         """
-        yield from evidence.means(f"scorecard_fairness_{name}", sql, "judge", "subject", otherwise=NO_SWAPS)
-    changed = """
-        SELECT judge, terms AS subject, changed AS value, cluster, prompt_id
-        FROM audit.swapped WHERE changed IS NOT NULL
-    """
-    yield from shares(evidence, "scorecard_fairness_changed", changed, "judge", "subject", otherwise=NO_SWAPS)
-
-
-def judged(evidence: Evidence) -> Iterator[Figure]:
-    """The judges held against labels: of answers of which what a principle asks about holds, and does not hold, the
-    share that the judge gets right; and with these, each round's share corrected."""
-    evidence.lay(_TRUTHS)
-    for name, truth, told in (
-        ("scorecard_sensitivity", "truth", "holds"),
-        ("scorecard_specificity", "NOT truth", "1 - holds"),
-    ):
-        sql = f"SELECT judge, principle_id, {told} AS value, cluster, prompt_id FROM audit.holds WHERE {truth}"
-        yield from shares(evidence, name, sql, "judge", "principle_id", otherwise=NO_LABELS)
+        yield from evidence.means(f"scorecard_fairness_{name}", sql)
+    evidence.create(_TRUTHS)
+    yield from evidence.measured("scorecard-checks")
     yield from _corrected(evidence)
 
 
 def _corrected(evidence: Evidence) -> Iterator[Figure]:
     """The shares that one principle alone decides."""
-    rows = evidence.ask(
+    rows = evidence.rows(
         """
         WITH known AS (
             SELECT judge, principle_id,
@@ -118,20 +92,19 @@ def _corrected(evidence: Evidence) -> Iterator[Figure]:
         HAVING any_value(positives) + any_value(negatives) > 0
         ORDER BY ALL
         """
-    ).to_pylist()
+    )
     for row in rows:
         positives, negatives = Hits(row["found"], row["positives"]), Hits(row["cleared"], row["negatives"])
         found = corrected(Hits(row["holds"], row["n"]), positives, negatives)
         note = ""
         if found.value is None:
-            note = "the judge does no better than chance on the labelled answers"
+            note = "the judge does no better than chance on the annotated answers"
             if not (positives.n and negatives.n):
                 note = (
-                    f"labels of both kinds are needed: {positives.n} say that it holds, {negatives.n} that it does not"
+                    f"needs annotations of both kinds: {positives.n} say that it holds, {negatives.n} that it does not"
                 )
-        name = f"scorecard_{row['metric']}_corrected"
-        yield evidence.figure(name, found, note, judge=row["judge"], subject=row["subject"])
-    told = {row["metric"] for row in rows}
-    for metric in ("refusal", "undesired"):
-        if metric not in told:
-            yield evidence.missing(f"scorecard_{metric}_corrected", NO_LABELS)
+        yield evidence.figure(
+            f"scorecard_{row['metric']}_corrected", found, note, judge=row["judge"], subject=row["subject"]
+        )
+    for metric in {"refusal", "undesired"} - {row["metric"] for row in rows}:
+        yield evidence.missing(f"scorecard_{metric}_corrected")

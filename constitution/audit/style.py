@@ -21,7 +21,7 @@ REVISED = ("first-last", "parent")
 
 _ROWS = """
     WITH said AS (
-        SELECT judge, place, avg(l_b) AS log_odds, avg(p_b) AS p FROM audit.couples
+        SELECT judge, place, avg(l_b) AS log_odds, avg(p_b) AS p FROM audit.averaged
         WHERE kind <> 'perturbation' GROUP BY ALL
     )
     SELECT judge, place, p.cluster, log_odds, p, p.kind::VARCHAR AS kind, length, headers, lists, bold
@@ -51,15 +51,13 @@ SELECT
     audit.without(c.p_ab, c.p_ba, coalesce(s.style_whole, 0)) AS style_whole,
     audit.slope(c.p_ab, c.p_ba, coalesce(s.length_whole, 0)) AS length_slope,
     audit.slope(c.p_ab, c.p_ba, coalesce(s.style_whole, 0)) AS style_slope
-FROM audit.couples AS c LEFT JOIN audit.shifts AS s ON s.judge = c.judge AND s.place = c.place
+FROM audit.averaged AS c LEFT JOIN audit.shifts AS s ON s.judge = c.judge AND s.place = c.place
 WHERE c.kind <> 'perturbation';
 """
 
 SHIFTS = ("length", "length_whole", "style", "style_whole")
 
-NO_VOTES = "no pair has votes: the recipe needs a [judge] section, and votes in both orders"
-TOO_FEW = f"fewer than {measure.LEAST} pairs have votes: what length and style do cannot be told from them"
-NO_REVISIONS = "no pair of an answer and its revision was judged: judge.pairs first-last or parent"
+_TOO_FEW = f"fewer than {measure.LEAST} pairs have votes: too few for a regression on length and style"
 
 
 @dataclass(frozen=True)
@@ -77,24 +75,22 @@ class Fits:
     """One per pair, in the order of their ids: kind, cluster, log_odds, features."""
 
 
-def lay_shifts(evidence: Evidence) -> list[Fits]:
+def fit_all(evidence: Evidence) -> None:
     """Fits every judge, and lays out what the fits take away from its votes: audit.shifts, audit.controlled."""
-    found: list[Fits] = []
     shifts: list[pa.Table] = []
     for about, rows in evidence.groups(_ROWS, "judge"):
         features = np.column_stack([rows[name] for name in measure.FEATURES])
         if len(features) < measure.LEAST:
             continue
         fits = _fit(about["judge"], rows, features, evidence.replicates)
-        found.append(fits)
+        evidence.fits.append(fits)
         judge = pa.array([fits.judge] * len(features)).dictionary_encode()
         shifts.append(pa.table({"judge": judge, "place": pa.array(rows["place"], pa.int32()), **fits.shifts}))
     nothing = pa.table({"judge": [""], "place": pa.array([0], pa.int32()), **{name: [0.0] for name in SHIFTS}})
     laid = [table.cast(nothing.schema) for table in shifts] or [nothing.slice(0, 0)]
     evidence.connection.register("laid", pa.concat_tables(laid))
-    evidence.lay(_CONTROLLED)
+    evidence.create(_CONTROLLED)
     evidence.connection.unregister("laid")
-    return found
 
 
 def _fit(judge: str, rows: dict[str, Array], features: Array, replicates: int) -> Fits:
@@ -111,43 +107,36 @@ def _fit(judge: str, rows: dict[str, Array], features: Array, replicates: int) -
     return Fits(judge, whole["style"], whole["length"], shifts, logistic, known)
 
 
-def figures(evidence: Evidence, fits: list[Fits]) -> Iterator[Figure]:
-    yield from effects(evidence, fits)
-    yield from win_rates(evidence)
-    yield from controlled_win_rates(evidence, fits)
+def figures(evidence: Evidence) -> Iterator[Figure]:
+    yield from evidence.measured("style")
+    yield from effects(evidence)
+    yield from controlled_win_rates(evidence)
     yield from labels_changed(evidence)
 
 
-def effects(evidence: Evidence, fits: list[Fits]) -> Iterator[Figure]:
-    names = ("style_effect", "style_effect_sd", "style_logistic")
-    judges = {str(row["judge"]) for row in evidence.ask("SELECT DISTINCT judge FROM audit.couples").to_pylist()}
+def effects(evidence: Evidence) -> Iterator[Figure]:
+    kinds = ("style_effect", "style_effect_sd", "style_logistic")
+    judges = {row["judge"] for row in evidence.rows("SELECT DISTINCT judge::VARCHAR AS judge FROM audit.averaged")}
     if not judges:
-        yield from (evidence.missing(name, NO_VOTES) for name in names)
-    for judge in sorted(judges - {fit.judge for fit in fits}):
-        yield from (evidence.missing(name, TOO_FEW, judge=judge) for name in names)
-    for fit in fits:
-        for name, found in zip(names, (fit.style.effects, fit.style.effects_sd, fit.logistic), strict=True):
+        yield from map(evidence.missing, kinds)
+    for judge in sorted(judges - {fit.judge for fit in evidence.fits}):
+        yield from (evidence.missing(kind, _TOO_FEW, judge=judge) for kind in kinds)
+    for fit in evidence.fits:
+        for kind, found in zip(kinds, (fit.style.effects, fit.style.effects_sd, fit.logistic), strict=True):
             for feature, effect in found.items():
                 note = "" if effect.value is not None else _why_none(fit, feature)
-                yield evidence.figure(name, effect, note, judge=fit.judge, subject=feature)
+                yield evidence.figure(kind, effect, note, judge=fit.judge, subject=feature)
 
 
 def _why_none(fit: Fits, feature: str) -> str:
     if fit.style.effects[feature].value is None:
-        return "the answers of a pair never differ in it, or only as a feature before it does"
+        return "the answers of a pair never differ in it, or only as an earlier feature does"
     return "the logistic fit does not converge: the features tell the votes apart completely"
 
 
-def win_rates(evidence: Evidence) -> Iterator[Figure]:
-    """Mean vote for the revision, by judge and kind of pair."""
-    sql = f"SELECT judge, kind AS subject, off AS value, cluster FROM audit.controlled WHERE kind IN {REVISED}"
-    yield from evidence.means("win_rate", sql, "judge", "subject", share=True, otherwise=NO_REVISIONS)
-
-
-def controlled_win_rates(evidence: Evidence, fits: list[Fits]) -> Iterator[Figure]:
-    """The same with the effect of length, or of all four, taken out of each vote's log-odds. The intervals know that
-    the effect is itself an estimate."""
-    rows_of = {fit.judge: fit for fit in fits}
+def controlled_win_rates(evidence: Evidence) -> Iterator[Figure]:
+    """The intervals account for the effect being an estimate itself."""
+    rows_of = {fit.judge: fit for fit in evidence.fits}
     for control, names in measure.CONTROLS.items():
         name, empty = f"win_rate_{control}_controlled", True
         sql = f"""
@@ -162,7 +151,7 @@ def controlled_win_rates(evidence: Evidence, fits: list[Fits]) -> Iterator[Figur
                 found = controlled(rows, rows["features"][:, : len(names)], sums, kind, evidence.replicates)
                 yield evidence.figure(name, found, judge=about["judge"], subject=kind)
         if empty:
-            yield evidence.missing(name, NO_REVISIONS if fits else TOO_FEW)
+            yield evidence.missing(name, "" if evidence.fits else _TOO_FEW)
 
 
 def controlled(rows: dict[str, Array], features: Array, sums: dict[str, Array], kind: str, replicates: int) -> Estimate:
@@ -191,8 +180,6 @@ def controlled(rows: dict[str, Array], features: Array, sums: dict[str, Array], 
 
 
 def labels_changed(evidence: Evidence) -> Iterator[Figure]:
-    """Share of the pairs whose label would be on another side without length, or style; and of those that the run's own
-    settings (`label`) did put on another side than the plain mean of the votes."""
     for control in measure.CONTROLS:
         sql = f"""
             SELECT
@@ -200,10 +187,10 @@ def labels_changed(evidence: Evidence) -> Iterator[Figure]:
                 (side(sum(weight * off) / sum(weight)) <> side(sum(weight * {control}) / sum(weight)))::INTEGER AS value
             FROM audit.controlled GROUP BY place
         """
-        made = list(evidence.means("labels_changed", sql, "subject", share=True))
-        yield from made or [evidence.missing("labels_changed", NO_VOTES, subject=control)]
+        changed = list(evidence.means("labels_changed", sql, takes=None))
+        yield from changed or [evidence.missing("labels_changed", subject=control)]
     sql = """
         SELECT 'label' AS subject, cluster, (side(p_b) <> side(p_mean))::INTEGER AS value FROM audit.pairs
         WHERE kind <> 'perturbation' AND p_b IS NOT NULL AND p_mean IS NOT NULL
     """
-    yield from evidence.means("labels_changed", sql, "subject", share=True)
+    yield from evidence.means("labels_changed", sql, takes=None)

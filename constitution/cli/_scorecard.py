@@ -13,8 +13,7 @@ from constitution.ask.scorecard import EVERY, WINDOW, Asked
 from constitution.ask.scoring import Order, score
 from constitution.ask.swaps import SHIPPED, load_swaps
 from constitution.audit import Tags
-from constitution.audit.report import scorecard_rows
-from constitution.audit.scorecard import kind_of
+from constitution.audit.tags import kind_of
 from constitution.cli.principles import root_of
 from constitution.cli.principles_judge import judge_options, panel_of
 from constitution.principles import load_constitution, read_constitution
@@ -94,30 +93,6 @@ def tags_of(given: Sequence[str]) -> Tags | None:
             raise click.UsageError(f"--tag {each}: expected KIND=TAG, where KIND is {', '.join(_KINDS)}")
         named.setdefault(kind, []).append(tag)
     return Tags.of(named) if named else None
-
-
-def tell(warehouse: Path, run_id: str) -> None:
-    """The scorecard as a table: the initial answers and the last ones. Nothing where there is none."""
-    rows = scorecard_rows(warehouse, run_id)
-    if not rows:
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    judges = {row.judge for row in rows if row.judge}
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column(Text(printable(f"scorecard by {min(judges)}")) if len(judges) == 1 else "scorecard", no_wrap=True)
-    if len(judges) > 1:
-        table.add_column("judge", overflow="fold")
-    for name in ("round", "value", "95 % interval", "n"):
-        table.add_column(name, justify="right", no_wrap=True)
-    last = max((row.round for row in rows if row.round.isdigit()), key=int, default="")
-    for row in rows:
-        if row.round in ("0", last, "given", "sample"):
-            judge = [Text(printable(row.judge))] if len(judges) > 1 else []
-            table.add_row(Text(printable(row.what)), *judge, row.round, row.shown, row.interval, f"{row.n:,}")
-    Console(highlight=False).print(table)
 
 
 def _load(name: str) -> Constitution:

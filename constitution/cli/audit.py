@@ -14,12 +14,12 @@ from typing import Any
 import click
 
 from constitution.audit import audit as measure
-from constitution.audit.answer import answer
-from constitution.audit.report import headlines, report
-from constitution.audit.words import Headline
+from constitution.audit.kinds import KINDS
+from constitution.audit.report import report
+from constitution.audit.summary import Headline, cells_of, headlines, scorecard_lines
 from constitution.cli._formats import output
 from constitution.cli._options import json_option, run_ids, show_json, warehouse_option
-from constitution.cli._scorecard import ask, asks, scorecard_options, tags_of, tell
+from constitution.cli._scorecard import ask, asks, scorecard_options, tags_of
 from constitution.shown import printable
 from constitution.warehouse import Warehouse, connect
 
@@ -75,13 +75,15 @@ def audit(
     with output(out) as file:
         file.write(report(warehouse, found.run_id))
     if as_json:
-        made = [{name: value for name, value in asdict(figure).items() if name != "run_id"} for figure in figures]
+        rows = [asdict(figure) | {"unit": KINDS[figure.figure].unit} for figure in figures]
+        rows = [{name: value for name, value in row.items() if name != "run_id"} for row in rows]
         finished = found.finished_at is not None
-        show_json({"run_id": found.run_id, "finished": finished, "report": str(out), "figures": made})
+        show_json({"run_id": found.run_id, "finished": finished, "report": str(out), "figures": rows})
         return
     with connect(warehouse) as connection:
-        _tell(found.run_id, headlines(connection, found.run_id))
-    tell(warehouse, found.run_id)
+        click.echo(printable(found.run_id))
+        _show("", headlines(connection, found.run_id))
+        _show("scorecard", scorecard_lines(connection, found.run_id))
     if found.finished_at is None:
         click.echo("The run is not finished: these are figures of what there is so far.")
     missing = sum(figure.value is None for figure in figures)
@@ -92,28 +94,19 @@ def audit(
     click.echo(f'  constitution sql{place} "{query}"')
 
 
-def _tell(run_id: str, told: Sequence[Headline]) -> None:
-    """The answer in sentences, and the headline as a table."""
+def _show(title: str, rows: Sequence[Headline]) -> None:
+    """Figures as a table; nothing where there are none."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("")
+    table.add_column(title)
     table.add_column("judge", overflow="fold")
     for name in ("value", "95 % interval", "n"):
         table.add_column(name, justify="right", no_wrap=True)
-    for one in told:
-        table.add_row(
-            Text(printable(one.title)), Text(printable(one.judge) or "all"), one.shown, one.interval, f"{one.n:,}"
-        )
-    console = Console(highlight=False)
-    console.print(Text(run_id, style="bold"))
-    if not told:
-        console.print(
-            "None of the headline's numbers could be measured: the report has what there is, and what they would take."
-        )
-        return
-    for sentence in answer(told):
-        console.print(Text(f"- {printable(sentence)}"))
-    console.print(table)
+    table.add_column("")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in cells_of(row)))
+    if rows:
+        Console(highlight=False).print(table)

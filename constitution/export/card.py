@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from constitution import __version__
-from constitution.audit.answer import answer
-from constitution.audit.words import UNITS, Headline
+from constitution.audit.kinds import written
+from constitution.audit.summary import Headline, cells_of
 from constitution.export.clean import not_cleaned
 from constitution.export.formats import Field
 from constitution.export.outcome import DataFile, Exported
@@ -58,7 +58,7 @@ class CardFacts:
     figures: tuple[Figure, ...] = ()
     """Figures of the run's last audit (Warehouse.read_figures); empty: it was never audited."""
     headlines: tuple[Headline, ...] = ()
-    """The same's chief numbers (audit.report.headlines)."""
+    """The same's chief numbers (audit.summary.headlines)."""
 
     @property
     def title(self) -> str:
@@ -112,7 +112,7 @@ def card(facts: CardFacts, options: CardOptions) -> str:
         "fenced": fenced,
         "sql_type": lambda type: sql_type(TYPES[type]),
         "ours": Markdown,
-        "share": UNITS["share"],
+        "share": lambda value: written(value, "share"),
     }
     template = environment.from_string(package_files(__package__).joinpath("card.md.j2").read_text("utf-8"))
     settings = facts.settings
@@ -131,7 +131,7 @@ def card(facts: CardFacts, options: CardOptions) -> str:
         question=_question,
         asked=list(_asked(settings)),
         not_cleaned=not_cleaned(settings),
-        audit=[markdown(sentence) for sentence in answer(facts.headlines)],
+        audit=[cells_of(row) for row in facts.headlines],
         loading=loading(facts),
         scorecard=[figure for name in SCORECARD for figure in facts.figures if _shown(figure, name)],
     )

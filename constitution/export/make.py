@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 import pyarrow.parquet as pq
 
-from constitution.audit.report import headlines
+from constitution.audit.summary import headlines
 from constitution.errors import InputError, WarehouseError
 from constitution.export.candidates import choose, lay
 from constitution.export.card import CardFacts, write_card

@@ -1,4 +1,4 @@
-"""How far raters agree beyond chance: Cohen's kappa of two (statsmodels), Krippendorff's alpha of any number
+"""How far raters agree beyond chance: Cohen's kappa of two, Krippendorff's alpha of any number
 (krippendorff), with intervals from a bootstrap over items or, where given, over clusters of items."""
 
 from __future__ import annotations
@@ -24,18 +24,12 @@ def kappa(
     n = first.size
     if not n:
         return Estimate(None, None, None, 0)
-    from statsmodels.stats.inter_rater import cohens_kappa
-
     names, codes = np.unique(np.concatenate([first, second]), return_inverse=True)
     width = len(names)
 
-    def of(counts: Floats) -> float:
-        with np.errstate(all="ignore"):
-            return float(cohens_kappa(counts.reshape(width, width), return_results=False))
-
     cells = np.zeros((n, width * width))
     cells[np.arange(n), codes[:n] * width + codes[n:]] = 1
-    value = of(cells.sum(axis=0)) if width > 1 else np.nan
+    value = float(_kappas(cells.sum(axis=0)[None], width)[0]) if width > 1 else np.nan
     if not np.isfinite(value):
         return Estimate(None, None, None, n)
     groups = np.arange(n) if clusters is None else np.asarray(clusters)
@@ -43,7 +37,18 @@ def kappa(
         margins = np.bincount(codes[:n], minlength=width) * np.bincount(codes[n:], minlength=width)
         return _full(1 - margins.sum() / n**2, groups)
     drawn = sums(cells, groups, replicates=replicates, seed=seed)
-    return Estimate(value, *percentiles(np.array([of(counts) for counts in drawn]), distinct(groups)), n)
+    return Estimate(value, *percentiles(_kappas(drawn, width), distinct(groups)), n)
+
+
+def _kappas(cells: Floats, width: int) -> Floats:
+    """1 − observed / expected disagreement of each table (k, width²) of counts; NaN where none is expected."""
+    counts = cells.reshape(-1, width, width)
+    total = counts.sum(axis=(1, 2))
+    agreed = np.trace(counts, axis1=1, axis2=2) / total
+    expected = (counts.sum(axis=1) * counts.sum(axis=2)).sum(axis=1) / total**2
+    with np.errstate(all="ignore"):
+        found: Floats = (agreed - expected) / (1 - expected)
+    return found
 
 
 def alpha(table: ArrayLike, clusters: ArrayLike | None = None, *, replicates: int = 1000, seed: int = 0) -> Estimate:

@@ -8,7 +8,9 @@ those sums, and memory does not grow with replicates × rows.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.95
+Z = 1.959963984540054
+"""Of its interval, in standard deviations of a normal distribution."""
 _CHUNK_BYTES = 32 * 2**20
 
 
@@ -79,10 +83,10 @@ def mean_of_parts(
 
 def wilson(hits: float, n: int) -> tuple[float, float]:
     """The 95 % interval of a share of `n`, one or more, that are independent of each other (Wilson 1927)."""
-    from statsmodels.stats.proportion import proportion_confint
-
-    low, high = proportion_confint(hits, n, alpha=1 - CONFIDENCE, method="wilson")
-    return max(float(low), 0.0), min(float(high), 1.0)
+    share, spread = hits / n, Z**2 / n
+    middle = (share + spread / 2) / (1 + spread)
+    reach = Z / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
+    return max(middle - reach, 0.0), min(middle + reach, 1.0)
 
 
 def sums(columns: Floats, clusters: ArrayLike, *, replicates: int = 1000, seed: int = 0) -> Floats:
@@ -95,15 +99,28 @@ def sums(columns: Floats, clusters: ArrayLike, *, replicates: int = 1000, seed: 
     count, width = len(names), columns.shape[1]
     totals = np.column_stack([np.bincount(places, column, count) for column in columns.T]) if width else np.empty(0)
     found = np.empty((replicates, width))
+    if 8 * count * replicates <= _CHUNK_BYTES:
+        return np.asarray(_same_draws(count, replicates, seed) @ totals)
     generator = np.random.default_rng(seed)
     chunk = max(1, _CHUNK_BYTES // (8 * max(count, 1)))
     for start in range(0, replicates, chunk):
         size = min(chunk, replicates - start)
-        times = np.empty((size, count))
-        for row in times:
-            row[:] = np.bincount(generator.integers(count, size=count), minlength=count)
-        found[start : start + size] = times @ totals
+        found[start : start + size] = _draws(generator, count, size) @ totals
     return found
+
+
+@lru_cache(maxsize=4)
+def _same_draws(count: int, replicates: int, seed: int) -> Floats:
+    """An audit draws the same prompts for most of its figures."""
+    return _draws(np.random.default_rng(seed), count, replicates)
+
+
+def _draws(generator: np.random.Generator, count: int, replicates: int) -> Floats:
+    """How often each of `count` clusters is drawn: (replicates, count)."""
+    times = np.empty((replicates, count))
+    for row in times:
+        row[:] = np.bincount(generator.integers(count, size=count), minlength=count)
+    return times
 
 
 def percentiles(replicated: Floats, count: int) -> tuple[float | None, float | None]:

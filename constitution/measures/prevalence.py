@@ -11,10 +11,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from constitution.measures.estimate import Estimate
-
-_Z = 1.959963984540054
-"""Half the width of a 95 % interval, in standard errors."""
+from constitution.measures.estimate import Estimate, Z
 
 
 class Hits(NamedTuple):
@@ -47,7 +44,7 @@ def corrected(found: Hits, sensitivity: Hits, specificity: Hits) -> Estimate:
         return Estimate(None, None, None, found.n)
     value = (found.share + specificity.share - 1) / youden
     (p, n), (se, positives), (sp, negatives) = (
-        found.with_more(_Z**2),
+        found.with_more(Z**2),
         sensitivity.with_more(2),
         specificity.with_more(2),
     )
@@ -57,8 +54,8 @@ def corrected(found: Hits, sensitivity: Hits, specificity: Hits) -> Estimate:
         return Estimate(value, 0.0, 1.0, found.n)
     middle = (p + sp - 1) / youden
     of_se, of_sp = se * (1 - se) / positives, sp * (1 - sp) / negatives
-    reach = _Z * math.sqrt(p * (1 - p) / n + middle**2 * of_se + (1 - middle) ** 2 * of_sp) / youden
-    middle += 2 * _Z**2 * (middle * of_se - (1 - middle) * of_sp)
+    reach = Z * math.sqrt(p * (1 - p) / n + middle**2 * of_se + (1 - middle) ** 2 * of_sp) / youden
+    middle += 2 * Z**2 * (middle * of_se - (1 - middle) * of_sp)
     if not -reach < middle < 1 + reach:  # no share in [0, 1] fits: nothing is as sure as an interval of no width says
         middle = min(max(middle, 0.0), 1.0)
     low, high = (min(max(end, 0.0), 1.0) for end in (middle - reach, middle + reach))

@@ -12,14 +12,15 @@ leave out, the answers' quality above all, is noise to it, whereas it shrinks ev
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from constitution.measures.estimate import Estimate, Floats, distinct, finite, percentiles, probabilities, sums
+from constitution.measures import calibrate
+from constitution.measures.estimate import Estimate, Floats, Z, distinct, finite, percentiles, probabilities, sums
 
 FEATURES = ("length", "headers", "lists", "bold")
 CONTROLS = {"length": FEATURES[:1], "style": FEATURES}
@@ -29,6 +30,10 @@ LEAST = 50
 
 JOINT = 0.05
 """Level of the test that decides whether the votes show an effect of the features at all."""
+
+_MOST_STEPS = 100
+_SEPARATED = 50.0
+"""Log-odds per standard deviation that only votes which a feature tells apart completely have."""
 
 _DEPENDENT = 1e-6
 """A feature of which the others leave less than this share of its standard deviation tells nothing by itself."""
@@ -101,7 +106,7 @@ def control(
     strata: ArrayLike | None = None,
 ) -> StyleFit:
     """The fit whose `shift` is taken out of votes that become labels: that of `fit` where the votes show an effect of
-    the features, taken together (Wald test by statsmodels, cluster-robust, 5 %), and else one without values.
+    the features, taken together (Wald test, cluster-robust, 5 %), and else one without values.
 
     To take out an effect that is not there only adds the fit's own error to every label.
     """
@@ -121,20 +126,32 @@ def _joint_p(target: Floats, features: Floats, clusters: ArrayLike, strata: Arra
     scale, used = _used(given)
     if groups.max() == 0:
         return 1.0
-    import statsmodels.api as sm
+    from scipy.special import chdtrc
 
     design = np.column_stack([np.ones(len(target)), given[:, used] / scale[used]])
-    result = sm.OLS(target, design).fit(cov_type="cluster", cov_kwds={"groups": groups})
-    tested = np.eye(design.shape[1])[1:][used >= marks.shape[1]]
-    p = float(result.wald_test(tested, use_f=False, scalar=True).pvalue)
+    inverse = np.linalg.pinv(design.T @ design)
+    found = inverse @ (design.T @ target)
+    tested = np.flatnonzero(used >= marks.shape[1]) + 1
+    effects, spread = found[tested], _robust(design, target - design @ found, inverse, groups)[np.ix_(tested, tested)]
+    p = float(chdtrc(len(tested), effects @ np.linalg.pinv(spread) @ effects))
     return p if np.isfinite(p) else 1.0
+
+
+def _robust(design: Floats, left: Floats, inverse: NDArray[Any], groups: NDArray[np.intp]) -> Floats:
+    """Cluster-robust covariance of coefficients (Liang & Zeger 1986), corrected for few clusters as Stata does.
+
+    left (n): residuals. inverse (k, k): of the information. groups (n): clusters, counted from 0."""
+    count, (n, width) = int(groups.max()) + 1, design.shape
+    scores = np.column_stack([np.bincount(groups, column) for column in (design * left[:, None]).T])
+    found: Floats = inverse @ (scores.T @ scores) @ inverse * (count / (count - 1) * (n - 1) / (n - width))
+    return found
 
 
 def logistic(
     p: ArrayLike, features: ArrayLike, clusters: ArrayLike, names: Sequence[str], *, strata: ArrayLike | None = None
 ) -> dict[str, Estimate]:
     """Binomial regression of `p` (n; in [0, 1]) on `features` (n, k) and an intercept, or one for each of `strata`:
-    log-odds per unit, with cluster-robust 95 % intervals (statsmodels; Papke & Wooldridge 1996 for fractions).
+    log-odds per unit, with cluster-robust 95 % intervals (Papke & Wooldridge 1996 for fractions).
 
     Without values: features as in `fit`, and all where the fit does not converge, because they separate the votes.
     """
@@ -146,26 +163,42 @@ def logistic(
     effects = dict.fromkeys(names, Estimate(None, None, None, n))
     if n < len(used) + 2:
         return effects
-    import statsmodels.api as sm
-
+    design = np.column_stack([np.ones(n), given[:, used] / scale[used]])
     groups = np.unique(np.asarray(clusters), return_inverse=True)[1]
-    robust = {"cov_type": "cluster", "cov_kwds": {"groups": groups}} if groups.max() else {}
-    model = sm.GLM(target, np.column_stack([np.ones(n), given[:, used] / scale[used]]), family=sm.families.Binomial())
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")  # it warns of separation, which is looked at below
-        try:
-            result = model.fit(**robust)
-        except (np.linalg.LinAlgError, ValueError):
-            return effects
-        ends = np.asarray(result.conf_int())
-    separated = not result.converged or np.abs(result.params).max() > 50 or not np.isfinite(result.params).all()
+    found = _binomial(design, target)
+    if found is None:
+        return effects
+    rate = calibrate.expit(design @ found)
+    inverse = np.linalg.pinv(_information(design, found))
+    reach = np.full(len(found), np.nan)
+    if groups.max():
+        reach = Z * np.sqrt(np.diag(_robust(design, target - rate, inverse, groups)))
     for place, feature in enumerate(used, start=1):
-        if separated or feature < marks.shape[1]:
-            continue
-        value, low, high = (float(end) / float(scale[feature]) for end in (result.params[place], *ends[place]))
-        known = bool(robust) and np.isfinite([low, high]).all()
-        effects[names[feature - marks.shape[1]]] = Estimate(value, low if known else None, high if known else None, n)
+        if feature >= marks.shape[1]:
+            value, unit = float(found[place]), float(scale[feature])
+            low, high = ((value + end) / unit if np.isfinite(end) else None for end in (-reach[place], reach[place]))
+            effects[names[feature - marks.shape[1]]] = Estimate(value / unit, low, high, n)
     return effects
+
+
+def _binomial(design: Floats, target: Floats) -> Floats | None:
+    """Coefficients (k) by Newton's method; None where it does not converge, since the features separate the votes."""
+    found: Floats = np.zeros(design.shape[1])
+    for _ in range(_MOST_STEPS):
+        gradient = design.T @ (target - calibrate.expit(design @ found))
+        step = np.linalg.pinv(_information(design, found)) @ gradient
+        found = found + step
+        if not np.isfinite(found).all() or np.abs(found).max() > _SEPARATED:
+            return None
+        if np.abs(step).max() < 1e-10:
+            return found
+    return None
+
+
+def _information(design: Floats, coefficients: Floats) -> Floats:
+    rate = calibrate.expit(design @ coefficients)
+    found: Floats = design.T @ (design * (rate * (1 - rate))[:, None])
+    return found
 
 
 def _intervals(

@@ -26,10 +26,9 @@ from markdown_it import MarkdownIt
 from test_card import facts
 from warehouse_rows import RUN
 
-from constitution.audit.report import headlines, summary
+from constitution.audit.summary import headlines, scorecard_lines, summary
 from constitution.cli import main, principles_impact
-from constitution.cli._scorecard import tell as tell_scorecard
-from constitution.cli.audit import _tell as tell_audit
+from constitution.cli.audit import _show as tell_audit
 from constitution.export import CardOptions
 from constitution.export.card import card
 from constitution.pipeline.report import report as told_of
@@ -241,8 +240,8 @@ def test_what_is_printed_does_not_steer_the_terminal(
         check_terminal(asked(words, capsys, monkeypatch))
     check_terminal(asked(["runs", RUN, *where], capsys, monkeypatch), EVERY)
     with connect(root) as connection:
-        tell_audit(RUN, headlines(connection, RUN))
-    tell_scorecard(root, RUN)
+        tell_audit("", headlines(connection, RUN))
+        tell_audit("scorecard", scorecard_lines(connection, RUN))
     check_terminal("".join(capsys.readouterr()), EVERY)
     torture.count("attacks on the rest", len(STEERING))
 

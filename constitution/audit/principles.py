@@ -1,8 +1,8 @@
 """The principles, one by one: what they change, what their votes say, and what they add to each other.
 
 Of all judges together. Wins are counted over pairs of an answer and its revision; what asks only how a principle's
-votes go with something else (entropy, majority, phi, length, markdown) is counted over all pairs but those with an
-perturbation.
+votes go with something else (entropy, majority, phi, length, markdown), over all pairs but those with a perturbed
+answer.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from itertools import combinations
 
 import numpy as np
 
+from constitution.audit.charts import heat
 from constitution.audit.evidence import Array, Evidence, correlation
 from constitution.measures import estimate
 from constitution.principles.selection import select
@@ -22,99 +23,31 @@ VOTED = "kind <> 'perturbation'"
 LEAST = 20
 """Pairs on which a principle must have voted to be called dead, and two principles to be compared."""
 
-NO_REVISIONS = "the run has no revisions: revise.rounds = 1 or more"
-NO_PAIRS = "no pair of an answer and its revision was judged: judge.pairs first-last or parent"
-NO_STEPS = 'no revision was judged against the answer that it was made from: judge.pairs = ["parent"]'
-ONE_PRINCIPLE = "fewer than two principles vote on the same pairs"
-
 
 def figures(evidence: Evidence) -> Iterator[Figure]:
+    yield from evidence.measured("principles")
     yield from drawn(evidence)
-    yield from changed(evidence)
-    yield from change_won(evidence)
-    yield from principle_win_rate(evidence)
-    yield from entropy(evidence)
-    yield from majority_agreement(evidence)
     yield from phi(evidence)
     yield from correlations(evidence)
     yield from dead(evidence)
 
 
 def drawn(evidence: Evidence) -> Iterator[Figure]:
-    """Revisions asked for in each principle's name, of all; 0 for principles that can be drawn and never were."""
+    """0 for principles that can be drawn and never were."""
     counts = _drawn(evidence)
     total = sum(counts.values())
     if not total:
-        yield evidence.missing("drawn", NO_REVISIONS)
+        yield evidence.missing("drawn", "the run has no revisions: revise.rounds = 1 or more")
         return
     for principle in sorted(counts.keys() | {able.id for able in _revising(evidence)}):
         yield evidence.count("drawn", counts.get(principle, 0), total, principle_id=principle)
 
 
-def changed(evidence: Evidence) -> Iterator[Figure]:
-    """Share of a principle's revisions that have another text than what they were made from."""
-    sql = f"""
-        SELECT principle_id, changed(outcome, text)::INTEGER AS value, cluster
-        FROM responses JOIN audit.prompts USING (prompt_id)
-        WHERE run_id = '{evidence.run.run_id}' AND kind = 'revision'
-    """
-    yield from evidence.means("changed", sql, "principle_id", share=True, otherwise=NO_REVISIONS)
-
-
-def change_won(evidence: Evidence) -> Iterator[Figure]:
-    """Share of a principle's revisions, ties half, that the other principles' votes together prefer to the answer they
-    were made from."""
-    sql = """
-        SELECT p.revised_by AS principle_id, any_value(p.cluster) AS cluster,
-            prefers_b(sum(c.weight * c.p_b) / sum(c.weight)) AS value
-        FROM audit.pairs AS p JOIN audit.couples AS c USING (place)
-        WHERE p.is_step AND c.principle_id <> p.revised_by AND p.kind <> 'perturbation'
-        GROUP BY p.place, p.revised_by
-    """
-    yield from evidence.means("change_won", sql, "principle_id", share=True, otherwise=NO_STEPS)
-
-
-def principle_win_rate(evidence: Evidence) -> Iterator[Figure]:
-    """Share of a principle's couples of votes, ties half, that prefer the revision."""
-    sql = f"SELECT principle_id, prefers_b(p_b) AS value, cluster FROM audit.couples WHERE {REVISED}"
-    yield from evidence.means("principle_win_rate", sql, "principle_id", share=True, otherwise=NO_PAIRS)
-
-
-def entropy(evidence: Evidence) -> Iterator[Figure]:
-    """Mean entropy of a principle's order-averaged votes, in bits: 1 is a coin on every pair, 0 is certainty."""
-    sql = f"""
-        SELECT principle_id, cluster,
-            -coalesce(p_b * log2(nullif(p_b, 0)), 0) - coalesce((1 - p_b) * log2(nullif(1 - p_b, 0)), 0) AS value
-        FROM audit.couples WHERE {VOTED}
-    """
-    yield from evidence.means("entropy", sql, "principle_id", share=True, otherwise="no principle has votes")
-
-
-def majority_agreement(evidence: Evidence) -> Iterator[Figure]:
-    """Share of a principle's couples that prefer what most couples of the other principles on the same pair prefer;
-    where they or it prefer neither, the pair is left out."""
-    sql = f"""
-        WITH said AS (
-            SELECT place, principle_id, any_value(cluster) AS cluster, sum(side(p_b)) AS own,
-                count(*) FILTER (side(p_b) = 1) AS b, count(*) FILTER (side(p_b) = -1) AS a
-            FROM audit.couples WHERE {VOTED} GROUP BY place, principle_id
-        ),
-        summed AS (
-            SELECT s.*, sign(t.own - s.own) AS others
-            FROM said AS s JOIN (SELECT place, sum(own) AS own FROM said GROUP BY place) AS t USING (place)
-        )
-        SELECT principle_id, cluster,
-            unnest(list_concat(repeat([(others = 1)::INTEGER], b), repeat([(others = -1)::INTEGER], a))) AS value
-        FROM summed WHERE others <> 0
-    """
-    yield from evidence.means("majority_agreement", sql, "principle_id", share=True, otherwise=ONE_PRINCIPLE)
-
-
 def phi(evidence: Evidence) -> Iterator[Figure]:
-    """Correlation of two principles' sides on the same pairs, by the same judge; each two are there both ways round."""
+    """Each two are there both ways round."""
     names, clusters, sides = _sides(evidence)
     if len(names) < 2:
-        yield evidence.missing("phi", ONE_PRINCIPLE)
+        yield evidence.missing("phi")
     for one, two in combinations(range(len(names)), 2):
         both = (sides[one] != 0) & (sides[two] != 0)
         x, y = (sides[place][both].astype(np.float64) for place in (one, two))
@@ -133,7 +66,7 @@ def _sides(evidence: Evidence) -> tuple[list[str], Array, Array]:
     vote."""
     table = evidence.ask(
         f"""
-        SELECT principle_id, cluster, side(p_b)::TINYINT AS side, judge, place FROM audit.couples WHERE {VOTED}
+        SELECT principle_id, cluster, side(p_b)::TINYINT AS side, judge, place FROM audit.averaged WHERE {VOTED}
         """
     )
     principles = table.column("principle_id").combine_chunks().dictionary_encode()
@@ -151,10 +84,9 @@ def _sides(evidence: Evidence) -> tuple[list[str], Array, Array]:
 
 
 def correlations(evidence: Evidence) -> Iterator[Figure]:
-    """How a principle's votes go with the differences in length, and in headers, lists and bold together."""
     sql = f"""
         SELECT c.principle_id, c.p_b, p.length, p.headers + p.lists + p.bold AS markdown, c.cluster
-        FROM audit.couples AS c JOIN audit.pairs AS p USING (place)
+        FROM audit.averaged AS c JOIN audit.pairs AS p USING (place)
         WHERE c.{VOTED} AND p.length IS NOT NULL
     """
     empty = True
@@ -165,7 +97,7 @@ def correlations(evidence: Evidence) -> Iterator[Figure]:
             note = "" if found.value is not None else f"the votes, or the differences in {feature}, are all the same"
             yield evidence.figure(f"{feature}_correlation", found, note, **about)
     if empty:
-        yield evidence.missing("length_correlation", "no principle has votes")
+        yield evidence.missing("length_correlation")
 
 
 def dead(evidence: Evidence) -> Iterator[Figure]:
@@ -175,7 +107,7 @@ def dead(evidence: Evidence) -> Iterator[Figure]:
         f"""
         SELECT principle_id, count(DISTINCT place), count(DISTINCT place) FILTER ({REVISED}),
             avg(prefers_b(p_b)) FILTER ({REVISED}), max(abs(side(p_b)))
-        FROM audit.couples WHERE {VOTED} GROUP BY principle_id
+        FROM audit.averaged WHERE {VOTED} GROUP BY principle_id
         """
     ).fetchall()
     votes = {str(row[0]): (int(row[1]), int(row[2]), row[3], int(row[4])) for row in rows}
@@ -215,3 +147,6 @@ def _revising(evidence: Evidence) -> tuple[Principle, ...]:
     if not able or not section.get("rounds"):
         return ()
     return select(able, section.get("principles") or (), "revise.principles")
+
+
+CHARTS = {"phi": heat}
