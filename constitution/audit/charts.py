@@ -12,7 +12,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
 """Okabe and Ito's, which colour-blind readers can tell apart; each goes with a dash pattern of its own."""
 _DASHES = ("none", "6 3", "2 2", "8 2 2 2", "1 3")
 _WIDTH, _HEIGHT = 160, 16
-"""Of a line of intervals, in CSS pixels."""
+"""Size of a line of intervals, in CSS pixels."""
 
 
 def scale(rows: Rows, null: float | None) -> tuple[float, float] | None:
@@ -94,7 +94,7 @@ def heat(rows: Rows) -> list[str]:
 
 
 def _axes(x: str, y: str) -> str:
-    """Of two shares, from 0 to 100 %, and the diagonal."""
+    """Axes from 0 to 100 %, and the diagonal."""
     ticks = "".join(
         f'<text x="{40 + 280 * share}" y="316" text-anchor="middle">{share:.0%}</text>'
         f'<text x="34" y="{304 - 280 * share}" text-anchor="end">{share:.0%}</text>'

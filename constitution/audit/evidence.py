@@ -9,7 +9,7 @@ The tables, in the order in which they are made:
     audit.pairs       the run's preferences; place: their order; swapped: the toss of a coin by which a pair's answers
                       change places where it must not matter that b is the later one; what is known of both answers;
                       is_step: b revises a; their differences in style
-    audit.averaged    the view averaged_votes: each judge's and principle's vote on a pair, averaged over both orders, with the
+    audit.averaged    the view averaged_votes: a judge's and principle's vote on a pair, mean of both orders, with the
                       principle's weight and the prompt's cluster
     audit.shifts      judge, place, length, style: what they gave b, in log-odds, as far as labels are controlled by
                       it (measures.style.control), and with `_whole` by the whole fit (style.fit_all)
@@ -121,7 +121,7 @@ class Evidence:
     scorecard: str = ""
     """name@version of the one whose figures are made; empty: the last that was asked."""
     tags: Tags | None = None
-    """Of prompts, for the scorecard; None: those of the last audit."""
+    """Tags of prompts, for the scorecard; None: those of the last audit."""
     fits: list[Fits] = field(default_factory=list)
     """The regressions on length and style, a judge each (style.fit_all)."""
 
@@ -198,7 +198,7 @@ class Evidence:
                 yield self.missing(name, takes)
 
     def _mean_of(self, rows: dict[str, Array], proportion: bool) -> Estimate:
-        """Of values that were summed by cluster."""
+        """The mean of values that were summed by cluster."""
         total, n = rows["total"], rows["n"]
         if rows["lone"].all():
             hits, count = int(total.sum()), int(n.sum())

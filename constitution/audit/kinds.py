@@ -25,7 +25,7 @@ _FORMATS: dict[Unit, tuple[str, float, str]] = {
     "count": (",.0f", 1, ""),
     "bits": (".2f", 1, "bits"),
 }
-"""Of each unit: how its numbers are written, what they are multiplied by, and what stands behind them."""
+"""How each unit is written: the number's format, what it is multiplied by, what follows it."""
 
 
 def written(value: float | None, unit: Unit, *, bare: bool = False) -> str:
@@ -98,7 +98,7 @@ class Exhibit:
     sql: str
     says: str = ""
     unit: Unit = "share"
-    """Of fractions, but in a row that has a `figure`."""
+    """The unit of fractions, except in a row that has a `figure`."""
     units: Mapping[str, Unit] = field(default_factory=dict)
     """Per column, where it is another."""
     null: float | None = None

@@ -27,7 +27,8 @@ QUERY = (
     "QUALIFY judge = '' OR NOT bool_or(judge = '') OVER (PARTITION BY figure, subject)\n"
     f"ORDER BY list_position([{', '.join(repr(' '.join(each)) for each in _READ)}], figure || ' ' || subject), judge"
 )
-"""Of a figure of all judges together, not those of each; agreement with gold also where it could not be measured."""
+"""Where all judges together have a figure, those of each are left out; agreement with gold is there without a value
+too."""
 
 
 @dataclass(frozen=True)
