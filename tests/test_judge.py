@@ -240,7 +240,7 @@ async def test_votes_go_on_where_they_were() -> None:
         assert {row.id for row in rows.all} == {row.id for row in whole.all[known:]}
 
 
-async def test_an_engine_that_fails_leaves_the_ballot_open() -> None:
+async def test_an_engine_that_fails_leaves_the_votes_open() -> None:
     rows = Rows()
     votes = await vote(judge(Scripted(lambda _: EngineUnavailable("gone")), 1), prompt(), PAIR, {}, rows.put)
     assert votes.open

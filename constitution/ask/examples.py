@@ -67,14 +67,14 @@ async def try_examples(constitution: Constitution, panel: Panel) -> list[Trial]:
     cases = [_case(principle, example) for principle, _, example in readable]
     heard = await hear(panel, _RUN, cases)
     trials = []
-    for judge, ballots in heard.items():
-        told = iter(zip(cases, ballots, strict=True))
+    for judge, by_case in heard.items():
+        told = iter(zip(cases, by_case, strict=True))
         for principle, number, _ in examples:
             if reason := _unreadable(panel, principle):
                 trials.append(Trial(judge, principle.id, number, None, None, None, reason))
             else:
-                case, ballot = next(told)
-                trials.append(_trial(judge, number, case, ballot, Rules.of(panel.section)))
+                case, votes = next(told)
+                trials.append(_trial(judge, number, case, votes, Rules.of(panel.section)))
     return trials
 
 
@@ -94,11 +94,11 @@ def _case(principle: Principle, example: Example) -> Case:
     return Case(prompt, pair, (principle,))
 
 
-def _trial(judge: str, number: int, case: Case, ballot: Votes, rules: Rules) -> Trial:
+def _trial(judge: str, number: int, case: Case, votes: Votes, rules: Rules) -> Trial:
     [principle] = case.principles
-    label = label_pair(case.pair, ballot.judgements, ballot.expected, {principle.id: 1.0}, rules)
+    label = label_pair(case.pair, votes.judgements, votes.expected, {principle.id: 1.0}, rules)
     better, worse = case.pair.a.id, case.pair.b.id
-    first, second = _mean(ballot.judgements, better), _mean(ballot.judgements, worse)
+    first, second = _mean(votes.judgements, better), _mean(votes.judgements, worse)
     return Trial(
         judge=judge,
         principle_id=principle.id,
@@ -106,7 +106,7 @@ def _trial(judge: str, number: int, case: Case, ballot: Votes, rules: Rules) -> 
         shown_first=first,
         shown_second=None if second is None else 1 - second,
         p=None if label.p_b is None else 1 - label.p_b,
-        failure=_why(ballot, label.votes, case.pair),
+        failure=_why(votes, label.votes, case.pair),
     )
 
 
@@ -116,9 +116,9 @@ def _mean(judgements: Sequence[Judgement], first_id: str) -> float | None:
     return sum(found) / len(found) if found else None
 
 
-def _why(ballot: Votes, counted: int, pair: Pair) -> str:
-    if ballot.failures:
-        return f"{ballot.failures[0].error}: {ballot.failures[0].message}"
+def _why(votes: Votes, counted: int, pair: Pair) -> str:
+    if votes.failures:
+        return f"{votes.failures[0].error}: {votes.failures[0].message}"
     if not pair.votable:
         return "better and worse are the same text"
     return "too little probability on the labels (judge.min_label_mass)" if not counted else ""

@@ -141,15 +141,15 @@ async def impact(
     cases = [Case(prompt, pair, tuple(asked.values())) for asked in (fresh, gone) if asked for prompt, pair in stored]
     heard = await hear(panel, "principles-impact", cases) if cases else {}
     votes: list[_Votes] = [defaultdict(list) for _ in stored]
-    ballots = [ballot for found in heard.values() for ballot in found]
-    for place, ballot in enumerate(ballots):
+    every = [each for by_judge in heard.values() for each in by_judge]
+    for place, each in enumerate(every):
         asked = {principle.id: _asks(principle, panel) for principle in cases[place % len(cases)].principles}
-        for vote in ballot.judgements:
+        for vote in each.judgements:
             votes[place % len(cases) % len(stored)][asked[vote.principle_id]].append(vote)
     poll = _Poll(stored, votes, panel, replicates)
     labels = poll.labels(before), poll.labels(after)
     flips, change, size = poll.compare(*labels)
-    shifts = [Shift(*case, *couple) for case, couple in zip(stored, zip(*labels, strict=True), strict=True)]
+    shifts = [Shift(*case, *both) for case, both in zip(stored, zip(*labels, strict=True), strict=True)]
     return Impact(
         shifts=tuple(shifts),
         flips=flips,
@@ -157,8 +157,8 @@ async def impact(
         size=size,
         effects=tuple(_effects(poll, before, after, labels[0])),
         judges=tuple(heard),
-        votes=sum(len(ballot.judgements) for ballot in ballots),
-        votes_missing=sum(ballot.expected - len(ballot.judgements) for ballot in ballots),
+        votes=sum(len(each.judgements) for each in every),
+        votes_missing=sum(each.expected - len(each.judgements) for each in every),
     )
 
 
@@ -189,8 +189,8 @@ class _Poll:
 
     def compare(self, old: Sequence[Preference], new: Sequence[Preference]) -> tuple[Estimate, Estimate, Estimate]:
         """Share that flips, mean change and mean size of the change, over the pairs that have both labels."""
-        couples = zip(old, new, strict=True)
-        both = [(a, b, change) for a, b in couples if (change := _change(a, b)) is not None]
+        labels = zip(old, new, strict=True)
+        both = [(a, b, change) for a, b in labels if (change := _change(a, b)) is not None]
         prompts = [a.prompt_id for a, _, _ in both]
         changes = [change for _, _, change in both]
         flips = [float(_flips(a, b)) for a, b, _ in both]

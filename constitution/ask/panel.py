@@ -64,7 +64,7 @@ class Case:
 async def hear(panel: Panel, run_id: str, cases: Sequence[Case]) -> dict[str, list[Votes]]:
     """Per judge, by name, what became of its votes on each of `cases`.
 
-    One judge after the other, so that one model at a time is in memory. A vote that fails is a Failure in its ballot;
+    One judge after the other, so that one model at a time is in memory. A vote that fails is a Failure in its Votes;
     raises ModelLoadError, RecipeError or EngineUnavailable where an engine does not open.
     """
     heard = {}
@@ -82,7 +82,7 @@ async def _hear(panel: Panel, run_id: str, cases: Sequence[Case], engine: Engine
     section = panel.section.model_copy(update={"principles": "all"})
     window = asyncio.Semaphore(WINDOW)
 
-    async def ballot(case: Case) -> Votes:
+    async def votes(case: Case) -> Votes:
         judge = Judge(
             run_id=run_id,
             seed=panel.seed,
@@ -96,9 +96,9 @@ async def _hear(panel: Panel, run_id: str, cases: Sequence[Case], engine: Engine
             return await vote(judge, case.prompt, case.pair, {}, _discard)
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(ballot(case)) for case in cases]
+        tasks = [group.create_task(votes(case)) for case in cases]
     return [task.result() for task in tasks]
 
 
 async def _discard(rows: Sequence[Row]) -> None:
-    """Nothing is written: the ballots hold the rows."""
+    """Nothing is written: the Votes hold the rows."""

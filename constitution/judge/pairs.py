@@ -42,11 +42,11 @@ def pairs(run_id: str, prompt: Prompt, answers: Iterable[Response], kinds: Seque
     """The pairs of one prompt's answers, of the kinds that are asked for; perturbations always have theirs. Where two
     kinds choose the same two answers, it is one pair, of the kind that comes first in `CHOICES`."""
     by_id = {answer.id: answer for answer in answers}
-    couples: dict[tuple[str, str], PairKind] = {}
+    chosen: dict[tuple[str, str], PairKind] = {}
     for kind, choose in CHOICES.items():
         if kind in kinds or kind == "perturbation":
             for a, b in choose(by_id):
-                couples.setdefault((a, b), kind)
+                chosen.setdefault((a, b), kind)
     gold = [answer.id for answer in by_id.values() if answer.kind == "given" and answer.round == prompt.gold]
     return [
         Pair(
@@ -57,17 +57,17 @@ def pairs(run_id: str, prompt: Prompt, answers: Iterable[Response], kinds: Seque
             _flaw(by_id[a], by_id[b], by_id),
             gold[0] if kind == "given" and gold and gold[0] in (a, b) else None,
         )
-        for (a, b), kind in couples.items()
+        for (a, b), kind in chosen.items()
     ]
 
 
 Answers = Mapping[str, Response]
 """Of one prompt, by id."""
-Couples = Iterable[tuple[str, str]]
+Chosen = Iterable[tuple[str, str]]
 """Ids of the earlier and of the later answer."""
 
 
-def _first_last(answers: Answers) -> Couples:
+def _first_last(answers: Answers) -> Chosen:
     """The initial answer against the last revision that has text, one that the server held back only where there is no
     other. An initial answer without text is paired with itself, so that the prompt has its (dropped) row; one with text
     that an engine failed to go on from has no pair."""
@@ -76,22 +76,22 @@ def _first_last(answers: Answers) -> Couples:
         yield chain[0].id, (last_answer(chain[1:]) or chain[-1]).id
 
 
-def _parent(answers: Answers) -> Couples:
+def _parent(answers: Answers) -> Chosen:
     """Every revision against the answer that it was made from."""
     return [(a.parent_id, a.id) for a in answers.values() if a.kind == "revision" and a.parent_id is not None]
 
 
-def _given(answers: Answers) -> Couples:
+def _given(answers: Answers) -> Chosen:
     """Every two of the prompt's own answers."""
     return combinations([answer.id for answer in answers.values() if answer.kind == "given"], 2)
 
 
-def _perturbation(answers: Answers) -> Couples:
+def _perturbation(answers: Answers) -> Chosen:
     """Every spoiled answer against what it was made from."""
     return [(a.parent_id, a.id) for a in answers.values() if a.kind == "perturbation" and a.parent_id is not None]
 
 
-CHOICES: Mapping[PairKind, Callable[[Answers], Couples]] = {
+CHOICES: Mapping[PairKind, Callable[[Answers], Chosen]] = {
     "first-last": _first_last,
     "parent": _parent,
     "given": _given,

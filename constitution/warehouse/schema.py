@@ -192,7 +192,7 @@ PREFERENCES = Table(
         integer("votes_missing", "Votes that were asked for and do not count: failed, short of label mass, or without "
                 "the other order."),
         real("consistency", "Share of (judge, principle) that prefer the same answer in both orders; null: no such "
-              "couple.", null=True),
+              "votes.", null=True),
         real("agreement", "Share of (judge, principle) that prefer what the label prefers; null without votes.",
               null=True),
         real("label_mass", "Mean label mass of the votes; null without votes.", null=True),
@@ -202,8 +202,8 @@ PREFERENCES = Table(
         real("p_mean", "The label that the plain mean of the votes makes; null without votes.", null=True),
         few("label_by", "mean · majority · dawid-skene, then what else was applied: style, length, temperature, "
              "isotonic."),
-        integer("ties", "Couples (judge, principle) that prefer neither."),
-        Column("dissent", pa.list_(pa.string()), "`judge/principle` of the couples that prefer the other answer.",
+        integer("ties", "Order-averaged votes (judge, principle) that prefer neither."),
+        Column("dissent", pa.list_(pa.string()), "`judge/principle` of the votes that prefer the other answer.",
                few=("dissent.list.element",)),
         Column("kept", pa.bool_(), "True if `drop_reason` is null."),
         text("chosen_id", "The preferred answer; of a tie or an unjudged pair, b."),
