@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import signal
 import subprocess
@@ -216,14 +215,6 @@ async def test_nothing_is_lost_and_nothing_counted_twice_after_kills(tmp_path: P
     assert set(done.usage) == {Usage(*row) for row in table(tmp_path / "w", USAGE)}
 
 
-async def test_a_lost_record_loses_no_usage(tmp_path: Path) -> None:
-    recipe = small_project(tmp_path)
-    run = await run_once(recipe, tmp_path / "w", [])
-    (tmp_path / "w" / "runs" / f"{run.run_id}.json").unlink()
-    again = await run_once(recipe, tmp_path / "w", [])
-    assert (again.usage, again.cost, again.counts) == (run.usage, run.cost, run.counts)
-
-
 async def test_the_record_is_alive_while_the_run_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state, "HEARTBEAT", 0.1)
     recipe, warehouse = small_project(tmp_path), Warehouse(tmp_path / "w")
@@ -269,23 +260,6 @@ async def test_midway_a_resumed_runs_counts_do_not_shrink(tmp_path: Path, monkey
         assert {name: run.counts[name] for name in stopped.counts} == stopped.counts
         assert run.usage == stopped.usage
         assert run.seconds > stopped.seconds
-
-
-async def test_a_record_of_before_there_was_usage_is_read_and_goes_on(tmp_path: Path) -> None:
-    recipe = small_project(tmp_path)
-    broken = await run_once(recipe, tmp_path / "w", ["model.policy.failure_rate=0.3"])
-    path = tmp_path / "w" / "runs" / f"{broken.run_id}.json"
-    old = json.loads(path.read_text())
-    for name in ("usage", "engines", "cost", "stopped"):
-        del old[name]
-    path.write_text(json.dumps(old))
-    [read] = Warehouse(tmp_path / "w").runs()
-    assert read == replace(broken, usage=(), engines={}, cost=None)
-    shown = CliRunner().invoke(runs, [broken.run_id[:10], "--warehouse", str(tmp_path / "w")])
-    assert shown.exit_code == 0
-    assert "critique" in shown.output
-    done = await run_once(recipe, tmp_path / "w", [])
-    assert done.usage == (await run_once(recipe, tmp_path / "clean", [])).usage
 
 
 def test_prices_and_budget_are_no_part_of_the_run(tmp_path: Path) -> None:

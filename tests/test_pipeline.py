@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from run_once import run_once, stop_midway
@@ -61,16 +62,35 @@ PROMPTS = 50
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    (tmp_path / "principles").symlink_to(ROOT / "principles")
-    (tmp_path / "recipe.toml").write_text(RECIPE, encoding="utf-8")
+    return laid_out(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    folder = laid_out(tmp_path_factory.mktemp("finished"))
+    run = asyncio.run(run_once(folder / "recipe.toml", folder / "warehouse", []))
+    return Finished(folder, run, rows_of(folder / "warehouse", run.run_id))
+
+
+class Finished(NamedTuple):
+    """A run that nothing disturbed."""
+
+    project: Path
+    run: Run
+    rows: dict[str, Row]
+
+
+def laid_out(folder: Path) -> Path:
+    (folder / "principles").symlink_to(ROOT / "principles")
+    (folder / "recipe.toml").write_text(RECIPE, encoding="utf-8")
     rows = [{"prompt": f"How does thing {n} work?", "good": f"Like {n}.", "bad": "No."} for n in range(PROMPTS)]
     rows[7] = rows[3]  # a repeated conversation
-    (tmp_path / "prompts.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
-    return tmp_path
+    (folder / "prompts.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    return folder
 
 
 def rows_of(warehouse: Path, run_id: str, failures: bool = False) -> dict[str, Row]:
-    """Every stored row by id; an id that stands twice is an error."""
+    """Every stored row by id; an id that is there twice is an error."""
     store = Warehouse(warehouse)
     prompt_ids = [prompt.id for part in store.parts("prompts", run_id) for prompt in store.read_prompts(part)]
     assert len(prompt_ids) == len(set(prompt_ids))
@@ -87,9 +107,8 @@ def one(warehouse: Path, query: str) -> tuple[object, ...]:
     return row
 
 
-async def test_a_run_end_to_end(project: Path) -> None:
-    warehouse = project / "warehouse"
-    run = await run_once(project / "recipe.toml", warehouse, [])
+def test_a_run_end_to_end_and_it_stays_as_it_is(finished: Finished) -> None:
+    warehouse, run = finished.project / "warehouse", finished.run
     assert run.finished_at
     assert run.starts == 1
     counts = run.counts
@@ -109,22 +128,16 @@ async def test_a_run_end_to_end(project: Path) -> None:
     assert one(warehouse, "SELECT avg(p_first) > 0.55 FROM judgements") == (True,)
     assert one(warehouse, "SELECT count(agrees_with_gold) FROM pairs WHERE kind = 'given'") == (PROMPTS,)
     assert f"| prompts | {PROMPTS} |" in report(run)
+    recipe = finished.project / "recipe.toml"
+    again = prepare(load_recipe(recipe), recipe, warehouse)
+    assert (again.finished, again.run) == (True, run)
 
 
-async def test_a_finished_run_stays_as_it_is(project: Path) -> None:
-    warehouse = project / "warehouse"
-    first = await run_once(project / "recipe.toml", warehouse, [])
-    again = prepare(load_recipe(project / "recipe.toml"), project / "recipe.toml", warehouse)
-    assert again.finished
-    assert again.run == first
-
-
-async def test_completion_order_changes_nothing(project: Path) -> None:
-    calm = await run_once(project / "recipe.toml", project / "calm", [])
+async def test_completion_order_changes_nothing(project: Path, finished: Finished) -> None:
     settings = ["model.policy.latency_s=0.004", "model.judge.latency_s=0.001", "output.window=7", "output.slice=11"]
     wild = await run_once(project / "recipe.toml", project / "wild", settings)
-    assert calm.run_id == wild.run_id
-    assert rows_of(project / "calm", calm.run_id) == rows_of(project / "wild", wild.run_id)
+    assert wild.run_id == finished.run.run_id
+    assert rows_of(project / "wild", wild.run_id) == finished.rows
 
 
 def test_the_run_id_is_what_decides_the_rows(project: Path) -> None:
@@ -168,7 +181,7 @@ def test_a_models_identity_is_its_files_and_name_and_not_what_is_written_about_i
     assert model_identity(copy) != pocket
 
 
-async def test_failures_leave_a_run_open_and_a_restart_mends_it(project: Path) -> None:
+async def test_failures_leave_a_run_open_and_a_restart_mends_it(project: Path, finished: Finished) -> None:
     recipe, warehouse = project / "recipe.toml", project / "warehouse"
     rate = ["model.policy.failure_rate=0.05", "model.judge.failure_rate=0.05"]
     broken = await run_once(recipe, warehouse, rate)
@@ -180,12 +193,11 @@ async def test_failures_leave_a_run_open_and_a_restart_mends_it(project: Path) -
     assert mended.finished_at
     assert mended.starts == 2
     assert mended.counts["open"] == 0
-    clean = await run_once(recipe, project / "clean", [])
-    assert rows_of(warehouse, mended.run_id) == rows_of(project / "clean", clean.run_id)
+    assert rows_of(warehouse, mended.run_id) == finished.rows
     assert one(warehouse, "SELECT count(*), count(*) FILTER (complete) FROM chains") == (PROMPTS, PROMPTS)
 
 
-async def test_cancelling_flushes_and_the_run_goes_on(project: Path) -> None:
+async def test_cancelling_flushes_and_the_run_goes_on(project: Path, finished: Finished) -> None:
     recipe, warehouse = project / "recipe.toml", project / "warehouse"
     slow = ["model.policy.latency_s=0.02", "output.flush_seconds=60", "output.flush_rows=100000"]
     await stop_midway(recipe, warehouse, slow, prompts=10)
@@ -195,8 +207,7 @@ async def test_cancelling_flushes_and_the_run_goes_on(project: Path) -> None:
     assert part
     done = await run_once(recipe, warehouse, [])
     whole = rows_of(warehouse, done.run_id)
-    clean = await run_once(recipe, project / "clean", [])
-    assert whole == rows_of(project / "clean", clean.run_id)
+    assert whole == finished.rows
     assert {id: whole[id] for id in part} == part
 
 
@@ -339,7 +350,7 @@ def kills(recipe: Path, warehouse: Path) -> Iterator[int]:
         yield number
 
 
-async def test_killed_at_any_point_a_run_ends_with_the_same_rows(project: Path) -> None:
+async def test_killed_at_any_point_a_run_ends_with_the_same_rows(project: Path, finished: Finished) -> None:
     recipe, warehouse = project / "recipe.toml", project / "warehouse"
     killed = 0
     for _ in kills(recipe, warehouse):
@@ -348,11 +359,10 @@ async def test_killed_at_any_point_a_run_ends_with_the_same_rows(project: Path) 
             break
     assert killed == 4
     done = await run_once(recipe, warehouse, [])
-    clean = await run_once(recipe, project / "clean", [])
-    assert done.run_id == clean.run_id
-    assert rows_of(warehouse, done.run_id) == rows_of(project / "clean", clean.run_id)
+    assert done.run_id == finished.run.run_id
+    assert rows_of(warehouse, done.run_id) == finished.rows
     ignored = ("starts", "seconds", "started_at", "finished_at")
-    assert {name: count for name, count in done.counts.items() if name not in ignored} == clean.counts
+    assert {name: count for name, count in done.counts.items() if name not in ignored} == finished.run.counts
 
 
 async def test_a_start_killed_among_its_prompts_leaves_none_of_another_slicing(project: Path) -> None:
@@ -375,14 +385,13 @@ async def test_a_model_that_changed_between_two_starts_is_told(project: Path) ->
     assert "policy until start 1: fake" in report(mended)
 
 
-async def test_a_lost_record_doubles_no_row(project: Path) -> None:
+async def test_a_lost_record_doubles_no_row_and_loses_no_usage(project: Path, finished: Finished) -> None:
     path, warehouse = project / "recipe.toml", project / "warehouse"
     run = await run_once(path, warehouse, [])
-    rows = rows_of(warehouse, run.run_id)
     (warehouse / "runs" / f"{run.run_id}.json").unlink()
     again = await run_once(path, warehouse, [])
-    assert again.counts == run.counts
-    assert rows_of(warehouse, run.run_id) == rows
+    assert (again.counts, again.usage, again.cost) == (run.counts, run.usage, run.cost)
+    assert rows_of(warehouse, run.run_id) == finished.rows
 
 
 async def test_a_run_that_another_process_just_finished_is_not_prepared_again(

@@ -12,7 +12,6 @@ from chains import EXEMPLAR, PRINCIPLES, Reply, Rows, Scripted, principle, promp
 
 from constitution.engines.base import FINISH_REASONS, Request
 from constitution.errors import ContextTooLong, EngineUnavailable, RecipeError
-from constitution.measures import refuses_briefly
 from constitution.principles.selection import draw_principle, select
 from constitution.records import Failure, Message, Prompt, Response
 
@@ -143,57 +142,9 @@ async def test_an_empty_revision_is_recorded_and_the_next_round_goes_on_from_the
     assert Message("assistant", "An answer.") in engine.requests[3].messages
 
 
-async def test_an_empty_initial_answer_ends_the_chain() -> None:
-    engine = scripted(initial="  ")
-    chain = await reviser(engine).answers(prompt(), {}, Rows().put)
-    assert [answer.outcome for answer in chain.responses] == ["empty"]
-    assert len(engine.requests) == 1
-    assert not stopped(chain)
-
-
-async def test_cut_and_unchanged_are_recorded() -> None:
-    cut = await reviser(scripted(said("A fau", "length"), said("Bett", "length"))).answers(prompt(), {}, Rows().put)
-    assert [answer.outcome for answer in cut.responses] == ["ok", "cut", "cut"]
-    assert cut.responses[1].critique_outcome == "cut"
-    same = await reviser(scripted(revision=" An answer.\n")).answers(prompt(), {}, Rows().put)
-    assert [answer.outcome for answer in same.responses] == ["ok", "unchanged", "unchanged"]
-
-
 async def test_half_surrogates_become_storable() -> None:
     chain = await reviser(scripted(initial="a\ud800b"), rounds=0).answers(prompt(), {}, Rows().put)
     assert chain.responses[0].text == "a?b"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "I'm sorry, but I can't help with that.",
-        "I’m sorry, I cannot assist with this request.",
-        "I can't critique this response.",
-        "Sorry, but as an AI language model, I cannot engage in this.",
-        "I am not able to discuss that.",
-        "I must decline to evaluate it.",
-    ],
-)
-def test_refusals_to_critique(text: str) -> None:
-    assert refuses_briefly(text)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "I cannot find anything harmful in the answer.",
-        "The answer should have said: I'm sorry, but I can't help with that.",
-        "I can't help noticing that the answer insults the reader.",
-        "The answer refuses: 'I cannot help with that', which is evasive.",
-        "I am sorry to say that the answer is rude.",
-        "I won't pretend that this is good: it is rude.",
-        "I can't help with that, it says, and " + "goes on and on " * 20,
-        "",
-    ],
-)
-def test_critiques_that_are_none(text: str) -> None:
-    assert not refuses_briefly(text)
 
 
 # --- engines that fail, and going on

@@ -37,7 +37,7 @@ def model_identity(section: ModelSection) -> dict[str, Any]:
         fields |= {"adapter": adapter and [adapter.name, folder_digest(adapter)]}
         fields |= {"vllm": _contents(decisive(section.vllm))}
     elif isinstance(section, OpenAIModel):
-        fields |= {"vllm": decisive(section.vllm)}  # read by whoever starts the server
+        fields |= {"vllm": decisive(section.vllm)}  # `constitution serve` reads them
     return fields
 
 

@@ -74,7 +74,7 @@ def thought_of(done: Completion) -> str | None:
 
 
 def _as_sent(sampling: Sampling, unsent: Sequence[str]) -> Sampling:
-    """A server that was not told takes 1 of both."""
+    """A server that was sent neither takes 1 of both."""
     if "temperature" in unsent:
         sampling = replace(sampling, temperature=1.0)
     return replace(sampling, top_p=1.0) if "top_p" in unsent else sampling

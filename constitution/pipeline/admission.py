@@ -1,6 +1,6 @@
 """Whether a run takes up one more prompt, and why not.
 
-It does not once the budget is spent, once an engine is gone or lets nobody in, and once too many prompts failed. What
+It does not once the budget is spent, once an engine is gone or denies access, and once too many prompts failed. What
 is in flight then goes to its end, what was made is written, and the same command resumes from there.
 """
 
@@ -24,7 +24,7 @@ LEAST = 100
 DENIED = 3
 """Prompts in a row that were not let in. One may be a server's slip, and it is tried again by the next start."""
 QUOTED = 300
-"""Characters of an engine's message that are told."""
+"""Characters of an engine's message that are repeated."""
 
 
 class Admission:
@@ -51,7 +51,7 @@ class Admission:
         """Tokens of prompts that are not in flight, in money."""
         self._before = cost.engine_cost
         self._loading: float | None = None
-        """What the engines had cost in this start before the first prompt; None: nobody asked yet."""
+        """What the engines had cost in this start before the first prompt; None: no prompt was let in yet."""
         self._in_flight = 0
         self._ended = asyncio.Event()
         self.stopped = ""
@@ -109,7 +109,7 @@ class Admission:
 
     def _fits(self) -> bool:
         """Tokens: those in flight will have cost their mean, or what they have cost already. Accelerators: their cost
-        goes on while prompts are in flight, at as much a prompt as before, this start's loading left out."""
+        grows while prompts are in flight, by as much a prompt as before, without this start's loading."""
         if self._section is None:
             return True
         if not self._known and self._in_flight >= FIRST:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from constitution.recipe import Models, Price
 
 Stats = Mapping[str, Mapping[str, Any]]
-"""Per role what its engine tells of its work, as `Engines.stats` gives it."""
+"""Per role what its engine reports of its work, as `Engines.stats` gives it."""
 
 STAGES = ("initial", "critique", "revision", "perturbation", "vote")
 """In the order of a prompt's way; all but the vote are the policy's."""
@@ -61,7 +61,7 @@ class Ledger:
         return tuple(Usage(stage, model, *self._sums[stage, model]) for stage, model in keys)
 
     def total(self, name: str) -> int:
-        """Of one of COUNTED, over all stages and models."""
+        """Sum of one of COUNTED over all stages and models."""
         place = COUNTED.index(name)
         return sum(sums[place] for sums in self._sums.values())
 
@@ -126,7 +126,7 @@ class Cost:
         return total
 
     def stats(self) -> dict[str, dict[str, Any]]:
-        """Per role what its engine tells, this start's and those before it together, as `Run.engines` keeps it."""
+        """Per role what its engine reports, this start's and those before it together, as `Run.engines` keeps it."""
         now = self.engines.stats() if self.engines else {}
         return {role: _together(self._before.get(role, {}), now.get(role, {})) for role in {**self._before, **now}}
 
@@ -140,7 +140,7 @@ class Cost:
 
 
 def _together(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """What an engine told in earlier starts, and now. What JSON cannot say becomes None."""
+    """What an engine reported in earlier starts, and now. What JSON cannot say becomes None."""
     joined = {**before, **now}
     for name in SUMS:
         if name in joined:

@@ -25,7 +25,7 @@ class Labeller:
     section: JudgeSection
     judges: tuple[Judge, ...]
     quorum: int
-    """A pair is labelled, whoever else fails, once so many judges have cast all their votes on it."""
+    """Judges: a pair is labelled once this many have cast all their votes on it, whatever the others fail to."""
     weights: Mapping[str, float]
     """Per principle id."""
     rules: Rules

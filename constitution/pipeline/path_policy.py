@@ -3,7 +3,7 @@
     folders = allowed_folders(recipe_path, allow)
     check_places(recipe, recipe_path, folders)
 
-A recipe may be somebody else's, and what it names is sent to models and put into tables: it must not be a way to files
+A recipe may come from elsewhere, and what it names is sent to models and put into tables: it must not be a way to files
 that it does not know of. What --set gives is the user's own word, and so are --allow DIR and the variable
 CONSTITUTION_ALLOW. Symbolic links are followed before the look; a model's folder may hold links to its weights.
 """
@@ -31,7 +31,7 @@ def allowed_folders(recipe_path: Path, allow: Sequence[Path] = ()) -> tuple[Path
     """The recipe's folder, the one that holds the principles/ that it uses, `allow`, and those of the variable."""
     base = recipe_path.absolute().parent
     projects = []
-    with suppress(PrincipleError):  # told by who needs the principles
+    with suppress(PrincipleError):  # reported by what needs the principles
         projects.append(find_root(base).parent)
     variable = os.environ.get(VARIABLE, "").split(os.pathsep)
     named = [Path(os.path.expanduser(folder)) for folder in variable if folder.strip()]

@@ -3,7 +3,7 @@
 A run's id is its recipe's name and a digest of all that decides what its rows say: the recipe without its output
 section and without what only says how fast or where (paths, time-outs, concurrency), the constitution's and the
 templates' digests, the prompts' contents, the models' identities, and the version of what decides rows
-(identity.ROWS_VERSION). Fields at their defaults are left out. So the same recipe resumes where it stopped, under a
+(identity.ROWS_VERSION). Fields at their defaults are not in it. So the same recipe resumes where it stopped, under a
 later release too, and a recipe that says something else is another run. The day that chat templates take for today is
 drawn at the first start and recorded, so that the next day resumes the run; a day that the recipe fixes is in the id.
 """
@@ -182,7 +182,7 @@ def judging(recipe: Recipe, constitution: Constitution) -> tuple[Principle, ...]
 
 
 def _decisive(recipe: Recipe, constitution: Constitution, source: str) -> dict[str, Any]:
-    """What the run's id is made of. Places are left out, their contents are in; of the prompts' section, which says
+    """What the run's id is made of. Paths are not in it, their contents are; of the prompts' section, which says
     where they are and how they are read, only what the prompts themselves do not tell."""
     left_out = {"name", "description", "output", "budget", "model", "constitution", "prompts"}
     model, prompts = recipe.model, recipe.prompts

@@ -1,7 +1,7 @@
 """`--retry-failed`: what failed for good in earlier starts is tried again, in a run that is finished too.
 
 A final failure says that the same request fails again. It is made one that a start tries again, under another id, and
-is kept: a failure of the new start is a row of its own. The labels of these prompts are made again, from the votes that
+is kept: a failure of the new start is another row. The labels of these prompts are made again, from the votes that
 there are and those that come.
 """
 

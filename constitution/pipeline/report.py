@@ -63,24 +63,24 @@ def usage_rows(run: Run) -> list[tuple[str, ...]]:
 
 
 def engines(run: Run) -> list[str]:
-    """A sentence per engine, on its calls, its time, and whatever figures of its own it gave; and one per server of a
+    """A sentence per engine, on its calls, its time, and the further figures that it gave; and one per server of a
     fleet, on the last start."""
-    told = []
+    parts = []
     for role, stats in run.engines.items():
-        told.append(f"{role}: {_engine(stats)}")
+        parts.append(f"{role}: {_engine(stats)}")
         served = stats.get("served_models") or {}
         if set(served) - {run.models.get(role, {}).get("name")}:
-            told.append(f"{role}: replies by model: " + ", ".join(f"{name} ({n:,})" for name, n in served.items()))
+            parts.append(f"{role}: replies by model: " + ", ".join(f"{name} ({n:,})" for name, n in served.items()))
         fleet = stats.get("endpoints", ())
         if len(fleet) > 1:
-            told += [f"{role} at {_endpoint(endpoint)}" for endpoint in fleet]
-    return told
+            parts += [f"{role} at {_endpoint(endpoint)}" for endpoint in fleet]
+    return parts
 
 
 def events(run: Run) -> list[str]:
     """What went wrong and was mended: in the warehouse, and in the engines, in their words."""
-    told = Counter(f"{role}: {event}" for role, stats in run.engines.items() for event in stats.get("events", ()))
-    again = [event + (f" ({times} times)" if times > 1 else "") for event, times in told.items()]
+    parts = Counter(f"{role}: {event}" for role, stats in run.engines.items() for event in stats.get("events", ()))
+    again = [event + (f" ({times} times)" if times > 1 else "") for event, times in parts.items()]
     return [*(f"damaged: {clause}; made again" for clause in run.repairs), *again]
 
 
@@ -91,16 +91,16 @@ def cost(run: Run) -> str:
 
 def figures(progress: Progress, pace: Pace) -> str:
     """Prompts and tokens a second, what goes wrong, cost and time left."""
-    told = [f"{pace.prompts():,.1f}/s", f"{pace.tokens():,.0f} tokens/s"]
-    told.append(f"{progress.rows['failures'] - progress.rows['unsaid']:,} failures")
+    parts = [f"{pace.prompts():,.1f}/s", f"{pace.tokens():,.0f} tokens/s"]
+    parts.append(f"{progress.rows['failures'] - progress.rows['unsaid']:,} failures")
     if off := progress.rows["off_label"]:
-        told.append(f"{off:,} votes not on a label")
+        parts.append(f"{off:,} votes not on a label")
     if censored := progress.rows["censored"]:
-        told.append(f"{censored:,} votes bounded")
+        parts.append(f"{censored:,} votes bounded")
     cost = progress.cost
     if cost is not None:
-        told.append(f"{money(cost)} {progress.currency}")
-    return " · ".join([*told, f"{duration(pace.left(progress))} left"])
+        parts.append(f"{money(cost)} {progress.currency}")
+    return " · ".join([*parts, f"{duration(pace.left(progress))} left"])
 
 
 def duration(seconds: float | None) -> str:
@@ -126,8 +126,8 @@ def report(run: Run) -> str:
     ]
     if run.usage:
         lines += [_line(USAGE), "|---|---|--:|--:|--:|--:|", *(_line(row) for row in usage_rows(run)), ""]
-    told = [f"{role}: {facts.get('name', '?')} ({facts.get('engine', '?')})" for role, facts in run.models.items()]
-    lines += [f"- {markdown(sentence)}" for sentence in (*told, *engines(run), *events(run))]
+    parts = [f"{role}: {facts.get('name', '?')} ({facts.get('engine', '?')})" for role, facts in run.models.items()]
+    lines += [f"- {markdown(sentence)}" for sentence in (*parts, *engines(run), *events(run))]
     return "\n".join(lines)
 
 
@@ -148,21 +148,21 @@ def _total(usage: tuple[Usage, ...]) -> tuple[Usage, ...]:
 
 
 def _engine(stats: dict[str, Any]) -> str:
-    told = [
+    parts = [
         f"{stats.get('calls', 0):,} calls ({stats.get('failures', 0):,} failed)",
         f"at most {stats.get('most_in_flight', 0):,} at once, waiting ones too",
         f"busy {stats.get('busy_seconds', 0.0):,.1f} of {stats.get('open_seconds', 0.0):,.1f} s open",
     ]
     known = {"calls", "failures", "most_in_flight", "busy_seconds", "open_seconds"}
     own = {name: value for name, value in stats.items() if name not in known and isinstance(value, int | float | str)}
-    return ", ".join([*told, *(f"{name.replace('_', ' ')} {_figure(value)}" for name, value in own.items())])
+    return ", ".join([*parts, *(f"{name.replace('_', ' ')} {_figure(value)}" for name, value in own.items())])
 
 
 def _endpoint(stats: dict[str, Any]) -> str:
-    told = [f"{stats['base_url']}: {stats['calls']:,} calls ({stats['failures']:,} failed)"]
+    parts = [f"{stats['base_url']}: {stats['calls']:,} calls ({stats['failures']:,} failed)"]
     if stats["outages"]:
-        told.append(f"out of service for {stats['out_of_service_seconds']:,.1f} s")
-    return ", ".join([*told, stats["state"]])
+        parts.append(f"out of service for {stats['out_of_service_seconds']:,.1f} s")
+    return ", ".join([*parts, stats["state"]])
 
 
 def _figure(value: float | str) -> str:

@@ -30,7 +30,7 @@ class State:
     before: Run
     """The record as earlier starts left it."""
     tally: Tally
-    """What the rows of earlier starts add up to: told by the rows, not by the record, which may be old or gone."""
+    """What the rows of earlier starts add up to: by the rows, not by the record, which may be old or gone."""
     progress: Progress
     cost: Cost
     admission: Admission

@@ -80,7 +80,7 @@ class TransformersModel(_Templated):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = "cpu"
     max_batch: Count = 64
-    """Sequences decoded together at the most."""
+    """Sequences decoded together, at most."""
 
 
 class VLLMModel(_Templated):
@@ -110,19 +110,19 @@ class OpenAIModel(_Templated):
     base_url: str | tuple[str, ...]
     """Up to and including /v1; a list of them is a fleet."""
     api_key_env: str = Field(default="", pattern=r"^([A-Z_][A-Z0-9_]{0,63})?$")
-    """Name, in capitals, of the environment variable that holds the key; the key itself never stands in a recipe."""
+    """Name, in capitals, of the environment variable that holds the key; the key itself is never in a recipe."""
     timeout_s: float = Field(default=600.0, gt=0)
     """Limit of one request, seconds."""
     retries: Whole = 6
     concurrency: Count = 256
-    """Requests in flight at the most, per server."""
+    """Requests in flight, at most, per server."""
     dialect: Literal["auto", "vllm", "openai"] = "auto"
     """How an assistant prefix is continued: vllm sends continue_final_message, openai sends the prefix as the last
     message; auto asks the server what it is (docs/engines.md)."""
     extra_body: dict[str, JsonOnly] = Field(default={})
     """Further fields of the request body, as the server takes them."""
     omit: tuple[Omitted, ...] = ()
-    """Fields that are left out of the request body, for a server that refuses them: seed, priority …"""
+    """Fields that are not sent, for a server that refuses them: seed, priority …"""
     cache_salt: str = ""
     """vLLM only: requests share the server's prefix cache only with those of the same salt."""
     vllm: dict[str, JsonOnly] = Field(default={})
@@ -132,7 +132,7 @@ class OpenAIModel(_Templated):
     @field_validator("base_url")
     @classmethod
     def _plain_addresses(cls, given: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        """Refused here and not when the engine opens: by then the recipe stands in the run's record."""
+        """Refused here and not when the engine opens: by then the recipe is in the run's record."""
         addresses = (given,) if isinstance(given, str) else given
         if not addresses:
             raise ValueError("no address, expected e.g. http://127.0.0.1:8000/v1")
@@ -200,8 +200,8 @@ class FakeModel(_Model):
     thoughts: int = Field(default=0, ge=0, le=1000)
     """Sentences that it thinks before each text that it writes."""
     verbosity: int = Field(default=0, ge=0, le=8)
-    """Answers and revisions get up to so many lines that say nothing, some of them as markdown; they have nothing to do
-    with how good the answer is."""
+    """Lines that say nothing, at most, in answers and revisions, some of them as markdown; they have nothing to do with
+    how good the answer is."""
 
 
 class GivenModel(_Model):
@@ -234,7 +234,7 @@ class Models(Section):
     """Several judges, each by the name that its votes bear, in place of `judge`."""
 
     def on(self, day: str) -> Self:
-        """The same, with `day` (ISO 8601) for today in all chat templates that are not told another one."""
+        """The same, with `day` (ISO 8601) for today in all chat templates that are not given another one."""
         jury = {name: dated(section, day) for name, section in self.jury.items()}
         judge = self.judge and dated(self.judge, day)
         return self.model_copy(update={"policy": dated(self.policy, day), "judge": judge, "jury": jury})

@@ -26,7 +26,7 @@ class PromptsSection(Section):
     system: str | None = None
     """Column or key whose text goes before a row's turns as the system's; a row without it has none."""
     ignore: tuple[str, ...] = ()
-    """Keys of rows, turns and parts that a model would have been shown and that are left out all the same."""
+    """Keys of rows, turns and parts that a model would have been shown, and is not."""
     json_text: Literal["refuse", "messages", "text"] = "refuse"
     """What a text that holds a conversation is: not to be guessed, the messages that it is the JSON of, or a text."""
     dataset: str | None = None
@@ -47,7 +47,7 @@ class PromptsSection(Section):
     tags_field: str | None = None
     """Column or key that holds a row's own tags, a list of texts; they follow `tags`."""
     limit: Count | None = None
-    """The first so many; None: all."""
+    """Prompts to take, from the first; None: all."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -74,7 +74,7 @@ class ReviseSection(Section):
     principles: tuple[str, ...] = ()
     """Tags or ids to draw from; empty: all that revise."""
     exemplars: Whole = 2
-    """Few-shot exemplars shown before critique and revision, at the most."""
+    """Few-shot exemplars shown before critique and revision, at most."""
     initial: SamplingSection = SamplingSection()
     critique: SamplingSection = SamplingSection()
     revision: SamplingSection = SamplingSection()
@@ -96,9 +96,9 @@ class JudgeSection(Section):
     clamp: tuple[Annotated[float, Field(ge=0, le=0.5)], Annotated[float, Field(ge=0.5, le=1)]] = (0.4, 0.6)
     """Method rationale: a vote counts as no less and no more than this (arXiv 2212.08073, section 4.1)."""
     repeats: int = Field(default=1, ge=1, le=32)
-    """Each vote is asked for so many times, with other seeds."""
+    """How often each vote is asked for, each time with another seed."""
     quorum: Count | None = None
-    """A pair is labelled, whoever else fails, once so many judges have cast all their votes on it. None: of a jury,
+    """Judges: a pair is labelled once this many have cast all their votes on it. None: of a jury,
     more than half; a judge alone is waited for."""
     aggregate: Literal["mean", "majority", "dawid-skene"] = "mean"
     """How the order-averaged votes make a label."""
@@ -107,7 +107,7 @@ class JudgeSection(Section):
     calibrate: Literal["off", "temperature", "isotonic"] = "off"
     """How labels are fitted to the gold labels that there are, each half of the prompts by the other."""
     principles: Literal["all"] | Count = "all"
-    """Principles that vote on a pair: all that compare, or so many, drawn per pair without replacement."""
+    """Principles that vote on a pair: all that compare, or this many, drawn per pair without replacement."""
     only: tuple[str, ...] = ()
     """Tags or ids to choose from; empty: all that compare."""
     pairs: tuple[Literal["first-last", "parent", "given"], ...] = ("first-last",)
@@ -128,10 +128,10 @@ class OutputSection(Section):
     slice: Count | None = None
     """Prompts to a slice: the unit of a Prefect task. None: 500, or more where there would be over 200 slices."""
     window: Count = 256
-    """Prompts in flight at the most, over all slices."""
+    """Prompts in flight, at most, over all slices."""
     flush_rows: Count = 20_000
     flush_seconds: float = Field(default=5.0, gt=0)
-    """Finished rows wait so long at the most before they are on disk."""
+    """Finished rows wait this long, at most, before they are on disk."""
     stop_at_failures: float = Field(default=0.5, gt=0, le=1)
     """A start ends once engines failed more than this share of the last prompts; 1: never."""
 

@@ -45,7 +45,7 @@ class Sampling:
     temperature: float = 1.0
     top_p: float = 1.0
     max_tokens: int = 512
-    """Tokens of output at the most."""
+    """Tokens of output, at most."""
     stop: tuple[str, ...] = ()
     """Strings that end the output; they are not part of it."""
 
@@ -105,7 +105,7 @@ class Response:
 
     @property
     def refuses(self) -> bool:
-        """Whether the text begins like a refusal, whoever wrote it (`measures.refuses`: English, a lower bound)."""
+        """Whether the text begins like a refusal, by model or server (`measures.refuses`: English, a lower bound)."""
         return refuses(self.text)
 
 
@@ -238,7 +238,7 @@ Row = Response | Judgement | Preference | Failure
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """What somebody who is not a judge of the run says of a pair or of a response: gold to hold the judges against."""
+    """What a person says of a pair or of a response: gold to hold the judges against."""
 
     id: str
     """Digest of run, rater, target and principle: a rater has one word on each, the last."""

@@ -38,7 +38,7 @@ class Run:
     """Digest of a template set → its files' texts: what a row's `template_digest` leads to."""
     models: dict[str, dict[str, str]]
     """Per role (policy; judge, or `judge <name>` for each of a jury): what the engine says of its model: name, engine,
-    digest or revision. Where it said something else before a restart, that stands under `<role> until start <n>`."""
+    digest or revision. Where it said something else before a restart, that is under `<role> until start <n>`."""
     code_version: str
     hardware: dict[str, str]
     started_at: str
@@ -54,7 +54,7 @@ class Run:
     usage: tuple[Usage, ...] = ()
     """Calls and tokens per stage and model, over all starts."""
     engines: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Per role (an engine of several roles is told of under the first) what its engine tells of its work.
+    """Per role (an engine of several roles is under the first alone) what its engine reports of its work.
     Calls, failures, busy_seconds and open_seconds are sums over all starts, events are those of all starts, and
     anything else is of the last one. Calls are more than in `usage` where replies were lost or refused."""
     cost: float | None = None
@@ -71,7 +71,7 @@ class Run:
     rested on them, made again."""
     stopped: str = ""
     """Why the last start took up no more prompts: `budget: 9.98 of 10.00 USD spent`, `engines: …` that are gone,
-    `failures: …`; empty: it took up all, a signal ended it, or it goes on."""
+    `failures: …`; empty: it took up all, a signal ended it, or it is at work."""
 
     @property
     def day(self) -> str:
