@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -147,18 +147,14 @@ def _check(folder: Path, files: Sequence[_File], split: str) -> None:
     kinds = sorted({str(kind_of(file.path.name)) for file in files})
     if len(kinds) > 1:
         raise PromptError(f"{folder}: the split {split!r} is there as {' and as '.join(kinds)}", hint=one)
-    stems: dict[tuple[Path, str], str] = {}
-    for file in files:
-        if other := stems.setdefault((file.path.parent, file.stem), file.name) != file.name:
-            raise PromptError(f"{folder}: {other} and {file.name} are copies of one another", hint=one)
     shards: dict[tuple[Path, str], list[tuple[int, int]]] = {}
-    whole: dict[tuple[Path, str], _File] = {}
+    whole: dict[tuple[Path, str], str] = {}
     for file in files:
-        if match := _SHARD.search(file.stem):
-            number, count = int(match[1]), int(match[2])
-            shards.setdefault((file.path.parent, file.stem[: match.start()]), []).append((number, count))
-        else:
-            whole[file.path.parent, file.stem] = file
+        parent, stem = file.path.parent, file.stem
+        if match := _SHARD.search(stem):
+            shards.setdefault((parent, stem[: match.start()]), []).append((int(match[1]), int(match[2])))
+        elif (other := whole.setdefault((parent, stem), file.name)) != file.name:
+            raise PromptError(f"{folder}: {other} and {file.name} are copies of one another", hint=one)
     for (place, stem), parts in shards.items():
         counts = {count for _, count in parts}
         if len(counts) > 1 or len(set(parts)) < len(parts) or (place, stem) in whole:
@@ -170,7 +166,7 @@ def _check(folder: Path, files: Sequence[_File], split: str) -> None:
     _check_numbers(folder, whole)
 
 
-def _check_numbers(folder: Path, whole: Mapping[tuple[Path, str], _File]) -> None:
+def _check_numbers(folder: Path, whole: Iterable[tuple[Path, str]]) -> None:
     """Files that are numbered from 0 or 1 on, with zeros before the number, are all there."""
     series: dict[tuple[Path, str], dict[int, str]] = {}
     for place, stem in whole:

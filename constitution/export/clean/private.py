@@ -65,25 +65,17 @@ def detector() -> Detector:
 def _personal() -> Callable[[str], Iterator[str]]:
     """Presidio's recognisers of patterns that hold everywhere, and of US social security numbers."""
     import tldextract
-    from presidio_analyzer.predefined_recognizers import (
-        CreditCardRecognizer,
-        CryptoRecognizer,
-        EmailRecognizer,
-        IbanRecognizer,
-        IpRecognizer,
-        MacAddressRecognizer,
-        PhoneRecognizer,
-        UsSsnRecognizer,
-    )
+    from presidio_analyzer import predefined_recognizers as presidio
 
     domains = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
 
-    class Email(EmailRecognizer):
+    class Email(presidio.EmailRecognizer):
         def validate_result(self, pattern_text: str) -> bool:
             return bool(domains(pattern_text).fqdn)
 
-    numbers = [CreditCardRecognizer(), CryptoRecognizer(), IbanRecognizer(), MacAddressRecognizer(), UsSsnRecognizer()]
-    email, ip, phone = Email(), IpRecognizer(), PhoneRecognizer(leniency=STRICT)
+    names = ("CreditCard", "Crypto", "Iban", "MacAddress", "UsSsn")
+    numbers = [getattr(presidio, f"{name}Recognizer")() for name in names]
+    email, ip, phone = Email(), presidio.IpRecognizer(), presidio.PhoneRecognizer(leniency=STRICT)
 
     def find(text: str) -> Iterator[str]:
         if "@" in text and any(each.score >= LEAST for each in email.analyze(text, email.supported_entities)):
