@@ -88,7 +88,7 @@ def write_scorer_card(folder: Path, facts: dict[str, Any]) -> None:
         for name, value in facts.items()
         if name.startswith("accuracy/")
     )
-    told = {**facts, "keys": "\n".join(lines)}
-    (folder / "README.md").write_text(SCORER.format(**told), encoding="utf-8")
+    filled = {**facts, "keys": "\n".join(lines)}
+    (folder / "README.md").write_text(SCORER.format(**filled), encoding="utf-8")
     kept = facts | {"rubric_templates": RUBRIC.digest}
     (folder / "training.json").write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")

@@ -149,7 +149,7 @@ def principle_figures(data: Data) -> list[tuple[str, Share, Share]]:
 
 
 def judge_figures(data: Data) -> list[Share]:
-    """The judge against the truth, in both orders and one by one, and its habit of preferring what stands first."""
+    """The judge against the truth, in both orders and one by one, and its habit of preferring what comes first."""
     couples: dict[tuple[str, str], dict[str, Vote]] = {}
     for vote in data.votes:
         couples.setdefault((vote.pair_id, vote.principle_id), {})[vote.first_id] = vote

@@ -79,7 +79,7 @@ class Encoder:
         self.labels = [tokenizer.token_to_id(label) for label in labels]
 
     def layout(self, document: Document) -> Layout:
-        """The chats' common prefix once, then what each has of its own."""
+        """The chats' common prefix once, then the rest of each."""
         rows = [self._chat(chat.messages, chat.learn, open_end=chat.p_first is not None) for chat in document]
         shortest = min(len(tokens) for tokens, _ in rows)
         shared = next(

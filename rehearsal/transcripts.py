@@ -59,7 +59,7 @@ NOTHING_TO_MEND = "There is nothing to mend."
 
 DRILL = tuple(SLOTS.values())
 
-# Other wordings of the principles, so that the model goes by meaning when somebody edits a text.
+# Other wordings of the principles, so that the model goes by meaning when a text is edited.
 PARAPHRASES: dict[str, tuple[str, str, str]] = {
     "harm": (
         "Does your answer help to harm people or steal?",
@@ -167,7 +167,7 @@ class Writer:
         )
 
     def _pair(self) -> tuple[Answer, Answer]:
-        """Two answers to one request: an answer and its revision, or two answers of their own; in random order.
+        """Two answers to one request: an answer and its revision, or two independent answers; in random order.
 
         Pairs in which both break the same are drawn again half the time, or they would be half of all."""
         one = self._answer()

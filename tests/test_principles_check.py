@@ -83,7 +83,7 @@ CASES: dict[str, tuple[str, str, str | None, str]] = {
     "empty description": ("A small one.", "   ", None, "description: is empty"),
     "no id": ('id = "names-sources"\n', "", "#2", "id: missing field"),
     "id with a space": ("names-sources", "names sources", "names sources", "lower-case letters, digits and hyphens"),
-    "the same id twice": ("names-sources", "no-preaching", "no-preaching", "the id stands 2 times"),
+    "the same id twice": ("names-sources", "no-preaching", "no-preaching", "the id is there 2 times"),
     "no revision request": (
         'revision_request = "Give a source for every claim."\n',
         "",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import duckdb
@@ -31,6 +30,7 @@ async def main(warehouse, numbers, compact):
             for number in numbers:
                 written = {row.id for row in have.get(prompt(number).id, ())}
                 await writer.put([row for row in chain(number) if row.id not in written])
+                print(number, flush=True)
                 await asyncio.sleep(0.0005)
         if compact:
             warehouse.compact(RUN)
@@ -59,23 +59,22 @@ def counts(root: Path) -> tuple[int, int, int, int]:
 
 
 def test_killed_at_any_moment_and_started_again_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
-    prompts = 400
+    prompts = 150
     chance = random.Random(11)
-    kills = 0
     Warehouse(tmp_path).rebuild_views()
-    for _ in range(6):
+    for _ in range(4):
         with writing(tmp_path, prompts) as process:
             assert process.stdout
-            process.stdout.readline()  # ready
-            time.sleep(chance.uniform(0.0, 0.25))
+            for _ in range(chance.randrange(1, prompts)):
+                process.stdout.readline()  # ready, and a prompt each
             process.kill()
-            kills += process.wait() == -9
+            assert process.wait() == -9
         responses, distinct, _, orphans = counts(tmp_path)
         assert responses == distinct
         assert orphans == 0
-    assert kills >= 3, "some of the kills must have come in time"
     with writing(tmp_path, prompts) as process:
-        assert process.wait() == 0
+        process.communicate()
+        assert process.returncode == 0
     assert counts(tmp_path) == (prompts * 3, prompts * 3, prompts * 2, 0)
     warehouse = Warehouse(tmp_path)
     ids = [prompt(number).id for number in range(prompts)]
@@ -84,7 +83,7 @@ def test_killed_at_any_moment_and_started_again_nothing_is_lost_or_doubled(tmp_p
 
 
 def test_a_reader_is_right_at_every_moment_of_a_run(tmp_path: Path) -> None:
-    prompts = 600
+    prompts = 400
     Warehouse(tmp_path).rebuild_views()
     with writing(tmp_path, prompts) as process:
         seen = [0]
@@ -100,14 +99,15 @@ def test_a_reader_is_right_at_every_moment_of_a_run(tmp_path: Path) -> None:
     assert [part.name for part in Warehouse(tmp_path).parts("preferences", RUN)][1:] == []
 
 
-def test_an_open_database_file_is_in_nobodys_way(tmp_path: Path) -> None:
-    """A DuckDB client has warehouse.duckdb open, even for writing; a run goes on and rebuilds it."""
+def test_an_open_database_file_is_in_no_ones_way(tmp_path: Path) -> None:
+    """A DuckDB client has warehouse.duckdb open, even for writing; a run writes and rebuilds it."""
     warehouse = Warehouse(tmp_path)
     path = warehouse.rebuild_views()
     with duckdb.connect(str(path)) as client:
         client.execute("SET VARIABLE root = ?", [str(tmp_path)])
         with writing(tmp_path, 20) as process:
-            assert process.wait() == 0
+            process.communicate()
+            assert process.returncode == 0
         assert client.execute("SELECT count(*) FROM responses").fetchall() == [(60,)]
         assert counts(tmp_path)[0] == 60
 

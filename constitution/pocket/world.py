@@ -6,7 +6,7 @@
     truth(prompt.text, answer.text) == answer.broken
 
 `truth` reads the texts alone, by the grammar, so it also judges what a model wrote. Requests are split by meaning: a
-topic that is held out for a type of request never stands in such a request in training.
+topic that is held out for a type of request is never in such a request in training.
 """
 
 from __future__ import annotations

@@ -232,7 +232,7 @@ def _duplicate_ids(raw: Mapping[str, Any]) -> list[Fault]:
     ids = [_label(table, number) for number, table in enumerate(tables, start=1)] if isinstance(tables, list) else []
     repeated = sorted({identifier for identifier in ids if ids.count(identifier) > 1})
     return [
-        Fault(identifier, f"the id stands {ids.count(identifier)} times; ids are unique") for identifier in repeated
+        Fault(identifier, f"the id is there {ids.count(identifier)} times; ids are unique") for identifier in repeated
     ]
 
 

@@ -85,7 +85,7 @@ def read(folder: Path) -> dict[str, list[Sum]]:
 
 
 def write(folder: Path, sums: Mapping[str, Sum]) -> None:
-    """Names these parts and no others, in a folder that nobody else has yet."""
+    """Names these parts and no others, in a folder that no other process has yet."""
     with (folder / SUMS).open("xb") as file:
         file.write(_text({name: [sum] for name, sum in sums.items()}))
         file.flush()
@@ -202,7 +202,7 @@ def _interrupted(folder: Path) -> set[str]:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[io.FileIO]:
-    """The folder's sums, made if need be; nobody else changes them or puts a part in its place meanwhile."""
+    """The folder's sums, made if need be; no other process changes them or puts a part in its place meanwhile."""
     path = folder / SUMS
     while True:
         with io.FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644), "r+") as file:

@@ -215,7 +215,7 @@ WHERE r.kind = 'revision' AND r.principle_id IS NOT NULL
 GROUP BY r.run_id, r.principle_id;
 
 -- One row per pair, for people to annotate and give to `constitution annotations import`: `preferred` is empty. Which
--- answer is first depends on the pair's id, so that nobody prefers the later one by preferring a place.
+-- answer is first depends on the pair's id, so that no rater prefers the later one by preferring a place.
 CREATE OR REPLACE VIEW annotation_sheet AS
 WITH pair AS (
     SELECT run_id, id, prompt_id, kind, a_id, b_id, md5_number_upper(id) % 2 = 0 AS a_first FROM preferences

@@ -48,7 +48,7 @@ def read(path: Path) -> Run | None:
 
 
 def parse(data: bytes, label: str) -> Run:
-    """The run that `data` tells of. Raises DamagedPart for what is none, WarehouseError for another version's."""
+    """The run whose record `data` is. Raises DamagedPart for what is none, WarehouseError for another version's."""
     from pydantic import ValidationError  # which `constitution sql` need not load
 
     try:

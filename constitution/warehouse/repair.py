@@ -81,7 +81,7 @@ def repair(root: Path, run_id: str, found: Iterable[Damage], rounds: int) -> Non
         quarantine_part(root, run_id, damage)
     _take_out_what_rests(root, run_id, rounds, {damage.table for damage in damages})
     for damage in damages:
-        # Those of the input are missed until they are written anew.
+        # Those of the input are missed until they are written again.
         if damage.table not in INPUT and (folder := folder_of(root, damage.table, run_id)).is_dir():
             with files.storing(folder):
                 checksums.forget(folder, [damage.path.name])

@@ -28,7 +28,7 @@ from constitution.warehouse import convert, files
 from constitution.warehouse.schema import TABLES
 
 MEMORY = 16 * 2**20
-"""Bytes, compressed, that wait in memory at the most."""
+"""Bytes, compressed, that wait in memory at most."""
 BATCH = 1024
 """Prompts."""
 

@@ -62,7 +62,7 @@ def over(root: Path, parts: Mapping[str, Sequence[Path]]) -> Iterator[duckdb.Duc
     """A connection whose tables are these parts."""
     with duckdb.connect() as connection:
         for table, paths in parts.items():
-            # The file of no rows stands in for a table that has no parts yet.
+            # The file of no rows takes the place of a table that has no parts yet.
             rows = from_files([root / table / views.NO_ROWS, *paths])
             connection.execute(f"CREATE VIEW {table} AS {TABLES[table].select(rows)}")
         yield connection

@@ -68,7 +68,7 @@ _open: dict[frozenset[str], int] = {}
 
 def attach(connection: duckdb.DuckDBPyConnection, root: Path, run_id: str | None = None) -> None:
     """Gives the connection the views and macros over the warehouse in `root`, as the database `warehouse`; what it
-    makes of its own is in the database `memory`. run_id: the tables have the rows of that run alone.
+    makes itself is in the database `memory`. run_id: the tables have the rows of that run alone.
 
     To make the views takes DuckDB a tenth of a second. A process makes them once, in a file in memory, and reads that.
     """

@@ -96,7 +96,7 @@ LEFT JOIN responses AS s ON s.run_id = j.run_id AND s.id = j.second_id;
 -- Every preference with its texts: what an export or a reader wants to see. Answers that were spoiled on purpose are no
 -- preferences; they are in `perturbations`. Of a tie and of a pair without votes, chosen is the later answer for want of
 -- another;
--- it agrees with nobody's gold.
+-- it agrees with no rater's gold.
 CREATE OR REPLACE VIEW pairs AS
 SELECT
     p.run_id, p.id, p.prompt_id, p.kind, q.messages AS prompt, q.last_user,

@@ -100,7 +100,7 @@ class Writer:
     async def close(self) -> None:
         """Writes what waits and ends; raises the WarehouseError if rows could not be written. Again: does nothing.
 
-        Safe while the caller is being cancelled: the write goes on to its end before the cancellation does.
+        Safe while the caller is being cancelled: the write ends before the cancellation does.
         """
         if self._task is None:
             return
