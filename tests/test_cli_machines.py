@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -21,6 +20,8 @@ from warehouse_rows import RUN, fill, run
 from constitution.cli import COMMANDS, app
 from constitution.errors import InputError
 from constitution.warehouse import Warehouse
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -92,27 +93,24 @@ def test_no_figure_of_a_run_is_lost_in_a_narrow_terminal(warehouse: Warehouse, c
     assert "…" not in out
 
 
-def test_an_id_that_is_cut_short_lists_what_it_could_be(warehouse: Warehouse) -> None:
+def test_an_id_that_is_cut_short_lists_what_it_could_be(warehouse: Warehouse, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="other: 2 runs begin so") as error:
         warehouse.find_run("other")
     assert error.value.hint == "one of other-000000000000, other-100000000000"
     assert warehouse.find_run("other-1").run_id == "other-100000000000"
-
-
-def test_many_that_it_could_be_are_counted(tmp_path: Path) -> None:
-    warehouse = Warehouse(tmp_path)
+    many = Warehouse(tmp_path)
     for number in range(13):
-        warehouse.write_run(replace(run(), run_id=f"same-{number:012}"))
+        many.write_run(replace(run(), run_id=f"same-{number:012}"))
     with pytest.raises(InputError) as error:
-        warehouse.find_run("same")
+        many.find_run("same")
     assert str(error.value.hint).count("same-") == 10
     assert str(error.value.hint).endswith(", and 3 more")
 
 
 def completed(shell: str, words: str, place: int, where: Path) -> list[str]:
     """What the shell would offer for the word at `place` of the command line."""
-    code = "from constitution.cli import main; main()"
     asked = {"_CONSTITUTION_COMPLETE": f"{shell}_complete", "COMP_WORDS": words, "COMP_CWORD": str(place)}
+    code = "from constitution.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code], cwd=where, capture_output=True, text=True, check=True,
                           env={**os.environ, **asked})  # fmt: skip
     lines = done.stdout.splitlines()
@@ -120,30 +118,27 @@ def completed(shell: str, words: str, place: int, where: Path) -> list[str]:
 
 
 def test_shells_complete_commands_and_run_ids(warehouse: Warehouse) -> None:
-    where = warehouse.root.parent
+    where, ids = warehouse.root.parent, [RUN, "other-000000000000", "other-100000000000"]
     assert completed("bash", "constitution ", 1, where) == list(COMMANDS)
     assert completed("zsh", "constitution ru", 1, where) == ["run", "runs"]
-    ids = [RUN, "other-000000000000", "other-100000000000"]
     assert completed("bash", "constitution runs ", 2, where) == ids
-    assert completed("zsh", "constitution audit other", 2, where) == ids[1:]
-    assert completed("bash", "constitution run --resume other", 3, where) == ids[1:]
+    assert completed("zsh", "constitution run --resume other", 3, where) == ids[1:]
     assert completed("bash", f"constitution export --warehouse {warehouse.root} d", 4, where.parent) == [RUN]
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
-def test_the_script_for_bash_is_what_bash_reads(tmp_path: Path) -> None:
-    code = "from constitution.cli import main; main()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                          env={**os.environ, "_CONSTITUTION_COMPLETE": "bash_source"})  # fmt: skip
-    script = tmp_path / "completion.sh"
-    script.write_text(done.stdout)
-    subprocess.run(["bash", "-n", str(script)], check=True)
-    assert "complete -o nosort -F _constitution_completion constitution" in done.stdout
+def test_init_writes_a_project_that_keeps_data_and_keys_out_of_git(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And overwrites nothing."""
 
+    def init(folder: str) -> str:
+        result = CliRunner().invoke(app, ["init", folder])
+        assert result.exit_code == 0, result.output
+        return result.output
 
-def test_a_project_keeps_data_and_keys_out_of_git(tmp_path: Path) -> None:
-    project = tmp_path / "project"
-    assert CliRunner().invoke(app, ["init", str(project)]).exit_code == 0
+    monkeypatch.chdir(tmp_path)
+    assert "Next: cd 'my project' && constitution run" in init("my project")
+    project = tmp_path / "my project"
     subprocess.run(["git", "init", "-q", str(project)], check=True)
     for path in ("warehouse/runs/x.json", "exports/x.parquet", "data/dpo/x.parquet", "report.html", ".env", "hub.key"):
         (project / path).parent.mkdir(parents=True, exist_ok=True)
@@ -151,8 +146,14 @@ def test_a_project_keeps_data_and_keys_out_of_git(tmp_path: Path) -> None:
     status = subprocess.run(["git", "-C", str(project), "status", "--porcelain", "-uall"], capture_output=True,
                             text=True, check=True).stdout  # fmt: skip
     there = {line[3:] for line in status.splitlines()}
-    assert {".gitignore", "prefect.yaml", "recipes/fake.toml"} <= there
+    ours = {str(path.relative_to(ROOT)) for path in (ROOT / "principles").rglob("*") if path.is_file()}
+    assert {".gitignore", "prefect.yaml", "recipes/fake.toml", "flows/generate.py", *ours} <= there
     assert not [path for path in there if path.startswith(("warehouse", "exports", "data", "report", ".env", "hub"))]
-    (project / ".gitignore").write_text("mine\n")
-    assert CliRunner().invoke(app, ["init", str(project)]).exit_code == 0
-    assert (project / ".gitignore").read_text() == "mine\n"
+    for name in (".gitignore", "prefect.yaml"):
+        (project / name).write_text("mine\n")
+    (project / "recipes" / "fake.toml").unlink()
+    monkeypatch.chdir(project)
+    again = init(".")
+    assert "1 files written" in again
+    assert "Next: constitution run" in again
+    assert (project / ".gitignore").read_text() == (project / "prefect.yaml").read_text() == "mine\n"

@@ -20,7 +20,6 @@ from click.testing import CliRunner, Result
 from warehouse_rows import CONSTITUTION, PROMPTS, RUN, chain, failure, fill, prompt, run
 
 from constitution.cli import app
-from constitution.cli._tables import _widths
 from constitution.errors import ConstitutionError, QueryError, WarehouseError
 from constitution.records import Judgement, Preference, Response
 from constitution.warehouse import Warehouse, ask, connect, convert
@@ -207,23 +206,15 @@ def test_a_table_for_the_eye(warehouse: Warehouse) -> None:
     assert lines[0].split() == ["round", "text", "p", "n"]
     assert lines[2].split() == ["0", "answer", "0", "to", "0", "0.1235", "·"]
     assert lines[-1] == "2 rows"
+    steered = sql(warehouse, "SELECT chr(27) || ']0;title' || chr(10) || '[red]x[/red]' AS \"a\u202eb\"").stdout
+    assert "\x1b" not in steered
+    assert "\u202e" not in steered
+    assert r"\x1b]0;title\n[red]x[/red]" in steered
+    assert "chosen_round" in sql(warehouse, "FROM pairs LIMIT 1").stdout  # field by field
+    assert "not shown for want of room: " in sql(warehouse, "FROM pairs").stdout
     long = sql(warehouse, "SELECT i FROM range(1000) t(i)").stdout
     assert "1,000 rows, 40 shown" in long
     assert len(long.splitlines()) < 50
-
-
-def test_a_models_text_cannot_steer_the_terminal(warehouse: Warehouse) -> None:
-    result = sql(warehouse, "SELECT chr(27) || ']0;title' || chr(10) || '[red]x[/red]' AS \"a\u202eb\"")
-    assert "\x1b" not in result.stdout
-    assert r"\x1b]0;title\n[red]x[/red]" in result.stdout
-    assert "\u202e" not in result.stdout
-
-
-def test_many_columns_are_shown_field_by_field_or_named(warehouse: Warehouse) -> None:
-    one = sql(warehouse, "FROM pairs LIMIT 1").stdout
-    assert "chosen_round" in one
-    many = sql(warehouse, "FROM pairs").stdout
-    assert "not shown for want of room: " in many
 
 
 def test_csv_is_quoted_as_csv_readers_expect(warehouse: Warehouse) -> None:
@@ -236,20 +227,6 @@ def test_csv_is_quoted_as_csv_readers_expect(warehouse: Warehouse) -> None:
     assert row[3] == "true"
 
 
-def test_json_has_lists_structs_and_no_nan(warehouse: Warehouse) -> None:
-    query = (
-        "SELECT messages, 'nan'::DOUBLE AS x, '-inf'::DOUBLE AS y, 1::HUGEINT AS s, recipe, id, id, "
-        "TIMESTAMPTZ '2026-01-01 00:00:00Z' AS t FROM prompts JOIN runs USING (run_id) ORDER BY source LIMIT 2"
-    )
-    first, _ = json.loads(sql(warehouse, query, "--format", "json").stdout)
-    assert first["messages"][2] == {"role": "user", "content": "again 0"}
-    assert (first["x"], first["y"], first["s"]) == (None, None, 1)
-    assert first["recipe"]["revise"] == {"rounds": 2}
-    assert first["id"] == first["id_1"] == prompt(0).id
-    assert first["t"] == "2026-01-01T00:00:00+00:00"
-    assert json.loads(sql(warehouse, "SELECT 1 AS a WHERE false", "--format", "json").stdout) == []
-
-
 def test_parquet_and_files(warehouse: Warehouse, tmp_path: Path) -> None:
     out = tmp_path / "x.parquet"
     assert sql(warehouse, "FROM prompts", "--format", "parquet", "--out", str(out)).exit_code == 0
@@ -258,21 +235,12 @@ def test_parquet_and_files(warehouse: Warehouse, tmp_path: Path) -> None:
     assert isinstance(result.exception, QueryError)
     out = tmp_path / "x.csv"
     assert sql(warehouse, "SELECT 1 AS a", "--format", "csv", "--out", str(out)).exit_code == 0
-    assert out.read_text() == "a\n1\n"
+    assert isinstance(sql(warehouse, "FROM nowhere", "--out", str(out)).exception, QueryError)
+    assert out.read_text() == "a\n1\n"  # a wrong query does not empty the file that is there
+    assert json.loads(sql(warehouse, "SELECT 1 AS a WHERE false", "--format", "json").stdout) == []
     result = sql(warehouse, "SELECT 1", "--out", str(tmp_path / "no" / "x.csv"))
     assert isinstance(result.exception, ConstitutionError)
     assert "x.csv: cannot be written" in str(result.exception)
-
-
-def test_a_wrong_query_does_not_empty_the_file_that_is_there(warehouse: Warehouse, tmp_path: Path) -> None:
-    out = tmp_path / "x.csv"
-    out.write_text("old")
-    assert isinstance(sql(warehouse, "FROM nowhere", "--out", str(out)).exception, QueryError)
-    assert out.read_text() == "old"
-
-
-def test_the_query_may_come_from_standard_input(warehouse: Warehouse) -> None:
-    assert sql(warehouse, "--format", "csv", stdin="SELECT 1 AS a").stdout == "a\n1\n"
 
 
 def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -333,10 +301,3 @@ def test_runs_lists_what_ran(tmp_path: Path) -> None:
         assert "running" in CliRunner().invoke(app, arguments).stdout
     warehouse.write_run(run(finished=True))
     assert "finished" in CliRunner().invoke(app, arguments).stdout
-
-
-def test_wide_columns_share_what_the_narrow_ones_leave() -> None:
-    rows = [["kept", "x" * 90, "y" * 120, "0.88"], ["margin", "x", "y", "0.5"]]
-    assert _widths(["pair", "rejected", "chosen", "p"], rows, 80) == [6, 30, 31, 4]
-    assert _widths(["a", "b"], [["1", "two"]], 80) == [1, 3]
-    assert _widths(["a"], [], 80) == [1]
