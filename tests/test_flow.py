@@ -45,8 +45,10 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Prefect server of the tests' own, on loopback; it takes time while it idles, so it ends here."""
     os.environ |= PREFECT
     os.environ["PREFECT_HOME"] = str(tmp_path_factory.mktemp("prefect"))
+    from prefect.logging.configuration import setup_logging
     from prefect.testing.utilities import prefect_test_harness
 
+    setup_logging()  # the first time it takes pytest's handlers off
     with prefect_test_harness(server_startup_timeout=180):
         from prefect.settings import PREFECT_API_URL
 
