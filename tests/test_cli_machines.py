@@ -66,7 +66,7 @@ def test_an_audit_for_programs(tmp_path: Path) -> None:
     assert found.keys() == {"run_id", "finished", "report", "figures"}
     assert found["run_id"] == JUDGED
     assert Path(found["report"]).exists()
-    keys = {"figure", "judge", "principle_id", "subject", "value", "low", "high", "n", "note"}
+    keys = {"figure", "judge", "principle_id", "subject", "value", "low", "high", "n", "note", "unit"}
     assert all(figure.keys() == keys for figure in found["figures"])
     assert len(found["figures"]) > 10
 
