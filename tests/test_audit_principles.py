@@ -228,7 +228,7 @@ def test_the_interval_of_a_controlled_win_rate_knows_that_the_effect_is_an_estim
     value, p = win_rate(np.arange(n))
     drawn = [win_rate(generator.integers(n, size=n))[0] for _ in range(500)]
     rows = {"kind": kinds, "cluster": np.arange(n), "log_odds": odds}
-    sums = {"total": p, "slope": p * (1 - p), "couples": np.ones(n, int)}
+    sums = {"total": p, "slope": p * (1 - p), "votes": np.ones(n, int)}
     found = controlled(rows, length[:, None], sums, "first-last", 2000)
     assert found.value == pytest.approx(value)
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.015)

@@ -88,7 +88,7 @@ def sample_pairs(warehouse: Warehouse, run_id: str, count: int, seed: int = 1) -
     where there are fewer. Raises WarehouseError where there are none."""
     reasons = ", ".join(f"'{reason}'" for reason in FIXED_DROPS)
     query = (
-        f"SELECT id, prompt_id FROM preferences WHERE run_id = '{run_id}' AND kind <> 'perturbation' "
+        f"SELECT id, prompt_id FROM training_pairs WHERE run_id = '{run_id}' "
         f"AND coalesce(drop_reason, '') NOT IN ({reasons}) ORDER BY id"
     )
     with connect(warehouse.root) as connection:

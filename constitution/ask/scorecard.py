@@ -54,7 +54,7 @@ WITH drawn AS (
 ),
 answers AS (
     SELECT '' AS swap, r.id, r.prompt_id, q.messages, r.text
-    FROM (FROM responses WHERE run_id = $run AND kind <> 'perturbation') AS r
+    FROM (FROM answers WHERE run_id = $run) AS r
     JOIN drawn AS q USING (prompt_id)
     UNION ALL
     SELECT c.id, c.id, c.prompt_id, c.messages, c.text

@@ -33,8 +33,8 @@ def alphas(evidence: Evidence) -> Iterator[Figure]:
             f"""
             SELECT rater, place, cluster, (swapped = (side(p_b) = 1))::INTEGER AS vote
             FROM ({said}) AS s(rater, place, p_b)
-            JOIN (SELECT place, cluster, swapped, kind FROM audit.pairs) USING (place)
-            WHERE kind <> 'perturbation' AND side(p_b) <> 0
+            JOIN (SELECT place, cluster, swapped FROM audit.training_pairs) USING (place)
+            WHERE side(p_b) <> 0
             """
         )
         table, clusters = _table(*(rows.column(name).to_numpy() for name in ("rater", "place", "cluster", "vote")))

@@ -10,12 +10,12 @@ from constitution.records import Figure, Run
 from constitution.warehouse import Warehouse
 
 _MEANS = """
-    SELECT principle_id, judge, prompt_id, avg(p_b) AS p_b FROM ({couples}) WHERE kind <> 'perturbation'
+    SELECT principle_id, judge, prompt_id, avg(p_b) AS p_b FROM ({votes})
 """
 
 _OURS = """
-    SELECT c.principle_id::VARCHAR AS principle_id, c.judge::VARCHAR AS judge, p.prompt_id, c.p_b, c.kind
-    FROM audit.averaged AS c JOIN audit.pairs AS p USING (place)
+    SELECT c.principle_id::VARCHAR AS principle_id, c.judge::VARCHAR AS judge, p.prompt_id, c.p_b
+    FROM audit.training_votes AS c JOIN audit.pairs AS p USING (place)
 """
 
 
@@ -25,11 +25,11 @@ def figures(evidence: Evidence) -> Iterator[Figure]:
         name = evidence.constitution.name
         yield evidence.missing("drift", f"no finished run of a lower version of {name} is in this warehouse")
         return
-    ours, theirs = _MEANS.format(couples=_OURS), _MEANS.format(couples="FROM averaged_votes")
+    ours, theirs = _MEANS.format(votes=_OURS), _MEANS.format(votes="FROM training_votes")
     sql = f"""
         SELECT principle_id, '{_version(before)}' AS subject, ours.p_b - earlier.p_b AS value, cluster
         FROM ({ours} GROUP BY ALL) AS ours
-        JOIN ({theirs} AND run_id = '{before.run_id}' GROUP BY ALL) AS earlier USING (principle_id, judge, prompt_id)
+        JOIN ({theirs} WHERE run_id = '{before.run_id}' GROUP BY ALL) AS earlier USING (principle_id, judge, prompt_id)
         JOIN audit.prompts USING (prompt_id)
     """
     nothing = (

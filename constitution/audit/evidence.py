@@ -105,6 +105,10 @@ FROM averaged_votes AS c
 JOIN audit.pairs AS p ON p.pair_id = c.pair_id
 LEFT JOIN (SELECT principle_id, weight FROM principles WHERE run_id = $run) AS w USING (principle_id)
 WHERE c.run_id = $run;
+
+CREATE VIEW audit.training_pairs AS FROM audit.pairs WHERE kind <> 'perturbation';
+
+CREATE VIEW audit.training_votes AS FROM audit.averaged WHERE kind <> 'perturbation';
 """
 
 

@@ -34,11 +34,11 @@ BINS = 10
 _LAYOUT = """
 CREATE TABLE audit.gold AS
 SELECT p.place, principle_id, side(g.p_b) = 1 AS b_better
-FROM gold AS g JOIN audit.pairs AS p USING (pair_id)
-WHERE g.run_id = $run AND p.kind <> 'perturbation' AND side(g.p_b) <> 0;
+FROM gold AS g JOIN audit.training_pairs AS p USING (pair_id)
+WHERE g.run_id = $run AND side(g.p_b) <> 0;
 
 CREATE TABLE audit.votes AS
-WITH couple AS (
+WITH vote AS (
     SELECT
         c.judge, c.principle_id, c.place, c.weight, c.off AS p_b,
         CASE WHEN c.judge IN (SELECT judge FROM audit.shifts) THEN c.{control} END AS controlled,
@@ -50,12 +50,11 @@ SELECT
     judge, ''::audit.principle AS principle_id, place, sum(weight * once) / sum(weight) AS "one order",
     sum(weight * p_b) / sum(weight) AS "both orders", sum(weight * controlled) / sum(weight) AS controlled,
     NULL::DOUBLE AS label
-FROM couple GROUP BY judge, place
+FROM vote GROUP BY judge, place
 UNION ALL
-SELECT judge, principle_id, place, once, p_b, controlled, NULL FROM couple SEMI JOIN audit.gold USING (place)
+SELECT judge, principle_id, place, once, p_b, controlled, NULL FROM vote SEMI JOIN audit.gold USING (place)
 UNION ALL
-SELECT ''::audit.judge, ''::audit.principle, place, NULL, p_mean, NULL, p_b FROM audit.pairs
-WHERE kind <> 'perturbation';
+SELECT ''::audit.judge, ''::audit.principle, place, NULL, p_mean, NULL, p_b FROM audit.training_pairs;
 """
 
 _CALLS = """

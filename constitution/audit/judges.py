@@ -15,8 +15,7 @@ def figures(evidence: Evidence) -> Iterator[Figure]:
     reasons = {
         row["reason"]: row["n"]
         for row in evidence.rows(
-            "SELECT coalesce(drop_reason, '') AS reason, count(*) AS n FROM audit.pairs WHERE kind <> 'perturbation' "
-            "GROUP BY 1 ORDER BY 1"
+            "SELECT coalesce(drop_reason, '') AS reason, count(*) AS n FROM audit.training_pairs GROUP BY 1 ORDER BY 1"
         )
     }
     total = sum(reasons.values())

@@ -19,7 +19,7 @@ def _pairs(facts: str, where: str, order: str, join: str = "") -> str:
         "  CASE WHEN p.p_b < 0.5 THEN 'earlier' WHEN p.p_b > 0.5 THEN 'later' ELSE 'neither' END AS preferred,\n"
         f"  {_short('q.last_user', 300)} AS prompt,\n"
         f'  {_short("a.text", 500)} AS "earlier answer",\n  {_short("b.text", 500)} AS "later answer"\n'
-        "FROM (SELECT * FROM preferences WHERE run_id = {run} AND kind <> 'perturbation') p\n"
+        "FROM (FROM training_pairs WHERE run_id = {run}) p\n"
         f"{join}"
         "JOIN (SELECT id, last_user FROM prompts WHERE run_id = {run}) q ON q.id = p.prompt_id\n"
         "JOIN (SELECT id, text FROM responses WHERE run_id = {run}) a ON a.id = p.a_id\n"

@@ -19,7 +19,6 @@ from constitution.principles.selection import select
 from constitution.records import Figure, Principle
 
 REVISED = "kind IN ('first-last', 'parent')"
-VOTED = "kind <> 'perturbation'"
 LEAST = 20
 """Pairs on which a principle must have voted to be called dead, and two principles to be compared."""
 
@@ -65,8 +64,8 @@ def _sides(evidence: Evidence) -> tuple[list[str], Array, Array]:
     """Principles; the clusters of the rows, each one judge and pair; and (principles, rows) of sides, 0 for a tie or no
     vote."""
     table = evidence.ask(
-        f"""
-        SELECT principle_id, cluster, side(p_b)::TINYINT AS side, judge, place FROM audit.averaged WHERE {VOTED}
+        """
+        SELECT principle_id, cluster, side(p_b)::TINYINT AS side, judge, place FROM audit.training_votes
         """
     )
     principles = table.column("principle_id").combine_chunks().dictionary_encode()
@@ -84,10 +83,10 @@ def _sides(evidence: Evidence) -> tuple[list[str], Array, Array]:
 
 
 def correlations(evidence: Evidence) -> Iterator[Figure]:
-    sql = f"""
+    sql = """
         SELECT c.principle_id, c.p_b, p.length, p.headers + p.lists + p.bold AS markdown, c.cluster
         FROM audit.averaged AS c JOIN audit.pairs AS p USING (place)
-        WHERE c.{VOTED} AND p.length IS NOT NULL
+        WHERE p.length IS NOT NULL
     """
     empty = True
     for about, rows in evidence.groups(sql, "principle_id"):
@@ -107,7 +106,7 @@ def dead(evidence: Evidence) -> Iterator[Figure]:
         f"""
         SELECT principle_id, count(DISTINCT place), count(DISTINCT place) FILTER ({REVISED}),
             avg(prefers_b(p_b)) FILTER ({REVISED}), max(abs(side(p_b)))
-        FROM audit.averaged WHERE {VOTED} GROUP BY principle_id
+        FROM audit.training_votes GROUP BY principle_id
         """
     ).fetchall()
     votes = {str(row[0]): (int(row[1]), int(row[2]), row[3], int(row[4])) for row in rows}

@@ -30,7 +30,7 @@ _FACTS = """SELECT r.run_id AS run, r.constitution, r.recipe_name AS recipe, r.s
   (SELECT string_agg(m.key || ': ' || (m.value ->> '$.name'), ' · ' ORDER BY m.key)
    FROM runs s, json_each(s.models) m WHERE s.run_id = {run} AND NOT contains(m.key, ' until ')) AS models,
   (SELECT count(*) FROM prompts WHERE run_id = {run}) AS prompts,
-  (SELECT count(*) FROM preferences WHERE run_id = {run} AND kind <> 'perturbation') AS pairs,
+  (SELECT count(*) FROM training_pairs WHERE run_id = {run}) AS pairs,
   (SELECT count(*) FROM judgements WHERE run_id = {run}) AS votes
 FROM runs r WHERE r.run_id = {run}"""
 

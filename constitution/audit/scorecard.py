@@ -87,7 +87,7 @@ SELECT
     count_tokens(r.text) AS tokens, ({refuses})::INTEGER AS prefix,
     list_has_any(p.tags, {harmless}) AS harmless, list_has_any(p.tags, {looks_harmful}) AS looks_harmful,
     list_has_any(p.tags, {harmful}) AS harmful
-FROM (FROM responses WHERE run_id = $run AND kind <> 'perturbation') AS r
+FROM (FROM answers WHERE run_id = $run) AS r
 SEMI JOIN audit.graded AS g ON g.response_id = r.id
 JOIN audit.prompts AS q ON q.prompt_id = r.prompt_id
 JOIN (SELECT id, tags FROM prompts WHERE run_id = $run) AS p ON p.id = r.prompt_id;

@@ -1,7 +1,8 @@
 """What length and markdown do to the votes, and what is left of the revisions' wins without them.
 
-Features and model as in measures.style. One row per pair and judge: the mean of its couples' log-odds over principles;
-pairs of all kinds but perturbation, whose differences in style were made on purpose. Every kind has its own intercept.
+Features and model as in measures.style. One row per pair and judge: the mean of its order-averaged votes' log-odds over
+principles; pairs of all kinds but perturbation, whose differences in style were made on purpose. Every kind has its own
+intercept.
 """
 
 from __future__ import annotations
@@ -21,8 +22,7 @@ REVISED = ("first-last", "parent")
 
 _ROWS = """
     WITH said AS (
-        SELECT judge, place, avg(l_b) AS log_odds, avg(p_b) AS p FROM audit.averaged
-        WHERE kind <> 'perturbation' GROUP BY ALL
+        SELECT judge, place, avg(l_b) AS log_odds, avg(p_b) AS p FROM audit.training_votes GROUP BY ALL
     )
     SELECT judge, place, p.cluster, log_odds, p, p.kind::VARCHAR AS kind, length, headers, lists, bold
     FROM said JOIN audit.pairs AS p USING (place) WHERE length IS NOT NULL
@@ -51,8 +51,7 @@ SELECT
     audit.without(c.p_ab, c.p_ba, coalesce(s.style_whole, 0)) AS style_whole,
     audit.slope(c.p_ab, c.p_ba, coalesce(s.length_whole, 0)) AS length_slope,
     audit.slope(c.p_ab, c.p_ba, coalesce(s.style_whole, 0)) AS style_slope
-FROM audit.averaged AS c LEFT JOIN audit.shifts AS s ON s.judge = c.judge AND s.place = c.place
-WHERE c.kind <> 'perturbation';
+FROM audit.training_votes AS c LEFT JOIN audit.shifts AS s ON s.judge = c.judge AND s.place = c.place;
 """
 
 SHIFTS = ("length", "length_whole", "style", "style_whole")
@@ -140,7 +139,7 @@ def controlled_win_rates(evidence: Evidence) -> Iterator[Figure]:
     for control, names in measure.CONTROLS.items():
         name, empty = f"win_rate_{control}_controlled", True
         sql = f"""
-            SELECT judge, place, sum({control}_whole) AS total, sum({control}_slope) AS slope, count(*) AS couples
+            SELECT judge, place, sum({control}_whole) AS total, sum({control}_slope) AS slope, count(*) AS votes
             FROM audit.controlled SEMI JOIN audit.shifts USING (judge, place)
             GROUP BY judge, place ORDER BY place
         """
@@ -158,8 +157,8 @@ def controlled(rows: dict[str, Array], features: Array, sums: dict[str, Array], 
     """Mean of the controlled votes of the pairs of one kind, and the bootstrap's interval of its linear part, which is
     that of the mean given the effects, and of the effects: least squares within kinds.
 
-    rows, features (n, k): of the pairs that the effects were fitted on. sums: of each of them, over its couples: the
-    controlled votes (total), their derivative by the shift (slope, without its sign), and their number (couples).
+    rows, features (n, k): of the pairs that the effects were fitted on. sums: of each of them, over its votes: the
+    controlled votes (total), their derivative by the shift (slope, without its sign), and their number (votes).
     """
     of_kind, n = rows["kind"] == kind, len(features)
     inside, target = features.astype(np.float64), rows["log_odds"].copy()
@@ -169,14 +168,14 @@ def controlled(rows: dict[str, Array], features: Array, sums: dict[str, Array], 
         target[there] -= target[there].mean()
     products = np.linalg.pinv(inside.T @ inside, hermitian=True)
     left = target - inside @ (products @ (inside.T @ target))
-    couples = int(sums["couples"][of_kind].sum())
-    value = float(sums["total"][of_kind].sum()) / couples
-    gradient = -(sums["slope"] * of_kind) @ features / couples
-    linear = np.where(of_kind, sums["total"] - value * sums["couples"], 0.0) * (n / couples)
+    votes = int(sums["votes"][of_kind].sum())
+    value = float(sums["total"][of_kind].sum()) / votes
+    gradient = -(sums["slope"] * of_kind) @ features / votes
+    linear = np.where(of_kind, sums["total"] - value * sums["votes"], 0.0) * (n / votes)
     linear += n * left * (inside @ products @ gradient)
     found = estimate.mean(linear + value, rows["cluster"], replicates=replicates)
     low, high = (None if end is None else float(np.clip(end, 0, 1)) for end in (found.low, found.high))
-    return Estimate(value, low, high, couples)
+    return Estimate(value, low, high, votes)
 
 
 def labels_changed(evidence: Evidence) -> Iterator[Figure]:
@@ -190,7 +189,7 @@ def labels_changed(evidence: Evidence) -> Iterator[Figure]:
         changed = list(evidence.means("labels_changed", sql, takes=None))
         yield from changed or [evidence.missing("labels_changed", subject=control)]
     sql = """
-        SELECT 'label' AS subject, cluster, (side(p_b) <> side(p_mean))::INTEGER AS value FROM audit.pairs
-        WHERE kind <> 'perturbation' AND p_b IS NOT NULL AND p_mean IS NOT NULL
+        SELECT 'label' AS subject, cluster, (side(p_b) <> side(p_mean))::INTEGER AS value FROM audit.training_pairs
+        WHERE p_b IS NOT NULL AND p_mean IS NOT NULL
     """
     yield from evidence.means("labels_changed", sql, takes=None)
