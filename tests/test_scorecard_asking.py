@@ -290,7 +290,7 @@ def test_where_no_prompt_names_a_term_the_command_says_so(
     monkeypatch.setattr("constitution.cli.audit.report", lambda *_: "")
     (tmp_path / "terms.toml").write_text('[[groups]]\nname = "x"\nterms = ["Xanadu", "Yonder"]', encoding="utf-8")
     words = ("--scorecard", "--swaps", str(tmp_path / "terms.toml"), "--sample", "1")
-    assert "no prompt names one term of a group" in call(ran, root, monkeypatch, *words)
+    assert "no prompt names exactly one term of a group" in call(ran, root, monkeypatch, *words)
 
 
 @pytest.mark.parametrize("words", [("--swaps",), ("--sample", "5"), ("--model", "fake"), ("--concurrency", "2")])
