@@ -14,10 +14,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from constitution.ask import EVERY, SHIPPED, WINDOW
 from constitution.ask.panel import Panel
-from constitution.ask.scorecard import EVERY, WINDOW
 from constitution.ask.scoring import Order, score
-from constitution.ask.swaps import SHIPPED, load_swaps
+from constitution.ask.swaps import load_swaps
 from constitution.audit import Tags
 from constitution.audit import audit as measure
 from constitution.audit.report import report

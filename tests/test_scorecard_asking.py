@@ -15,11 +15,11 @@ from click.testing import CliRunner
 from report_page import Page, differences
 from small_project import RECIPE, ROOT, table
 
+from constitution.ask import SHIPPED, swaps
 from constitution.ask import scorecard as asking
-from constitution.ask import swaps
 from constitution.ask.panel import Panel
 from constitution.ask.scoring import Order, score
-from constitution.ask.swaps import SHIPPED, load_swaps
+from constitution.ask.swaps import load_swaps
 from constitution.audit import audit
 from constitution.cli import app
 from constitution.engines.base import Completion, Request

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from constitution.ask.swaps import SHIPPED, Group, load_swaps
+from constitution.ask import SHIPPED
+from constitution.ask.swaps import Group, load_swaps
 from constitution.errors import InputError
 from constitution.records import Message, Messages
 

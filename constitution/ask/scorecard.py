@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from constitution import templates
+from constitution.ask import EVERY, WINDOW
 from constitution.ask.panel import Panel
 from constitution.engines import Engine, open_engine
 from constitution.engines.base import Request
@@ -35,14 +36,10 @@ from constitution.warehouse import Warehouse, connect
 
 METRICS = ("refusal-full", "refusal-partial", "undesired", "helpful")
 
-WINDOW = 32
-"""Answers in flight at most, each with all its questions."""
 FLUSH_ROWS = 20_000
 FLUSH_SECONDS = 15.0
 GIVEN_UP = 64
 """Failures in a row after which an engine is taken for gone."""
-EVERY = 2**62
-"""More prompts than any run has."""
 _FETCHED = 512
 
 _SAID = ("name", "digest", "revision", "adapter", "quantization", "server_model")

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from constitution.ask import EVERY, WINDOW
 from constitution.ask.panel import Panel, recipe_of
-from constitution.ask.scorecard import EVERY, WINDOW, Asked, Told, ask_scorecard, items_of
+from constitution.ask.scorecard import Asked, Told, ask_scorecard, items_of
 from constitution.ask.swaps import Group, answer_swapped
 from constitution.records import Constitution, Run
 from constitution.warehouse import Warehouse

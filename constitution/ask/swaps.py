@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from constitution.ask import EVERY, WINDOW
 from constitution.ask.panel import recipe_of
-from constitution.ask.scorecard import EVERY, WINDOW, Asked, Sheet, Told, as_messages, fetched, in_window
+from constitution.ask.scorecard import Asked, Sheet, Told, as_messages, fetched, in_window
 from constitution.engines import Engine, Metered, open_engine
 from constitution.engines.base import Request
 from constitution.errors import EngineError, InputError
@@ -33,9 +34,6 @@ from constitution.reading import toml_of
 from constitution.recipe import dated
 from constitution.records import Counterfactual, Message, Messages, Run, Sampling
 from constitution.warehouse import Warehouse, connect
-
-SHIPPED = Path(__file__).with_name("swaps.toml")
-"""Groups of terms that ship with the project, English."""
 
 _INITIAL = """
 SELECT q.id, q.messages, r.id, r.sampling, r.seed

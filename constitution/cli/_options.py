@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from constitution.writing import local
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _NoPandas:
@@ -63,3 +66,20 @@ def run_ids(context: click.Context, parameter: click.Parameter, incomplete: str)
     """For the completion of a shell: the warehouse's runs whose ids begin so. Opens none of their files."""
     folder = Path(context.params.get("warehouse") or "warehouse")
     return sorted(path.stem for path in folder.glob("runs/[!_]*.json") if path.name.startswith(incomplete))
+
+
+def judge_options(default: str) -> Callable[[F], F]:
+    """--model and --recipe; `default` says who judges without them."""
+
+    def add(command: F) -> F:
+        model = click.option(
+            "--model", help=f"Who judges: pocket, fake, or a folder or hub name for transformers.  [default: {default}]"
+        )
+        recipe = click.option(
+            "--recipe",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Judge as this recipe does: by its judge or jury and its [judge] section.",
+        )
+        return model(recipe(command))
+
+    return add

@@ -5,20 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from constitution.ask.scorecard import EVERY, WINDOW, Asked
-from constitution.ask.scoring import Order, score
-from constitution.ask.swaps import SHIPPED, load_swaps
+from constitution.ask import EVERY, SHIPPED, WINDOW
 from constitution.audit import Tags
 from constitution.audit.tags import kind_of
+from constitution.cli._options import judge_options
 from constitution.cli.principles import root_of
-from constitution.cli.principles_judge import judge_options, panel_of
 from constitution.principles import load_constitution, read_constitution
 from constitution.records import Constitution, Run
 from constitution.shown import printable
+
+if TYPE_CHECKING:
+    from constitution.ask.scorecard import Asked
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -70,6 +71,11 @@ def asks(context: click.Context) -> bool:
 
 async def ask(warehouse: Path, run: Run, **options: Any) -> str:
     """Asks what the options say, tells what became of it, and returns the scorecard's name@version."""
+    # What asks loads engines, which an audit alone does without.
+    from constitution.ask.scoring import Order, score
+    from constitution.ask.swaps import load_swaps
+    from constitution.cli.principles_judge import panel_of
+
     scorecard = _load(options["scorecard"])
     order = Order(
         scorecard,

@@ -16,9 +16,9 @@ from pydantic import ValidationError
 
 from constitution.ask.impact import Effect, Impact, Shift, impact, sample_pairs
 from constitution.ask.panel import Panel
-from constitution.cli._options import warehouse_option
+from constitution.cli._options import judge_options, warehouse_option
 from constitution.cli.principles import aligned, either, root_option
-from constitution.cli.principles_judge import judge_options, panel_of
+from constitution.cli.principles_judge import panel_of
 from constitution.errors import RecipeError
 from constitution.measures import Estimate
 from constitution.recipe import JudgeSection, Models

@@ -1,19 +1,20 @@
-"""`constitution principles test`: what a judge makes of principles' own examples; and the options that name a judge."""
+"""`constitution principles test`: what a judge makes of principles' own examples; and the judges that options name."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from constitution.ask.examples import Trial, try_examples, untested
 from constitution.ask.panel import Panel
+from constitution.cli._options import judge_options
 from constitution.cli.principles import aligned, either, root_option
 from constitution.errors import PrincipleError
 from constitution.pipeline.path_policy import allowed_folders, check_models
@@ -21,25 +22,7 @@ from constitution.recipe import FakeModel, JudgeSection, ModelSection, Transform
 from constitution.records import Constitution
 from constitution.shown import printable
 
-F = TypeVar("F", bound=Callable[..., Any])
 POCKET = TransformersModel(engine="transformers", model="pocket")
-
-
-def judge_options(default: str) -> Callable[[F], F]:
-    """--model and --recipe; `default` says who judges without them."""
-
-    def add(command: F) -> F:
-        model = click.option(
-            "--model", help=f"Who judges: pocket, fake, or a folder or hub name for transformers.  [default: {default}]"
-        )
-        recipe = click.option(
-            "--recipe",
-            type=click.Path(path_type=Path, dir_okay=False),
-            help="Judge as this recipe does: by its judge or jury and its [judge] section.",
-        )
-        return model(recipe(command))
-
-    return add
 
 
 def panel_of(model: str | None, recipe: Path | None, seed: int = 1) -> Panel | None:

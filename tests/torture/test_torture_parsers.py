@@ -26,7 +26,8 @@ from properties import JSON, TEXT, holds
 from small_project import RECIPE, ROOT
 from warehouse_rows import CONSTITUTION, RUN, chain, fill, run
 
-from constitution.ask.swaps import SHIPPED, load_swaps
+from constitution.ask import SHIPPED
+from constitution.ask.swaps import load_swaps
 from constitution.errors import ConstitutionError, RecipeError, WarehouseError
 from constitution.export.clean.contaminated import read_items
 from constitution.identity import canonical_json
