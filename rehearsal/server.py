@@ -43,7 +43,7 @@ Thinks = Literal["reasoning", "reasoning_content", "parts", "tags", "closing"]
 tags or, where the chat template has the opening one, before the closing one."""
 
 KEPT = 10_000
-"""Requests that `requests` holds at the most."""
+"""Requests that `requests` holds at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Received:
 
 class FakeServer:
     """`prefix` says what becomes of an assistant message at the end: `flag` continues it where continue_final_message
-    is set and otherwise begins anew, as vLLM does; `continue` always continues it; `echo` also repeats it."""
+    is set and otherwise begins again, as vLLM does; `continue` always continues it; `echo` also repeats it."""
 
     def __init__(
         self,
@@ -311,7 +311,7 @@ def _message(completion: Completion, echo: str, thinks: Thinks) -> dict[str, Any
 
 
 def _logprobs(completion: Completion, top: int, ids: Sequence[int], others: int) -> dict[str, Any] | None:
-    """In OpenAI's shape, for the one token that the completion has; −9999 stands for impossible, as in vLLM.
+    """In OpenAI's shape, for the one token that the completion has; −9999 means impossible, as in vLLM.
 
     With `ids`: of just these tokens, named by id; without, of the `top` likeliest, named by text.
     """

@@ -291,7 +291,7 @@ async def test_the_queue_of_a_lost_server_goes_on_elsewhere_by_priority() -> Non
     async with fleet([first, second], concurrency=1) as engine:
         await engine.generate(ask(0, "a"))
         for seed in range(10, 20):
-            engine._fleet._settle(f"b{seed}", engine._fleet.endpoints[1])
+            engine._fleet._assign(f"b{seed}", engine._fleet.endpoints[1])
         calm = [asyncio.create_task(engine.generate(ask(seed, f"b{seed}", priority=9))) for seed in range(10, 20)]
         hit = [asyncio.create_task(engine.generate(ask(seed, "a", priority=1))) for seed in range(2, 7)]
         await asyncio.gather(*hit, *calm)
@@ -321,7 +321,7 @@ async def test_what_a_lost_server_was_sent_before_does_not_wait_for_the_time_out
     async with good:
         await gone.__aenter__()
         engine = await opened([gone, good], timeout_s=60)
-        engine._fleet._settle("p", engine._fleet.endpoints[0])
+        engine._fleet._assign("p", engine._fleet.endpoints[0])
         hanging = asyncio.create_task(engine.generate(ask(1, "p")))
         await until(lambda: len(gone.requests) == 1)
         assert gone._runner is not None

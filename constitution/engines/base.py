@@ -85,7 +85,7 @@ class Engine(Protocol):
 
     @property
     def model(self) -> str:
-        """Short name of the model, as it stands in the `model` and `judge` columns."""
+        """Short name of the model, as the columns `model` and `judge` have it."""
         ...
 
     def describe(self) -> Mapping[str, str]:

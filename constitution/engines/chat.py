@@ -251,13 +251,13 @@ class ChatTokenizer:
         )
 
     def _may_join(self, content: str) -> bool:
-        """Whether it begins or ends as if in a control token, which what stands beside it might complete."""
+        """Whether it begins or ends as if in a control token, which its neighbour might complete."""
         content = content.strip()
         lengths = range(1, min(self._longest, len(content) + 1))
         return any(content[:length] in self._tails or content[-length:] in self._heads for length in lengths)
 
     def _joining(self, messages: Messages, places: set[int]) -> set[int]:
-        """Those of the messages at `places` of which a part, with what stands beside it, spells a control token."""
+        """Those of the messages at `places` of which a part spells a control token together with its neighbour."""
         found: set[int] = set()
         parts = self._marked(messages, places | {len(messages) - 1})
         # Some templates strip the messages' blanks.
@@ -279,7 +279,7 @@ class ChatTokenizer:
         return found
 
     def _cut(self, text: str, mark: str) -> str:
-        """`text` up to the end of the last message, where the model goes on."""
+        """`text` up to the end of the last message, where the model continues."""
         if mark not in text:
             raise RequestRefused(
                 f"{self._model}: its chat template drops the assistant's last message, so it cannot be continued",

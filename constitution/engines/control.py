@@ -2,7 +2,7 @@
 
 A server makes messages into tokens by a template and a tokenizer that we do not see, and most read `<|im_end|>` typed
 by a user as the end of his turn. So such a spelling is sent with a blank after its first character: `< |im_end|>`. A
-blank, since no tokenizer, normalizer or filter takes it out again, and because whoever meets it in what a model
+blank, since no tokenizer, normalizer or filter takes it out again, and because a reader who meets it in what a model
 repeats can see it; a zero-width space is neither.
 """
 
@@ -24,7 +24,7 @@ BARRED = re.compile(r"<\|[^\s<>|]{1,64}\|>|<｜[^<>｜]{1,64}｜>")
 KEPT = 1_000
 """Spellings that a server is asked about; those that come later and are not CERTAIN are left alone."""
 
-# Each begins with a character of its own: most texts are then searched at the speed of memchr.
+# Each begins with another character: most texts are then searched at the speed of memchr.
 _SPELLED = (
     re.compile(r"<(?:\|[^\s<>|]{1,64}\||｜[^<>｜]{1,64}｜|/?[A-Za-z][A-Za-z0-9_]{0,30})>"),
     re.compile(r"\[(?:/?[A-Z][A-Z_]{1,30}|[gs]MASK)\]"),
@@ -72,7 +72,7 @@ class ControlTokens:
     async def _broken(self, message: Message) -> Message:
         text = message.content
         for spelled in _SPELLED:
-            # In turns: what stands between two pieces of one may be another.
+            # In turns: the text between two pieces of one may be another.
             if any([await self._reads(found) for found in set(spelled.findall(text))]):
                 text = spelled.sub(lambda found: self._apart(found[0]), text)
         return message if text == message.content else Message(message.role, text)

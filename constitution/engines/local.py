@@ -185,7 +185,7 @@ class Worker:
     def _vote(self, jobs: Sequence[Job]) -> None:
         """The log-probabilities of each job's choices, and one token.
 
-        A label of one token is read off the prompt's last position; a longer one is a row of its own, prompt and label
+        A label of one token is read off the prompt's last position; a longer one is its own row, prompt and label
         without its last token, which shares the prompt's reading.
         """
         rows = [(job, "", job.prompt, 1) for job in jobs]

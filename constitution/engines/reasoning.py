@@ -3,7 +3,7 @@
     thought = split("<think>Let me see.</think>\n\nYes.")
     thought.reasoning, thought.text        # "Let me see.", "Yes."
 
-A thought is what stands between an opening and a closing tag at the very start of an output. A tag further on is a part
+A thought is the text between an opening and a closing tag at the very start of an output. A tag further on is a part
 of the answer, which may talk about tags. Chat templates that open the thought themselves leave the closing tag alone:
 it counts where the template is known to do so, else where no sentence has it (`split`).
 """
@@ -94,7 +94,7 @@ _BLANK_LINES = re.compile(r"\A(?:[ \t]*\r?\n)+")
 _EMPHASIS = re.compile(r"(\*+|_+)\Z")
 _SENTENCE_END, _SENTENCE_BEGIN = re.compile(r"[.!?…:)]\s*\Z"), re.compile(r"\s*[A-Z0-9*#|-]")
 _IN_SENTENCE = re.compile(r"[`'\"’”]?(?:[:,;]|[.…]?\s+[a-z(/&+=→-])")
-"""How a sentence goes on behind a tag that it speaks of."""
+"""How a sentence continues behind a tag that it speaks of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +218,7 @@ def _sentence(text: str, form: Form) -> bool:
 
 
 def _ended(text: str, form: Form) -> tuple[str, str, str]:
-    """`text` parted at the closing tag: the first that stands as no sentence has it, since a thought may speak of
+    """`text` parted at the closing tag: the first that is placed as no sentence has it, since a thought may speak of
     tags; the first one, where all stand so."""
     end = text.find(form.closing)
     while end >= 0:
@@ -230,7 +230,7 @@ def _ended(text: str, form: Form) -> tuple[str, str, str]:
 
 
 def _ends(thought: str, answer: str) -> bool:
-    """Whether the closing tag between the two stands as no sentence has it, outside of a block of code."""
+    """Whether the closing tag between the two is placed as no sentence has it, outside of a block of code."""
     before, after = thought.rpartition("\n")[2], answer.partition("\n")[0]
     alone = not before.strip() or (not after.strip() and before[-1:] not in " `")
     glued = before[-1:] not in " \t`'\"“‘(" and after[:1] not in " \t`'\"”’).,;:!?"

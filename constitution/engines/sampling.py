@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def next_tokens(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) -> Tensor:
     """Token ids [rows] for `logits` [rows, vocabulary]; the other arguments are [rows], uniform in [0, 1).
 
-    Temperature 0 is greedy. top_p keeps the smallest set of tokens that reaches it (Holtzman et al. 2020). −1 stands
+    Temperature 0 is greedy. top_p keeps the smallest set of tokens that reaches it (Holtzman et al. 2020). −1 is
     for a row whose logits are not numbers.
     """
     import torch

@@ -56,8 +56,9 @@ class Thoughts:
         text = unwrapped(self._without_marks(found.text, escape), self._template)
         if found.reasoning is None:
             return Said(text)
-        lengths = _Lengths(tokens, lambda some: self._shown(some, escape))
-        return Said(text, self._without_marks(found.reasoning, escape), bisect_left(lengths, found.end))
+        counts = range(len(tokens))
+        thought = bisect_left(counts, found.end, key=lambda count: len(self._shown(tokens[:count], escape)))
+        return Said(text, self._without_marks(found.reasoning, escape), thought)
 
     def _shown(self, tokens: Sequence[int], escape: str = "") -> str:
         """The text of `tokens` with the tags among the special ones. A tag that is spelled out, in other tokens, has
@@ -76,19 +77,6 @@ class Thoughts:
         if not escape or self._spelled is None:
             return text
         return self._spelled.sub("", text).replace(escape, "")
-
-
-class _Lengths(Sequence[int]):
-    """How long the text of the first tokens is, by their number: worked out as it is asked for."""
-
-    def __init__(self, tokens: Sequence[int], shown: Callable[[Sequence[int]], str]) -> None:
-        self._tokens, self._shown = tokens, shown
-
-    def __len__(self) -> int:
-        return len(self._tokens)
-
-    def __getitem__(self, count: int) -> int:  # type: ignore[override]
-        return len(self._shown(self._tokens[:count]))
 
 
 def _within(tag: str) -> list[str]:

@@ -30,7 +30,7 @@ class TransformersEngine:
 
     @classmethod
     async def open(cls, section: TransformersModel) -> TransformersEngine:
-        """Load the model in a thread of its own. Raises ModelLoadError."""
+        """Load the model in its own thread. Raises ModelLoadError."""
         return cls(await asyncio.to_thread(load, section), section.max_batch)
 
     @property

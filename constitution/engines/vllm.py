@@ -36,7 +36,7 @@ from constitution.errors import (
 from constitution.recipe import VLLMModel
 
 OWN: dict[str, Any] = {"adapter": None, "reasoning": "auto", "chat_template_kwargs": {}, "template_date": None}
-"""Fields of a section that the engine in memory does not depend on, with what stands for all of their values."""
+"""Fields of a section that the engine in memory does not depend on, with the value that is put for all of theirs."""
 MEMORY = 0.9
 """Share of an accelerator's memory that all engines together take."""
 
@@ -324,7 +324,7 @@ def _shares(sections: Sequence[VLLMModel]) -> list[float | None]:
 
 
 async def _started(*given: Any) -> tuple[Any, Gauges]:
-    """`vllm_start.start` in a thread. That cannot be cancelled: an engine that nobody waits for any more is shut down
+    """`vllm_start.start` in a thread. That cannot be cancelled: an engine whose opening was cancelled is shut down
     as soon as it is there."""
     threads = ThreadPoolExecutor(1, "vllm-start")
     starting = threads.submit(vllm_start.start, *given)

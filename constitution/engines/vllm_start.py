@@ -275,7 +275,7 @@ class Gauges:
 class Lifeline:
     """vLLM mixes it into its worker (`worker_extension_cls`), where `follow` is then called by name.
 
-    vLLM's engine runs in a process of its own, and outlives a parent that is killed: the accelerator's memory stays
+    vLLM's engine runs in its own process, and outlives a parent that is killed: the accelerator's memory stays
     taken, and the next start fails for want of it.
     """
 

@@ -102,7 +102,7 @@ def load(section: TransformersModel) -> LocalModel:
 
 
 def short_name(section: TransformersModel | VLLMModel) -> str:
-    """As it stands in the tables: the folder's or the hub's name without what is before it."""
+    """As the tables have it: the folder's or the hub's name without what is before it."""
     return Path(section.model.rstrip("/")).name
 
 
@@ -160,7 +160,7 @@ def _no_code(folder: Path, what: str) -> None:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return  # whoever loads the model says so
+        return  # the library says so as it loads the model
     if kernel := _kernel(config):
         raise ModelLoadError(f"{what}: its config.json names a kernel of the hub's ({kernel!r}), which is code")
 
@@ -207,7 +207,7 @@ def _shards(index: Path) -> set[Path]:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         paths = {index.parent / name for name in names}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return set()  # not an index: whoever loads the model says so
+        return set()  # not an index: the library says so as it loads the model
     for path in paths:
         if not Path(os.path.normpath(path)).is_relative_to(index.parent):
             raise ModelLoadError(f"{index}: names weights outside its folder ({path.name})")
@@ -221,7 +221,7 @@ def file_sha256(path: Path) -> str:
     so a file that has been left alone for a while is read once in a process. One that was just written is always read,
     for a second change in the same instant would not show in its times."""
     stat = path.stat()
-    # Of a file's times the inode's is the one that nobody can set back.
+    # Of a file's times the inode's is the one that cannot be set back.
     if abs(time.time_ns() - stat.st_ctime_ns) < SETTLED_NS:
         return _read_sha256(path)
     return _remembered(path, stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)

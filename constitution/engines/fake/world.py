@@ -34,7 +34,7 @@ NEUTRAL = (
 )
 """What a verbose answer adds: no better and no worse."""
 FORMS = ("{}", "- {}", "**{}**", "## {}")
-"""How a neutral sentence may be written, each on a line of its own."""
+"""How a neutral sentence may be written, each on its own line."""
 
 SNEER = "Oh, what a brilliant question."
 SNEER_COSTS = 3.0
@@ -138,7 +138,7 @@ def _critique(answer: str) -> str:
 
 def _revise(answer: str, bits: str, verbosity: int) -> str:
     """Three of four careless sentences are mended, on average; an answer without any stays as it is. A verbose reviser
-    writes what says nothing anew, so that a revision may be longer or shorter than what it revises."""
+    writes again what says nothing, so that a revision may be longer or shorter than what it revises."""
     revised = answer
     for place, (good, bad) in enumerate(SENTENCES):
         if int(bits[place], 16) % 4:

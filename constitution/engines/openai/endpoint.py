@@ -11,7 +11,7 @@ import asyncio
 import heapq
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -63,18 +63,18 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, order=True)
 class Ticket:
-    """A request that waits for a place."""
+    """A request that waits for a place; the most urgent is the least."""
 
     priority: int
     """Lower first."""
     count: int
     """The order of arrival, over the whole fleet."""
-    affinity: str
-    tried: set[Endpoint]
+    affinity: str = field(compare=False)
+    tried: set[Endpoint] = field(compare=False)
     """Servers that failed this request in this round; it is not for them."""
-    turn: asyncio.Future[Endpoint]
+    turn: asyncio.Future[Endpoint] = field(compare=False)
 
 
 @dataclass(slots=True)
@@ -88,7 +88,7 @@ class Figures:
     overloads: int = 0
     """Times that the limit was lowered."""
     outages: int = 0
-    out_seconds: float = 0.0
+    out_of_service_seconds: float = 0.0
 
 
 class Endpoint:
@@ -107,7 +107,7 @@ class Endpoint:
         self.out_at = ""
         self.reason = ""
         self.hopeless_at = 0.0
-        """Monotonic clock: nobody waits for it any longer than that."""
+        """Monotonic clock: no request waits for it any longer than that."""
         self.probe_seconds = FIRST_PROBE_SECONDS
         self.answers = 0
         """Calls that had a reply of any kind."""
@@ -116,7 +116,7 @@ class Endpoint:
         self.figures = Figures()
         self._most = concurrency
         self._limit = float(concurrency)
-        self._waiting: list[tuple[int, int, Ticket]] = []
+        self._waiting: list[Ticket] = []
         self._events = events
         self._outage: Event | None = None
         self._strikes = 0
@@ -142,24 +142,23 @@ class Endpoint:
         return (self.in_flight + len(self._waiting)) / self._limit
 
     def push(self, ticket: Ticket) -> None:
-        heapq.heappush(self._waiting, (ticket.priority, ticket.count, ticket))
+        heapq.heappush(self._waiting, ticket)
 
     def first(self) -> Ticket | None:
         """The most urgent, of those the one that waited longest; cancelled ones fall out here."""
         while self._waiting:
-            ticket = self._waiting[0][2]
-            if not ticket.turn.done():
-                return ticket
+            if not self._waiting[0].turn.done():
+                return self._waiting[0]
             heapq.heappop(self._waiting)
         return None
 
     def pop(self) -> Ticket:
         """The one that `first` named."""
-        return heapq.heappop(self._waiting)[2]
+        return heapq.heappop(self._waiting)
 
     def drain(self) -> list[Ticket]:
         waiting, self._waiting = self._waiting, []
-        return [ticket for _, _, ticket in sorted(waiting, key=lambda entry: entry[:2]) if not ticket.turn.done()]
+        return [ticket for ticket in sorted(waiting) if not ticket.turn.done()]
 
     # --- what calls tell
 
@@ -191,7 +190,7 @@ class Endpoint:
             self._strikes = 0  # it refuses a request, so it works
             return False
         if isinstance(error, EngineUnavailable) and error.status == 404:
-            return True  # it has the model no more (`_fleet._lost_model`)
+            return True  # it has the model no more (`fleet._lost_model`)
         self._strikes += LOST_STRIKES if lost else 1
         return self._strikes >= STRIKES_OUT
 
@@ -212,7 +211,7 @@ class Endpoint:
     # --- service
 
     def leave(self, reason: str, wait_s: float) -> None:
-        """Out of service; requests wait for it `wait_s` at the most, from when it was well last: one that answers its
+        """Out of service; requests wait for it at most `wait_s`, from when it was well last: one that answers its
         probes and then fails what it is sent is not waited for time and again."""
         self.in_service = False
         self.out_since = time.monotonic()
@@ -227,7 +226,7 @@ class Endpoint:
     def come_back(self) -> None:
         """On trial: with a small limit, and the first failure takes it out again."""
         self.in_service = True
-        self.figures.out_seconds += time.monotonic() - self.out_since
+        self.figures.out_of_service_seconds += time.monotonic() - self.out_since
         self._limit = max(1.0, self._most / STEPS)
         self._strikes = STRIKES_OUT - 1
         # Calls sent before the outage may still fail of it.
@@ -237,22 +236,17 @@ class Endpoint:
             self._outage = None
 
     def words(self, error: Exception) -> str:
-        """An error's message without the address, for where the address stands already."""
+        """An error's message without the address, for a sentence that has the address already."""
         return str(error).removeprefix(f"{self.place}: ") or type(error).__name__
 
     def stats(self) -> dict[str, Any]:
-        figures = self.figures
         out = 0.0 if self.in_service else time.monotonic() - self.out_since
         return {
             "base_url": self.place,
             "state": ("held" if self.held else "in service") if self.in_service else f"out of service ({self.reason})",
-            "calls": figures.calls,
-            "failures": figures.failures,
-            "retries": figures.retries,
-            "overloads": figures.overloads,
-            "outages": figures.outages,
-            "out_of_service_seconds": round(figures.out_seconds + out, 3),
+            **asdict(self.figures),
+            "out_of_service_seconds": round(self.figures.out_of_service_seconds + out, 3),
             "in_flight": self.in_flight,
-            "waiting": sum(not ticket.turn.done() for _, _, ticket in self._waiting),
+            "waiting": sum(not ticket.turn.done() for ticket in self._waiting),
             "limit": self.limit,
         }

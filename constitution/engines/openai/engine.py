@@ -107,7 +107,7 @@ class OpenAIEngine:
         ids: Sequence[int] = ()
         if request.choices:
             if self._vllm:
-                # The last line is enough for the border to the label, and what stands above it differs with every vote.
+                # The last line is enough for the border to the label, and the lines above it differ with every vote.
                 tail = request.messages[-1].content.rpartition("\n")[2] if request.continues else ""
                 ids = await self._labels.of(tail, request.choices)
             body |= wanted(ids)
@@ -136,7 +136,8 @@ class OpenAIEngine:
         it answers. What a server refuses is sent otherwise, as long as its words say how."""
         dialect, habits, first = self._dialect, self._dialect.habits, None
         for _ in range(TRIES):
-            sent = {**habits.fields(body), "messages": as_dicts(habits.messages(request.messages))}
+            messages = habits.messages(request.messages)
+            sent = {**habits.fields(body), "messages": as_dicts(messages)}
             try:
                 reply, place = await self._fleet.post(CHAT, encoded(sent), request.priority, request.affinity)
                 break
@@ -158,7 +159,7 @@ class OpenAIEngine:
                 self._labels.refused("the server refuses logprob_token_ids")
         if body.get("max_tokens", 0) < request.sampling.max_tokens and not request.choices:
             self._odd.add(SHORTENED)
-        return reply, place, replace(request, messages=habits.messages(request.messages))
+        return reply, place, request if messages is request.messages else replace(request, messages=messages)
 
     def _shorter(self, body: dict[str, Any], sent: Mapping[str, Any], refused: ContextTooLong) -> dict[str, Any]:
         """`body` with the room that the context has as its max_tokens; raises the refusal where it has none."""

@@ -6,8 +6,8 @@
 
 - Requests of equal affinity go to one server, whose prefix cache has what they share; the first of them, and requests
   without affinity, go to the server with the least load.
-- A server with free places and nobody waiting takes the most urgent request of another's queue, and keeps its prompt.
-- What a server fails goes on at once at one that has not failed it yet, and after a back-off where there is none.
+- A server with free places and no queue takes the most urgent request of another's queue, and keeps its prompt.
+- What a server fails is sent at once to one that has not failed it yet, and after a back-off where there is none.
 - A server out of service is asked every few seconds whether it is well again; while none is in service, requests wait.
 """
 
@@ -119,7 +119,7 @@ class Fleet:
             attempt += 1
 
     async def lose(self, endpoint: Endpoint, reason: str) -> None:
-        """Give a server up that went silent: what it has in flight goes on elsewhere, without waiting for time-outs."""
+        """Give a server up that went silent: what it has in flight is sent elsewhere, without waiting for time-outs."""
         if endpoint.in_service and not self._closed:
             self._out(endpoint, reason, self._timeout_s)
             await endpoint.transport.break_off()
@@ -134,10 +134,10 @@ class Fleet:
                 self._homes.move_to_end(affinity)
                 return home
         best = min(self.endpoints, key=lambda each: (not each.in_service, each in tried, each.held, each.load))
-        self._settle(affinity, best)
+        self._assign(affinity, best)
         return best
 
-    def _settle(self, affinity: str, endpoint: Endpoint) -> None:
+    def _assign(self, affinity: str, endpoint: Endpoint) -> None:
         if affinity and len(self.endpoints) > 1:
             self._homes[affinity] = endpoint
             if len(self._homes) > HOMES_KEPT:
@@ -181,19 +181,15 @@ class Fleet:
                 return
             ticket = source.pop()
             if source is not endpoint:
-                self._settle(ticket.affinity, endpoint)
+                self._assign(ticket.affinity, endpoint)
             endpoint.in_flight += 1
             ticket.turn.set_result(endpoint)
 
     def _most_urgent_beside(self, thief: Endpoint) -> Endpoint | None:
         """The other endpoint whose queue begins with the most urgent request that `thief` has not failed."""
-        best: tuple[int, int, Endpoint] | None = None
-        for endpoint in self.endpoints:
-            ticket = None if endpoint is thief else endpoint.first()
-            if ticket is not None and thief not in ticket.tried:
-                found = (ticket.priority, ticket.count, endpoint)
-                best = found if best is None else min(best, found, key=lambda each: each[:2])
-        return best[2] if best else None
+        firsts = [(endpoint.first(), endpoint) for endpoint in self.endpoints if endpoint is not thief]
+        able = [(ticket, endpoint) for ticket, endpoint in firsts if ticket and thief not in ticket.tried]
+        return min(able, key=lambda pair: pair[0])[1] if able else None
 
     def _share(self) -> None:
         for endpoint in self.endpoints:
@@ -246,7 +242,7 @@ class Fleet:
         """Out of service: its queue goes to the others, and it is probed until it is well."""
         endpoint.leave(reason, wait_s)
         self._probes[endpoint] = asyncio.create_task(self._probe(endpoint))
-        self._route_anew(endpoint)
+        self._route_again(endpoint)
         if not any(each.in_service for each in self.endpoints):
             # A little later, because a timer may come a little early.
             self._at("dark", max(each.hopeless_at for each in self.endpoints) + 0.01, self._give_up)
@@ -271,10 +267,10 @@ class Fleet:
         endpoint.come_back()
         for each in self.endpoints:
             if not each.in_service:
-                self._route_anew(each)
+                self._route_again(each)
         self._share()
 
-    def _route_anew(self, endpoint: Endpoint) -> None:
+    def _route_again(self, endpoint: Endpoint) -> None:
         for ticket in endpoint.drain():
             self._route(ticket.affinity, ticket.tried).push(ticket)
         self._share()

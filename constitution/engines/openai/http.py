@@ -125,10 +125,10 @@ class Transport:
         try:
             text = raw.decode("utf-8-sig")  # some servers begin with a mark of the order of bytes
         except UnicodeDecodeError as error:
-            # What the bytes would have been is not known: replaced, they would be an answer that nobody wrote.
+            # What the bytes would have been is not known: replaced, they would be an answer that no model wrote.
             raise MalformedReply(
                 f"{self.place}: the reply is not UTF-8 (byte {error.start + 1})",
-                hint="JSON is UTF-8: correct the server, or the gateway that stands before it",
+                hint="JSON is UTF-8: correct the server, or the gateway before it",
             ) from None
         try:
             return self._secret.hide_in(raw, json.loads(_COMMENTS.sub("", text)))

@@ -127,7 +127,7 @@ def error_within(body: Any) -> Said | None:
     first = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
     if first.get("error"):
         return _of(first, json.dumps(first["error"], ensure_ascii=False))
-    # What stands beside an error is a part of an answer at best.
+    # What is beside an error is a part of an answer at best.
     if body.get("error") or (not first and body.get("object") == "error"):
         return _of(body, json.dumps(body, ensure_ascii=False))
     return None

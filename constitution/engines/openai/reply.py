@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from constitution.engines.base import Completion, Request
 from constitution.engines.odd import FULL, SEVERAL, Oddities, read_usage
@@ -35,8 +34,7 @@ Parted = Callable[[str, bool, str | None, bool], Thought]
 """`ServedTemplate.parted`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """What a reply is read by."""
 
     request: Request

@@ -69,7 +69,7 @@ class LabelTokens:
         return tuple(single)
 
     async def _alone(self, tail: str, before: list[int], label: str) -> list[int]:
-        """The label's tokens as it stands after `tail`; by itself where the border between them lies in a token."""
+        """The label's tokens as it is read after `tail`; by itself where the border between them lies in a token."""
         if before:
             both = list(await self._tokenize(tail + label))
             if both[: len(before)] == before:
