@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from constitution.warehouse.compact import READ_ROWS
 
 PARTS = 3
 ROWS = 400
+TEMPLATE = Path()
 
 
 class Killed(BaseException):
@@ -55,10 +57,19 @@ class _Killer:
 KILLER = _Killer()
 
 
-def filled(root: Path) -> Warehouse:
-    warehouse = Warehouse(root)
+@pytest.fixture(scope="module", autouse=True)
+def template(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What `filled` copies."""
+    global TEMPLATE
+    warehouse = Warehouse(TEMPLATE := tmp_path_factory.mktemp("filled"))
     for part in range(PARTS):
         warehouse.write_part("failures", RUN, [failure(part * ROWS + row) for row in range(ROWS)])
+
+
+def filled(root: Path) -> Warehouse:
+    shutil.copytree(TEMPLATE, root, dirs_exist_ok=True)
+    warehouse = Warehouse(root)
+    warehouse.require()
     return warehouse
 
 
