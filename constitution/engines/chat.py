@@ -34,7 +34,7 @@ class Prepared(NamedTuple):
 
     prompt: list[int]
     labels: dict[str, list[int]]
-    """Of each of its choices."""
+    """Tokens of each of its choices."""
     max_tokens: int
 
 

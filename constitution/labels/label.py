@@ -58,7 +58,7 @@ class Rules:
 
     @property
     def first_aggregate(self) -> Literal["mean", "majority"]:
-        """Of a pair by itself: what needs the whole run begins as the mean."""
+        """How a pair by itself is labelled: what needs the whole run begins as the mean."""
         return "majority" if self.aggregate == "majority" else "mean"
 
 

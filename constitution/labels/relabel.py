@@ -90,7 +90,7 @@ def _decided(run: RunVotes, votes: AveragedVotes) -> Floats:
 
 
 def _label_by(run: RunVotes, votes: AveragedVotes, judges: frozenset[str], calibrated: bool) -> list[str]:
-    """Of each pair. judges: those whose votes are controlled."""
+    """For each pair. judges: those whose votes are controlled."""
     rules, by = run.rules, np.array([judge in judges for judge, _ in run.names], dtype=bool)
     controlled, labelled = np.zeros(len(run.pairs), dtype=bool), np.zeros(len(run.pairs), dtype=bool)
     controlled[votes.place[by[votes.voter]]] = True
