@@ -62,7 +62,7 @@ def pairs(run_id: str, prompt: Prompt, answers: Iterable[Response], kinds: Seque
 
 
 Answers = Mapping[str, Response]
-"""Of one prompt, by id."""
+"""Answers of one prompt, by id."""
 Chosen = Iterable[tuple[str, str]]
 """Ids of the earlier and of the later answer."""
 

@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 Z = 1.959963984540054
-"""Of its interval, in standard deviations of a normal distribution."""
+"""Half the width of its interval, in standard deviations of a normal distribution."""
 _CHUNK_BYTES = 32 * 2**20
 
 
