@@ -117,10 +117,8 @@ def _same_draws(count: int, replicates: int, seed: int) -> Floats:
 
 def _draws(generator: np.random.Generator, count: int, replicates: int) -> Floats:
     """How often each of `count` clusters is drawn: (replicates, count)."""
-    times = np.empty((replicates, count))
-    for row in times:
-        row[:] = np.bincount(generator.integers(count, size=count), minlength=count)
-    return times
+    drawn = generator.integers(count, size=(replicates, count)) + count * np.arange(replicates)[:, None]
+    return np.bincount(drawn.ravel(), minlength=replicates * count).reshape(replicates, count).astype(np.float64)
 
 
 def percentiles(replicated: Floats, count: int) -> tuple[float | None, float | None]:
