@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from constitution.judge.methods import METHODS
-from constitution.labels.votes import AveragedVotes, decide, describe, drop_reasons, side
+from constitution.labels.votes import AveragedVotes, decide, describe, drop_reason, side_of
 from constitution.measures.estimate import Floats
 from constitution.records import DropReason, Judgement, Preference, Run
 
@@ -79,9 +79,9 @@ def label_pair(
     votes-missing, tie, margin. Raises ValueError for a vote on another pair.
     """
     votes, names, weight = _averaged(pair, judgements, weights, rules)
-    p_b = decide(votes, weight, 1, rules.first_aggregate == "majority")
+    majority = rules.first_aggregate == "majority"
+    p_b = decide(votes, weight, 1, majority)
     about = describe(votes, p_b)
-    fixed = np.array([_fixed_drop(pair)], dtype=object)
     cast = int(about["votes"][0])
     return Preference(
         id=pair.id,
@@ -96,9 +96,9 @@ def label_pair(
         consistency=_or_none(about["consistency"]),
         agreement=_or_none(about["agreement"]),
         label_mass=math.fsum(vote.label_mass for vote in judgements) / len(judgements) if judgements else None,
-        drop_reason=drop_reasons(fixed, p_b, rules.margin)[0],
+        drop_reason=drop_reason(_fixed_drop(pair), float(p_b[0]), rules.margin),
         gold_id=pair.gold_id,
-        p_mean=_or_none(decide(votes, weight, 1)),
+        p_mean=_or_none(decide(votes, weight, 1) if majority else p_b),
         label_by=rules.first_aggregate,
         ties=int(about["ties"][0]),
         dissent=tuple(name for name, dissents in zip(names, about["dissents"], strict=True) if dissents),
@@ -126,7 +126,7 @@ def _averaged(
     whole = [(voter, by_order) for voter, by_order in sorted(cast.items()) if len(by_order) >= orders[voter]]
     each = [{order: math.fsum(p) / len(p) for order, p in by_order.items()} for _, by_order in whole]
     p_b = [[1 - p if order == "ab" else p for order, p in sorted(by_order.items())] for by_order in each]
-    consistent = [float(side(p[0]) == side(p[1])) if len(p) == 2 else math.nan for p in p_b]
+    consistent = [float(side_of(p[0]) == side_of(p[1])) if len(p) == 2 else math.nan for p in p_b]
     votes = AveragedVotes(
         place=np.zeros(len(whole), dtype=np.int64),
         voter=np.arange(len(whole)),

@@ -26,7 +26,7 @@ from constitution.labels.calibrate import calibrated
 from constitution.labels.control import style_control
 from constitution.labels.label import LABEL_SETTINGS, Rules
 from constitution.labels.run_votes import RunVotes, array
-from constitution.labels.votes import AveragedVotes, decide, describe, drop_reasons, side, tidy
+from constitution.labels.votes import AveragedVotes, decide, describe, drop_reason, side, tidy
 from constitution.measures import aggregate
 from constitution.measures.estimate import Floats
 from constitution.records import FIXED_DROPS
@@ -108,9 +108,9 @@ def _label_by(run: RunVotes, votes: AveragedVotes, judges: frozenset[str], calib
 def _preferences(run: RunVotes, votes: AveragedVotes, p_mean: Floats, p_b: Floats, label_by: list[str]) -> pa.Table:
     """The stored ones with everything that follows from the votes and from `p_b`."""
     pairs, about = run.pairs, describe(votes, p_b)
-    fixed = run.column("drop_reason")
-    fixed[~np.isin(fixed.astype(str), FIXED_DROPS)] = None
-    reason = pa.array(drop_reasons(fixed, p_b, run.rules.margin), pa.string())
+    fixed = [reason if reason in FIXED_DROPS else None for reason in pairs.column("drop_reason").to_pylist()]
+    reasons = [drop_reason(each, p, run.rules.margin) for each, p in zip(fixed, p_b.tolist(), strict=True)]
+    reason = pa.array(reasons, pa.string())
     prefers_a = pa.array(np.nan_to_num(p_b, nan=0.5) < 0.5)
     made = {
         "p_b": _nullable(p_b),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from constitution.measures.estimate import Floats
+from constitution.records import DropReason
+
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ def decide(votes: AveragedVotes, weight: Floats, pairs: int, majority: bool = Fa
 def describe(votes: AveragedVotes, p_b: Floats) -> dict[str, NDArray[Any]]:
     """How the votes go with the labels `p_b`: columns of `Preference` (consistency, agreement and ties, NaN for none;
     votes), one row per pair; and `dissents`, one per vote: it prefers the answer that the label does not."""
-    pairs, sides, label = len(p_b), side(votes.p), np.where(np.isnan(p_b), 0, side(p_b))
+    pairs, sides, label = len(p_b), side(votes.p), side(p_b)
     both, ones = ~np.isnan(votes.consistent), np.ones(len(votes.p))
     return {
         "votes": np.bincount(votes.place, votes.votes, pairs).astype(np.int64),
@@ -46,27 +50,32 @@ def describe(votes: AveragedVotes, p_b: Floats) -> dict[str, NDArray[Any]]:
     }
 
 
-def drop_reasons(fixed: NDArray[Any], p_b: Floats, margin: float) -> NDArray[Any]:
-    """Per pair: `fixed`, what the answers alone decide, else what the label does; None: kept."""
-    reasons = np.full(len(p_b), None, dtype=object)
-    reasons[np.maximum(p_b, 1 - p_b) < 0.5 + margin] = "margin"
-    reasons[side(p_b) == 0] = "tie"
-    reasons[np.isnan(p_b)] = "votes-missing"
-    decided = np.array([reason is not None for reason in fixed], dtype=bool)
-    reasons[decided] = fixed[decided]
-    return reasons
+def drop_reason(fixed: DropReason | None, p_b: float, margin: float) -> DropReason | None:
+    """`fixed`, what the answers alone decide, else what the label does (NaN: there is none); None: the pair is kept."""
+    if fixed is not None:
+        return fixed
+    if math.isnan(p_b):
+        return "votes-missing"
+    if side_of(p_b) == 0:
+        return "tie"
+    return "margin" if max(p_b, 1 - p_b) < 0.5 + margin else None
+
+
+def side_of(p_b: float) -> int:
+    """1: b is preferred, -1: a, 0: neither. What is within rounding of one half is one half."""
+    return 0 if abs(p_b - 0.5) < _ROUNDING else (1 if p_b > 0.5 else -1)
 
 
 def side(p_b: ArrayLike) -> NDArray[np.int64]:
-    """1: b is preferred, -1: a, 0: neither. What is within rounding of one half is one half."""
+    """`side_of` each; 0 for NaN, where there is no label."""
     p = np.asarray(p_b, dtype=np.float64)
-    sides: NDArray[np.int64] = np.where(np.abs(p - 0.5) < 1e-12, 0, np.where(p > 0.5, 1, -1))
+    sides: NDArray[np.int64] = (p > 0.5 + _ROUNDING).astype(np.int64) - (p < 0.5 - _ROUNDING)
     return sides
 
 
 def tidy(p_b: Floats) -> Floats:
     """Ties as one half, and nothing outside [0, 1] by rounding."""
-    p: Floats = np.where(side(p_b) == 0, 0.5, np.clip(p_b, 0.0, 1.0))
+    p: Floats = np.where(np.abs(p_b - 0.5) < _ROUNDING, 0.5, np.clip(p_b, 0.0, 1.0))
     return p
 
 
