@@ -141,7 +141,9 @@ class Skeleton(HTMLParser):
     handle_pi = unknown_decl = handle_comment
 
 
-ATTRIBUTES = re.compile(r"data-[a-z]+|aria-[a-z]+|xmlns(:xlink)?|xlink:href|[a-z]+(-[a-z]+)*|viewBox|clipPath", re.A)
+ATTRIBUTES = re.compile(
+    r"data-[a-z]+|aria-[a-z]+|xmlns(:xlink)?|xlink:href|[a-z]+[12]?(-[a-z]+)*|viewBox|clipPath", re.A
+)
 
 
 def check_page(html: str) -> None:

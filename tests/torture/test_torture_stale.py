@@ -116,7 +116,6 @@ SAME: dict[str, dict[str, tuple[Any, str]]] = {
         "json_text": ("text", "the prompts that are read are covered"),
         "dataset": ("same-set", "what the folder holds is covered"),
     },
-    "Models": {"placement": ("turns", "where the models lie in memory")},
     "BudgetSection": {"limit": (BIG, "how much is done, not what"), "currency": ("EUR", "a name of the limit")},
     "Price": dict.fromkeys(("input", "cached", "output", "gpu_hour"), (0.5, "what it costs"))
     | {"gpus": (2, "what it costs")},
@@ -184,7 +183,8 @@ RECIPE = {
     "constitution": "small@1.0.0",
     "prompts": {"path": "prompts.jsonl", "field": "wording", "answers": ["good", "bad"], "gold": "good"},
     "model": {"policy": {"engine": "fake", "price": {"input": 1.0}}, "jury": {"a": {"engine": "fake"}}},
-    "judge": {"perturbations": {}},
+    "judge": {},
+    "perturb": {},
     "budget": {"limit": 100.0},
 }
 
@@ -284,7 +284,7 @@ def cases() -> Iterator[tuple[str, tuple[str, ...], str, str]]:
             unused = {"file": {*of_hub, "query"}, "hub": {"path", "query", "format"}}
             if kind == "PromptsSection" and name in unused.get(base, {"path", "format", *of_hub}):
                 continue
-            if (kind == "JudgeSection" and name == "perturbations") or (kind == "Models" and name in ("judge", "jury")):
+            if (kind == "Recipe" and name == "perturb") or (kind == "Models" and name in ("judge", "jury")):
                 continue  # sections that the base leaves out
             if kind in ("_Model",) or ((place, kind) in seen):
                 continue
@@ -302,7 +302,7 @@ def test_every_field_is_on_one_side_or_the_other(torture: Torture) -> None:
     assert found - known == set(), "say in OTHER or in SAME what these do"
     assert known - found == set(), "these are no fields"
     assert not {(kind, name) for kind, names in OTHER.items() for name in names if name in SAME.get(kind, {})}
-    covered = {kind for kind, _ in found} | {"SamplingSection"}
+    covered = {kind for kind, _ in found} | {"SamplingSection", "Models", "GivenModel"}  # without fields to change
     assert {each.__name__ for each in all_sections(Section)} == covered
 
 
@@ -327,7 +327,11 @@ def test_a_changed_field_makes_another_run(project: Path, torture: Torture) -> N
             made.add(found)
             torture.count("stale fields")
     alone = {**RECIPE, "model": {"policy": {"engine": "fake", "price": {}}}}
-    for other in (alone, changed(alone, ("judge",), None), changed(alone, ("judge", "perturbations"), None)):
+    for other in (
+        alone,
+        changed(changed(alone, ("judge",), None), ("perturb",), None),
+        changed(alone, ("perturb",), None),
+    ):
         found = run_id(project, other)
         assert found not in made
         made.add(found)
