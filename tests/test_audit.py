@@ -227,6 +227,7 @@ def test_perturbations_cost_what_the_votes_say_and_count_nowhere_else(tmp_path: 
     assert found("alignment", "one", subject="both orders").n == 6
     assert found("win_rate", "one", subject="first-last").n == 6
     assert found("principle_win_rate", principle_id="kind").n == 6
+    assert found("length_correlation", principle_id="kind").n == 6
     assert found.value("pairs", subject="perturbation") == 5
     assert found.value("pairs") == 6
     assert found.value("round_changed", subject="1") == 1.0

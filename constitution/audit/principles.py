@@ -85,7 +85,7 @@ def _sides(evidence: Evidence) -> tuple[list[str], Array, Array]:
 def correlations(evidence: Evidence) -> Iterator[Figure]:
     sql = """
         SELECT c.principle_id, c.p_b, p.length, p.headers + p.lists + p.bold AS markdown, c.cluster
-        FROM audit.averaged AS c JOIN audit.pairs AS p USING (place)
+        FROM audit.training_votes AS c JOIN audit.pairs AS p USING (place)
         WHERE p.length IS NOT NULL
     """
     empty = True
