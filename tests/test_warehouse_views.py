@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -27,16 +27,27 @@ def answers(root: Path, run_id: str | None = None) -> int:
     return int(count)
 
 
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The user's cache, empty, of a process that has made no views yet."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    monkeypatch.setattr(views, "_open", {})
+    return folder / "constitution"
+
+
 @pytest.fixture(params=["in memory", "no room for it", "not on this system", "not opened by DuckDB"])
 def way(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+    cache: Path,
 ) -> Iterator[str]:
     """How a connection comes by its views."""
 
     def full(name: str) -> int:
         raise OSError("no room")
 
-    monkeypatch.setattr(views, "_open", {})
     if request.param == "no room for it":
         monkeypatch.setattr(os, "memfd_create", full)
     elif request.param == "not on this system":
@@ -82,11 +93,66 @@ def test_what_a_connection_makes_is_its_own(way: str, tmp_path: Path) -> None:
             other.execute("FROM work.few")
 
 
-def test_threads_connect_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_connect_at_once(tmp_path: Path, cache: Path) -> None:
     fill(tmp_path)
-    monkeypatch.setattr(views, "_open", {})
     with ThreadPoolExecutor(3) as pool:
         assert list(pool.map(lambda _: answers(tmp_path), range(6))) == [17] * 6
+
+
+def test_the_views_are_made_once_for_all_processes_of_a_version(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse = fill(tmp_path)
+    made: list[Path] = []
+    create = views.create
+
+    def counted(connection: duckdb.DuckDBPyConnection, root: Path, without: Collection[str] | None = None) -> None:
+        made.append(root)
+        create(connection, root, without)
+
+    def as_a_new_process() -> int:
+        monkeypatch.setattr(views, "_open", {})
+        assert answers(tmp_path) == 17
+        return len(made)
+
+    monkeypatch.setattr(views, "create", counted)
+    assert [as_a_new_process() for _ in range(2)] == [1, 1]
+    (tmp_path / views.DATABASE).unlink()
+    assert (as_a_new_process(), warehouse.rebuild_views().exists()) == (1, True)
+    (kept,) = cache.iterdir()
+    whole = kept.read_bytes()
+    for damaged in (b"", whole[:-1], whole[:40] + b"x" + whole[41:]):
+        kept.write_bytes(damaged)
+        before = len(made)
+        assert [as_a_new_process() for _ in range(2)] == [before + 1] * 2
+    monkeypatch.setattr(os, "geteuid", lambda: -1)  # another user's file is not believed
+    assert as_a_new_process() == 5
+
+
+def test_another_version_makes_its_own_views(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path)
+    statements = views._statements
+    for version in range(views._CACHED + 3):
+        monkeypatch.setattr(views, "_open", {})
+        later = [f"CREATE VIEW version AS SELECT {version} AS n"]
+        monkeypatch.setattr(views, "_statements", lambda without, later=later: [*statements(without), *later])
+        with connect(tmp_path) as connection:
+            assert list(ask(connection, "FROM version").rows) == [(version,)]
+    monkeypatch.setattr(views, "_open", {})
+    monkeypatch.setattr(duckdb, "__version__", "1000.0.0")
+    assert answers(tmp_path) == 17
+    assert len(list(cache.iterdir())) == views._CACHED
+
+
+@pytest.mark.parametrize("folder", ["/dev/null/cache", "relative", "~"])
+def test_without_a_cache_each_process_makes_the_views(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", folder)
+    fill(tmp_path / "warehouse")
+    assert answers(tmp_path / "warehouse") == 17
+    assert os.listdir() == ["warehouse"]
 
 
 @pytest.mark.parametrize(

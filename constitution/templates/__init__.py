@@ -15,7 +15,6 @@ from pathlib import Path
 
 from constitution.identity import digest
 from constitution.records import Criterion, Exemplar, Message, Messages, Perturbation, Principle
-from constitution.templates.disarm import MARK, MARK_OF_ONE, disarm, quote_turns
 
 LABELS = ("A", "B")
 """What the judge chooses from; the assistant's prefix opens the bracket, so that each is one token."""
@@ -123,6 +122,8 @@ def rubric_messages(prompt: Messages, answer: str, criterion: Criterion, nonce: 
 
 def transcript(messages: Messages) -> str:
     """The conversation as one text, every turn whole; lines that would pass for another turn are quoted."""
+    from constitution.templates.disarm import quote_turns  # compiles patterns for 30 ms, which readers need not
+
     return "\n\n".join(f"{_SPEAKERS[message.role]}: {quote_turns(message.content)}" for message in messages)
 
 
@@ -131,14 +132,15 @@ def transcript(messages: Messages) -> str:
 @lru_cache(maxsize=64)
 def _disarm(text: str, nonce: str, one: bool) -> str:
     """`one`: for a template that shows one answer."""
+    from constitution.templates.disarm import MARK, MARK_OF_ONE, disarm
+
     return disarm(text, nonce, MARK_OF_ONE if one else MARK)
 
 
 @lru_cache(maxsize=64)
 def _conversation(prompt: Messages, nonce: str, one: bool) -> str:
     # Turn by turn and before turns are quoted: what is behind a mark begins a line once the mark is gone.
-    mark = MARK_OF_ONE if one else MARK
-    return transcript(tuple(Message(turn.role, disarm(turn.content, nonce, mark)) for turn in prompt))
+    return transcript(tuple(Message(turn.role, _disarm(turn.content, nonce, one)) for turn in prompt))
 
 
 def _two_answers(template: str, prompt: Messages, shown: tuple[str, str], principle: Principle, nonce: str) -> str:
