@@ -113,14 +113,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"load_format": "pt"}, "pickles"),
     ({"load_format": "auto"}, "pickles"),
     ({"load_format": ["pt"]}, "pickles"),
-    ({"hf_token": "secret"}, "does not stand in a recipe"),
+    ({"hf_token": "secret"}, "does not belong in a recipe"),
     ({"max-model-len": 5}, "max_model_len"),
     # What vLLM's command would take for one of these.
     ({"trust_remote": True}, "did you mean trust_remote_code"),
     ({"load_form": "pt"}, "did you mean load_format"),
     ({"speculative_config.trust_remote_code": True}, "with underscores"),
-    ({"cudagraph_capture_sizes": [1, "--trust-remote-code"]}, "an option of its own"),
-    ({"dtype": "-O3"}, "an option of its own"),
+    ({"cudagraph_capture_sizes": [1, "--trust-remote-code"]}, "would be read as another option"),
+    ({"dtype": "-O3"}, "would be read as another option"),
     (
         {"speculative_config": {"model": "x", "draft_load_config": {"load_format": "pt"}}},
         "draft_load_config.load_format",
