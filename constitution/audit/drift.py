@@ -8,6 +8,7 @@ from constitution.audit.evidence import Evidence
 from constitution.principles.files import is_semver, version_key
 from constitution.records import Figure, Run
 from constitution.warehouse import Warehouse
+from constitution.warehouse.views import quoted
 
 _MEANS = """
     SELECT principle_id, judge, prompt_id, avg(p_b) AS p_b FROM ({votes})
@@ -27,9 +28,10 @@ def figures(evidence: Evidence) -> Iterator[Figure]:
         return
     ours, theirs = _MEANS.format(votes=_OURS), _MEANS.format(votes="FROM training_votes")
     sql = f"""
-        SELECT principle_id, '{_version(before)}' AS subject, ours.p_b - earlier.p_b AS value, cluster
+        SELECT principle_id, {quoted(_version(before))} AS subject, ours.p_b - earlier.p_b AS value, cluster
         FROM ({ours} GROUP BY ALL) AS ours
-        JOIN ({theirs} WHERE run_id = '{before.run_id}' GROUP BY ALL) AS earlier USING (principle_id, judge, prompt_id)
+        JOIN ({theirs} WHERE run_id = {quoted(before.run_id)} GROUP BY ALL) AS earlier
+        USING (principle_id, judge, prompt_id)
         JOIN audit.prompts USING (prompt_id)
     """
     nothing = (

@@ -142,7 +142,7 @@ class Evidence:
 
     def ask(self, sql: str) -> pa.Table:
         """The answer of a query; `{run}` in it stands for the run's id."""
-        return ask_arrow(self.connection, sql.replace("{run}", quoted(self.run.run_id))).read_all()
+        return ask_arrow(self.connection, sql.replace("{run}", quoted(self.run.run_id)), ours=True).read_all()
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = self.ask(sql).to_pylist()

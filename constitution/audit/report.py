@@ -107,7 +107,7 @@ def _shown_of(connection: duckdb.DuckDBPyConnection, section: Section, run_id: s
     """The section's tables that have rows."""
     shown = []
     for exhibit in tables(section):
-        answer = ask(connection, _query(exhibit.sql, run_id))
+        answer = ask(connection, _query(exhibit.sql, run_id), ours=True)
         if rows := [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]:
             shown.append(_shown(exhibit, dict(zip(answer.columns, answer.types, strict=True)), rows, run_id))
     return shown
@@ -168,7 +168,7 @@ def _coded(text: str) -> Any:
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, sql: str, run_id: str) -> list[dict[str, Any]]:
-    answer = ask(connection, _query(sql, run_id))
+    answer = ask(connection, _query(sql, run_id), ours=True)
     return [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
 
 

@@ -97,7 +97,7 @@ class Headline:
 
 def headlines(connection: duckdb.DuckDBPyConnection, run_id: str) -> list[Headline]:
     """The chief figures, those that put the labels in doubt first."""
-    rows = ask(connection, QUERY.replace("{run}", quoted(run_id))).rows
+    rows = ask(connection, QUERY.replace("{run}", quoted(run_id)), ours=True).rows
     return sorted((Headline(*row) for row in rows), key=lambda row: not row.alarming)
 
 
@@ -111,7 +111,7 @@ def scorecard_lines(connection: duckdb.DuckDBPyConnection, run_id: str) -> list[
         "QUALIFY round IN ('0', 'given', 'sample') OR round = max(try_cast(round AS INTEGER)) OVER ()::VARCHAR\n"
         f"ORDER BY list_position([{listed}], figure), judge, subject"
     )
-    return [Headline(*row[:-1]) for row in ask(connection, query).rows]
+    return [Headline(*row[:-1]) for row in ask(connection, query, ours=True).rows]
 
 
 def summary(root: Path, run_id: str) -> str:

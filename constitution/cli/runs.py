@@ -62,7 +62,7 @@ def runs(run_id: str | None, as_json: bool, warehouse: Path) -> None:
         if run_id is not None and not as_json:
             _show(store, listed[0])
             return
-        found = {row[0]: row[1:] for row in ask(connection, _FIGURES).rows}
+        found = {row[0]: row[1:] for row in ask(connection, _FIGURES, ours=True).rows}
     if as_json:
         facts = [_facts(store, run, found.get(run.run_id, (0,) * 6)) for run in listed]
         show_json(facts if run_id is None else facts[0])

@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import math
 import stat
-from dataclasses import asdict
-from functools import cache
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from constitution.errors import DamagedPart, WarehouseError
 from constitution.records import Run, Usage
 from constitution.warehouse import checksums
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
 
 SCHEMA = 1
 """Version of the layout."""
@@ -49,8 +46,6 @@ def read(path: Path) -> Run | None:
 
 def parse(data: bytes, label: str) -> Run:
     """The run whose record `data` is. Raises DamagedPart for what is none, WarehouseError for another version's."""
-    from pydantic import ValidationError  # which `constitution sql` need not load
-
     try:
         found: dict[str, Any] = json.loads(data, parse_constant=_finite, parse_float=_finite)
         schema = found.pop("schema")
@@ -60,13 +55,11 @@ def parse(data: bytes, label: str) -> Run:
                 hint="use the version of constitution that wrote it",
             )
         # A field of another type would stop who reads it later, and not with one sentence.
-        _types().validate_json(data, strict=True)
+        if misfit := _misfit(found, Run, "record"):
+            raise ValueError(f"{misfit} is of another type")
         found["usage"] = tuple(Usage(**row) for row in found.get("usage", ()))
         found["repairs"] = tuple(found.get("repairs", ()))
         return Run(**found)
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        reason = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
     except RecursionError:
         reason = "nested too deeply"
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -74,11 +67,24 @@ def parse(data: bytes, label: str) -> Run:
     raise DamagedPart(f"{label}: cannot be read as a run: {reason}")
 
 
-@cache
-def _types() -> TypeAdapter[Run]:
-    from pydantic import TypeAdapter
+def _misfit(value: Any, kind: Any, name: str) -> str | None:
+    """The name of what in `value`, as JSON has it, is not of the type `kind`; None: all is. name: of `value`.
 
-    return TypeAdapter(Run)
+    Pydantic would tell too, but takes a tenth of a second to load.
+    """
+    origin, inner = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return None
+    if origin is dict and isinstance(value, dict):
+        parts = [(each, inner[1], key) for key, each in value.items()]
+    elif origin is tuple and isinstance(value, list):
+        parts = [(each, inner[0], str(place)) for place, each in enumerate(value)]
+    elif is_dataclass(kind) and isinstance(value, dict):
+        parts = [(value[field], of, field) for field, of in get_type_hints(kind).items() if field in value]
+    else:
+        types = inner if origin is UnionType else (kind,)
+        return None if type(value) in types or (float in types and type(value) is int) else name
+    return next(filter(None, (_misfit(each, of, f"{name}.{part}") for each, of, part in parts)), None)
 
 
 def _finite(number: str) -> float:
