@@ -90,19 +90,22 @@ async def start(server: FakeServer, warehouse: Path) -> asyncio.subprocess.Proce
     )
 
 
-async def test_a_stopped_command_writes_what_it_has_and_the_same_command_resumes(tmp_path: Path) -> None:
-    """Stopped when thirty requests are answered and each of the ten prompts waits for its next answer. SIGTERM and
-    SIGKILL: tests/torture/test_torture_kills.py."""
+@pytest.mark.parametrize(("signals", "code"), [("INT INT", 130), ("TERM", 143)])
+async def test_a_stopped_command_writes_what_it_has_and_the_same_command_resumes(
+    tmp_path: Path, signals: str, code: int
+) -> None:
+    """Stopped when thirty requests are answered and each of the ten prompts waits for its next answer. At random
+    moments, and SIGKILL: tests/torture/test_torture_kills.py."""
     warehouse, engine = Warehouse(tmp_path / "w"), Held(answers=30)
     async with FakeServer(engine) as server:
         process = await start(server, warehouse.root)
         while engine.asked < 40:
             await asyncio.sleep(0.1)
             assert process.returncode is None, await process.communicate()
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, and some shells twice
-        process.send_signal(signal.SIGINT)
+        for name in signals.split():  # some shells send Ctrl-C twice
+            os.killpg(process.pid, signal.Signals[f"SIG{name}"])
         out, err = (said.decode() for said in await asyncio.wait_for(process.communicate(), 60))
-    assert process.returncode == 130, (out, err)
+    assert process.returncode == code, (out, err)
     assert "the same command (without --fresh) resumes the run" in err
     assert "Traceback" not in out + err
     [stopped] = warehouse.runs()

@@ -33,6 +33,10 @@ def test_a_warehouse_of_another_version_is_refused(tmp_path: Path, how: str) -> 
         connect(tmp_path)
     with pytest.raises(WarehouseError, match=refused):
         Warehouse(tmp_path).write_part("failures", RUN, [failure(9)])
+    with pytest.raises(WarehouseError, match=refused), Warehouse(tmp_path).lock("another"):
+        pass
+    with pytest.raises(WarehouseError, match=refused):
+        Warehouse(tmp_path).find_run(RUN)
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
 
 

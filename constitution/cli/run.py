@@ -121,9 +121,10 @@ def _work(flow: Flow, arguments: tuple[object, ...]) -> tuple[Run, bool]:
     stops: list[int] = []
     try:
         return asyncio.run(_watched(flow, arguments, stops))
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except (KeyboardInterrupt, asyncio.CancelledError) as stop:
         click.echo("\nStopped. What was made is written; the same command (without --fresh) resumes the run.", err=True)
-        sys.exit(143 if signal.SIGTERM in stops else 130)
+        # Once the run works, its session takes SIGTERM, not we: what is no Ctrl-C is one.
+        sys.exit(130 if signal.SIGINT in stops or isinstance(stop, KeyboardInterrupt) else 143)
     except RuntimeError as error:
         # Prefect has no class of its own for a server that cannot be reached or started.
         if "API" not in str(error):

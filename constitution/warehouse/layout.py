@@ -30,7 +30,8 @@ def is_run_id(name: str) -> bool:
 
 class Place:
     """Where a warehouse is: a folder that is the same one from first to last. Where it was renamed or deleted, or
-    another is in its place, everything raises WarehouseError, and nothing makes it again."""
+    another is in its place, everything raises WarehouseError, and nothing makes it again. So it is where a warehouse is
+    of another version, before anything is written."""
 
     def __init__(self, root: Path) -> None:
         self._root = local(root)
@@ -45,6 +46,8 @@ class Place:
         except (FileNotFoundError, NotADirectoryError):
             found = None
         if self._identity is None:
+            if found is not None:
+                check_version(self._root)
             self._identity = found
         elif found != self._identity:
             raise WarehouseError(
@@ -104,6 +107,12 @@ def make(root: Path) -> None:
         if not _is_empty_record(path):
             with files.replacing(path) as file:
                 file.write(_EMPTY)
+
+
+def check_version(root: Path) -> None:
+    """Raises WarehouseError for a warehouse of another version."""
+    for table in TABLES.values():
+        _sound(table, root / table.name / views.NO_ROWS)
 
 
 def check_readable(root: Path, run_id: str | None = None) -> None:
