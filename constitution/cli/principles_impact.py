@@ -96,7 +96,7 @@ def _told(old: Constitution, new: Constitution, run: Run, found: Impact) -> Iter
     yield f"  P(later is better)    {_number(found.change)} on average; {_number(found.size, '')} without the sign"
     yield f"  pairs kept            {kept[0]} → {kept[1]}"
     yield f"  votes for this        {found.votes:,}{missing}"
-    heading = ("principle", "change", "flips by it alone", "mean change by it alone", "flips of the same votes")
+    heading = ("principle", "change", "flips by it alone", "mean change by it alone", "its own votes that flip")
     yield ""
     yield from aligned([heading, *map(_row, found.effects)], right=())
     flipped = sorted((shift for shift in found.shifts if shift.flips), key=lambda shift: -abs(shift.change or 0))
