@@ -135,6 +135,17 @@ async def test_nobody_waits_in_circles_and_no_more_than_the_money_is_in_flight()
     assert budget.stopped.startswith("budget: ")
 
 
+async def test_cheap_prompts_that_end_first_do_not_set_the_price() -> None:
+    models = Models.model_validate({"policy": {"engine": "fake", "price": {"output": 1}}})
+    budget = Admission(BudgetSection(limit=1000), Cost(models, Ledger(), {}), 0)
+    for _ in range(16):
+        assert await budget.admits()
+    budget.ended(Ledger(), True)
+    assert await budget.admits()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(budget.admits(), 0.01)
+
+
 async def test_loading_a_model_is_no_part_of_what_a_prompt_costs() -> None:
     models = Models.model_validate({"policy": {"engine": "fake", "price": {"gpu_hour": 1}}})
     account = Cost(models, Ledger(), {"policy": {"open_seconds": 0}})

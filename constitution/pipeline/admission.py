@@ -15,7 +15,7 @@ from constitution.recipe import BudgetSection
 from constitution.records import Failure
 
 FIRST = 16
-"""So many prompts are let in before it is known what one costs."""
+"""So many prompts are in flight at most, and have to end, before it is known what one costs."""
 LAST = 1_000
 """So many prompts, those that ended last, are looked at for failures: a run that was well for a million prompts stops
 as soon as one that never was."""
@@ -31,8 +31,8 @@ class Admission:
     """Lets a prompt in while the cost of those that are done, those that are in flight and this one stays under the
     budget's limit, taking every prompt for as dear as those done were on the average; and while engines do not fail.
 
-    Before the first prompt ends nothing is known of what one costs: until then no more than FIRST are in flight, and
-    those can go over the limit.
+    Until FIRST prompts have ended no more than FIRST are in flight, and those can go over the limit. The prompts that
+    end first are the cheap ones (two equal answers take no votes), so the mean of fewer would let too many in.
     """
 
     def __init__(self, section: BudgetSection | None, cost: Cost, done: int, *, stop_at_failures: float = 1.0) -> None:
@@ -46,7 +46,8 @@ class Admission:
         """Prompts in a row."""
         self._cost = cost
         self._done = done
-        self._known = done > 0
+        self._seen = done
+        """Prompts that ended, in this start or finished in an earlier one."""
         self._spent = cost.token_cost(cost.ledger)
         """Tokens of prompts that are not in flight, in money."""
         self._before = cost.engine_cost
@@ -81,7 +82,7 @@ class Admission:
         if self._section is not None:
             self._spent += self._cost.token_cost(used)
             self._done += done
-            self._known = True
+            self._seen += 1
             self._ended.set()
 
     def saw(self, failure: Failure | None) -> None:
@@ -112,7 +113,7 @@ class Admission:
         grows while prompts are in flight, by as much a prompt as before, without this start's loading."""
         if self._section is None:
             return True
-        if not self._known and self._in_flight >= FIRST:
+        if self._seen < FIRST <= self._in_flight:
             return False
         cost, within = self._cost, self._in_flight + 1
         tokens, engines = cost.token_cost(cost.ledger), cost.engine_cost
