@@ -195,6 +195,7 @@ def test_a_fault_in_a_model_is_named_by_the_way_that_set_takes(tmp_path: Path) -
         ("model.policy.engine=gpt", "model.policy: engine: 'gpt' is none of 'transformers', 'vllm', 'openai', 'fake'"),
         ('model.policy={model="x"}', "model.policy: engine is missing"),
         ("revise.critique={temp=1}", "revise.critique.temp: unknown field; did you mean temperature?"),
+        ("budget={amount=3}", "budget.amount: unknown field; there are limit, currency"),
     ],
 )
 def test_a_wrong_value_is_told_in_words_of_toml(tmp_path: Path, override: str, said: str) -> None:

@@ -117,9 +117,21 @@ def _first_fault(error: ValidationError) -> str:
     name, known = str(fault["loc"][-1]), _known_fields()
     if name in known:
         return f"{place}: unknown field; there is one of this name in {known[name]}"
-    near = [other for other in known if other.startswith(name)][:1] if len(name) > 2 else []
-    near = near or difflib.get_close_matches(name, known, n=1)
-    return f"{place}: unknown field" + (f"; did you mean {near[0]}?" if near else "")
+    there = _fields_at(fault["loc"][:-1])
+    near = [other for other in there if other.startswith(name)][:1] if len(name) > 2 else []
+    near = near or difflib.get_close_matches(name, there, n=1)
+    return f"{place}: unknown field; " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(there)}")
+
+
+def _fields_at(loc: tuple[int | str, ...]) -> list[str]:
+    """Names of the fields of the section in this place of a recipe, as pydantic writes it."""
+    sections: list[type[BaseModel]] = [Recipe]
+    for part in map(str, loc):
+        fields = [section.model_fields[part] for section in sections if part in section.model_fields]
+        engines = [one for one in sections if "engine" in one.model_fields and _engine(one) == part]
+        inner = [model for field in fields for model in _models_in(field.annotation)]
+        sections = inner or engines or sections
+    return list(dict.fromkeys(name for section in sections for name in section.model_fields))
 
 
 def _field(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
