@@ -94,7 +94,7 @@ def test_no_figure_of_a_run_is_lost_in_a_narrow_terminal(warehouse: Warehouse, c
 
 
 def test_an_id_that_is_cut_short_lists_what_it_could_be(warehouse: Warehouse, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="other: 2 runs begin so") as error:
+    with pytest.raises(InputError, match="other: 2 runs' ids begin with it") as error:
         warehouse.find_run("other")
     assert error.value.hint == "one of other-000000000000, other-100000000000"
     assert warehouse.find_run("other-1").run_id == "other-100000000000"

@@ -55,7 +55,7 @@ def test_what_is_not_measured_is_one_line_for_each_reason(page: Page) -> None:
     [[names, note]] = page.exhibits["missing"].rows
     assert names == "kappa, self_preference"
     assert note.startswith("no families are known")
-    assert "Cohen's κ with gold, Self-preference" in page.exhibits["missing"].text
+    assert "Cohen's κ with gold; Self-preference" in page.exhibits["missing"].text
 
 
 def test_drawings_have_a_unit_and_n(page: Page) -> None:

@@ -157,7 +157,7 @@ def _written(value: Any, unit: Unit) -> str:
 
 def _titles(figures: str) -> str:
     """The titles of figures that are listed by name."""
-    return ", ".join(dict.fromkeys(KINDS[name].title if name in KINDS else name for name in figures.split(", ")))
+    return "; ".join(dict.fromkeys(KINDS[name].title if name in KINDS else name for name in figures.split(", ")))
 
 
 def _coded(text: str) -> Any:

@@ -150,8 +150,8 @@ def _total(usage: tuple[Usage, ...]) -> tuple[Usage, ...]:
 def _engine(stats: dict[str, Any]) -> str:
     parts = [
         f"{stats.get('calls', 0):,} calls ({stats.get('failures', 0):,} failed)",
-        f"at most {stats.get('most_in_flight', 0):,} at once, waiting ones too",
-        f"busy {stats.get('busy_seconds', 0.0):,.1f} of {stats.get('open_seconds', 0.0):,.1f} s open",
+        f"at most {stats.get('most_in_flight', 0):,} in flight or waiting at once",
+        f"open for {stats.get('open_seconds', 0.0):,.1f} s, busy for {stats.get('busy_seconds', 0.0):,.1f} of them",
     ]
     known = {"calls", "failures", "most_in_flight", "busy_seconds", "open_seconds"}
     own = {name: value for name, value in stats.items() if name not in known and isinstance(value, int | float | str)}

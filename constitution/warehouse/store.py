@@ -235,7 +235,9 @@ class Store:
             raise InputError(f"{begins}: there is no such run", hint="`constitution runs` lists them")
         if len(ids) > 1:
             more = f", and {len(ids) - _LISTED} more" if len(ids) > _LISTED else ""
-            raise InputError(f"{begins}: {len(ids)} runs begin so", hint=f"one of {', '.join(ids[-_LISTED:])}{more}")
+            raise InputError(
+                f"{begins}: {len(ids)} runs' ids begin with it", hint=f"one of {', '.join(ids[-_LISTED:])}{more}"
+            )
         return ids[0]
 
     def find_run(self, begins: str | None, having: str = "preferences") -> Run:
