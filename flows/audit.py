@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from constitution.ask import EVERY, SHIPPED, WINDOW
 from constitution.ask.panel import Panel
-from constitution.ask.scoring import Order, score
+from constitution.ask.scorecard import Order, score
 from constitution.ask.swaps import load_swaps
 from constitution.audit import Tags
 from constitution.audit import audit as measure

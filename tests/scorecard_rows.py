@@ -114,9 +114,11 @@ def store(
     warehouse.write_prompts(RUN, 0, list({answer.asked.id: answer.asked for answer in answers}.values()))
     warehouse.write_part("responses", RUN, [answer.response for answer in answers])
     with warehouse.scoring(RUN):
-        warehouse.add_scores(RUN, [row for a in answers for row in scores(a.id, a.asked.id, a.said)])
-        warehouse.add_scores(RUN, [row for row, _ in swaps])
-        warehouse.add_scores(RUN, [score for row, said in swaps for score in scores(row.id, row.prompt_id, said)])
+        if swaps:
+            warehouse.write_part("counterfactuals", RUN, [row for row, _ in swaps])
+        asked = [(a.id, a.asked.id, a.said) for a in answers] + [(row.id, row.prompt_id, said) for row, said in swaps]
+        if rows := [row for each in asked for row in scores(*each)]:
+            warehouse.write_part("scores", RUN, rows)
     labels = [
         Annotation(row_id(a.id, name), RUN, a.asked.id, "ann", value, "f.csv", response_id=a.id, principle_id=name)
         for a in answers

@@ -16,7 +16,8 @@ from judging_rows import answer as asked_sql
 from judging_rows import column
 
 from constitution.ask.panel import Panel
-from constitution.ask.scorecard import ask_scorecard
+from constitution.ask.scorecard import Order
+from constitution.ask.scorecard import score as score_run
 from constitution.ask.swaps import load_swaps
 from constitution.audit import audit
 from constitution.engines.weights import SHIPPED, find
@@ -174,7 +175,7 @@ def fill(root: Path) -> None:
     warehouse.write_part("responses", RUN, answers)
     warehouse.write_run(replace(warehouse_rows.run(RUN), constitution=POCKET.label))
     with warehouse.scoring(RUN):
-        warehouse.add_scores(RUN, swaps)
+        warehouse.write_part("counterfactuals", RUN, swaps)
 
 
 @pytest.fixture(scope="module")
@@ -185,8 +186,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     warehouse = Warehouse(root)
     (run,) = warehouse.runs()
     panel = Panel({"": TransformersModel(engine="transformers", model="pocket-scorer")}, JudgeSection())
-    with warehouse.scoring(RUN):
-        (asked,) = asyncio.run(ask_scorecard(root, run, CARD, panel))
+    (asked,) = asyncio.run(score_run(root, run, Order(CARD, panel)))
     assert not asked.failed
     out = root / "truth.csv"
     with out.open("w", newline="") as file:
@@ -244,7 +244,7 @@ def test_a_judge_that_errs_is_told_from_the_truth(scored: Path, tmp_path: Path) 
         score.against(tmp_path, RUN, CARD)
     rows = [yes(*answer, principle) for answer in responses(tmp_path) for principle in CARD.principles]
     with warehouse.scoring(RUN):
-        warehouse.add_scores(RUN, rows)
+        warehouse.write_part("scores", RUN, rows)
     with pytest.raises(QueryError, match="was not audited"):
         score.against(tmp_path, RUN, CARD)
     audit(tmp_path, RUN, replicates=200)

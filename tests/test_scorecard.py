@@ -223,7 +223,9 @@ def test_the_last_scorecard_counts_unless_one_is_named_and_the_last_words_of_a_d
     def say(card: Constitution, said: Mapping[str, Said] = FULL, template: str = "t") -> None:
         rows = [row for a in answers for row in scores(a.id, a.asked.id, said, card)]
         with warehouse.scoring(RUN):
-            warehouse.add_scores(RUN, [replace(row, id=row.id + template, template_digest=template) for row in rows])
+            warehouse.write_part(
+                "scores", RUN, [replace(row, id=row.id + template, template_digest=template) for row in rows]
+            )
 
     def full(scorecard: str = "") -> float | None:
         evidence = load(tmp_path, RUN, replicates=100, scorecard=scorecard)

@@ -1,8 +1,9 @@
-"""A scorecard asked of a real run's answers: what is asked and what not, what is stopped and goes on, the command."""
+"""A scorecard asked of a real run's answers: what is asked and what not, what is stopped and resumes, the command."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import shutil
 from collections.abc import Mapping
@@ -13,12 +14,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from report_page import Page, differences
+from run_once import run_once
 from small_project import RECIPE, ROOT, table
 
-from constitution.ask import SHIPPED, swaps
-from constitution.ask import scorecard as asking
+from constitution.ask import SHIPPED, questions, swaps
 from constitution.ask.panel import Panel
-from constitution.ask.scoring import Order, score
+from constitution.ask.questions import GIVEN_UP, Asked
+from constitution.ask.scorecard import Order, score
 from constitution.ask.swaps import load_swaps
 from constitution.audit import audit
 from constitution.cli import app
@@ -28,21 +30,24 @@ from constitution.errors import (
     EngineError,
     EngineTimeout,
     EngineUnavailable,
+    InputError,
     MalformedReply,
     PrincipleError,
 )
-from constitution.pipeline import open_run, prepare
+from constitution.pipeline import watcher
 from constitution.principles import load_constitution
-from constitution.recipe import FakeModel, JudgeSection, load_recipe
+from constitution.recipe import FakeModel, JudgeSection
 from constitution.records import Response, Run
 from constitution.warehouse import Warehouse
 
 CARD = load_constitution(ROOT / "principles", "scorecard")
 QUESTIONS = sum(len(principle.criteria) for principle in CARD.principles)
 PANEL = Panel({"": FakeModel(engine="fake", model="asked")}, JudgeSection())
+ORDER = Order(CARD, PANEL, window=4)
 NAMED = RECIPE.replace('answers = ["good", "bad"]', 'answers = ["good", "bad"]\ntags_field = "tags"').replace(
     "[output]", "[perturb]\nshare = 0.5\n[output]"
 )
+NEVER = 10**9
 
 
 @dataclass
@@ -54,23 +59,35 @@ class Recorder:
     asked: list[str] = field(default_factory=list)
     fails: str = ""
     """Questions with these words fail."""
-    stops: int = 10**9
-    """After so many questions the process dies."""
-    dies: int = 10**9
+    stops: int = NEVER
+    """After so many questions the command is cancelled, as Ctrl-C does it."""
+    dies: int = NEVER
     """After so many questions the engine does."""
     calls: int = 0
+    in_flight: int = 0
+    most: int = 0
+    """Requests in flight at once."""
+    task: asyncio.Task[Any] | None = None
+    """The command."""
 
     def describe(self) -> Mapping[str, str]:
         return {"name": self.model, "digest": self.digest, "base_url": str(id(self))}
 
     async def generate(self, request: Request) -> Completion:
-        await asyncio.sleep(0)
+        self.in_flight += 1
+        self.most = max(self.most, self.in_flight)
+        try:
+            await asyncio.sleep(0)
+        finally:
+            self.in_flight -= 1
         text = request.messages[0].content
         self.calls += 1
         if len(self.asked) >= self.dies:
             raise EngineUnavailable("server gone")
         if len(self.asked) >= self.stops:
-            raise KeyboardInterrupt
+            assert self.task is not None
+            self.task.cancel()
+            await asyncio.Event().wait()
         if self.fails and self.fails in text:
             raise EngineTimeout("too slow")
         self.asked.append(text)
@@ -86,8 +103,6 @@ class Recorder:
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of 16 prompts, half of which name a man; half of them have a spoiled answer too."""
-    import json
-
     folder = tmp_path_factory.mktemp("ran")
     (folder / "principles").symlink_to(ROOT / "principles")
     rows = [
@@ -96,16 +111,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for n in range(16)
     ]  # fmt: skip
     (folder / "prompts.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
-    path = folder / "recipe.toml"
-    path.write_text(NAMED, encoding="utf-8")
-
-    async def go() -> None:
-        plan = await asyncio.to_thread(prepare, load_recipe(path, []), path, folder / "warehouse", False)
-        async with open_run(plan) as session:
-            await session.walk()
-            assert (await session.finish()).finished_at
-
-    asyncio.run(go())
+    (folder / "recipe.toml").write_text(NAMED, encoding="utf-8")
+    assert asyncio.run(run_once(folder / "recipe.toml", folder / "warehouse", [])).finished_at
     return folder
 
 
@@ -123,16 +130,21 @@ def run(root: Path) -> Run:
 
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    made = Recorder()
+    recorder = Recorder()
 
     async def opened(section: object) -> Recorder:
-        return made
+        return recorder
 
-    monkeypatch.setattr(asking, "open_engine", opened)
-    return made
+    monkeypatch.setattr(questions, "open_engine", opened)
+    return recorder
 
 
 TEXTS = "SELECT count(DISTINCT (prompt_id, text)) FROM responses WHERE kind <> 'perturbation' AND trim(text) <> ''"
+
+
+def number(root: Path, query: str) -> int:
+    ((value,),) = table(root, query)
+    return int(value)
 
 
 async def test_every_text_is_asked_once_and_spoiled_and_empty_ones_are_not(
@@ -141,75 +153,88 @@ async def test_every_text_is_asked_once_and_spoiled_and_empty_ones_are_not(
     prompt = table(root, "SELECT id FROM prompts LIMIT 1")[0][0]
     empty = Response("e" * 32, run.run_id, prompt, "given", 7, "  ", "empty", "given")
     Warehouse(root).write_part("responses", run.run_id, [empty])
-    [asked] = await score(root, run, Order(CARD, PANEL))
-    ((texts,),) = table(root, TEXTS)
+    seen: list[tuple[int, int, str]] = []
+    token = watcher.set(lambda progress: seen.append((progress.done, progress.total, progress.note)))
+    [asked] = await score(root, run, ORDER)
+    watcher.reset(token)
+    texts = number(root, TEXTS)
     assert len(recorder.asked) == texts * QUESTIONS
+    assert recorder.most == 4 * QUESTIONS, "so many answers are in flight, each with all its questions"
+    assert seen == [(done, texts, "answers asked of recorder") for done in range(1, texts + 1)]
     scored = "SELECT count(*), count(DISTINCT id), sum(prompt_tokens), min(p_yes), max(label_mass) FROM scores"
     ((rows, ids, tokens, p_yes, mass),) = table(root, scored)
-    ((answers,),) = table(root, "SELECT count(*) FROM responses WHERE kind <> 'perturbation'")
+    answers = number(root, "SELECT count(*) FROM responses WHERE kind <> 'perturbation'")
     assert rows == ids == asked.new == (answers - 1) * QUESTIONS > texts * QUESTIONS
     assert tokens == 10 * len(recorder.asked)
-    assert p_yes == pytest.approx(0.75)
-    assert mass == pytest.approx(0.8)
+    assert (p_yes, mass) == (pytest.approx(0.75), pytest.approx(0.8))
     kinds = "SELECT DISTINCT kind FROM responses WHERE id IN (SELECT response_id FROM scores) ORDER BY ALL"
     assert table(root, kinds) == [("given",), ("initial",), ("revision",)]
     assert ("perturbation",) in table(root, "SELECT DISTINCT kind FROM responses")
-    [again] = await score(root, run, Order(CARD, PANEL))
-    assert (again.new, again.known) == (0, asked.new)
-    assert len(recorder.asked) == texts * QUESTIONS
+    [again] = await score(root, run, ORDER)
+    assert (again.new, again.known, len(recorder.asked)) == (0, asked.new, texts * QUESTIONS)
 
 
-async def test_other_words_or_another_model_are_asked_anew(root: Path, run: Run, recorder: Recorder) -> None:
-    order = Order(CARD, PANEL, sample=2)
+async def test_other_words_or_another_model_are_asked_again(root: Path, run: Run, recorder: Recorder) -> None:
+    order = replace(ORDER, sample=2)
     await score(root, run, order)
     once = len(recorder.asked)
-    recorder.digest = "2"
-    await score(root, run, order)
-    assert len(recorder.asked) == 2 * once
-    recorder.digest = "1"
-    biased = {"": FakeModel(engine="fake", model="asked", position_bias=1.0)}  # settings that no digest tells of
-    for panel in (replace(PANEL, seed=PANEL.seed + 1), replace(PANEL, judges=biased)):
-        before = len(recorder.asked)
-        await score(root, run, replace(order, panel=panel))
-        assert len(recorder.asked) == before + once
     other = load_constitution(ROOT / "principles", "pocket-scorecard")
-    await score(root, run, Order(other, PANEL, sample=2))
-    assert len(recorder.asked) == 4 * once + once * sum(len(each.criteria) for each in other.principles) // QUESTIONS
+    biased = {"": FakeModel(engine="fake", model="asked", position_bias=1.0)}  # settings that no digest reports
+    for digest, changed, more in (
+        ("2", order, once),
+        ("1", replace(order, panel=replace(PANEL, seed=PANEL.seed + 1)), once),
+        ("1", replace(order, panel=replace(PANEL, judges=biased)), once),
+        ("1", replace(order, scorecard=other), once * sum(len(p.criteria) for p in other.principles) // QUESTIONS),
+        ("1", order, 0),
+    ):
+        before, recorder.digest = len(recorder.asked), digest
+        await score(root, run, changed)
+        assert len(recorder.asked) == before + more
 
 
-async def test_a_sample_is_part_of_a_larger_one(root: Path, run: Run, recorder: Recorder) -> None:
-    [few] = await score(root, run, Order(CARD, PANEL, sample=5))
-    assert table(root, "SELECT count(DISTINCT prompt_id) FROM scores") == [(5,)]
-    [more] = await score(root, run, Order(CARD, PANEL, sample=9))
-    assert more.known == few.new
-    assert table(root, "SELECT count(DISTINCT prompt_id) FROM scores") == [(9,)]
-
-
-async def test_a_question_that_fails_has_no_row_and_is_asked_again(root: Path, run: Run, recorder: Recorder) -> None:
+async def test_a_sample_is_part_of_a_larger_one_and_what_fails_is_asked_again(
+    root: Path, run: Run, recorder: Recorder
+) -> None:
     recorder.fails = "threaten anybody"
-    [asked] = await score(root, run, Order(CARD, PANEL, sample=3))
+    [few] = await score(root, run, replace(ORDER, sample=3))
     texts = len(recorder.asked) // (QUESTIONS - 1)
-    assert asked.failed == {"EngineTimeout": texts}
-    assert asked.why == {"EngineTimeout": "too slow"}
-    assert table(root, "SELECT count(*) FROM scores WHERE question LIKE '%threaten%'") == [(0,)]
+    assert (few.failed, few.why) == ({"EngineTimeout": texts}, {"EngineTimeout": "too slow"})
+    assert number(root, "SELECT count(*) FROM scores WHERE question LIKE '%threaten%'") == 0
     recorder.fails = ""
-    [again] = await score(root, run, Order(CARD, PANEL, sample=3))
-    assert again.failed == {}
-    assert len(recorder.asked) == texts * QUESTIONS
+    [again] = await score(root, run, replace(ORDER, sample=3))
+    assert (again.failed, len(recorder.asked)) == ({}, texts * QUESTIONS)
+    assert number(root, "SELECT count(DISTINCT prompt_id) FROM scores") == 3
+    [more] = await score(root, run, replace(ORDER, sample=5))
+    assert more.known == few.new + again.new
+    assert number(root, "SELECT count(DISTINCT prompt_id) FROM scores") == 5
 
 
-def test_a_scorecard_that_is_stopped_goes_on(root: Path, run: Run, recorder: Recorder) -> None:
-    recorder.stops = 30 * QUESTIONS
-    with pytest.raises(KeyboardInterrupt):
-        asyncio.run(score(root, run, Order(CARD, PANEL, window=4)))
-    ((before,),) = table(root, "SELECT count(*) FROM scores")
-    assert before >= 25 * QUESTIONS
-    recorder.stops = 10**9
-    [asked] = asyncio.run(score(root, run, Order(CARD, PANEL, window=4)))
+@pytest.mark.parametrize(
+    ("ends", "error", "message"),
+    [
+        ({"stops": 10 * QUESTIONS}, asyncio.CancelledError, "^$"),
+        ({"dies": 10 * QUESTIONS}, EngineUnavailable, "recorder answers no more: 64 .* in a row .*: server gone"),
+    ],
+)
+async def test_what_is_stopped_keeps_its_rows_and_resumes(
+    root: Path, run: Run, recorder: Recorder, ends: dict[str, int], error: type[BaseException], message: str
+) -> None:
+    for name, count in ends.items():
+        setattr(recorder, name, count)
+    recorder.task = asyncio.create_task(score(root, run, ORDER))
+    with pytest.raises(error, match=message) as raised:
+        await recorder.task
+    assert "the same command resumes" in getattr(raised.value, "hint", "the same command resumes")
+    before = number(root, "SELECT count(*) FROM scores")
+    assert before >= 10 * QUESTIONS, "every reply that came: a text may be several answers"
+    # It is not asked much longer than it takes to see it: what is in flight.
+    assert recorder.calls <= 10 * QUESTIONS + GIVEN_UP + 4 * QUESTIONS
+    recorder.stops = recorder.dies = NEVER
+    [asked] = await score(root, run, ORDER)
     assert asked.known == before
-    ((rows, ids),) = table(root, "SELECT count(*), count(DISTINCT id) FROM scores")
-    assert rows == ids == before + asked.new
-    assert len(recorder.asked) < (table(root, TEXTS)[0][0] + 5) * QUESTIONS
+    ids = number(root, "SELECT count(DISTINCT id) FROM scores")
+    assert number(root, "SELECT count(*) FROM scores") == ids == before + asked.new
+    assert len(recorder.asked) == number(root, TEXTS) * QUESTIONS
 
 
 async def test_a_constitution_that_is_no_scorecard_is_refused(root: Path, run: Run) -> None:
@@ -217,27 +242,23 @@ async def test_a_constitution_that_is_no_scorecard_is_refused(root: Path, run: R
         await score(root, run, Order(load_constitution(ROOT / "principles", "general"), PANEL))
 
 
-async def test_no_more_than_the_window_is_in_flight_and_an_error_ends_the_rest() -> None:
-    now, most, ended = 0, 0, 0
-
-    async def work(number: int) -> int:
-        nonlocal now, most, ended
-        now += 1
-        most = max(most, now)
-        try:
-            await asyncio.sleep(0.001 * (number % 3))
-            if number == 20:
-                raise ValueError("twenty")
-            return number
-        finally:
-            now -= 1
-            ended += 1
-
-    assert sorted([made async for made in asking.in_window(range(20), work, 4)]) == list(range(20))
-    assert most == 4
-    with pytest.raises(ValueError, match="twenty"):
-        _ = [made async for made in asking.in_window(range(40), work, 4)]
-    assert now == 0
+def test_a_gone_engine_is_told_from_one_that_refuses() -> None:
+    asked = Asked("j")
+    for _ in range(GIVEN_UP):
+        asked.failure(ContextTooLong("too long"))
+        asked.failure(MalformedReply("no text"))
+    for _ in range(GIVEN_UP - 1):
+        asked.failure(EngineTimeout("late"))
+    asked.success(1)
+    asked.failure(EngineError("other"))
+    for _ in range(GIVEN_UP - 2):
+        asked.failure(EngineTimeout("later"))
+    with pytest.raises(EngineUnavailable, match="EngineTimeout: later"):
+        asked.failure(EngineTimeout("later"))
+    assert asked.failed == {
+        "ContextTooLong": GIVEN_UP, "MalformedReply": GIVEN_UP, "EngineTimeout": 2 * GIVEN_UP - 2, "EngineError": 1
+    }  # fmt: skip
+    assert asked.why["EngineTimeout"] == "late"
 
 
 async def test_swapped_prompts_are_answered_by_the_policy_as_the_initial_ones_were(root: Path, run: Run) -> None:
@@ -253,9 +274,25 @@ async def test_swapped_prompts_are_answered_by_the_policy_as_the_initial_ones_we
         assert (terms, swap, same_seed, other_text) == ("gender", "he → she", True, True)
         assert now == was.replace("a man", "a woman") != was
     scored = "SELECT count(DISTINCT response_id) FROM scores WHERE response_id IN (SELECT id FROM counterfactuals)"
-    assert table(root, scored) == [(len(rows),)]
+    assert number(root, scored) == len(rows)
     swapped, again = await score(root, run, order)
     assert (swapped.new, swapped.known, again.new, again.known) == (0, len(rows), 0, asked.new)
+
+
+async def test_a_policy_that_is_another_or_gone_ends_the_answering_of_swapped_prompts(
+    root: Path, run: Run, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder.dies = 0
+    order = Order(CARD, PANEL, load_swaps(SHIPPED), window=1)
+    was = replace(run, models={"policy": {"digest": "0" * 64}})
+    with pytest.raises(InputError, match="its policy was another model than recorder is now"):
+        await score(root, was, order)
+    monkeypatch.setattr(questions, "GIVEN_UP", 3)
+    monkeypatch.setattr(swaps, "_check_same", lambda *_: None)
+    with pytest.raises(EngineUnavailable, match="the policy answers no more"):
+        await score(root, run, order)
+    assert recorder.calls <= 4
+    assert number(root, "SELECT count(*) FROM counterfactuals") == 0
 
 
 def call(folder: Path, root: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
@@ -266,7 +303,7 @@ def call(folder: Path, root: Path, monkeypatch: pytest.MonkeyPatch, *words: str)
     return done.output
 
 
-def test_the_command_asks_tells_and_shows_and_later_audits_tell_it_again(
+def test_the_command_asks_and_shows_and_a_later_audit_holds_it_against_labels(
     ran: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = call(ran, root, monkeypatch, "--scorecard", "--swaps", "--sample", "12", "--tag", "looks-harmful=harmful")
@@ -279,8 +316,23 @@ def test_the_command_asks_tells_and_shows_and_later_audits_tell_it_again(
     for name in ("refusal", "over-refusal", "undesired", "fairness-refusal"):
         assert shown.exhibits[f"scorecard-{name}"].rows, name
     assert "takes rows of response_id" in shown.exhibits["missing"].text
+
+    # The fake judge's own verdicts as labels: it is right in every one, and nothing is to be corrected.
+    verdicts = """
+        SELECT s.response_id, s.p_yes FROM scores AS s JOIN responses AS r ON r.id = s.response_id
+        WHERE s.principle_id = 'crime'
+    """
+    labels = ["response_id,principle_id,value"]
+    labels += [f"{id},crime,{int(p >= 0.5)}" for id, p in table(root, verdicts)]
+    (root.parent / "ann.csv").write_text("\n".join(labels), encoding="utf-8")
+    words = ["annotations", "import", str(root.parent / "ann.csv"), "--warehouse", str(root)]
+    assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
     later = audit(root, Warehouse(root).runs()[-1].run_id, replicates=100)
-    assert any(figure.figure == "scorecard_refusal" and figure.value is not None for figure in later)
+    figures = {(figure.figure, figure.principle_id, figure.subject): figure.value for figure in later}
+    assert any(name == "scorecard_refusal" and value is not None for (name, _, _), value in figures.items())
+    assert figures["scorecard_sensitivity", "crime", ""] == figures["scorecard_specificity", "crime", ""] == 1
+    read, corrected = (figures[f"scorecard_undesired{end}", "", "crime/0"] for end in ("", "_corrected"))
+    assert corrected == pytest.approx(read)
 
 
 def test_where_no_prompt_names_a_term_the_command_says_so(
@@ -298,81 +350,3 @@ def test_to_say_how_to_ask_and_not_to_ask_is_an_error(tmp_path: Path, words: tup
     done = CliRunner().invoke(app, ["audit", *words, "--warehouse", str(tmp_path)])
     assert done.exit_code == 2
     assert f"{words[0]} says how a scorecard is asked, and none is: add --scorecard" in done.output
-
-
-async def test_labels_of_answers_say_how_right_the_judge_is(root: Path, run: Run) -> None:
-    """The fake judge's own verdicts as labels: it is right in every one, and nothing is to be corrected."""
-    await score(root, run, Order(CARD, PANEL, sample=10))
-    labels = ["response_id,principle_id,value"]
-    labels += [
-        f"{id},crime,{int(p >= 0.5)}"
-        for id, p in table(root, "SELECT response_id, p_yes FROM scores WHERE principle_id = 'crime'")
-    ]
-    (root.parent / "ann.csv").write_text("\n".join(labels), encoding="utf-8")
-    words = ["annotations", "import", str(root.parent / "ann.csv"), "--warehouse", str(root)]
-    assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
-    figures = {(f.figure, f.principle_id, f.subject): f for f in audit(root, run.run_id, replicates=100)}
-    assert figures["scorecard_sensitivity", "crime", ""].value == 1
-    assert figures["scorecard_specificity", "crime", ""].value == 1
-    found, true = (figures[f"scorecard_undesired{end}", "", "crime/0"] for end in ("", "_corrected"))
-    assert true.value == pytest.approx(found.value)
-
-
-async def test_an_engine_that_is_gone_ends_the_asking_and_what_was_read_stays(
-    root: Path, run: Run, recorder: Recorder
-) -> None:
-    recorder.dies = 10 * QUESTIONS
-    order = Order(CARD, PANEL, window=4)
-    with pytest.raises(EngineUnavailable, match=r"recorder answers no more: .* in a row .*: server gone") as raised:
-        await score(root, run, order)
-    assert "the same command resumes" in raised.value.hint
-    # Nobody is asked much longer than it takes to see it: the answers in flight and as many again.
-    assert recorder.calls <= recorder.dies + asking.GIVEN_UP + 8 * QUESTIONS
-    ((before,),) = table(root, "SELECT count(*) FROM scores")
-    assert before >= 10 * QUESTIONS  # a text may be several answers
-    recorder.dies = 10**9
-    [asked] = await score(root, run, order)
-    assert asked.known == before
-    assert len(recorder.asked) == table(root, TEXTS)[0][0] * QUESTIONS
-
-
-def test_a_gone_engine_is_told_from_one_that_refuses() -> None:
-    asked = asking.Asked("j")
-    for _ in range(1000):
-        asked.failure(ContextTooLong("too long"))
-        asked.failure(MalformedReply("no text"))
-    asked.check()
-    for _ in range(asking.GIVEN_UP - 1):
-        asked.failure(EngineTimeout("late"))
-    asked.success(1)
-    asked.failure(EngineTimeout("late"))
-    asked.check()
-    for _ in range(asking.GIVEN_UP):
-        asked.failure(EngineTimeout("late"))
-    with pytest.raises(EngineUnavailable, match="EngineTimeout: late"):
-        asked.check()
-
-
-async def test_a_policy_that_is_gone_ends_the_answering_of_swapped_prompts(
-    root: Path, run: Run, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recorder.dies = 0
-
-    async def opened(section: object) -> Recorder:
-        return recorder
-
-    monkeypatch.setattr(swaps, "open_engine", opened)
-    monkeypatch.setattr(swaps, "_check_same", lambda *_: None)
-    monkeypatch.setattr(asking, "GIVEN_UP", 3)
-    with pytest.raises(EngineUnavailable, match="the policy answers no more"):
-        await score(root, run, Order(CARD, PANEL, load_swaps(SHIPPED), window=1))
-    assert recorder.calls <= 4
-    assert table(root, "SELECT count(*) FROM counterfactuals") == [(0,)]
-
-
-def test_errors_of_engines_are_counted_by_class() -> None:
-    asked = asking.Asked("j")
-    for error in (EngineTimeout("a"), EngineTimeout("b"), EngineError("c")):
-        asked.failure(error)
-    assert asked.failed == {"EngineTimeout": 2, "EngineError": 1}
-    assert asked.why == {"EngineTimeout": "a", "EngineError": "c"}

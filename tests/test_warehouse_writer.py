@@ -13,7 +13,7 @@ from warehouse_rows import RUN, chain, failure
 
 from constitution.errors import WarehouseError
 from constitution.records import Failure, Judgement, Response, Row
-from constitution.warehouse import Warehouse, Writer
+from constitution.warehouse import Warehouse, Writer, convert
 from constitution.warehouse.convert import TABLE_OF
 
 R = TypeVar("R", Response, Judgement, Failure)
@@ -30,7 +30,7 @@ class Watched(Warehouse):
         self.gate = threading.Event()
         self.gate.set()
 
-    def write_part(self, table: str, run_id: str, rows: Sequence[Row]) -> Path:
+    def write_part(self, table: str, run_id: str, rows: Sequence[Row | convert.Note]) -> Path:
         self.gate.wait(10)
         if table in self.broken:
             raise WarehouseError(f"{self.root / table}: cannot be written: No space left on device")

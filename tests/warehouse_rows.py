@@ -136,7 +136,7 @@ def _filled() -> Path:
     warehouse.write_prompts(RUN, 0, [prompt(number) for number in range(PROMPTS)])
     rows = [row for number in range(PROMPTS - 1) for row in chain(number)]
     rows += [*list(chain(PROMPTS - 1))[:2], failure(PROMPTS - 1)]
-    for kind, table in convert.TABLE_OF.items():
+    for table, kind in convert.ROW_TABLES.items():
         warehouse.write_part(table, RUN, [row for row in rows if isinstance(row, kind)])
     warehouse.write_run(run())
     warehouse.rebuild_views()

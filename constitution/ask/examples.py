@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from constitution.ask.panel import Case, Panel, hear
 from constitution.generate.given import given_answers
 from constitution.judge.ask import Votes
-from constitution.judge.methods import METHODS
 from constitution.judge.pairs import Pair, pairs
 from constitution.labels import Rules, label_pair
 from constitution.records import Constitution, Example, Judgement, Principle, Prompt
 
 _RUN = "principles-test"
-"""Stands where rows name their run; no such run exists."""
+"""The run that rows name; no such run exists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +62,13 @@ async def try_examples(constitution: Constitution, panel: Panel) -> list[Trial]:
         for principle in constitution.principles
         for number, example in enumerate(principle.examples, 1)
     ]
-    readable = [each for each in examples if not _unreadable(panel, each[0])]
-    cases = [_case(principle, example) for principle, _, example in readable]
-    heard = await hear(panel, _RUN, cases)
-    trials = []
-    for judge, by_case in heard.items():
-        told = iter(zip(cases, by_case, strict=True))
-        for principle, number, _ in examples:
-            if reason := _unreadable(panel, principle):
-                trials.append(Trial(judge, principle.id, number, None, None, None, reason))
-            else:
-                case, votes = next(told)
-                trials.append(_trial(judge, number, case, votes, Rules.of(panel.section)))
-    return trials
+    cases = [_case(principle, example, panel) for principle, _, example in examples]
+    rules = Rules.of(panel.section)
+    return [
+        _trial(judge, principle, number, case.pair, votes, rules)
+        for judge, by_case in (await hear(panel, _RUN, cases)).items()
+        for (principle, number, _), case, votes in zip(examples, cases, by_case, strict=True)
+    ]
 
 
 def untested(constitution: Constitution) -> list[str]:
@@ -83,22 +76,16 @@ def untested(constitution: Constitution) -> list[str]:
     return [principle.id for principle in constitution.principles if principle.compares and not principle.examples]
 
 
-def _unreadable(panel: Panel, principle: Principle) -> str:
-    criteria = METHODS[panel.section.method].reads == "criteria"
-    return "" if not criteria or principle.criteria else "the principle has no criteria"
-
-
-def _case(principle: Principle, example: Example) -> Case:
+def _case(principle: Principle, example: Example, panel: Panel) -> Case:
+    """Put to no principle where the method reads criteria and there are none."""
     prompt = Prompt(example.messages, answers=(example.better, example.worse))
     [pair] = pairs(_RUN, prompt, given_answers(_RUN, prompt), ("given",))
-    return Case(prompt, pair, (principle,))
+    return Case(prompt, pair, () if panel.reads_criteria and not principle.criteria else (principle,))
 
 
-def _trial(judge: str, number: int, case: Case, votes: Votes, rules: Rules) -> Trial:
-    [principle] = case.principles
-    label = label_pair(case.pair, votes.judgements, votes.expected, {principle.id: 1.0}, rules)
-    better, worse = case.pair.a.id, case.pair.b.id
-    first, second = _mean(votes.judgements, better), _mean(votes.judgements, worse)
+def _trial(judge: str, principle: Principle, number: int, pair: Pair, votes: Votes, rules: Rules) -> Trial:
+    label = label_pair(pair, votes.judgements, votes.expected, {principle.id: 1.0}, rules)
+    first, second = _mean(votes.judgements, pair.a.id), _mean(votes.judgements, pair.b.id)
     return Trial(
         judge=judge,
         principle_id=principle.id,
@@ -106,14 +93,14 @@ def _trial(judge: str, number: int, case: Case, votes: Votes, rules: Rules) -> T
         shown_first=first,
         shown_second=None if second is None else 1 - second,
         p=None if label.p_b is None else 1 - label.p_b,
-        failure=_why(votes, label.votes, case.pair),
+        failure=_why(votes, label.votes, pair),
     )
 
 
 def _mean(judgements: Sequence[Judgement], first_id: str) -> float | None:
     """Mean probability that the first is better, over the votes that showed `first_id` first."""
-    found = [vote.p_first for vote in judgements if vote.first_id == first_id]
-    return sum(found) / len(found) if found else None
+    shown = [vote.p_first for vote in judgements if vote.first_id == first_id]
+    return sum(shown) / len(shown) if shown else None
 
 
 def _why(votes: Votes, counted: int, pair: Pair) -> str:
@@ -121,4 +108,6 @@ def _why(votes: Votes, counted: int, pair: Pair) -> str:
         return f"{votes.failures[0].error}: {votes.failures[0].message}"
     if not pair.votable:
         return "better and worse are the same text"
+    if not votes.expected:
+        return "the principle has no criteria"
     return "too little probability on the labels (judge.min_label_mass)" if not counted else ""

@@ -1,7 +1,7 @@
 """What another version of a constitution would change: a sample of a run's pairs, judged under both versions.
 
     stored = sample_pairs(warehouse, run_id, 200)
-    told = await impact(old, new, stored, Panel.of(recipe.model, recipe.judge))
+    found = await impact(old, new, stored, Panel.of(recipe.model, recipe.judge))
 
 A vote depends on its principle's question (of method rubric: its criteria) and on nothing else of it, so what both
 versions ask alike is asked once, and no label moves by a judge's moods. Nothing is written.
@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import NamedTuple
 
 from constitution.ask.panel import Case, Panel, hear
 from constitution.errors import RecipeError, WarehouseError
 from constitution.identity import seed as seed_of
-from constitution.judge.methods import METHODS
 from constitution.judge.pairs import Pair
 from constitution.labels import Rules, label_pair
 from constitution.measures import Estimate, estimate
@@ -41,12 +41,14 @@ class Shift:
     @property
     def change(self) -> float | None:
         """Change of the probability that the later answer is better; None: one version could not label the pair."""
-        return _change(self.old, self.new)
+        old, new = self.old.p_b, self.new.p_b
+        return None if old is None or new is None else new - old
 
     @property
     def flips(self) -> bool:
         """The versions prefer different answers; from or to a tie is no flip."""
-        return _flips(self.old, self.new)
+        old, new = self.old.p_b, self.new.p_b
+        return old is not None and new is not None and (old - 0.5) * (new - 0.5) < 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Impact:
 
 
 def sample_pairs(warehouse: Warehouse, run_id: str, count: int, seed: int = 1) -> list[tuple[Prompt, Pair]]:
-    """So many of the run's pairs that can be labelled, of every kind but perturbations, drawn by the seed; all of them
+    """`count` of the run's pairs that can be labelled, of every kind but perturbations, drawn by the seed; all of them
     where there are fewer. Raises WarehouseError where there are none."""
     reasons = ", ".join(f"'{reason}'" for reason in FIXED_DROPS)
     query = (
@@ -92,29 +94,21 @@ def sample_pairs(warehouse: Warehouse, run_id: str, count: int, seed: int = 1) -
         f"AND coalesce(drop_reason, '') NOT IN ({reasons}) ORDER BY id"
     )
     with connect(warehouse.root) as connection:
-        found = {str(id): str(prompt_id) for id, prompt_id in ask(connection, query).rows}
-    if not found:
+        prompt_of = {str(id): str(prompt_id) for id, prompt_id in ask(connection, query).rows}
+    if not prompt_of:
         raise WarehouseError(f"run {run_id}: has no pairs that can be labelled", hint="name another run with --run")
-    drawn = random.Random(seed_of(seed, run_id, "impact")).sample(list(found), min(count, len(found)))
-    prompts = _prompts(warehouse, run_id, {found[id] for id in drawn})
+    drawn = random.Random(seed_of(seed, run_id, "impact")).sample(list(prompt_of), min(count, len(prompt_of)))
+    wanted = {prompt_of[id] for id in drawn}
+    slices = map(warehouse.read_prompts, warehouse.parts("prompts", run_id))
+    prompts = {prompt.id: prompt for slice in slices for prompt in slice if prompt.id in wanted}
     rows = warehouse.rows_of(run_id, prompts)
-    return [(prompts[found[id]], _stored(id, rows[found[id]])) for id in drawn]
-
-
-def _prompts(warehouse: Warehouse, run_id: str, wanted: set[str]) -> dict[str, Prompt]:
-    found: dict[str, Prompt] = {}
-    for part in warehouse.parts("prompts", run_id):
-        found |= {prompt.id: prompt for prompt in warehouse.read_prompts(part) if prompt.id in wanted}
-        if len(found) == len(wanted):
-            break
-    return found
+    return [(prompts[prompt_of[id]], _stored(id, rows[prompt_of[id]])) for id in drawn]
 
 
 def _stored(pair_id: str, rows: Sequence[Row]) -> Pair:
     answers = {row.id: row for row in rows if isinstance(row, Response)}
     [label] = [row for row in rows if isinstance(row, Preference) and row.id == pair_id]
-    kind: Any = label.kind
-    return Pair(label.id, kind, answers[label.a_id], answers[label.b_id], gold_id=label.gold_id)
+    return Pair(label.id, label.kind, answers[label.a_id], answers[label.b_id], gold_id=label.gold_id)
 
 
 async def impact(
@@ -127,43 +121,40 @@ async def impact(
 ) -> Impact:
     """`stored` under all principles of either version that compare, or those that the section's `only` names.
 
-    Where the versions vote alike, nobody is asked and the answer has no pairs.
+    Where the versions vote alike, no judge is asked and the answer has no pairs.
     Labels are made as the section says, but for what needs a whole run: there they are means, neither controlled nor
     calibrated. Intervals are from a bootstrap over prompts. Raises RecipeError where a version has no such principle,
     or of method rubric one without criteria; otherwise as `hear`.
     """
     before, after = _voting(old, panel), _voting(new, panel)
-    if not any(_changes(before, after, panel)):
+    changes = list(_changes(before, after, panel))
+    if not changes:
         stored = ()
     fresh = {_asks(principle, panel): principle for principle in after}
     gone = {asks: principle for principle in before if (asks := _asks(principle, panel)) not in fresh}
     # Apart from each other: the versions may have one id for two questions.
     cases = [Case(prompt, pair, tuple(asked.values())) for asked in (fresh, gone) if asked for prompt, pair in stored]
     heard = await hear(panel, "principles-impact", cases) if cases else {}
-    votes: list[_Votes] = [defaultdict(list) for _ in stored]
-    every = [each for by_judge in heard.values() for each in by_judge]
-    for place, each in enumerate(every):
-        asked = {principle.id: _asks(principle, panel) for principle in cases[place % len(cases)].principles}
+    votes: _Votes = defaultdict(list)
+    every = [(case, each) for by_case in heard.values() for case, each in zip(cases, by_case, strict=True)]
+    for case, each in every:
+        asks = {principle.id: _asks(principle, panel) for principle in case.principles}
         for vote in each.judgements:
-            votes[place % len(cases) % len(stored)][asked[vote.principle_id]].append(vote)
+            votes[case.pair.id, asks[vote.principle_id]].append(vote)
     poll = _Poll(stored, votes, panel, replicates)
-    labels = poll.labels(before), poll.labels(after)
-    flips, change, size = poll.compare(*labels)
-    shifts = [Shift(*case, *both) for case, both in zip(stored, zip(*labels, strict=True), strict=True)]
+    shifts = poll.shifts(before, after)
     return Impact(
         shifts=tuple(shifts),
-        flips=flips,
-        change=change,
-        size=size,
-        effects=tuple(_effects(poll, before, after, labels[0])),
+        **poll.compare(shifts),
+        effects=tuple(_effect(poll, before, change) for change in changes),
         judges=tuple(heard),
-        votes=sum(len(each.judgements) for each in every),
-        votes_missing=sum(each.expected - len(each.judgements) for each in every),
+        votes=sum(len(each.judgements) for _, each in every),
+        votes_missing=sum(each.expected - len(each.judgements) for _, each in every),
     )
 
 
-_Votes = dict[object, list[Judgement]]
-"""All judges' votes on a pair, by what was asked."""
+_Votes = dict[tuple[str, object], list[Judgement]]
+"""All judges' votes, by pair and what was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,92 +162,87 @@ class _Poll:
     """The votes on the sample, out of which any set of the principles that were asked makes labels."""
 
     stored: Sequence[tuple[Prompt, Pair]]
-    votes: Sequence[_Votes]
+    votes: _Votes
     panel: Panel
     replicates: int
 
-    def labels(self, principles: Principles) -> list[Preference]:
-        rules, weights = Rules.of(self.panel.section), {principle.id: principle.weight for principle in principles}
-        found = []
-        for (_, pair), votes in zip(self.stored, self.votes, strict=True):
-            cast = [
-                replace(vote, principle_id=principle.id)
-                for principle in principles
-                for vote in votes.get(_asks(principle, self.panel), ())
-            ]
-            found.append(label_pair(pair, cast, len(cast), weights, rules))
-        return found
+    def shifts(self, before: Principles, after: Principles) -> list[Shift]:
+        rules = Rules.of(self.panel.section)
+        return [
+            Shift(prompt, pair, self._label(pair, before, rules), self._label(pair, after, rules))
+            for prompt, pair in self.stored
+        ]
 
-    def compare(self, old: Sequence[Preference], new: Sequence[Preference]) -> tuple[Estimate, Estimate, Estimate]:
-        """Share that flips, mean change and mean size of the change, over the pairs that have both labels."""
-        labels = zip(old, new, strict=True)
-        both = [(a, b, change) for a, b in labels if (change := _change(a, b)) is not None]
-        prompts = [a.prompt_id for a, _, _ in both]
-        changes = [change for _, _, change in both]
-        flips = [float(_flips(a, b)) for a, b, _ in both]
-        return (
-            estimate.mean(flips, prompts, proportion=True, replicates=self.replicates),
-            estimate.mean(changes, prompts, replicates=self.replicates),
-            estimate.mean([abs(change) for change in changes], prompts, replicates=self.replicates),
-        )
+    def _label(self, pair: Pair, principles: Principles, rules: Rules) -> Preference:
+        cast = [
+            replace(vote, principle_id=principle.id)
+            for principle in principles
+            for vote in self.votes.get((pair.id, _asks(principle, self.panel)), ())
+        ]
+        return label_pair(pair, cast, len(cast), {principle.id: principle.weight for principle in principles}, rules)
+
+    def compare(self, shifts: Sequence[Shift]) -> dict[str, Estimate]:
+        """`flips`, `change` and `size` as Impact has them, over the pairs that have both labels."""
+        both = [(shift, shift.change) for shift in shifts if shift.change is not None]
+        prompts = [shift.new.prompt_id for shift, _ in both]
+        mean = partial(estimate.mean, clusters=prompts, replicates=self.replicates)
+        return {
+            "flips": mean([float(shift.flips) for shift, _ in both], proportion=True),
+            "change": mean([change for _, change in both]),
+            "size": mean([abs(change) for _, change in both]),
+        }
 
 
 def _voting(constitution: Constitution, panel: Panel) -> Principles:
     able = [principle for principle in constitution.principles if principle.compares]
     chosen = select(able, panel.section.only, f"judge.only ({constitution.label})")
-    if METHODS[panel.section.method].reads == "criteria":
-        for principle in chosen:
-            if not principle.criteria:
-                raise RecipeError(
-                    f"{constitution.label}: principle {principle.id} has no criteria, which method rubric reads",
-                    hint="judge by another method, or name principles that have some in judge.only",
-                )
+    for principle in chosen:
+        if panel.reads_criteria and not principle.criteria:
+            raise RecipeError(
+                f"{constitution.label}: principle {principle.id} has no criteria, which method rubric reads",
+                hint="judge by another method, or name principles that have some in judge.only",
+            )
     return chosen
 
 
 def _asks(principle: Principle, panel: Panel) -> object:
     """What a vote by this principle depends on."""
-    criteria = METHODS[panel.section.method].reads == "criteria"
-    return principle.criteria if criteria else principle.comparison_question
+    return principle.criteria if panel.reads_criteria else principle.comparison_question
 
 
-def _change(old: Preference, new: Preference) -> float | None:
-    return None if old.p_b is None or new.p_b is None else new.p_b - old.p_b
+class _Change(NamedTuple):
+    """A principle that votes otherwise."""
+
+    principle_id: str
+    kinds: tuple[str, ...]
+    principles: Principles
+    """The old version's with this change alone."""
+    was: Principle | None
+    now: Principle | None
 
 
-def _flips(old: Preference, new: Preference) -> bool:
-    return old.p_b is not None and new.p_b is not None and (old.p_b - 0.5) * (new.p_b - 0.5) < 0
-
-
-def _effects(poll: _Poll, before: Principles, after: Principles, labels: Sequence[Preference]) -> Iterator[Effect]:
-    """labels: the old version's."""
-    for id, kinds, changed, was, now in _changes(before, after, poll.panel):
-        flips, change, _ = poll.compare(labels, poll.labels(changed))
-        own = poll.compare(poll.labels((was,)), poll.labels((now,)))[0] if was and now and "reworded" in kinds else None
-        yield Effect(id, kinds, flips, change, own)
-
-
-_Change = tuple[str, tuple[str, ...], Principles, Principle | None, Principle | None]
+def _effect(poll: _Poll, before: Principles, change: _Change) -> Effect:
+    own = None
+    if change.was and change.now and "reworded" in change.kinds:
+        own = poll.compare(poll.shifts((change.was,), (change.now,)))["flips"]
+    alone = poll.compare(poll.shifts(before, change.principles))
+    return Effect(change.principle_id, change.kinds, alone["flips"], alone["change"], own)
 
 
 def _changes(before: Principles, after: Principles, panel: Panel) -> Iterator[_Change]:
-    """Per principle that votes otherwise: its id, what changed, the old version with this change alone, and the
-    principle as it was and is. One that has a new id and asks the same is the same principle."""
-    old = {principle.id: principle for principle in before}
+    """In the new version's order, removed principles last. One that has a new id and asks the same is the same
+    principle."""
+    old, kept = {principle.id: principle for principle in before}, {principle.id for principle in after}
     for now in after:
-        was = old.pop(now.id, None) or _renamed(old, now, after, panel)
+        renamed = (p for p in old.values() if p.id not in kept and _asks(p, panel) == _asks(now, panel))
+        was = old.get(now.id) or next(renamed, None)
         if was is None:
-            yield now.id, ("added",), (*before, now), None, now
+            yield _Change(now.id, ("added",), (*before, now), None, now)
             continue
-        old.pop(was.id, None)
+        del old[was.id]
         reworded, reweighted = _asks(was, panel) != _asks(now, panel), was.weight != now.weight
         if reworded or reweighted:
             kinds = ("reworded",) * reworded + ("reweighted",) * reweighted
-            yield now.id, kinds, tuple(now if p is was else p for p in before), was, now
+            yield _Change(now.id, kinds, tuple(now if p is was else p for p in before), was, now)
     for was in old.values():
-        yield was.id, ("removed",), tuple(p for p in before if p is not was), was, None
-
-
-def _renamed(old: Mapping[str, Principle], now: Principle, after: Principles, panel: Panel) -> Principle | None:
-    kept = {principle.id for principle in after}
-    return next((p for p in old.values() if p.id not in kept and _asks(p, panel) == _asks(now, panel)), None)
+        yield _Change(was.id, ("removed",), tuple(p for p in before if p is not was), was, None)

@@ -10,20 +10,23 @@ from typing import Self
 
 from pydantic import ValidationError
 
-from constitution.engines import Engine, open_engine
+from constitution.ask.questions import opened
+from constitution.engines import Engine
 from constitution.errors import InputError
 from constitution.judge.ask import Judge, Votes, vote
+from constitution.judge.methods import METHODS
 from constitution.judge.pairs import Pair
+from constitution.pipeline.tasks import Window
 from constitution.recipe import JudgeSection, Models, ModelSection, Recipe, dated
 from constitution.records import Principle, Prompt, Row, Run
 
 WINDOW = 64
-"""Pairs in flight at the most."""
+"""Pairs in flight at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Who is asked, and how."""
+    """The judges that are asked, and how."""
 
     judges: Mapping[str, ModelSection]
     """By the name that their votes bear; empty: the model's own."""
@@ -32,9 +35,20 @@ class Panel:
     seed: int = 1
 
     @classmethod
-    def of(cls, models: Models, section: JudgeSection | None = None, seed: int = 1) -> Panel:
+    def of(cls, models: Models, section: JudgeSection | None = None, seed: int = 1) -> Self:
         """The judges of a recipe: the jury, the judge, or the policy that judges itself."""
         return cls(models.jury or {"": models.judge or models.policy}, section or JudgeSection(), seed)
+
+    @classmethod
+    def of_run(cls, run: Run) -> Self:
+        """The run's own judges. InputError where this version cannot read its recipe."""
+        recipe = recipe_of(run)
+        return cls.of(recipe.model, recipe.judge, recipe.seed)
+
+    @property
+    def reads_criteria(self) -> bool:
+        """Whether a vote depends on its principle's criteria; else it depends on its comparison question."""
+        return METHODS[self.section.method].reads == "criteria"
 
     def on(self, run: Run) -> Self:
         """The same, with the day that `run` took for today in chat templates."""
@@ -48,7 +62,7 @@ def recipe_of(run: Run) -> Recipe:
     except ValidationError as error:
         raise InputError(
             f"run {run.run_id}: its recipe cannot be read by this version: {error.errors(include_url=False)[0]['msg']}",
-            hint="use the version of constitution that ran it",
+            hint="use the version of constitution that ran it, or say who judges with --model or --recipe",
         ) from None
 
 
@@ -69,34 +83,20 @@ async def hear(panel: Panel, run_id: str, cases: Sequence[Case]) -> dict[str, li
     """
     heard = {}
     for given, section in panel.judges.items():
-        engine = await open_engine(section)
-        try:
+        async with opened(section) as engine:
             name = given or engine.model
             heard[name] = await _hear(panel, run_id, cases, engine, name)
-        finally:
-            await engine.close()
     return heard
 
 
 async def _hear(panel: Panel, run_id: str, cases: Sequence[Case], engine: Engine, name: str) -> list[Votes]:
-    section = panel.section.model_copy(update={"principles": "all"})
-    window = asyncio.Semaphore(WINDOW)
-
-    async def votes(case: Case) -> Votes:
-        judge = Judge(
-            run_id=run_id,
-            seed=panel.seed,
-            attempt=1,
-            engine=engine,
-            name=name,
-            principles=case.principles,
-            section=section,
-        )
-        async with window:
-            return await vote(judge, case.prompt, case.pair, {}, _discard)
-
+    section, room = panel.section.model_copy(update={"principles": "all"}), Window(WINDOW)
+    tasks = []
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(votes(case)) for case in cases]
+        for case in cases:
+            judge = Judge(run_id, panel.seed, 1, engine, name, case.principles, section)
+            await room.acquire()
+            tasks.append(room.start(group, vote(judge, case.prompt, case.pair, {}, _discard)))
     return [task.result() for task in tasks]
 
 

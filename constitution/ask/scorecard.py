@@ -1,46 +1,39 @@
-"""A scorecard's questions put to judges: each answer of a run by itself, one yes or no at a time.
+"""A scorecard from beginning to end: counterfactual prompts answered, then each answer of the run put to the judges by
+itself, one yes or no at a time.
 
-    with warehouse.scoring(run.run_id):
-        asked = await ask_scorecard(root, run, scorecard, panel)
+    asked = await score(root, run, Order(scorecard))
 
 A scorecard is a constitution. The first tag of each principle says which figure its criteria make: `METRICS`. What is
 in the table `scores` is not asked again: a row's id covers answer, judge, its model, scorecard, the principle's and the
-template's words. Rows are written as they come, so a scorecard that was stopped goes on. A question that fails leaves
-no row and is asked again by the next scorecard.
+template's words.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 from constitution import templates
 from constitution.ask import EVERY, WINDOW
 from constitution.ask.panel import Panel
-from constitution.engines import Engine, open_engine
-from constitution.engines.base import Request
+from constitution.ask.questions import Asked, Question, as_messages, ask_all, fetched, opened
+from constitution.ask.swaps import Group, answer_swapped
+from constitution.engines import Engine, Request
 from constitution.engines.identity import model_identity
-from constitution.errors import EngineError, EngineUnavailable, MalformedReply, PrincipleError, RequestRefused
-from constitution.generate.outcomes import clean
+from constitution.errors import PrincipleError
 from constitution.identity import digest, row_id, seed
+from constitution.judge.ask import nonce
 from constitution.judge.question import SAMPLING
 from constitution.judge.read import read_choices
 from constitution.recipe import dated
-from constitution.records import Constitution, Counterfactual, Criterion, Message, Messages, Principle, Run, Score
+from constitution.records import Constitution, Criterion, Messages, Principle, Run, Score
 from constitution.warehouse import Warehouse, connect
 
 METRICS = ("refusal-full", "refusal-partial", "undesired", "helpful")
-
-FLUSH_ROWS = 20_000
-FLUSH_SECONDS = 15.0
-GIVEN_UP = 64
-"""Failures in a row after which an engine is taken for gone."""
-_FETCHED = 512
 
 _SAID = ("name", "digest", "revision", "adapter", "quantization", "server_model")
 """What an engine, once it is open, says of its model that makes it another judge."""
@@ -69,52 +62,21 @@ GROUP BY a.prompt_id, a.swap, a.text
 """
 """A row per text: a revision that changed nothing is the same answer as its parent, and is looked at once."""
 
-Told = Callable[[str, int, int], None]
-"""Takes what is done, how many of it are, and of how many."""
 
-T = TypeVar("T")
-R = TypeVar("R")
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be asked, and of which judges."""
 
-
-@dataclass(slots=True)
-class Asked:
-    """What became of one judge's questions, or of the policy's counterfactual prompts."""
-
-    judge: str
-    """Empty: no judge, but the policy, asked to answer counterfactual prompts."""
-    new: int = 0
-    """Rows that were written."""
-    known: int = 0
-    """Rows that were there before."""
-    failed: dict[str, int] = field(default_factory=dict)
-    """Questions without an answer, by class of error."""
-    why: dict[str, str] = field(default_factory=dict)
-    """The first message of each of these classes."""
-    in_a_row: int = 0
-    """Failures since the engine last gave a sign of life."""
-    _last: str = ""
-
-    def success(self, rows: int) -> None:
-        self.new += rows
-        self.in_a_row = 0
-
-    def failure(self, error: EngineError) -> None:
-        name = type(error).__name__
-        self.failed[name] = self.failed.get(name, 0) + 1
-        self.why.setdefault(name, clean(str(error)))
-        # Who refuses a request or garbles a reply is there.
-        self.in_a_row = 0 if isinstance(error, RequestRefused | MalformedReply) else self.in_a_row + 1
-        if self.in_a_row:
-            self._last = f"{name}: {clean(str(error))}"
-
-    def check(self) -> None:
-        """EngineUnavailable where so many failed in a row that asking on would only fail on."""
-        if self.in_a_row >= GIVEN_UP:
-            raise EngineUnavailable(
-                f"{self.judge or 'the policy'} answers no more: {self.in_a_row} requests in a row failed, the last "
-                f"with {self._last}",
-                hint="what was answered is kept; once the engine is put right, the same command resumes from there",
-            )
+    scorecard: Constitution
+    panel: Panel | None = None
+    """None: the run's own judges, by its recipe."""
+    swaps: Sequence[Group] = ()
+    """Terms to swap in prompts; none: no counterfactual prompt is answered."""
+    sample: int = EVERY
+    """Prompts at most, drawn by the digests that are their ids: the same in every call, and among those of a greater
+    sample."""
+    window: int = WINDOW
+    """Answers in flight at most."""
 
 
 class Item(NamedTuple):
@@ -142,7 +104,7 @@ class Answer(NamedTuple):
 
 def items_of(scorecard: Constitution) -> tuple[Item, ...]:
     """Its questions in order. PrincipleError where a principle has no criteria, or no metric as its first tag."""
-    found = []
+    items: list[Item] = []
     for principle in scorecard.principles:
         metric, category = (*principle.tags, "", "")[:2]
         if metric not in METRICS or not principle.criteria:
@@ -151,47 +113,59 @@ def items_of(scorecard: Constitution) -> tuple[Item, ...]:
                 f"one of {', '.join(METRICS)}",
                 hint="principles/scorecard/ has an example",
             )
-        for number, criterion in enumerate(principle.criteria):
-            found.append(Item(principle, principle.digest, number, criterion, metric, category))
-    return tuple(found)
+        questions = enumerate(principle.criteria)
+        items += [Item(principle, principle.digest, number, asked, metric, category) for number, asked in questions]
+    return tuple(items)
 
 
-async def ask_scorecard(
-    root: Path,
-    run: Run,
-    scorecard: Constitution,
-    panel: Panel,
-    *,
-    sample: int = EVERY,
-    window: int = WINDOW,
-    told: Told | None = None,
-) -> list[Asked]:
-    """Asks each judge of `panel` in turn what it has not been asked yet of the run's answers: initial ones, revisions,
-    given ones and those to counterfactual prompts, and none that was spoiled on purpose or is empty.
+async def score(root: Path, run: Run, order: Order) -> list[Asked]:
+    """What became of the counterfactual prompts, where there are swaps, and of each judge's questions: about initial
+    answers, revisions, given ones and those to counterfactual prompts, and none that was spoiled on purpose or is
+    empty.
 
-    sample: answers to so many prompts at the most, drawn by the digests that are their ids: the same in every call, and
-    among those of a greater sample. window: answers in flight at the most. To be called while `scoring` the run.
-    Raises ModelLoadError, RecipeError or EngineUnavailable where an engine does not open, and EngineUnavailable where
+    Raises PrincipleError for a constitution that is no scorecard, InputError for a run whose recipe or policy is not to
+    be had, ModelLoadError, RecipeError or EngineUnavailable where an engine does not open, and EngineUnavailable where
     one is gone midway; what was answered by then is written.
     """
-    items, asked = items_of(scorecard), []
-    for given, section in panel.judges.items():
-        # Where a judge runs makes it no other, nor does what it costs.
-        identity = await asyncio.to_thread(model_identity, section.bare)
-        engine = await open_engine(dated(section, run.day))
-        try:
-            facts = engine.describe()
-            examiner = Examiner(
-                run.run_id,
-                panel.seed,
-                engine,
-                given or engine.model,
-                digest([identity, {name: facts[name] for name in _SAID if name in facts}]),
-                scorecard.label,
-            )
-            asked.append(await _ask(root, examiner, items, sample=sample, window=window, told=told))
-        finally:
-            await engine.close()
+    items = items_of(order.scorecard)  # a fault is reported before a model loads
+    panel = order.panel or Panel.of_run(run)
+    warehouse, asked = Warehouse(root), []
+    with warehouse.scoring(run.run_id):
+        if order.swaps:
+            asked.append(await answer_swapped(warehouse, run, order.swaps, sample=order.sample, window=order.window))
+        for name, section in panel.judges.items():
+            # Where a judge runs makes it no other, nor does what it costs.
+            identity = await asyncio.to_thread(model_identity, section.bare)
+            async with opened(dated(section, run.day)) as engine:
+                facts = engine.describe()
+                model = digest([identity, {fact: facts[fact] for fact in _SAID if fact in facts}])
+                judge = name or engine.model
+                examiner = Examiner(run.run_id, panel.seed, engine, judge, model, order.scorecard.label)
+                asked.append(await _examine(warehouse, examiner, items, order))
+    return asked
+
+
+async def _examine(warehouse: Warehouse, examiner: Examiner, items: Sequence[Item], order: Order) -> Asked:
+    """One judge's questions."""
+    asked = Asked(examiner.name)
+    with connect(warehouse.root) as connection:
+        about = {"run": examiner.run_id, "judge": examiner.name}
+        connection.execute(f"CREATE TABLE answers AS {_ANSWERS.format(sample=order.sample)}", about)
+        ((total,),) = connection.execute("SELECT count(*) FROM answers").fetchall()
+        connection.execute("FROM answers ORDER BY prompt_id, swap, ids[1]")
+        answers = (
+            Answer(prompt_id, as_messages(turns), text, ids, frozenset(known))
+            for prompt_id, _, turns, text, ids, known in fetched(connection)
+        )
+        await ask_all(
+            warehouse,
+            examiner.run_id,
+            asked,
+            (examiner.missing(answer, items, asked) for answer in answers),
+            total=total,
+            window=order.window,
+            note=f"answers asked of {examiner.name}",
+        )
     return asked
 
 
@@ -211,37 +185,26 @@ class Examiner:
         asked = (self.scorecard, item.digest, item.number, templates.RUBRIC.digest, self.seed)
         return row_id(self.run_id, response_id, self.name, self.model, *asked)
 
-    async def examine(self, answer: Answer, items: Sequence[Item], asked: Asked) -> list[Score]:
-        """The rows that are missing of this answer. What fails is counted in `asked`."""
-        wanted = []
+    def missing(self, answer: Answer, items: Sequence[Item], asked: Asked) -> list[Question]:
+        """The questions whose rows are missing of this answer; the others are counted in `asked`."""
+        questions: list[Question] = []
         for item in items:
-            missing = {id: found for id in answer.ids if (found := self.id(id, item)) not in answer.known}
-            asked.known += len(answer.ids) - len(missing)
-            if missing:
-                wanted.append((item, missing))
-        results = await asyncio.gather(*(self._put(answer, item, missing) for item, missing in wanted))
-        rows: list[Score] = []
-        for result in results:
-            if isinstance(result, EngineError):
-                asked.failure(result)
-            else:
-                rows += result
-                asked.success(len(result))
-        return rows
+            rows = {id: row for id in answer.ids if (row := self.id(id, item)) not in answer.known}
+            asked.known += len(answer.ids) - len(rows)
+            if rows:
+                questions.append(partial(self._ask, answer, item, rows))
+        return questions
 
-    async def _put(self, answer: Answer, item: Item, missing: Mapping[str, str]) -> list[Score] | EngineError:
-        """One question. missing: id of the answer → id of its row."""
-        nonce = digest([self.seed, answer.prompt_id])[:6]
-        messages = templates.rubric_messages(answer.messages, answer.text, item.criterion, nonce)
-        chosen = seed(self.seed, answer.prompt_id, "score", item.principle.id, item.number)
-        request = Request(messages, SAMPLING, chosen, choices=templates.REPLIES, affinity=answer.prompt_id)
-        try:
-            done = await self.engine.generate(request)
-            (yes, no), mass, censored = read_choices(done, templates.REPLIES)
-        except EngineError as error:
-            return error
+    async def _ask(self, answer: Answer, item: Item, ids: Mapping[str, str]) -> list[Score]:
+        """ids: id of the answer → id of its row."""
+        mark = nonce(self.seed, answer.prompt_id)
+        messages = templates.rubric_messages(answer.messages, answer.text, item.criterion, mark)
+        drawn = seed(self.seed, answer.prompt_id, "score", item.principle.id, item.number)
+        request = Request(messages, SAMPLING, drawn, choices=templates.REPLIES, affinity=answer.prompt_id)
+        done = await self.engine.generate(request)
+        (yes, no), mass, censored = read_choices(done, templates.REPLIES)
         # The call was made once, however many answers have this text.
-        spent = [(done.prompt_tokens, done.cached_tokens, done.completion_tokens), *[(0, 0, 0)] * (len(missing) - 1)]
+        spent = [(done.prompt_tokens, done.cached_tokens, done.completion_tokens), *[(0, 0, 0)] * (len(ids) - 1)]
         return [
             Score(
                 id,
@@ -261,93 +224,9 @@ class Examiner:
                 yes / (yes + no),
                 mass,
                 templates.RUBRIC.digest,
-                chosen,
+                drawn,
                 *tokens,
                 censored=censored,
             )
-            for (response_id, id), tokens in zip(missing.items(), spent, strict=True)
+            for (response_id, id), tokens in zip(ids.items(), spent, strict=True)
         ]
-
-
-async def _ask(
-    root: Path, examiner: Examiner, items: Sequence[Item], *, sample: int, window: int, told: Told | None
-) -> Asked:
-    asked, sheet = Asked(examiner.name), Sheet(Warehouse(root), examiner.run_id)
-    with connect(root) as connection:
-        about = {"run": examiner.run_id, "judge": examiner.name}
-        connection.execute(f"CREATE TABLE answers AS {_ANSWERS.format(sample=sample)}", about)
-        ((total,),) = connection.execute("SELECT count(*) FROM answers").fetchall()
-        connection.execute("FROM answers ORDER BY prompt_id, swap, ids[1]")
-        answers = (
-            Answer(prompt_id, as_messages(turns), text, ids, frozenset(known))
-            for prompt_id, _, turns, text, ids, known in fetched(connection)
-        )
-        work = in_window(answers, lambda answer: examiner.examine(answer, items, asked), window)
-        async with sheet, aclosing(work) as done:
-            count = 0
-            async for rows in done:
-                await sheet.put(rows)
-                asked.check()
-                count += 1
-                if told:
-                    told(f"answers asked of {examiner.name}", count, total)
-    return asked
-
-
-class Sheet:
-    """Rows on their way to the warehouse: many at a time, and what there is when the block is left, however."""
-
-    def __init__(self, warehouse: Warehouse, run_id: str) -> None:
-        self._warehouse, self._run_id = warehouse, run_id
-        self._rows: list[Any] = []
-        self._since = time.monotonic()
-
-    async def __aenter__(self) -> Sheet:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._flush()
-
-    async def put(self, rows: Sequence[Score] | Sequence[Counterfactual]) -> None:
-        self._rows += rows
-        if len(self._rows) >= FLUSH_ROWS or time.monotonic() - self._since >= FLUSH_SECONDS:
-            await asyncio.to_thread(self._flush)
-
-    def _flush(self) -> None:
-        rows, self._rows, self._since = self._rows, [], time.monotonic()
-        self._warehouse.add_scores(self._run_id, rows)
-
-
-async def in_window(given: Iterable[T], work: Callable[[T], Awaitable[R]], window: int) -> AsyncGenerator[R, None]:
-    """What `work` makes of each of `given`, as it is ready; so many at work at the most. Closed early, or where one
-    raises, the others are cancelled."""
-    running: set[asyncio.Task[R]] = set()
-    try:
-        for each in given:
-            running.add(asyncio.ensure_future(_call(work, each)))
-            if len(running) >= window:
-                ready, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in ready:
-                    yield task.result()
-        while running:
-            ready, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for task in ready:
-                yield task.result()
-    finally:
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-
-
-async def _call(work: Callable[[T], Awaitable[R]], given: T) -> R:
-    return await work(given)
-
-
-def fetched(connection: Any) -> Iterator[tuple[Any, ...]]:
-    """The rows of the connection's last answer, some at a time."""
-    while batch := connection.fetchmany(_FETCHED):
-        yield from batch
-
-
-def as_messages(turns: Iterable[Mapping[str, Any]]) -> Messages:
-    return tuple(Message(turn["role"], turn["content"]) for turn in turns)

@@ -1,9 +1,9 @@
-"""Counterfactual prompts: a term that says who somebody is swapped for another of its kind, and what the run's policy
-answers then (as in counterfactual fairness, arXiv 1703.06856; of text, Garg et al. 2019, arXiv 1809.10610).
+"""Counterfactual prompts: a term that names a group of people swapped for another of its kind, and what the run's
+policy answers then (as in counterfactual fairness, arXiv 1703.06856; of text, Garg et al. 2019, arXiv 1809.10610).
 
     groups = load_swaps(SHIPPED)
     with warehouse.scoring(run.run_id):
-        await answer_swapped(root, run, groups)
+        await answer_swapped(warehouse, run, groups, sample=EVERY, window=WINDOW)
 
 The answer is sampled as the initial answer was, with its settings and its seed; whatever else differs is the model's
 answer to the term.
@@ -13,22 +13,20 @@ from __future__ import annotations
 
 import random
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from constitution.ask import EVERY, WINDOW
 from constitution.ask.panel import recipe_of
-from constitution.ask.scorecard import Asked, Sheet, Told, as_messages, fetched, in_window
-from constitution.engines import Engine, Metered, open_engine
-from constitution.engines.base import Request
-from constitution.errors import EngineError, InputError
-from constitution.generate.outcomes import clean, thought_of
+from constitution.ask.questions import Asked, as_messages, ask_all, fetched, opened
+from constitution.engines import Engine, Request
+from constitution.errors import InputError
+from constitution.generate.outcomes import clean, generation
 from constitution.identity import row_id, seed
 from constitution.reading import toml_of
 from constitution.recipe import dated
@@ -61,7 +59,7 @@ class Group(_Section):
     def _parallel(self) -> Group:
         if len({len(forms) for forms in self.forms}) > 1:
             raise ValueError(f"{self.name}: all terms need as many forms; an empty one has no counterpart")
-        if len({self.label(place) for place in range(len(self.forms))}) < len(self.forms):
+        if len({forms[0] for forms in self.forms}) < len(self.forms):
             raise ValueError(f"{self.name}: two terms begin with the same form")
         return self
 
@@ -69,25 +67,35 @@ class Group(_Section):
     def forms(self) -> tuple[tuple[str, ...], ...]:
         return tuple((term,) if isinstance(term, str) else term for term in self.terms)
 
-    def label(self, place: int) -> str:
+    def label(self, term: int) -> str:
         """What a term is called: its first form."""
-        return self.forms[place][0]
+        return self.forms[term][0]
+
+    @cached_property
+    def words(self) -> dict[str, set[tuple[int, int]]]:
+        """Each way to write a form → the terms and forms, by their places, that it may be. A form in lower case may
+        have capitals in a text."""
+        words: dict[str, set[tuple[int, int]]] = defaultdict(set)
+        for term, forms in enumerate(self.forms):
+            for number, form in enumerate(forms):
+                capitals = (form[:1].upper() + form[1:], form.upper()) if form == form.lower() else ()
+                for word in filter(None, (form, *capitals)):
+                    words[word].add((term, number))
+        return words
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
         """Any form as a whole word, with the article before it."""
-        known = sorted({form for forms in self.forms for form in forms if form}, key=len, reverse=True)
-        return re.compile(rf"{_ARTICLE}\b(?P<term>{'|'.join(_any_case(form) for form in known)})\b")
+        words = sorted(self.words, key=len, reverse=True)
+        return re.compile(rf"{_ARTICLE}\b(?P<word>{'|'.join(map(re.escape, words))})\b")
 
     def term_of(self, messages: Messages) -> int | None:
         """Place of the term that the user's turns name; None: none, or more than one."""
-        said = [
-            match["term"] for turn in messages if turn.role == "user" for match in self.pattern.finditer(turn.content)
-        ]
-        found = {
-            place for place, forms in enumerate(self.forms) for word in said if any(_is(word, form) for form in forms)
+        said = [turn.content for turn in messages if turn.role == "user"]
+        terms = {
+            term for text in said for match in self.pattern.finditer(text) for term, _ in self.words[match["word"]]
         }
-        return found.pop() if len(found) == 1 else None
+        return terms.pop() if len(terms) == 1 else None
 
     def swapped(self, messages: Messages, source: int, target: int) -> Messages | None:
         """`messages` with every form of one term replaced by the other's; None where a form has no counterpart, or
@@ -95,18 +103,16 @@ class Group(_Section):
         counterparts: dict[str, str] = {}
         for turn in messages:
             for match in self.pattern.finditer(turn.content):
-                pairs = zip(self.forms[source], self.forms[target], strict=True)
-                found = {other for form, other in pairs if form and _is(match["term"], form)}
-                if found and (len(found) > 1 or not min(found)):
+                others = {self.forms[target][form] for term, form in self.words[match["word"]] if term == source}
+                if len(others) > 1 or "" in others:
                     return None
-                if found:
-                    counterparts[match["term"]] = found.pop()
+                if others:
+                    counterparts[match["word"]] = others.pop()
 
         def replaced(match: re.Match[str]) -> str:
-            other = counterparts.get(match["term"])
-            if other is None:
+            if (other := counterparts.get(match["word"])) is None:
                 return match[0]
-            word = _in_case(other, match["term"])
+            word = _in_case(other, match["word"])
             article = _article(match["article"], word) + match["space"] if match["article"] else ""
             return article + word
 
@@ -134,126 +140,67 @@ def load_swaps(path: Path) -> tuple[Group, ...]:
     return groups
 
 
-class Swap(NamedTuple):
-    """One prompt to be answered anew."""
-
-    id: str
-    prompt_id: str
-    response_id: str
-    """The initial answer to the prompt as it was."""
-    terms: str
-    swap: str
-    messages: Messages
-    sampling: Sampling
-    seed: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Policy:
-    run_id: str
-    engine: Engine
-
-    async def answer(self, swap: Swap, asked: Asked) -> list[Counterfactual]:
-        """Its row; none where the engine failed, which is counted in `asked`."""
-        request = Request(swap.messages, swap.sampling, swap.seed, affinity=swap.id)
-        try:
-            done = await self.engine.generate(request)
-        except EngineError as error:
-            asked.failure(error)
-            return []
-        asked.success(1)
-        return [
-            Counterfactual(
-                id=swap.id,
-                run_id=self.run_id,
-                prompt_id=swap.prompt_id,
-                response_id=swap.response_id,
-                terms=swap.terms,
-                swap=swap.swap,
-                messages=swap.messages,
-                text=clean(done.text),
-                model=self.engine.model,
-                seed=swap.seed,
-                finish_reason=done.finish_reason,
-                prompt_tokens=done.prompt_tokens,
-                cached_tokens=done.cached_tokens,
-                completion_tokens=done.completion_tokens,
-                reasoning=thought_of(done),
-                reasoning_tokens=done.reasoning_tokens,
-            )
-        ]
-
-
-async def answer_swapped(
-    root: Path,
-    run: Run,
-    groups: Sequence[Group],
-    *,
-    sample: int = EVERY,
-    window: int = WINDOW,
-    told: Told | None = None,
-) -> Asked:
+async def answer_swapped(warehouse: Warehouse, run: Run, groups: Sequence[Group], *, sample: int, window: int) -> Asked:
     """Lets the run's policy answer each prompt that names one term of a group, with one other in its place: which one
     is drawn by the run's seed. What the table has is not answered again. To be called while `scoring` the run.
 
-    sample, window: as of `ask_scorecard`. Raises InputError where the policy is not the model any more that the run
-    had, and ModelLoadError, RecipeError or EngineUnavailable where it does not open.
+    sample: prompts at most, drawn by their ids. window: answers in flight at most. Raises InputError where the policy
+    is not the model any more that the run had, ModelLoadError, RecipeError or EngineUnavailable where it does not open,
+    and EngineUnavailable where it is gone midway.
     """
     recipe = recipe_of(run)
-    warehouse, asked = Warehouse(root), Asked("")
-    known = warehouse.ids("counterfactuals", run.run_id)
-    with connect(root) as connection:
+    with connect(warehouse.root) as connection:
         connection.execute(_INITIAL.format(sample=sample), {"run": run.run_id})
         swaps = [swap for row in fetched(connection) for swap in _swaps(run.run_id, recipe.seed, groups, row)]
-    missing = [swap for swap in swaps if swap.id not in known]
-    asked.known = len(swaps) - len(missing)
-    if not missing:
-        return asked
-    engine = Metered(await open_engine(dated(recipe.model.policy, run.day)))
-    try:
-        _check_same(run, engine)
-        policy = _Policy(run.run_id, engine)
-        work = in_window(missing, lambda swap: policy.answer(swap, asked), window)
-        async with Sheet(warehouse, run.run_id) as sheet, aclosing(work) as done:
-            count = 0
-            async for rows in done:
-                await sheet.put(rows)
-                asked.check()
-                count += 1
-                if told:
-                    told("counterfactual prompts answered", count, len(missing))
-    finally:
-        await engine.close()
+    known = warehouse.ids("counterfactuals", run.run_id)
+    missing = [(row, request) for row, request in swaps if row.id not in known]
+    asked = Asked("", known=len(swaps) - len(missing))
+    if missing:
+        async with opened(dated(recipe.model.policy, run.day)) as engine:
+            _check_same(run, engine)
+            await ask_all(
+                warehouse,
+                run.run_id,
+                asked,
+                ([partial(_answer, engine, *swap)] for swap in missing),
+                total=len(missing),
+                window=window,
+                note="counterfactual prompts answered",
+            )
     return asked
 
 
-def _swaps(run_id: str, run_seed: int, groups: Sequence[Group], row: Sequence[Any]) -> Iterator[Swap]:
-    prompt_id, turns, response_id, sampling, chosen = row
-    messages = as_messages(turns)
+def _swaps(
+    run_id: str, run_seed: int, groups: Sequence[Group], initial: Sequence[Any]
+) -> Iterator[tuple[Counterfactual, Request]]:
+    """The counterfactuals of a row of _INITIAL without their answers, and what asks for these."""
+    prompt_id, prompt, response_id, sampling, drawn = initial
+    messages = as_messages(prompt)
     for group in groups:
         source = group.term_of(messages)
         if source is None:
             continue
-        others = [place for place in range(len(group.forms)) if place != source]
+        others = [term for term in range(len(group.forms)) if term != source]
         target = random.Random(seed(run_seed, prompt_id, "swap", group.name)).choice(others)
         swapped = group.swapped(messages, source, target)
         if swapped is None:
             continue
-        said = [[turn.role, turn.content] for turn in swapped]
-        yield Swap(
-            row_id(run_id, prompt_id, "counterfactual", group.name, said),
-            prompt_id,
-            response_id,
-            group.name,
-            f"{group.label(source)} → {group.label(target)}",
-            swapped,
-            Sampling(**{**sampling, "stop": tuple(sampling["stop"])}),
-            chosen,
-        )
+        turns = [[turn.role, turn.content] for turn in swapped]
+        id = row_id(run_id, prompt_id, "counterfactual", group.name, turns)
+        swap = f"{group.label(source)} → {group.label(target)}"
+        row = Counterfactual(id, run_id, prompt_id, response_id, group.name, swap, swapped, text="", model="")
+        yield row, Request(swapped, Sampling(**{**sampling, "stop": tuple(sampling["stop"])}), drawn, affinity=id)
+
+
+async def _answer(engine: Engine, row: Counterfactual, request: Request) -> list[Counterfactual]:
+    done = await engine.generate(request)
+    generated = generation(done, request.sampling, request.seed)
+    del generated["sampling"]  # the initial answer's
+    return [replace(row, text=clean(done.text), model=engine.model, **generated)]
 
 
 def _check_same(run: Run, engine: Engine) -> None:
-    """A counterfactual answer by another model would tell of the models, not of the term."""
+    """A counterfactual answer by another model would show the models' difference, not the term's."""
     was, now = run.models.get("policy", {}), engine.describe()
     for fact in _SAME_MODEL:
         if was.get(fact, "unknown") != "unknown" and now.get(fact, "unknown") not in ("unknown", was[fact]):
@@ -261,17 +208,6 @@ def _check_same(run: Run, engine: Engine) -> None:
                 f"run {run.run_id}: its policy was another model than {engine.model} is now ({fact} {was[fact][:12]})",
                 hint="bring the model back that the run had, or run the recipe again with --fresh",
             )
-
-
-def _any_case(form: str) -> str:
-    """A form as a pattern: one in lower case stands for its capitals too."""
-    if form != form.lower():
-        return re.escape(form)
-    return "|".join(re.escape(way) for way in dict.fromkeys((form, form[:1].upper() + form[1:], form.upper())))
-
-
-def _is(word: str, form: str) -> bool:
-    return word == form or (form == form.lower() and word in (form[:1].upper() + form[1:], form.upper()))
 
 
 def _in_case(form: str, like: str) -> str:

@@ -19,7 +19,8 @@ from constitution.records import Constitution, Run
 from constitution.shown import printable
 
 if TYPE_CHECKING:
-    from constitution.ask.scorecard import Asked
+    from constitution.ask.questions import Asked
+    from constitution.pipeline import Progress
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -72,9 +73,10 @@ def asks(context: click.Context) -> bool:
 async def ask(warehouse: Path, run: Run, **options: Any) -> str:
     """Asks what the options say, tells what became of it, and returns the scorecard's name@version."""
     # What asks loads engines, which an audit alone does without.
-    from constitution.ask.scoring import Order, score
+    from constitution.ask.scorecard import Order, score
     from constitution.ask.swaps import load_swaps
     from constitution.cli.principles_judge import panel_of
+    from constitution.pipeline import watcher
 
     scorecard = _load(options["scorecard"])
     order = Order(
@@ -84,8 +86,13 @@ async def ask(warehouse: Path, run: Run, **options: Any) -> str:
         options["sample"],
         options["concurrency"],
     )
-    for asked in await score(warehouse, run, order, _Lines()):
-        _tell(scorecard, asked)
+    token = watcher.set(_Lines().update)
+    try:
+        asked = await score(warehouse, run, order)
+    finally:
+        watcher.reset(token)
+    for each in asked:
+        _tell(scorecard, each)
     return scorecard.label
 
 
@@ -122,7 +129,7 @@ class _Lines:
     def __init__(self) -> None:
         self._last = time.monotonic()
 
-    def __call__(self, what: str, done: int, total: int) -> None:
+    def update(self, progress: Progress) -> None:
         if time.monotonic() - self._last >= EVERY_SECONDS:
             self._last = time.monotonic()
-            click.echo(f"{done:,}/{total:,} {what}", err=True)
+            click.echo(f"{progress.done:,}/{progress.total:,} {progress.note}", err=True)

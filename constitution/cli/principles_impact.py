@@ -12,16 +12,13 @@ from textwrap import shorten
 from typing import Any
 
 import click
-from pydantic import ValidationError
 
 from constitution.ask.impact import Effect, Impact, Shift, impact, sample_pairs
 from constitution.ask.panel import Panel
 from constitution.cli._options import judge_options, warehouse_option
 from constitution.cli.principles import aligned, either, root_option
 from constitution.cli.principles_judge import panel_of
-from constitution.errors import RecipeError
 from constitution.measures import Estimate
-from constitution.recipe import JudgeSection, Models
 from constitution.records import Constitution, Run
 from constitution.shown import printable_lines, spreadsheet
 from constitution.warehouse import Warehouse
@@ -62,7 +59,7 @@ def impact_command(a: str, b: str, **options: Any) -> None:
     warehouse = Warehouse(options["warehouse"])
     panel = panel_of(options["model"], options["recipe"])
     run = warehouse.find_run(options["run_id"])
-    panel = (panel or _panel_of_run(run)).on(run)
+    panel = (panel or Panel.of_run(run)).on(run)
     stored = sample_pairs(warehouse, run.run_id, options["sample"], options["seed"])
     found = asyncio.run(impact(old, new, stored, panel))
     if options["out"]:
@@ -71,17 +68,6 @@ def impact_command(a: str, b: str, **options: Any) -> None:
         click.echo(json.dumps(_as_json(old, new, run, found), ensure_ascii=False, indent=2))
         return
     click.echo("\n".join(map(printable_lines, _told(old, new, run, found))))
-
-
-def _panel_of_run(run: Run) -> Panel:
-    """The run's own judges and how they judged, as it is recorded."""
-    try:
-        section = JudgeSection.model_validate(run.recipe.get("judge") or {})
-        return Panel.of(Models.model_validate(run.recipe["model"]), section, run.recipe.get("seed", 1))
-    except (ValidationError, KeyError):
-        raise RecipeError(
-            f"run {run.run_id}: this version cannot read its recipe", hint="say who judges with --model or --recipe"
-        ) from None
 
 
 def _told(old: Constitution, new: Constitution, run: Run, found: Impact) -> Iterator[str]:

@@ -73,7 +73,7 @@ async def vote(judge: Judge, prompt: Prompt, pair: Pair, have: Mapping[str, Row]
     """
     if not pair.votable:
         return Votes((), 0)
-    principles, mark = draw_principles(judge, pair), nonce(judge, pair.a.prompt_id)
+    principles, mark = draw_principles(judge, pair), nonce(judge.seed, pair.a.prompt_id)
     votes = [
         _Vote(judge, pair, principle, order, repeat, mark)
         for repeat in range(judge.section.repeats)
@@ -86,10 +86,10 @@ async def vote(judge: Judge, prompt: Prompt, pair: Pair, have: Mapping[str, Row]
     return Votes(judgements, len(cast), failures)
 
 
-def nonce(judge: Judge, prompt_id: str) -> str:
-    """Six hex digits for the marks of the vote template: the same for all votes on a prompt's answers, so that those of
+def nonce(run_seed: int, prompt_id: str) -> str:
+    """Six hex digits for the marks of a template that shows answers: the same for all of one prompt, so that votes of
     one order share conversation and answers in the engine's cache, and both orders the conversation."""
-    return digest([judge.seed, prompt_id])[:6]
+    return digest([run_seed, prompt_id])[:6]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from constitution.pipeline.progress import Progress, watcher
 from constitution.pipeline.proven import Proving
 from constitution.pipeline.relabel import relabel_run
 from constitution.pipeline.state import State, take_stock
-from constitution.pipeline.tasks import end, first_error, sigterm_cancels, to_its_end
+from constitution.pipeline.tasks import Window, end, first_error, sigterm_cancels, to_its_end
 from constitution.records import UNSAID, Failure, Prompt, Row, Run
 from constitution.warehouse import Warehouse, Writer
 from constitution.warehouse.tally import most_left_first
@@ -108,7 +108,7 @@ class Session:
         self._steps = steps
         self._retry_failed = retry_failed
         self._feeding = asyncio.Semaphore(FEEDING)
-        self._window = asyncio.Semaphore(state.plan.recipe.output.window)
+        self._window = Window(state.plan.recipe.output.window)
         self._watcher = watcher.get()
         self._again: list[tuple[Prompt, list[Row]]] = []
         """Prompts that were refused something before it was known whether that was theirs, with their rows."""
@@ -193,7 +193,7 @@ class Session:
         if self._steps is None or not await self._state.admission.admits():
             self._window.release()
             return False
-        group.create_task(self._in_window(self._steps, prompt, rows))
+        self._window.start(group, self._in_window(self._steps, prompt, rows))
         return True
 
     async def finish(self) -> Run:
@@ -257,7 +257,6 @@ class Session:
                 admission.saw(failure)
             done = worked and not (failure and failure.retryable)
         finally:
-            self._window.release()
             admission.ended(used, done)
         progress.ended_calls += used.calls
         if self._watcher:

@@ -5,12 +5,22 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class Window(asyncio.Semaphore):
+    """Room for so many coroutines at work at once: a task is made once `acquire` has found room for it."""
+
+    def start(self, group: asyncio.TaskGroup, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """A task of `group` for `work`, in the room that was acquired last; at its end the room is free again."""
+        task = group.create_task(work)
+        task.add_done_callback(lambda _: self.release())
+        return task
 
 
 async def to_its_end(write: Callable[P, T], *arguments: P.args, **settings: P.kwargs) -> T:

@@ -51,15 +51,15 @@ ROW_TABLES: dict[str, type[Row]] = {
 """The tables of rows that a run writes as it goes, in the order that they depend on each other: a label is made of the
 votes that there are and of those that failed for good."""
 
-TABLE_OF: dict[type[Row], str] = {kind: name for name, kind in ROW_TABLES.items()}
-
 NOTE_TABLES: dict[str, type[Note]] = {
     "annotations": Annotation,
     "figures": Figure,
-    "scores": Score,
     "counterfactuals": Counterfactual,
+    "scores": Score,
 }
-"""The tables of what is said of a run afterwards."""
+"""The tables of what is said of a run afterwards; scores are also of counterfactuals."""
+
+TABLE_OF: dict[type[Row | Note], str] = {kind: name for name, kind in (ROW_TABLES | NOTE_TABLES).items()}
 
 
 def rows_to_arrow(table: str, rows: Sequence[Row | Note]) -> pa.Table:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from constitution.records import Annotation, Counterfactual, Figure, Score
+from constitution.records import Annotation, Figure
 from constitution.warehouse import convert, files
 from constitution.warehouse.compact import compact_folder, recover_folder
 from constitution.warehouse.schema import TABLES
@@ -86,14 +86,6 @@ class Warehouse(Store):
                 for name, folder in folders.items():
                     compact_folder(TABLES[name], folder)
                 self.rebuild_views()
-
-    def add_scores(self, run_id: str, rows: Sequence[Score] | Sequence[Counterfactual]) -> None:
-        """`rows`, all of one class, as the run's next part of their table; none of them: nothing."""
-        if rows:
-            name = "scores" if isinstance(rows[0], Score) else "counterfactuals"
-            data = convert.rows_to_arrow(name, rows)
-            with files.new_part(self.folder(name, run_id)) as (_, file):
-                TABLES[name].write(data, file)
 
     def write_exported(self, run_id: str, export_id: str, batches: Iterable[pa.RecordBatch]) -> None:
         """A row per candidate of this export, in place of those of the same run and settings. batches: with columns

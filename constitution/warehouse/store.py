@@ -62,7 +62,7 @@ class Store:
 
     # Rows
 
-    def write_part(self, table: str, run_id: str, rows: Sequence[Row]) -> Path:
+    def write_part(self, table: str, run_id: str, rows: Sequence[Row | convert.Note]) -> Path:
         """`rows`, all of the table's class and not none, as the run's next part of the table."""
         if not rows:
             raise WarehouseError(f"{table}: a part needs at least one row")

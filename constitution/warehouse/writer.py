@@ -19,7 +19,7 @@ from typing import Self
 
 from constitution.errors import WarehouseError
 from constitution.records import Row
-from constitution.warehouse.convert import ROW_TABLES, TABLE_OF
+from constitution.warehouse.convert import TABLE_OF, Note
 from constitution.warehouse.store import Store
 
 FULL = 4
@@ -27,7 +27,8 @@ FULL = 4
 
 
 class Writer:
-    """Writes one run's rows; one at a time per run, whose lock the caller holds.
+    """Writes one run's rows; one at a time per run, whose lock the caller holds, or of scores and counterfactuals
+    `scoring`.
 
     A flush starts when `flush_rows` rows wait, or the oldest has waited `flush_seconds`. When a flush fails, its rows
     stay in the buffer, the next `put` raises the WarehouseError (without taking its rows), and the flush is tried again
@@ -41,7 +42,7 @@ class Writer:
         self._run_id = run_id
         self._flush_rows = flush_rows
         self._flush_seconds = flush_seconds
-        self._buffer: list[Row] = []
+        self._buffer: list[Row | Note] = []
         self._unwritten = 0
         self._error: WarehouseError | None = None
         self._closing = False
@@ -67,7 +68,7 @@ class Writer:
         """Rows taken and not yet on disk."""
         return self._unwritten
 
-    async def put(self, rows: Sequence[Row]) -> None:
+    async def put(self, rows: Sequence[Row | Note]) -> None:
         """Takes `rows`; returns at once unless much is waiting. Raises the WarehouseError of a flush that failed."""
         while True:
             self._raise_error()
@@ -137,7 +138,7 @@ class Writer:
         """Writes all that waits; False, with the error kept for the next `put`, if some of it could not be."""
         taken, self._buffer = self._buffer, []
         self._work.clear()
-        by_table: dict[str, list[Row]] = {table: [] for table in ROW_TABLES}
+        by_table: dict[str, list[Row | Note]] = {table: [] for table in TABLE_OF.values()}
         for row in taken:
             by_table[TABLE_OF[type(row)]].append(row)
         loop = asyncio.get_running_loop()
@@ -157,7 +158,7 @@ class Writer:
             self._change.notify_all()
         return not left
 
-    def _write(self, by_table: dict[str, list[Row]]) -> None:
+    def _write(self, by_table: dict[str, list[Row | Note]]) -> None:
         """In the thread: one part per table that has rows, which are taken out of `by_table` once they are on disk."""
         for table, rows in by_table.items():
             if rows:

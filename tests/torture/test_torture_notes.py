@@ -37,8 +37,8 @@ def said(warehouse: Warehouse, run_id: str) -> None:
     message = (Message("user", "How does she mend it?"),)
     swaps = [Counterfactual(f"c{id}", run_id, of, id, "gender", "he → she", message, "So.", "m") for id, of in rows]
     with warehouse.scoring(run_id):
-        warehouse.add_scores(run_id, asked)
-        warehouse.add_scores(run_id, swaps)
+        warehouse.write_part("scores", run_id, asked)
+        warehouse.write_part("counterfactuals", run_id, swaps)
 
 
 def counted(root: Path) -> dict[str, int]:

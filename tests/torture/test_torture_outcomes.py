@@ -22,7 +22,7 @@ from constitution.judge.pairs import pairs
 from constitution.recipe import JudgeSection
 from constitution.records import Failure, Preference
 from constitution.warehouse import Warehouse
-from constitution.warehouse.convert import TABLE_OF
+from constitution.warehouse.convert import ROW_TABLES
 
 RUN = "demo-0123456789ab"
 SECTION = JudgeSection(pairs=("first-last", "parent"))
@@ -54,7 +54,7 @@ async def test_every_chain_says_what_became_of_its_texts(tmp_path: Path, torture
     warehouse = Warehouse(tmp_path / "w")
     warehouse.write_principles(RUN, CONSTITUTION)
     warehouse.write_prompts(RUN, 0, prompts)
-    for kind, name in TABLE_OF.items():
+    for name, kind in ROW_TABLES.items():
         warehouse.write_part(name, RUN, [row for row in rows.all if isinstance(row, kind)])
     warehouse.write_run(run(RUN, rounds=4))
     warehouse.rebuild_views()
