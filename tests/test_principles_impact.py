@@ -17,15 +17,18 @@ from constitution.ask.impact import impact, sample_pairs
 from constitution.ask.panel import Panel
 from constitution.cli.principles import principles
 from constitution.errors import RecipeError, WarehouseError
+from constitution.judge.pairs import Pair
 from constitution.principles import read_constitution, write_toml
-from constitution.recipe import FakeModel, JudgeSection, Models
-from constitution.records import Constitution, Criterion, Preference, Principle, Run
+from constitution.recipe import FakeModel, JudgeSection
+from constitution.records import Constitution, Criterion, Preference, Principle, Prompt, Run
 from constitution.warehouse import Warehouse
 
 CAREFUL = Principle("careful", comparison_question="Which answer is more careful?")
 SOUND = Principle("sound", comparison_question="Which answer is sounder?", weight=2.0)
 OLD = Constitution("small", "1.0.0", "Two principles.", (CAREFUL, SOUND))
 BOLD = Principle("bold", comparison_question="Which answer is bolder?", weight=10.0)
+
+Stored = list[tuple[Prompt, Pair]]
 
 PAGE = Path(__file__).parent.parent / "docs" / "principles.md"
 
@@ -72,9 +75,10 @@ def run(project: Path) -> Run:
     return asyncio.run(run_once(project / "recipe.toml", project / "warehouse", []))
 
 
-def panel(run: Run) -> Panel:
-    section = JudgeSection.model_validate(run.recipe["judge"])
-    return Panel.of(Models.model_validate(run.recipe["model"]), section, run.recipe["seed"])
+@pytest.fixture(scope="module")
+def stored(project: Path, run: Run) -> Stored:
+    """All pairs that can be labelled."""
+    return sample_pairs(Warehouse(project / "warehouse"), run.run_id, 100)
 
 
 def edited(*changed: Principle) -> Constitution:
@@ -86,34 +90,31 @@ def called(project: Path, *words: str) -> Result:
     return CliRunner().invoke(principles, ["impact", *words, *more])
 
 
-async def test_the_old_labels_are_those_of_the_run(project: Path, run: Run) -> None:
-    warehouse = Warehouse(project / "warehouse")
-    stored = sample_pairs(warehouse, run.run_id, 100)
+async def test_the_old_labels_are_those_of_the_run(project: Path, run: Run, stored: Stored) -> None:
     assert len(stored) == 30, "the pair of equal answers cannot be labelled"
-    found = await impact(OLD, edited(CAREFUL, replace(SOUND, weight=1.0)), stored, panel(run))
-    rows = warehouse.rows_of(run.run_id, [prompt.id for prompt, _ in stored])
+    found = await impact(OLD, edited(CAREFUL, replace(SOUND, weight=1.0)), stored, Panel.of_run(run))
+    rows = Warehouse(project / "warehouse").rows_of(run.run_id, [prompt.id for prompt, _ in stored])
     labels = {row.id: row.p_b for each in rows.values() for row in each if isinstance(row, Preference)}
     assert [shift.old.p_b for shift in found.shifts] == [labels[pair.id] for _, pair in stored]
     assert found.judges == ("fake-judge",)
 
 
-async def test_what_both_ask_alike_is_asked_once(project: Path, run: Run) -> None:
-    stored = sample_pairs(Warehouse(project / "warehouse"), run.run_id, 10)
+async def test_what_both_ask_alike_is_asked_once(run: Run, stored: Stored) -> None:
+    stored = stored[:10]
     renamed = edited(replace(CAREFUL, id="wary"), replace(SOUND, weight=5.0, tags=("new",)))
-    found = await impact(OLD, renamed, stored, panel(run))
+    found = await impact(OLD, renamed, stored, Panel.of_run(run))
     assert found.votes == 10 * 2 * 2
     assert [(effect.principle_id, effect.kinds) for effect in found.effects] == [("sound", ("reweighted",))]
     assert found.effects[0].own_flips is None
     assert found.effects[0].change == found.change, "the only change is the whole change"
     assert (found.flips.value, found.votes_missing) == (0.0, 0)
-    same = await impact(OLD, edited(replace(CAREFUL, id="wary", tags=("new",)), SOUND), stored, panel(run))
+    same = await impact(OLD, edited(replace(CAREFUL, id="wary", tags=("new",)), SOUND), stored, Panel.of_run(run))
     assert (same.votes, same.shifts, same.effects, same.flips.value) == (0, (), (), None)
 
 
-async def test_every_kind_of_change_and_what_it_does_alone(project: Path, run: Run) -> None:
-    stored = sample_pairs(Warehouse(project / "warehouse"), run.run_id, 30)
+async def test_every_kind_of_change_and_what_it_does_alone(run: Run, stored: Stored) -> None:
     bolder = replace(CAREFUL, comparison_question=BOLD.comparison_question)
-    found = await impact(OLD, edited(bolder, BOLD), stored, panel(run))
+    found = await impact(OLD, edited(bolder, BOLD), stored, Panel.of_run(run))
     effects = {effect.principle_id: effect for effect in found.effects}
     assert {id: effect.kinds for id, effect in effects.items()} == {
         "careful": ("reworded",),
@@ -139,8 +140,8 @@ async def test_every_kind_of_change_and_what_it_does_alone(project: Path, run: R
     assert found.votes == 30 * 2 * 3, "careful, sound, bolder; bold asks what the new careful asks"
 
 
-async def test_a_jury_and_a_failing_judge(project: Path, run: Run) -> None:
-    stored = sample_pairs(Warehouse(project / "warehouse"), run.run_id, 10)
+async def test_a_jury_and_a_failing_judge(stored: Stored) -> None:
+    stored = stored[:10]
     jury = {"up": FakeModel(engine="fake"), "down": FakeModel(engine="fake", failure_rate=1.0)}
     found = await impact(OLD, edited(CAREFUL), stored, Panel(jury, JudgeSection()))
     assert (found.judges, found.votes, found.votes_missing) == (("up", "down"), 40, 40)
@@ -149,8 +150,8 @@ async def test_a_jury_and_a_failing_judge(project: Path, run: Run) -> None:
     assert (nobody.votes, nobody.flips.value, nobody.flips.n) == (0, None, 0)
 
 
-async def test_checklists_change_labels_by_rubric_and_only_then(project: Path, run: Run) -> None:
-    stored = sample_pairs(Warehouse(project / "warehouse"), run.run_id, 5)
+async def test_checklists_change_labels_by_rubric_and_only_then(stored: Stored) -> None:
+    stored = stored[:5]
     old = replace(CAREFUL, criteria=(Criterion("Does the answer tell the person to be careful?"),))
     new = replace(old, criteria=(*old.criteria, Criterion("Is the answer dangerous?", "no", 0.3)))
     sections = JudgeSection(), JudgeSection(method="rubric")

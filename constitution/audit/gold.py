@@ -4,7 +4,8 @@ Stages of one judge's vote on a pair, over principles by weight:
 
     one order     only the vote that showed the pair's answers in the order that its coin says: what a single call gives
     both orders   the mean of both
-    controlled    the same, with the effect of style (or of length, where the labels were made so) taken out
+    controlled    the same, with the effect of style (or of length, where the labels were made so) taken out of the mean
+                  over repeats, as it was read; a label takes it out of each vote, and then clamps
     calibrated    fitted to gold by the labels' method, or by temperature: each half of the prompts by the other half
     label         the run's own p_b; of all judges
 
