@@ -154,7 +154,7 @@ def test_a_spent_budget_has_a_state_with_a_name(place: Place) -> None:
 
 
 def test_a_cancelled_run_ends_as_cancelled_without_a_crash(place: Place) -> None:
-    recipe = write(place, "slow", prompts=40, latency=0.5)
+    recipe = write(place, "slow", prompts=40, latency=3.0)
     flow_run = place.start("generate/try-out", recipe=recipe, warehouse="slow")
     before = until(lambda: written(place, "slow"), "an answer is written", 1.0)
     place.set_state(flow_run, "CANCELLING", "Cancelling")
@@ -169,7 +169,7 @@ def test_a_cancelled_run_ends_as_cancelled_without_a_crash(place: Place) -> None
 
 
 def test_no_task_run_of_a_killed_process_stays_running(place: Place) -> None:
-    recipe = write(place, "killed", prompts=40, latency=0.5)
+    recipe = write(place, "killed", prompts=40, latency=3.0)
     flow_run = place.start("generate/try-out", recipe=recipe, warehouse="killed")
     until(lambda: written(place, "killed"), "an answer is written", 1.0)
     pid = int(place.run(flow_run)["infrastructure_pid"].rpartition(":")[2])
@@ -182,7 +182,7 @@ def test_no_task_run_of_a_killed_process_stays_running(place: Place) -> None:
 
 
 def test_a_killed_command_is_a_crash_once_the_same_command_runs_again(place: Place) -> None:
-    recipe = write(place, "gone", prompts=40, latency=0.5)
+    recipe = write(place, "gone", prompts=40, latency=3.0)
     line = [str(BIN / "constitution"), "run", recipe, "--warehouse", "gone", "--json"]
     process = Popen(line, cwd=place.project, env=place.env, stdout=DEVNULL)
     until(lambda: written(place, "gone"), "an answer is written", 1.0)
@@ -199,7 +199,7 @@ def test_a_killed_command_is_a_crash_once_the_same_command_runs_again(place: Pla
 
 
 def test_an_interrupted_command_is_cancelled(place: Place) -> None:
-    recipe = write(place, "interrupted", prompts=40, latency=0.5)
+    recipe = write(place, "interrupted", prompts=40, latency=3.0)
     line = [str(BIN / "constitution"), "run", recipe, "--warehouse", "interrupted"]
     process = Popen(
         line,
