@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import json
 import random
@@ -26,6 +27,7 @@ from constitution.engines.identity import model_identity
 from constitution.errors import PromptError, RecipeError, RunLocked, WarehouseError
 from constitution.pipeline import Progress, open_run, prepare, watcher
 from constitution.pipeline.report import report
+from constitution.pipeline.tasks import COLLECTED
 from constitution.recipe import TransformersModel, load_recipe
 from constitution.records import Failure, Row, Run
 from constitution.warehouse import Warehouse, ask, connect
@@ -286,6 +288,19 @@ async def test_two_processes_do_not_share_a_run(project: Path) -> None:
     async with open_run(plan):
         with pytest.raises(RunLocked):
             await open_run(plan).__aenter__()
+
+
+async def test_garbage_is_looked_for_seldom_while_a_run_is_open_and_as_before_afterwards(project: Path) -> None:
+    path, before = project / "recipe.toml", gc.get_threshold()
+    plan = prepare(load_recipe(path), path, project / "warehouse")
+    try:
+        for own, during in ((700, COLLECTED), (2 * COLLECTED, 2 * COLLECTED), (0, 0)):  # 0: never, as the program wants
+            gc.set_threshold(own, *before[1:])
+            async with open_run(plan):
+                assert gc.get_threshold() == (during, *before[1:])
+            assert gc.get_threshold() == (own, *before[1:])
+    finally:
+        gc.set_threshold(*before)
 
 
 async def test_an_error_of_ours_is_raised_as_it_is_and_what_was_made_is_kept(project: Path) -> None:

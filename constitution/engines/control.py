@@ -47,7 +47,8 @@ def broken(text: str, spelled: re.Pattern[str]) -> str:
 
 
 def _spelled(text: str) -> bool:
-    return any(opening in text and spelled.search(text) for opening, spelled in zip("<[", _SPELLED, strict=True))
+    barred, bracketed = _SPELLED
+    return ("<" in text and barred.search(text) is not None) or ("[" in text and bracketed.search(text) is not None)
 
 
 class ControlTokens:

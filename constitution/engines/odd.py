@@ -77,7 +77,13 @@ def read_usage(given: Any, request: Request, written: str, most: int | None, not
     completion: Any = usage.get("completion_tokens")
     cached = inputs.get("cached_tokens") if isinstance(inputs, Mapping) else None
     reasoning = outputs.get("reasoning_tokens") if isinstance(outputs, Mapping) else None
-    total = _count(usage.get("total_tokens"), note)
+    total = usage.get("total_tokens")
+    whole = Usage(prompt, completion, 0 if cached is None else cached, 0 if reasoning is None else reasoning)
+    if _can_be(whole) and _is_count(total) and total == prompt + completion and prompt and (completion or not written):
+        if most is not None and completion > most + 1:
+            note(TOO_MANY)
+        return whole
+    total = _count(total, note)
     if total is not None and _is_count(prompt) and _is_count(completion) and prompt and (completion or not written):
         # Some gateways leave the reasoning's tokens out of those of output, as their total says.
         if _is_count(reasoning) and reasoning and total == prompt + completion + reasoning:
@@ -92,7 +98,7 @@ def read_usage(given: Any, request: Request, written: str, most: int | None, not
 def sound(done: Completion, request: Request, note: Note) -> Completion:
     """A completion of any engine, also of one that the user brings, with counts that can be so."""
     usage = Usage(done.prompt_tokens, done.completion_tokens, done.cached_tokens, done.reasoning_tokens)
-    if all(map(_is_count, usage)) and usage.prompt >= usage.cached and usage.completion >= usage.reasoning:
+    if _can_be(usage):
         return done
     usage = _held(usage, request, done.text, note)
     return replace(
@@ -102,6 +108,12 @@ def sound(done: Completion, request: Request, note: Note) -> Completion:
         cached_tokens=usage.cached,
         reasoning_tokens=usage.reasoning,
     )
+
+
+def _can_be(usage: Usage) -> bool:
+    """Whether nothing of it is odd by itself, as in most replies."""
+    prompt, completion, cached, reasoning = usage
+    return all(map(_is_count, usage)) and prompt >= cached and completion >= reasoning
 
 
 def _held(usage: Usage, request: Request, written: str, note: Note) -> Usage:

@@ -82,8 +82,6 @@ FINAL = "<|channel|>final<|message|>"
 WRAPPERS = ("answer", "response")
 """Tags that Hunyuan, Granite and ERNIE have around an answer behind a thought."""
 
-_MAY = re.compile(r"[<\[◁]|\A\s*(?:analysis|Here)")
-"""What every text has that can be parted; most have none of it."""
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>")
 _CHANNEL_END = re.compile(r"\s*(?:<\|(?:end|return|call)\|>\s*)*(?:<\|start\|>\s*assistant(?:\s+to=[^<\s]+)?\s*)?\Z")
 """What is between two channels. Such marks elsewhere are words of a text that speaks of them."""
@@ -117,7 +115,7 @@ def split(text: str, opened: Form | None = None, cut: bool = False, sure: bool =
     Without `opened` a closing tag alone ends a thought only as `_closed` says, and an opening tag alone begins one only
     where the output was cut or the rest of the tag's line is empty. Anything else is kept whole.
     """
-    if opened is None and not _MAY.search(text):
+    if opened is None and not _may(text):
         return Thought(text)
     if channels := _channels(text, cut):
         return channels
@@ -140,6 +138,11 @@ def split(text: str, opened: Form | None = None, cut: bool = False, sure: bool =
         if opened or (not form.prose and (cut or body[:1] in ("", "\n", "\r"))):
             return Thought("", body.strip() or None, closed=False, end=len(text))
     return Thought(text) if opened else _closed(text)
+
+
+def _may(text: str) -> bool:
+    """What every text has that can be parted; most have none of it. A pattern would take fifty times as long."""
+    return "<" in text or "[" in text or "◁" in text or text.lstrip().startswith(("analysis", "Here"))
 
 
 def begins(text: str) -> bool:

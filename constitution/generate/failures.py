@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from constitution.errors import EngineError
 from constitution.generate.outcomes import clean
 from constitution.identity import row_id
-from constitution.records import Failure, Response
+from constitution.records import Failure, Response, Row
 
 
 def failure_id(run_id: str, prompt_id: str, step: str, target: str, attempt: int = 0) -> str:
     """Id of the failure to make the row `target`. Attempt 0 is for failures that are final: there is one a row."""
     return row_id(run_id, prompt_id, "failure", step, target, attempt)
+
+
+def final_failure(have: Mapping[str, Row], run_id: str, prompt_id: str, target: str, *steps: str) -> Failure | None:
+    """The failure in `have`, a prompt's rows by id, for which none of `steps` makes the row `target` any more."""
+    if Failure not in map(type, have.values()):
+        return None  # as nearly always: no ids to make
+    found = (have.get(failure_id(run_id, prompt_id, step, target)) for step in steps)
+    return next((row for row in found if isinstance(row, Failure)), None)
 
 
 def failed(run_id: str, prompt_id: str, step: str, target: str, error: EngineError, attempt: int) -> Failure:

@@ -15,7 +15,7 @@ from constitution import templates
 from constitution.engines.base import Request
 from constitution.errors import EngineError
 from constitution.generate.base import Answers, Emit, Generator, Setup, of_kinds
-from constitution.generate.failures import failed, failure_id, unsaid
+from constitution.generate.failures import failed, final_failure, unsaid
 from constitution.generate.given import families, given_answers
 from constitution.generate.outcomes import clean, generation, last_answer, outcome_of
 from constitution.identity import row_id, seed
@@ -79,7 +79,7 @@ class Perturb(Generator):
     ) -> tuple[Response | None, Failure | None]:
         setup, prompt_id, step = self.setup, parent.prompt_id, f"perturbation-{kind}"
         id = row_id(setup.run_id, prompt_id, "perturbation", kind, parent.id)
-        known = have.get(id) or have.get(failure_id(setup.run_id, prompt_id, step, id))
+        known = have.get(id) or final_failure(have, setup.run_id, prompt_id, id, step)
         if isinstance(known, Response):
             return known, unsaid(known)
         if isinstance(known, Failure):

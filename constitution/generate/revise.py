@@ -14,7 +14,7 @@ from constitution import templates
 from constitution.engines.base import Completion, Request
 from constitution.errors import EngineError
 from constitution.generate.base import Answers, Emit, Generator, Setup
-from constitution.generate.failures import failed, failure_id, unsaid
+from constitution.generate.failures import failed, final_failure, unsaid
 from constitution.generate.outcomes import (
     clean,
     critique_outcome,
@@ -186,16 +186,12 @@ class _Walk:
 
     async def _known(self, id: str, *steps: str) -> bool:
         """Takes the row of a step from `have`. Raises _Stop where an earlier start failed for good."""
-        if not self.have:
-            return False
         row = self.have.get(id)
         if isinstance(row, Response):
             await self._add(row)
             return True
-        for step in steps:
-            failure = self.have.get(failure_id(self.setup.run_id, self.prompt_id, step, id))
-            if isinstance(failure, Failure):
-                raise _Stop(failure)
+        if failure := final_failure(self.have, self.setup.run_id, self.prompt_id, id, *steps):
+            raise _Stop(failure)
         return False
 
     async def _add(self, answer: Response) -> None:

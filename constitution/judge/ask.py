@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from constitution.engines.base import Engine
 from constitution.generate.base import Emit
-from constitution.generate.failures import failed, failure_id
+from constitution.generate.failures import failed, final_failure
 from constitution.generate.outcomes import clean
 from constitution.identity import digest, row_id, seed
 from constitution.judge.methods import METHODS
@@ -181,9 +181,7 @@ async def _cast(
     ids = [vote.id for vote in votes]
     async with asyncio.TaskGroup() as group:
         for vote, id in zip(votes, ids, strict=True):
-            known = have and (
-                have.get(id) or have.get(failure_id(vote.judge.run_id, vote.pair.a.prompt_id, "vote", id))
-            )
+            known = have.get(id) or final_failure(have, vote.judge.run_id, vote.pair.a.prompt_id, id, "vote")
             if isinstance(known, Judgement | Failure):
                 rows[id] = known
             else:

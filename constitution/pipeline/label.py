@@ -38,11 +38,11 @@ class Labeller:
 
         answers: those to which no restart adds one.
         """
+        chosen = pairs(self.run_id, prompt, answers, self.section.pairs)
+        if len(chosen) == 1:
+            return await self._label(prompt, chosen[0], have, emit)
         async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(self._label(prompt, pair, have, emit))
-                for pair in pairs(self.run_id, prompt, answers, self.section.pairs)
-            ]
+            tasks = [group.create_task(self._label(prompt, pair, have, emit)) for pair in chosen]
         return [failure for task in tasks for failure in task.result()]
 
     async def _label(self, prompt: Prompt, pair: Pair, have: Mapping[str, Row], emit: Emit) -> list[Failure]:

@@ -23,7 +23,7 @@ from constitution.pipeline.progress import Progress, watcher
 from constitution.pipeline.proven import Proving
 from constitution.pipeline.relabel import relabel_run
 from constitution.pipeline.state import State, take_stock
-from constitution.pipeline.tasks import Window, end, first_error, sigterm_cancels, to_its_end
+from constitution.pipeline.tasks import Window, end, first_error, seldom_collected, sigterm_cancels, to_its_end
 from constitution.records import UNSAID, Failure, Prompt, Row, Run
 from constitution.warehouse import Warehouse, Writer
 from constitution.warehouse.tally import most_left_first
@@ -45,6 +45,7 @@ async def open_run(plan: Plan, retry_failed: bool = False) -> AsyncIterator[Sess
     """
     warehouse = Warehouse(plan.warehouse)
     async with AsyncExitStack() as stack:
+        stack.enter_context(seldom_collected())
         stack.enter_context(warehouse.lock(plan.run_id, prepared=True))
         state = await take_stock(plan, warehouse, retry_failed)
         steps = None if state.admission.stopped else await _begin(state, stack)
@@ -182,7 +183,7 @@ class Session:
             ids = [prompt.id for prompt in prompts]
             have = await asyncio.to_thread(state.warehouse.rows_of, state.plan.run_id, ids)
         for taken, prompt in enumerate(prompts):
-            if not await self._take(group, prompt, have.get(prompt.id, ())):
+            if not await self._take(group, prompt, have.get(prompt.id, ()) if have else ()):
                 return taken
         return len(prompts)
 

@@ -34,6 +34,8 @@ def select(principles: Sequence[Principle], names: Sequence[str], where: str) ->
 
 def draw_principle(principles: Sequence[Principle], run_seed: int, prompt_id: str, round: int) -> Principle:
     """One principle by weight; rounds are drawn independently, so with replacement, in whatever order prompts end."""
+    if len(principles) == 1:
+        return principles[0]
     generator = random.Random(seed(run_seed, prompt_id, "principle", round))
     return generator.choices(principles, weights=[principle.weight for principle in principles])[0]
 
