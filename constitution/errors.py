@@ -109,7 +109,7 @@ class AccessDenied(EngineUnavailable):
 
 
 class EngineGone(EngineUnavailable):
-    """No server has been in service for as long as a request may take. The run stops; started again, it goes on."""
+    """No server has been in service for as long as a request may take. The run stops; started again, it resumes."""
 
     hint = "start the servers; the same command resumes from here"
 

@@ -1,4 +1,4 @@
-"""SQL that somebody else wrote, shut in: it reads some folders, writes nothing, and reaches no network.
+"""SQL that others wrote, shut in: it reads some folders, writes nothing, and reaches no network.
 
     connection = duckdb.connect(config=limits())
     shut_in(connection, [folder])
@@ -81,7 +81,7 @@ def quoted(text: str) -> str:
 def limits(memory_mib: int | None = None) -> dict[str, Any]:
     """Settings for `duckdb.connect`: no extension is fetched or loaded, and what a query may take is bounded.
 
-    memory_mib: what DuckDB may hold in memory, MiB; None, and at the most: half of the machine's. Sorts and joins that
+    memory_mib: what DuckDB may hold in memory, MiB; None, and at most: half of the machine's. Sorts and joins that
     need more use a folder of their own among the temporary ones, up to half of what is free there.
     """
     half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**21

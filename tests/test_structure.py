@@ -14,7 +14,7 @@ prompts engines generate judge labels warehouse pipeline ask audit export api sc
 """
 ORDER = LAYERS.split()
 """A module imports only from those before it."""
-LATE = {"__init__", "api", "cli", "scheduling", "export/__init__.py", "warehouse/store.py"}
+LATE = {"__init__", "api", "cli", "scheduling", "export/__init__.py", "templates/__init__.py", "warehouse/store.py"}
 """Where a module of ours may be imported late, for the sake of start-up time: parts, and single files of others."""
 HEAVY = {"torch", "transformers", "vllm", "prefect", "datasets"}
 FILES = sorted(PACKAGE.rglob("*.py"))

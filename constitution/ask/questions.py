@@ -53,7 +53,7 @@ class Asked:
         self.in_a_row = 0
 
     def failure(self, error: EngineError) -> None:
-        """Raises EngineUnavailable where so many failed in a row that the next ones would only fail too."""
+        """Raises EngineUnavailable where this many failed in a row that the next ones would only fail too."""
         name, message = type(error).__name__, clean(str(error))
         self.failed[name] = self.failed.get(name, 0) + 1
         self.why.setdefault(name, message)

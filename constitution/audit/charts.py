@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 from constitution.audit.kinds import Rows, Unit, interval, written
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
-"""Okabe and Ito's, which colour-blind readers can tell apart; each goes with a dash pattern of its own."""
+"""Okabe and Ito's, which colour-blind readers can tell apart; each goes with its own dash pattern."""
 _DASHES = ("none", "6 3", "2 2", "8 2 2 2", "1 3")
 _WIDTH, _HEIGHT = 160, 16
 """Size of a line of intervals, in CSS pixels."""

@@ -1,4 +1,4 @@
-"""The options of `constitution audit` that ask a scorecard, and what it tells of it."""
+"""The options of `constitution audit` that ask a scorecard, and what it reports."""
 
 from __future__ import annotations
 

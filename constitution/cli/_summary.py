@@ -24,7 +24,7 @@ def show(run: Run, status: str) -> None:
     if run.usage:
         usage = Table(box=None, padding=(0, 2), header_style="dim")
         for place, name in enumerate(USAGE):
-            # In a narrow terminal a model's name goes on in the next line, and no number is cut.
+            # In a narrow terminal a model's name continues in the next line, and no number is cut.
             usage.add_column(name, justify="left" if place < 2 else "right", overflow="fold", no_wrap=place != 1)
         for row in usage_rows(run):
             usage.add_row(*(escape(printable(cell)) for cell in row))

@@ -126,7 +126,7 @@ def _work(flow: Flow, arguments: tuple[object, ...]) -> tuple[Run, bool]:
         # Once the run works, its session takes SIGTERM, not we: what is no Ctrl-C is one.
         sys.exit(130 if signal.SIGINT in stops or isinstance(stop, KeyboardInterrupt) else 143)
     except RuntimeError as error:
-        # Prefect has no class of its own for a server that cannot be reached or started.
+        # Prefect has no class for a server that cannot be reached or started.
         if "API" not in str(error):
             raise
         raise ConstitutionError(

@@ -55,7 +55,7 @@ class Engines:
         return dict(seen.values())
 
     def stats(self) -> dict[str, dict[str, Any]]:
-        """Per role what its engine tells of its work; an engine of several roles is listed under the first alone."""
+        """Per role what its engine reports of its work; an engine of several roles is listed under the first alone."""
         return {role: dict(engine.stats()) for role, engine in self.distinct.items()}
 
     def describe(self) -> dict[str, dict[str, str]]:

@@ -46,7 +46,7 @@ SLACK = 1e-3
 
 
 class Unseen(NamedTuple):
-    """How likely the choices can be at most that an engine was not told of, such as those outside a server's top 20."""
+    """How likely the choices can be at most that an engine does not know, such as those outside a server's top 20."""
 
     each: float
     """Probability that none of them exceeds."""
@@ -66,7 +66,7 @@ class Completion:
     cached_tokens: int = 0
     choice_logprobs: Mapping[str, float] | None = None
     """Raw log-probability (natural log, over the whole vocabulary, temperature 1) of each of the request's choices.
-    Those that the engine was not told of are missing, and `unseen` is given."""
+    Those that the engine does not know are missing, and `unseen` is given."""
     reasoning: str | None = None
     """What it thought before it wrote the text, without its tags; None: nothing that is known."""
     reasoning_tokens: int = 0

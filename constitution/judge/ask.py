@@ -51,7 +51,7 @@ class Votes:
 
 
 def draw_principles(judge: Judge, pair: Pair) -> tuple[Principle, ...]:
-    """All that compare, or so many of them drawn for this pair without replacement, each with equal chance; the
+    """All that compare, or a number of them drawn for this pair without replacement, each with equal chance; the
     same for all judges of a run.
 
     Weights are the votes' and do not change the draw, or they would count twice.

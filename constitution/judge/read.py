@@ -29,7 +29,7 @@ class Reading(NamedTuple):
 def read_choices(done: Completion, labels: Sequence[str]) -> Reading:
     """What a completion says of each of `labels`.
 
-    Of a label that the engine was not told of, the middle of what it can be: over many votes it is neither too high nor
+    For a label whose probability is not known, the middle of what it can be: over many votes it is neither too high nor
     too low by much, where 0 makes a certainty of every such vote and the bound itself takes what was seen for less.
     Raises MalformedReply where there is nothing to read, and for what no distribution can have.
     """

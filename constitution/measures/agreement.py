@@ -86,7 +86,7 @@ def _full(expected: float, groups: ArrayLike) -> Estimate:
 
 def _coincidences(counts: Floats) -> Floats:
     """What each item adds to the matrix of coincidences: (items, values²). Only the replicates are made of them; the
-    package would build each from all items anew, a thousand times."""
+    package would build each from all items again, a thousand times."""
     each = counts.astype(np.float64)
     pairs = each[:, :, None] * each[:, None, :] - each[:, :, None] * np.eye(each.shape[1])
     found: Floats = (pairs / (each.sum(axis=1) - 1)[:, None, None]).reshape(len(each), -1)

@@ -69,9 +69,9 @@ def fit(
     """Least squares of `log_odds` (n; of b better, averaged over both orders, one row per pair) on `features` (n, k;
     differences b − a), with intervals from a bootstrap over `clusters` (n; ids of prompts).
 
-    strata (n): kinds of pairs, each with an intercept of its own, so that two kinds that differ in how good b is and,
+    strata (n): kinds of pairs, each with its own intercept, so that two kinds that differ in how good b is and,
     besides, in style do not pass for an effect of style; the fit's intercept is then their mean over the rows.
-    Too few rows for so many features give no values. Raises ValueError where a number is not finite or shapes disagree.
+    Too few rows for the number of features give no values. Raises ValueError where a number is not finite or shapes disagree.
     """
     target, given = _checked(log_odds, features, clusters, names)
     marks = _marks(strata, len(target))

@@ -18,7 +18,7 @@ COLLECTED = 20_000
 
 
 class Window(asyncio.Semaphore):
-    """Room for so many coroutines at work at once: a task is made once `acquire` has found room for it."""
+    """Room for a number of coroutines at work at once: a task is made once `acquire` has found room for it."""
 
     def start(self, group: asyncio.TaskGroup, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """A task of `group` for `work`, in the room that was acquired last; at its end the room is free again."""
