@@ -26,7 +26,7 @@ _GRADED = "audit.graded JOIN audit.answers USING (response_id)"
 NGRAM = 8
 """Words of what counts as a repetition."""
 COMMON = (0.01, 5)
-"""An n-gram is boilerplate where it is in the answers to this share of the prompts, and to at least this many of them."""
+"""An n-gram is boilerplate where it is in the answers to this share of the prompts, and to this many at least."""
 
 NOT_ASKED = "no scorecard was asked: `constitution audit --scorecard`"
 _NO_TAGS = "no scored prompt is tagged {}: give prompts tags (prompts.tags_field), or name yours with --tag"

@@ -71,7 +71,8 @@ def fit(
 
     strata (n): kinds of pairs, each with its own intercept, so that two kinds that differ in how good b is and,
     besides, in style do not pass for an effect of style; the fit's intercept is then their mean over the rows.
-    Too few rows for the number of features give no values. Raises ValueError where a number is not finite or shapes disagree.
+    Too few rows for the number of features give no values. Raises ValueError where a number is not finite or shapes
+    disagree.
     """
     target, given = _checked(log_odds, features, clusters, names)
     marks = _marks(strata, len(target))
