@@ -250,11 +250,13 @@ class Session:
         done = False
         try:
             failure = await self._prompt(steps, prompt, have, emit)
-            if failure and failure.retryable and any(proving.early(prompt.id) for proving in steps.proving):
+            early = any(proving.early(prompt.id) for proving in steps.proving)
+            again = bool(failure and failure.retryable and early)
+            if again:
                 self._again.append((prompt, list(have.values())))
             worked = bool(new) or not rows
             progress.resumed += not worked
-            if worked:
+            if worked and not again:  # what is asked again counts when it is final
                 admission.saw(failure)
             done = worked and not (failure and failure.retryable)
         finally:

@@ -103,6 +103,7 @@ def dressed(folder: Path, monkeypatch: pytest.MonkeyPatch, *, harmless: bool = F
     with monkeypatch.context() as patch:
         patch.setattr(warehouse_rows, "prompt", prompt)
         patch.setattr(warehouse_rows, "run", run)
+        patch.setattr(warehouse_rows, "_filled", warehouse_rows._filled.__wrapped__)  # not that of other tests
         patch.setattr(report_rows, "figures", lambda: [hostile(figure) for figure in figures()])
         patch.setattr(
             Warehouse, "write_part", lambda self, table, run_id, rows, *more: write(

@@ -226,6 +226,7 @@ def test_what_is_printed_does_not_steer_the_terminal(
         return replace(of_run(*given, **more), models=models, engines=engines, constitution=EVERY, stopped=EVERY)
 
     monkeypatch.setattr(warehouse_rows, "run", run)
+    monkeypatch.setattr(warehouse_rows, "_filled", warehouse_rows._filled.__wrapped__)  # not that of other tests
     hostile = [replace(each, judge=each.judge and EVERY, note=each.note and EVERY) for each in figures()]
     distinct = {(each.figure, each.principle_id, each.subject): each for each in hostile}
     monkeypatch.setattr(report_rows, "figures", lambda: list(distinct.values()))
