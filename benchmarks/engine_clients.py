@@ -153,8 +153,10 @@ QUIET = {
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """What clients are started with; what they keep under their home goes to `folder`."""
-    variables = os.environ | QUIET | {"PYTHONPATH": str(ROOT), "PREFECT_HOME": str(folder), "HOME": str(folder)}
+    """What clients are started with; what they keep under their home goes to `folder`, but for their caches, which a
+    user's second run has."""
+    own = {"PREFECT_HOME": str(folder), "HOME": str(folder), "XDG_CACHE_HOME": str(ROOT / "build" / "bench" / "cache")}
+    variables = os.environ | QUIET | {"PYTHONPATH": str(ROOT), **own}
     variables.pop("PYTHONDONTWRITEBYTECODE", None)
     # Two peers count tokens with tiktoken, which downloads its tables; litellm carries them.
     for tables in PEERS.glob("*/lib/*/site-packages/litellm/litellm_core_utils/tokenizers"):

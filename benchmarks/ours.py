@@ -1,4 +1,6 @@
-"""The library's pipeline as flows/generate.py drives it, without Prefect, as a client of `engine.py`.
+"""The library's pipeline as `constitution run` drives it without Prefect, as a client of `engine.py`.
+
+Imports are start-up, as the bare loop's are: also those that a run would do later, when it opens its engine.
 
 python -m benchmarks.ours bench.toml warehouse [--profile]
 """
@@ -15,7 +17,9 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
+import constitution.engines.openai.engine  # noqa: F401
 from benchmarks.figures import Moment, report
+from constitution.cli._options import without_pandas
 from constitution.pipeline import open_run, prepare
 from constitution.recipe import load_recipe
 
@@ -80,4 +84,5 @@ def spent(samples: Mapping[str, int], begun: Moment) -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    without_pandas()
     asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2]), "--profile" in sys.argv))

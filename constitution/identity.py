@@ -11,6 +11,8 @@ import json
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
+import orjson
+
 ROWS_VERSION = 1
 """Version of what decides a run's rows beside its recipe: our own code. It is in the run's id, in place of our version,
 so that an open run resumes under a later release. To be raised with a change by which the same recipe makes other rows:
@@ -52,9 +54,17 @@ def without_defaults(record: Any, *names: str) -> Any:
 
 def row_id(*parts: Any) -> str:
     """128 bits of the digest of `parts`, 32 hex digits: no collision is to be expected below 10^18 rows."""
-    return digest(parts)[:32]
+    return _digest_of_names(parts)[:32]
 
 
 def seed(run_seed: int, *parts: Any) -> int:
     """A seed in [0, 2^31) for the use that `parts` name; 31 bits are what every engine takes."""
-    return int(digest((run_seed, *parts))[:8], 16) & 0x7FFFFFFF
+    return int(_digest_of_names((run_seed, *parts))[:8], 16) & 0x7FFFFFFF
+
+
+def _digest_of_names(parts: tuple[Any, ...]) -> str:
+    """`digest` of texts and whole numbers (no fractions), of which orjson writes the same bytes in half the time."""
+    try:
+        return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    except TypeError:  # a number of more than 64 bits, or text that UTF-8 cannot hold, for which `digest` raises
+        return digest(parts)

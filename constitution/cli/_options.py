@@ -24,13 +24,18 @@ class _NoPandas:
             raise ImportError(name)
 
 
-def _checked(context: click.Context, parameter: click.Parameter, folder: Path) -> Path:
+def without_pandas() -> None:
+    """pyarrow does not import pandas in this process, unless it is asked for pandas by name."""
     if "pandas" not in sys.modules:
         import pyarrow
 
         sys.meta_path.insert(0, _NoPandas())
-        pyarrow.array([""])  # from now on it does not look again, unless it is asked for pandas by name
+        pyarrow.array([""])  # from now on it does not look again
         del sys.meta_path[0]
+
+
+def _checked(context: click.Context, parameter: click.Parameter, folder: Path) -> Path:
+    without_pandas()
     return local(folder)
 
 

@@ -18,9 +18,10 @@ _UNSEEN = {"Cc", "Cf", "Zs", "Zl", "Zp"}
 def clean(text: str) -> str:
     """What a model wrote, without the white space around it; half surrogates, which UTF-8 cannot hold, become `?`.
     Marks that cannot be seen, such as a zero-width space, are no text where there is nothing else."""
+    text = text.strip()
     if not any(unicodedata.category(char) not in _UNSEEN for char in text):
         return ""
-    return text.strip().encode("utf-8", "replace").decode("utf-8")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def outcome_of(text: str, finish_reason: str, parent: str | None = None) -> Outcome:

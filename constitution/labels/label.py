@@ -148,4 +148,5 @@ def _fixed_drop(pair: Pair) -> DropReason | None:
 
 
 def _or_none(values: Floats) -> float | None:
-    return None if np.isnan(values[0]) else float(values[0])
+    value = float(values[0])
+    return None if math.isnan(value) else value

@@ -75,7 +75,7 @@ def side(p_b: ArrayLike) -> NDArray[np.int64]:
 
 def tidy(p_b: Floats) -> Floats:
     """Ties as one half, and nothing outside [0, 1] by rounding."""
-    p: Floats = np.where(np.abs(p_b - 0.5) < _ROUNDING, 0.5, np.clip(p_b, 0.0, 1.0))
+    p: Floats = np.where(np.abs(p_b - 0.5) < _ROUNDING, 0.5, np.minimum(np.maximum(p_b, 0.0), 1.0))
     return p
 
 

@@ -172,7 +172,7 @@ def refuses(text: str) -> bool:
 
 def refuses_briefly(text: str) -> bool:
     """Whether it begins by refusing and does nothing else: a critique of more than BRIEF words is one all the same."""
-    return len(text.split()) <= BRIEF and refuses(text)
+    return len(text.split(None, BRIEF)) <= BRIEF and refuses(text)
 
 
 def refuses_sql(column: str) -> str:

@@ -68,6 +68,8 @@ class Habits:
         return TURNS_AS[self.turns](messages)
 
     def fields(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        if not (self.removed or self.renamed or self.most):
+            return dict(body)
         lowest = dict(self.most)
         return {
             RENAMED[name] if name in self.renamed else name: min(value, lowest[name]) if name in lowest else value

@@ -103,12 +103,7 @@ class Transport:
         try:
             # A redirect would turn the POST into a GET, and could carry the key elsewhere.
             async with self._session.request(method, self._urls[path], allow_redirects=False, **settings) as reply:
-                raw = bytearray()
-                async for chunk in reply.content.iter_any():
-                    raw += chunk
-                    if len(raw) > REPLY_MOST:
-                        raise MalformedReply(f"{self.place}: the reply is longer than {REPLY_MOST // 2**20} MiB")
-                return reply.status, reply.headers, bytes(raw)
+                return reply.status, reply.headers, await self._body(reply)
         except aiohttp.ConnectionTimeoutError:
             seconds = min(CONNECT_SECONDS, self._timeout_s)
             raise EngineUnavailable(f"{self.place}: no connection within {seconds:g} s") from None
@@ -116,6 +111,18 @@ class Transport:
             raise EngineTimeout(f"{self.place}: no reply within {limit:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise EngineUnavailable(f"{self.place}: {self.clean(_cause(error))}") from None
+
+    async def _body(self, reply: aiohttp.ClientResponse) -> bytes:
+        """Raises MalformedReply for one of more than REPLY_MOST bytes."""
+        packed = "Content-Encoding" in reply.headers
+        if not packed and reply.content_length is not None and reply.content_length <= REPLY_MOST:
+            return await reply.read()
+        raw = bytearray()
+        async for chunk in reply.content.iter_any():
+            raw += chunk
+            if len(raw) > REPLY_MOST:
+                raise MalformedReply(f"{self.place}: the reply is longer than {REPLY_MOST // 2**20} MiB")
+        return bytes(raw)
 
     def _decoded(self, raw: bytes) -> Any:
         try:
