@@ -6,10 +6,13 @@ More are in test_warehouse_guard.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 SECRET = "TOP SECRET"
 
@@ -276,3 +279,15 @@ ATTACKS = [
     "EXPLAIN",
     "SELEC 1",
 ]
+
+
+def check_refused(way: Callable[[], Any], attack: object, error: type[Exception]) -> None:
+    answer: Any = None
+    try:
+        answer = way()
+    except error as refused:
+        said = str(refused) + str(getattr(refused, "hint", ""))
+        assert SECRET not in said, attack
+        assert "root:" not in said, attack
+    else:
+        pytest.fail(f"answered: {attack}: {answer}")

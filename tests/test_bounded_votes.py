@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from chains import Rows, prompt
+from fleet_servers import fleet
 from numpy.typing import NDArray
-from test_fleet import fleet
 from test_judge_methods import PAIR, judge
 
 from constitution import templates

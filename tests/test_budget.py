@@ -16,11 +16,11 @@ from small_project import small_project, table
 from constitution.cli import run as run_command
 from constitution.engines import Engines, Metered
 from constitution.pipeline import Progress, open_run, prepare, session, watcher
-from constitution.pipeline.admission import Admission
+from constitution.pipeline.admission import LAST, LEAST, Admission
 from constitution.pipeline.cost import Cost, Ledger, money
 from constitution.pipeline.report import report
 from constitution.recipe import BudgetSection, Models, load_recipe
-from constitution.records import Response, Run, Usage
+from constitution.records import Failure, Response, Run, Usage
 from constitution.warehouse import Warehouse
 
 SLOW = ["model.policy.latency_s=0.002", "model.judge.latency_s=0.001"]
@@ -216,3 +216,45 @@ def test_the_command_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert shown.exit_code == 0
     assert "budget" not in shown.output
     assert "fake-judge" in shown.output
+
+
+def trouble(error: str, message: str = "m") -> Failure:
+    return Failure("f", "run", "p", "initial", error, message, retryable=True)
+
+
+def test_what_a_run_stops_for_and_what_not() -> None:
+    def begun(share: float) -> Admission:
+        account = Cost(Models.model_validate({"policy": {"engine": "fake"}}), Ledger(), {})
+        return Admission(None, account, 0, stop_at_failures=share)
+
+    late = begun(0.5)
+    for _ in range(10_000):
+        late.saw(None)
+    for _ in range(LAST // 2):
+        late.saw(trouble("EngineTimeout"))
+    assert late.stopped == ""
+    late.saw(trouble("EngineTimeout"))  # it had been well for long, and yet
+    assert late.stopped == "failures: engines failed 501 of the last 1000 prompts, 501 of them by EngineTimeout: m"
+    never = begun(1.0)
+    for _ in range(10_000):
+        never.saw(trouble("EngineTimeout"))
+    assert never.stopped == ""
+    few = begun(0.01)
+    for _ in range(LEAST - 1):
+        few.saw(trouble("EngineTimeout"))
+    assert few.stopped == ""
+    few.saw(None)
+    assert few.stopped == ""  # not at a prompt that went well
+    few.saw(trouble("MalformedReply"))
+    assert few.stopped == "failures: engines failed 100 of the last 101 prompts, 99 of them by EngineTimeout"
+    denied = begun(1.0)
+    for _ in range(100):
+        for failure in (trouble("AccessDenied"), trouble("AccessDenied"), None):
+            denied.saw(failure)
+    assert denied.stopped == ""
+    for _ in range(3):
+        denied.saw(trouble("AccessDenied", "no"))
+    assert denied.stopped == "engines: no"
+    gone = begun(1.0)
+    gone.saw(trouble("EngineGone", "x" * 1000))
+    assert gone.stopped == "engines: " + "x" * 300

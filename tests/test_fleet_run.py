@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
+from pipeline_run import one, rows_of
 from run_once import run_once
-from test_pipeline import one, rows_of
 
 from constitution.engines.base import Request
 from constitution.engines.openai import metrics as _metrics

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 from aiohttp import web
-from test_fleet import ask, fleet, opened, slow, states, until
+from fleet_servers import ask, fleet, opened, slow, states, until
 
 from constitution.engines.base import Request
 from constitution.engines.fake import FakeEngine

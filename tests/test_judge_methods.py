@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from chains import Reply, Rows, Scripted, answer, principle, prompt, said
+from fleet_servers import fleet
 from hypothesis import given
 from hypothesis import strategies as st
-from test_fleet import fleet
 
 from constitution import templates
 from constitution.engines.base import Completion, Engine, Request, Unseen

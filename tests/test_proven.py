@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from odd_server import Body, OddServer, Reply, Seen, project, refusal
+from pipeline_run import rows_of
 from run_once import run_once
 from small_project import table
-from test_pipeline import rows_of
 
 from constitution.engines.base import Request
 from constitution.errors import EngineError, EngineUnavailable, MalformedReply, RequestRefused

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from odd_server import Body, OddServer, Reply, project, refusal
+from pipeline_run import rows_of
 from small_project import table
-from test_pipeline import rows_of
 from test_proven import number
 
 from constitution.cli import run as run_command

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from run_once import run_once
+from run_once import run_once, stop_midway
 from small_project import small_project
 
 from constitution.records import Run
-from constitution.warehouse import ask, connect
+from constitution.warehouse import Warehouse, ask, connect
 from constitution.warehouse.damage import INPUT, ROWS
 
 RECIPE = """
@@ -99,3 +101,50 @@ def damage(chance: random.Random, kind: str, path: Path, others: Sequence[Path])
         damage(chance, "flipped", path, others)
     else:
         path.write_bytes(content)
+
+
+FAULT = "faults of the machine"
+
+
+class World(NamedTuple):
+    """A run, undisturbed."""
+
+    recipe: Path
+    done: Path
+    """Its warehouse when it has finished: every table is one part, but for the slices."""
+    open: Path
+    """Its warehouse when it was stopped midway, in many parts."""
+    run_id: str
+    rows: dict[str, list[str]]
+
+
+def undisturbed(folder: Path) -> World:
+    recipe = project(folder)
+    done = start(recipe, folder / "done")
+    assert done.finished_at
+    asyncio.run(stop_midway(recipe, folder / "open", [], prompts=16))
+    warehouse = Warehouse(folder / "open")
+    assert all(len(warehouse.parts(table, done.run_id)) > 1 for table in ("responses", "judgements", "preferences"))
+    rows = stored(folder / "done", done.run_id)
+    assert {table for table, found in rows.items() if found} == {*INPUT, *ROWS} - {"failures"}
+    return World(recipe, folder / "done", folder / "open", done.run_id, rows)
+
+
+def copied(root: Path, to: Path) -> Warehouse:
+    shutil.copytree(root, to)
+    return Warehouse(to)
+
+
+def parts(warehouse: Warehouse, run_id: str) -> list[Path]:
+    return [path for table in (*INPUT, *ROWS) for path in warehouse.parts(table, run_id)]
+
+
+def made_good(world: World, root: Path) -> None:
+    """The run in `root` is complete, and has the rows of the undisturbed one."""
+    warehouse = Warehouse(root)
+    run = warehouse.read_run(world.run_id)
+    assert run is not None
+    assert run.finished_at
+    assert stored(root, world.run_id) == world.rows
+    assert warehouse.verify(world.run_id) == []
+    assert temporary(root) == []

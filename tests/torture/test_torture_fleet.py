@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import wild_server as wild
 from conftest import Torture
+from fleet_servers import ask, fleet, slow
+from pipeline_run import rows_of
 from run_once import run_once
-from test_fleet import ask, fleet, slow
-from test_pipeline import rows_of
 from test_torture_servers import CALLS, CASES, PROMPTS, _hurry, clean  # noqa: F401 -- a fixture of every test
 from wild_server import Act, WildServer, project, says, thing
 

@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from conftest import Torture
+from pipeline_run import rows_of
 from run_once import run_once
 from small_project import small_project
-from test_pipeline import rows_of
 
 from constitution.errors import ConstitutionError, WarehouseError
 from constitution.records import Run

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from canaries import HF, PLAIN, RECIPE
 from conftest import Torture
-from small_project import ROOT
-from test_torture_stale import BIG, model
+from small_project import ROOT, small_project
+from stale_fields import BIG
+from test_torture_stale import model
 
 from constitution.ask.scorecard import Examiner, items_of
+from constitution.cli import main
 from constitution.engines import weights
 from constitution.engines.weights import folder_digest
+from constitution.errors import ConstitutionError
 from constitution.export.formats import FORMATS
 from constitution.export.settings import Cleaning, Settings
 from constitution.principles import load_constitution
 from constitution.records import Constitution, Criterion, Example, Exemplar, Message, Principle
+from constitution.secrets import hide_keys, key_in
 
 
 def test_the_digest_of_a_models_folder_sees_every_file(tmp_path: Path, torture: Torture) -> None:
@@ -201,3 +208,103 @@ def test_the_id_of_a_score_covers_who_is_asked_what(torture: Torture) -> None:
     others |= {examiner.id("answer", item._replace(digest="x")), examiner.id("answer", item._replace(number=BIG))}
     assert len(others - {first}) == 1 + (len(fields(Examiner)) - len(same)) + 2
     torture.count("stale fields", len(others))
+
+
+# --- keys in wrong places
+
+SECTION = 'engine = "openai"\nmodel = "fake"\nbase_url = "http://127.0.0.1:1/v1"'
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJl"
+MISPLACED = {
+    "as the variable's name": ("", f'api_key_env = "{PLAIN}"'),
+    "as the variable's name, of letters alone": ("", 'api_key_env = "canarycanarycanary5f3a"'),
+    "as the variable's name, a token": ("", f'api_key_env = "{HF}"'),
+    "as api_key": ("", f'api_key = "{PLAIN}"'),
+    "as apikey": ("", 'apikey = "canary-5f3a9b77c1d2"'),
+    "in the address": ("http://127.0.0.1:1/v1", f"http://user:{PLAIN}@127.0.0.1:1/v1"),
+    "as the address's user": ("http://127.0.0.1:1/v1", "http://canary5f3a@127.0.0.1:1/v1"),
+    "in the address's query": ("http://127.0.0.1:1/v1", "http://127.0.0.1:1/v1?key=canary5f3a"),
+    "in the address's path": ("http://127.0.0.1:1/v1", f"http://127.0.0.1:1/{PLAIN}/v1"),
+    "in a second address": (
+        '"http://127.0.0.1:1/v1"',
+        '["http://127.0.0.1:1/v1", "http://:canary5f3a@127.0.0.1:2/v1"]',
+    ),
+    "in extra_body": ("", f'extra_body = {{ api_key = "{PLAIN}" }}'),
+    "in extra_body, under a name": ("", 'extra_body = { api_key = "canary-5f3a9b77c1d2" }'),
+    "in extra_body's headers": ("", 'extra_body = { headers = { Authorization = "canary-5f3a9b77c1d2" } }'),
+    "in extra_body's list": ("", f'extra_body = {{ extra = ["x", {{ y = "Bearer {JWT}" }}] }}'),
+    "as a name in extra_body": ("", f'extra_body = {{ "{PLAIN}" = 1 }}'),
+    "in the server's arguments": ("", 'vllm = { api_key = "canary-5f3a9b77c1d2" }'),
+    "in the server's arguments, the hub's": ("", f'vllm = {{ hf_token = "{HF}" }}'),
+    "in the server's arguments, in a text": ("", f'vllm = {{ chat_template = "x {HF} y" }}'),
+    "as the model": ('model = "fake"', f'model = "{PLAIN}"'),
+    "as the salt": ("", f'cache_salt = "{PLAIN}"'),
+    "as a field": ("", f"{PLAIN} = 1"),
+    "in the description": ('name = "leaks"', f'name = "leaks"\ndescription = "with Bearer {PLAIN}"'),
+    "as the recipe's name": ('name = "leaks"', f'name = "{PLAIN}"'),
+    "in the prompts' query": ('path = "prompts.jsonl"', f'format = "sql"\nquery = "FROM x WHERE k = \'{PLAIN}\'"'),
+}
+SET = {
+    "as api_key": ("--set", f"model.policy.api_key={PLAIN}"),
+    "as a word": ("--set", f"model.policy.api_key_env={PLAIN}"),
+    "without an equals sign": ("--set", PLAIN),
+    "beneath a field": ("--set", f"name.x={PLAIN}"),
+    "as a table": ("--set", f'model.policy.extra_body={{"Authorization" = "Bearer {PLAIN}"}}'),
+    "as a name": ("--set", f"model.policy.{PLAIN}=1"),
+    "as an argument of its own": (f"{PLAIN}",),
+    "as an option": (f"--api-key={PLAIN}",),
+    "as a limit": ("--limit", PLAIN),
+    "on the debugger's way": ("--debug", "--set", f"model.policy.api_key={PLAIN}"),
+}
+CANARIES = ("canary", "Canary", JWT.split(".")[1])
+
+
+def refused(words: tuple[str, ...], folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> str:
+    """What the command says that does not take them. With --debug the error is raised, as a traceback would tell it."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["constitution", "run", "recipe.toml", *words])
+    before = sorted(folder.rglob("*"))
+    with pytest.raises((SystemExit, ConstitutionError)) as caught:
+        main()
+    if isinstance(caught.value, ConstitutionError):
+        assert "--debug" in words
+        told = "".join(traceback.format_exception(caught.value))
+    else:
+        assert isinstance(caught.value, SystemExit)
+        assert caught.value.code == 2
+        told = "".join(capsys.readouterr())
+    assert sorted(folder.rglob("*")) == before
+    return told
+
+
+@pytest.mark.parametrize("place", MISPLACED)
+def test_a_key_in_a_recipe_is_refused_unseen(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, torture: Torture
+) -> None:
+    old, new = MISPLACED[place]
+    text = RECIPE.replace('api_key_env = "CANARY_KEY"\n', "").format(url="http://127.0.0.1:1/v1")
+    assert old in text
+    small_project(
+        tmp_path, 1, text.replace("retries = 1", f"retries = 1\n{new}") if not old else text.replace(old, new)
+    )
+    told = refused((), tmp_path, monkeypatch, capsys)
+    assert "recipe.toml" in told
+    assert not any(canary in told for canary in CANARIES), told
+    torture.count("attacks on the rest")
+
+
+@pytest.mark.parametrize("place", SET)
+def test_a_key_on_the_command_line_is_refused_unseen(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, torture: Torture
+) -> None:
+    small_project(tmp_path, 1, RECIPE.format(url="http://127.0.0.1:1/v1"))
+    told = refused(SET[place], tmp_path, monkeypatch, capsys)
+    assert not any(canary in told for canary in CANARIES), told
+    torture.count("attacks on the rest")
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda path: path.name)
+def test_what_is_no_key_is_not_taken_for_one(recipe: Path) -> None:
+    text = recipe.read_text()
+    assert hide_keys(text) == text
+    fields = {"max_tokens": 1, "logprob_token_ids": [1], "chat_template_kwargs": {"enable_thinking": False}}
+    assert key_in({"model": {"policy": {"extra_body": fields, "api_key_env": "OPENAI_API_KEY"}}}) is None

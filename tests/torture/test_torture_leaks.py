@@ -20,23 +20,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
+from canaries import HF, RECIPE
 from conftest import Torture
 from fake_hub import FakeHub, running
 from run_once import run_once
 from small_project import ROOT, small_project
 from test_push import laid
 
-from constitution.cli import main
 from constitution.errors import ConstitutionError
 from constitution.export.push import push
 from constitution.pipeline.report import report
 from constitution.records import Run
-from constitution.secrets import Secret, hide_keys, key_in
+from constitution.secrets import Secret
 from rehearsal.server import FakeServer, Fault
 
 KEY = 'sk-can&ary+5f3a/9b=77"c1d2\\e4f6'
 """With what JSON, HTML and URLs write in another way."""
-PLAIN = "sk-canary5f3a9b77c1d2e4f6"
 MAIN = (sys.executable, "-c", "from constitution.cli import main; main()")
 
 
@@ -132,28 +131,6 @@ def repetitions(header: str) -> Iterator[Fault]:
     yield Fault(changes={"finish_reason": header})
     yield Fault(changes=says(header * 40), truncate=True)
     yield Fault(reply={"choices": [{header: header}], "usage": {header: 1}})
-
-
-RECIPE = """
-name = "leaks"
-constitution = "general@1.1.0"
-[prompts]
-path = "prompts.jsonl"
-[model.policy]
-engine = "openai"
-model = "fake"
-base_url = "{url}"
-api_key_env = "CANARY_KEY"
-retries = 1
-[revise]
-rounds = 1
-[judge]
-principles = 1
-[output]
-slice = 20
-window = 8
-flush_seconds = 0.05
-"""
 
 
 async def test_no_form_of_the_key_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torture: Torture) -> None:
@@ -262,107 +239,6 @@ def test_an_answer_stays_as_it_is_where_there_is_no_key_in_it() -> None:
             assert Secret(key).hide_in(raw.encode(), reply) == reply
     # A short key stands in texts by chance; in errors it is hidden all the same.
     assert Secret("EMPTY").hide("the key EMPTY") == "the key ***"
-
-
-# --- keys in wrong places
-
-SECTION = 'engine = "openai"\nmodel = "fake"\nbase_url = "http://127.0.0.1:1/v1"'
-JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJl"
-HF = "hf_" + "CanaryCanaryCanary5f3a9b77"
-MISPLACED = {
-    "as the variable's name": ("", f'api_key_env = "{PLAIN}"'),
-    "as the variable's name, of letters alone": ("", 'api_key_env = "canarycanarycanary5f3a"'),
-    "as the variable's name, a token": ("", f'api_key_env = "{HF}"'),
-    "as api_key": ("", f'api_key = "{PLAIN}"'),
-    "as apikey": ("", 'apikey = "canary-5f3a9b77c1d2"'),
-    "in the address": ("http://127.0.0.1:1/v1", f"http://user:{PLAIN}@127.0.0.1:1/v1"),
-    "as the address's user": ("http://127.0.0.1:1/v1", "http://canary5f3a@127.0.0.1:1/v1"),
-    "in the address's query": ("http://127.0.0.1:1/v1", "http://127.0.0.1:1/v1?key=canary5f3a"),
-    "in the address's path": ("http://127.0.0.1:1/v1", f"http://127.0.0.1:1/{PLAIN}/v1"),
-    "in a second address": (
-        '"http://127.0.0.1:1/v1"',
-        '["http://127.0.0.1:1/v1", "http://:canary5f3a@127.0.0.1:2/v1"]',
-    ),
-    "in extra_body": ("", f'extra_body = {{ api_key = "{PLAIN}" }}'),
-    "in extra_body, under a name": ("", 'extra_body = { api_key = "canary-5f3a9b77c1d2" }'),
-    "in extra_body's headers": ("", 'extra_body = { headers = { Authorization = "canary-5f3a9b77c1d2" } }'),
-    "in extra_body's list": ("", f'extra_body = {{ extra = ["x", {{ y = "Bearer {JWT}" }}] }}'),
-    "as a name in extra_body": ("", f'extra_body = {{ "{PLAIN}" = 1 }}'),
-    "in the server's arguments": ("", 'vllm = { api_key = "canary-5f3a9b77c1d2" }'),
-    "in the server's arguments, the hub's": ("", f'vllm = {{ hf_token = "{HF}" }}'),
-    "in the server's arguments, in a text": ("", f'vllm = {{ chat_template = "x {HF} y" }}'),
-    "as the model": ('model = "fake"', f'model = "{PLAIN}"'),
-    "as the salt": ("", f'cache_salt = "{PLAIN}"'),
-    "as a field": ("", f"{PLAIN} = 1"),
-    "in the description": ('name = "leaks"', f'name = "leaks"\ndescription = "with Bearer {PLAIN}"'),
-    "as the recipe's name": ('name = "leaks"', f'name = "{PLAIN}"'),
-    "in the prompts' query": ('path = "prompts.jsonl"', f'format = "sql"\nquery = "FROM x WHERE k = \'{PLAIN}\'"'),
-}
-SET = {
-    "as api_key": ("--set", f"model.policy.api_key={PLAIN}"),
-    "as a word": ("--set", f"model.policy.api_key_env={PLAIN}"),
-    "without an equals sign": ("--set", PLAIN),
-    "beneath a field": ("--set", f"name.x={PLAIN}"),
-    "as a table": ("--set", f'model.policy.extra_body={{"Authorization" = "Bearer {PLAIN}"}}'),
-    "as a name": ("--set", f"model.policy.{PLAIN}=1"),
-    "as an argument of its own": (f"{PLAIN}",),
-    "as an option": (f"--api-key={PLAIN}",),
-    "as a limit": ("--limit", PLAIN),
-    "on the debugger's way": ("--debug", "--set", f"model.policy.api_key={PLAIN}"),
-}
-CANARIES = ("canary", "Canary", JWT.split(".")[1])
-
-
-def refused(words: tuple[str, ...], folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> str:
-    """What the command says that does not take them. With --debug the error is raised, as a traceback would tell it."""
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "argv", ["constitution", "run", "recipe.toml", *words])
-    before = sorted(folder.rglob("*"))
-    with pytest.raises((SystemExit, ConstitutionError)) as caught:
-        main()
-    if isinstance(caught.value, ConstitutionError):
-        assert "--debug" in words
-        told = "".join(traceback.format_exception(caught.value))
-    else:
-        assert isinstance(caught.value, SystemExit)
-        assert caught.value.code == 2
-        told = "".join(capsys.readouterr())
-    assert sorted(folder.rglob("*")) == before
-    return told
-
-
-@pytest.mark.parametrize("place", MISPLACED)
-def test_a_key_in_a_recipe_is_refused_unseen(
-    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, torture: Torture
-) -> None:
-    old, new = MISPLACED[place]
-    text = RECIPE.replace('api_key_env = "CANARY_KEY"\n', "").format(url="http://127.0.0.1:1/v1")
-    assert old in text
-    small_project(
-        tmp_path, 1, text.replace("retries = 1", f"retries = 1\n{new}") if not old else text.replace(old, new)
-    )
-    told = refused((), tmp_path, monkeypatch, capsys)
-    assert "recipe.toml" in told
-    assert not any(canary in told for canary in CANARIES), told
-    torture.count("attacks on the rest")
-
-
-@pytest.mark.parametrize("place", SET)
-def test_a_key_on_the_command_line_is_refused_unseen(
-    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, torture: Torture
-) -> None:
-    small_project(tmp_path, 1, RECIPE.format(url="http://127.0.0.1:1/v1"))
-    told = refused(SET[place], tmp_path, monkeypatch, capsys)
-    assert not any(canary in told for canary in CANARIES), told
-    torture.count("attacks on the rest")
-
-
-@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda path: path.name)
-def test_what_is_no_key_is_not_taken_for_one(recipe: Path) -> None:
-    text = recipe.read_text()
-    assert hide_keys(text) == text
-    fields = {"max_tokens": 1, "logprob_token_ids": [1], "chat_template_kwargs": {"enable_thinking": False}}
-    assert key_in({"model": {"policy": {"extra_body": fields, "api_key_env": "OPENAI_API_KEY"}}}) is None
 
 
 # --- the hub's token

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
-import resource
 import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Self
 
 import pytest
 from click.testing import CliRunner
 from conftest import Torture
-from machine import DAMAGES, damage, project, start, stored, temporary
+from machine import DAMAGES, FAULT, World, copied, damage, made_good, parts, project, start, stored, undisturbed
 from run_once import run_once, stop_midway
 
 from constitution.audit import audit
 from constitution.cli.run import _watched
 from constitution.cli.runs import runs as runs_command
 from constitution.cli.verify import verify as verify_command
-from constitution.errors import DamagedPart, RunLocked, WarehouseError
+from constitution.errors import DamagedPart, RunLocked
 from constitution.export import Settings, export
 from constitution.pipeline import open_run, prepare
 from constitution.recipe import load_recipe
@@ -35,54 +32,13 @@ from constitution.records import Annotation, Figure
 from constitution.warehouse import Warehouse, ask, connect, files
 from constitution.warehouse.damage import INPUT, ROWS
 
-HERE = Path(__file__).parent
-FAULT = "faults of the machine"
-
-
-class World(NamedTuple):
-    """A run, undisturbed."""
-
-    recipe: Path
-    done: Path
-    """Its warehouse when it has finished: every table is one part, but for the slices."""
-    open: Path
-    """Its warehouse when it was stopped midway, in many parts."""
-    run_id: str
-    rows: dict[str, list[str]]
-
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    folder = tmp_path_factory.mktemp("machine")
-    recipe = project(folder)
-    done = start(recipe, folder / "done")
-    assert done.finished_at
-    asyncio.run(stop_midway(recipe, folder / "open", [], prompts=16))
-    warehouse = Warehouse(folder / "open")
-    assert all(len(warehouse.parts(table, done.run_id)) > 1 for table in ("responses", "judgements", "preferences"))
-    rows = stored(folder / "done", done.run_id)
-    assert {table for table, found in rows.items() if found} == {*INPUT, *ROWS} - {"failures"}
-    return World(recipe, folder / "done", folder / "open", done.run_id, rows)
+    return undisturbed(tmp_path_factory.mktemp("machine"))
 
 
-def copied(root: Path, to: Path) -> Warehouse:
-    shutil.copytree(root, to)
-    return Warehouse(to)
-
-
-def parts(warehouse: Warehouse, run_id: str) -> list[Path]:
-    return [path for table in (*INPUT, *ROWS) for path in warehouse.parts(table, run_id)]
-
-
-def made_good(world: World, root: Path) -> None:
-    """The run in `root` is complete, and has the rows of the undisturbed one."""
-    warehouse = Warehouse(root)
-    run = warehouse.read_run(world.run_id)
-    assert run is not None
-    assert run.finished_at
-    assert stored(root, world.run_id) == world.rows
-    assert warehouse.verify(world.run_id) == []
-    assert temporary(root) == []
+HERE = Path(__file__).parent
 
 
 # --- files that are not what was written
@@ -273,113 +229,6 @@ def test_what_was_said_of_a_run(torture: Torture, world: World, tmp_path: Path) 
     assert (warehouse.read_annotations(world.run_id), warehouse.read_figures(world.run_id)) == ([], [])
     made_good(world, warehouse.root)
     torture.count(FAULT, 2)
-
-
-# --- disks
-
-
-def small_disk(task: str, world: World, *words: str) -> list[dict[str, Any]]:
-    """What tests/torture/small_disk.py tells, line by line; skips where file systems cannot be mounted."""
-    if not shutil.which("unshare"):
-        pytest.skip("there is no unshare")
-    command = ["unshare", "--map-root-user", "--mount", sys.executable, str(HERE / "small_disk.py"), task]
-    done = subprocess.run(
-        [*command, str(world.recipe), str(world.done), *words], capture_output=True, text=True, check=False
-    )
-    if done.returncode == 77 or "unshare failed" in done.stderr or "Operation not permitted" in done.stderr:
-        pytest.skip("no file system can be mounted here")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-
-
-@pytest.mark.torture
-def test_a_full_disk_stops_the_run_and_room_lets_it_go_on(torture: Torture, world: World) -> None:
-    """A real file system, full at every stage: slices, parts, record, compaction, labels, views."""
-    told = small_disk("run", world, str(torture.seed), "15")
-    full = [one for one in told if one["error"]]
-    assert len(full) >= 3
-    for one in full:
-        assert "No space left on device" in one["error"], one
-        assert "\n" not in one["error"]
-        assert one["damaged"] == []
-        torture.count(FAULT)
-    assert all(one["rows"] == world.rows for one in told if one["finished"])
-    assert any(one["finished"] for one in told)
-
-
-@pytest.mark.torture
-def test_a_full_disk_while_exporting(torture: Torture, world: World) -> None:
-    for one in small_disk("export", world):
-        assert "No space left on device" in one["error"], one
-        assert one["left"] == []
-        assert one["then"] > 0
-        torture.count(FAULT)
-
-
-@pytest.mark.torture
-def test_a_full_temporary_folder(torture: Torture, world: World) -> None:
-    """DuckDB has nowhere to put what does not fit into memory: one sentence, and the next query is answered."""
-    [one] = small_disk("spill", world)
-    assert "QueryError" in one["error"]
-    assert one["then"] == 1
-    torture.count(FAULT)
-
-
-@pytest.mark.torture
-def test_a_disk_that_can_only_be_read(torture: Torture, world: World) -> None:
-    [one] = small_disk("read-only", world)
-    assert "Read-only file system" in one["run"], one
-    assert one["queried"] > 0
-    assert one["damaged"] == []
-    torture.count(FAULT)
-
-
-@contextmanager
-def no_file_larger_than(size: int) -> Iterator[None]:
-    """For this process: what a quota does, without a file system of one's own."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def test_files_that_may_not_grow(torture: Torture, world: World, tmp_path: Path) -> None:
-    """Where a part is too large, nothing of it is there, and the same command goes on when it may be."""
-    chance = random.Random(f"{torture.seed}/sizes")
-    largest = max(path.stat().st_size for path in parts(Warehouse(world.done), world.run_id))
-    for number in range(25 if torture.full else 1):
-        root = tmp_path / str(number)
-        size = chance.randrange(500, largest)
-        with no_file_larger_than(size), pytest.raises(WarehouseError) as caught:
-            start(world.recipe, root)
-        assert "File too large" in str(caught.value), caught.value
-        assert len(str(caught.value).splitlines()) == 1
-        assert Warehouse(root).verify(world.run_id) == []
-        start(world.recipe, root)
-        made_good(world, root)
-        torture.count(FAULT)
-
-
-@pytest.mark.torture
-@pytest.mark.parametrize("table", ["responses", "prompts", "judgements", "preferences", "runs"])
-def test_a_folder_that_cannot_be_written(torture: Torture, world: World, tmp_path: Path, table: str) -> None:
-    """A file stands in its place, which stops root too."""
-    root = tmp_path / "w"
-    name = f"run_id={world.run_id}" if table != "runs" else f"{world.run_id}.json"
-    if table == "runs":
-        (root / table / name).mkdir(parents=True)
-    else:
-        (root / table).mkdir(parents=True)
-        (root / table / name).write_text("in the way")
-    with pytest.raises(WarehouseError, match=table) as caught:
-        start(world.recipe, root)
-    assert len(str(caught.value).splitlines()) == 1
-    shutil.rmtree(root / table / name) if table == "runs" else (root / table / name).unlink()
-    start(world.recipe, root)
-    made_good(world, root)
-    torture.count(FAULT)
 
 
 # --- clocks

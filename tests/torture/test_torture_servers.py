@@ -20,10 +20,10 @@ import pytest
 import wild_server as wild
 from click.testing import CliRunner
 from conftest import Torture
+from fleet_servers import until
+from pipeline_run import rows_of
 from run_once import run_once
 from small_project import table
-from test_fleet import until
-from test_pipeline import rows_of
 from wild_server import Act, WildServer, edits, project, says, thing, top
 
 from constitution.cli import run as run_command
@@ -31,10 +31,7 @@ from constitution.engines.openai import endpoint as _endpoint
 from constitution.engines.openai import fleet as _fleet
 from constitution.engines.openai import http as _http
 from constitution.pipeline import admission as intake
-from constitution.pipeline.admission import LAST, LEAST, Admission
-from constitution.pipeline.cost import Cost, Ledger
-from constitution.recipe import Models
-from constitution.records import Failure, Judgement, Run
+from constitution.records import Judgement, Run
 from rehearsal.server import FakeServer
 
 CALLS = 5
@@ -357,45 +354,3 @@ async def test_a_run_whose_last_prompts_fail_for_good_is_finished_and_not_stoppe
         torture.count("faults of servers", server.served.total())
     assert (run.counts["lost"], run.counts["open"], run.stopped) == (PROMPTS - 1, 0, "")
     assert run.finished_at
-
-
-def trouble(error: str, message: str = "m") -> Failure:
-    return Failure("f", "run", "p", "initial", error, message, retryable=True)
-
-
-def test_what_a_run_stops_for_and_what_not() -> None:
-    def begun(share: float) -> Admission:
-        account = Cost(Models.model_validate({"policy": {"engine": "fake"}}), Ledger(), {})
-        return Admission(None, account, 0, stop_at_failures=share)
-
-    late = begun(0.5)
-    for _ in range(10_000):
-        late.saw(None)
-    for _ in range(LAST // 2):
-        late.saw(trouble("EngineTimeout"))
-    assert late.stopped == ""
-    late.saw(trouble("EngineTimeout"))  # it had been well for long, and yet
-    assert late.stopped == "failures: engines failed 501 of the last 1000 prompts, 501 of them by EngineTimeout: m"
-    never = begun(1.0)
-    for _ in range(10_000):
-        never.saw(trouble("EngineTimeout"))
-    assert never.stopped == ""
-    few = begun(0.01)
-    for _ in range(LEAST - 1):
-        few.saw(trouble("EngineTimeout"))
-    assert few.stopped == ""
-    few.saw(None)
-    assert few.stopped == ""  # not at a prompt that went well
-    few.saw(trouble("MalformedReply"))
-    assert few.stopped == "failures: engines failed 100 of the last 101 prompts, 99 of them by EngineTimeout"
-    denied = begun(1.0)
-    for _ in range(100):
-        for failure in (trouble("AccessDenied"), trouble("AccessDenied"), None):
-            denied.saw(failure)
-    assert denied.stopped == ""
-    for _ in range(3):
-        denied.saw(trouble("AccessDenied", "no"))
-    assert denied.stopped == "engines: no"
-    gone = begun(1.0)
-    gone.saw(trouble("EngineGone", "x" * 1000))
-    assert gone.stopped == "engines: " + "x" * 300

@@ -1,0 +1,166 @@
+"""Every field of a recipe: another value of it, and whether that makes another run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+BIG = 7
+"""Another number, for fields that take most of them."""
+
+TEMPLATED: dict[str, Any] = {
+    "reasoning": "off",
+    "chat_template_kwargs": {"date_string": "1 May 2026"},
+    "template_date": "2026-05-01",
+}
+"""Of sections whose chat template can be spoken to."""
+OTHER: dict[str, dict[str, Any]] = {
+    "Recipe": {"name": "other", "seed": BIG, "constitution": "small@1.1.0"},
+    "PromptsSection": {
+        "field": "phrasing",
+        "system": "rule",
+        "split": "test",
+        "config": "two",
+        "query": "SELECT * FROM 'prompts.jsonl' ORDER BY wording DESC",
+        "answers": ["bad", "good"],
+        "gold": "bad",
+        "families": {"good": "other"},
+        "tags": ["x"],
+        "tags_field": "kinds",
+        "limit": 2,
+    },
+    "ReviseSection": {"rounds": 3, "principles": ["harmless"], "exemplars": 1},
+    "SamplingSection": {"temperature": 0.5, "top_p": 0.5, "max_tokens": 99, "stop": ["\n"]},
+    "JudgeSection": {
+        "method": "score",
+        "clamp": [0.3, 0.7],
+        "repeats": 2,
+        "quorum": 1,
+        "aggregate": "majority",
+        "control": "length",
+        "calibrate": "isotonic",
+        "principles": 2,
+        "only": ["harmless"],
+        "pairs": ["parent"],
+        "margin": 0.1,
+        "min_label_mass": 0.1,
+    },
+    "PerturbSection": {"share": 0.5, "kinds": ["terse"]},
+    "FakeModel": {
+        "model": "other",
+        "family": "other",
+        "position_bias": 1.0,
+        "length_bias": 1.0,
+        "style_bias": 1.0,
+        "noise": 2.0,
+        "accuracy": 0.9,
+        "verbosity": 2,
+        "thoughts": 1,
+        "reasoning": "keep",
+    },
+    "TransformersModel": {
+        "model": "models/b",
+        "family": "other",
+        "dtype": "bfloat16",
+        "device": "cuda",
+        **TEMPLATED,
+    },
+    "VLLMModel": {
+        "model": "models/b",
+        "family": "other",
+        "adapter": "models/adapter-b",
+        "vllm": {"dtype": "float16"},
+        **TEMPLATED,
+    },
+    "OpenAIModel": {
+        **TEMPLATED,
+        "model": "other",
+        "family": "other",
+        "dialect": "openai",
+        "extra_body": {"top_k": 1},
+        "vllm": {"quantization": "fp8"},
+        "omit": ["seed"],
+    },
+}
+"""Per section another value of each field that makes another run."""
+
+PRICED = ({"output": 2.0}, "what it costs")
+SAME: dict[str, dict[str, tuple[Any, str]]] = {
+    "Recipe": {"description": ("other", "a note to people")},
+    "PromptsSection": {
+        "path": ("same.jsonl", "what the file holds is covered"),
+        "format": ("jsonl", "the prompts that are read are covered"),
+        "ignore": (["phrasing"], "the prompts that are read are covered"),
+        "json_text": ("text", "the prompts that are read are covered"),
+        "dataset": ("same-set", "what the folder holds is covered"),
+    },
+    "BudgetSection": {"limit": (BIG, "how much is done, not what"), "currency": ("EUR", "a name of the limit")},
+    "Price": dict.fromkeys(("input", "cached", "output", "gpu_hour"), (0.5, "what it costs"))
+    | {"gpus": (2, "what it costs")},
+    "OutputSection": {
+        "slice": (1, "how prompts are parted"),
+        "window": (3, "how many are in flight"),
+        "flush_rows": (BIG, "when rows are written"),
+        "flush_seconds": (1.5, "when rows are written"),
+        "stop_at_failures": (0.9, "when a start ends"),
+    },
+    "FakeModel": {"price": PRICED, "latency_s": (0.1, "how fast"), "failure_rate": (0.1, "what failed is asked again")},
+    "TransformersModel": {
+        "price": PRICED,
+        "revision": ("abc", "what the files hold is covered"),
+        "max_batch": (BIG, "how many at once"),
+    },
+    "VLLMModel": {"price": PRICED, "revision": ("abc", "what the files hold is covered")},
+    "OpenAIModel": {
+        "price": PRICED,
+        "base_url": ("http://127.0.0.1:2/v1", "where; that it serves the same model is checked at each start"),
+        "api_key_env": ("OTHER_KEY", "who pays"),
+        "timeout_s": (1.5, "how long is waited"),
+        "retries": (1, "how often is asked"),
+        "concurrency": (BIG, "how many at once"),
+        "cache_salt": ("other", "with whom prefixes are shared"),
+    },
+}
+"""Per section the fields that make no other run, with another value and the reason."""
+
+ENGINES: dict[str, dict[str, Any]] = {
+    "FakeModel": {"engine": "fake"},
+    "TransformersModel": {"engine": "transformers", "model": "models/a"},
+    "VLLMModel": {"engine": "vllm", "model": "models/a", "adapter": "models/adapter-a"},
+    "OpenAIModel": {"engine": "openai", "model": "m", "base_url": "http://127.0.0.1:1/v1"},
+}
+PRINCIPLES = """
+name = "small"
+version = "VERSION"
+description = "Three principles."
+""" + "".join(
+    f"""
+[[principles]]
+id = "{name}"
+tags = ["{name}"]
+critique_request = "What is harmful in it?"
+revision_request = "Take that out."
+comparison_question = "Which answer is more {name}?"
+criteria = [{{ question = "Is it {name}?" }}]
+"""
+    for name in ("harmless", "helpful", "honest")
+)
+ROWS = [
+    {
+        "wording": f"How does thing {n} work?",
+        "phrasing": f"What is {n}?",
+        "rule": "Be brief.",
+        "kinds": [f"k{n}"],
+        "good": "So.",
+        "bad": "No",
+    }
+    for n in range(3)
+]
+RECIPE = {
+    "name": "stale",
+    "constitution": "small@1.0.0",
+    "prompts": {"path": "prompts.jsonl", "field": "wording", "answers": ["good", "bad"], "gold": "good"},
+    "model": {"policy": {"engine": "fake", "price": {"input": 1.0}}, "jury": {"a": {"engine": "fake"}}},
+    "judge": {},
+    "perturb": {},
+    "budget": {"limit": 100.0},
+}
