@@ -228,7 +228,8 @@ def tables(trials: Mapping[str, Sequence[Trial]]) -> Iterator[Table]:
             known = [f"{memory:.0f}", f"{start:.1f}", f"{start_cpu:.1f}"] if memory else ["–"] * 3
             cells = [client, f"{prompts:,}", f"{wall:.1f}", f"{speed:.1f}", f"{cpu:.2f}", f"{100 * use:.1f} %"]
             rows.append([*cells, *known])
-        yield Table([*columns, "start-up s", "start-up CPU s"], rows, PARTS[name].title)
+        detail = name in ("real", "flood", "memory")
+        yield Table([*columns, "start-up s", "start-up CPU s"], rows, PARTS[name].title, detail=detail)
 
 
 def profile_table(trial: Trial) -> Table:
