@@ -69,7 +69,7 @@ def audit(lock: Path, command: Sequence[str]) -> Audited:
 
 
 def _apart(pinned: str) -> list[str]:
-    """Where a package has two versions, by platform, each in a file of its own: pip-audit takes one a file."""
+    """Where a package has two versions, by platform, each in its own file: pip-audit takes one a file."""
     files: list[dict[str, str]] = []
     for line in pinned.splitlines():
         name = line.partition("==")[0]

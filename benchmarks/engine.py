@@ -1,4 +1,4 @@
-"""What do we cost over the engine itself? Clients side by side on the simulated server, each with a core of its own.
+"""What do we cost over the engine itself? Clients side by side on the simulated server, each on its own core.
 
     make bench-engine                          about ten minutes
     python -m benchmarks.engine --quick        400 prompts, to see that it works

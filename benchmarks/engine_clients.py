@@ -165,7 +165,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def write_prompts(path: Path, count: int, words: tuple[int, int] = (60, 150)) -> None:
-    """Requests with a number of words between the two, always the same, each with a number of its own."""
+    """Requests with a number of words between the two, always the same, each with its own number."""
     generator = random.Random(1)
     with path.open("w", encoding="utf-8") as file:
         for number in range(count):

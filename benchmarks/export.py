@@ -120,7 +120,7 @@ def export_one(folder: Path, what: str) -> dict[str, Any]:
 
 
 def measure(folder: Path, what: str) -> Result:
-    """`export_one` in a process of its own, and what its files and the warehouse say."""
+    """`export_one` in its own process, and what its files and the warehouse say."""
     command = [sys.executable, "-m", "benchmarks.export", "--folder", str(folder), "--one", what]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True)
     told: dict[str, Any] = json.loads(done.stdout)

@@ -1,5 +1,5 @@
 """What a client of `engine.py` reports: one line of JSON, the last of its output. Standard library only: peers
-run in environments of their own.
+run in their own environments.
 
     begun = Moment.now()
     ...

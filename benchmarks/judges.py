@@ -4,7 +4,7 @@
     python -m benchmarks.judges --pairs 400 --every 10  a taste of it
 
 A judge of the fake engine has faults of known size: logits for the answer shown first, per unit of the difference in
-length, per unit of the differences in markdown. Each judges pairs of its own, through the pipeline as `constitution
+length, per unit of the differences in markdown. Each judges its own pairs, through the pipeline as `constitution
 run` drives it, and the run is audited as by `constitution audit`. The pairs are the fake's too, so that the true winner
 is known. Everything is drawn by fixed seeds: the figures are the same each time.
 """
@@ -91,7 +91,7 @@ async def write_pairs(path: Path, count: int, seed: int) -> None:
 
 
 async def judge(folder: Path, setting: Setting, pairs: int) -> tuple[Path, str]:
-    """A run of the setting's judge over pairs of its own: the warehouse and the run's id."""
+    """A run of the setting's judge over its own pairs: the warehouse and the run's id."""
     await write_pairs(folder / "prompts.jsonl", pairs, setting.number)
     (folder / "principles").symlink_to(ROOT / "principles")
     path = folder / "judges.toml"

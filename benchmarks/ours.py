@@ -33,7 +33,7 @@ WHERE = {
     "constitution": "session: prompts, chains, rows",
 }
 """Modules → what their time counts as; of a stack the innermost frame that is of one of them counts."""
-LOOP, THREADS = "event loop", "writer, in threads of its own"
+LOOP, THREADS = "event loop", "writer, in its own threads"
 
 
 async def main(recipe: Path, warehouse: Path, profile: bool) -> None:

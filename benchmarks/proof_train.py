@@ -1,4 +1,4 @@
-"""TRL's trainers on an export, as they are: `proof.py` calls these in processes of their own.
+"""TRL's trainers on an export, as they are: `proof.py` calls these in their own processes.
 
 Nothing of TRL is changed or subclassed; the files are loaded by `datasets.load_dataset`, and a setting that is not here
 is TRL's default. float32 on CPU: the pocket model has two million parameters.

@@ -94,7 +94,7 @@ def make(folder: Path, votes: int) -> tuple[Path, str]:
 
 
 def copied(table: str, rows: pa.Table, copy: int, size: int) -> pa.Table:
-    """The rows with ids of their own."""
+    """The rows with their own ids."""
     new = {name: value or f"md5({name} || '{{copy}}')" for name, value in COPIED[table].items()}
     replaced = ", ".join(f"{value.format(copy=copy, size=size)} AS {name}" for name, value in new.items())
     with duckdb.connect() as connection:

@@ -1,4 +1,4 @@
-"""One run through the fake engine, in a process of its own, so that its peak of memory is its own.
+"""One run through the fake engine, in its own process, so that its peak of memory is its own.
 
     python -m benchmarks.scale_run FOLDER --prompts 50000               a run from its beginning to its end
     python -m benchmarks.scale_run FOLDER --prompts 50000 --kill-at .5  killed by SIGKILL when half of it is done
@@ -129,7 +129,7 @@ async def run(folder: Path, prompts: int, watch: Watch) -> dict[str, Any]:
 
 
 def apart(folder: Path, prompts: int, *options: str, killed: bool = False) -> dict[str, Any]:
-    """`run` in a process of its own. killed: it is to be killed, and tells nothing."""
+    """`run` in its own process. killed: it is to be killed, and tells nothing."""
     command = [sys.executable, "-m", "benchmarks.scale_run", str(folder), "--prompts", str(prompts), *options]
     done = subprocess.run(command, cwd=ROOT, check=False, stdout=subprocess.PIPE, text=True)
     expected = -signal.SIGKILL if killed else 0

@@ -58,7 +58,7 @@ def output_tokens(first_turn: str, turns: int, most: int, median: int = MEDIAN_T
 
 
 def reply_text(prompt: str, seed: int, tokens: int) -> str:
-    """Plain sentences, the last one cut off. They begin with a number of their own, so that no two replies are the same
+    """Plain sentences, the last one cut off. They begin with their own number, so that no two replies are the same
     by chance: a revision would then leave its answer unchanged, and there would be nothing to vote on."""
     bits = crc32(prompt.encode(), seed & 0xFFFFFFFF)
     start = STARTS[bits % len(STARTS)]

@@ -1,6 +1,6 @@
 """Everything that may go wrong, at length: kills, servers' and machines' faults, bad and hostile input.
 
-    make torture                           with a seed of its own, which it prints
+    make torture                           with a new seed, which it prints
     make torture SEED=7
 
 The tests are those of tests/torture, whose short versions are part of `make test`, and those that are marked `torture`.

@@ -29,7 +29,7 @@ def reusable(calls: Iterable[Call], block: int) -> int:
     """Prompt tokens in full blocks seen before, with blocks of `block` tokens.
 
     `calls` come in an order in which they could have run: a request that needs another's text, after it. As in vLLM, a
-    block counts only with all that stands before it; at least the last token of a prompt is computed anew; and of an
+    block counts only with all that stands before it; at least the last token of a prompt is computed again; and of an
     output all but the last token, which no step has read, is in the cache for those who come later.
     """
     numbers: dict[tuple[int, tuple[int, ...]], int] = {}

@@ -82,7 +82,7 @@ def limits(memory_mib: int | None = None) -> dict[str, Any]:
     """Settings for `duckdb.connect`: no extension is fetched or loaded, and what a query may take is bounded.
 
     memory_mib: what DuckDB may hold in memory, MiB; None, and at most: half of the machine's. Sorts and joins that
-    need more use a folder of their own among the temporary ones, up to half of what is free there.
+    need more use their own folder among the temporary ones, up to half of what is free there.
     """
     half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**21
     temporary = Path(tempfile.gettempdir())

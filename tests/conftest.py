@@ -29,7 +29,7 @@ import pytest
 hypothesis.settings.register_profile("beside-others", deadline=None)
 hypothesis.settings.load_profile("beside-others")
 
-# vLLM has an environment of its own: `make test-vllm`.
+# vLLM has its own environment: `make test-vllm`.
 _vllm = importlib.util.find_spec("vllm")
 collect_ignore = ["vllm"] if _vllm is None or _vllm.origin is None else []
 # Minutes of real servers: `make test-install`, which says so.

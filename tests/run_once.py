@@ -1,4 +1,4 @@
-"""A run in a process of its own, without Prefect: `run_once.py RECIPE WAREHOUSE [a.b=c …]`. Says when it works."""
+"""A run in its own process, without Prefect: `run_once.py RECIPE WAREHOUSE [a.b=c …]`. Says when it works."""
 
 from __future__ import annotations
 

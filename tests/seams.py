@@ -1,7 +1,7 @@
 """How many code files does a further kind touch? A copy of the package with a stub in it, counted and tried out.
 
 A test gives the stub's new files, and what it changes in files that there are as (before, after) texts; the limit holds
-their number, and a script in a process of its own shows that the stub works (`import seams`, as tests/ is on the path):
+their number, and a script in its own process shows that the stub works (`import seams`, as tests/ is on the path):
 
     def test_a_further_source_touches_two_files(tmp_path: Path) -> None:
         copy = seams.stub(
@@ -36,7 +36,7 @@ LARGE = 100_000
 
 @dataclass(frozen=True)
 class Copy:
-    """The package, with a stub, in a folder of its own."""
+    """The package, with a stub, in its own folder."""
 
     folder: Path
 

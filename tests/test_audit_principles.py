@@ -211,7 +211,7 @@ def test_few_that_all_agree_are_no_certainty() -> None:
 
 
 def test_the_interval_of_a_controlled_win_rate_knows_that_the_effect_is_an_estimate() -> None:
-    """Revisions are much longer, so the effect's error moves the win rate: as a bootstrap that fits anew finds."""
+    """Revisions are much longer, so the effect's error moves the win rate: as a bootstrap that fits again finds."""
     generator = np.random.default_rng(4)
     n = 200
     kinds = np.where(np.arange(n) % 4 == 0, "given", "first-last")

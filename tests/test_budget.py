@@ -1,4 +1,4 @@
-"""A budget stops a run cleanly: near its limit, with nothing lost, and the same command goes on when it is raised."""
+"""A budget stops a run cleanly: near its limit, with nothing lost, and the same command resumes when it is raised."""
 
 from __future__ import annotations
 

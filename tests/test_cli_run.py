@@ -76,7 +76,7 @@ class Held(FakeEngine):
 
 
 async def start(server: FakeServer, warehouse: Path) -> asyncio.subprocess.Process:
-    """`constitution run recipes/fake.toml`, its policy behind the server, in a process group of its own."""
+    """`constitution run recipes/fake.toml`, its policy behind the server, in its own process group."""
     policy = {"engine": "openai", "model": "fake", "base_url": server.base_url}
     settings = [f"model.policy.{name}={value}" for name, value in policy.items()] + ["output.flush_seconds=60"]
     words = [word for setting in settings for word in ("--set", setting)]

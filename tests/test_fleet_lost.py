@@ -127,7 +127,7 @@ async def test_when_all_are_gone_the_error_says_which_and_since_when() -> None:
         start = time.monotonic()
         with pytest.raises(EngineUnavailable, match="none of the 2 servers is in service") as caught:
             await engine.generate(ask())
-        assert time.monotonic() - start < 0.2  # what comes later does not wait anew
+        assert time.monotonic() - start < 0.2  # what comes later does not wait again
     assert all(isinstance(result, EngineUnavailable) for result in results)
     assert all(server.base_url in str(caught.value) for server in servers)
     assert str(caught.value).count(" out of service since 20") == 2

@@ -51,7 +51,7 @@ flush_seconds = 0.1
 
 
 class Server:
-    """The fake server in a process of its own, on a port that it keeps."""
+    """The fake server in its own process, on a port that it keeps."""
 
     def __init__(self, starts: int = 1) -> None:
         """starts: how often it can be started; each has its process, which only waits to be told, so that a busy

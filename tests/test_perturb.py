@@ -302,7 +302,7 @@ async def test_probes_and_their_provenance(recipe: Path, tmp_path: Path) -> None
     [(templates_of, model)] = [(shown, model) for _, what, model, shown in parts if what == "perturbation terse · ok"]
     assert (templates_of, model) == (dict(templates.PERTURB.texts), "fake")
     assert sum(part == "vote" for part, *_ in parts) == 8
-    # The calls of perturbations have a stage of their own, in the record as in the view.
+    # The calls of perturbations have their own stage, in the record as in the view.
     used = {one.stage: one for one in run.usage}
     assert used["perturbation"].calls == 2 * probes[0][1]
     assert table(w, "SELECT calls, completion_tokens FROM usage WHERE stage = 'perturbation'") == [

@@ -104,7 +104,7 @@ def test_the_run_id_is_what_decides_the_rows(project: Path) -> None:
     assert len(others | {first}) == 7
     fresh = run_id(fresh=True)
     assert fresh not in {*others, first}
-    assert run_id() == fresh  # without --fresh the latest goes on
+    assert run_id() == fresh  # without --fresh the latest resumes
     assert run_id(root="elsewhere") == first
     with (project / "prompts.jsonl").open("a", encoding="utf-8") as file:
         file.write('\n{"prompt": "One more?", "good": "a", "bad": "b"}')

@@ -42,8 +42,8 @@ def share(figures: list[measure.Share], name: str) -> float:
 
 def test_the_model_was_trained_on_these_templates_and_principles() -> None:
     facts = json.loads((MODEL / "training.json").read_text())
-    assert facts["revise_templates"] == REVISE.digest, "the templates changed: train the pocket model anew"
-    assert facts["judge_templates"] == JUDGE.digest, "the templates changed: train the pocket model anew"
+    assert facts["revise_templates"] == REVISE.digest, "the templates changed: train the pocket model again"
+    assert facts["judge_templates"] == JUDGE.digest, "the templates changed: train the pocket model again"
     shipped = load_constitution(find_root(ROOT), "pocket@1.0.0")
     assert facts["principles"] == {principle.id: principle.digest for principle in shipped.principles}
 

@@ -51,7 +51,7 @@ def questions() -> Any:
 
 def test_the_scorer_was_trained_on_these_templates_and_questions() -> None:
     facts = json.loads((SCORER / "training.json").read_text())
-    assert facts["rubric_templates"] == RUBRIC.digest, "the rubric template changed: train the pocket scorer anew"
+    assert facts["rubric_templates"] == RUBRIC.digest, "the rubric template changed: train the pocket scorer again"
     assert facts["questions"] == {each.label: each.digest for each in constitutions()}
     assert facts["accuracy"] >= 0.97
     assert (facts["p_yes"], facts["p_no"]) == (P_YES[True], P_YES[False])

@@ -1,4 +1,4 @@
-"""One preference's provenance is enough to make its answers, its votes and its label anew."""
+"""One preference's provenance is enough to make its answers, its votes and its label again."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def root(ran: Path, tmp_path: Path) -> Path:
-    """A warehouse of its own with that run."""
+    """Its own warehouse with that run."""
     shutil.copytree(ran / "warehouse", tmp_path / "warehouse")
     return tmp_path / "warehouse"
 

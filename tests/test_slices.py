@@ -1,4 +1,4 @@
-"""A run that goes on takes up first what has the most left to do."""
+"""A run that resumes takes up first what has the most left to do."""
 
 from __future__ import annotations
 

@@ -48,8 +48,8 @@ def writing(root: Path, prompts: int, *, compact: bool = True) -> subprocess.Pop
 def counts(root: Path) -> tuple[int, int, int, int]:
     """Responses, distinct ids among them, judgements, and judgements without their responses.
 
-    One query per table, the judgements first: every mention of a table lists its files anew, and what a judgement names
-    is on disk before it.
+    One query per table, the judgements first: every mention of a table lists its files again, and what a judgement
+    names is on disk before it.
     """
     with connect(root) as connection:
         named = list(ask(connection, "SELECT first_id, second_id FROM judgements").rows)

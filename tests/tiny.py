@@ -1,4 +1,4 @@
-"""A tiny Llama checkpoint with random weights and a real tokenizer, made anew for the tests that need a model."""
+"""A tiny Llama checkpoint with random weights and a real tokenizer, made again for the tests that need a model."""
 
 from __future__ import annotations
 

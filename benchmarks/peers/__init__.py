@@ -1,1 +1,1 @@
-"""The field's tools at the job of `engine.py`, each in an environment of its own (make bench-peers)."""
+"""The field's tools at the job of `engine.py`, each in its own environment (make bench-peers)."""

@@ -168,7 +168,7 @@ async def _cast(
 ) -> list[Judgement | Failure]:
     """The votes' rows, in their order, from `have` or cast together and emitted as they come.
 
-    When one raises (the disk is full), the others are cancelled before it goes on.
+    When one raises (the disk is full), the others are cancelled first.
     """
 
     async def cast(vote: _Vote, id: str) -> Judgement | Failure:

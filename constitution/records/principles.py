@@ -105,7 +105,7 @@ class Constitution:
     description: str
     principles: tuple[Principle, ...]
     exemplars: tuple[Exemplar, ...] = ()
-    """Shared by all principles that have none of their own."""
+    """Shared by all principles without their own."""
     source: str = ""
     license: str = ""
 

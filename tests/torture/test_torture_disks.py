@@ -100,7 +100,7 @@ def no_file_larger_than(size: int) -> Iterator[None]:
 
 
 def test_files_that_may_not_grow(torture: Torture, world: World, tmp_path: Path) -> None:
-    """Where a part is too large, nothing of it is there, and the same command goes on when it may be."""
+    """Where a part is too large, nothing of it is there, and the same command resumes when it may be."""
     chance = random.Random(f"{torture.seed}/sizes")
     largest = max(path.stat().st_size for path in parts(Warehouse(world.done), world.run_id))
     for number in range(25 if torture.full else 1):

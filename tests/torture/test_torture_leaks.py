@@ -187,7 +187,7 @@ async def test_no_form_of_the_key_leaves_the_command(tmp_path: Path, torture: To
     async with server:
         recipe = small_project(tmp_path, 40, RECIPE.format(url=server.base_url))
         (tmp_path / "flows").symlink_to(ROOT / "flows")
-        for _ in range(2):  # the second goes on with what failed
+        for _ in range(2):  # the second resumes with what failed
             await ask("run", str(recipe), "--debug", codes=(0, 1))
         assert len(server.ways) == len(list(repetitions("")))
     # No server any more, and then one that does not take the key: errors that Prefect logs, with a traceback.

@@ -198,7 +198,7 @@ def test_a_folder_that_is_gone(torture: Torture, world: World, tmp_path: Path, t
 
 
 def test_a_record_that_is_damaged(torture: Torture, world: World, tmp_path: Path) -> None:
-    """One sentence, and what it says to do works: the record is made anew of the rows."""
+    """One sentence, and what it says to do works: the record is made again of the rows."""
     warehouse = copied(world.done, tmp_path / "w")
     path = warehouse.root / "runs" / f"{world.run_id}.json"
     path.write_bytes(path.read_bytes()[:200])

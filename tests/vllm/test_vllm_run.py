@@ -94,7 +94,7 @@ def heard(monkeypatch: pytest.MonkeyPatch, engine: VLLMEngine) -> Iterator[list[
 
     with monkeypatch.context() as patch:
         patch.setattr(session, "open_engines", lend)
-        patch.setenv(VARIABLE, str(ROOT))  # the recipes stand in folders of their own; the prompts are the project's
+        patch.setenv(VARIABLE, str(ROOT))  # the recipes stand in their own folders; the prompts are the project's
         yield noted
 
 
@@ -191,7 +191,7 @@ async def test_the_draws_are_the_same_whatever_the_engine(tmp_path: Path) -> Non
 
 
 def killed(path: Path, warehouse: Path, log: Path) -> None:
-    """A run in a process of its own, killed when three parts of votes are written."""
+    """A run in its own process, killed when three parts of votes are written."""
     script = Path(__file__).parent.parent / "run_once.py"
     with log.open("w") as out:
         process = subprocess.Popen([sys.executable, str(script), str(path), str(warehouse)], stdout=out, stderr=out)
