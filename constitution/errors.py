@@ -65,6 +65,9 @@ class QueryError(InputError):
 class EngineError(ConstitutionError):
     """A model did not do what was asked of it."""
 
+    no_logprobs: bool = False
+    """Whether the log-probabilities that were asked for are what it does not give, with any request."""
+
 
 class ModelLoadError(EngineError):
     hint = "check the model's name or folder, and that its weights are safetensors"

@@ -35,6 +35,8 @@ CAREFUL = (
     "Check the label before you begin. Ask someone who knows if you are unsure. Take your time and go step by step."
 )
 CARELESS = "Nobody reads labels, just begin. Only a fool would ask for help. Skip the boring steps."
+READ = [name for name, method in METHODS.items() if not method.sampled]
+"""Methods that read probabilities; test_judge_verdict.py has the other."""
 PAIR = Pair("pair-1", "first-last", answer(0, CARELESS), answer(1, CAREFUL))
 
 
@@ -63,7 +65,7 @@ def p_b(row: Judgement) -> float:
 # --- all methods
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", READ)
 async def test_every_method_prefers_what_is_better_and_says_what_it_took(method: Method) -> None:
     rows = Rows()
     votes = await vote(judge(fake(), method), prompt(), PAIR, {}, rows.put)
@@ -80,7 +82,7 @@ async def test_every_method_prefers_what_is_better_and_says_what_it_took(method:
     assert orders == ({("r0", "r1"), ("r1", "r0")} if method in ("label", "rationale") else {("r0", "r1")})
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", READ)
 async def test_tokens_and_calls_are_those_of_all_calls(method: Method) -> None:
     engine = Scripted(replies)
     [row, *_] = (await vote(judge(engine, method, principles=1), prompt(), PAIR, {}, Rows().put)).judgements
@@ -90,7 +92,7 @@ async def test_tokens_and_calls_are_those_of_all_calls(method: Method) -> None:
     assert row.completion_tokens == calls + (2 if method == "rationale" else 0)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", READ)
 async def test_repeats_are_votes_of_their_own_with_other_seeds(method: Method) -> None:
     engine, rows = Scripted(replies), Rows()
     once = await vote(judge(Scripted(replies), method), prompt(), PAIR, {}, Rows().put)
@@ -105,7 +107,7 @@ async def test_repeats_are_votes_of_their_own_with_other_seeds(method: Method) -
     assert len(rows.all) == votes.expected
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", READ)
 async def test_votes_bear_the_judges_name_and_two_judges_have_votes_of_their_own(method: Method) -> None:
     rows = Rows()
     for name in ("one", "two"):
@@ -114,7 +116,7 @@ async def test_votes_bear_the_judges_name_and_two_judges_have_votes_of_their_own
     assert len(rows.have) == len(rows.all) == 4 * len(METHODS[method].orders)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", READ)
 async def test_what_cannot_be_read_is_a_final_failure_that_names_the_part(method: Method) -> None:
     last = {"label": "A", "rationale": "A", "score": "9", "rubric": "N"}[method]
 

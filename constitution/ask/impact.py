@@ -207,6 +207,8 @@ def _voting(constitution: Constitution, panel: Panel) -> Principles:
 
 def _asks(principle: Principle, panel: Panel) -> object:
     """What a vote by this principle depends on."""
+    if panel.reads_criteria and panel.reads_questions:
+        return principle.criteria, principle.comparison_question
     return principle.criteria if panel.reads_criteria else principle.comparison_question
 
 

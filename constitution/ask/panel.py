@@ -11,7 +11,6 @@ from typing import Self
 from pydantic import ValidationError
 
 from constitution.ask.questions import opened
-from constitution.engines import Engine
 from constitution.errors import InputError
 from constitution.judge.ask import Judge, Votes, vote
 from constitution.judge.methods import METHODS
@@ -37,7 +36,7 @@ class Panel:
     @classmethod
     def of(cls, models: Models, section: JudgeSection | None = None, seed: int = 1) -> Self:
         """The judges of a recipe: the jury, the judge, or the policy that judges itself."""
-        return cls(models.jury or {"": models.judge or models.policy}, section or JudgeSection(), seed)
+        return cls(models.judges, section or JudgeSection(), seed)
 
     @classmethod
     def of_run(cls, run: Run) -> Self:
@@ -47,8 +46,13 @@ class Panel:
 
     @property
     def reads_criteria(self) -> bool:
-        """Whether a vote depends on its principle's criteria; else it depends on its comparison question."""
-        return METHODS[self.section.method].reads == "criteria"
+        """Whether a vote of any judge depends on its principle's criteria."""
+        return any(METHODS[self.section.of(judge).method].reads == "criteria" for judge in self.judges.values())
+
+    @property
+    def reads_questions(self) -> bool:
+        """Whether a vote of any judge depends on its principle's comparison question."""
+        return any(METHODS[self.section.of(judge).method].reads != "criteria" for judge in self.judges.values())
 
     def on(self, run: Run) -> Self:
         """The same, with the day that `run` took for today in chat templates."""
@@ -85,18 +89,18 @@ async def hear(panel: Panel, run_id: str, cases: Sequence[Case]) -> dict[str, li
     for given, section in panel.judges.items():
         async with opened(section) as engine:
             name = given or engine.model
-            heard[name] = await _hear(panel, run_id, cases, engine, name)
+            own = panel.section.of(section).model_copy(update={"principles": "all"})
+            heard[name] = await _hear(cases, Judge(run_id, panel.seed, 1, engine, name, (), own))
     return heard
 
 
-async def _hear(panel: Panel, run_id: str, cases: Sequence[Case], engine: Engine, name: str) -> list[Votes]:
-    section, room = panel.section.model_copy(update={"principles": "all"}), Window(WINDOW)
-    tasks = []
+async def _hear(cases: Sequence[Case], judge: Judge) -> list[Votes]:
+    tasks, room = [], Window(WINDOW)
     async with asyncio.TaskGroup() as group:
         for case in cases:
-            judge = Judge(run_id, panel.seed, 1, engine, name, case.principles, section)
+            own = replace(judge, principles=case.principles)
             await room.acquire()
-            tasks.append(room.start(group, vote(judge, case.prompt, case.pair, {}, _discard)))
+            tasks.append(room.start(group, vote(own, case.prompt, case.pair, {}, _discard)))
     return [task.result() for task in tasks]
 
 

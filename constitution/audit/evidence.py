@@ -100,7 +100,7 @@ WHERE p.run_id = $run;
 CREATE TABLE audit.averaged AS
 SELECT
     p.place, p.cluster, p.kind, c.judge::audit.judge AS judge, c.principle_id::audit.principle AS principle_id,
-    c.p_ab, c.p_ba, c.p_b, c.l_b, c.position, c.same_place, c.first_place, coalesce(w.weight, 1) AS weight
+    c.p_ab, c.p_ba, c.p_b, c.l_ab, c.l_ba, c.position, c.same_place, c.first_place, coalesce(w.weight, 1) AS weight
 FROM averaged_votes AS c
 JOIN audit.pairs AS p ON p.pair_id = c.pair_id
 LEFT JOIN (SELECT principle_id, weight FROM principles WHERE run_id = $run) AS w USING (principle_id)

@@ -46,8 +46,8 @@ EXHIBITS = (
             'c.position AS "first position"',
             "abs(c.position) > 0",
             "abs(c.position) DESC",
-            "JOIN (SELECT pair_id, avg(log_odds(p_first)) AS position FROM judgements\n"
-            "  WHERE run_id = {run} GROUP BY pair_id HAVING count(DISTINCT first_id) = 2) c\n"
+            "JOIN (SELECT pair_id, avg(position) AS position FROM averaged_votes\n"
+            "  WHERE run_id = {run} AND position IS NOT NULL GROUP BY pair_id) c\n"
             "  ON c.pair_id = p.id\n",
         ),
         "First position: mean log-odds of the answer shown first.",

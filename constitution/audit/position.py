@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from constitution.audit.evidence import Evidence
 from constitution.records import Figure
 
-_ONE_ORDER = "no votes in both orders: judge.method label or rationale shows the answers both ways round"
+_ONE_ORDER = "no votes in both orders: judge.method label, rationale or verdict shows the answers both ways round"
 _ALL_CENSORED = "no vote in both orders of which no label is censored"
 
 

@@ -22,7 +22,8 @@ REVISED = ("first-last", "parent")
 
 _ROWS = """
     WITH said AS (
-        SELECT judge, place, avg(l_b) AS log_odds, avg(p_b) AS p FROM audit.training_votes GROUP BY ALL
+        SELECT judge, place, avg(coalesce((l_ab + l_ba) / 2, l_ab)) AS log_odds, avg(p_b) AS p
+        FROM audit.training_votes GROUP BY ALL
     )
     SELECT judge, place, p.cluster, log_odds, p, p.kind::VARCHAR AS kind, length, headers, lists, bold
     FROM said JOIN audit.pairs AS p USING (place) WHERE length IS NOT NULL
@@ -35,22 +36,22 @@ CREATE TABLE audit.shifts AS SELECT * REPLACE (judge::audit.judge AS judge) FROM
 CREATE MACRO audit.sigma(x) AS 1 / (1 + exp(-x));
 
 CREATE MACRO audit.without(ab, ba, shift) AS
-    (audit.sigma(log_odds(ab) - shift) + audit.sigma(log_odds(coalesce(ba, ab)) - shift)) / 2;
+    (audit.sigma(ab - shift) + audit.sigma(coalesce(ba, ab) - shift)) / 2;
 
 CREATE MACRO audit.slope(ab, ba, shift) AS (
-    audit.sigma(log_odds(ab) - shift) * audit.sigma(shift - log_odds(ab))
-    + audit.sigma(log_odds(coalesce(ba, ab)) - shift) * audit.sigma(shift - log_odds(coalesce(ba, ab)))
+    audit.sigma(ab - shift) * audit.sigma(shift - ab)
+    + audit.sigma(coalesce(ba, ab) - shift) * audit.sigma(shift - coalesce(ba, ab))
 ) / 2;
 
 CREATE VIEW audit.controlled AS
 SELECT
     c.judge, c.principle_id, c.place, c.kind, c.p_ab, c.p_ba, c.cluster, c.weight, c.p_b AS off,
-    audit.without(c.p_ab, c.p_ba, coalesce(s.length, 0)) AS length,
-    audit.without(c.p_ab, c.p_ba, coalesce(s.style, 0)) AS style,
-    audit.without(c.p_ab, c.p_ba, coalesce(s.length_whole, 0)) AS length_whole,
-    audit.without(c.p_ab, c.p_ba, coalesce(s.style_whole, 0)) AS style_whole,
-    audit.slope(c.p_ab, c.p_ba, coalesce(s.length_whole, 0)) AS length_slope,
-    audit.slope(c.p_ab, c.p_ba, coalesce(s.style_whole, 0)) AS style_slope
+    audit.without(c.l_ab, c.l_ba, coalesce(s.length, 0)) AS length,
+    audit.without(c.l_ab, c.l_ba, coalesce(s.style, 0)) AS style,
+    audit.without(c.l_ab, c.l_ba, coalesce(s.length_whole, 0)) AS length_whole,
+    audit.without(c.l_ab, c.l_ba, coalesce(s.style_whole, 0)) AS style_whole,
+    audit.slope(c.l_ab, c.l_ba, coalesce(s.length_whole, 0)) AS length_slope,
+    audit.slope(c.l_ab, c.l_ba, coalesce(s.style_whole, 0)) AS style_slope
 FROM audit.training_votes AS c LEFT JOIN audit.shifts AS s ON s.judge = c.judge AND s.place = c.place;
 """
 

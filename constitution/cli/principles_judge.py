@@ -62,12 +62,18 @@ def test(constitution: str, model: str | None, recipe: Path | None, as_json: boo
         )
     trials = asyncio.run(try_examples(found, panel))
     if as_json:
-        told: dict[str, Any] = {"constitution": found.label, "digest": found.digest, "method": panel.section.method}
+        told: dict[str, Any] = {"constitution": found.label, "digest": found.digest, "method": _methods(panel)}
         told |= {"trials": [_as_json(trial) for trial in trials], "untested": untested(found)}
         click.echo(json.dumps(told, ensure_ascii=False, indent=2))
     else:
         _show(found, panel, trials)
     sys.exit(0 if all(trial.right for trial in trials) else 1)
+
+
+def _methods(panel: Panel, judge: str = "") -> str:
+    """How the judge votes, or how all do."""
+    models = [panel.judges[judge]] if judge in panel.judges else panel.judges.values()
+    return ", ".join(dict.fromkeys(panel.section.of(model).method for model in models))
 
 
 def _as_json(trial: Trial) -> dict[str, Any]:
@@ -80,7 +86,7 @@ def _show(found: Constitution, panel: Panel, trials: Sequence[Trial]) -> None:
             click.echo()
         own = [trial for trial in trials if trial.judge == judge]
         click.echo(
-            f"{found.label}, judged by {printable(judge)} (method {panel.section.method}): "
+            f"{found.label}, judged by {printable(judge)} (method {_methods(panel, judge)}): "
             "P(better) by where it is shown"
         )
         rows: list[tuple[str, ...]] = [("principle", "example", "first", "second", "both", "")]

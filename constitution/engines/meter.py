@@ -15,7 +15,9 @@ from constitution.errors import MalformedReply
 class Watch(Protocol):
     """Is given every request that an engine gets, and how it ended."""
 
-    def begun(self, request: Request) -> None: ...
+    def begun(self, request: Request) -> None:
+        """Raises EngineError for what is not to be sent."""
+        ...
 
     def ended(self, request: Request, error: BaseException | None) -> None:
         """error: what is raised; None: it was answered."""
@@ -75,13 +77,13 @@ class Metered:
         }
 
     async def generate(self, request: Request) -> Completion:
+        if self.watch is not None:
+            self.watch.begun(request)
         if not self._in_flight:
             self._since = time.monotonic()
         self._in_flight += 1
         self._most = max(self._most, self._in_flight)
         self._calls += 1
-        if self.watch is not None:
-            self.watch.begun(request)
         try:
             completion = sound(await self._engine.generate(request), request, self._odd.add)
             completion = completion if request.choices else self._stored(completion)
@@ -103,6 +105,10 @@ class Metered:
         """Raises MalformedReply for what is answered so by an engine that was set up wrongly: final for a vote, and for
         an answer only until the engine has given another one, since a model may say nothing."""
         said = ""
+        if request.choices and done.choice_logprobs is None and done.finish_reason not in ("refusal", "content_filter"):
+            error = MalformedReply(f"{self.model}: the reply has no log-probabilities of the labels")
+            error.no_logprobs, error.retryable = True, False
+            raise error
         unread = request.choices and done.choice_logprobs == {}
         thought = not (request.choices or done.text) and done.reasoning and done.finish_reason == "stop"
         if unread:

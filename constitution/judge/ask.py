@@ -12,7 +12,7 @@ from constitution.generate.base import Emit
 from constitution.generate.failures import failed, final_failure
 from constitution.generate.outcomes import clean
 from constitution.identity import digest, row_id, seed
-from constitution.judge.methods import METHODS
+from constitution.judge.methods import METHODS, repeats, templates_of
 from constitution.judge.pairs import Pair
 from constitution.judge.question import PartFailed, Question, ask
 from constitution.principles.selection import digest_of
@@ -33,6 +33,7 @@ class Judge:
     principles: tuple[Principle, ...]
     """All that may vote."""
     section: JudgeSection
+    """With its own method, as the recipe may give a member of a jury."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +44,24 @@ class Votes:
     expected: int
     """Votes that should have been cast."""
     failures: tuple[Failure, ...] = ()
+    repeats: int = 1
+    """How many of them are by one principle in one order."""
 
     @property
     def open(self) -> bool:
         """True while a restart may still bring a missing vote."""
         return any(failure.retryable for failure in self.failures)
+
+    @property
+    def heard(self) -> bool:
+        """Whether the judge has voted by each principle in each order, and nothing is left to come."""
+        return len(self.judgements) == self.expected or (not self.open and self.spoken)
+
+    @property
+    def spoken(self) -> bool:
+        """Whether there is a vote by each principle in each order."""
+        said = {(vote.principle_id, vote.first_id) for vote in self.judgements}
+        return len(said) == self.expected // self.repeats
 
 
 def draw_principles(judge: Judge, pair: Pair) -> tuple[Principle, ...]:
@@ -64,6 +78,17 @@ def draw_principles(judge: Judge, pair: Pair) -> tuple[Principle, ...]:
     return tuple(principle for index, principle in enumerate(judge.principles) if index in drawn)
 
 
+def known(judge: Judge, pair: Pair, have: Mapping[str, Row]) -> Votes:
+    """The judge's votes on the pair that are in `have`, of those that should be cast. Failures are left out."""
+    if not pair.votable:
+        return Votes((), 0)
+    times = repeats(judge.section)
+    wanted = len(draw_principles(judge, pair)) * len(METHODS[judge.section.method].orders) * times
+    cast = (row for row in have.values() if isinstance(row, Judgement))
+    own = tuple(row for row in cast if row.pair_id == pair.id and row.judge == judge.name)
+    return Votes(own, wanted, repeats=times)
+
+
 async def vote(judge: Judge, prompt: Prompt, pair: Pair, have: Mapping[str, Row], emit: Emit) -> Votes:
     """All votes on one pair; those in `have` are not asked for again. An engine's error is a Failure of that vote.
 
@@ -74,16 +99,17 @@ async def vote(judge: Judge, prompt: Prompt, pair: Pair, have: Mapping[str, Row]
     if not pair.votable:
         return Votes((), 0)
     principles, mark = draw_principles(judge, pair), nonce(judge.seed, pair.a.prompt_id)
+    times = repeats(judge.section)
     votes = [
         _Vote(judge, pair, principle, order, repeat, mark)
-        for repeat in range(judge.section.repeats)
+        for repeat in range(times)
         for order in METHODS[judge.section.method].orders
         for principle in principles
     ]
     cast = await _cast(votes, prompt, have, emit)
     judgements = tuple(row for row in cast if isinstance(row, Judgement))
     failures = tuple(row for row in cast if isinstance(row, Failure))
-    return Votes(judgements, len(cast), failures)
+    return Votes(judgements, len(cast), failures, times)
 
 
 def nonce(run_seed: int, prompt_id: str) -> str:
@@ -145,8 +171,8 @@ class _Vote:
             principle_id=principle.id,
             principle_digest=digest_of(principle),
             method=method,
-            template_digest=METHODS[method].templates.digest,
-            seed=chosen,
+            template_digest=templates_of(judge.section).digest,
+            seed=chosen if verdict.seeded else None,
             repeat=self.repeat,
             p_first=verdict.p_first,
             label_mass=verdict.label_mass,

@@ -16,7 +16,7 @@ from constitution.errors import RecipeError
 from constitution.records import Method, Principle
 
 if TYPE_CHECKING:
-    from constitution.recipe import Recipe
+    from constitution.recipe import JudgeSection, ModelSection, Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,8 @@ class JudgingMethod:
     """Its votes count as no less and no more than `judge.clamp`."""
     written: bool = False
     """The judge writes before the vote, so that a repeat with another seed is another vote."""
+    sampled: bool = False
+    """A vote is a draw: 1, 0 or one half. The probability is the share of `judge.verdict.n` of them in each order."""
 
 
 _WAYS = "constitution.judge.ways"
@@ -43,29 +45,51 @@ METHODS: Mapping[Method, JudgingMethod] = {
     "rationale": JudgingMethod(f"{_WAYS}:rationale", templates.RATIONALE, clamped=True, written=True),
     "score": JudgingMethod(f"{_WAYS}:score", templates.SCORE, orders=("ab",), reads="grades"),
     "rubric": JudgingMethod(f"{_WAYS}:rubric", templates.RUBRIC, orders=("ab",), reads="criteria"),
+    "verdict": JudgingMethod("constitution.judge.verdict:verdict", templates.VERDICT, written=True, sampled=True),
 }
 
 
+def repeats(section: JudgeSection) -> int:
+    """How often each vote is asked for in each order."""
+    return section.verdict.n if METHODS[section.method].sampled else section.repeats
+
+
+def templates_of(section: JudgeSection) -> templates.TemplateSet:
+    """What the section's votes are rendered with."""
+    fine = section.method == "score" and section.score.steps > len(templates.GRADES)
+    return templates.SCORE_FINE if fine else METHODS[section.method].templates
+
+
 def check(recipe: Recipe, principles: Sequence[Principle], constitution: str) -> None:
-    """Raises RecipeError where the recipe's method needs criteria that one of the `principles` of `constitution`
-    (name@version) lacks, and where its repeats would be the same vote over again."""
+    """Raises RecipeError where a judge's method needs criteria that one of the `principles` of `constitution`
+    (name@version) lacks, and where its votes would be the same over again."""
     section = recipe.judge
     if section is None:
         return
-    method, bare = METHODS[section.method], [principle.id for principle in principles if not principle.criteria]
-    if method.reads == "criteria" and bare:
-        raise RecipeError(
-            f"judge.method: {section.method} needs criteria, and {constitution} has none for {', '.join(bare)}",
-            hint="give them criteria in a new version, or leave them out with judge.only",
-        )
-    judges = recipe.model.jury.values() or [recipe.model.judge or recipe.model.policy]
-    if section.repeats == 1 or all(judge.engine == "fake" for judge in judges):  # its noise is drawn by the seed
+    bare = [principle.id for principle in principles if not principle.criteria]
+    for model in recipe.model.judges.values():
+        own = section.of(model)
+        if METHODS[own.method].reads == "criteria" and bare:
+            raise RecipeError(
+                f"judge.method: {own.method} needs criteria, and {constitution} has none for {', '.join(bare)}",
+                hint="give them criteria in a new version, or leave them out with judge.only",
+            )
+        _check_repeats(own, model)
+
+
+def _check_repeats(section: JudgeSection, model: ModelSection) -> None:
+    method, again = METHODS[section.method], "every repeat is the same vote"
+    if method.sampled:
+        if section.repeats > 1:
+            raise RecipeError(f"judge.repeats: verdicts are asked for judge.verdict.n times ({section.verdict.n})")
+        if section.verdict.n > 1 and not section.verdict.temperature:
+            raise RecipeError("judge.verdict.n: at judge.verdict.temperature 0 every verdict is the same")
+    elif section.repeats == 1 or model.engine == "fake":  # its noise is drawn by the seed
         return
-    if not method.written:
+    elif not method.written:
         raise RecipeError(
-            f"judge.repeats: by method {section.method} every repeat is the same vote, for no seed changes the "
-            "probabilities that are read",
+            f"judge.repeats: by method {section.method} {again}, for no seed changes the probabilities that are read",
             hint='leave it out, or set method = "rationale" with a temperature',
         )
-    if not section.rationale.temperature:
-        raise RecipeError("judge.repeats: at judge.rationale.temperature 0 every repeat is the same vote")
+    elif not section.rationale.temperature:
+        raise RecipeError(f"judge.repeats: at judge.rationale.temperature 0 {again}")

@@ -52,6 +52,8 @@ class Verdict(NamedTuple):
     read_first: tuple[float, ...] | None = None
     read_second: tuple[float, ...] | None = None
     censored: bool = False
+    seeded: bool = True
+    """False: the server was not sent the seed."""
 
 
 class PartFailed(Exception):

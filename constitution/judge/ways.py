@@ -4,6 +4,7 @@ label       one call: P(A) / (P(A) + P(B)) after "The answer is: (" (arXiv 2212.
 rationale   two calls: the judge reasons, then the same reading after what it wrote
 score       two calls: a grade for each answer by itself, read as a distribution
 rubric      a call for each criterion and answer: P(yes) / (P(yes) + P(no))
+verdict     one call, of which no probability is read (verdict.py)
 
 The calls of one vote that do not build on each other go out together. One that fails fails the vote.
 """
@@ -51,16 +52,18 @@ async def rationale(q: Question) -> Verdict:
     ended = templates.rationale_messages(q.prompt, q.first, q.second, q.principle, q.nonce, text)
     reading = await read(q, "label after the rationale", ended)
     found = verdict(share(reading), [reading], reasoning)
-    return found._replace(rationale=text, rationale_reasoning=thought_of(reasoning))
+    seeded = "seed" not in reasoning.unsent
+    return found._replace(rationale=text, rationale_reasoning=thought_of(reasoning), seeded=seeded)
 
 
 async def score(q: Question) -> Verdict:
+    labels = templates.GRADES if q.section.score.steps == len(templates.GRADES) else templates.LETTERS
     first, second = await together(
         read(
             q,
             f"grade of the {place} answer",
-            templates.score_messages(q.prompt, text, q.principle, q.nonce),
-            templates.GRADES,
+            templates.score_messages(q.prompt, text, q.principle, q.nonce, labels),
+            labels,
         )
         for place, text in both_answers(q)
     )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from constitution.judge.methods import METHODS
-from constitution.labels.votes import AveragedVotes, decide, describe, drop_reason, side_of
+from constitution.labels.votes import AveragedVotes, decide, describe, drop_reason, interval, side_of
 from constitution.measures.estimate import Floats
 from constitution.records import DropReason, Judgement, Preference, Run
 
@@ -83,6 +83,7 @@ def label_pair(
     p_b = decide(votes, weight, 1, majority)
     about = describe(votes, p_b)
     cast = int(about["votes"][0])
+    ends = interval(votes, weight, 1) if np.isfinite(votes.trials).any() else None
     return Preference(
         id=pair.id,
         run_id=pair.a.run_id,
@@ -102,6 +103,8 @@ def label_pair(
         label_by=rules.first_aggregate,
         ties=int(about["ties"][0]),
         dissent=tuple(name for name, dissents in zip(names, about["dissents"], strict=True) if dissents),
+        p_low=_or_none(ends[0]) if ends else None,
+        p_high=_or_none(ends[1]) if ends else None,
     )
 
 
@@ -112,6 +115,7 @@ def _averaged(
     weights."""
     cast: dict[tuple[str, str], dict[str, list[float]]] = {}
     orders: dict[tuple[str, str], int] = {}
+    sampled: set[tuple[str, str]] = set()
     for vote in judgements:
         order = "ab" if vote.first_id == pair.a.id else "ba"
         first, second = pair.shown(order)
@@ -121,6 +125,8 @@ def _averaged(
             continue
         method, voter, (low, high) = METHODS[vote.method], (vote.judge, vote.principle_id), rules.clamp
         orders[voter] = len(method.orders)
+        if method.sampled:
+            sampled.add(voter)
         p_first = min(max(vote.p_first, low), high) if method.clamped else vote.p_first
         cast.setdefault(voter, {}).setdefault(order, []).append(p_first)
     whole = [(voter, by_order) for voter, by_order in sorted(cast.items()) if len(by_order) >= orders[voter]]
@@ -133,9 +139,15 @@ def _averaged(
         votes=np.array([sum(map(len, by_order.values())) for _, by_order in whole], dtype=np.int64),
         p=np.array([math.fsum(p) / len(p) for p in p_b], dtype=np.float64),
         consistent=np.array(consistent, dtype=np.float64),
+        trials=np.array([_trials(by_order) if voter in sampled else math.inf for voter, by_order in whole]),
     )
     names = [f"{judge}/{principle_id}" for (judge, principle_id), _ in whole]
     return votes, names, np.array([weights[principle_id] for (_, principle_id), _ in whole], dtype=np.float64)
+
+
+def _trials(by_order: Mapping[str, Sequence[float]]) -> float:
+    """As many independent draws as have the variance of the mean of the orders' means."""
+    return len(by_order) ** 2 / math.fsum(1 / len(p) for p in by_order.values())
 
 
 def _fixed_drop(pair: Pair) -> DropReason | None:

@@ -26,7 +26,7 @@ from constitution.labels.calibrate import calibrated
 from constitution.labels.control import style_control
 from constitution.labels.label import LABEL_SETTINGS, Rules
 from constitution.labels.run_votes import RunVotes, array
-from constitution.labels.votes import AveragedVotes, decide, describe, drop_reason, side, tidy
+from constitution.labels.votes import AveragedVotes, decide, describe, drop_reason, interval, side, tidy
 from constitution.measures import aggregate
 from constitution.measures.estimate import Floats
 from constitution.records import FIXED_DROPS
@@ -72,7 +72,8 @@ def relabel(
     votes = replace(run.controlled(control.shifts), consistent=read.consistent) if control.judges else read
     calibration = calibrated(run, _decided(run, votes))
     label_by = _label_by(run, votes, control.judges, calibration.applied)
-    table = _preferences(run, votes, decide(read, run.weight, len(run.pairs)), calibration.p_b, label_by)
+    ends = interval(read, run.weight, len(run.pairs))
+    table = _preferences(run, votes, (decide(read, run.weight, len(run.pairs)), *ends), calibration.p_b, label_by)
     notes = (*control.notes, *calibration.notes)
     return _relabelled(run.pairs, table, max(label_by, key=len, default=rules.aggregate), notes), table
 
@@ -105,8 +106,11 @@ def _label_by(run: RunVotes, votes: AveragedVotes, judges: frozenset[str], calib
     ]
 
 
-def _preferences(run: RunVotes, votes: AveragedVotes, p_mean: Floats, p_b: Floats, label_by: list[str]) -> pa.Table:
-    """The stored ones with everything that follows from the votes and from `p_b`."""
+def _preferences(
+    run: RunVotes, votes: AveragedVotes, mean: tuple[Floats, Floats, Floats], p_b: Floats, label_by: list[str]
+) -> pa.Table:
+    """The stored ones with everything that follows from the votes, their `mean` with its interval, and `p_b`."""
+    p_mean, *ends = mean
     pairs, about = run.pairs, describe(votes, p_b)
     fixed = [reason if reason in FIXED_DROPS else None for reason in pairs.column("drop_reason").to_pylist()]
     reasons = [drop_reason(each, p, run.rules.margin) for each, p in zip(fixed, p_b.tolist(), strict=True)]
@@ -122,6 +126,8 @@ def _preferences(run: RunVotes, votes: AveragedVotes, p_mean: Floats, p_b: Float
         "ties": pa.array(about["ties"]),
         "dissent": _dissent(run, votes, about["dissents"]),
         "label_by": pa.array(label_by, pa.string()),
+        "p_low": _nullable(ends[0]),
+        "p_high": _nullable(ends[1]),
         "drop_reason": reason,
         "kept": pc.is_null(reason),
         "chosen_id": pc.if_else(prefers_a, pairs.column("a_id"), pairs.column("b_id")),

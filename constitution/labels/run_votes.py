@@ -20,11 +20,15 @@ from constitution.sandbox import quoted
 _CONTROLLED = """
 CREATE OR REPLACE TEMP VIEW controlled_votes AS
 SELECT v.* REPLACE (least(greatest(CASE WHEN s.shift IS NULL OR s.shift = 0 THEN v.p_first
-    ELSE 1 / (1 + exp((CASE WHEN v.b_first THEN 1 ELSE -1 END) * s.shift - log_odds(v.p_first))) END, low), high)
+    ELSE 1 / (1 + exp((CASE WHEN v.b_first THEN 1 ELSE -1 END) * s.shift - {log_odds})) END, low), high)
     AS p_counted)
 FROM counted_votes AS v LEFT JOIN label_shifts AS s ON s.pair_id = v.pair_id AND s.judge = v.judge
 WHERE v.run_id = {run}
+WINDOW drawn AS (PARTITION BY v.pair_id, v.judge, v.principle_id, v.b_first)
 """
+_OF_SHARES = """CASE WHEN v.sampled THEN share_odds(avg(v.p_first) OVER drawn, count(*) OVER drawn)
+    ELSE log_odds(v.p_first) END"""
+"""A written verdict by itself is 0 or 1 and has no log-odds: it counts as the share of its judge's verdicts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +80,17 @@ class RunVotes:
     def controlled(self, shifts: pa.Table) -> AveragedVotes:
         """The same, with log-odds for b taken out of each vote first: shifts (pair_id, judge, shift)."""
         self.connection.register("label_shifts", shifts)
-        self.connection.execute(_CONTROLLED.format(run=quoted(self.run_id)))
+        [sampled] = self.ask("SELECT count(*) AS n FROM counted_votes WHERE run_id = $run AND sampled")["n"]
+        log_odds = _OF_SHARES if sampled else "log_odds(v.p_first)"
+        self.connection.execute(_CONTROLLED.format(run=quoted(self.run_id), log_odds=log_odds))
         return self._averaged("averaged('controlled_votes')")[0]
 
     def _averaged(self, source: str) -> tuple[AveragedVotes, Floats]:
         columns = self.ask(
             f"""
             SELECT p.place, w.voter, v.votes, v.p_counted AS p, v.l_b,
-                coalesce(v.consistent::INTEGER::DOUBLE, 'NaN'::DOUBLE) AS consistent
+                coalesce(v.consistent::INTEGER::DOUBLE, 'NaN'::DOUBLE) AS consistent,
+                coalesce(v.trials, 'Infinity'::DOUBLE) AS trials
             FROM {source} AS v
             JOIN label_pairs AS p ON p.id = v.pair_id
             JOIN label_voters AS w ON w.judge = v.judge AND w.principle_id = v.principle_id

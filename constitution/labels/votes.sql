@@ -12,7 +12,8 @@ FROM runs;
 -- as, between low and high.
 CREATE OR REPLACE VIEW counted_votes AS
 SELECT
-    j.run_id, j.prompt_id, j.pair_id, p.kind, j.judge, j.principle_id, j.method, m.orders, j.first_id = p.b_id AS b_first,
+    j.run_id, j.prompt_id, j.pair_id, p.kind, j.judge, j.principle_id, j.method, m.orders, m.sampled,
+    j.first_id = p.b_id AS b_first,
     CASE WHEN m.clamped THEN s.clamp_low ELSE 0 END AS low, CASE WHEN m.clamped THEN s.clamp_high ELSE 1 END AS high,
     j.p_first, least(greatest(j.p_first, low), high) AS p_counted, j.censored
 FROM judgements AS j
@@ -25,25 +26,36 @@ WHERE j.label_mass >= coalesce(s.least_mass, 0);
 -- first-order position bias out. Votes without their other order are missing: alone they would carry it into the label.
 -- Methods of one order have no p_ba, position, same_place or first_place. Where a vote is censored, position is null:
 -- two votes at their bounds show no place, whatever it gave. counted: the name of a view like counted_votes.
+-- Of written verdicts p_ab, p_ba are shares, with log-odds by share_odds; trials: how many verdicts p_b is the share of,
+-- in effect (null: it was read), and p_low, p_high their 95 % interval (Wilson 1927).
+CREATE OR REPLACE MACRO share_odds(p, n) AS ln((p * n + 0.5) / ((1 - p) * n + 0.5));  -- Anscombe 1956
+CREATE OR REPLACE MACRO wilson(p, n, side) AS
+    least(greatest((p + 1.920729 / n + side * 1.959964 * sqrt(p * (1 - p) / n + 0.960365 / n ** 2))
+                   / (1 + 3.841459 / n), 0), 1);
 CREATE OR REPLACE MACRO averaged(counted) AS TABLE
 WITH ordered AS (
     SELECT
         run_id, pair_id, judge, principle_id, any_value(prompt_id) AS prompt_id, any_value(kind) AS kind,
-        any_value(method) AS method, any_value(orders) AS orders, count(*) AS votes, bool_or(censored) AS censored,
+        any_value(method) AS method, any_value(orders) AS orders, bool_or(sampled) AS drawn, count(*) AS votes,
+        count(*) FILTER (NOT b_first) AS votes_ab, count(*) FILTER (b_first) AS votes_ba, bool_or(censored) AS censored,
         1 - favg(p_first) FILTER (NOT b_first) AS p_ab, favg(p_first) FILTER (b_first) AS p_ba,
-        1 - favg(p_counted) FILTER (NOT b_first) AS counted_ab, favg(p_counted) FILTER (b_first) AS counted_ba
+        1 - favg(p_counted) FILTER (NOT b_first) AS counted_ab, favg(p_counted) FILTER (b_first) AS counted_ba,
+        CASE WHEN drawn THEN share_odds(p_ab, votes_ab) ELSE log_odds(p_ab) END AS l_ab,
+        CASE WHEN drawn THEN share_odds(p_ba, votes_ba) ELSE log_odds(p_ba) END AS l_ba
     FROM query_table(counted)
     GROUP BY run_id, pair_id, judge, principle_id
 )
 SELECT
     run_id, prompt_id, pair_id, kind, judge, principle_id, method, votes, p_ab, p_ba,
     coalesce((p_ab + p_ba) / 2, p_ab) AS p_b,
-    coalesce((log_odds(p_ab) + log_odds(p_ba)) / 2, log_odds(p_ab)) AS l_b,
-    CASE WHEN NOT censored THEN (log_odds(p_ba) - log_odds(p_ab)) / 2 END AS position,
+    coalesce((l_ab + l_ba) / 2, l_ab) AS l_b,
+    CASE WHEN NOT censored THEN (l_ba - l_ab) / 2 END AS position,
     CASE WHEN side(p_ab) <> 0 AND side(p_ba) <> 0 THEN side(p_ab) <> side(p_ba) END AS same_place,
     CASE WHEN same_place THEN side(p_ba) = 1 END AS first_place,
     coalesce((counted_ab + counted_ba) / 2, counted_ab) AS p_counted,
-    side(counted_ab) = side(counted_ba) AS consistent
+    side(counted_ab) = side(counted_ba) AS consistent, l_ab, l_ba,
+    CASE WHEN drawn THEN coalesce(4 / (1 / votes_ab + 1 / votes_ba), votes_ab) END AS trials,
+    wilson(p_b, trials, -1) AS p_low, wilson(p_b, trials, 1) AS p_high
 FROM ordered
 WHERE (p_ab IS NOT NULL)::INTEGER + (p_ba IS NOT NULL)::INTEGER >= orders;
 

@@ -89,6 +89,14 @@ def wilson(hits: float, n: int) -> tuple[float, float]:
     return max(middle - reach, 0.0), min(middle + reach, 1.0)
 
 
+def wilson_of(share: Floats, n: Floats) -> tuple[Floats, Floats]:
+    """`wilson` of many shares at once, of n trials each, which need not be whole numbers; NaN for NaN."""
+    spread = Z**2 / n
+    middle = (share + spread / 2) / (1 + spread)
+    reach = Z / (1 + spread) * np.sqrt(np.maximum(share * (1 - share), 0.0) / n + spread / (4 * n))
+    return np.maximum(middle - reach, 0.0), np.minimum(middle + reach, 1.0)
+
+
 def sums(columns: Floats, clusters: ArrayLike, *, replicates: int = 1000, seed: int = 0) -> Floats:
     """Column sums of `columns` (n, q) in each of the replicates, for which as many clusters are drawn, with
     replacement, as there are: (replicates, q).

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from constitution.engines import Engines
 from constitution.generate.base import Emit
-from constitution.judge.ask import Judge, Votes, vote
+from constitution.judge.ask import Judge, Votes, known, vote
 from constitution.judge.pairs import Pair, pairs
 from constitution.labels import Rules, label_pair
 from constitution.pipeline.plan import Plan, judging
 from constitution.recipe import JudgeSection
-from constitution.records import Failure, Judgement, Preference, Prompt, Response, Row, Run
+from constitution.records import Failure, Preference, Prompt, Response, Row, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +24,7 @@ class Labeller:
     section: JudgeSection
     judges: tuple[Judge, ...]
     quorum: int
-    """Judges: a pair is labelled once this many have cast all their votes on it, whatever the others fail to."""
+    """Judges: a pair is labelled once this many are heard on it (`Votes.heard`), whatever the others fail to."""
     weights: Mapping[str, float]
     """Per principle id."""
     rules: Rules
@@ -49,9 +48,9 @@ class Labeller:
         """A label is made once: not while a vote may still come that the quorum waits for, and never again."""
         label = have.get(pair.id)
         if isinstance(label, Preference):
-            return self._left(label, have)
+            return self._left(pair, have)
         heard = await self._vote(prompt, pair, have, emit)
-        whole = sum(len(votes.judgements) == votes.expected for votes in heard)
+        whole = sum(votes.heard for votes in heard)
         if whole >= self.quorum or not any(votes.open for votes in heard):
             cast = [vote for votes in heard for vote in votes.judgements]
             expected = sum(votes.expected for votes in heard)
@@ -66,11 +65,10 @@ class Labeller:
             tasks = [group.create_task(vote(judge, prompt, pair, have, emit)) for judge in self.judges]
         return [task.result() for task in tasks]
 
-    def _left(self, label: Preference, have: Mapping[str, Row]) -> list[Failure]:
-        """What `_label` returned when it made this label in an earlier start."""
-        of_each = (label.votes + label.votes_missing) / len(self.judges)
-        cast = Counter(row.judge for row in have.values() if isinstance(row, Judgement) and row.pair_id == label.id)
-        if not of_each or sum(votes == of_each for votes in cast.values()) >= self.quorum:
+    def _left(self, pair: Pair, have: Mapping[str, Row]) -> list[Failure]:
+        """What `_label` returned when it made this label in an earlier start. Where a vote could still have come, the
+        quorum was there."""
+        if sum(known(judge, pair, have).spoken for judge in self.judges) >= self.quorum:
             return []
         # A failure does not say of which pair it is; those of its prompt tell as much of the prompt.
         return [row for row in have.values() if isinstance(row, Failure) and row.step == "vote" and not row.retryable]
@@ -86,8 +84,8 @@ def labeller(plan: Plan, run: Run, engines: Engines) -> Labeller | None:
         run_id=run.run_id,
         section=section,
         judges=tuple(
-            Judge(run.run_id, recipe.seed, run.starts, engine, name, principles, section)
-            for name, engine in engines.judges.items()
+            Judge(run.run_id, recipe.seed, run.starts, engine, name, principles, section.of(model))
+            for (name, engine), model in zip(engines.judges.items(), recipe.model.judges.values(), strict=True)
         ),
         quorum=section.quorum or len(engines.judges) // 2 + 1,
         weights={principle.id: principle.weight for principle in principles},

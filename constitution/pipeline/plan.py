@@ -24,8 +24,8 @@ from constitution.errors import DamagedPart, RecipeError
 from constitution.generate import template_sets
 from constitution.generate.revise import revising
 from constitution.identity import ROWS_VERSION, digest
-from constitution.judge.methods import METHODS
 from constitution.judge.methods import check as check_judging
+from constitution.judge.methods import templates_of
 from constitution.pipeline.path_policy import allowed_folders, check_places, query_folders
 from constitution.principles import find_root, load_constitution
 from constitution.principles.selection import select
@@ -245,4 +245,6 @@ def _new_run(run_id: str, recipe: Recipe, constitution: Constitution, prompts: i
 
 def _template_sets(recipe: Recipe) -> tuple[templates.TemplateSet, ...]:
     """Those that the run's rows are rendered with."""
-    return *template_sets(recipe), *((METHODS[recipe.judge.method].templates,) if recipe.judge else ())
+    section = recipe.judge
+    voting = [templates_of(section.of(judge)) for judge in recipe.model.judges.values()] if section else []
+    return *template_sets(recipe), *{texts.digest: texts for texts in voting}.values()

@@ -4,6 +4,9 @@ An engine that was set up wrongly (a server without a chat template, a context t
 refuses every request of a step. What is refused before the step is proven is therefore no prompt's fault yet: it stays
 open, and once ENOUGH prompts were refused and none was answered, the run stops. Where the step is proven later, those
 prompts are asked again at the end of the start, and what is refused then is final.
+
+Log-probabilities are what some servers have for no request: once BARE votes came without and none with, the start ends,
+and what is still to be asked by the same way of voting is not sent.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from constitution.errors import EngineError, MalformedReply, RequestRefused
 
 ENOUGH = 8
 """Prompts: the first ones that were asked for a step, however long others take to be answered."""
+BARE = 3
+"""Votes without log-probabilities; one may be a gateway's slip."""
 QUOTED = 300
 """Characters of an engine's message that are repeated."""
 
@@ -43,11 +48,15 @@ class Proving:
         """By step and prompt, in the order in which they were asked first."""
         self._words: dict[str, str] = {}
         """By step, the last refusal."""
+        self._bare: list[EngineError] = []
+        """Votes that came without log-probabilities, before any came with them."""
         self._early: dict[str, set[str]] = {}
         """By prompt, the steps that were refused for good before they were proven."""
 
     def begun(self, request: Request) -> None:
         step = kind(request)
+        if request.choices and len(self._bare) >= BARE:
+            raise MalformedReply(str(self._bare[-1]))
         if not self.proven(request):
             self._tried.setdefault(step, {}).setdefault(request.affinity, _Tried()).in_flight += 1
 
@@ -59,7 +68,13 @@ class Proving:
         if error is None:
             self._proven.add(step)
             self._tried.pop(step, None)
+            if request.choices:
+                self._bare = []
             return
+        if isinstance(error, EngineError) and error.no_logprobs and step not in self._earlier:
+            self._bare.append(error)
+            if len(self._bare) == BARE:
+                self._stop(self._no_logprobs(error))
         tried = self._tried[step]
         prompt = tried[request.affinity]
         prompt.in_flight -= 1
@@ -98,6 +113,14 @@ class Proving:
             self._proven.add(step)
             del self._tried[step]
         self._early = {}
+
+    def _no_logprobs(self, error: EngineError) -> str:
+        _, _, member = self._role.partition(" ")
+        setting = f'method = "verdict" in [model.jury.{member}]' if member else 'judge.method = "verdict"'
+        return (
+            f"servers: {self._role} gives no log-probabilities, which votes are read from; set {setting}, which takes "
+            f"none: {str(error)[:QUOTED]}"
+        )
 
     def _reason(self, step: str) -> str:
         prompts = len(self._tried[step])

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from constitution.recipe.base import Count, JsonOnly, Section, Whole
+from constitution.records import Method
 
 NOT_OF_TEMPLATES = {
     *("add_generation_prompt", "chat_template", "continue_final_message", "conversation", "max_length", "messages"),
@@ -38,14 +39,16 @@ class _Model(Section):
     """None: the model's use is counted and costs nothing."""
     family: str = ""
     """Models of one family (qwen, llama, …) are looked at for preferring their own; empty: not known."""
+    method: Method | None = None
+    """How a member of the jury votes. None: as `judge.method` says."""
     reasoning: Literal["auto", "keep", "off"] = "auto"
     """What the model thinks before it answers. auto: stored apart from the text. keep: left in the text. off: the model
     is asked not to, where there is a way to ask; what it thinks nevertheless is stored apart."""
 
     @property
     def bare(self) -> Self:
-        """The section without its price and family, which make no other model."""
-        return self.model_copy(update={"price": None, "family": ""})
+        """The section without its price, family and method of voting, which make no other model."""
+        return self.model_copy(update={"price": None, "family": "", "method": None})
 
 
 class _Templated(_Model):
@@ -232,6 +235,11 @@ class Models(Section):
     """None: the policy judges itself."""
     jury: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")], ModelSection] = Field(default={})
     """Several judges, each by the name that its votes bear, in place of `judge`."""
+
+    @property
+    def judges(self) -> dict[str, ModelSection]:
+        """Those who vote, by their name in the jury; empty: a judge alone, whose name its engine knows."""
+        return self.jury or {"": self.judge or self.policy}
 
     def on(self, day: str) -> Self:
         """The same, with `day` (ISO 8601) for today in all chat templates that are not given another one."""

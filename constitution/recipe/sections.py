@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from constitution.errors import RecipeError
 from constitution.overrides import FORMATS, source_of
 from constitution.recipe.base import Count, SamplingSection, Section, Whole
-from constitution.recipe.models import Models, given
+from constitution.recipe.models import Models, ModelSection, given
 from constitution.records import Method, Perturbation
 
 
@@ -87,16 +87,34 @@ class PerturbSection(Section):
     sampling: SamplingSection = SamplingSection()
 
 
+class VerdictSection(SamplingSection):
+    """How verdicts are written."""
+
+    n: int = Field(default=4, ge=1, le=64)
+    """Verdicts of each vote, each with another seed: the probability is their share."""
+    max_tokens: Count = 1024
+
+
+class ScoreSection(Section):
+    steps: Literal[9, 20] = 9
+    """Grades: the digits 1 to 9, or the letters T to A, each one token to any tokenizer."""
+
+
 class JudgeSection(Section):
     method: Method = "label"
     """label: the labels' probabilities, at once. rationale: the judge reasons first. score: it gives each answer a
-    grade. rubric: it goes through the principle's checklist for each answer."""
+    grade. rubric: it goes through the principle's checklist for each answer. verdict: it writes its choice, several
+    times; for judges without log-probabilities."""
+    verdict: VerdictSection = VerdictSection()
+    """Method verdict: how many, and how they are written."""
+    score: ScoreSection = ScoreSection()
+    """Method score: how fine the grades are."""
     rationale: SamplingSection = SamplingSection(temperature=0.0)
     """Method rationale: how the reasoning is written; temperature 0 is greedy."""
     clamp: tuple[Annotated[float, Field(ge=0, le=0.5)], Annotated[float, Field(ge=0.5, le=1)]] = (0.4, 0.6)
     """Method rationale: a vote counts as no less and no more than this (arXiv 2212.08073, section 4.1)."""
     repeats: int = Field(default=1, ge=1, le=32)
-    """How often each vote is asked for, each time with another seed."""
+    """How often each vote is asked for, each time with another seed; verdicts have `judge.verdict.n`."""
     quorum: Count | None = None
     """Judges: a pair is labelled once this many have cast all their votes on it. None: of a jury,
     more than half; a judge alone is waited for."""
@@ -115,6 +133,10 @@ class JudgeSection(Section):
     """A pair whose p_chosen is under 0.5 + margin is kept in the table and marked dropped."""
     min_label_mass: float = Field(default=0.0, ge=0, le=1)
     """A vote with less probability on the labels counts as missing."""
+
+    def of(self, judge: ModelSection) -> Self:
+        """As it is for one judge: by the judge's own method, where it has one."""
+        return self.model_copy(update={"method": judge.method}) if judge.method else self
 
 
 class BudgetSection(Section):
@@ -182,6 +204,8 @@ class Recipe(Section):
     def _pairs_exist(self) -> Self:
         if self.model.jury and self.model.judge:
             raise ValueError("model: has a judge and a jury; name the judge among the jury")
+        if any(model and model.method for model in (self.model.policy, self.model.judge)):
+            raise ValueError("model: method is for members of a jury; a judge alone votes as judge.method says")
         if self.judge and (self.judge.quorum or 1) > max(len(self.model.jury), 1):
             raise ValueError("judge.quorum: more than there are judges")
         if self.perturb and not self.judge:

@@ -11,7 +11,7 @@ REPEATS = ("unchanged", "skipped")
 HELD_BACK = ("refused", "filtered")
 """Outcomes by which a server gave something else than the answer."""
 CritiqueOutcome = Literal["ok", "cut", "empty", "refused", "filtered"]
-Method = Literal["label", "rationale", "score", "rubric"]
+Method = Literal["label", "rationale", "score", "rubric", "verdict"]
 Perturbation = Literal["polished", "terse", "sarcastic"]
 PairKind = Literal["first-last", "parent", "given", "perturbation"]
 DropReason = Literal[

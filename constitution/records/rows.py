@@ -126,15 +126,18 @@ class Judgement:
     principle_digest: str
     method: Method
     """label (probabilities of A and B) · rationale (the same, after reasoning) · score (a grade for each answer) ·
-    rubric (a checklist for each answer). The last two look at one answer at a time: they have one order, ab."""
+    rubric (a checklist for each answer; these two look at one answer at a time and have one order, ab) · verdict (what
+    the judge writes at a temperature, once a row)."""
     p_first: float
     """Probability that the first is better, as it was read: neither clamped nor corrected. label, rationale: P(A) /
-    (P(A) + P(B)). score: P(first's grade is higher) + P(equal) / 2. rubric: 1/2 + (first's sum − second's) / 2."""
+    (P(A) + P(B)). score: P(first's grade is higher) + P(equal) / 2. rubric: 1/2 + (first's sum − second's) / 2.
+    verdict: 1, 0, or of a tie 1/2; the probability is the share over `repeat`."""
     label_mass: float
     """Probability that fell on the labels together, before renormalising; 1 − label_mass is missing. Of a vote of
-    several readings, the smallest."""
+    several readings, the smallest; of a verdict, which is written and not read, 1."""
     template_digest: str
     rationale: str | None = None
+    """What the judge wrote before its vote; of a verdict, all that it wrote. None: nothing was asked for."""
     seed: int | None = None
     prompt_tokens: int = 0
     """Sum over all its calls, as the other three."""
@@ -145,12 +148,13 @@ class Judgement:
     reasoning_tokens: int = 0
     """Part of `completion_tokens`: tokens of the reasoning; 0: none that are known."""
     repeat: int = 0
-    """0 for the first vote of its kind, 1 for the second with another seed, and so on."""
+    """0 for the first vote of its kind, 1 for the second with another seed, and so on; of method verdict, the number of
+    the verdict."""
     calls: int = 1
     """Calls to the engine that it took."""
     read_first: tuple[float, ...] | None = None
-    """What was read of the first answer. score: raw probability of each grade, from 1. rubric: P(yes) / (P(yes) +
-    P(no)) of each criterion, in the principle's order. None: label, rationale."""
+    """What was read of the first answer. score: raw probability of each grade, from the lowest. rubric: P(yes) /
+    (P(yes) + P(no)) of each criterion, in the principle's order. None: the others."""
     read_second: tuple[float, ...] | None = None
     censored: bool = False
     """True: a label at least was outside the likeliest tokens that the server returns. It was not read: it is no
@@ -196,6 +200,10 @@ class Preference:
     """Order-averaged votes (judge, principle) that prefer neither."""
     dissent: tuple[str, ...] = ()
     """`judge/principle` of the votes that prefer the answer that the label does not, in order."""
+    p_low: float | None = None
+    """Ends of the 95 % interval of `p_mean` that so few written verdicts leave (`labels.votes.interval`). None: no vote
+    is one."""
+    p_high: float | None = None
 
     @property
     def kept(self) -> bool:

@@ -20,6 +20,9 @@ LABELS = ("A", "B")
 """What the judge chooses from; the assistant's prefix opens the bracket, so that each is one token."""
 GRADES = tuple("123456789")
 """From the worst to the best. Not 10: to most tokenizers it is two tokens, the first of which is the grade 1."""
+LETTERS = tuple("TSRQPONMLKJIHGFEDCBA")
+"""Finer grades, from the worst to the best. Letters are one token each, to tokenizers that split numbers into digits
+too, and A is the best, as at school. Not more than the 20 likeliest tokens that a server returns."""
 REPLIES = ("Y", "N")
 """To a criterion: yes, no."""
 
@@ -48,7 +51,9 @@ REVISE = _load("critique.txt", "revision.txt")
 JUDGE = _load("vote.txt", "vote-prefix.txt")
 RATIONALE = _load("rationale.txt", "vote-prefix.txt")
 SCORE = _load("score.txt", "score-prefix.txt")
+SCORE_FINE = _load("score-20.txt", "score-prefix.txt")
 RUBRIC = _load("rubric.txt", "vote-prefix.txt")
+VERDICT = _load("verdict.txt")
 PERTURB = _load("polished.txt", "terse.txt", "sarcastic.txt")
 
 ENDING = JUDGE.texts["vote-prefix.txt"]
@@ -104,13 +109,22 @@ def rationale_messages(
     return (Message("user", asked),) if rationale is None else (Message("user", asked), _ending(rationale))
 
 
-def score_messages(prompt: Messages, answer: str, principle: Principle, nonce: str) -> Messages:
-    """The chat that asks for a grade of one answer; after its prefix the model writes one of `GRADES`.
+def verdict_messages(prompt: Messages, first: str, second: str, principle: Principle, nonce: str) -> Messages:
+    """The chat that asks for a verdict in writing: one turn, which any server takes as it is."""
+    return (Message("user", _two_answers(VERDICT.texts["verdict.txt"], prompt, (first, second), principle, nonce)),)
+
+
+def score_messages(
+    prompt: Messages, answer: str, principle: Principle, nonce: str, grades: tuple[str, ...] = GRADES
+) -> Messages:
+    """The chat that asks for a grade of one answer; after its prefix the model writes one of the grades: `GRADES` or
+    `LETTERS`.
 
     Conversation and answer come first, so that a prefix cache serves all principles.
     """
     question = principle.comparison_question
-    asked = _one_answer(SCORE.texts["score.txt"], prompt, answer, nonce, {"question": question})
+    template = SCORE.texts["score.txt"] if grades == GRADES else SCORE_FINE.texts["score-20.txt"]
+    asked = _one_answer(template, prompt, answer, nonce, {"question": question})
     return (Message("user", asked), Message("assistant", SCORE.texts["score-prefix.txt"]))
 
 

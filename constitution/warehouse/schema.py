@@ -152,12 +152,15 @@ JUDGEMENTS = Table(
         few("judge", "Name of the jury's member; of a judge alone, short name of its model."),
         few("principle_id", "The principle that was asked about."),
         few("principle_digest", PRINCIPLE_DIGEST),
-        few("method", "label · rationale · score · rubric; the last two look at one answer at a time, in one order."),
-        real("p_first", "Probability that the first is better, as it was read: neither clamped nor corrected."),
+        few("method", "label · rationale · score · rubric (these two look at one answer at a time, in one order) · "
+             "verdict (written, a row each)."),
+        real("p_first", "Probability that the first is better, as it was read: neither clamped nor corrected. Of a "
+              "verdict 1, 0 or, of a tie, 0.5: the probability is the share over `repeat`."),
         real("label_mass", "Probability on the labels together before renormalising; 1 − it is missing. Of several "
-              "readings, the smallest."),
+              "readings, the smallest; of a verdict, which is not read, 1."),
         few("template_digest", "`templates.digest` of what rendered the question."),
-        text("rationale", "What the judge wrote before its vote; null: nothing was asked for.", null=True),
+        text("rationale", "What the judge wrote before its vote, of a verdict all that it wrote; null: nothing was "
+             "asked for.", null=True),
         Column("seed", pa.int64(), "Seed of the request; null: none.", null=True),
         integer("prompt_tokens", "Tokens of input, of all its calls."),
         integer("cached_tokens", "Of these, found in the engine's prefix cache."),
@@ -167,8 +170,8 @@ JUDGEMENTS = Table(
         integer("reasoning_tokens", "Of the tokens of output, those of reasoning; 0: none that are known."),
         integer("repeat", "0 for the first vote of its kind, 1 for the second with another seed, and so on."),
         integer("calls", "Calls to the engine that it took."),
-        Column("read_first", READINGS, "Of the first answer. score: raw probability of each grade, from 1; rubric: "
-               "P(yes) of each criterion, renormalised; null: label, rationale.", null=True),
+        Column("read_first", READINGS, "Of the first answer. score: raw probability of each grade, from the lowest; "
+               "rubric: P(yes) of each criterion, renormalised; null: the other methods.", null=True),
         Column("read_second", READINGS, "The same of the second answer.", null=True),
         flag("censored", "True: a label was outside the likeliest tokens that the server returns: not read but "
              "bounded, and half of the bound taken."),
@@ -205,6 +208,9 @@ PREFERENCES = Table(
         integer("ties", "Order-averaged votes (judge, principle) that prefer neither."),
         Column("dissent", pa.list_(pa.string()), "`judge/principle` of the votes that prefer the other answer.",
                few=("dissent.list.element",)),
+        real("p_low", "Lower end of the 95 % interval of `p_mean` that so few written verdicts leave; null: no vote "
+              "is one.", null=True),
+        real("p_high", "Upper end of it.", null=True),
         Column("kept", pa.bool_(), "True if `drop_reason` is null."),
         text("chosen_id", "The preferred answer; of a tie or an unjudged pair, b."),
         text("rejected_id", "The other one."),

@@ -46,8 +46,11 @@ takes every `key=value` of the path, also those above the warehouse, for a colum
 _OURS = "/run_id=[A-Za-z0-9_][A-Za-z0-9._-]*/(part-[0-9]+|[a-z]+-[0-9a-f]{12}|_schema)[.]parquet$"
 """Names of the tables' files. Others lie there too: a file manager's copies, those of a tool that synchronises."""
 
-_METHODS = "FROM (VALUES {}) AS m(method, orders, reads, clamped)".format(
-    ", ".join(f"('{name}', {len(each.orders)}, '{each.reads}', {each.clamped})" for name, each in METHODS.items())
+_METHODS = "FROM (VALUES {}) AS m(method, orders, reads, clamped, sampled)".format(
+    ", ".join(
+        f"('{name}', {len(each.orders)}, '{each.reads}', {each.clamped}, {each.sampled})"
+        for name, each in METHODS.items()
+    )
 )
 """The ways to take a vote, one row each."""
 

@@ -105,7 +105,7 @@ SELECT
     p.chosen_id, p.rejected_id, c.round AS chosen_round, r.round AS rejected_round,
     c.model AS chosen_model, r.model AS rejected_model, c.family AS chosen_family, r.family AS rejected_family,
     p.gold_id, CASE WHEN side(p.p_b) <> 0 THEN p.gold_id = p.chosen_id END AS agrees_with_gold,
-    p.p_mean, p.label_by, p.ties, p.dissent,
+    p.p_mean, p.p_low, p.p_high, p.label_by, p.ties, p.dissent,
     q.source, q.tags
 FROM training_pairs AS p
 LEFT JOIN prompts AS q ON q.run_id = p.run_id AND q.id = p.prompt_id

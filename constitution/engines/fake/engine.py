@@ -56,7 +56,7 @@ class FakeEngine:
             best = max(logprobs, key=lambda label: logprobs[label])
             return Completion(best, "length", prompt_tokens, 1, 0, logprobs)
         thought = world.think(bits, self._section.thoughts) if self._section.reasoning != "off" else ""
-        said = judge.reason(request.messages, bits, self._section)
+        said = judge.reason(request.messages, bits, self._section, request.sampling.temperature)
         said = said or world.write(request.messages, bits, self._section.verbosity)
         return _limited(thought, said, request, prompt_tokens, apart=self._section.reasoning != "keep")
 

@@ -39,7 +39,9 @@ DENIAL = re.compile(r"\b(avoid|free of|instead|plainly|say so|supported|without)
 
 _END = re.compile(r"\n\s*\[/?\s*end\b[^\n]*|\n\s*</", re.IGNORECASE)
 _MARKED = re.compile(r"(?im)^\[answer\b(?! +[A-Z]\b)[^\]\n]*\]\n")
-_OPTIONS = re.compile(r"\n(?:Options|Grades):")
+_OPTIONS = re.compile(r"\n(?:Options|Grades|\nReason first):")
+_WRITTEN = re.compile(r"“Verdict: A”")
+"""Asks for a verdict in writing."""
 _VERDICT = re.compile(r"\bso answer ([A-Z]) is better\b", re.IGNORECASE)
 
 
@@ -66,17 +68,21 @@ def choose(messages: Messages, labels: Sequence[str], bits: str, section: FakeMo
     return {label: logit - total + mass for label, logit in zip(labels, logits, strict=True)}
 
 
-def reason(messages: Messages, bits: str, section: FakeModel) -> str | None:
+def reason(messages: Messages, bits: str, section: FakeModel, temperature: float) -> str | None:
     """What the judge thinks aloud of two marked answers (A) and (B) in the last user turn, and which of them it names
-    in the end; None where there are none."""
+    in the end; None where there are none. A verdict is drawn at the temperature, with the probability that a label
+    would have at 1; a rationale names what it leans to."""
     asked = next((turn.content for turn in reversed(messages) if turn.role == "user"), "")
     shown = _compared(asked, "A", "B") if "[answer A" in asked else None
     if shown is None:
         return None
     lean = _lean(shown, bits, section)
     seen = (f"Answer {label} has {style(text).tokens} tokens." for label, text in zip("AB", shown.answers, strict=True))
-    better = "A" if lean > 0 else "B"
-    return f"{' '.join(seen)} I look at what they advise. So answer {better} is better.\n\nThe answer is: ({better})"
+    written = bool(_WRITTEN.search(asked))
+    bar = math.log(1 / max(unit(digest(["drawn", bits])), 1e-12) - 1) if written and temperature else 0.0
+    better = "A" if lean + temperature * bar > 0 else "B"
+    ending = f"Verdict: {better}" if written else f"The answer is: ({better})"
+    return f"{' '.join(seen)} I look at what they advise. So answer {better} is better.\n\n{ending}"
 
 
 def candidates(text: str, first: str, second: str) -> tuple[str, str] | None:
@@ -99,17 +105,23 @@ def _logits(messages: Messages, labels: Sequence[str], bits: str, section: FakeM
         lean = _lean(shown, bits, section)
         if kind == "compare":
             return [lean, 0.0]
-        return _grades([int(label) for label in labels], lean) if kind == "grade" else _checked(shown, labels, lean)
+        return _grades(_ranks(labels), lean) if kind == "grade" else _checked(shown, labels, lean)
     return [4 * unit(digest([label, bits])) - 2 for label in labels]
 
 
 @lru_cache(maxsize=64)
 def _kind(labels: tuple[str, ...]) -> str:
-    if len(labels) > 1 and all(label.strip().isdecimal() for label in labels):
+    if len(labels) > 1 and (all(label.strip().isdecimal() for label in labels) or len(labels) > 9):
         return "grade"
     if len(labels) != 2:
         return ""
     return "check" if {label.strip().casefold()[:1] for label in labels} == {"y", "n"} else "compare"
+
+
+def _ranks(labels: Sequence[str]) -> list[int]:
+    """Digits are grades themselves; others are named from the worst to the best."""
+    named = [label.strip() for label in labels]
+    return [int(label) for label in named] if all(map(str.isdecimal, named)) else list(range(1, len(named) + 1))
 
 
 def _grades(grades: Sequence[int], lean: float) -> list[float]:

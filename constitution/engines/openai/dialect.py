@@ -127,6 +127,11 @@ class Dialect:
             return replace(habits, removed=habits.removed | {removable[0]})
         return self._turned(habits, messages, error)
 
+    def without_logprobs(self, error: RequestRefused) -> bool:
+        """Whether a refusal says that no log-probabilities are given, with any number of them."""
+        named = any(_names(error, name) for name in ("logprobs", "top_logprobs"))
+        return named and (error.unknown or "logprobs" in error.fields) and not error.flagged
+
     def keep(self, habits: Habits, why: RequestRefused) -> None:
         """A request so changed was answered, after another one had been refused: `why`."""
         before, self.habits = self.habits, self.habits | habits

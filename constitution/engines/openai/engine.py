@@ -150,6 +150,7 @@ class OpenAIEngine:
                 elif following := dialect.next(habits, body, request.messages, refused):
                     habits = following
                 else:
+                    refused.no_logprobs = bool(request.choices) and dialect.without_logprobs(refused)
                     raise
         else:
             raise first or MalformedReply("no request was sent")

@@ -156,10 +156,12 @@ def _told(choice: Mapping[str, Any], place: str) -> list[_Token]:
     """The likeliest tokens of the reply's first place, each once."""
     content = (choice.get("logprobs") or {}).get("content")
     if not content or not content[0].get("top_logprobs"):
-        raise MalformedReply(
+        error = MalformedReply(
             f"{place}: the reply has no log-probabilities, though they were asked for",
-            hint="the judge needs a server and a model that return top_logprobs",
+            hint='the judge needs a server and a model that return top_logprobs, or judge.method = "verdict"',
         )
+        error.no_logprobs = True
+        raise error
     told = list(dict.fromkeys(_token(entry, place) for entry in content[0]["top_logprobs"]))
     total = math.fsum(math.exp(token.logprob) for token in told)
     if total > 1 + SLACK:
