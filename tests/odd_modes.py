@@ -379,7 +379,16 @@ MODES: dict[str, Mode] = {
     "no log-probabilities": Mode(
         lambda body, nth: Reply({**sound(body), "choices": [{**sound(body)["choices"][0], "logprobs": None}]}),
         lambda role: stopped(role, "MalformedReply"),
-        why="servers: judge refused the step vote",
+        why='set judge.method = "verdict"',
+        roles=("judge",),
+    ),
+    "o-series: no log-probabilities": Mode(
+        lambda body, nth: refusal(
+            "Unsupported parameter: 'logprobs' is not supported with this model.",
+            param="logprobs", code="unsupported_parameter",
+        ) if body.get("logprobs") else None,
+        lambda role: stopped(role, "RequestRefused"),
+        why='set judge.method = "verdict"',
         roles=("judge",),
     ),
     "no choices": Mode(

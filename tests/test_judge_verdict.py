@@ -184,13 +184,13 @@ async def test_an_outage_is_waited_for_though_some_verdicts_are_there() -> None:
 
 
 def test_what_cannot_be() -> None:
-    def recipe(judge: dict[str, Any], **model: Any) -> Recipe:
+    def recipe(section: dict[str, Any], **model: Any) -> Recipe:
         return Recipe.model_validate(
             {
                 "name": "x",
                 "constitution": "c@1.0.0",
                 "prompts": {"path": "p.jsonl"},
-                "judge": judge,
+                "judge": section,
                 "model": {"policy": {"engine": "transformers", "model": "pocket"}, **model},
             }
         )

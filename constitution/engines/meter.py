@@ -15,9 +15,11 @@ from constitution.errors import MalformedReply
 class Watch(Protocol):
     """Is given every request that an engine gets, and how it ended."""
 
-    def begun(self, request: Request) -> None:
-        """Raises EngineError for what is not to be sent."""
+    async def turn(self, request: Request) -> None:
+        """Waits until the request may be sent; raises EngineError where it may not. `begun` and `ended` follow."""
         ...
+
+    def begun(self, request: Request) -> None: ...
 
     def ended(self, request: Request, error: BaseException | None) -> None:
         """error: what is raised; None: it was answered."""
@@ -78,6 +80,7 @@ class Metered:
 
     async def generate(self, request: Request) -> Completion:
         if self.watch is not None:
+            await self.watch.turn(request)
             self.watch.begun(request)
         if not self._in_flight:
             self._since = time.monotonic()

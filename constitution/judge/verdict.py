@@ -21,8 +21,8 @@ P_FIRST = {"A": 1.0, "B": 0.0, "tie": 0.5}
 QUOTED = 200
 """Characters of a last line that are repeated, from its end."""
 
-_MARKUP = r"[\s*_`#>\"'“”()\[\]]*"
-_LINE = re.compile(rf"{_MARKUP}Verdict{_MARKUP}:{_MARKUP}(A|B|tie)[.!]?{_MARKUP}[.!]?{_MARKUP}", re.IGNORECASE)
+_MARKUP = r"[\s.*_`#>\"'“”()\[\]]*"
+_LINE = re.compile(rf"{_MARKUP}Verdict{_MARKUP}:{_MARKUP}(A|B|tie){_MARKUP}", re.IGNORECASE)
 """A line that is a verdict and nothing else; markup and quotes around it change nothing that it says."""
 
 

@@ -5,12 +5,13 @@ refuses every request of a step. What is refused before the step is proven is th
 open, and once ENOUGH prompts were refused and none was answered, the run stops. Where the step is proven later, those
 prompts are asked again at the end of the start, and what is refused then is final.
 
-Log-probabilities are what some servers have for no request: once BARE votes came without and none with, the start ends,
-and what is still to be asked by the same way of voting is not sent.
+Log-probabilities are what some servers have for no request. Until one vote has come with them only BARE are asked at
+a time, and once BARE came without, the start ends and the others are not sent.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -50,19 +51,37 @@ class Proving:
         """By step, the last refusal."""
         self._bare: list[EngineError] = []
         """Votes that came without log-probabilities, before any came with them."""
+        self._first = asyncio.Semaphore(BARE)
+        self._holds: set[int] = set()
+        """Ids of the requests that are among the first."""
         self._early: dict[str, set[str]] = {}
         """By prompt, the steps that were refused for good before they were proven."""
 
+    async def turn(self, request: Request) -> None:
+        if not request.choices or self.proven(request) or kind(request) in self._earlier:
+            return
+        await self._first.acquire()
+        if len(self._bare) >= BARE or self.proven(request):
+            self._first.release()
+        else:
+            self._holds.add(id(request))
+        if len(self._bare) >= BARE:
+            last = self._bare[-1]
+            error = type(last)(str(last))
+            error.retryable = True
+            raise error
+
     def begun(self, request: Request) -> None:
         step = kind(request)
-        if request.choices and len(self._bare) >= BARE:
-            raise MalformedReply(str(self._bare[-1]))
         if not self.proven(request):
             self._tried.setdefault(step, {}).setdefault(request.affinity, _Tried()).in_flight += 1
 
     def ended(self, request: Request, error: BaseException | None) -> None:
         """error: what the engine raised, which is made retryable where nothing is proven yet; None: it answered."""
         step = kind(request)
+        if id(request) in self._holds:
+            self._holds.discard(id(request))
+            self._first.release()
         if self.proven(request):
             return
         if error is None:

@@ -162,21 +162,29 @@ JOIN responses AS r ON r.run_id = c.run_id AND r.id = p.b_id
 WHERE c.kind = 'perturbation'
 GROUP BY c.run_id, c.judge, c.principle_id, r.perturbation;
 
--- One row per judge of a run: votes that were asked for on labelled pairs, that it cast, and that are missing. All
--- judges are asked the same of a pair. label_mass: the mean of the votes cast. failures: failed votes of the judge on all
--- the run's pairs, labelled or not, retried ones too.
-CREATE OR REPLACE VIEW missing_votes AS
+-- One row per judge of a run: how it votes, and how many votes it casts by one principle on one pair.
+CREATE OR REPLACE VIEW run_judges AS
 WITH named AS (
+    SELECT run_id, recipe, j.key AS judge, j.value ->> '$.method' AS method
+    FROM runs, json_each(recipe -> '$.model.jury') AS j
+    UNION ALL
+    SELECT run_id, recipe, coalesce(models ->> '$.judge.name', models ->> '$.policy.name'), NULL
+    FROM runs WHERE coalesce(len(json_keys(recipe -> '$.model.jury')), 0) = 0
+)
+SELECT
+    n.run_id, n.judge, m.method, m.orders * coalesce(CASE WHEN m.sampled THEN (n.recipe ->> '$.judge.verdict.n')::INTEGER
+        ELSE (n.recipe ->> '$.judge.repeats')::INTEGER END, 1) AS votes
+FROM named AS n JOIN methods AS m ON m.method = coalesce(n.method, n.recipe ->> '$.judge.method', 'label');
+
+-- One row per judge of a run: votes that were asked for on labelled pairs, that it cast, and that are missing. All
+-- judges are asked by the same principles of a pair. label_mass: the mean of the votes cast. failures: failed votes of
+-- the judge on all the run's pairs, labelled or not, retried ones too.
+CREATE OR REPLACE VIEW missing_votes AS
+WITH asked AS (
     SELECT
-        run_id,
-        CASE WHEN len(json_keys(recipe -> '$.model.jury')) > 0 THEN json_keys(recipe -> '$.model.jury')
-             ELSE [coalesce(models ->> '$.judge.name', models ->> '$.policy.name')] END AS judges
-    FROM runs
-),
-asked AS (
-    SELECT
-        p.run_id, p.id AS pair_id, unnest(n.judges) AS judge, (p.votes + p.votes_missing) // len(n.judges) AS votes
-    FROM preferences AS p JOIN named AS n ON n.run_id = p.run_id
+        p.run_id, p.id AS pair_id, n.judge,
+        (p.votes + p.votes_missing) * n.votes // sum(n.votes) OVER (PARTITION BY p.run_id, p.id) AS votes
+    FROM preferences AS p JOIN run_judges AS n ON n.run_id = p.run_id
     WHERE p.votes + p.votes_missing > 0
 ),
 spoken AS (
