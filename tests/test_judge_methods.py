@@ -260,6 +260,25 @@ async def test_grades_are_read_raw_and_compared_as_distributions() -> None:
     assert row.p_first == pytest.approx(0.5 * 0.25 / 2)  # first is never higher, and equal where both are 5
 
 
+async def test_twenty_grades_are_letters_from_the_worst_to_the_best() -> None:
+    def grade(request: Request) -> Reply:
+        best = "B" if CAREFUL in request.messages[0].content else "S"
+        return said(best, logprobs={label: 0.0 if label == best else -math.inf for label in request.choices})
+
+    engine = Scripted(grade)
+    judging = judge(engine, "score", principles=1, score={"steps": 20})
+    [row] = (await vote(judging, prompt(), PAIR, {}, Rows().put)).judgements
+    assert [request.choices for request in engine.requests] == [tuple("TSRQPONMLKJIHGFEDCBA")] * 2
+    assert "(A) entirely" in engine.requests[0].messages[0].content
+    assert row.read_first is not None
+    assert row.read_second is not None
+    assert (len(row.read_first), row.read_first.index(1.0), row.read_second.index(1.0)) == (20, 1, 18)
+    assert row.p_first == 0.0
+    assert row.template_digest == templates.SCORE_FINE.digest != templates.SCORE.digest
+    [fine] = (await vote(replace(judging, engine=fake()), prompt(), PAIR, {}, Rows().put)).judgements
+    assert p_b(fine) > 0.9
+
+
 def test_outgrading() -> None:
     assert outgrade([0, 1, 0], [0, 1, 0]) == 0.5
     assert outgrade([0, 0, 0.1], [0.2, 0.2, 0]) == 1.0

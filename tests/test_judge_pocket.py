@@ -69,6 +69,7 @@ def test_its_labels_are_single_tokens() -> None:
         (templates.ENDING, templates.LABELS),
         (templates.ENDING, templates.REPLIES),
         (templates.SCORE.texts["score-prefix.txt"], templates.GRADES),
+        (templates.SCORE_FINE.texts["score-prefix.txt"], templates.LETTERS),
     ):
         before = tokenizer.encode(prefix, add_special_tokens=False)
         after = [tokenizer.encode(prefix + label, add_special_tokens=False) for label in labels]

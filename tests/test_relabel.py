@@ -43,7 +43,9 @@ def test_without_more_it_makes_what_label_pair_made(
     unchanged(warehouse, before.values())
     assert (done.turned, done.gained, done.lost, done.notes) == (0, 0, 0, ())
     assert done.labels == sum(row.p_b is not None for row in before.values())
-    assert (done.label_by, Rules.of(votes.section).whole_run) == (votes.section.aggregate, False)
+    methods = sorted({voter.method for voter in voters} - {"label"})
+    assert done.label_by == ", ".join([votes.section.aggregate, *methods])
+    assert not Rules.of(votes.section).whole_run
 
 
 def test_other_settings_make_what_label_pair_would_have_made_and_derived_columns_follow(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from constitution.audit.evidence import Evidence
+from constitution.measures import Estimate
 from constitution.records import Figure
 
 
@@ -23,9 +24,13 @@ def figures(evidence: Evidence) -> Iterator[Figure]:
     yield evidence.count("kept", reasons.pop("", 0), total)
     for reason, count in reasons.items():
         yield evidence.count("dropped", count, total, subject=reason)
-    votes = evidence.rows('SELECT judge, "cast", asked, missing FROM missing_votes WHERE run_id = {run} ORDER BY judge')
+    votes = evidence.rows(
+        'SELECT judge, "cast", asked, missing, method FROM missing_votes JOIN run_judges USING (run_id, judge) '
+        "WHERE run_id = {run} ORDER BY judge"
+    )
     for row in votes:
-        yield evidence.count("votes_cast", row["cast"], row["asked"], judge=row["judge"])
+        found = Estimate(float(row["cast"]), None, None, row["asked"])
+        yield evidence.figure("votes_cast", found, f"method {row['method']}", judge=row["judge"])
         yield evidence.count("votes_missing", row["missing"], row["asked"], judge=row["judge"])
     if not votes:
         yield evidence.missing("votes_cast")

@@ -10,7 +10,7 @@ whole run.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -19,7 +19,7 @@ import numpy as np
 from constitution.judge.methods import METHODS
 from constitution.labels.votes import AveragedVotes, decide, describe, drop_reason, interval, side_of
 from constitution.measures.estimate import Floats
-from constitution.records import DropReason, Judgement, Preference, Run
+from constitution.records import DropReason, Judgement, Method, Preference, Run
 
 if TYPE_CHECKING:
     from constitution.judge.pairs import Pair
@@ -78,7 +78,7 @@ def label_pair(
     perturbation, empty (or why the text did not come: cut, refused, filtered), identical, cut or refused or filtered,
     votes-missing, tie, margin. Raises ValueError for a vote on another pair.
     """
-    votes, names, weight = _averaged(pair, judgements, weights, rules)
+    votes, names, methods, weight = _averaged(pair, judgements, weights, rules)
     majority = rules.first_aggregate == "majority"
     p_b = decide(votes, weight, 1, majority)
     about = describe(votes, p_b)
@@ -100,7 +100,7 @@ def label_pair(
         drop_reason=drop_reason(_fixed_drop(pair), float(p_b[0]), rules.margin),
         gold_id=pair.gold_id,
         p_mean=_or_none(decide(votes, weight, 1) if majority else p_b),
-        label_by=rules.first_aggregate,
+        label_by=made_by(rules.first_aggregate, methods),
         ties=int(about["ties"][0]),
         dissent=tuple(name for name, dissents in zip(names, about["dissents"], strict=True) if dissents),
         p_low=_or_none(ends[0]) if ends else None,
@@ -110,12 +110,11 @@ def label_pair(
 
 def _averaged(
     pair: Pair, judgements: Sequence[Judgement], weights: Mapping[str, float], rules: Rules
-) -> tuple[AveragedVotes, list[str], Floats]:
-    """The complete averages, by judge and principle, so that no sum depends on which vote came first; their names and
-    weights."""
+) -> tuple[AveragedVotes, list[str], list[Method], Floats]:
+    """The complete averages, by judge and principle, so that no sum depends on which vote came first; their names,
+    methods and weights."""
     cast: dict[tuple[str, str], dict[str, list[float]]] = {}
-    orders: dict[tuple[str, str], int] = {}
-    sampled: set[tuple[str, str]] = set()
+    method_of: dict[tuple[str, str], Method] = {}
     for vote in judgements:
         order = "ab" if vote.first_id == pair.a.id else "ba"
         first, second = pair.shown(order)
@@ -124,12 +123,15 @@ def _averaged(
         if vote.label_mass < rules.min_label_mass:
             continue
         method, voter, (low, high) = METHODS[vote.method], (vote.judge, vote.principle_id), rules.clamp
-        orders[voter] = len(method.orders)
-        if method.sampled:
-            sampled.add(voter)
+        method_of[voter] = vote.method
         p_first = min(max(vote.p_first, low), high) if method.clamped else vote.p_first
         cast.setdefault(voter, {}).setdefault(order, []).append(p_first)
-    whole = [(voter, by_order) for voter, by_order in sorted(cast.items()) if len(by_order) >= orders[voter]]
+    whole = [
+        (voter, by_order)
+        for voter, by_order in sorted(cast.items())
+        if len(by_order) >= len(METHODS[method_of[voter]].orders)
+    ]
+    methods = [method_of[voter] for voter, _ in whole]
     each = [{order: math.fsum(p) / len(p) for order, p in by_order.items()} for _, by_order in whole]
     p_b = [[1 - p if order == "ab" else p for order, p in sorted(by_order.items())] for by_order in each]
     consistent = [float(side_of(p[0]) == side_of(p[1])) if len(p) == 2 else math.nan for p in p_b]
@@ -139,10 +141,20 @@ def _averaged(
         votes=np.array([sum(map(len, by_order.values())) for _, by_order in whole], dtype=np.int64),
         p=np.array([math.fsum(p) / len(p) for p in p_b], dtype=np.float64),
         consistent=np.array(consistent, dtype=np.float64),
-        trials=np.array([_trials(by_order) if voter in sampled else math.inf for voter, by_order in whole]),
+        trials=np.array(
+            [
+                _trials(by_order) if METHODS[method].sampled else math.inf
+                for method, (_, by_order) in zip(methods, whole, strict=True)
+            ]
+        ),
     )
     names = [f"{judge}/{principle_id}" for (judge, principle_id), _ in whole]
-    return votes, names, np.array([weights[principle_id] for (_, principle_id), _ in whole], dtype=np.float64)
+    return votes, names, methods, np.array([weights[principle_id] for (_, principle_id), _ in whole], dtype=np.float64)
+
+
+def made_by(aggregate: str, methods: Iterable[Method], *applied: str) -> str:
+    """`Preference.label_by`. methods: those of the votes."""
+    return ", ".join([aggregate, *sorted(set(methods) - {"label"}), *applied])
 
 
 def _trials(by_order: Mapping[str, Sequence[float]]) -> float:

@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 
 from constitution.labels.calibrate import calibrated
 from constitution.labels.control import style_control
-from constitution.labels.label import LABEL_SETTINGS, Rules
+from constitution.labels.label import LABEL_SETTINGS, Rules, made_by
 from constitution.labels.run_votes import RunVotes, array
 from constitution.labels.votes import AveragedVotes, decide, describe, drop_reason, interval, side, tidy
 from constitution.measures import aggregate
 from constitution.measures.estimate import Floats
-from constitution.records import FIXED_DROPS
+from constitution.records import FIXED_DROPS, Method
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +93,22 @@ def _decided(run: RunVotes, votes: AveragedVotes) -> Floats:
 def _label_by(run: RunVotes, votes: AveragedVotes, judges: frozenset[str], calibrated: bool) -> list[str]:
     """For each pair. judges: those whose votes are controlled."""
     rules, by = run.rules, np.array([judge in judges for judge, _ in run.names], dtype=bool)
+    method_of = run.methods()
+    methods = np.array([method_of[judge] for judge, _ in run.names], dtype=object)
+    used: list[list[Method]] = [[] for _ in range(len(run.pairs))]
+    for method in set(method_of.values()):
+        for place in np.unique(votes.place[(methods == method)[votes.voter]]).tolist():
+            used[place].append(method)
     controlled, labelled = np.zeros(len(run.pairs), dtype=bool), np.zeros(len(run.pairs), dtype=bool)
     controlled[votes.place[by[votes.voter]]] = True
     labelled[votes.place] = True
-    parts = [
-        (rules.aggregate, *((rules.control,) * bool(style)), *((rules.calibrate,) * bool(calibrated and label)))
+    applied = [
+        (*((rules.control,) * bool(style)), *((rules.calibrate,) * bool(calibrated and label)))
         for style, label in zip(controlled, labelled, strict=True)
     ]
     return [
-        rules.first_aggregate if perturbed else ", ".join(part)
-        for part, perturbed in zip(parts, run.perturbed, strict=True)
+        made_by(rules.first_aggregate, each) if perturbed else made_by(rules.aggregate, each, *also)
+        for each, also, perturbed in zip(used, applied, run.perturbed, strict=True)
     ]
 
 

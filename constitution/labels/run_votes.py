@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from constitution.labels.label import Rules
 from constitution.labels.votes import AveragedVotes
 from constitution.measures.estimate import Floats
+from constitution.records import Method
 from constitution.sandbox import quoted
 
 _CONTROLLED = """
@@ -72,6 +73,11 @@ class RunVotes:
         """The columns of a query, in which `$run` is the run's id."""
         table = self.connection.sql(query, params={"run": self.run_id}).to_arrow_table()
         return {name: array(table.column(name)) for name in table.column_names}
+
+    def methods(self) -> dict[str, Method]:
+        """How each judge votes."""
+        asked = "SELECT DISTINCT judge, method FROM judgements WHERE run_id = $run"
+        return dict(self.connection.execute(asked, {"run": self.run_id}).fetchall())
 
     def averaged(self) -> tuple[AveragedVotes, Floats]:
         """As they are before any control; and their log-odds of b, as they were read."""

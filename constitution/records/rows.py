@@ -194,8 +194,8 @@ class Preference:
     """The label that the plain mean makes: averaged over orders and repeats and then over principles and judges by
     weight. Where `p_b` is on its other side, the recipe's further settings changed the label. None without votes."""
     label_by: str = "mean"
-    """mean · majority · dawid-skene, and then, each after a comma and a space, `style` or `length` (controlled) and
-    `temperature` or `isotonic` (calibrated), where they were applied."""
+    """mean · majority · dawid-skene, and then, each after a comma and a space, the methods of its votes but label, and
+    `style` or `length` (controlled) and `temperature` or `isotonic` (calibrated), where they were applied."""
     ties: int = 0
     """Order-averaged votes (judge, principle) that prefer neither."""
     dissent: tuple[str, ...] = ()

@@ -203,8 +203,8 @@ PREFERENCES = Table(
              "perturbation; null: kept.", null=True),
         text("gold_id", "`responses.id` of the answer that people prefer; null: not known.", null=True),
         real("p_mean", "The label that the plain mean of the votes makes; null without votes.", null=True),
-        few("label_by", "mean · majority · dawid-skene, then what else was applied: style, length, temperature, "
-             "isotonic."),
+        few("label_by", "mean · majority · dawid-skene, then the methods of its votes but label, then what else was "
+             "applied: style, length, temperature, isotonic."),
         integer("ties", "Order-averaged votes (judge, principle) that prefer neither."),
         Column("dissent", pa.list_(pa.string()), "`judge/principle` of the votes that prefer the other answer.",
                few=("dissent.list.element",)),
