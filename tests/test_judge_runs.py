@@ -63,6 +63,8 @@ def project(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("method", METHODS)
 async def test_a_run_keeps_each_vote_whole_and_its_templates(project: Path, method: Method) -> None:
     settings = [f"judge.method={method}", 'judge.only=["careful", "modest"]', "judge.repeats=2"]
+    if METHODS[method].sampled:
+        settings[-1] = "judge.verdict.n=2"
     run = await run_once(project / "recipe.toml", project / "warehouse", settings)
     assert run.finished_at
     assert set(run.templates) == {templates.REVISE.digest, METHODS[method].templates.digest}
@@ -77,7 +79,7 @@ async def test_a_run_keeps_each_vote_whole_and_its_templates(project: Path, meth
     assert len(votes) == expected
     for row in votes:
         assert row.template_digest in run.templates
-        assert (row.rationale is None) == (method != "rationale")
+        assert (row.rationale is None) == (method not in ("rationale", "verdict"))
         grades = {"score": 9, "rubric": 1}.get(method)
         assert grades == (row.read_first and len(row.read_first)) == (row.read_second and len(row.read_second))
         if method == "score":
