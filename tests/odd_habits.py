@@ -58,6 +58,15 @@ def full(body: Body, nth: int) -> Reply:
 CALL = {"tool_calls": [{"id": "1", "type": "function", "function": {"name": "search", "arguments": "{}"}}]}
 OKAY = [("Okay", -0.5), ("A", -1.2), ("B", -9.0)]
 HABITS: dict[str, Mode] = {
+    "o-series: no log-probabilities": Mode(
+        lambda body, nth: refusal(
+            "Unsupported parameter: 'logprobs' is not supported with this model.",
+            param="logprobs", code="unsupported_parameter",
+        ) if body.get("logprobs") else None,
+        lambda role: stopped(role, "RequestRefused"),
+        why='set judge.method = "verdict"',
+        roles=("judge",),
+    ),
     "a tool call that ends by stop": Mode(saying(CALL), lambda role: CUT, roles=("policy",)),
     "a function call that ends by stop": Mode(
         saying({"content": None, "function_call": {"name": "search", "arguments": "{}"}}),

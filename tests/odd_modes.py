@@ -382,15 +382,6 @@ MODES: dict[str, Mode] = {
         why='set judge.method = "verdict"',
         roles=("judge",),
     ),
-    "o-series: no log-probabilities": Mode(
-        lambda body, nth: refusal(
-            "Unsupported parameter: 'logprobs' is not supported with this model.",
-            param="logprobs", code="unsupported_parameter",
-        ) if body.get("logprobs") else None,
-        lambda role: stopped(role, "RequestRefused"),
-        why='set judge.method = "verdict"',
-        roles=("judge",),
-    ),
     "no choices": Mode(
         always(Reply({"choices": []})),
         lambda role: stopped(role, "MalformedReply"),
