@@ -8,6 +8,7 @@ section names measures its figures; the warehouse keeps them in the table `figur
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from constitution.audit.evidence import load
@@ -18,9 +19,16 @@ from constitution.warehouse import Warehouse
 
 
 def audit(
-    root: Path, run_id: str, *, replicates: int = 1000, scorecard: str = "", tags: Tags | None = None
+    root: Path,
+    run_id: str,
+    *,
+    replicates: int = 1000,
+    scorecard: str = "",
+    tags: Tags | None = None,
+    sections: Collection[str] = (),
 ) -> list[Figure]:
-    """All figures of the run, written to the warehouse in place of those of its last audit.
+    """All figures of the run, written to the warehouse in place of those of its last audit. sections: by their names in
+    figures.toml, those whose figures alone are made, which are not written; empty: all.
 
     A figure that cannot be measured has value None and a note that says what it would take. replicates: of each
     bootstrap. scorecard: name@version of the one whose scores are used; empty: the last that was asked. tags: which
@@ -30,10 +38,11 @@ def audit(
     Warehouse(root).check(run_id)
     evidence = load(root, run_id, replicates=replicates, scorecard=scorecard, tags=tags)
     try:
-        figures = list(measured(evidence))
+        figures = list(measured(evidence, sections))
     finally:
         evidence.connection.close()
-    Warehouse(root).write_figures(run_id, figures)
+    if not sections:
+        Warehouse(root).write_figures(run_id, figures)
     return figures
 
 

@@ -5,7 +5,7 @@ python -m constitution.audit.figures     every figure as a Markdown table, for t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib import import_module
 from types import ModuleType
 
@@ -15,11 +15,13 @@ from constitution.audit.kinds import KINDS, SECTIONS, Exhibit, Section
 from constitution.records import Figure
 
 
-def measured(evidence: Evidence) -> Iterator[Figure]:
-    """All figures of the run."""
+def measured(evidence: Evidence, sections: Collection[str] = ()) -> Iterator[Figure]:
+    """The figures of the run, all or those of these sections."""
     style.fit_all(evidence)
     gold.create_stages(evidence)
     for section in SECTIONS:
+        if sections and section.name not in sections:
+            continue
         measure = getattr(_module(section), "figures", None)
         yield from measure(evidence) if measure else evidence.measured(section.name)
 

@@ -19,6 +19,7 @@ from constitution.shown import brief, printable_lines, sentence
 
 COMMANDS = {
     "run": ("constitution.cli.run:run", "Run a recipe: answer, critique, revise, judge, store."),
+    "try": ("constitution.cli.trial:trial", "Try a recipe on a few prompts: what is wrong, and what it will cost."),
     "runs": ("constitution.cli.runs:runs", "List the runs: how far each got, what it cost."),
     "serve": ("constitution.cli.serve:serve", "Print the vLLM server command that fits a recipe."),
     "principles": (

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from constitution.pipeline.plan import Plan, prepare
     from constitution.pipeline.progress import Pace, Progress, watcher
     from constitution.pipeline.reopen import lost
-    from constitution.pipeline.session import Session, open_run
+    from constitution.pipeline.session import Observer, Session, open_run
 
-__all__ = ["Pace", "Plan", "Progress", "Session", "lost", "open_run", "prepare", "watcher"]
+__all__ = ["Observer", "Pace", "Plan", "Progress", "Session", "lost", "open_run", "prepare", "watcher"]
 
 __getattr__ = names_of(
     __name__,
@@ -26,6 +26,6 @@ __getattr__ = names_of(
         **dict.fromkeys(("Plan", "prepare"), "plan"),
         **dict.fromkeys(("Pace", "Progress", "watcher"), "progress"),
         "lost": "reopen",
-        **dict.fromkeys(("Session", "open_run"), "session"),
+        **dict.fromkeys(("Observer", "Session", "open_run"), "session"),
     },
 )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,6 +70,7 @@ def prepare(
     fresh: bool = False,
     allow: Sequence[Path] = (),
     resume: str = "",
+    draw: Callable[[Iterator[Prompt]], Iterable[Prompt]] = iter,
 ) -> Plan:
     """Checks everything that needs no model, then writes the prompts' slices, the principles and the run's record.
 
@@ -77,7 +78,7 @@ def prepare(
     taken up as it is. fresh: a new run, even if the same recipe ran before; without it, the latest such run is
     resumed. allow: folders that the recipe may read in, besides its project (path_policy.py). resume: the run to take
     up, by its id or how it begins, with the prompts that it has,
-    whatever their source says now and whatever `fresh` says.
+    whatever their source says now and whatever `fresh` says. draw: takes the source's prompts, gives the run's.
 
     Raises InputError for what is wrong in the recipe, the constitution or the prompts, and for a run to resume that
     another recipe made; ModelLoadError for a local model that is not there; then nothing has been written. Raises
@@ -95,7 +96,7 @@ def prepare(
     # once: a source may grow, or say something else the next time.
     wanted = warehouse.find_run(resume).run_id if resume else ""
     stored = bool(wanted) and not warehouse.verify(wanted, INPUT)
-    prompts = _stored(warehouse, wanted) if stored else read_prompts(recipe.prompts, base, places)
+    prompts = _stored(warehouse, wanted) if stored else draw(read_prompts(recipe.prompts, base, places))
     note = ""
     with spooled(prompts, warehouse_root) as source:
         decisive = _decisive(recipe, constitution, source.digest)

@@ -37,9 +37,18 @@ class _Tried:
 class Proving:
     """The steps of one engine in one start. A watch of its requests (engines/meter.py)."""
 
-    def __init__(self, role: str, earlier: Collection[str], stop: Callable[[str], None], *, able: bool = True) -> None:
+    def __init__(
+        self,
+        role: str,
+        earlier: Collection[str],
+        stop: Callable[[str], None],
+        *,
+        able: bool = True,
+        asked: Callable[[str, Request], None] | None = None,
+    ) -> None:
         """earlier: steps that earlier starts have answers of. stop: ends the start, and is given the reason. able:
-        False takes every step as proven."""
+        False takes every step as proven. asked: is given the role and every request."""
+        self._asked = asked
         self._role = role
         self._earlier = frozenset(earlier)
         self._stop = stop
@@ -72,6 +81,8 @@ class Proving:
             raise error
 
     def begun(self, request: Request) -> None:
+        if self._asked is not None:
+            self._asked(self._role, request)
         step = kind(request)
         if not self.proven(request):
             self._tried.setdefault(step, {}).setdefault(request.affinity, _Tried()).in_flight += 1

@@ -9,8 +9,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
-from constitution.engines import Engines, open_engines
+from constitution.engines import Engines, Request, open_engines
 from constitution.errors import EngineGone
 from constitution.generate import Generator, Setup, answer, generators
 from constitution.generate.base import Emit
@@ -32,8 +33,20 @@ FEEDING = 2
 """Slices that have prompts still to be taken up, at most: one feeds the window and the next is read meanwhile."""
 
 
+class Observer(Protocol):
+    """Sees what a run does, prompt by prompt."""
+
+    def asked(self, role: str, request: Request) -> None:
+        """A request as its engine gets it. role: the engine's first."""
+        ...
+
+    def worked(self, prompt: Prompt, rows: Sequence[Row], used: Ledger, seconds: float) -> None:
+        """A prompt left the window after this time in it, with all its rows. One that is asked again comes again."""
+        ...
+
+
 @asynccontextmanager
-async def open_run(plan: Plan, retry_failed: bool = False) -> AsyncIterator[Session]:
+async def open_run(plan: Plan, retry_failed: bool = False, observer: Observer | None = None) -> AsyncIterator[Session]:
     """Holds the run's lock, its engines and its writer; nothing of it outlives the block.
 
     However the block ends, rows that exist are written: a run that was stopped resumes from them. Where the budget is
@@ -48,9 +61,9 @@ async def open_run(plan: Plan, retry_failed: bool = False) -> AsyncIterator[Sess
         stack.enter_context(seldom_collected())
         stack.enter_context(warehouse.lock(plan.run_id, prepared=True))
         state = await take_stock(plan, warehouse, retry_failed)
-        steps = None if state.admission.stopped else await _begin(state, stack)
+        steps = None if state.admission.stopped else await _begin(state, stack, observer)
         state.progress.started = time.monotonic()
-        yield Session(state, steps, retry_failed)
+        yield Session(state, steps, retry_failed, observer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +79,14 @@ class Steps:
     """Writes the run's record from time to time."""
 
 
-async def _begin(state: State, stack: AsyncExitStack) -> Steps:
+async def _begin(state: State, stack: AsyncExitStack, observer: Observer | None) -> Steps:
     """Engines, record, writer and heartbeat, to be closed by `stack` in the opposite order."""
     plan, recipe, output = state.plan, state.plan.recipe, state.plan.recipe.output
     engines = await stack.enter_async_context(open_engines(recipe.model.on(state.before.day)))
     await state.begin(engines)
     run = state.run
     makers = generators(Setup(run.run_id, recipe, plan.constitution, run.starts, engines.policy))
-    judges, proving = labeller(plan, run, engines), _prove(state, engines)
+    judges, proving = labeller(plan, run, engines), _prove(state, engines, observer)
     writer = Writer(state.warehouse, run.run_id, flush_rows=output.flush_rows, flush_seconds=output.flush_seconds)
     stack.push_async_callback(_leave, state)
     stack.enter_context(sigterm_cancels())
@@ -83,13 +96,14 @@ async def _begin(state: State, stack: AsyncExitStack) -> Steps:
     return Steps(makers, judges, proving, writer, heart)
 
 
-def _prove(state: State, engines: Engines) -> tuple[Proving, ...]:
+def _prove(state: State, engines: Engines, observer: Observer | None) -> tuple[Proving, ...]:
     able = state.plan.recipe.output.stop_at_failures < 1
     made = []
     for role, engine in engines.distinct.items():
         names = {name for name, judge in engines.judges.items() if judge is engine}
         earlier = {used.stage for used in state.tally.usage if used.stage != "vote" or used.model in names}
-        engine.watch = proving = Proving(role, earlier, state.admission.stop, able=able)
+        asked = observer.asked if observer else None
+        engine.watch = proving = Proving(role, earlier, state.admission.stop, able=able, asked=asked)
         made.append(proving)
     return tuple(made)
 
@@ -103,14 +117,17 @@ async def _leave(state: State) -> None:
 class Session:
     """A run that `open_run` has opened."""
 
-    def __init__(self, state: State, steps: Steps | None, retry_failed: bool) -> None:
+    def __init__(self, state: State, steps: Steps | None, retry_failed: bool, observer: Observer | None = None) -> None:
         """steps: None where nothing is taken up."""
+        self._observer = observer
         self._state = state
         self._steps = steps
         self._retry_failed = retry_failed
         self._feeding = asyncio.Semaphore(FEEDING)
         self._window = Window(state.plan.recipe.output.window)
         self._watcher = watcher.get()
+        self._begun: set[Path] = set()
+        """Slices that `begin` has worked."""
         self._again: list[tuple[Prompt, list[Row]]] = []
         """Prompts that were refused something before it was known whether that was theirs, with their rows."""
 
@@ -127,6 +144,20 @@ class Session:
     def progress(self) -> Progress:
         return self._state.progress
 
+    @property
+    def stopped(self) -> str:
+        """Why no more prompts are taken up; empty: they are."""
+        return self._state.admission.stopped
+
+    def stop(self, reason: str) -> None:
+        """No more prompts are taken up; the first reason is kept."""
+        self._state.admission.stop(reason)
+
+    async def begin(self, slices: Sequence[Path]) -> None:
+        """Works these of the plan's slices before `walk` works the others."""
+        self._begun.update(slices)
+        await self._each(slices, self.work)
+
     async def walk(self, work: Callable[[Path], Awaitable[object]] | None = None) -> None:
         """Works every slice; the first error cancels the rest and is raised. work: what is called for a slice, to
         wrap `Session.work`, which it must call.
@@ -137,14 +168,20 @@ class Session:
         plan, warehouse = self.plan, self._state.warehouse
         ended = warehouse.parts("preferences" if plan.recipe.judge else "responses", plan.run_id)
         parts = await asyncio.to_thread(most_left_first, plan.parts, ended)
+        await self._each([part for part in parts if part not in self._begun], work or self.work)
+        try:
+            while not self._stopped() and self._again:
+                async with asyncio.TaskGroup() as group:
+                    await self._ask_again(group)
+        except BaseExceptionGroup as errors:
+            raise first_error(errors) from errors
+
+    async def _each(self, parts: Sequence[Path], work: Callable[[Path], Awaitable[object]]) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 for part in parts:
                     await self._feeding.acquire()
-                    group.create_task(_call(work or self.work, part))
-            while not self._stopped() and self._again:
-                async with asyncio.TaskGroup() as group:
-                    await self._ask_again(group)
+                    group.create_task(_call(work, part))
         except BaseExceptionGroup as errors:
             raise first_error(errors) from errors
 
@@ -235,6 +272,7 @@ class Session:
 
     async def _in_window(self, steps: Steps, prompt: Prompt, rows: Sequence[Row]) -> None:
         progress, admission, used, new = self.progress, self._state.admission, Ledger(), 0
+        began = time.monotonic()
         have = {row.id: row for row in rows}
 
         async def emit(made: Sequence[Row]) -> None:
@@ -259,6 +297,8 @@ class Session:
             if worked and not again:  # what is asked again counts when it is final
                 admission.saw(failure)
             done = worked and not (failure and failure.retryable)
+            if self._observer:
+                self._observer.worked(prompt, list(have.values()), used, time.monotonic() - began)
         finally:
             admission.ended(used, done)
         progress.ended_calls += used.calls

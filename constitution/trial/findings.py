@@ -1,0 +1,237 @@
+"""What a trial found wrong, and the setting to change. Each threshold says why it is where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from constitution import errors
+from constitution.audit.kinds import KINDS
+from constitution.engines.odd import SHORTENED
+from constitution.measures import Estimate
+from constitution.pipeline.cost import money
+from constitution.recipe import ModelSection, OpenAIModel, Recipe, VLLMModel
+from constitution.records import Figure, Run
+from constitution.trial.shares import Step
+
+LABEL_MASS = KINDS["label_mass"].summary[""].null or 0.0
+"""Under it the judge answers with other words than its labels: the audit's own line."""
+CENSORED = 0.1
+"""Share of votes of which a label was bounded and not read: each is known to a factor of two at best."""
+FAILED = 0.05
+"""Share of a step: one of sixteen is over it. A run stops at half, and below that pays for chains without an end."""
+CUT = 0.05
+"""Share of a step: pairs with a cut answer are dropped, so one of sixteen is worth a larger max_tokens."""
+EMPTY = 0.05
+"""As CUT."""
+REFUSED = 0.2
+"""Share of a step, refused or filtered. Some prompts deserve it; a fifth of the run is a waste."""
+UNCHANGED = 0.5
+"""Share of revisions: over half, most prompts give no pair."""
+REASONING = 0.5
+"""Share of a step's tokens of output: over half, reasoning costs more than what is kept."""
+POSITION = 1.0
+"""Log-odds that the first place adds, either way: at 1 a pair of equals is called 73 to 27 (docs/judging.md)."""
+ALPHA = 0.2
+"""Krippendorff's alpha of the judges: up to 0.2 agreement is slight (Landis & Koch 1977, Biometrics 33)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    what: str
+    """What is wrong, as a sentence without a full stop."""
+    setting: str
+    """What to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that a trial came to."""
+
+    recipe: Recipe
+    run: Run
+    steps: Sequence[Step]
+    figures: Sequence[Figure]
+    """Figures of the audit; none where there was nothing to audit."""
+    cost: Estimate
+    """Cost of all prompts."""
+
+
+def findings(found: Evidence) -> list[Finding]:
+    """In the order of a prompt's way; what stopped the trial comes first."""
+    failed = [finding for step in found.steps for finding in _failed(step, found.recipe)]
+    stopped = found.run.stopped
+    if stopped and not failed and not stopped.startswith("trial: "):
+        failed = [Finding(f"the trial was stopped: {stopped}", "correct that first")]
+    parts: Iterable[Iterator[Finding]] = (
+        *(_said(step, found.recipe) for step in found.steps),
+        *(_votes(step, found.recipe) for step in found.steps if step.judge),
+        _judging(found.figures, found.recipe),
+        _context(found.run),
+        _budget(found),
+    )
+    return [*failed, *(finding for part in parts for finding in part)]
+
+
+def _failed(step: Step, recipe: Recipe) -> Iterator[Finding]:
+    if not step.asked or step.failed / step.asked <= FAILED:
+        return
+    [(error, times)] = step.errors.most_common(1)
+    what = f"{step.title}: {times:,} of {step.asked:,} failed by {error}: {step.message}"
+    yield Finding(what, _remedy(step, error, recipe))
+
+
+def _remedy(step: Step, error: str, recipe: Recipe) -> str:
+    place, section = _model(step, recipe)
+    if "log-probabilities" in step.message:
+        method = f"{place}.method" if step.judge in recipe.model.jury else "judge.method"
+        return f'{method} = "verdict", which needs none; or {place}: a model that returns top_logprobs, as vLLM does'
+    if error == "ContextTooLong":
+        shorter = [f"revise.exemplars under {recipe.revise.exemplars}"] if recipe.revise.exemplars else []
+        longer = f"{place}.vllm.max_model_len" if isinstance(section, VLLMModel) else "--max-model-len of its server"
+        shorter += [f"a smaller {_sampling(step)}.max_tokens"] if _sampling(step) else []
+        return f"{place} has too small a context: {', '.join([*shorter, f'a larger {longer}'])}, or another model"
+    if error == "AccessDenied":
+        return f"{place}.api_key_env, and the account"
+    if error in ("EngineUnavailable", "EngineGone"):
+        where = section.base_url if isinstance(section, OpenAIModel) else section.model
+        return f"{place}.base_url, and whether the server runs ({where})"
+    if error == "EngineTimeout":
+        return f"{place}.timeout_s"
+    if error == "RateLimited":
+        return f"{place}.concurrency"
+    hint = getattr(errors, error, errors.EngineError).hint
+    return hint if hint else f"{place}: its model, chat template, omit or extra_body (docs/engines.md)"
+
+
+def _said(step: Step, recipe: Recipe) -> Iterator[Finding]:
+    """What became of texts."""
+    place, _ = _model(step, recipe)
+    sampling, done = _sampling(step), f"of {step.done:,} {step.title}s"
+    thinks = step.tokens and step.reasoning_tokens > REASONING * step.tokens
+    if step.share("cut") > CUT:
+        blame = f', or {place}.reasoning = "off"' if step.thought else ""
+        yield Finding(
+            f"{step.outcomes['cut']:,} {done} were cut by max_tokens" + _mean_reasoning(step),
+            f"a larger {sampling}.max_tokens (now {_max_tokens(step, recipe):,}){blame}",
+        )
+    elif thinks:
+        yield Finding(
+            f"{step.reasoning_tokens / step.tokens:.0%} of the tokens of {step.title}s are reasoning"
+            + _mean_reasoning(step),
+            f'{place}.reasoning = "off", if the answers are as good without',
+        )
+    if step.share("empty") > EMPTY:
+        yield Finding(
+            f"{step.outcomes['empty']:,} {done} have no text",
+            f"{place}: its chat template, or {sampling}.stop",
+        )
+    if step.share("refused", "filtered") > REFUSED:
+        held = step.outcomes["refused"] + step.outcomes["filtered"]
+        yield Finding(
+            f"{held:,} {done} were refused or filtered",
+            f"{place}: a model or server that answers such prompts; or other prompts",
+        )
+    if step.share("unchanged") > UNCHANGED:
+        yield Finding(
+            f"{step.outcomes['unchanged']:,} {done} are the answer that they were to revise",
+            "revise.revision.temperature, revise.exemplars, or principles that apply to these prompts",
+        )
+
+
+def _mean_reasoning(step: Step) -> str:
+    if not step.thought:
+        return ""
+    return f" ({step.thought:,} of {step.done:,} reasoned, {step.reasoning_tokens / step.done:,.0f} tokens in the mean)"
+
+
+def _votes(step: Step, recipe: Recipe) -> Iterator[Finding]:
+    place, section = _model(step, recipe)
+    if step.label_mass is not None and step.label_mass < LABEL_MASS:
+        yield Finding(
+            f"{step.judge} puts {step.label_mass:.0%} of its probability on the labels (method "
+            f"{', '.join(sorted(step.methods))}; {LABEL_MASS:.0%} at least is sound)",
+            f'{place}: another model or chat template, reasoning = "off" where it thinks; or judge.min_label_mass, '
+            "under which a vote does not count",
+        )
+    if step.done and step.censored / step.done > CENSORED:
+        served = (
+            f'a vLLM server, with {place}.dialect = "vllm"' if isinstance(section, OpenAIModel) else "another model"
+        )
+        yield Finding(
+            f"of {step.censored:,} of {step.done:,} votes by {step.judge} a label was bounded, not read", served
+        )
+    if step.tokens and step.reasoning_tokens > REASONING * step.tokens:
+        yield Finding(
+            f"{step.reasoning_tokens / step.tokens:.0%} of what {step.judge} writes is reasoning"
+            + _mean_reasoning(step),
+            f'{place}.reasoning = "off", if its votes are as good without',
+        )
+
+
+def _judging(figures: Iterable[Figure], recipe: Recipe) -> Iterator[Finding]:
+    for figure in figures:
+        if figure.value is None or figure.principle_id:
+            continue
+        if figure.figure == "position_effect" and abs(figure.value) > POSITION:
+            where = "first" if figure.value > 0 else "second"
+            yield Finding(
+                f"{figure.judge} prefers the {where} answer by {abs(figure.value):.1f} in log-odds, whatever it says",
+                'another judge; judge.method = "score", which has no order; or a larger judge.margin',
+            )
+        if figure.figure == "alpha" and figure.subject == "judges" and figure.value < ALPHA:
+            yield Finding(
+                f"the judges hardly agree: alpha {figure.value:.2f} on {figure.n:,} pairs",
+                'another jury, or judge.aggregate = "dawid-skene" and judge.calibrate with gold (docs/judging.md)',
+            )
+
+
+def _context(run: Run) -> Iterator[Finding]:
+    mark = SHORTENED.partition("{n}")[2]
+    for role, stats in run.engines.items():
+        if any(str(event).endswith(mark) for event in stats.get("events", ())):
+            yield Finding(
+                f"the context of {role} has no room for max_tokens: some answers got less",
+                f"a smaller max_tokens, fewer revise.exemplars, or a longer context for model.{role}",
+            )
+
+
+def _budget(found: Evidence) -> Iterator[Finding]:
+    budget, cost = found.recipe.budget, found.cost
+    if budget is None or cost.value is None or (cost.value if cost.high is None else cost.high) <= budget.limit:
+        return
+    sure = cost.low is not None and cost.low > budget.limit
+    yield Finding(
+        f"all prompts {'will' if sure else 'may'} cost more than the budget of {money(budget.limit)} {budget.currency}",
+        "budget.limit, or a smaller prompts.limit",
+    )
+
+
+# --- names of settings
+
+
+def _model(step: Step, recipe: Recipe) -> tuple[str, ModelSection]:
+    """Name and content of the section whose model takes the step."""
+    models = recipe.model
+    if step.judge and step.judge in models.jury:
+        return f"model.jury.{step.judge}", models.jury[step.judge]
+    if step.judge and models.judge:
+        return "model.judge", models.judge
+    return "model.policy", models.policy
+
+
+def _sampling(step: Step) -> str:
+    """Name of the section that says how the step's texts are sampled; empty: none does."""
+    return _SAMPLING.get(step.name, "")
+
+
+_SAMPLING: Mapping[str, str] = {
+    **{name: f"revise.{name}" for name in ("initial", "critique", "revision")},
+    "perturbation": "perturb.sampling",
+}
+
+
+def _max_tokens(step: Step, recipe: Recipe) -> int:
+    if step.name == "perturbation":
+        return recipe.perturb.sampling.max_tokens if recipe.perturb else 0
+    return int(getattr(recipe.revise, step.name).max_tokens)

@@ -1,0 +1,149 @@
+"""What became of a trial's answers and votes, step by step."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from constitution.records import UNSAID, Failure, Judgement, Response, Row
+from constitution.warehouse.tally import OFF_LABEL
+
+BAD = ("refused", "filtered", "cut", "empty", "unchanged")
+"""Outcomes that are counted, in the order in which they are shown."""
+
+
+@dataclass(slots=True)
+class Step:
+    """One step of the chain, over all prompts and rounds; or the votes of one judge."""
+
+    name: str
+    judge: str = ""
+    """Whose votes they are; empty: an answer's step."""
+    prompts: set[str] = field(default_factory=set)
+    """Ids of those that it was asked for."""
+    done: int = 0
+    """Answers, critiques or votes that came."""
+    failed: int = 0
+    """That did not, because an engine failed."""
+    outcomes: Counter[str] = field(default_factory=Counter)
+    textless: int = 0
+    """Answers and critiques without text."""
+    errors: Counter[str] = field(default_factory=Counter)
+    """Failures by class."""
+    message: str = ""
+    """What the last failure says."""
+    thought: int = 0
+    """Part of `done`: those with reasoning that is known."""
+    tokens: int = 0
+    """Tokens of output, reasoning included."""
+    reasoning_tokens: int = 0
+    methods: Counter[str] = field(default_factory=Counter)
+    """Votes by method."""
+    masses: list[float] = field(default_factory=list)
+    censored: int = 0
+
+    @property
+    def title(self) -> str:
+        name = "initial answer" if self.name == "initial" else self.name
+        return f"{name} by {self.judge}" if self.judge else name
+
+    @property
+    def asked(self) -> int:
+        return self.done + self.failed
+
+    def share(self, *outcomes: str) -> float:
+        """Share of the answers that came, 0 to 1."""
+        return sum(self.outcomes[name] for name in outcomes) / self.done if self.done else 0.0
+
+    @property
+    def label_mass(self) -> float | None:
+        """Mean; None: there are no votes."""
+        return sum(self.masses) / len(self.masses) if self.masses else None
+
+    def answered(self, row: Response) -> None:
+        self._came(row.outcome, row.text)
+        self._spent(row.completion_tokens, row.reasoning_tokens, row.reasoning)
+
+    def criticized(self, row: Response) -> None:
+        self._came(row.critique_outcome or "empty", row.critique or "")
+        self._spent(row.critique_completion_tokens, row.critique_reasoning_tokens, row.critique_reasoning)
+
+    def voted(self, vote: Judgement) -> None:
+        self.done += 1
+        self.methods[vote.method] += 1
+        self.masses.append(vote.label_mass)
+        self.censored += vote.censored
+        self._spent(vote.completion_tokens, vote.reasoning_tokens, vote.rationale_reasoning)
+
+    def _came(self, outcome: str, text: str) -> None:
+        self.done += 1
+        self.outcomes[outcome] += 1
+        self.textless += not text
+
+    def _spent(self, tokens: int, reasoning_tokens: int, reasoning: str | None) -> None:
+        self.tokens += tokens
+        self.reasoning_tokens += reasoning_tokens
+        self.thought += bool(reasoning or reasoning_tokens)
+
+
+ORDER = ("initial", "critique", "revision", "perturbation", "vote")
+
+
+def steps(rows: Iterable[Row]) -> Sequence[Step]:
+    """Those that were asked for, in the order of a prompt's way; answers that came with the prompts are none."""
+    found: dict[tuple[str, str], Step] = {}
+
+    def at(name: str, prompt_id: str, judge: str = "") -> Step:
+        step = found.setdefault((name, judge), Step(name, judge))
+        step.prompts.add(prompt_id)
+        return step
+
+    for row in rows:
+        if isinstance(row, Judgement):
+            at("vote", row.prompt_id, row.judge).voted(row)
+        elif isinstance(row, Failure):
+            if row.error not in UNSAID:
+                step = at(row.step.partition("-")[0], row.prompt_id, row.judge or "")
+                step.failed += 1
+                step.errors[row.error] += 1
+                step.message = row.message
+        elif isinstance(row, Response):
+            if row.critique_outcome is not None:
+                at("critique", row.prompt_id).criticized(row)
+            if row.kind != "given" and row.outcome != "skipped":
+                at(row.kind, row.prompt_id).answered(row)
+    return sorted(found.values(), key=lambda step: (ORDER.index(step.name), step.judge))
+
+
+PROMPTS = 2
+"""For as many at least a step has to come to nothing: one may be odd by itself."""
+VOTES = 4
+"""As many are mostly on other words than the labels before a judge is taken for one that does not answer as asked."""
+
+
+class Doubt(NamedTuple):
+    """A step that has come to nothing so far."""
+
+    why: str
+    sure: bool
+    """Whether it is no use to ask more."""
+
+
+def hopeless(steps: Iterable[Step]) -> Doubt | None:
+    """None: something came of every step."""
+    doubts = [doubt for step in steps if (doubt := _doubt(step))]
+    return max(doubts, key=lambda doubt: doubt.sure, default=None)
+
+
+def _doubt(step: Step) -> Doubt | None:
+    sure = len(step.prompts) >= PROMPTS
+    if not step.done:
+        return Doubt(f"every {step.title} failed", sure)
+    if step.textless == step.done:
+        return Doubt(f"every {step.title} came without text", sure)
+    if step.masses and max(step.masses) < OFF_LABEL:
+        why = f"every {step.title} has most of its probability on other words than the labels"
+        return Doubt(why, len(step.masses) >= VOTES)
+    return None
