@@ -32,7 +32,7 @@ from constitution.recipe import Models, load_recipe
 from constitution.records import Judgement, Message, Response, Row, Sampling, Usage
 from constitution.warehouse import Warehouse
 
-USAGE = "SELECT stage, model, calls, prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens FROM usage"
+USAGE = "SELECT stage, model, calls, prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens, cost FROM usage"
 
 
 async def test_record_view_and_engines_agree_on_what_was_used(tmp_path: Path) -> None:
@@ -55,6 +55,8 @@ async def test_record_view_and_engines_agree_on_what_was_used(tmp_path: Path) ->
         for one in run.usage
     )
     assert run.cost == pytest.approx(by_hand / 1e6, abs=1e-6)
+    assert sum(one.cost or 0 for one in run.usage) == pytest.approx(run.cost, abs=1e-6)
+    assert all(one.cost for one in run.usage)
     [(cost, stopped, stages)] = table(
         tmp_path / "w", "SELECT cost, stopped, json_array_length(usage) FROM runs WHERE engines IS NOT NULL"
     )
@@ -195,6 +197,37 @@ def kill_midway(recipe: Path, warehouse: Path) -> None:
         process.stdout.readline()
         time.sleep(0.5)
         process.send_signal(signal.SIGKILL)
+
+
+async def test_the_view_of_runs_has_figures_of_their_types(tmp_path: Path) -> None:
+    run = await run_once(small_project(tmp_path), tmp_path / "w", [])
+    names = ("prompts", "done", "open", "lost", "responses", "judgements", "votes_missing", "preferences", "kept",
+             "failures", "prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")  # fmt: skip
+    [found] = table(tmp_path / "w", f"SELECT {', '.join(names)} FROM runs")
+    assert dict(zip(names, found, strict=True)) == {name: run.counts[name] for name in names}
+    [(calls, currency)] = table(tmp_path / "w", "SELECT calls, currency FROM runs")
+    assert (calls, currency) == (sum(one.calls for one in run.usage), "USD")
+    kinds = "SELECT DISTINCT data_type FROM duckdb_columns() WHERE table_name = 'runs' AND column_name IN "
+    assert table(tmp_path / "w", f"{kinds}{(*names, 'calls')}") == [("BIGINT",)]
+    # What was not recorded yet is not known, and is no zero.
+    early = replace(run, run_id="early-0123456789ab", counts={"prompts": 50}, usage=())
+    Warehouse(tmp_path / "w").write_run(early)
+    ask = f"SELECT prompts, done, calls, completion_tokens FROM runs WHERE run_id = '{early.run_id}'"
+    assert table(tmp_path / "w", ask) == [(50, None, None, None)]
+
+
+@pytest.mark.parametrize("own", ["", "model.judge.price={gpu_hour=2.0}"])
+async def test_a_stage_whose_tokens_have_no_price_has_no_cost(tmp_path: Path, own: str) -> None:
+    recipe = small_project(tmp_path)
+    text = recipe.read_text()
+    assert "price = { input = 2.0" in text
+    recipe.write_text("\n".join(line for line in text.splitlines() if not line.startswith("price = { input = 2.0")))
+    settings = ["prompts.limit=3", *([own] if own else [])]
+    run = await run_once(recipe, tmp_path / "w", settings)
+    costs = {one.stage: one.cost for one in run.usage}
+    assert costs["vote"] is None  # and not the policy's price
+    assert costs["initial"]
+    assert {Usage(*row) for row in table(tmp_path / "w", USAGE)} == set(run.usage)
 
 
 async def test_nothing_is_lost_and_nothing_counted_twice_after_kills(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from judging_rows import RUN, Scene, answer, column
 
 from constitution.judge.pairs import Pair
 from constitution.labels import Rules, label_pair
-from constitution.records import Failure, Judgement, Response
+from constitution.records import Failure, Judgement, Preference, Response
 from constitution.warehouse import Warehouse, connect
 
 
@@ -251,9 +251,38 @@ def test_what_a_drawn_principle_changed_and_whether_it_won(tmp_path: Path) -> No
     scene.pair(principle_id="true")
     scene.write(tmp_path)
     found = answer(tmp_path, "FROM drawn ORDER BY principle_id")
-    assert column(found, "principle_id", "drawn", "changed", "judged", "won") == [
-        ("kind", 3, 2, 2, 1.0), ("true", 1, 1, 0, None),
+    assert column(found, "principle_id", "drawn", "changed", "judged", "against_parent", "won") == [
+        ("kind", 3, 2, 2, 2, 1.0), ("true", 1, 1, 0, 0, None),
     ]  # fmt: skip
+
+
+def test_a_pair_of_the_first_and_the_last_judges_each_round_that_changed_the_text(tmp_path: Path) -> None:
+    scene = Scene()
+    pair = scene.pair(kind="first-last", principle_id="kind")
+    scene.vote(pair, "plain", 0.9, 0.9)
+    scene.vote(pair, "true", 0.2, 0.2)
+    first, last = (row for row in scene.rows if isinstance(row, Response))
+    middle = replace(last, id="middle", text="between", principle_id="true")
+    still = replace(
+        last, id="still", round=2, text="between", outcome="unchanged", parent_id="middle", principle_id="plain"
+    )
+    scene.rows[scene.rows.index(last)] = replace(last, round=3, parent_id="still")
+    scene.rows += [middle, still]
+    scene.write(tmp_path)
+    found = answer(tmp_path, "FROM drawn ORDER BY principle_id")
+    assert column(found, "principle_id", "drawn", "changed", "judged", "against_parent", "won", "win_rate") == [
+        ("kind", 1, 1, 1, 0, 1.0, 1.0),  # plain and true together: 0.55
+        ("plain", 1, 0, 0, 0, None, None),  # it changed nothing
+        ("true", 1, 1, 1, 0, 1.0, 1.0),  # plain alone
+    ]
+    # Where each was judged against its parent, that is what counts.
+    step = next(row for row in scene.rows if isinstance(row, Preference))
+    scene.rows.append(replace(step, id="pair1", kind="parent", a_id=first.id, b_id="middle"))
+    scene.vote(pair, "plain", 0.1, None, id="step-ab", pair_id="pair1", second_id="middle")
+    scene.vote(pair, "plain", None, 0.1, id="step-ba", pair_id="pair1", first_id="middle")
+    scene.write(tmp_path / "both")
+    found = answer(tmp_path / "both", "FROM drawn WHERE principle_id <> 'plain' ORDER BY principle_id")
+    assert column(found, "principle_id", "against_parent", "won") == [("kind", 0, 1.0), ("true", 1, 0.0)]
 
 
 def test_a_sheet_does_not_say_which_answer_is_the_later(tmp_path: Path) -> None:

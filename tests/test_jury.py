@@ -170,7 +170,9 @@ async def test_stopped_midway_no_vote_is_cast_twice_and_no_label_remade(recipe: 
 
 async def test_record_view_and_engines_agree_on_each_judges_calls(recipe: Path, tmp_path: Path) -> None:
     run = await run_once(recipe, tmp_path / "w", ["judge.method=score", "prompts.limit=5", SOUND])
-    query = "SELECT stage, model, calls, prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens FROM usage"
+    query = (
+        "SELECT stage, model, calls, prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens, cost FROM usage"
+    )
     assert {Usage(*row) for row in table(tmp_path / "w", query)} == set(run.usage)
     votes = {one.model: one.calls for one in run.usage if one.stage == "vote"}
     assert votes == {name: run.engines[f"judge {name}"]["calls"] for name in ("one", "two.5", "weak")}

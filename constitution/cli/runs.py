@@ -28,8 +28,8 @@ used AS (
 preference AS (SELECT run_id, count(*) FILTER (kept) AS kept FROM preferences GROUP BY ALL),
 failure AS (SELECT run_id, count(*) AS failures FROM failures GROUP BY ALL)
 SELECT
-    run_id, coalesce(done, 0), coalesce(prompts, 0), coalesce(kept, 0), coalesce(failures, 0),
-    coalesce(tokens_in, 0), coalesce(tokens_out, 0)
+    run_id, coalesce(chain.done, 0), coalesce(chain.prompts, 0), coalesce(preference.kept, 0),
+    coalesce(failure.failures, 0), coalesce(used.tokens_in, 0), coalesce(used.tokens_out, 0)
 FROM runs
 LEFT JOIN chain USING (run_id) LEFT JOIN used USING (run_id)
 LEFT JOIN preference USING (run_id) LEFT JOIN failure USING (run_id)

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from constitution import templates
 from constitution.engines.base import Completion, Request
-from constitution.errors import EngineError
+from constitution.errors import EngineError, RecipeError
 from constitution.generate.base import Answers, Emit, Generator, Setup
 from constitution.generate.failures import failed, final_failure, unsaid
 from constitution.generate.outcomes import (
@@ -82,6 +82,12 @@ def revising(recipe: Recipe, constitution: Constitution) -> tuple[Principle, ...
     if not recipe.revise.rounds:
         return ()
     able = [principle for principle in constitution.principles if principle.revises]
+    if not able:
+        raise RecipeError(
+            f"revise: no principle of {constitution.label} has a critique_request and a revision_request, so there is "
+            "nothing to revise by",
+            hint="set revise.rounds = 0, or give principles both in a new version",
+        )
     return select(able, recipe.revise.principles, f"revise.principles ({constitution.label})")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -104,17 +105,24 @@ class Cost:
         return self.token_cost(self.ledger) + self.engine_cost if self.priced else None
 
     def token_cost(self, ledger: Ledger) -> float:
-        """Cost of the ledger's tokens, by the million; cached ones at their own price where there is one."""
-        total = 0.0
-        for used in ledger.usage():
-            price = self._prices["policy"] if used.stage != "vote" else self._vote_price(used.model)
-            if price is not None:
-                cached = price.input if price.cached is None else price.cached
-                # Rows that an older version wrote may say that more was cached than there was.
-                found = min(used.cached_tokens, used.prompt_tokens)
-                total += (used.prompt_tokens - found) * price.input
-                total += found * cached + used.completion_tokens * price.output
-        return total / 1e6
+        """Cost of the ledger's tokens."""
+        return sum(self._token_cost(used) or 0.0 for used in ledger.usage())
+
+    def usage(self) -> tuple[Usage, ...]:
+        """The ledger's, with what each costs."""
+        return tuple(replace(used, cost=self._token_cost(used)) for used in self.ledger.usage())
+
+    def _token_cost(self, used: Usage) -> float | None:
+        """By the million; cached tokens at their own price where there is one. None: tokens have no price. The view
+        `usage` says the same in SQL."""
+        price = self._prices["policy"] if used.stage != "vote" else self._vote_price(used.model)
+        if price is None or not price.by_token:
+            return None
+        cached = price.input if price.cached is None else price.cached
+        # Rows that an older version wrote may say that more was cached than there was.
+        found = min(used.cached_tokens, used.prompt_tokens)
+        paid = (used.prompt_tokens - found) * price.input + found * cached + used.completion_tokens * price.output
+        return paid / 1e6
 
     @property
     def engine_cost(self) -> float:

@@ -172,6 +172,12 @@ def judging(recipe: Recipe, constitution: Constitution) -> tuple[Principle, ...]
             )
         return ()
     able = [principle for principle in constitution.principles if principle.compares]
+    if not able:
+        raise RecipeError(
+            f"judge: no principle of {constitution.label} has a comparison_question, so judges have nothing to answer",
+            hint="leave [judge] out, which makes revisions without labels, or give principles a comparison_question in "
+            "a new version",
+        )
     principles = select(able, section.only, f"judge.only ({constitution.label})")
     if isinstance(section.principles, int) and section.principles > len(principles):
         raise RecipeError(

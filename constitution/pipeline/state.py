@@ -67,7 +67,7 @@ class State:
             self.run,
             counts=counts,
             seconds=round(self.before.seconds + (self.progress.seconds if engines else 0.0), 3),
-            usage=self.progress.ledger.usage(),
+            usage=self.cost.usage(),
             engines=self.cost.stats(),
             models=with_sent(self.run.models, engines.describe() if engines else {}),
             cost=None if cost is None else round(cost, 6),

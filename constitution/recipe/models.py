@@ -33,6 +33,11 @@ class Price(Section):
     gpus: Count = 1
     """Accelerators that the engine holds."""
 
+    @property
+    def by_token(self) -> bool:
+        """Whether tokens cost anything."""
+        return bool(self.input or self.cached or self.output)
+
 
 class _Model(Section):
     price: Price | None = None

@@ -21,6 +21,9 @@ class Usage:
     completion_tokens: int
     reasoning_tokens: int = 0
     """Part of `completion_tokens`: tokens of reasoning; 0: none that are known."""
+    cost: float | None = None
+    """What the tokens cost at the prices of the last start's recipe; accelerator hours are of no stage. None: tokens
+    have no price."""
 
 
 @dataclass(frozen=True, slots=True)

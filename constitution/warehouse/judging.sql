@@ -200,24 +200,42 @@ LEFT JOIN spoken AS s ON s.run_id = a.run_id AND s.pair_id = a.pair_id AND s.jud
 LEFT JOIN failed AS f ON f.run_id = a.run_id AND f.judge = a.judge
 GROUP BY a.run_id, a.judge;
 
--- One row per principle that revised: revisions drawn for it, those that changed the text, and, where an answer was
--- judged against the one that it was made from, how often the other principles' votes together prefer the revision
--- (ties half).
+-- One row per principle that revised: revisions drawn for it, those that changed the text, and how often the other
+-- principles' votes together prefer what they led to (ties half). A revision is judged by the pair of its parent and itself
+-- (against_parent counts these); where there is none, by the shortest pair of its chain that it lies between: of pairs
+-- `first-last`, one verdict is that of every round that changed the text.
 CREATE OR REPLACE VIEW drawn AS
-WITH verdict AS (
+WITH step AS (
+    SELECT p.run_id, p.prompt_id, p.id AS pair_id, a.round AS a_round, b.round AS b_round
+    FROM training_pairs AS p
+    JOIN responses AS a ON a.run_id = p.run_id AND a.id = p.a_id AND a.kind IN ('initial', 'revision')
+    JOIN responses AS b ON b.run_id = p.run_id AND b.id = p.b_id AND b.kind = 'revision'
+),
+judged AS (
     SELECT
-        r.run_id, r.id, prefers_b(sum(coalesce(w.weight, 1) * c.p_b) / sum(coalesce(w.weight, 1))) AS won
+        r.run_id, r.id, any_value(r.principle_id) AS principle_id, arg_min(s.pair_id, s.b_round - s.a_round) AS pair_id,
+        arg_min(s.a_round = q.round AND s.b_round = r.round, s.b_round - s.a_round) AS against_parent
     FROM responses AS r
-    JOIN training_pairs AS p ON p.run_id = r.run_id AND p.b_id = r.id AND p.a_id = r.parent_id
-    JOIN averaged_votes AS c ON c.run_id = p.run_id AND c.pair_id = p.id AND c.principle_id <> r.principle_id
-    LEFT JOIN principles AS w ON w.run_id = c.run_id AND w.principle_id = c.principle_id
-    WHERE r.kind = 'revision'
+    JOIN responses AS q ON q.run_id = r.run_id AND q.id = r.parent_id
+    JOIN step AS s ON s.run_id = r.run_id AND s.prompt_id = r.prompt_id AND r.round > s.a_round AND r.round <= s.b_round
+    WHERE r.kind = 'revision' AND changed(r.outcome, r.text)
     GROUP BY r.run_id, r.id
+),
+verdict AS (
+    SELECT
+        j.run_id, j.id, any_value(j.against_parent) AS against_parent,
+        prefers_b(sum(coalesce(w.weight, 1) * c.p_b) / sum(coalesce(w.weight, 1))) AS won
+    FROM judged AS j
+    JOIN averaged_votes AS c
+        ON c.run_id = j.run_id AND c.pair_id = j.pair_id AND c.principle_id IS DISTINCT FROM j.principle_id
+    LEFT JOIN principles AS w ON w.run_id = c.run_id AND w.principle_id = c.principle_id
+    GROUP BY j.run_id, j.id
 )
 SELECT
     r.run_id, r.principle_id, count(*) AS drawn,
     count(*) FILTER (changed(r.outcome, r.text)) AS changed,
-    count(v.won) AS judged, sum(v.won) AS won, avg(v.won) AS win_rate
+    count(v.won) AS judged, count(v.won) FILTER (v.against_parent) AS against_parent, sum(v.won) AS won,
+    avg(v.won) AS win_rate
 FROM responses AS r LEFT JOIN verdict AS v ON v.run_id = r.run_id AND v.id = r.id
 WHERE r.kind = 'revision' AND r.principle_id IS NOT NULL
 GROUP BY r.run_id, r.principle_id;

@@ -189,12 +189,12 @@ def _statements(without: Collection[str]) -> Iterator[str]:
     for table in TABLES.values():
         yield f"CREATE TABLE {table.name} AS {table.select(NOTHING)}"
     yield f"CREATE VIEW dictionary AS {dictionary()}"
-    yield f"CREATE VIEW usage AS {usage_query()}"
     yield f"CREATE MACRO refuses(txt) AS {refuses_sql('txt')}"
     yield f"CREATE MACRO unsaid(error) AS error IN {UNSAID}"
     yield f"CREATE MACRO repeats(outcome) AS outcome IN {REPEATS}"
     yield f"CREATE VIEW methods AS {_METHODS}"
     yield _text("views.sql")
+    yield f"CREATE VIEW usage AS WITH used AS ({usage_query()}), {_text('prices.sql')}"
     yield package_files("constitution").joinpath("labels", "votes.sql").read_text(encoding="utf-8")
     yield _text("judging.sql")
     # The tables' own views bind to the files of no rows alone, or each would open all files.
@@ -214,7 +214,7 @@ def _statements(without: Collection[str]) -> Iterator[str]:
 
 
 def usage_query() -> str:
-    """What the view `usage` asks of `responses` and `judgements`."""
+    """What the view `usage` asks of `responses` and `judgements`: all of it but the cost."""
     return _text("usage.sql")
 
 

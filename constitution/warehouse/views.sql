@@ -15,7 +15,8 @@ CREATE OR REPLACE MACRO prefers_b(p) AS (side(p) + 1) / 2;
 -- Every pair with its label, but for perturbations: answers that were made worse on purpose, for the judges to see.
 CREATE OR REPLACE VIEW training_pairs AS FROM preferences WHERE kind <> 'perturbation';
 
--- One row per run: what was run, with what, and how it went.
+-- One row per run: what was run, with what, and how it went, as its record has it: of a run at work at most ten seconds
+-- old, null where nothing was recorded yet. lost: prompts that failed for good; open: those to be tried again.
 CREATE OR REPLACE VIEW runs AS
 WITH files AS (
     SELECT
@@ -39,6 +40,22 @@ SELECT
     (run ->> '$.seconds')::DOUBLE AS seconds,
     (run ->> '$.starts')::INTEGER AS starts,
     (run ->> '$.cost')::DOUBLE AS cost,
+    coalesce(run ->> '$.recipe.budget.currency', 'USD') AS currency,
+    (run ->> '$.counts.prompts')::BIGINT AS prompts,
+    (run ->> '$.counts.done')::BIGINT AS done,
+    (run ->> '$.counts.open')::BIGINT AS open,
+    (run ->> '$.counts.lost')::BIGINT AS lost,
+    (run ->> '$.counts.responses')::BIGINT AS responses,
+    (run ->> '$.counts.judgements')::BIGINT AS judgements,
+    (run ->> '$.counts.votes_missing')::BIGINT AS votes_missing,
+    (run ->> '$.counts.preferences')::BIGINT AS preferences,
+    (run ->> '$.counts.kept')::BIGINT AS kept,
+    (run ->> '$.counts.failures')::BIGINT AS failures,
+    list_sum((run -> '$.usage[*].calls')::BIGINT[])::BIGINT AS calls,
+    (run ->> '$.counts.prompt_tokens')::BIGINT AS prompt_tokens,
+    (run ->> '$.counts.cached_tokens')::BIGINT AS cached_tokens,
+    (run ->> '$.counts.completion_tokens')::BIGINT AS completion_tokens,
+    (run ->> '$.counts.reasoning_tokens')::BIGINT AS reasoning_tokens,
     coalesce(run ->> '$.stopped', '') AS stopped,
     run -> '$.counts' AS counts,
     run -> '$.usage' AS usage,

@@ -1,0 +1,20 @@
+-- The rest of the view `usage`, which begins with `WITH used AS (usage.sql),`: what the tokens of each stage and model cost
+-- at the prices of the last start's recipe. Null: they have no price; hours of accelerators are of no stage.
+priced AS (
+    SELECT
+        u.*,
+        CASE WHEN u.stage <> 'vote' THEN r.recipe -> '$.model.policy.price'
+             WHEN len(json_keys(r.recipe -> '$.model.jury')) > 0
+             THEN CAST(r.recipe -> '$.model.jury' AS MAP(VARCHAR, JSON))[u.model] -> '$.price'
+             WHEN json_type(r.recipe, '$.model.judge') = 'OBJECT' THEN r.recipe -> '$.model.judge.price'
+             ELSE r.recipe -> '$.model.policy.price' END AS price,
+        coalesce((price ->> '$.input')::DOUBLE, 0) AS input, coalesce((price ->> '$.output')::DOUBLE, 0) AS output,
+        coalesce((price ->> '$.cached')::DOUBLE, input) AS cached,
+        least(u.cached_tokens, u.prompt_tokens) AS found
+    FROM used AS u LEFT JOIN runs AS r USING (run_id)
+)
+SELECT
+    run_id, stage, model, calls, prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens,
+    CASE WHEN input > 0 OR cached > 0 OR output > 0
+         THEN ((prompt_tokens - found) * input + found * cached + completion_tokens * output) / 1e6 END AS cost
+FROM priced
