@@ -74,7 +74,17 @@ def check(recipe: Recipe, principles: Sequence[Principle], constitution: str) ->
                 f"judge.method: {own.method} needs criteria, and {constitution} has none for {', '.join(bare)}",
                 hint="give them criteria in a new version, or leave them out with judge.only",
             )
+        _check_logprobs(own, model)
         _check_repeats(own, model)
+
+
+def _check_logprobs(section: JudgeSection, model: ModelSection) -> None:
+    if model.engine == "openai" and not model.logprobs and not METHODS[section.method].sampled:
+        raise RecipeError(
+            f"judge.method: {section.method} reads log-probabilities, which the API of {model.model} does not have "
+            f"(dialect = {model.dialect!r})",
+            hint='set judge.method = "verdict"',
+        )
 
 
 def _check_repeats(section: JudgeSection, model: ModelSection) -> None:

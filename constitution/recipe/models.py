@@ -19,6 +19,10 @@ NOT_OF_TEMPLATES = {
 """Names that mean something else than a variable to transformers and to servers."""
 
 
+NOT_OF_MESSAGES = {"messages", "seed", "stop", "stream", "system"}
+"""Fields of a request's body that extra_body cannot set for Anthropic's Messages API."""
+
+
 class Price(Section):
     """What a model costs, in the currency of the recipe's budget: by tokens, by the hour, or both."""
 
@@ -104,8 +108,8 @@ class VLLMModel(_Templated):
 
 
 Omitted = Literal[
-    "add_generation_prompt", "cache_salt", "continue_final_message", "logprob_token_ids", "logprobs", "max_tokens",
-    "priority", "return_tokens_as_token_ids", "seed", "stop", "temperature", "top_logprobs", "top_p",
+    "add_generation_prompt", "cache_control", "cache_salt", "continue_final_message", "logprob_token_ids", "logprobs",
+    "max_tokens", "priority", "return_tokens_as_token_ids", "seed", "stop", "temperature", "top_logprobs", "top_p",
 ]  # fmt: skip
 """Fields of a request's body that a recipe may leave out."""
 
@@ -124,9 +128,10 @@ class OpenAIModel(_Templated):
     retries: Whole = 6
     concurrency: Count = 256
     """Requests in flight, at most, per server."""
-    dialect: Literal["auto", "vllm", "openai"] = "auto"
+    dialect: Literal["auto", "vllm", "openai", "anthropic"] = "auto"
     """How an assistant prefix is continued: vllm sends continue_final_message, openai sends the prefix as the last
-    message; auto asks the server what it is (docs/engines.md)."""
+    message; auto asks the server what it is (docs/engines.md). anthropic: the Messages API in place of chat
+    completions; never found by asking."""
     extra_body: dict[str, JsonOnly] = Field(default={})
     """Further fields of the request body, as the server takes them."""
     omit: tuple[Omitted, ...] = ()
@@ -157,6 +162,23 @@ class OpenAIModel(_Templated):
         return self
 
     @model_validator(mode="after")
+    def _of_the_api(self) -> Self:
+        """Refused here are settings that the Messages API has not, or takes elsewhere."""
+        if self.dialect != "anthropic":
+            return self
+        if self.chat_template_kwargs:
+            raise ValueError("chat_template_kwargs: the Messages API has none; extra_body.thinking sets reasoning")
+        if self.cache_salt:
+            raise ValueError("cache_salt is vLLM's; the Messages API has none")
+        if "max_tokens" in self.omit:
+            raise ValueError("omit: the Messages API takes no request without max_tokens")
+        if taken := sorted(NOT_OF_MESSAGES & self.extra_body.keys()):
+            raise ValueError(f"extra_body.{taken[0]}: the Messages API has none, or the run sets it itself")
+        if self.reasoning == "off" and "thinking" in self.extra_body:
+            raise ValueError('reasoning is "off", which extra_body.thinking decides too; keep one of them')
+        return self
+
+    @model_validator(mode="after")
     def _template_is_told_once(self) -> Self:
         if self.chat_template_kwargs and "chat_template_kwargs" in self.extra_body:
             raise ValueError("chat_template_kwargs is in extra_body too; keep one of them")
@@ -166,6 +188,11 @@ class OpenAIModel(_Templated):
     def omitted(self) -> frozenset[str]:
         """What is not sent: `omit`, and max_tokens where extra_body has it by another name."""
         return frozenset(self.omit) | ({"max_tokens"} if "max_completion_tokens" in self.extra_body else set())
+
+    @property
+    def logprobs(self) -> bool:
+        """Whether its API has log-probabilities at all; not every server of such an API gives them."""
+        return self.dialect != "anthropic"
 
     @property
     def base_urls(self) -> tuple[str, ...]:

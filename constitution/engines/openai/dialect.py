@@ -21,7 +21,7 @@ EXACT = frozenset({"logprob_token_ids", "return_tokens_as_token_ids"})
 TOGETHER = (frozenset({"priority"}), EXACT)
 """vLLM's fields that make a request faster or a vote exact; a refusal that names one is enough to do without."""
 PREFIX = frozenset({"continue_final_message", "add_generation_prompt"})
-REMOVABLE = ("chat_template_kwargs", "seed", "stop", "top_p", "temperature")
+REMOVABLE = ("chat_template_kwargs", "thinking", "cache_control", "seed", "stop", "top_p", "temperature")
 """Fields that an answer can be made without, in the order in which they are tried where several are named."""
 RENAMED = {"max_tokens": "max_completion_tokens"}
 LOWERED = ("top_logprobs", "max_tokens")
@@ -30,6 +30,8 @@ TOP_LOGPROBS_LEAST = 5
 
 _WHY = {
     "chat_template_kwargs": ", so that nothing turns reasoning off: `extra_body` can, in the server's own way",
+    "thinking": ", so that nothing turns reasoning off: `extra_body` can, in the server's own way",
+    "cache_control": ", so that the server caches what it pleases",
     "seed": ", so that no answer can be made again by its seed, and rows have none",
     "stop": ", and texts are cut where it would have ended them",
     "top_p": ": the server's own is used, which rows give as 1",
@@ -95,13 +97,20 @@ _TURNS_WORDS = (
 class Dialect:
     """The habits of one engine."""
 
-    def __init__(self, omit: Collection[str], given: Collection[str], note: Callable[[str], object]) -> None:
-        """omit: fields that the recipe leaves out. given: those that it gives itself, which are sent as they are or
-        not at all. note: takes an event."""
-        self.habits = Habits(removed=frozenset(omit))
+    def __init__(
+        self,
+        omit: Collection[str],
+        given: Collection[str],
+        note: Callable[[str], object],
+        turns: int = 0,
+        said: str = "",
+    ) -> None:
+        """omit: fields that the recipe leaves out, or the API lacks. given: those that the recipe gives itself, which
+        are sent as they are or not at all. note: takes an event. turns: of TURNS_AS. said: how `changed` begins."""
+        self.habits = Habits(removed=frozenset(omit), turns=turns)
         self._given = frozenset(given)
         self._note = note
-        self._said: list[str] = []
+        self._said: list[str] = [said] if said else []
 
     @property
     def changed(self) -> str:

@@ -1,4 +1,5 @@
-"""Any server that speaks OpenAI's chat completions, or a fleet of them: vLLM, SGLang, llama.cpp, OpenAI, a gateway.
+"""Any server that speaks OpenAI's chat completions (vLLM, SGLang, llama.cpp, OpenAI, a gateway) or an API of `WIRES`,
+or a fleet of them.
 
     engine = await OpenAIEngine.open(OpenAIModel(engine="openai", model="m", base_url="http://127.0.0.1:8000/v1"))
 
@@ -16,24 +17,27 @@ from typing import Any
 from constitution.engines.base import Completion, Request
 from constitution.engines.control import ControlTokens
 from constitution.engines.odd import RUN_ON, SHORTENED, Oddities
+from constitution.engines.openai.anthropic import MESSAGES
 from constitution.engines.openai.dialect import EXACT, Dialect
 from constitution.engines.openai.endpoint import Endpoint, Events
 from constitution.engines.openai.fleet import Fleet
-from constitution.engines.openai.http import CHAT, DETOKENIZE, TOKENIZE, Transport, encoded
+from constitution.engines.openai.http import DETOKENIZE, TOKENIZE, Transport, encoded
 from constitution.engines.openai.metrics import Watch
 from constitution.engines.openai.refused import room
 from constitution.engines.openai.reply import Asked, read_reply
 from constitution.engines.openai.served import SELF_HOSTED, Census, ServedNames
 from constitution.engines.openai.template import ServedTemplate, with_tokens_of
 from constitution.engines.openai.votes import LabelTokens, wanted
+from constitution.engines.openai.wire import CHAT_COMPLETIONS, Wire
 from constitution.engines.reasoning import split
 from constitution.errors import ContextTooLong, MalformedReply, RecipeError, RequestRefused
 from constitution.recipe import OpenAIModel
-from constitution.records import as_dicts
 
+WIRES: Mapping[str, Wire] = {"anthropic": MESSAGES}
+"""By the recipe's `dialect`; all others are chat completions."""
 TRIES = 12
 """Attempts of one request, each sent otherwise than those before it."""
-STOPS = frozenset({"stop", "include_stop_str_in_output"})
+STOPS = frozenset({"stop", "stop_sequences", "include_stop_str_in_output"})
 """Fields of extra_body with which the recipe itself says what becomes of stop strings."""
 
 
@@ -43,11 +47,12 @@ class OpenAIEngine:
     def __init__(self, section: OpenAIModel, fleet: Fleet, census: Census) -> None:
         self._section = section
         self._fleet = fleet
-        dialect = section.dialect
+        dialect, self._wire = section.dialect, wire_of(section)
         if dialect == "auto":
             dialect = "vllm" if census.owner in SELF_HOSTED else "openai"
         given = {*section.extra_body, *(["chat_template_kwargs"] if section.chat_template_kwargs else [])}
-        self._dialect = Dialect(section.omitted, given, fleet.events.add)
+        wire, omit = self._wire, section.omitted | self._wire.lacks
+        self._dialect = Dialect(omit, given, fleet.events.add, wire.turns, wire.said)
         self._template = ServedTemplate(section, fleet.events.add)
         self._continues = dialect == "vllm"
         # SGLang continues a prefix in the same way; its priorities run the other way round.
@@ -71,8 +76,9 @@ class OpenAIEngine:
         """Ask the servers what they serve. Raises RecipeError (no key, servers that differ), ModelLoadError (they serve
         another model), AccessDenied, and EngineUnavailable where none answers."""
         key, events, census = _key(section), Events(), Census(section.model)
+        headers = wire_of(section).headers
         endpoints = [
-            Endpoint(Transport(url, key, timeout_s=section.timeout_s), section.concurrency, events)
+            Endpoint(Transport(url, key, timeout_s=section.timeout_s, headers=headers), section.concurrency, events)
             for url in section.base_urls
         ]
         fleet = Fleet(endpoints, events, census.check, timeout_s=section.timeout_s, retries=section.retries)
@@ -105,6 +111,13 @@ class OpenAIEngine:
             request = replace(request, messages=messages)
         body = self._body(request)
         ids: Sequence[int] = ()
+        if request.choices and not self._section.logprobs:
+            error = RequestRefused(
+                f"{self.model}: its API has no log-probabilities, which votes by labels need",
+                hint='judge.method = "verdict"',
+            )
+            error.no_logprobs = True
+            raise error
         if request.choices:
             if self._vllm:
                 # The last line is enough for the border to the label, and the lines above it differ with every vote.
@@ -126,7 +139,7 @@ class OpenAIEngine:
         reply, place, request = await self._answered(body, request)
         self._names.saw(reply.get("model") if isinstance(reply, dict) else None)
         asked = Asked(request, place, self._template.parted, self._odd, ids, self._most(request))
-        completion, exact = read_reply(reply, asked)
+        completion, exact = read_reply(self._wire.chat(reply, place, self._odd.add), asked)
         if ids and not exact:
             self._labels.note(f"{place} ignores logprob_token_ids")
         return self._as_sent(completion, request)
@@ -137,9 +150,11 @@ class OpenAIEngine:
         dialect, habits, first = self._dialect, self._dialect.habits, None
         for _ in range(TRIES):
             messages = habits.messages(request.messages)
-            sent = {**habits.fields(body), "messages": as_dicts(messages)}
+            sent = habits.fields(body)
             try:
-                reply, place = await self._fleet.post(CHAT, encoded(sent), request.priority, request.affinity)
+                reply, place = await self._fleet.post(
+                    self._wire.path, encoded(self._wire.body(sent, messages)), request.priority, request.affinity
+                )
                 break
             except RequestRefused as refused:
                 first = first or refused
@@ -206,7 +221,9 @@ class OpenAIEngine:
             body["priority"] = request.priority
         if self._vllm and self._section.cache_salt:
             body["cache_salt"] = self._section.cache_salt
-        return body | self._template.fields(bool(request.choices))
+        body = {name: value for name, value in body.items() if self._wire.needless.get(name) != value}
+        templated = self._template.fields(bool(request.choices)) if self._wire.templated else {}
+        return {**body, **templated, **self._wire.fields(self._section)}
 
     def _as_sent(self, completion: Completion, request: Request) -> Completion:
         """The completion with what of its request was not sent, and its text cut where a stop would have ended it."""
@@ -247,6 +264,10 @@ class OpenAIEngine:
         if not isinstance(tokens, list) or not all(isinstance(token, int) for token in tokens):
             raise MalformedReply(f"{place}: /tokenize gives no list of token ids")
         return tokens
+
+
+def wire_of(section: OpenAIModel) -> Wire:
+    return WIRES.get(section.dialect, CHAT_COMPLETIONS)
 
 
 def _key(section: OpenAIModel) -> str:

@@ -22,7 +22,7 @@ from itertools import count
 from typing import Any
 
 from constitution.engines.openai.endpoint import Endpoint, Events, Ticket
-from constitution.engines.openai.http import CHAT, Transport
+from constitution.engines.openai.http import AT_ROOT, Transport
 from constitution.errors import (
     AccessDenied,
     ConstitutionError,
@@ -106,7 +106,7 @@ class Fleet:
             try:
                 reply = await endpoint.transport.post(path, body)
             except EngineError as raised:
-                error = _lost_model(raised) if path == CHAT and endpoint.proven else raised
+                error = _lost_model(raised) if path not in AT_ROOT and endpoint.proven else raised
                 self._failed(endpoint, error, number)
                 wait = self._until_next(endpoint, error, tried, attempt)
             else:

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -39,25 +39,29 @@ _COMMENTS = re.compile(r"\A(?:\s*:[^\n]*\n)+")
 _EVENTS = re.compile(r"\s*(?:data|event):")
 
 
+Headers = Callable[[str], Mapping[str, str]]
+"""The headers that carry a key; empty: there is none."""
+
+
+def bearer(key: str) -> Mapping[str, str]:
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
 class Transport:
     """Exchanges JSON under `base_url`, over kept-alive connections. The key is in no message and in no reply."""
 
-    def __init__(self, base_url: str, key: str, *, timeout_s: float) -> None:
+    def __init__(self, base_url: str, key: str, *, timeout_s: float, headers: Headers = bearer) -> None:
         self.place = base_url.rstrip("/")
         """The server's address, for messages and the provenance; the recipe sees to it that it holds no credentials."""
-        root = self.place.removesuffix("/v1")
-        self._urls = {path: URL((root if path in AT_ROOT else self.place) + path) for path in (CHAT, MODELS, *AT_ROOT)}
-        self._key = key
+        self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **headers(key)}
+        self._urls: dict[str, URL] = {}
         self._secret = Secret(key)
         self._timeout_s = timeout_s
         self._session = self._new_session()
 
     def _new_session(self) -> aiohttp.ClientSession:
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
         return aiohttp.ClientSession(
-            headers=headers,
+            headers=self._headers,
             # The fleet bounds what is in flight.
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS),
             timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=min(CONNECT_SECONDS, self._timeout_s)),
@@ -102,7 +106,7 @@ class Transport:
             raise EngineUnavailable(f"{self.place}: the engine is closed", hint="")
         try:
             # A redirect would turn the POST into a GET, and could carry the key elsewhere.
-            async with self._session.request(method, self._urls[path], allow_redirects=False, **settings) as reply:
+            async with self._session.request(method, self._url(path), allow_redirects=False, **settings) as reply:
                 return reply.status, reply.headers, await self._body(reply)
         except aiohttp.ConnectionTimeoutError:
             seconds = min(CONNECT_SECONDS, self._timeout_s)
@@ -111,6 +115,12 @@ class Transport:
             raise EngineTimeout(f"{self.place}: no reply within {limit:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise EngineUnavailable(f"{self.place}: {self.clean(_cause(error))}") from None
+
+    def _url(self, path: str) -> URL:
+        if path not in self._urls:
+            root = self.place.removesuffix("/v1") if path in AT_ROOT else self.place
+            self._urls[path] = URL(root + path)
+        return self._urls[path]
 
     async def _body(self, reply: aiohttp.ClientResponse) -> bytes:
         """Raises MalformedReply for one of more than REPLY_MOST bytes."""

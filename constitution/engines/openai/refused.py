@@ -66,7 +66,8 @@ _AGAIN = re.compile(r"(?:try again|retry) (?:in|after) \d", re.IGNORECASE)
 """Gemini says "exceeded your current quota" for a limit by the minute too, and then when to come again."""
 _UNKNOWN = re.compile(
     r"unsupported|not support|n't support|un(?:known|recognized|recognised|expected)|extra_forbidden|cannot find field"
-    r"|not (?:permitted|allowed|enabled|available)|only the default|cannot both|disabled|deprecated|no longer",
+    r"|not (?:permitted|allowed|enabled|available)|only (?:the default|be set to)|cannot both|disabled|deprecated"
+    r"|no longer",
     re.IGNORECASE,
 )
 """What is said of a field that is not taken at all; without such words it is the field's value that is wrong."""

@@ -14,7 +14,14 @@ from constitution.errors import MalformedReply, RequestRefused
 
 FINISHED = {
     "stop": ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "stop_token", "end", "complete", "completed"),
-    "length": ("length", "max_tokens", "max_output_tokens", "max_completion_tokens", "max_length"),
+    "length": (
+        "length",
+        "max_tokens",
+        "max_output_tokens",
+        "max_completion_tokens",
+        "max_length",
+        "model_context_window_exceeded",
+    ),
     "content_filter": ("content_filter", "content_filtered", "safety", "recitation", "blocklist", "prohibited_content"),
     "tool_calls": ("tool_calls", "tool_call", "tool_use", "function_call"),
     "refusal": ("refusal", "refused"),
