@@ -21,6 +21,7 @@ class Dropped(StrEnum):
     CUT = "cut", "an answer cut by its token limit, or by a call of a tool"
     REFUSED = "refused", "an answer that the server refused"
     FILTERED = "filtered", "an answer that the server's content filter held back"
+    COPIED = "copied", "an answer that repeats an exemplar, a prompt of ours or a turn of the conversation"
     VOTES_MISSING = "votes-missing", "votes failed or never came"
     TIE = "tie", "the votes prefer neither answer"
     MARGIN = "margin", "less sure than the recipe wants"

@@ -9,7 +9,8 @@ from typing import Any
 
 from constitution.engines.base import Completion
 from constitution.measures import refuses_briefly
-from constitution.records import HELD_BACK, CritiqueOutcome, Outcome, Response, Sampling
+from constitution.measures.copies import Shown, repeats
+from constitution.records import HELD_BACK, CopiedFrom, CritiqueOutcome, Outcome, Response, Sampling
 
 _UNSEEN = {"Cc", "Cf", "Zs", "Zl", "Zp"}
 """Unicode's categories of controls, formats and white space."""
@@ -47,6 +48,18 @@ _FINISHED: Mapping[str, CritiqueOutcome] = {
     "refusal": "refused",
     "content_filter": "filtered",
 }
+
+
+def copy_of(
+    text: str, outcome: str, turns: Sequence[str], shown: Shown[CopiedFrom] | None = None, critique: str = ""
+) -> CopiedFrom | None:
+    """What a text of this outcome repeats: of `shown`, the turns before it, or the critique that it should follow."""
+    if outcome not in ("ok", "cut"):
+        return None
+    source = shown.copied(text) if shown else None
+    if source is None and critique and critique in text:
+        source = "critique"
+    return source or ("turn" if repeats(text, turns) else None)
 
 
 def last_answer(answers: Sequence[Response]) -> Response | None:

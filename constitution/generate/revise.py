@@ -6,7 +6,7 @@ mid-chain.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -17,6 +17,7 @@ from constitution.generate.base import Answers, Emit, Generator, Setup
 from constitution.generate.failures import failed, final_failure, unsaid
 from constitution.generate.outcomes import (
     clean,
+    copy_of,
     critique_outcome,
     generation,
     last_answer,
@@ -24,11 +25,14 @@ from constitution.generate.outcomes import (
     thought_of,
 )
 from constitution.identity import row_id, seed
+from constitution.measures.copies import Shown
 from constitution.principles.selection import digest_of, draw_principle, select
 from constitution.recipe import Recipe, ReviseSection
 from constitution.records import (
     HELD_BACK,
     Constitution,
+    CopiedFrom,
+    Exemplar,
     Failure,
     Messages,
     Principle,
@@ -54,10 +58,13 @@ class Revise(Generator):
     setup: Setup
     principles: tuple[Principle, ...]
     """To draw from; empty: there are no rounds."""
+    shown: Mapping[str, Shown[CopiedFrom]]
+    """Per principle id what its requests show, to find what only repeats it."""
 
     @classmethod
     def of(cls, setup: Setup) -> Self:
-        return cls(setup, revising(setup.recipe, setup.constitution))
+        principles = revising(setup.recipe, setup.constitution)
+        return cls(setup, principles, {principle.id: _shown(setup, principle) for principle in principles})
 
     @classmethod
     def templates(cls, recipe: Recipe) -> tuple[TemplateSet, ...]:
@@ -65,7 +72,7 @@ class Revise(Generator):
 
     async def answers(self, prompt: Prompt, have: Mapping[str, Row], emit: Emit) -> Answers:
         """The initial answer, then one revision a round, as far as the chain got."""
-        walk = _Walk(self.setup, self.principles, prompt, prompt.id, have, emit)
+        walk = _Walk(self.setup, self.principles, self.shown, prompt, prompt.id, have, emit)
         try:
             await walk.initial()
             for round in range(1, walk.section.rounds + 1):
@@ -91,12 +98,28 @@ def revising(recipe: Recipe, constitution: Constitution) -> tuple[Principle, ...
     return select(able, recipe.revise.principles, f"revise.principles ({constitution.label})")
 
 
+def _exemplars(setup: Setup, principle: Principle) -> tuple[Exemplar, ...]:
+    """The first ones, always the same: a drawn set would leave the prefix cache nothing to share."""
+    return setup.constitution.exemplars_for(principle)[: setup.recipe.revise.exemplars]
+
+
+def _shown(setup: Setup, principle: Principle) -> Shown[CopiedFrom]:
+    worked = [
+        text
+        for each in _exemplars(setup, principle)
+        for text in (*(turn.content for turn in each.messages), each.response, each.critique, each.revision)
+    ]
+    asked = (principle.critique_request, principle.revision_request, principle.comparison_question)
+    return Shown({"exemplar": worked, "principle": asked, "template": templates.REVISE.texts.values()})
+
+
 @dataclass(slots=True)
 class _Walk:
     """The state of one chain."""
 
     setup: Setup
     principles: tuple[Principle, ...]
+    shown: Mapping[str, Shown[CopiedFrom]]
     prompt: Prompt
     prompt_id: str
     have: Mapping[str, Row]
@@ -108,6 +131,10 @@ class _Walk:
     def section(self) -> ReviseSection:
         return self.setup.recipe.revise
 
+    @property
+    def _turns(self) -> Sequence[str]:
+        return [turn.content for turn in self.prompt.messages]
+
     async def initial(self) -> None:
         id = self._id("initial", 0)
         if await self._known(id, "initial"):
@@ -116,6 +143,7 @@ class _Walk:
         sampling, chosen = self.section.initial.sampling, self._seed("initial", 0)
         done = await self._generate("initial", id, self.prompt.messages, sampling, chosen, 2 * self.section.rounds + 1)
         text = clean(done.text)
+        outcome = outcome_of(text, done.finish_reason)
         answer = Response(
             id=id,
             run_id=setup.run_id,
@@ -123,7 +151,8 @@ class _Walk:
             kind="initial",
             round=0,
             text=text,
-            outcome=outcome_of(text, done.finish_reason),
+            outcome=outcome,
+            copied_from=copy_of(text, outcome, self._turns),
             model=setup.policy.model,
             family=setup.family,
             **generation(done, sampling, chosen),
@@ -137,8 +166,7 @@ class _Walk:
         setup, parent = self.setup, last_answer(self.responses)
         assert parent is not None
         principle = draw_principle(self.principles, setup.recipe.seed, self.prompt_id, round)
-        # The first ones, always the same: a drawn set would leave the prefix cache nothing to share.
-        exemplars = setup.constitution.exemplars_for(principle)[: self.section.exemplars]
+        exemplars, shown = _exemplars(setup, principle), self.shown[principle.id]
         left = 2 * (self.section.rounds - round)
         messages = templates.critique_messages(self.prompt.messages, parent.text, principle, exemplars)
         sampling, chosen = self.section.critique.sampling, self._seed("critique", round)
@@ -164,6 +192,7 @@ class _Walk:
             "critique_completion_tokens": done.completion_tokens,
             "critique_reasoning": thought_of(done),
             "critique_reasoning_tokens": done.reasoning_tokens,
+            "critique_copied_from": copy_of(critique, outcome, (*self._turns, parent.text), shown),
             "template_digest": TEMPLATES,
         }
         if not critique or outcome in HELD_BACK:
@@ -174,7 +203,9 @@ class _Walk:
         done = await self._generate(f"revision-{round}", id, messages, sampling, chosen, left + 1)
         text = clean(done.text)
         revised = outcome_of(text, done.finish_reason, parent.text)
-        await self._add(Response(text=text, outcome=revised, **criticized, **generation(done, sampling, chosen)))
+        source = copy_of(text, revised, self._turns, shown, critique)
+        how = generation(done, sampling, chosen)
+        await self._add(Response(text=text, outcome=revised, copied_from=source, **criticized, **how))
 
     async def _generate(
         self, step: str, target: str, messages: Messages, sampling: Sampling, seed: int, priority: int

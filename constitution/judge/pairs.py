@@ -19,8 +19,8 @@ class Pair:
     """The earlier one."""
     b: Response
     flaw: DropReason | None = None
-    """What became of one of the texts where it was written, a's first: cut, refused, filtered; of one that did not
-    come, before the other's. None: both are whole."""
+    """What became of one of the texts where it was written, a's first: cut, refused, filtered, copied; of one that did
+    not come, before the other's. None: both are whole."""
     gold_id: str | None = None
 
     @property
@@ -101,9 +101,11 @@ CHOICES: Mapping[PairKind, Callable[[Answers], Chosen]] = {
 
 def _flaw(a: Response, b: Response, by_id: Mapping[str, Response]) -> DropReason | None:
     for side in sorted((a, b), key=lambda answer: bool(answer.text)):
-        outcome = _written(side, by_id).outcome
-        if outcome in ("cut", "refused", "filtered"):
-            return outcome
+        written = _written(side, by_id)
+        if written.outcome in ("cut", "refused", "filtered"):
+            return written.outcome
+        if written.copied_from:
+            return "copied"
     return None
 
 

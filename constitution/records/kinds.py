@@ -11,13 +11,15 @@ REPEATS = ("unchanged", "skipped")
 HELD_BACK = ("refused", "filtered")
 """Outcomes by which a server gave something else than the answer."""
 CritiqueOutcome = Literal["ok", "cut", "empty", "refused", "filtered"]
+CopiedFrom = Literal["exemplar", "principle", "template", "critique", "turn"]
+"""What a model was shown and repeats instead of answering (measures.copies)."""
 Method = Literal["label", "rationale", "score", "rubric", "verdict"]
 Perturbation = Literal["polished", "terse", "sarcastic"]
 PairKind = Literal["first-last", "parent", "given", "perturbation"]
 DropReason = Literal[
-    "tie", "margin", "identical", "empty", "cut", "refused", "filtered", "votes-missing", "perturbation"
+    "tie", "margin", "identical", "empty", "cut", "refused", "filtered", "copied", "votes-missing", "perturbation"
 ]
-FIXED_DROPS = ("perturbation", "empty", "identical", "cut", "refused", "filtered")
+FIXED_DROPS = ("perturbation", "empty", "identical", "cut", "refused", "filtered", "copied")
 """Those that the answers alone decide: no vote changes them."""
 UNSAID = ("EmptyOutput", "CritiqueRefused", "AnswerRefused", "ContentFiltered")
 """Failures that are what a model, or its server, did not want to say: no engine failed, and no chain ends by them."""

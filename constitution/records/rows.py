@@ -8,6 +8,7 @@ from typing import Literal
 from constitution.identity import row_id
 from constitution.measures import refuses
 from constitution.records.kinds import (
+    CopiedFrom,
     CritiqueOutcome,
     DropReason,
     Method,
@@ -102,6 +103,11 @@ class Response:
     """Family of the model that wrote it, as the recipe names it; None: not known."""
     perturbation: Perturbation | None = None
     """Kind of a perturbation: polished (wrong, but well formed) · terse (right, but curt) · sarcastic."""
+    copied_from: CopiedFrom | None = None
+    """What the text repeats instead of answering (`measures.copies`): an exemplar, the principle, the template, the
+    critique as a whole, or a turn of the conversation word for word. None: nothing that is found."""
+    critique_copied_from: CopiedFrom | None = None
+    """The same of the critique."""
 
     @property
     def refuses(self) -> bool:

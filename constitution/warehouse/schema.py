@@ -135,6 +135,9 @@ RESPONSES = Table(
         integer("reasoning_tokens", "Of the answer's tokens of output, those of reasoning; 0: none that are known."),
         few("family", "Family of the model that wrote it, as the recipe names it; null: not known.", null=True),
         few("perturbation", "How it was spoiled: polished · terse · sarcastic; null: it was not.", null=True),
+        few("copied_from", "What the text repeats instead of answering: exemplar · principle · template · critique · "
+             "turn (of the conversation); null: nothing that is found.", null=True),
+        few("critique_copied_from", "The same of the critique.", null=True),
         CREATED_AT,
     ),
 )  # fmt: skip

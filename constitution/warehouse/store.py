@@ -175,7 +175,10 @@ class Store:
         prepared: WarehouseError, and nothing is made, where the run's prompts are not there."""
         path = self._run_path(run_id, "lock")
         if prepared and not self.parts("prompts", run_id):
-            raise WarehouseError(f"{self.root}: run {run_id} and its prompts are not there any more")
+            raise WarehouseError(
+                f"{self.root}: run {run_id} and its prompts are not there any more",
+                hint="put them back where they were, or begin the run again with the same command",
+            )
         self._place.make_root()
         with files.storing(path):
             files.make_folder(path.parent)

@@ -192,6 +192,7 @@ def _statements(without: Collection[str]) -> Iterator[str]:
     yield f"CREATE MACRO refuses(txt) AS {refuses_sql('txt')}"
     yield f"CREATE MACRO unsaid(error) AS error IN {UNSAID}"
     yield f"CREATE MACRO repeats(outcome) AS outcome IN {REPEATS}"
+    yield "CREATE MACRO became(outcome, copied_from) AS if(copied_from IS NULL OR outcome <> 'ok', outcome, 'copied')"
     yield f"CREATE VIEW methods AS {_METHODS}"
     yield _text("views.sql")
     yield f"CREATE VIEW usage AS WITH used AS ({usage_query()}), {_text('prices.sql')}"

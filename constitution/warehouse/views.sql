@@ -83,9 +83,10 @@ WITH RECURSIVE walk AS (
     SELECT w.run_id, w.id, r.parent_id
     FROM walk AS w JOIN responses AS r ON r.run_id = w.run_id AND r.id = w.written_id AND repeats(r.outcome)
 )
-SELECT run_id, id, id AS written_id, outcome AS text_outcome FROM responses WHERE NOT repeats(outcome)
+SELECT run_id, id, id AS written_id, became(outcome, copied_from) AS text_outcome
+FROM responses WHERE NOT repeats(outcome)
 UNION ALL
-SELECT w.run_id, w.id, r.id, r.outcome
+SELECT w.run_id, w.id, r.id, became(r.outcome, r.copied_from)
 FROM walk AS w JOIN responses AS r ON r.run_id = w.run_id AND r.id = w.written_id AND NOT repeats(r.outcome);
 
 -- Every answer but for perturbations, with the answer that its text was written in and what became of it there.

@@ -341,7 +341,7 @@ class _Life:
     def _judge(self) -> None:
         """At the end."""
         log = self.log.read_text()
-        assert "Traceback" not in log, log[-3000:]
+        assert "Traceback" not in log, log[max(0, log.find("Traceback") - 200) :][:3000]
         [run_id] = [run.run_id for run in Warehouse(self.root).runs()]
         whole(self.root, run_id, self.torment.kind.applied)
         same_rows(self.root, self.quiet / "warehouse")

@@ -188,14 +188,14 @@ async def test_no_form_of_the_key_leaves_the_command(tmp_path: Path, torture: To
         recipe = small_project(tmp_path, 40, RECIPE.format(url=server.base_url))
         (tmp_path / "flows").symlink_to(ROOT / "flows")
         for _ in range(2):  # the second resumes with what failed
-            await ask("run", str(recipe), "--debug", codes=(0, 1))
+            await ask("run", str(recipe), "--prefect", "--debug", codes=(0, 1))
         assert len(server.ways) == len(list(repetitions("")))
     # No server any more, and then one that does not take the key: errors that Prefect logs, with a traceback.
-    await ask("run", str(recipe), "--fresh", "--debug", "--set", "model.policy.retries=0", codes=(1, 2))
+    await ask("run", str(recipe), "--fresh", "--prefect", "--debug", "--set", "model.policy.retries=0", codes=(1, 2))
     header = f"Bearer {KEY}"
     async with refusing() as url:
         text = await ask(
-            "run", str(recipe), "--fresh", "--debug", "--set", f"model.policy.base_url={url}", codes=(1, 2)
+            "run", str(recipe), "--fresh", "--prefect", "--debug", "--set", f"model.policy.base_url={url}", codes=(1, 2)
         )
         assert "***" in text
         assert header not in text

@@ -182,7 +182,9 @@ async def test_each_fault_leaves_what_it_must_in_the_tables_and_no_more(tmp_path
                 assert CALLS + (case.ends == "well") - 2 <= per_thing[number], name
                 assert per_thing[number] <= CALLS + 4, name  # others' faults may take the server away in between
             else:
-                assert case.ends in failed[id], name
+                # A step that no prompt has got through yet is asked again, and the fault comes once.
+                early = complete[id] and case.ends.replace("lost", "open") in failed[id]
+                assert early or case.ends in failed[id], name
                 assert per_thing[number] == (CALLS if case.vote else 1), name  # it was not asked again
         opened = [case for case in acts.values() if case.ends.startswith("open")]
         assert (run.counts["open"], run.finished_at) == (len(opened), None)
