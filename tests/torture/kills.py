@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import signal
 import sys
 from collections import Counter
@@ -121,6 +122,10 @@ def leftovers(root: Path) -> list[str]:
 
 
 # --- the torment
+
+_IMPORTED = r"  File .*, in <module>\n(?:    .*\n)*|  File \"<frozen importlib.*\n"
+IMPORTING = re.compile(rf"^Traceback .*\n(?:{_IMPORTED})+KeyboardInterrupt\n", re.M)
+"""What Python prints of a Ctrl-C among imports: no frame is of a function of ours."""
 
 
 class Torment:
@@ -340,8 +345,9 @@ class _Life:
 
     def _judge(self) -> None:
         """At the end."""
-        log = self.log.read_text()
-        assert "Traceback" not in log, log[max(0, log.find("Traceback") - 200) :][:3000]
+        # Ctrl-C may come while Python imports, before a line of the command could answer it.
+        log = IMPORTING.sub("", self.log.read_text())
+        assert "Traceback" not in log, log[log.find("Traceback") :][:3000]
         [run_id] = [run.run_id for run in Warehouse(self.root).runs()]
         whole(self.root, run_id, self.torment.kind.applied)
         same_rows(self.root, self.quiet / "warehouse")
