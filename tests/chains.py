@@ -87,7 +87,9 @@ def setup(engine: Scripted, start: int = 1, seed: int = 7, **sections: object) -
 
 
 def reviser(engine: Scripted, rounds: int = 2, start: int = 1, **section: object) -> Revise:
-    return Revise.of(setup(engine, start, revise={"rounds": rounds, **section}))
+    made = Revise.of(setup(engine, start, revise={"rounds": rounds, **section}))
+    assert made is not None
+    return made
 
 
 def stopped(answers: Answers) -> bool:

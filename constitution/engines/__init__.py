@@ -35,16 +35,19 @@ class Engines:
     """The engines of a run. Where sections are equal, roles share one of these objects."""
 
     policy: Metered
+    """Where answers are only judged there is none, and this is a judge's."""
     judges: Mapping[str, Metered]
     """By the name that the votes bear: a jury's member's, or of a judge alone its model's."""
     jury: bool = False
     """False: there is a judge alone."""
+    answers: bool = True
+    """False: no policy was opened."""
 
     @property
     def roles(self) -> dict[str, Metered]:
-        """policy, and then judge, or `judge <name>` for each member of a jury."""
+        """policy, if there is one, and then judge, or `judge <name>` for each member of a jury."""
         judges = {f"judge {name}" if self.jury else "judge": judge for name, judge in self.judges.items()}
-        return {"policy": self.policy, **judges}
+        return {"policy": self.policy, **judges} if self.answers else judges
 
     @property
     def distinct(self) -> dict[str, Metered]:
@@ -79,16 +82,18 @@ async def open_engine(section: ModelSection) -> Engine:
 
 
 @asynccontextmanager
-async def open_engines(models: Models) -> AsyncIterator[Engines]:
-    """Policy and judges, closed at the end; without a judge's section and without a jury the policy judges."""
+async def open_engines(models: Models, answers: bool = True) -> AsyncIterator[Engines]:
+    """Policy and judges, closed at the end; without a judge's section and without a jury the policy judges. answers:
+    False opens no policy that does not judge."""
     began = time.monotonic()
-    sections: list[ModelSection] = [models.policy, *(models.jury.values() or [models.judge or models.policy])]
+    voters = list(models.judges.values())
+    sections = [models.policy if answers else voters[0], *voters]
     bare = [section.bare for section in sections]
     distinct = [section for place, section in enumerate(bare) if section not in bare[:place]]
     opened = [Metered(engine, began) for engine in await _open(distinct)]
     policy, *judges = [opened[distinct.index(section)] for section in bare]
     names = list(models.jury) or [judges[0].model]
-    engines = Engines(policy, dict(zip(names, judges, strict=True)), jury=bool(models.jury))
+    engines = Engines(policy, dict(zip(names, judges, strict=True)), jury=bool(models.jury), answers=answers)
     try:
         yield engines
     finally:

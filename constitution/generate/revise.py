@@ -62,7 +62,9 @@ class Revise(Generator):
     """Per principle id what its requests show, to find what only repeats it."""
 
     @classmethod
-    def of(cls, setup: Setup) -> Self:
+    def of(cls, setup: Setup) -> Self | None:
+        if setup.recipe.only_judges:
+            return None
         principles = revising(setup.recipe, setup.constitution)
         return cls(setup, principles, {principle.id: _shown(setup, principle) for principle in principles})
 

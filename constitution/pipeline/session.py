@@ -82,7 +82,9 @@ class Steps:
 async def _begin(state: State, stack: AsyncExitStack, observer: Observer | None) -> Steps:
     """Engines, record, writer and heartbeat, to be closed by `stack` in the opposite order."""
     plan, recipe, output = state.plan, state.plan.recipe, state.plan.recipe.output
-    engines = await stack.enter_async_context(open_engines(recipe.model.on(state.before.day)))
+    engines = await stack.enter_async_context(
+        open_engines(recipe.model.on(state.before.day), answers=not recipe.only_judges)
+    )
     await state.begin(engines)
     run = state.run
     makers = generators(Setup(run.run_id, recipe, plan.constitution, run.starts, engines.policy))

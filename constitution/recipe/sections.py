@@ -178,6 +178,11 @@ class Recipe(Section):
     _path: Path = Path("recipe.toml")
 
     @property
+    def only_judges(self) -> bool:
+        """Whether the policy is asked nothing: given answers are judged, and none are made."""
+        return bool(self.judge and self.judge.pairs == ("given",) and not self.revise.rounds and not self.perturb)
+
+    @property
     def path(self) -> Path:
         """The file that it was loaded from; principles/ is looked for above it."""
         return self._path
@@ -199,6 +204,16 @@ class Recipe(Section):
     def given(self, key: str) -> bool:
         """Whether --set gave `key`, as a.b.c, or a section that it is in: the user's own word."""
         return any(f"{key}.".startswith(f"{each}.") for each in self._given)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_answers_for_nothing(cls, given: Any) -> Any:
+        """Without [revise], where given answers alone are judged, none are made: they would be of no use."""
+        if isinstance(given, dict) and not {"revise", "perturb"} & given.keys():
+            judge = given.get("judge")
+            if isinstance(judge, dict) and judge.get("pairs") in (["given"], ("given",)):
+                return {**given, "revise": {"rounds": 0}}
+        return given
 
     @model_validator(mode="after")
     def _pairs_exist(self) -> Self:

@@ -152,7 +152,9 @@ WITH wanted AS (
     SELECT
         run_id,
         coalesce((recipe ->> '$.revise.rounds')::INTEGER, 0) AS rounds,
-        coalesce((recipe -> '$.judge.pairs')::VARCHAR[], []) AS pairs
+        coalesce((recipe -> '$.judge.pairs')::VARCHAR[], []) AS pairs,
+        -- Given answers are judged, and none are made.
+        rounds = 0 AND pairs = ['given'] AND (recipe ->> '$.perturb') IS NULL AS only_judges
     FROM runs
 ),
 answered AS (
@@ -184,7 +186,8 @@ joined AS (
         q.run_id, q.id AS prompt_id, a.rounds, w.rounds AS rounds_wanted,
         coalesce(a.responses, 0) AS responses, coalesce(p.pairs, 0) AS pairs, coalesce(p.kept, 0) AS kept,
         coalesce(b.failures, 0) AS failures, b.final,
-        coalesce(a.rounds >= w.rounds OR a.ended, false) AS answered,
+        coalesce(a.rounds >= w.rounds OR a.ended, false)
+            OR (w.only_judges AND coalesce(a.responses, 0) >= len(q.answers)) AS answered,
         -- Of a chain that an engine stopped for good, there are pairs of the answers that it has.
         CASE WHEN b.final IS NULL OR answered THEN w.rounds ELSE coalesce(a.rounds, 0) END AS paired_rounds,
         -- A chain of one round has one pair, whichever of the two names it goes by.

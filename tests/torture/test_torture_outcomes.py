@@ -46,6 +46,7 @@ async def test_every_chain_says_what_became_of_its_texts(tmp_path: Path, torture
     prompts, chains = [prompt(f"Question {n}?") for n in range(600 if torture.full else 150)], {}
     engine = Scripted(lambda request: anything(draw, request))
     chain_of = Revise.of(replace(setup(engine, revise={"rounds": 4}), run_id=RUN))
+    assert chain_of is not None
     voting_on = labeller(SECTION, Scripted(engine._reply, "judge"), run_id=RUN)
     for asked in prompts:
         chains[asked.id] = chain = await chain_of.answers(asked, {}, rows.put)
