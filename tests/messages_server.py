@@ -39,12 +39,17 @@ TOO_LARGE = Refused(413, "request_too_large", "Request exceeds the maximum size"
 
 class MessagesServer:
     def __init__(
-        self, *, strict: bool = False, thoughts: int = 0, faults: Sequence[Refused | dict[str, Any]] = ()
+        self,
+        *,
+        strict: bool = False,
+        thoughts: int = 0,
+        faults: Sequence[Refused | dict[str, Any]] = (),
+        owner: str = "",
     ) -> None:
         """strict: as newer models, which take no prefill, and not temperature with top_p. faults: an error, or fields
-        that replace those of the reply, in turn."""
+        that replace those of the reply, in turn. owner: another server of the API, which lists its model."""
         self._engine = FakeEngine(FakeModel(engine="fake", thoughts=thoughts))
-        self._strict = strict
+        self._strict, self._owner = strict, owner
         self.faults = list(faults)
         self.bodies: list[dict[str, Any]] = []
         self.refusals: Counter[str] = Counter()
@@ -64,7 +69,8 @@ class MessagesServer:
         await self._runner.cleanup()
 
     async def _models(self, request: web.Request) -> web.Response:
-        return web.json_response({"data": [{"type": "model", "id": "other-model"}], "has_more": True})
+        listed = {"id": "fake", "owned_by": self._owner} if self._owner else {"type": "model", "id": "other-model"}
+        return web.json_response({"data": [listed], "has_more": True})
 
     async def _messages(self, request: web.Request) -> web.Response:
         try:

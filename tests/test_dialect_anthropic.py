@@ -75,6 +75,13 @@ async def test_the_system_prompt_goes_apart_and_what_requests_share_is_marked_fo
     assert "seed is not sent" in engine.describe()["sent"]
 
 
+async def test_top_p_1_is_sent_where_leaving_it_out_could_mean_something_else() -> None:
+    for owner, sent in (("", False), ("vllm", True)):
+        async with MessagesServer(owner=owner) as server:
+            await ask(server)
+            assert ("top_p" in server.bodies[0]) is sent
+
+
 async def test_what_is_read_from_the_cache_and_written_to_it_are_tokens_of_the_prompt() -> None:
     async with MessagesServer() as server:
         dones, _ = await ask(server, Request(TALK, SAMPLING, 1), Request(TALK, SAMPLING, 2))

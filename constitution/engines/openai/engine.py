@@ -51,6 +51,8 @@ class OpenAIEngine:
         if dialect == "auto":
             dialect = "vllm" if census.owner in SELF_HOSTED else "openai"
         given = {*section.extra_body, *(["chat_template_kwargs"] if section.chat_template_kwargs else [])}
+        # Servers with the defaults of a model for sampling have them where a field is left out.
+        self._needless = {} if census.owner in SELF_HOSTED else self._wire.needless
         wire, omit = self._wire, section.omitted | self._wire.lacks
         self._dialect = Dialect(omit, given, fleet.events.add, wire.turns, wire.said)
         self._template = ServedTemplate(section, fleet.events.add)
@@ -221,7 +223,7 @@ class OpenAIEngine:
             body["priority"] = request.priority
         if self._vllm and self._section.cache_salt:
             body["cache_salt"] = self._section.cache_salt
-        body = {name: value for name, value in body.items() if self._wire.needless.get(name) != value}
+        body = {name: value for name, value in body.items() if self._needless.get(name) != value}
         templated = self._template.fields(bool(request.choices)) if self._wire.templated else {}
         return {**body, **templated, **self._wire.fields(self._section)}
 

@@ -31,7 +31,7 @@ class Wire:
     fields: Callable[[OpenAIModel], Mapping[str, Any]] = lambda section: {}
     """Fields of every request beside the usual ones; those of the recipe's extra_body replace them."""
     needless: Mapping[str, Any] = field(default_factory=dict)
-    """Values of fields that are not sent, because leaving the field out means the same."""
+    """Values of fields that are not sent, because leaving the field out means the same at the API's maker."""
     lacks: frozenset[str] = frozenset()
     """Fields that the API does not have."""
     templated: bool = True
