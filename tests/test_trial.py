@@ -111,6 +111,24 @@ async def test_a_judge_that_says_other_words_than_the_labels(tmp_path: Path) -> 
     assert asked == 4
 
 
+async def test_a_policy_that_copies_its_exemplars(tmp_path: Path) -> None:
+    """Each revision is that of the last exemplar, which lies before the prompt's own turns."""
+
+    def odd(body: Body, nth: int) -> Reply:
+        reply, turns = sound(body), [message["content"] for message in body["messages"]]
+        requests = [place for place, turn in enumerate(turns) if turn.startswith("Rewrite")]
+        if "logprobs" not in body and requests and requests[-1] == len(turns) - 1:
+            reply["choices"][0]["message"]["content"] = turns[requests[0] + 1]
+        return Reply(reply)
+
+    found, asked = await tried(tmp_path, "policy", odd, "revise.exemplars=2")
+    [(what, setting)] = said(found)
+    assert what == "2 of 2 revisions repeat what the model was shown: 2 an exemplar"
+    assert setting == "revise.exemplars under 2, or model.policy: a larger model"
+    assert found.run.stopped == "trial: every revision repeats what the model was shown"
+    assert asked < LITTLE
+
+
 async def test_a_context_that_is_too_small(tmp_path: Path) -> None:
     words = "This model's maximum context length is {limit} tokens. However, you requested {total} tokens ({prompt} in "
     words += "the messages, {asked} in the completion). Please reduce the length of the messages or completion."

@@ -99,9 +99,8 @@ def _tell(found: Trial, recipe: Path) -> None:
     echo(f"{printable(found.recipe.name)}: {found.worked:,} of {found.population:,} prompts tried")
     if found.run.stopped:
         echo(f"Stopped early: {printable(found.run.stopped)}")
-    _table(
-        ("step", "asked", "failed", *BAD, "reasoned", "tokens"), [_step(step) for step in found.steps if not step.judge]
-    )
+    heads: Sequence[str] = ("step", "asked", "failed", *BAD, "copied", "reasoned", "tokens")
+    _table(heads, [_step(step) for step in found.steps if not step.judge])
     judges = [step for step in found.steps if step.judge]
     heads = ("judge", "method", "votes", "failed", "on labels", "bounded", *FIGURES.values())
     _table(heads, [_judge(step, found.figures) for step in judges])
@@ -140,6 +139,7 @@ def _facts(found: Trial, show: bool) -> dict[str, Any]:
                 "asked": step.asked,
                 "failed": step.failed,
                 "outcomes": dict(step.outcomes),
+                "copied": dict(step.copied),
                 "reasoned": step.thought,
                 "tokens_out": step.tokens,
                 "reasoning_tokens": step.reasoning_tokens,
@@ -182,7 +182,7 @@ def _step(step: Step) -> Sequence[str]:
     mean = f"{step.reasoning_tokens / step.done:,.0f} each" if step.reasoning_tokens else ""
     outcomes = [_share(step.outcomes[name], step.done) for name in BAD]
     return (step.name, f"{step.asked:,}", _share(step.failed, step.asked), *outcomes,
-            _share(step.thought, step.done), mean)  # fmt: skip
+            _share(step.copied.total(), step.done), _share(step.thought, step.done), mean)  # fmt: skip
 
 
 def _judge(step: Step, figures: Sequence[Figure]) -> Sequence[str]:

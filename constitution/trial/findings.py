@@ -28,6 +28,8 @@ REFUSED = 0.2
 """Share of a step, refused or filtered. Some prompts deserve it; a fifth of the run is a waste."""
 UNCHANGED = 0.5
 """Share of revisions: over half, most prompts give no pair."""
+COPIED = 0.1
+"""Share of a step: exports drop such answers, and the others may be copied in part."""
 REASONING = 0.5
 """Share of a step's tokens of output: over half, reasoning costs more than what is kept."""
 POSITION = 1.0
@@ -132,11 +134,25 @@ def _said(step: Step, recipe: Recipe) -> Iterator[Finding]:
             f"{held:,} {done} were refused or filtered",
             f"{place}: a model or server that answers such prompts; or other prompts",
         )
+    if step.copied.total() > COPIED * step.done:
+        what = ", ".join(f"{count:,} {_SHOWN[source]}" for source, count in step.copied.most_common())
+        fewer = f"revise.exemplars under {recipe.revise.exemplars}, or " if step.copied["exemplar"] else ""
+        what = f"{step.copied.total():,} {done} repeat what the model was shown: {what}"
+        yield Finding(what, f"{fewer}{place}: a larger model")
     if step.share("unchanged") > UNCHANGED:
         yield Finding(
             f"{step.outcomes['unchanged']:,} {done} are the answer that they were to revise",
             "revise.revision.temperature, revise.exemplars, or principles that apply to these prompts",
         )
+
+
+_SHOWN = {
+    "exemplar": "an exemplar",
+    "principle": "the principle",
+    "template": "the template",
+    "critique": "the critique",
+    "turn": "a turn of the conversation",
+}
 
 
 def _mean_reasoning(step: Step) -> str:

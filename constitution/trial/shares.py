@@ -28,6 +28,8 @@ class Step:
     failed: int = 0
     """That did not, because an engine failed."""
     outcomes: Counter[str] = field(default_factory=Counter)
+    copied: Counter[str] = field(default_factory=Counter)
+    """Answers and critiques that repeat what was shown, by what (`records.CopiedFrom`)."""
     textless: int = 0
     """Answers and critiques without text."""
     errors: Counter[str] = field(default_factory=Counter)
@@ -63,11 +65,11 @@ class Step:
         return sum(self.masses) / len(self.masses) if self.masses else None
 
     def answered(self, row: Response) -> None:
-        self._came(row.outcome, row.text)
+        self._came(row.outcome, row.text, row.copied_from)
         self._spent(row.completion_tokens, row.reasoning_tokens, row.reasoning)
 
     def criticized(self, row: Response) -> None:
-        self._came(row.critique_outcome or "empty", row.critique or "")
+        self._came(row.critique_outcome or "empty", row.critique or "", row.critique_copied_from)
         self._spent(row.critique_completion_tokens, row.critique_reasoning_tokens, row.critique_reasoning)
 
     def voted(self, vote: Judgement) -> None:
@@ -77,9 +79,10 @@ class Step:
         self.censored += vote.censored
         self._spent(vote.completion_tokens, vote.reasoning_tokens, vote.rationale_reasoning)
 
-    def _came(self, outcome: str, text: str) -> None:
+    def _came(self, outcome: str, text: str, copied_from: str | None) -> None:
         self.done += 1
         self.outcomes[outcome] += 1
+        self.copied.update([copied_from] if copied_from else ())
         self.textless += not text
 
     def _spent(self, tokens: int, reasoning_tokens: int, reasoning: str | None) -> None:
@@ -143,6 +146,8 @@ def _doubt(step: Step) -> Doubt | None:
         return Doubt(f"every {step.title} failed", sure)
     if step.textless == step.done:
         return Doubt(f"every {step.title} came without text", sure)
+    if step.copied.total() == step.done:
+        return Doubt(f"every {step.title} repeats what the model was shown", sure)
     if step.masses and max(step.masses) < OFF_LABEL:
         why = f"every {step.title} has most of its probability on other words than the labels"
         return Doubt(why, len(step.masses) >= VOTES)
