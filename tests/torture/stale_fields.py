@@ -44,6 +44,8 @@ OTHER: dict[str, dict[str, Any]] = {
         "margin": 0.1,
         "min_label_mass": 0.1,
     },
+    "VerdictSection": {"n": 3, "temperature": 0.5, "top_p": 0.5, "max_tokens": 99, "stop": ["\n"]},
+    "ScoreSection": {"steps": 20},
     "PerturbSection": {"share": 0.5, "kinds": ["terse"]},
     "FakeModel": {
         "model": "other",
@@ -56,12 +58,14 @@ OTHER: dict[str, dict[str, Any]] = {
         "verbosity": 2,
         "thoughts": 1,
         "reasoning": "keep",
+        "method": "rationale",
     },
     "TransformersModel": {
         "model": "models/b",
         "family": "other",
         "dtype": "bfloat16",
         "device": "cuda",
+        "method": "rationale",
         **TEMPLATED,
     },
     "VLLMModel": {
@@ -69,6 +73,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "family": "other",
         "adapter": "models/adapter-b",
         "vllm": {"dtype": "float16"},
+        "method": "rationale",
         **TEMPLATED,
     },
     "OpenAIModel": {
@@ -79,6 +84,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "extra_body": {"top_k": 1},
         "vllm": {"quantization": "fp8"},
         "omit": ["seed"],
+        "method": "rationale",
     },
 }
 """Per section another value of each field that makes another run."""

@@ -23,6 +23,7 @@ from small_project import table
 from stale_fields import ENGINES, OTHER, PRINCIPLES, RECIPE, ROWS, SAME
 
 from constitution import templates
+from constitution.judge import methods
 from constitution.judge.methods import METHODS
 from constitution.pipeline import plan, prepare
 from constitution.recipe import Recipe, load_recipe
@@ -126,6 +127,8 @@ def cases() -> Iterator[tuple[str, tuple[str, ...], str, str]]:
                 continue
             if (kind == "Recipe" and name == "perturb") or (kind == "Models" and name in ("judge", "jury")):
                 continue  # sections that the base leaves out
+            if name == "method" and "jury" not in place and kind != "JudgeSection":
+                continue  # a judge alone votes as judge.method says
             if kind in ("_Model",) or ((place, kind) in seen):
                 continue
             seen.add((place, kind))
@@ -240,10 +243,11 @@ def test_every_template_is_in_the_run_id(project: Path, torture: Torture, monkey
     folder = Path(templates.__file__).parent
     names = {path.name for path in folder.glob("*.txt")}
     recipes = {method: changed(RECIPE, ("judge", "method"), method) for method in METHODS}
+    recipes["score in twenty steps"] = changed(recipes["score"], ("judge", "score"), {"steps": 20})
     before = {method: run_id(project, data) for method, data in recipes.items()}
     chance = random.Random(f"{torture.seed}/templates")
     for name in sorted(names) if torture.full else chance.sample(sorted(names), 3):
-        for set_name in ("REVISE", "PERTURB"):
+        for set_name in ("REVISE", "PERTURB", "SCORE_FINE"):
             texts = getattr(templates, set_name).texts
             if name in texts:
                 other = templates.TemplateSet({**texts, name: texts[name] + " "})
@@ -253,10 +257,11 @@ def test_every_template_is_in_the_run_id(project: Path, torture: Torture, monkey
             for method, each in METHODS.items()
             if name in (texts := each.templates.texts)
         }
-        monkeypatch.setattr(plan, "METHODS", {**METHODS, **votes})
+        monkeypatch.setattr(methods, "METHODS", {**METHODS, **votes})
+        used = set(votes) | ({"score in twenty steps"} if name in templates.SCORE_FINE.texts else set())
         now = {method: run_id(project, data) for method, data in recipes.items()}
         others = {method for method in recipes if now[method] != before[method]}
-        assert others == (set(votes) or set(recipes)), name
+        assert others == (used or set(recipes)), name
         torture.count("stale fields")
         monkeypatch.undo()
         monkeypatch.chdir(project)
