@@ -118,7 +118,7 @@ class Simulated:
 
 
 def simulated(folder: Path, number: int, prompts: int) -> tuple[Path, Recipe]:
-    """A recipe of its own, drawn by its number."""
+    """Its own recipe, drawn by its number."""
     drawn = random.Random(number)
     made = Made(
         drawn.uniform(2, 5), drawn.choice([0.2, 0.6, 1.0]), drawn.choice([0, 0.1, 0.3]), drawn.choice([0, 0.1, 0.4])
@@ -175,7 +175,7 @@ def held(trial: Trial, run: Run) -> dict[str, bool]:
 
 
 async def recipes(folder: Path, count: int, prompts: int) -> dict[str, int]:
-    """Of so many recipes, those whose forecast held."""
+    """Of that many recipes, those whose forecast held."""
     right: dict[str, int] = {}
     for number in range(count):
         for name, kept in held(*await foreseen_and_found(folder / str(number), number, prompts)).items():

@@ -3,7 +3,7 @@
     trial = await try_recipe(load_recipe(path), path, Path("warehouse"))
     trial.findings, trial.forecast["cost"]
 
-A trial is a run by the pipeline that runs use, in a warehouse of its own: a new folder in `.try` within the runs'
+A trial is a run by the pipeline that runs use, in its own warehouse: a new folder in `.try` within the runs'
 warehouse, where no reader of that one looks. It can be read by every command (`--warehouse`), and deleted at any time.
 One prompt is worked first; the others only when something came of every step, so that a server which refuses everything
 is asked little.
