@@ -242,7 +242,7 @@ def test_every_template_is_in_the_run_id(project: Path, torture: Torture, monkey
     """Each file of texts decides some recipe's rows, and a word of it makes that recipe another run."""
     folder = Path(templates.__file__).parent
     names = {path.name for path in folder.glob("*.txt")}
-    recipes = {method: changed(RECIPE, ("judge", "method"), method) for method in METHODS}
+    recipes: dict[str, dict[str, Any]] = {m: changed(RECIPE, ("judge", "method"), m) for m in METHODS}
     recipes["score in twenty steps"] = changed(recipes["score"], ("judge", "score"), {"steps": 20})
     before = {method: run_id(project, data) for method, data in recipes.items()}
     chance = random.Random(f"{torture.seed}/templates")
