@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from run_once import run_once, stop_midway
 from small_project import RECIPE, small_project, table
 
+from constitution.cli import app
 from constitution.errors import ConstitutionError
 from constitution.recipe import load_recipe
 from rehearsal.server import FakeServer
@@ -91,3 +93,13 @@ async def test_what_was_stopped_midway_is_taken_up(tmp_path: Path) -> None:
 def test_which_recipes_make_no_answers(tmp_path: Path, change: tuple[str, str], only: bool) -> None:
     path = small_project(tmp_path, 1, JUDGES.replace(*change, 1))
     assert load_recipe(path).only_judges is only
+
+
+def test_serve_prints_no_server_of_a_policy_that_is_not_asked(tmp_path: Path) -> None:
+    policy, judge = served("http://policy:8000/v1"), served("http://judge:8000/v1")
+    recipe = JUDGES.replace(POLICY, policy).replace('engine = "fake"\nmodel = "fake-judge"\n', judge)
+    path = str(small_project(tmp_path, 1, recipe))
+    shown = CliRunner().invoke(app, ["serve", path])
+    assert [line for line in shown.output.splitlines() if line.startswith("#")] == ["# judge"]
+    shown = CliRunner().invoke(app, ["serve", path, "--set", "revise.rounds=1"])
+    assert [line for line in shown.output.splitlines() if line.startswith("#")] == ["# policy", "# judge"]

@@ -30,16 +30,17 @@ def serve(recipe: Path, overrides: tuple[str, ...]) -> None:
     Example:
       constitution serve recipes/vllm.toml
     """
-    for remarks, command in servers(load_recipe(recipe, overrides).model):
+    loaded = load_recipe(recipe, overrides)
+    for remarks, command in servers(loaded.model, answers=not loaded.only_judges):
         for remark in remarks:
             click.echo(f"# {remark}")
         click.echo(shell(command))
 
 
-def servers(models: Models) -> Iterator[tuple[list[str], list[str]]]:
-    """Remarks and argv of each server; roles with equal sections share theirs. Raises RecipeError where none of the
-    models can be served by vLLM."""
-    roles = _roles(models)
+def servers(models: Models, answers: bool = True) -> Iterator[tuple[list[str], list[str]]]:
+    """Remarks and argv of each server; roles with equal sections share theirs. answers: False leaves out a
+    policy that does not judge. Raises RecipeError where none of the models can be served by vLLM."""
+    roles = _roles(models, answers)
     able = {role: section for role, section in roles.items() if isinstance(section, VLLMModel | OpenAIModel)}
     if not able:
         engines = " and ".join(sorted({section.engine for section in roles.values()}))
@@ -59,9 +60,9 @@ def servers(models: Models) -> Iterator[tuple[list[str], list[str]]]:
             port += 1
 
 
-def _roles(models: Models) -> dict[str, ModelSection]:
+def _roles(models: Models, answers: bool) -> dict[str, ModelSection]:
     """Each section once, by the roles that share it: `policy and judge`, `judge <name>`."""
-    sections: dict[str, ModelSection] = {"policy": models.policy}
+    sections: dict[str, ModelSection] = {"policy": models.policy} if answers else {}
     sections |= {f"judge {name}": section for name, section in models.jury.items()}
     if not models.jury:
         sections["judge"] = models.judge or models.policy

@@ -22,7 +22,7 @@ from constitution.engines import Request
 from constitution.measures import Estimate, forecast
 from constitution.pipeline import Plan, open_run, prepare
 from constitution.pipeline.cost import Cost, Ledger
-from constitution.recipe import Models, OutputSection, Recipe
+from constitution.recipe import OutputSection, Recipe
 from constitution.records import Figure, Run
 from constitution.trial.findings import Evidence, Finding, findings
 from constitution.trial.sample import Draw, Seen, Watching
@@ -80,7 +80,7 @@ async def try_recipe(
         run = await session.finish()
     in_flight = min(max(plan.prompts - 1, 1), recipe.output.window)
     figures = audit(folder, run.run_id, replicates=REPLICATES, sections=SECTIONS) if run.counts["judgements"] else []
-    foreseen = _forecast(list(watching.whole.values()), draw, recipe.model, in_flight)
+    foreseen = _forecast(list(watching.whole.values()), draw, recipe, in_flight)
     found = steps(watching.rows)
     return Trial(
         recipe,
@@ -112,8 +112,8 @@ def _planned(recipe: Recipe, recipe_path: Path, shelf: Path, allow: Sequence[Pat
         raise
 
 
-def _forecast(seen: Sequence[Seen], draw: Draw, models: Models, in_flight: int) -> dict[str, Estimate]:
-    cost, hourly = Cost(models, Ledger(), {}), _hourly(models)
+def _forecast(seen: Sequence[Seen], draw: Draw, recipe: Recipe, in_flight: int) -> dict[str, Estimate]:
+    cost, hourly = Cost(recipe.model, Ledger(), {}), _hourly(recipe)
 
     def hours(each: Seen) -> float:
         """This prompt's part of the whole run's hours: as many prompts are in flight at once (Little's law)."""
@@ -135,9 +135,10 @@ def _forecast(seen: Sequence[Seen], draw: Draw, models: Models, in_flight: int) 
     return made if cost.priced else made | {"cost": Estimate(None, None, None, len(seen))}
 
 
-def _hourly(models: Models) -> float:
+def _hourly(recipe: Recipe) -> float:
     """What the accelerators of all engines cost by the hour; sections that are equal but for the price are one."""
-    sections = [models.policy, *filter(None, [models.judge]), *models.jury.values()]
+    models = recipe.model
+    sections = [*([] if recipe.only_judges else [models.policy]), *models.judges.values()]
     bare = [section.bare for section in sections]
     prices = [section.price for place, section in enumerate(sections) if bare[place] not in bare[:place]]
     return sum(price.gpus * price.gpu_hour for price in prices if price)
