@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from constitution.engines.base import Request
 from constitution.engines.fake import FakeEngine
@@ -59,14 +60,13 @@ class MessagesServer:
         app = web.Application()
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/messages", self._messages)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.base_url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
+        self._server = TestServer(app)
+        await self._server.start_server(shutdown_timeout=1.0)
+        self.base_url = str(self._server.make_url("/v1"))
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._runner.cleanup()
+        await self._server.close()
 
     async def _models(self, request: web.Request) -> web.Response:
         listed = {"id": "fake", "owned_by": self._owner} if self._owner else {"type": "model", "id": "other-model"}

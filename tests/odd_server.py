@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from aiohttp import web
-from small_project import ROOT, table
+from aiohttp.test_utils import TestServer
+from small_project import small_project, table
 
 from constitution.records import Run
 
@@ -87,14 +88,13 @@ class OddServer:
         app = web.Application()
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/chat/completions", self._chat)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.base_url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
+        self._server = TestServer(app)
+        await self._server.start_server(shutdown_timeout=1.0)
+        self.base_url = str(self._server.make_url("/v1"))
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._runner.cleanup()
+        await self._server.close()
 
     async def _models(self, request: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": [{"id": "m", "object": "model", "owned_by": "acme"}]})
@@ -114,8 +114,6 @@ class OddServer:
 
 def project(folder: Path, role: Role, url: str, prompts: int = 3, more: str = "") -> Path:
     """The recipe's path. more: further lines of the section whose model the server has."""
-    folder.mkdir(parents=True)
-    (folder / "principles").symlink_to(ROOT / "principles")
     turns = [
         [
             {"role": "system", "content": "Be brief."},
@@ -124,14 +122,10 @@ def project(folder: Path, role: Role, url: str, prompts: int = 3, more: str = ""
         ]
         for number in range(prompts)
     ]
-    rows = "\n".join(json.dumps({"prompt": each}) for each in turns)
-    (folder / "prompts.jsonl").write_text(rows, encoding="utf-8")
     served, fake = SERVED.format(url=url) + more, 'engine = "fake"'
     judges = {"policy": f'[model.judge]\n{fake}\nmodel = "fake-judge"', "judge": f"[model.judge]\n{served}", "both": ""}
     sections = {"policy": fake if role == "judge" else served, "judge": judges[role]}
-    path = folder / "recipe.toml"
-    path.write_text(RECIPE.format(**sections), encoding="utf-8")
-    return path
+    return small_project(folder, [{"prompt": each} for each in turns], RECIPE.format(**sections))
 
 
 @dataclass(frozen=True)

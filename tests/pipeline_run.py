@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+
+from small_project import numbered, small_project
 
 from constitution.records import Failure, Row
 from constitution.warehouse import Warehouse, ask, connect
@@ -38,12 +39,9 @@ PROMPTS = 50
 
 
 def laid_out(folder: Path) -> Path:
-    (folder / "principles").symlink_to(ROOT / "principles")
-    (folder / "recipe.toml").write_text(RECIPE, encoding="utf-8")
-    rows = [{"prompt": f"How does thing {n} work?", "good": f"Like {n}.", "bad": "No."} for n in range(PROMPTS)]
+    rows = numbered(PROMPTS)
     rows[7] = rows[3]  # a repeated conversation
-    (folder / "prompts.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
-    return folder
+    return small_project(folder, rows, RECIPE).parent
 
 
 def rows_of(warehouse: Path, run_id: str, failures: bool = False) -> dict[str, Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,20 @@ flush_seconds = 0.05
 """
 
 
-def small_project(folder: Path, prompts: int = 50, recipe: str = RECIPE) -> Path:
-    """The recipe's path, in a new project with so many prompts."""
+def small_project(folder: Path, prompts: int | Sequence[Mapping[str, Any]] = 50, recipe: str = RECIPE) -> Path:
+    """The recipe's path, in a new project. prompts: rows of prompts.jsonl, or how many of them to write."""
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "principles").symlink_to(ROOT / "principles")
-    rows = [{"prompt": f"How does thing {n} work?", "good": f"Like {n}.", "bad": "No."} for n in range(prompts)]
+    rows = numbered(prompts) if isinstance(prompts, int) else prompts
     (folder / "prompts.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     path = folder / "recipe.toml"
     path.write_text(recipe, encoding="utf-8")
     return path
+
+
+def numbered(prompts: int) -> list[dict[str, Any]]:
+    """Rows of different prompts, each with a good and a bad answer."""
+    return [{"prompt": f"How does thing {n} work?", "good": f"Like {n}.", "bad": "No."} for n in range(prompts)]
 
 
 def table(warehouse: Path, query: str) -> list[tuple[Any, ...]]:

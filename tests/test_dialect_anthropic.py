@@ -10,7 +10,7 @@ import pytest
 from messages_server import KEY, LIMITED, OVERLOADED, TOO_LARGE, MessagesServer
 from pydantic import ValidationError
 from run_once import run_once
-from small_project import ROOT, table
+from small_project import small_project, table
 
 from constitution.engines.base import Completion, Request
 from constitution.engines.openai.engine import OpenAIEngine
@@ -245,14 +245,7 @@ flush_seconds = 0.05
 
 
 def project(folder: Path, url: str, more: str, method: str = "verdict") -> Path:
-    folder.mkdir()
-    (folder / "principles").symlink_to(ROOT / "principles")
-    (folder / "prompts.jsonl").write_text(
-        "\n".join(json.dumps({"prompt": f"How does thing {number} work?"}) for number in range(6)), encoding="utf-8"
-    )
-    path = folder / "recipe.toml"
-    path.write_text(RECIPE.format(url=url, more=more, method=method), encoding="utf-8")
-    return path
+    return small_project(folder, 6, RECIPE.format(url=url, more=more, method=method))
 
 
 async def rows(path: Path) -> list[list[Any]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from constitution.engines.base import Completion, Request
 from constitution.engines.fake import FakeEngine
@@ -250,17 +251,14 @@ async def test_a_quoted_tail_of_a_reply_holds_no_half_of_the_key(monkeypatch: py
     monkeypatch.setenv("TEST_KEY", CANARY)
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handle)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-    engine = await OpenAIEngine.open(
-        OpenAIModel(engine="openai", model="fake", base_url=url, retries=0, api_key_env="TEST_KEY")
-    )
-    with pytest.raises(MalformedReply, match="yyy") as caught:
-        await engine.generate(Request(ASK, Sampling(), seed=1))
-    await engine.close()
-    await runner.cleanup()
+    async with TestServer(app) as server:
+        url = str(server.make_url("/v1"))
+        engine = await OpenAIEngine.open(
+            OpenAIModel(engine="openai", model="fake", base_url=url, retries=0, api_key_env="TEST_KEY")
+        )
+        with pytest.raises(MalformedReply, match="yyy") as caught:
+            await engine.generate(Request(ASK, Sampling(), seed=1))
+        await engine.close()
     assert CANARY[-5:] not in str(caught.value)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from pipeline_run import one, rows_of
 from run_once import run_once
+from small_project import small_project
 
 from constitution.engines.base import Request
 from constitution.engines.openai import metrics as _metrics
@@ -91,13 +92,7 @@ class Server:
 
 
 def project(folder: Path, urls: list[str]) -> Path:
-    folder.mkdir()
-    (folder / "principles").symlink_to(ROOT / "principles")
-    rows = [{"prompt": f"How does thing {number} work?"} for number in range(PROMPTS)]
-    (folder / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    recipe = folder / "recipe.toml"
-    recipe.write_text(RECIPE.format(urls=", ".join(map(json.dumps, urls))), encoding="utf-8")
-    return recipe
+    return small_project(folder, PROMPTS, RECIPE.format(urls=", ".join(map(json.dumps, urls))))
 
 
 async def hurt(servers: list[Server], recipe: Path, warehouse: Path) -> Run:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import shutil
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from report_page import Page, differences
 from run_once import run_once
-from small_project import RECIPE, ROOT, table
+from small_project import RECIPE, ROOT, small_project, table
 
 from constitution.ask import SHIPPED, questions, swaps
 from constitution.ask.panel import Panel
@@ -104,15 +103,12 @@ class Recorder:
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of 16 prompts, half of which name a man; half of them have a spoiled answer too."""
     folder = tmp_path_factory.mktemp("ran")
-    (folder / "principles").symlink_to(ROOT / "principles")
     rows = [
         {"prompt": f"How does {'a man' if n % 2 else 'one'} mend thing {n}?", "good": f"Like {n}.", "bad": "No.",
          "tags": ["harmless" if n % 3 else "harmful"]}
         for n in range(16)
     ]  # fmt: skip
-    (folder / "prompts.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
-    (folder / "recipe.toml").write_text(NAMED, encoding="utf-8")
-    assert asyncio.run(run_once(folder / "recipe.toml", folder / "warehouse", [])).finished_at
+    assert asyncio.run(run_once(small_project(folder, rows, NAMED), folder / "warehouse", [])).finished_at
     return folder
 
 

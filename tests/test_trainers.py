@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from run_once import run_once
+from small_project import small_project
 
 from constitution.export import Cleaning, Settings, export
 from constitution.export.formats import FORMATS
@@ -56,11 +57,8 @@ def conversations() -> list[list[dict[str, str]]]:
 def exports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One small run of the fake engine, exported in every format."""
     folder = tmp_path_factory.mktemp("trained")
-    (folder / "principles").symlink_to(ROOT / "principles")
-    rows = [json.dumps({"messages": messages}) for messages in conversations()]
-    (folder / "prompts.jsonl").write_text("\n".join(rows), encoding="utf-8")
-    (folder / "recipe.toml").write_text(RECIPE, encoding="utf-8")
-    run = asyncio.run(run_once(folder / "recipe.toml", folder / "warehouse", []))
+    path = small_project(folder, [{"messages": messages} for messages in conversations()], RECIPE)
+    run = asyncio.run(run_once(path, folder / "warehouse", []))
     made: dict[str, Path] = {}
     for format in FORMATS:
         settings = Settings(format=format, test=0.2, cleaning=Cleaning(dedupe="exact"))

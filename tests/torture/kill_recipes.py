@@ -97,7 +97,7 @@ KINDS = {
         + OUTPUT,
         70,
         {"policy": POLICY, "judge": {**JUDGE, "length_bias": 3.0}},
-        applied="dawid-skene, style",
+        applied="dawid-skene, rationale, style",
     ),
     "fleet": Kind(
         HEAD

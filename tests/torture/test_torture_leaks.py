@@ -10,8 +10,8 @@ import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 from canaries import HF, RECIPE
 from conftest import Torture
 from fake_hub import FakeHub, running
@@ -213,23 +214,18 @@ async def test_no_form_of_the_key_leaves_the_command(tmp_path: Path, torture: To
     torture.count("attacks on the rest", len(said))
 
 
-class refusing:
-    """A server that takes no key, and says so with it."""
+@asynccontextmanager
+async def refusing() -> AsyncIterator[str]:
+    """The address of a server that takes no key, and repeats the key as it refuses."""
 
-    async def __aenter__(self) -> str:
-        async def refuse(request: web.Request) -> web.Response:
-            told = f"the key {request.headers.get('Authorization')} is not known"
-            return web.json_response({"error": {"message": told}}, status=401, headers={"WWW-Authenticate": told})
+    async def refuse(request: web.Request) -> web.Response:
+        message = f"the key {request.headers.get('Authorization')} is not known"
+        return web.json_response({"error": {"message": message}}, status=401, headers={"WWW-Authenticate": message})
 
-        application = web.Application()
-        application.router.add_route("*", "/{path:.*}", refuse)
-        self._runner = web.AppRunner(application)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        return f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._runner.cleanup()
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", refuse)
+    async with TestServer(application) as server:
+        yield str(server.make_url("/v1"))
 
 
 def test_an_answer_stays_as_it_is_where_there_is_no_key_in_it() -> None:

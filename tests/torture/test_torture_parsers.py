@@ -23,7 +23,7 @@ from conftest import Torture
 from drawn_files import COUNTED, damaged, files, json_file, lines, taken, toml, toml_file
 from hypothesis import strategies as st
 from properties import JSON, TEXT, holds
-from small_project import RECIPE, ROOT
+from small_project import RECIPE, small_project
 from warehouse_rows import CONSTITUTION, RUN, chain, fill, run
 
 from constitution.ask import SHIPPED
@@ -70,10 +70,7 @@ SOUND_RECIPE: dict[str, Any] = {
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    (tmp_path / "principles").symlink_to(ROOT / "principles")
-    rows = [{"prompt": f"How does thing {n} work?", "good": f"Like {n}.", "bad": "No."} for n in range(3)]
-    (tmp_path / "prompts.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    return tmp_path
+    return small_project(tmp_path, 3).parent
 
 
 def test_recipes(project: Path, torture: Torture) -> None:

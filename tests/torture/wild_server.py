@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from aiohttp import web
-from small_project import ROOT
+from small_project import small_project
 
 from rehearsal.server import FakeServer
 
@@ -51,13 +51,7 @@ ANSWERS = RECIPE.replace("rounds = 1", "rounds = 0").replace("[judge]\nprinciple
 
 def project(folder: Path, urls: list[str], prompts: int, recipe: str = RECIPE) -> Path:
     """The recipe's path, in a new project. The servers' addresses are no part of its run's id."""
-    folder.mkdir()
-    (folder / "principles").symlink_to(ROOT / "principles")
-    rows = [{"prompt": f"How does thing {number} work?"} for number in range(prompts)]
-    (folder / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    path = folder / "recipe.toml"
-    path.write_text(recipe.format(urls=", ".join(map(json.dumps, urls))), encoding="utf-8")
-    return path
+    return small_project(folder, prompts, recipe.format(urls=", ".join(map(json.dumps, urls))))
 
 
 def thing(body: Mapping[str, Any]) -> int:
