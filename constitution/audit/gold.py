@@ -23,7 +23,7 @@ import numpy as np
 
 from constitution.audit.charts import reliability
 from constitution.audit.evidence import Array, Evidence
-from constitution.audit.kinds import Exhibit
+from constitution.audit.kinds import Exhibit, written
 from constitution.measures import Estimate, agreement, calibrate, estimate
 from constitution.records import Figure
 
@@ -219,7 +219,10 @@ def calibrated(evidence: Evidence, call: Calls, half: Array) -> Iterator[Figure]
 def kappa(evidence: Evidence, call: Calls) -> Figure:
     said = np.abs(call.p - 0.5) >= 1e-12
     found = agreement.kappa(call.p[said] > 0.5, call.y[said] == 1, call.clusters[said], replicates=evidence.replicates)
-    return evidence.figure("kappa", found, "" if found.value is not None else "no sides to compare", judge=call.judge)
+    note = "no sides to compare"
+    if found.value is not None:
+        note = f"exact agreement {written(float((call.right[said]).mean()), 'share')}"
+    return evidence.figure("kappa", found, note, judge=call.judge)
 
 
 _RELIABILITY = """SELECT CASE WHEN p.judge = '' AND count(DISTINCT p.judge) OVER () = 2 THEN max(p.judge) OVER ()

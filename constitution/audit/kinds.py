@@ -58,6 +58,8 @@ class Reading:
     """Those of above, below and around that put the labels in doubt: they come first."""
     only: Literal["", "above", "below"] = ""
     """It is in the summary only where its value, whatever its interval, is there."""
+    each: bool = False
+    """Where there are several judges, each one's row is in the summary, beside that of all."""
 
 
 @dataclass(frozen=True)

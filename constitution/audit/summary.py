@@ -19,16 +19,19 @@ _IN_ORDER = [
     for (name, _), rule in _READ.items()
     if rule.only
 ]
+_EACH = [name for (name, _), rule in _READ.items() if rule.each]
 QUERY = (
     "SELECT figure, judge, subject, value, low, high, n, note\nFROM figures\n"
     "WHERE run_id = {run} AND principle_id = '' AND (value IS NOT NULL OR figure = 'alignment')\n"
     f"  AND (figure, subject) IN ({', '.join(map(str, [*_READ, ('alignment', '')]))})\n"
     f"  AND NOT ({' OR '.join(_IN_ORDER)})\n"
     "QUALIFY judge = '' OR NOT bool_or(judge = '') OVER (PARTITION BY figure, subject)\n"
+    f"  OR (list_contains({_EACH}, figure)\n"
+    "    AND (SELECT count(*) > 1 FROM figures WHERE run_id = {run} AND figure = 'votes_cast'))\n"
     f"ORDER BY list_position([{', '.join(repr(' '.join(each)) for each in _READ)}], figure || ' ' || subject), judge"
 )
-"""Where all judges together have a figure, those of each are left out; agreement with gold is there without a value
-too."""
+"""Where all judges together have a figure, those of each are left out, or of some figures those of a judge alone;
+agreement with gold is there without a value too."""
 
 
 @dataclass(frozen=True)

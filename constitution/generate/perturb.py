@@ -70,7 +70,7 @@ class Perturb(Generator):
         """The chain's last answer with text; without one, the given one that people prefer, or else the first with
         text."""
         given = given_answers(self.setup.run_id, prompt, families(self.setup))
-        preferred = [given[prompt.gold]] if prompt.gold is not None else []
+        preferred = [given[place] for place in prompt.better]
         chain = last_answer(of_kinds(have, "initial", "revision"))
         return chain or next((answer for answer in (*preferred, *given) if answer.text), None)
 

@@ -42,12 +42,13 @@ def pairs(run_id: str, prompt: Prompt, answers: Iterable[Response], kinds: Seque
     """The pairs of one prompt's answers, of the kinds that are asked for; perturbations always have theirs. Where two
     kinds choose the same two answers, it is one pair, of the kind that comes first in `CHOICES`."""
     by_id = {answer.id: answer for answer in answers}
+    gold = {answer.id for answer in by_id.values() if answer.kind == "given" and answer.round in prompt.better}
     chosen: dict[tuple[str, str], PairKind] = {}
     for kind, choose in CHOICES.items():
         if kind in kinds or kind == "perturbation":
             for a, b in choose(by_id):
-                chosen.setdefault((a, b), kind)
-    gold = [answer.id for answer in by_id.values() if answer.kind == "given" and answer.round == prompt.gold]
+                if kind != "given" or not prompt.golds or (a in gold) != (b in gold):
+                    chosen.setdefault((a, b), kind)
     return [
         Pair(
             row_id(run_id, by_id[a].prompt_id, "pair", kind, a, b),
@@ -55,10 +56,15 @@ def pairs(run_id: str, prompt: Prompt, answers: Iterable[Response], kinds: Seque
             by_id[a],
             by_id[b],
             _flaw(by_id[a], by_id[b], by_id),
-            gold[0] if kind == "given" and gold and gold[0] in (a, b) else None,
+            _gold({a, b} & gold) if kind == "given" else None,
         )
         for (a, b), kind in chosen.items()
     ]
+
+
+def _gold(found: set[str]) -> str | None:
+    """The pair's gold answer; None where both are, or neither is."""
+    return found.pop() if len(found) == 1 else None
 
 
 Answers = Mapping[str, Response]

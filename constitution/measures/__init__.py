@@ -7,6 +7,7 @@
     aggregate  Dawid–Skene
     prevalence what a judge that errs has found, corrected
     forecast   what a whole will come to, by a sample of it
+    benchmarks how public benchmarks score a judge
     refusals   answers that begin like a refusal
 
 Arguments that are not finite numbers are a ValueError; too little data is an Estimate without a value.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from constitution.errors import PromptError
+from constitution.prompts.benchmarks import BENCHMARKS
 from constitution.prompts.keys import (
     CONVERSATIONS,
     FOLLOWS,
@@ -33,7 +34,10 @@ class Fields:
     """Reads rows as prompts, as a recipe says."""
 
     def __init__(self, section: PromptsSection) -> None:
-        self.keys = Keys(section)
+        self._shape = BENCHMARKS[section.benchmark] if section.benchmark else None
+        if self._shape:  # whose questions are texts, whatever they look like
+            section = section.model_copy(update={"field": self._shape.question, "json_text": "text"})
+        self.keys = Keys(section, self._shape.keys if self._shape else ())
         self._section = section
         self._turns = Turns(section, self.keys)
         self._has_system = section.system is None
@@ -42,8 +46,13 @@ class Fields:
 
     def prompt(self, row: Row) -> Prompt:
         """Raises PromptError for a row that cannot be used, or of which something would be lost."""
-        section = self._section
-        if section.format == "transcripts":
+        section, golds = self._section, tuple(map(self._section.answers.index, filter(None, [self._section.gold])))
+        names: Sequence[str] = section.answers
+        if self._shape:
+            key, messages = section.field, self._turns.of(row, section.field, row.value(section.field))
+            answers, golds = self._shape.answers_of(row)
+            names = [f"answer {number}" for number in range(1, len(answers) + 1)]
+        elif section.format == "transcripts":
             key = "" if section.answers else section.field
             messages, answers = self._from_transcripts(row)
         else:
@@ -57,10 +66,12 @@ class Fields:
             _check_text(row, f"turn {number}", message.content)
             if not message.content.strip():
                 row.refuse(f"turn {number} has no text")
-        for name, answer in zip(section.answers, answers, strict=True):
+        for name, answer in zip(names, answers, strict=True):
             _check_text(row, name, answer)
-        gold = section.answers.index(section.gold) if section.gold else None
-        return Prompt(messages, row.source, (*section.tags, *self._own_tags(row)), answers, gold)
+        several = self._shape is not None and len(answers) > 2
+        gold = None if several or not golds else golds[0]
+        tags = (*section.tags, *self._own_tags(row))
+        return Prompt(messages, row.source, tags, answers, gold, golds=golds if several else ())
 
     def check_end(self, name: str) -> None:
         """Raises PromptError where no row had the key of the system's turn. name: the source's."""
@@ -110,21 +121,22 @@ class Fields:
         return messages
 
     def _own_tags(self, row: Row) -> list[str]:
-        key = self._section.tags_field
-        if key is None:
-            return []
-        tags = _value(row, key)
-        if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-            row.refuse(f"{key} is not a list of texts")
+        """The benchmark's first, the subset before all."""
+        tags = self._shape.tags_of(row) if self._shape else []
+        if (key := self._section.tags_field) is not None:
+            own = row.value(key)
+            if not isinstance(own, list) or not all(isinstance(tag, str) for tag in own):
+                row.refuse(f"{key} is not a list of texts")
+            tags += own
         for tag in tags:
-            _check_text(row, key, tag)
+            _check_text(row, key or "a tag", tag)
         return tags
 
     def _from_transcripts(self, row: Row) -> tuple[Messages, tuple[str, ...]]:
         section = self._section
         conversations = []
         for key in section.answers or (section.field,):
-            text = _value(row, key)
+            text = row.value(key)
             if not isinstance(text, str):
                 row.refuse(f"{key} is not a text", "a transcript is one string; for lists of messages use format jsonl")
             try:
@@ -148,13 +160,13 @@ class Fields:
         if key is None and any(isinstance(value, str) and is_transcript(value) for value in values):
             row.refuse("the answers are transcripts", 'set prompts.format = "transcripts"')
         key = key or self._section.field
-        messages = self._turns.of(row, key, _value(row, key))
+        messages = self._turns.of(row, key, row.value(key))
         answers = [self._answer(row, name, value, messages) for name, value in zip(named, values, strict=True)]
         return key, messages, tuple(answers)
 
     def _given(self, row: Row, key: str) -> Any:
         """A given answer: a text, or messages, also where they are written as a text."""
-        value = _value(row, key)
+        value = row.value(key)
         return self._turns.plain(row, key, value) if isinstance(value, str) else value
 
     def _answer(self, row: Row, key: str, value: Any, prompt: Messages) -> str:
@@ -211,15 +223,6 @@ def _shared(row: Row, conversations: Sequence[Messages]) -> tuple[Messages, tupl
         return split_answers(conversations)
     except ValueError as error:
         row.refuse(str(error), "leave the row out, or read it without prompts.answers")
-
-
-def _value(row: Row, key: str) -> Any:
-    if row.data.get(key) is None:
-        if key in row.data:
-            row.refuse(f"{key} is null", "leave such rows out; format sql can: WHERE … IS NOT NULL")
-        known = ", ".join(sorted(row.data)) or "none"
-        row.refuse(f"there is no {key!r} (it has: {known})", "name the key in prompts.field or prompts.answers")
-    return row.data[key]
 
 
 def _check_text(row: Row, where: str, text: str) -> None:

@@ -33,7 +33,7 @@ def read_file(path: Path, keys: AnyKeys, format: str = "auto", name: str = "") -
             read = f"read_json('{path.name}', maximum_depth = 1)"
         raise PromptError(
             f"{path}: the name does not say what is in it",
-            hint=f"it ends in {', '.join(ENDINGS)}, or prompts.format says it: jsonl, parquet; "
+            hint=f"it ends in {', '.join(ENDINGS)}, or prompts.format says it: jsonl, json, parquet; "
             f'CSV and JSON are read by format sql: query = "FROM {read}"',
         )
     rows: Iterator[Row] = import_module(f"constitution.prompts.{kind}").read(path, name or path.name, keys)

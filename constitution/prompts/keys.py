@@ -114,8 +114,9 @@ class Keys(AnyKeys):
 
     lenient = False
 
-    def __init__(self, section: PromptsSection) -> None:
-        named = {*section.answers, section.tags_field, section.system}
+    def __init__(self, section: PromptsSection, more: Iterable[str] = ()) -> None:
+        """more: further keys that are read."""
+        named = {*section.answers, section.tags_field, section.system, *more}
         if not (section.format == "transcripts" and section.answers):  # then the answers hold the prompt
             named.add(section.field)
         self.named = frozenset(key for key in named if key is not None)

@@ -30,6 +30,15 @@ class Row:
     def refuse(self, what: str, hint: str | None = None) -> NoReturn:
         raise PromptError(f"{self.place}: {what}", hint=hint) from None
 
+    def value(self, key: str, hint: str = "name the key in prompts.field or prompts.answers") -> Any:
+        """What `key` holds. Raises PromptError where the row has it not, or it is null. hint: where it has it not."""
+        if self.data.get(key) is None:
+            if key in self.data:
+                self.refuse(f"{key} is null", "leave such rows out; format sql can: WHERE … IS NOT NULL")
+            known = ", ".join(sorted(self.data)) or "none"
+            self.refuse(f"there is no {key!r} (it has: {known})", hint)
+        return self.data[key]
+
 
 def numbered(source: str, place: str, rows: Iterable[dict[str, Any]]) -> Iterator[Row]:
     for number, row in enumerate(rows, 1):

@@ -12,13 +12,16 @@ from constitution.errors import RecipeError
 from constitution.overrides import FORMATS, source_of
 from constitution.recipe.base import Count, SamplingSection, Section, Whole
 from constitution.recipe.models import Models, ModelSection, given
-from constitution.records import Method, Perturbation
+from constitution.records import Benchmark, Method, Perturbation
 
 
 class PromptsSection(Section):
     path: str | None = None
     """A file: JSONL (also .gz) or Parquet; needed for every format but `hub` and `sql`."""
-    format: Literal["auto", "jsonl", "parquet", "transcripts", "hub", "sql"] = "auto"
+    benchmark: Benchmark | None = None
+    """A public benchmark of judges, whose keys are known: its question, its answers and which of them is better. The
+    audit scores the judges by its own rule."""
+    format: Literal["auto", "jsonl", "json", "parquet", "transcripts", "hub", "sql"] = "auto"
     """auto: JSONL or Parquet, by the file's name."""
     field: str = "prompt"
     """Column or key that holds the prompt: a string, or a list of {role, content}; `messages` is tried next. For
@@ -62,6 +65,11 @@ class PromptsSection(Section):
                 raise ValueError(f"{only}: is of format hub, and the format is {self.format}")
         if both := [key for key in (self.field, *self.answers, self.system, self.tags_field) if key in self.ignore]:
             raise ValueError(f"ignore: {both[0]!r} is used")
+        for key in ("field", "answers", "gold", "families", "json_text") if self.benchmark else ():
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key}: benchmark {self.benchmark} says what its keys hold; leave {key} out")
+        if self.benchmark and self.format == "transcripts":
+            raise ValueError(f"benchmark: {self.benchmark} has no transcripts")
         if self.gold is not None and self.gold not in self.answers:
             raise ValueError(f"gold: {self.gold!r} is not one of `answers`")
         if unknown := set(self.families) - set(self.answers):
@@ -230,7 +238,9 @@ class Recipe(Section):
         pairs = self.judge.pairs if self.judge else ()
         if self.revise.rounds == 0 and {"first-last", "parent"} & set(pairs):
             raise ValueError("judge.pairs: first-last and parent need revise.rounds of 1 or more")
-        if "given" in pairs and len(self.prompts.answers) < 2:
+        if self.prompts.benchmark and "given" not in pairs:
+            raise ValueError('prompts.benchmark: its answers are there to be judged: judge.pairs = ["given"]')
+        if "given" in pairs and len(self.prompts.answers) < 2 and not self.prompts.benchmark:
             raise ValueError("judge.pairs: given needs two or more keys in prompts.answers")
         return self
 

@@ -14,6 +14,8 @@ CritiqueOutcome = Literal["ok", "cut", "empty", "refused", "filtered"]
 CopiedFrom = Literal["exemplar", "principle", "template", "critique", "turn"]
 """What a model was shown and repeats instead of answering (measures.copies)."""
 Method = Literal["label", "rationale", "score", "rubric", "verdict"]
+Benchmark = Literal["hhh", "judgebench", "llmbar", "rewardbench-2"]
+"""Public benchmarks of judges: prompts/benchmarks.py knows their rows, audit/benchmark.py their rules."""
 Perturbation = Literal["polished", "terse", "sarcastic"]
 PairKind = Literal["first-last", "parent", "given", "perturbation"]
 DropReason = Literal[

@@ -30,9 +30,17 @@ class Prompt:
     answers: tuple[str, ...] = ()
     """Answers that came with the prompt, to be judged as they are (e.g. a human-labelled pair)."""
     gold: int | None = None
-    """Index into `answers` of the one that people prefer; None: not known."""
+    """Index into `answers` of the one that people prefer; None: not known, or `golds` says."""
     repeat: int = 0
     """0 for the first prompt of a source with these messages, 1 for the second, and so on."""
+    golds: tuple[int, ...] = ()
+    """Where a benchmark gives more than two answers, indices of those that are better than all others: only one of
+    these and one of the others make a pair. Empty: every two do."""
+
+    @property
+    def better(self) -> tuple[int, ...]:
+        """Indices of the answers that people prefer; empty: not known."""
+        return self.golds or (() if self.gold is None else (self.gold,))
 
     @property
     def id(self) -> str:

@@ -82,6 +82,7 @@ def prompts_to_arrow(run_id: str, n: int, prompts: Sequence[Prompt]) -> pa.Table
         "last_user": lambda: [_last_user(prompt.messages) for prompt in prompts],
         "tags": lambda: [list(prompt.tags) for prompt in prompts],
         "answers": lambda: [list(prompt.answers) for prompt in prompts],
+        "golds": lambda: [list(prompt.golds) or None for prompt in prompts],
     }
     special = {"messages": lambda: _message_lists([prompt.messages for prompt in prompts])}
     return _build(
@@ -144,11 +145,12 @@ def _records(kind: type[R], data: pa.Table) -> list[R]:
 
 
 def prompts_from_arrow(data: pa.Table) -> list[Prompt]:
-    names = ("messages", "source", "tags", "answers", "gold", "repeat")
-    columns = [data.column(name).to_pylist() for name in names]
+    names = ("messages", "source", "tags", "answers", "gold", "repeat", "golds")
+    nothing = [None] * data.num_rows  # of a column that was not there when the part was written
+    columns = [data.column(name).to_pylist() if name in data.column_names else nothing for name in names]
     return [
-        Prompt(_messages(messages), source, tuple(tags), tuple(answers), gold, repeat)
-        for messages, source, tags, answers, gold, repeat in zip(*columns, strict=True)
+        Prompt(_messages(messages), source, tuple(tags), tuple(answers), gold, repeat, tuple(golds or ()))
+        for messages, source, tags, answers, gold, repeat, golds in zip(*columns, strict=True)
     ]
 
 

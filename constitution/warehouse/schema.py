@@ -85,8 +85,11 @@ PROMPTS = Table(
         text("source", "File and row that it was read from; may be empty."),
         Column("tags", pa.list_(pa.string()), "Tags.", few=("tags.list.element",)),
         Column("answers", pa.list_(pa.string()), "Answers that came with the prompt, to be judged as they are."),
-        integer("gold", "Index into `answers` of the one that people prefer; null: not known.", null=True),
+        integer("gold", "Index into `answers` of the one that people prefer; null: not known, or `golds` says.",
+                null=True),
         integer("repeat", "0 for the first prompt of a source with these messages, 1 for the second, and so on."),
+        Column("golds", pa.list_(pa.int32()), "Of a benchmark with more than two answers, indices of those that are "
+               "better than all others; null: `gold` says.", null=True),
         CREATED_AT,
     ),
 )  # fmt: skip

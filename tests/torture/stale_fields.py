@@ -95,6 +95,7 @@ SAME: dict[str, dict[str, tuple[Any, str]]] = {
     "PromptsSection": {
         "path": ("same.jsonl", "what the file holds is covered"),
         "format": ("jsonl", "the prompts that are read are covered"),
+        "benchmark": (None, "the prompts that are read are covered"),
         "ignore": (["phrasing"], "the prompts that are read are covered"),
         "json_text": ("text", "the prompts that are read are covered"),
         "dataset": ("same-set", "what the folder holds is covered"),
