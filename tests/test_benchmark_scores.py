@@ -212,7 +212,7 @@ def test_the_summary_has_kappa_exact_agreement_bias_and_repeats_beside_the_score
     figures = audit_run(tmp_path / "w", done.run_id, replicates=100)
     text = summary(tmp_path / "w", done.run_id)
     for judge in judges:
-        for title in ("Benchmark's own score", "Position bias", "Repetition stability"):
+        for title in ("Benchmark score", "Position bias", "Repetition stability"):
             assert re.search(rf"\| {title} \| {judge} \|", text), (judge, title)
     assert re.search(r"\| Cohen's κ with gold \| steady \|.*exact agreement", text)
     [kappa] = [f for f in figures if f.figure == "kappa" and f.judge == "steady"]
@@ -220,8 +220,8 @@ def test_the_summary_has_kappa_exact_agreement_bias_and_repeats_beside_the_score
     [agrees] = [f for f in figures if (f.figure, f.judge, f.principle_id, f.subject) == about]
     assert agrees.value is not None
     assert kappa.note == f"exact agreement {100 * agrees.value:.1f}\N{NO-BREAK SPACE}%"
-    assert text.index("Benchmark's own score") < text.index("Cohen's κ") or "no better than chance" in text
-    assert "Benchmark&#39;s own score" in report(tmp_path / "w", done.run_id)
+    assert text.index("Benchmark score") < text.index("Cohen's κ") or "no better than chance" in text
+    assert "Benchmark score" in report(tmp_path / "w", done.run_id)
     bias = {f.judge: f.value for f in figures if f.figure == "position_bias" and not f.principle_id}
     assert bias == {"steady": 0.0, "hasty": 1.0}
     # A judge who knows only places is right in one order of each pair, and by JudgeBench's rule in none.

@@ -134,7 +134,11 @@ RULES = {
         partial(_by_orders, benchmarks.judgebench),
         ("mmlu-pro", "livebench-reasoning", "livebench-math", "livecodebench"),
     ),
-    "llmbar": Rule("LLMBar", "share of right decisions, mean of both orders", partial(_by_orders, benchmarks.llmbar)),
+    "llmbar": Rule(
+        "LLMBar",
+        "share of right decisions, mean of both orders; ties are wrong",
+        partial(_by_orders, benchmarks.llmbar),
+    ),
 }
 
 
