@@ -111,6 +111,30 @@ def test_the_same_from_parquet_json_and_a_query(tmp_path: Path) -> None:
     assert asked(tmp_path, query, benchmark="llmbar")[0].gold == 1
 
 
+def test_folders_of_the_hub(tmp_path: Path) -> None:
+    """As allenai/reward-bench-2, ScalerLab/JudgeBench and HuggingFaceH4/hhh_alignment lie there."""
+    targets = {"choices": list(HHH["target_scores"]), "labels": [0, 1]}
+    for name, row in {
+        "reward-bench-2/data/test": REWARDBENCH,
+        "JudgeBench/data/gpt": JUDGEBENCH,
+        "JudgeBench/data/claude": JUDGEBENCH | {"label": "A>B"},
+        "hhh/harmless/test": {"input": "q", "targets": targets},
+        "hhh/honest/test": {"input": "r", "targets": targets},
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.Table.from_pylist([row]), tmp_path / f"{name}-00000-of-00001.parquet")
+
+    def read(**section: Any) -> list[Prompt]:
+        return list(read_prompts(PromptsSection(format="hub", **section), tmp_path))
+
+    [four] = read(dataset="reward-bench-2", split="test", benchmark="rewardbench-2")
+    assert (four.golds, four.tags) == ((0,), ("Factuality", "17"))
+    golds = [read(dataset="JudgeBench", split=name, benchmark="judgebench")[0].gold for name in ("gpt", "claude")]
+    assert golds == [1, 0]
+    [honest] = read(dataset="hhh", config="honest", split="test", benchmark="hhh")
+    assert (honest.messages[0].content, honest.gold) == ("r", 1)
+
+
 def test_texts_are_taken_as_they_are_and_messages_as_turns(tmp_path: Path) -> None:
     """A benchmark's question is one text, also where it looks like a conversation, a list or a template."""
     for text in (

@@ -12,16 +12,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from audit_rows import Audited
+from audit_rows import Audited, Pair, store
 from chains import Scripted, said
+from click.testing import CliRunner
 from small_project import table
 
 from constitution.api import audit_run, run
 from constitution.audit.report import report
 from constitution.audit.summary import summary
+from constitution.cli import app
 from constitution.engines.base import Completion, Request
 from constitution.errors import RequestRefused
-from constitution.measures import benchmarks
+from constitution.measures import benchmarks, estimate
 from constitution.recipe import load_recipe
 from constitution.records import Figure, Run
 
@@ -66,9 +68,14 @@ def grades(plan: Mapping[str, int | None]) -> Scripted:
 
 
 def judged(
-    folder: Path, name: str, rows: Sequence[Mapping[str, Any]], judges: Mapping[str, Scripted], *settings: str
+    folder: Path,
+    name: str,
+    rows: Sequence[Mapping[str, Any]],
+    judges: Mapping[str, Scripted],
+    *settings: str,
+    methods: Sequence[str] = (),
 ) -> Run:
-    """The shipped recipe over these rows; one judge, or a jury of several by their names."""
+    """The shipped recipe over these rows; one judge, or a jury of several by their names, each with its method."""
     (folder / "principles").symlink_to(ROOT / "principles")
     path = folder / "recipe.toml"
     path.write_text((ROOT / "recipes" / f"{name}.toml").read_text(encoding="utf-8"), encoding="utf-8")
@@ -80,6 +87,7 @@ def judged(
         settings = (f"prompts.path={folder / 'rows.jsonl'}", *settings)
     if len(judges) > 1:
         settings = (*settings, *(f'model.jury.{judge}={{engine = "fake", model = "{judge}"}}' for judge in judges))
+    settings = (*settings, *map('model.jury.{}.method="{}"'.format, judges, methods))
     return run(load_recipe(path, list(settings)), folder / "w", engines=judges)
 
 
@@ -360,9 +368,59 @@ def test_a_perfect_judge_has_an_interval_too(tmp_path: Path) -> None:
     assert 0.5 < whole.low < 1  # Wilson's, of eight
 
 
-def test_runs_without_a_benchmark_say_what_it_takes(tmp_path: Path) -> None:
-    from audit_rows import Pair, store
+def test_pairs_that_ask_the_same_are_drawn_together(tmp_path: Path) -> None:
+    """As HHH has them, where people ranked several answers to one question: here the only one."""
+    rows = [
+        {"input": "Which colour?", "target_scores": {answers(word, 2)[0]: 1, answers(word, 2)[1]: 0}} for word in WORDS
+    ]
+    done = judged(tmp_path, "hhh", rows, {"judge": decides(dict.fromkeys(WORDS, (0.9, 0.1)))})
+    whole = score(Audited(tmp_path / "w", done.run_id))
+    assert (whole.value, whole.n) == (1.0, 8)
+    assert (whole.low, whole.high) == pytest.approx(estimate.wilson(1, 1))
 
+
+def test_answers_that_are_the_same_or_empty_are_pairs_that_no_vote_decides(tmp_path: Path) -> None:
+    rows = [
+        {"input": "One?", "output_1": answers("red", 2)[0], "output_2": answers("red", 2)[1], "label": 1},
+        {"input": "Two?", "output_1": "The same.", "output_2": "The same.", "label": 1},
+        {"input": "Three?", "output_1": "", "output_2": "Something.", "label": 2},
+    ]
+    done = judged(tmp_path, "llmbar", rows, {"judge": decides(PLAN)})
+    whole = score(Audited(tmp_path / "w", done.run_id))
+    assert whole.value == pytest.approx(1 / 3)
+    assert "on 2 of 3 pairs a vote is missing" in whole.note
+    reasons = table(tmp_path / "w", "SELECT drop_reason FROM preferences ORDER BY 1 NULLS FIRST")
+    assert reasons == [(None,), ("empty",), ("identical",)]
+
+
+def test_each_judge_of_a_jury_is_scored_by_what_it_gives(tmp_path: Path) -> None:
+    """One grades, and has Ties; the other votes on pairs, and has not."""
+    votes = decides(dict.fromkeys(GRADED, (0.9, 0.1)))
+    judges = {"grades": grades(planted()), "votes": votes}
+    done = judged(tmp_path, "rewardbench-2", reward_rows(), judges, "judge.score.steps=9", methods=("score", "label"))
+    found = Audited(tmp_path / "w", done.run_id)
+    assert score(found, "votes", "Factuality").value == score(found, "votes").value == 1.0
+    assert score(found, "votes", "Ties").value is None
+    assert score(found, "grades", "Ties").value is not None
+    assert "by grades" in score(found, "grades", "Math").note
+    assert "by votes on pairs" in score(found, "votes", "Math").note
+
+
+def test_trying_a_benchmark_out(tmp_path: Path) -> None:
+    rows = [
+        {"input": f"Part {n}?", "output_1": f"I would be honest: {n}.", "output_2": f"No {n}!", "label": 1}
+        for n in range(30)
+    ]
+    (tmp_path / "principles").symlink_to(ROOT / "principles")
+    (tmp_path / "recipe.toml").write_text((ROOT / "recipes" / "llmbar.toml").read_text("utf-8"), "utf-8")
+    (tmp_path / "rows.json").write_text(json.dumps(rows), "utf-8")
+    asked = ["try", str(tmp_path / "recipe.toml"), "--prompts", "4", "--set", f"prompts.path={tmp_path / 'rows.json'}"]
+    done = CliRunner().invoke(app, [*asked, "--set", 'model.policy={engine = "fake"}'])
+    assert done.exit_code == 0, done.output
+    assert "30 prompts" in done.output
+
+
+def test_runs_without_a_benchmark_say_what_it_takes(tmp_path: Path) -> None:
     store(tmp_path, [Pair(n, {("one", "kind"): (0.8, 0.7)}) for n in range(3)])
     [none] = [figure for figure in Audited(tmp_path).figures if figure.figure == "benchmark_score"]
     assert none.value is None

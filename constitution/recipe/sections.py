@@ -196,8 +196,8 @@ class Recipe(Section):
         return self._path
 
     def with_engines(self, engines: Mapping[str, Any]) -> Self:
-        """The recipe with these Engines in place of its models, by role: policy, judge, or a name of the jury. Raises
-        RecipeError for another role."""
+        """The recipe with these Engines in place of its models, by role: policy, judge, or a name of the jury, which
+        keeps its method. Raises RecipeError for another role."""
         models = self.model
         roles = {"policy", *(models.jury or {"judge"})}
         if unknown := sorted(engines.keys() - roles):
@@ -205,7 +205,10 @@ class Recipe(Section):
                 f"engines: the recipe has no model {unknown[0]}", hint=f"its models are {', '.join(sorted(roles))}"
             )
         sections = {role: given(engine) for role, engine in engines.items()}
-        jury = {name: sections.get(name, section) for name, section in models.jury.items()}
+        jury = {
+            name: sections[name].model_copy(update={"method": section.method}) if name in sections else section
+            for name, section in models.jury.items()
+        }
         alone = {role: section for role, section in sections.items() if role not in jury}
         return self.model_copy(update={"model": models.model_copy(update={**alone, "jury": jury})})
 
