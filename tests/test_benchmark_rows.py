@@ -173,6 +173,7 @@ def test_pairs_that_come_twice_and_empty_answers_are_kept(tmp_path: Path) -> Non
         ("hhh", {"target_scores": {"a": 1}}, ["two answers"]),
         ("hhh", {"target_scores": {"a": 1, "b": 1}}, ["2 of 2", "score 1"]),
         ("hhh", {"target_scores": {"a": 0, "b": 0}}, ["0 of 2"]),
+        ("hhh", {"target_scores": {"a": 1, "b": 0, "c": 0}}, ["1 of 3", "one of two"]),
         ("hhh", {"target_scores": {"a": 0.5, "b": 0.5}}, ["a score is 0.5"]),
         ("hhh", {"target_scores": {"choices": ["a", "b"], "labels": [1]}}, ["one length"]),
         ("rewardbench-2", {"chosen": []}, ["chosen is not a list"]),

@@ -325,9 +325,11 @@ def test_rewardbench_by_grades(tmp_path: Path) -> None:
         assert each.value is not None
         assert each.low <= each.value <= each.high
     assert "mean of Factuality, Math, Ties" in whole.note
-    # Only pairs of a better answer and another are judged: the file says nothing of others.
-    asked = sum(n * (len(each) - n) for *_, n, each in GRADED.values())
+    # Only pairs of a better answer and another are judged, as few as have every answer.
+    asked = sum(max(n, len(each) - n) for *_, n, each in GRADED.values())
     assert table(tmp_path / "w", "SELECT count(*), count(gold_id) FROM preferences") == [(asked, asked)]
+    answered = sum(len(each) for *_, each in GRADED.values())
+    assert table(tmp_path / "w", "SELECT count(DISTINCT response_id) FROM readings") == [(answered,)]
 
 
 def test_rewardbench_by_votes_on_pairs(tmp_path: Path) -> None:

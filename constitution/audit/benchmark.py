@@ -38,10 +38,10 @@ said AS (
 ),
 asked AS (
     SELECT id, tags, dense_rank() OVER (ORDER BY messages::VARCHAR) AS cluster,
-        coalesce(len(golds), 1) AS better, len(answers) AS answers
+        greatest(coalesce(len(golds), 1), len(answers) - coalesce(len(golds), 1)) AS pairs
     FROM prompts WHERE run_id = {run}
 )
-SELECT j.judge, m.orders, m.reads, p.prompt_id, q.cluster, q.tags, q.better * (q.answers - q.better) AS pairs,
+SELECT j.judge, m.orders, m.reads, p.prompt_id, q.cluster, q.tags, q.pairs,
     CASE WHEN p.gold_id = p.b_id THEN 1 ELSE -1 END AS sign, s.ab, s.ba
 FROM (FROM run_judges WHERE run_id = {run}) AS j
 JOIN methods AS m USING (method)

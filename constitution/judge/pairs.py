@@ -46,9 +46,9 @@ def pairs(run_id: str, prompt: Prompt, answers: Iterable[Response], kinds: Seque
     chosen: dict[tuple[str, str], PairKind] = {}
     for kind, choose in CHOICES.items():
         if kind in kinds or kind == "perturbation":
-            for a, b in choose(by_id):
-                if kind != "given" or not prompt.golds or (a in gold) != (b in gold):
-                    chosen.setdefault((a, b), kind)
+            several = kind == "given" and prompt.golds
+            for a, b in _sides(by_id, gold) if several else choose(by_id):
+                chosen.setdefault((a, b), kind)
     return [
         Pair(
             row_id(run_id, by_id[a].prompt_id, "pair", kind, a, b),
@@ -90,6 +90,17 @@ def _parent(answers: Answers) -> Chosen:
 def _given(answers: Answers) -> Chosen:
     """Every two of the prompt's own answers."""
     return combinations([answer.id for answer in answers.values() if answer.kind == "given"], 2)
+
+
+def _sides(answers: Answers, gold: set[str]) -> Chosen:
+    """A better answer and another, as few pairs as have every answer: of one and three all three, of three and five
+    five. A judge that grades answers alone has then graded each, and no pair is of two that nothing ranks."""
+    given = [answer.id for answer in answers.values() if answer.kind == "given"]
+    better, others = [id for id in given if id in gold], [id for id in given if id not in gold]
+    for place in range(max(len(better), len(others))):
+        pair = better[place % len(better)], others[place % len(others)]
+        first, second = sorted(pair, key=given.index)
+        yield first, second
 
 
 def _perturbation(answers: Answers) -> Chosen:

@@ -44,7 +44,7 @@ class Shape:
     labels: Mapping[str, str] = field(default_factory=dict)
     """Label → key of the better answer, in the answers' order."""
     scored: tuple[str, ...] = ()
-    """Keys, the first that a row has, of answers with a 1 or 0 for each."""
+    """Keys, the first that a row has, of two answers with 1 for the better and 0."""
     chosen: str = ""
     """Key of a list of answers that are better than those of `rejected`."""
     rejected: str = ""
@@ -87,8 +87,8 @@ class Shape:
         if wrong:
             row.refuse(f"{key}: a score is {wrong[0]!r:.100}, and this benchmark has 1 and 0")
         better = tuple(place for place, score in enumerate(scores) if score == 1)
-        if not 0 < len(better) < len(scores):
-            row.refuse(f"{key}: {len(better)} of {len(scores)} answers have the score 1", _LEAVE_OUT)
+        if len(scores) != 2 or len(better) != 1:
+            row.refuse(f"{key}: {len(better)} of {len(scores)} answers have the score 1, not one of two", _LEAVE_OUT)
         return tuple(_text(row, key, text) for text in texts), better
 
     def _listed(self, row: Row) -> Answers:
@@ -131,7 +131,7 @@ def _choices(row: Row, key: str, value: Any) -> tuple[Sequence[Any], Sequence[An
             return texts, scores
         row.refuse(f"{key}: choices and labels are not two lists of one length")
     if not isinstance(value, dict) or len(value) < 2:
-        row.refuse(f"{key} does not hold two answers or more with their scores")
+        row.refuse(f"{key} does not hold two answers with their scores")
     return list(value), list(value.values())
 
 

@@ -34,8 +34,8 @@ class Prompt:
     repeat: int = 0
     """0 for the first prompt of a source with these messages, 1 for the second, and so on."""
     golds: tuple[int, ...] = ()
-    """Where a benchmark gives more than two answers, indices of those that are better than all others: only one of
-    these and one of the others make a pair. Empty: every two do."""
+    """Where a benchmark gives more than two answers, indices of those that are better than all others: a pair is then
+    of one of these and one of the others. Empty: of every two."""
 
     @property
     def better(self) -> tuple[int, ...]:
