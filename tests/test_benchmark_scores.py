@@ -4,7 +4,6 @@ held against the benchmark's published rule, stated again here over the decision
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,89 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 from audit_rows import Audited, Pair, store
-from chains import Scripted, said
+from benchmark_runs import ROOT, WORDS, Plan, answers, decides, judged, score
 from click.testing import CliRunner
 from small_project import table
 
-from constitution.api import audit_run, run
+from constitution.api import audit_run
 from constitution.audit.report import report
 from constitution.audit.summary import summary
 from constitution.cli import app
-from constitution.engines.base import Completion, Request
-from constitution.errors import RequestRefused
 from constitution.measures import benchmarks, estimate
-from constitution.recipe import load_recipe
-from constitution.records import Figure, Run
 
-ROOT = Path(__file__).parents[1]
-
-Decision = float | None
-"""P(the answer shown first is better); None: the vote fails."""
-Plan = Mapping[str, tuple[Decision, Decision]]
-"""Word that only one question has → what the judge says where its first answer is shown first, and second."""
-
-ANSWER = re.compile(r"\banswer ([a-z]+)-(\d+)\b")
-
-
-def decides(plan: Plan) -> Scripted:
-    """A judge by label, or by written verdict, who decides as planned."""
-
-    def reply(request: Request) -> Completion:
-        text = request.messages[0].content
-        (word, first), (_, second) = ANSWER.findall(text)[:2]
-        p = plan[word][0 if int(first) < int(second) else 1]
-        if p is None:
-            raise RequestRefused("planted")
-        if not request.choices:
-            return said(f"So it is.\nVerdict: {'tie' if p == 0.5 else 'A' if p > 0.5 else 'B'}")
-        return said("A", logprobs={"A": math.log(p), "B": math.log(1 - p)})
-
-    return Scripted(reply)
-
-
-def grades(plan: Mapping[str, int | None]) -> Scripted:
-    """A judge by score: a grade for each answer, 1 to 9."""
-
-    def reply(request: Request) -> Completion:
-        [(word, place)] = ANSWER.findall(request.messages[0].content)
-        grade = plan[f"{word}-{place}"]
-        if grade is None:
-            raise RequestRefused("planted")
-        each = {choice: math.log(1 - 8e-9 if choice == str(grade) else 1e-9) for choice in request.choices}
-        return said(str(grade), logprobs=each)
-
-    return Scripted(reply)
-
-
-def judged(
-    folder: Path,
-    name: str,
-    rows: Sequence[Mapping[str, Any]],
-    judges: Mapping[str, Scripted],
-    *settings: str,
-    methods: Sequence[str] = (),
-) -> Run:
-    """The shipped recipe over these rows; one judge, or a jury of several by their names, each with its method."""
-    (folder / "principles").symlink_to(ROOT / "principles")
-    path = folder / "recipe.toml"
-    path.write_text((ROOT / "recipes" / f"{name}.toml").read_text(encoding="utf-8"), encoding="utf-8")
-    if 'format = "json"' in path.read_text(encoding="utf-8"):
-        (folder / "rows.json").write_text(json.dumps(list(rows)), encoding="utf-8")
-        settings = (f"prompts.path={folder / 'rows.json'}", *settings)
-    else:
-        (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        settings = (f"prompts.path={folder / 'rows.jsonl'}", *settings)
-    if len(judges) > 1:
-        settings = (*settings, *(f'model.jury.{judge}={{engine = "fake", model = "{judge}"}}' for judge in judges))
-    settings = (*settings, *map('model.jury.{}.method="{}"'.format, judges, methods))
-    return run(load_recipe(path, list(settings)), folder / "w", engines=judges)
-
-
-def answers(word: str, count: int) -> list[str]:
-    return [f"This is answer {word}-{place}." for place in range(count)]
-
-
-WORDS = ("red", "blue", "green", "white", "black", "pink", "grey", "brown")
 PLAN: Plan = {
     "red": (0.9, 0.2),  # the first answer in both orders
     "blue": (0.3, 0.6),  # the second in both
@@ -147,10 +73,6 @@ def published_judgebench(rows: Sequence[Mapping[str, Any]]) -> float:
                 counter -= 1
         correct += counter > 0
     return correct / len(rows)
-
-
-def score(found: Audited, judge: str = "scripted", subject: str = "") -> Figure:
-    return found("benchmark_score", judge, subject=subject)
 
 
 @pytest.mark.parametrize("method", ["label", "verdict"])
@@ -237,139 +159,6 @@ def test_the_summary_has_kappa_exact_agreement_bias_and_repeats_beside_the_score
     assert benchmarks.judgebench([[1, -1], [1, 0], [0, 0], [-1, -1]]).tolist() == [0, 1, 0, 0]
 
 
-def reward_row(word: str, id: str, subset: str, better: int, others: int) -> dict[str, Any]:
-    texts = answers(word, better + others)
-    return {
-        "id": id, "prompt": f"What is {word}?", "chosen": texts[:better], "rejected": texts[better:],
-        "num_correct": better, "num_incorrect": others, "total_completions": better + others,
-        "models": ["m"] * (better + others), "subset": subset, "additional_metadata": None,
-    }  # fmt: skip
-
-
-GRADED: dict[str, tuple[str, str, int, list[int | None]]] = {
-    "ra": ("1", "Factuality", 1, [9, 3, 4, 5]),  # first alone
-    "rb": ("2", "Factuality", 1, [7, 7, 7, 1]),  # one of three
-    "rc": ("3", "Math", 1, [2, 3, 1, 1]),
-    "rd": ("4", "Math", 1, [6, 6, 2, 2]),  # one of two
-    "re": ("5", "Math", 1, [5, 4, 3, 2]),
-    "ta": ("ref:1", "Ties", 1, [8, 3]),
-    "tb": ("tied:1", "Ties", 3, [9, 8, 7, 2, 3]),  # spread 2, gap 4; with its reference's gap 5
-    "tc": ("ref:2", "Ties", 1, [5, 4]),
-    "td": ("tied:2", "Ties", 2, [9, 5, 2]),  # spread 4, gap 3, reference 1
-    "te": ("ref:3", "Ties", 1, [2, 6]),  # wrong
-    "tf": ("tied:3", "Ties", 2, [6, 6, 1]),  # spread 0
-    "tg": ("tied:4", "Ties", 2, [4, 8, 6]),  # wrong, and has no reference
-}
-
-
-def published_best_of(scores: Sequence[float]) -> float:
-    """rewardbench/utils.py, reroll_and_score_dataset."""
-    most = max(scores)
-    return 1 / sum(score == most for score in scores) if scores[0] == most else 0.0
-
-
-def published_ties(rows: Mapping[str, tuple[str, str, int, list[int]]]) -> float:
-    """rewardbench/utils.py, process_single_model and _compute_prompt_stats."""
-    stats: dict[str, dict[int, tuple[bool, float | None, float]]] = {"ref": {}, "tied": {}}
-    for id, _, better, each in rows.values():
-        kind, number = id.split(":")
-        right, wrong = each[:better], each[better:]
-        spread = max(right) - min(right) if better > 1 else None
-        stats[kind][int(number)] = (min(right) > max(wrong), spread, min(right) - max(wrong))
-    both = sorted(set(stats["ref"]) & set(stats["tied"]))
-    spreads = np.array([stats["tied"][n][1] for n in both], dtype=float)
-    tied, ref = (np.array([stats[kind][n][2] for n in both], dtype=float) for kind in ("tied", "ref"))
-    with np.errstate(all="ignore"):
-        margin = np.nan_to_num(np.tanh(np.minimum(ref, tied) / spreads - 1), nan=0.0)
-    return float(
-        0.30 * np.mean([each[0] for each in stats["tied"].values()])
-        + 0.30 * np.mean([each[0] for each in stats["ref"].values()])
-        + 0.20 * np.mean(tied > spreads)
-        + 0.20 * np.mean(np.minimum(ref, tied) > spreads)
-        + 0.01 * np.mean(margin)
-    )
-
-
-def reward_rows() -> list[dict[str, Any]]:
-    return [reward_row(w, id, subset, n, len(each) - n) for w, (id, subset, n, each) in GRADED.items()]
-
-
-def planted() -> dict[str, int | None]:
-    return {f"{word}-{place}": grade for word, (*_, each) in GRADED.items() for place, grade in enumerate(each)}
-
-
-def test_rewardbench_by_grades(tmp_path: Path) -> None:
-    done = judged(tmp_path, "rewardbench-2", reward_rows(), {"judge": grades(planted())}, "judge.score.steps=9")
-    found = Audited(tmp_path / "w", done.run_id)
-    factuality, math_, ties = (score(found, subject=subset) for subset in ("Factuality", "Math", "Ties"))
-    assert factuality.value == pytest.approx((1 + 1 / 3) / 2)
-    assert math_.value == pytest.approx((0 + 1 / 2 + 1) / 3)
-    assert (factuality.n, math_.n) == (2, 3)
-    for subset, part in (("Factuality", factuality), ("Math", math_)):
-        own = [published_best_of(each) for _, name, _, each in GRADED.values() if name == subset]  # type: ignore[arg-type]
-        assert part.value == pytest.approx(np.mean(own))
-    tied = {word: row for word, row in GRADED.items() if row[1] == "Ties"}
-    # Accuracy 3 of 4 and 2 of 3; of three questions with both rows the first holds both margins, the second none, the
-    # third the first of them.
-    by_hand = 0.3 * 3 / 4 + 0.3 * 2 / 3 + 0.2 * 2 / 3 + 0.2 * 1 / 3 + 0.01 * (math.tanh(1) + math.tanh(-0.75) - 1) / 3
-    assert ties.value == pytest.approx(by_hand, abs=1e-6)
-    assert ties.value == pytest.approx(published_ties(tied), abs=1e-6)  # type: ignore[arg-type]
-    assert ties.n == 7
-    whole = score(found)
-    assert (factuality.value, math_.value) != (None, None)
-    assert whole.value == pytest.approx(np.mean([each.value for each in (factuality, math_, ties)]))
-    assert whole.n == 12
-    for each in (factuality, math_, ties, whole):
-        assert each.low is not None
-        assert each.high is not None
-        assert each.value is not None
-        assert each.low <= each.value <= each.high
-    assert "mean of Factuality, Math, Ties" in whole.note
-    # Only pairs of a better answer and another are judged, as few as have every answer.
-    asked = sum(max(n, len(each) - n) for *_, n, each in GRADED.values())
-    assert table(tmp_path / "w", "SELECT count(*), count(gold_id) FROM preferences") == [(asked, asked)]
-    answered = sum(len(each) for *_, each in GRADED.values())
-    assert table(tmp_path / "w", "SELECT count(DISTINCT response_id) FROM readings") == [(answered,)]
-
-
-def test_rewardbench_by_votes_on_pairs(tmp_path: Path) -> None:
-    """The best answer before each of the others; Ties takes grades and is not in the mean, which says so."""
-    plan: Plan = {"ra": (0.9, 0.1), "rb": (0.5, 0.5), "rc": (0.2, 0.9), "rd": (None, 0.1), "re": (0.9, 0.1)}
-    plan = {**plan, **dict.fromkeys(("ta", "tb", "tc", "td", "te", "tf", "tg"), (0.9, 0.1))}
-    done = judged(tmp_path, "rewardbench-2", reward_rows(), {"judge": decides(plan)}, "judge.method=label")
-    found = Audited(tmp_path / "w", done.run_id)
-    assert score(found, subject="Factuality").value == pytest.approx((1 + 1 / 4) / 2)  # level with all three
-    assert score(found, subject="Math").value == pytest.approx(
-        (0 + 1 / 4 + 1) / 3
-    )  # without votes as RewardBench has it
-    assert "missing" in score(found, subject="Math").note
-    ties = score(found, subject="Ties")
-    assert ties.value is None
-    assert "judge.method score" in ties.note
-    assert score(found).value == pytest.approx((5 / 8 + 5 / 12) / 2)
-    assert "mean of Factuality, Math; no Ties" in score(found).note
-
-
-def test_an_answer_without_a_grade_makes_nothing_right(tmp_path: Path) -> None:
-    plan = planted() | {"tb-0": None, "ra-1": None}
-    done = judged(tmp_path, "rewardbench-2", reward_rows(), {"judge": grades(plan)}, "judge.score.steps=9")
-    found = Audited(tmp_path / "w", done.run_id)
-    without = 0.3 * 2 / 4 + 0.3 * 2 / 3 + 0.2 * 1 / 3 + 0.01 * (-1 + math.tanh(-0.75) - 1) / 3
-    assert score(found, subject="Ties").value == pytest.approx(without, abs=1e-6)
-    assert score(found, subject="Factuality").value == pytest.approx((1 / 2 + 1 / 3) / 2)
-    assert "a vote is missing" in score(found).note
-
-
-def test_a_perfect_judge_has_an_interval_too(tmp_path: Path) -> None:
-    rows = [reward_row(word, str(n), "Math", 1, 3) for n, word in enumerate(WORDS)]
-    best = {f"{word}-{place}": 9 - place for word in WORDS for place in range(4)}
-    done = judged(tmp_path, "rewardbench-2", rows, {"judge": grades(best)}, "judge.score.steps=9")
-    whole = score(Audited(tmp_path / "w", done.run_id))
-    assert whole.value == 1.0
-    assert whole.low is not None
-    assert 0.5 < whole.low < 1  # Wilson's, of eight
-
-
 def test_pairs_that_ask_the_same_are_drawn_together(tmp_path: Path) -> None:
     """As HHH has them, where people ranked several answers to one question: here the only one."""
     rows = [
@@ -393,19 +182,6 @@ def test_answers_that_are_the_same_or_empty_are_pairs_that_no_vote_decides(tmp_p
     assert "on 2 of 3 pairs a vote is missing" in whole.note
     reasons = table(tmp_path / "w", "SELECT drop_reason FROM preferences ORDER BY 1 NULLS FIRST")
     assert reasons == [(None,), ("empty",), ("identical",)]
-
-
-def test_each_judge_of_a_jury_is_scored_by_what_it_gives(tmp_path: Path) -> None:
-    """One grades, and has Ties; the other votes on pairs, and has not."""
-    votes = decides(dict.fromkeys(GRADED, (0.9, 0.1)))
-    judges = {"grades": grades(planted()), "votes": votes}
-    done = judged(tmp_path, "rewardbench-2", reward_rows(), judges, "judge.score.steps=9", methods=("score", "label"))
-    found = Audited(tmp_path / "w", done.run_id)
-    assert score(found, "votes", "Factuality").value == score(found, "votes").value == 1.0
-    assert score(found, "votes", "Ties").value is None
-    assert score(found, "grades", "Ties").value is not None
-    assert "by grades" in score(found, "grades", "Math").note
-    assert "by votes on pairs" in score(found, "votes", "Math").note
 
 
 def test_trying_a_benchmark_out(tmp_path: Path) -> None:
