@@ -51,6 +51,12 @@ class Secret:
             text = text.replace(form, HIDDEN)
         return text
 
+    def hide_bytes(self, raw: bytes) -> bytes:
+        """`raw`, UTF-8, with *** for the key, if that is a telling one and stands there without escapes."""
+        for form in self._telling:
+            raw = raw.replace(form, HIDDEN.encode())
+        return raw
+
     def hide_in(self, raw: bytes, value: Any) -> Any:
         """`value`, decoded from the JSON `raw`, with *** for the key, if that is a telling one."""
         if not self._telling:

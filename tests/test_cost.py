@@ -335,7 +335,7 @@ async def test_a_run_goes_on_with_the_model_that_it_was_begun_with(
     recipe = small_project(tmp_path, prompts=3)
 
     async def start(**facts: str) -> dict[str, dict[str, str]]:
-        async def opened(section: object) -> Served:
+        async def opened(section: object, notes: object) -> Served:
             return Served(**facts)
 
         monkeypatch.setattr(engines_module, "open_engine", opened)

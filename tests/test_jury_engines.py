@@ -66,7 +66,7 @@ async def test_whatever_fails_every_engine_is_closed(monkeypatch: pytest.MonkeyP
         if self.model == "a":
             raise EngineError("does not close")
 
-    async def open_engine(section: ModelSection) -> FakeEngine:
+    async def open_engine(section: ModelSection, notes: object) -> FakeEngine:
         assert isinstance(section, FakeModel)
         if section.model == "broken":
             raise ModelLoadError("broken")

@@ -18,6 +18,7 @@ from constitution.engines import Request
 from constitution.measures import Estimate
 from constitution.pipeline import watcher
 from constitution.pipeline.cost import money
+from constitution.pipeline.plan import batch_steps
 from constitution.pipeline.report import duration
 from constitution.recipe import load_recipe
 from constitution.records import Figure, as_dicts
@@ -111,7 +112,12 @@ def _tell(found: Trial, recipe: Path) -> None:
     _table(("all prompts", "forecast", "95 % interval"), forecast)
     if budget := found.recipe.budget:
         echo(f"budget: {money(budget.limit)} {budget.currency}")
-    if known:
+    if found.recipe.model.batched:
+        echo(
+            "Cost is that of batches, half the price; the trial sent each request alone. Time cannot be foreseen: "
+            f"{batch_steps(found.recipe)} batches follow on each other for a prompt, and each may take a day"
+        )
+    elif known:
         echo(
             f"Time is at the trial's rate, with {found.in_flight:,} prompts in flight; a run has up to "
             f"{min(found.recipe.output.window, found.population):,}, and may be faster"

@@ -11,12 +11,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from constitution.engines.base import Completion, Engine, Request
 from constitution.engines.meter import Metered
 from constitution.errors import RecipeError
-from constitution.recipe import GivenModel, Models, ModelSection
+from constitution.recipe import GivenModel, Models, ModelSection, OpenAIModel
 
 __all__ = ["KINDS", "Completion", "Engine", "Engines", "Metered", "Request", "open_engine", "open_engines"]
 
@@ -70,27 +71,32 @@ class Engines:
         await _close(list(self.distinct.values()))
 
 
-async def open_engine(section: ModelSection) -> Engine:
-    """The engine of a recipe's model section. Raises ModelLoadError, RecipeError, EngineUnavailable."""
+async def open_engine(section: ModelSection, notes: Path | None = None) -> Engine:
+    """The engine of a recipe's model section. notes: the folder, which need not exist, in which one that is asked in
+    batches notes them; None: there are none. Raises ModelLoadError, RecipeError, EngineUnavailable."""
     if isinstance(section, GivenModel):
         if section._engine is None:
             raise RecipeError(f"{section.model} is an engine of a Python program", hint="pass it: run(…, engines=…)")
         given: Engine = section._engine
         return given
-    engine: Engine = await _kind(section.engine).open(section)
+    kind = _kind(section.engine)
+    engine: Engine = await (kind.open(section, notes) if isinstance(section, OpenAIModel) else kind.open(section))
     return engine
 
 
 @asynccontextmanager
-async def open_engines(models: Models, answers: bool = True) -> AsyncIterator[Engines]:
+async def open_engines(models: Models, answers: bool = True, notes: Path | None = None) -> AsyncIterator[Engines]:
     """Policy and judges, closed at the end; without a judge's section and without a jury the policy judges. answers:
-    False opens no policy that does not judge."""
+    False opens no policy that does not judge. notes: a run's folder for notes of batches, a folder in it for each."""
     began = time.monotonic()
     voters = list(models.judges.values())
     sections = [models.policy if answers else voters[0], *voters]
+    roles = ["policy" if answers else "judge", *(f"judge-{name}" if name else "judge" for name in models.judges)]
     bare = [section.bare for section in sections]
-    distinct = [section for place, section in enumerate(bare) if section not in bare[:place]]
-    opened = [Metered(engine, began) for engine in await _open(distinct)]
+    first = [place for place, section in enumerate(bare) if section not in bare[:place]]
+    distinct = [bare[place] for place in first]
+    folders = [notes / roles[place] if notes else None for place in first]
+    opened = [Metered(engine, began) for engine in await _open(distinct, folders)]
     policy, *judges = [opened[distinct.index(section)] for section in bare]
     names = list(models.jury) or [judges[0].model]
     engines = Engines(policy, dict(zip(names, judges, strict=True)), jury=bool(models.jury), answers=answers)
@@ -105,8 +111,8 @@ def _kind(name: str) -> Any:
     return getattr(import_module(module), kind)
 
 
-async def _open(sections: Sequence[ModelSection]) -> list[Engine]:
-    """The engines of `sections`, in order."""
+async def _open(sections: Sequence[ModelSection], notes: Sequence[Path | None]) -> list[Engine]:
+    """The engines of `sections`, in order, each with its folder for notes."""
     opened: dict[int, Engine] = {}
     try:
         for name in dict.fromkeys(section.engine for section in sections):
@@ -115,7 +121,7 @@ async def _open(sections: Sequence[ModelSection]) -> list[Engine]:
                 opened |= zip(places, await together([sections[place] for place in places]), strict=True)
                 continue
             for place in places:
-                opened[place] = await open_engine(sections[place])
+                opened[place] = await open_engine(sections[place], notes[place])
     except BaseException:
         await _close(list(opened.values()))
         raise

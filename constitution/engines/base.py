@@ -30,6 +30,8 @@ class Request:
     """Requests of equal affinity (a prompt's id) begin alike: a fleet keeps them on one server, whose cache has it."""
     step: str = ""
     """What it is for (initial, critique, vote …): whether an engine can be used at all is told by its steps."""
+    answered: int = 0
+    """Replies to it that earlier starts could not use: an engine that keeps replies gives another one."""
 
     @property
     def continues(self) -> bool:

@@ -13,7 +13,7 @@ from constitution.recipe import ModelSection, OpenAIModel, TransformersModel, VL
 
 OPERATIONAL = {
     *("api_key_env", "base_url", "cache_salt", "concurrency", "failure_rate", "latency_s", "max_batch", "price"),
-    *("retries", "timeout_s"),
+    *("batch", "batch_poll_s", "batch_wait_s", "retries", "timeout_s"),
 }
 """Fields of model sections that decide where, how fast and how surely a model answers, and not what."""
 

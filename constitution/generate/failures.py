@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from constitution.errors import EngineError
+from constitution.errors import AccessDenied, EngineError, EngineGone, EngineTimeout, EngineUnavailable, RateLimited
 from constitution.generate.outcomes import clean
 from constitution.identity import row_id
 from constitution.records import Failure, Response, Row
@@ -21,6 +21,21 @@ def final_failure(have: Mapping[str, Row], run_id: str, prompt_id: str, target: 
         return None  # as nearly always: no ids to make
     found = (have.get(failure_id(run_id, prompt_id, step, target)) for step in steps)
     return next((row for row in found if isinstance(row, Failure)), None)
+
+
+def answered(have: Mapping[str, Row], run_id: str, prompt_id: str, step: str, target: str, start: int) -> int:
+    """How often earlier starts failed to make the row `target` by a reply that they could not use."""
+    if Failure not in map(type, have.values()):
+        return 0
+    ids = [failure_id(run_id, prompt_id, step, target, number) for number in range(1, start)]
+    ids += [tried_again(failure_id(run_id, prompt_id, step, target), number) for number in range(1, start)]
+    found = [row for id in ids if isinstance(row := have.get(id), Failure)]
+    return sum(row.error not in _UNANSWERED for row in found)
+
+
+def tried_again(id: str, start: int) -> str:
+    """Id of a failure that was final, once the start after this one tries again."""
+    return row_id(id, "tried again", start)
 
 
 def failed(run_id: str, prompt_id: str, step: str, target: str, error: EngineError, attempt: int) -> Failure:
@@ -46,6 +61,7 @@ def unsaid(answer: Response) -> Failure | None:
     return Failure(id, answer.run_id, answer.prompt_id, step, error, f"{what} {message}", retryable=False)
 
 
+_UNANSWERED = {each.__name__ for each in (AccessDenied, EngineGone, EngineTimeout, EngineUnavailable, RateLimited)}
 _ANSWERS_UNSAID = {
     "empty": ("EmptyOutput", "has no text"),
     "cut": ("EmptyOutput", "used up its max_tokens before any text"),

@@ -15,7 +15,7 @@ from constitution import templates
 from constitution.engines.base import Request
 from constitution.errors import EngineError
 from constitution.generate.base import Answers, Emit, Generator, Setup, of_kinds
-from constitution.generate.failures import failed, final_failure, unsaid
+from constitution.generate.failures import answered, failed, final_failure, unsaid
 from constitution.generate.given import families, given_answers
 from constitution.generate.outcomes import clean, generation, last_answer, outcome_of
 from constitution.identity import row_id, seed
@@ -88,7 +88,8 @@ class Perturb(Generator):
         chosen = seed(setup.recipe.seed, prompt_id, "perturbation", kind, parent.kind, parent.round)
         messages = templates.perturb_messages(prompt.messages, parent.text, kind)
         # Only its votes come after it.
-        request = Request(messages, sampling, chosen, priority=1, affinity=prompt_id, step=step)
+        used = answered(have, setup.run_id, prompt_id, step, id, setup.start)
+        request = Request(messages, sampling, chosen, priority=1, affinity=prompt_id, step=step, answered=used)
         try:
             done = await setup.policy.generate(request)
         except EngineError as error:

@@ -14,7 +14,7 @@ from constitution import templates
 from constitution.engines.base import Completion, Request
 from constitution.errors import EngineError, RecipeError
 from constitution.generate.base import Answers, Emit, Generator, Setup
-from constitution.generate.failures import failed, final_failure, unsaid
+from constitution.generate.failures import answered, failed, final_failure, unsaid
 from constitution.generate.outcomes import (
     clean,
     copy_of,
@@ -213,11 +213,11 @@ class _Walk:
         self, step: str, target: str, messages: Messages, sampling: Sampling, seed: int, priority: int
     ) -> Completion:
         """`target` is the id of the row that this call is for; `priority` the calls left: near the end goes first."""
-        setup = self.setup
+        setup, prompt_id = self.setup, self.prompt_id
+        used = answered(self.have, setup.run_id, prompt_id, step, target, setup.start)
+        request = Request(messages, sampling, seed, priority, affinity=prompt_id, step=step, answered=used)
         try:
-            return await setup.policy.generate(
-                Request(messages, sampling, seed, priority, affinity=self.prompt_id, step=step)
-            )
+            return await setup.policy.generate(request)
         except EngineError as error:
             failure = failed(setup.run_id, self.prompt_id, step, target, error, setup.start)
             await self.emit([failure])

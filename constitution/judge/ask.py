@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from constitution.engines.base import Engine
 from constitution.generate.base import Emit
-from constitution.generate.failures import failed, final_failure
+from constitution.generate.failures import answered, failed, final_failure
 from constitution.generate.outcomes import clean
 from constitution.identity import digest, row_id, seed
 from constitution.judge.methods import METHODS, repeats, templates_of
@@ -139,7 +139,8 @@ class _Vote:
         """What tells a repeat from the first vote, in ids and seeds."""
         return (self.repeat,) if self.repeat else ()
 
-    async def cast(self, id: str, prompt: Prompt) -> Judgement | Failure:
+    async def cast(self, id: str, prompt: Prompt, used: int) -> Judgement | Failure:
+        """used: replies to it that earlier starts could not use."""
         judge, pair, principle, method = self.judge, self.pair, self.principle, self.judge.section.method
         prompt_id = pair.a.prompt_id
         first, second = pair.shown(self.order)
@@ -154,6 +155,7 @@ class _Vote:
             self.nonce,
             chosen,
             affinity=prompt_id,
+            answered=used,
         )
         try:
             verdict = await ask(question)
@@ -198,7 +200,8 @@ async def _cast(
     """
 
     async def cast(vote: _Vote, id: str) -> Judgement | Failure:
-        row = await vote.cast(id, prompt)
+        used = answered(have, vote.judge.run_id, prompt.id, "vote", id, vote.judge.attempt)
+        row = await vote.cast(id, prompt, used)
         await emit([row])
         return row
 

@@ -35,6 +35,16 @@ class Question(NamedTuple):
     nonce: str
     seed: int
     affinity: str
+    answered: int = 0
+    """As `Request.answered`."""
+
+    def request(
+        self, messages: Messages, sampling: Sampling, choices: tuple[str, ...] = (), priority: int = 0
+    ) -> Request:
+        """One of its calls."""
+        return Request(
+            messages, sampling, self.seed, priority, choices, self.affinity, step="vote", answered=self.answered
+        )
 
 
 class Verdict(NamedTuple):
@@ -89,8 +99,7 @@ class Read(NamedTuple):
 
 
 async def read(question: Question, part: str, messages: Messages, labels: tuple[str, ...] = templates.LABELS) -> Read:
-    request = Request(messages, SAMPLING, question.seed, choices=labels, affinity=question.affinity, step="vote")
-    done = await generate(part, question, request)
+    done = await generate(part, question, question.request(messages, SAMPLING, labels))
     try:
         found = read_choices(done, labels)
     except MalformedReply as error:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 from constitution import templates
-from constitution.engines.base import Completion, Request
+from constitution.engines.base import Completion
 from constitution.errors import MalformedReply
 from constitution.generate.outcomes import clean, thought_of
 from constitution.judge.question import Question, Verdict, final, generate
@@ -28,8 +28,7 @@ _LINE = re.compile(rf"{_MARKUP}Verdict{_MARKUP}:{_MARKUP}(A|B|tie){_MARKUP}", re
 
 async def verdict(q: Question) -> Verdict:
     asked = templates.verdict_messages(q.prompt, q.first, q.second, q.principle, q.nonce)
-    request = Request(asked, q.section.verdict.sampling, q.seed, affinity=q.affinity, step="vote")
-    done = await generate("verdict", q, request)
+    done = await generate("verdict", q, q.request(asked, q.section.verdict.sampling))
     text = clean(done.text)
     return Verdict(
         p_first=P_FIRST[said(text, done)],

@@ -14,7 +14,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from constitution import templates
-from constitution.engines.base import Request
 from constitution.errors import MalformedReply
 from constitution.generate.outcomes import clean, thought_of
 from constitution.judge.question import (
@@ -44,8 +43,7 @@ async def rationale(q: Question) -> Verdict:
     asked = templates.rationale_messages(q.prompt, q.first, q.second, q.principle, q.nonce)
     sampling = replace(written, stop=(*written.stop, STOP))
     # Priority: the second call, which finds all but its last words in the cache, goes before other votes' first.
-    request = Request(asked, sampling, q.seed, priority=1, affinity=q.affinity, step="vote")
-    reasoning = await generate("rationale", q, request)
+    reasoning = await generate("rationale", q, q.request(asked, sampling, priority=1))
     text = clean(reasoning.text)
     if not text and reasoning.finish_reason == "length":
         raise final("rationale", MalformedReply("max_tokens were used up before any text"))

@@ -84,12 +84,12 @@ class Cost:
     """
 
     def __init__(self, models: Models, ledger: Ledger, before: Stats) -> None:
-        self._prices: dict[str, Price | None] = {"policy": models.policy.price}
+        self._prices: dict[str, Price | None] = {"policy": models.policy.paid}
         """Per role, as `Engines.roles` names them."""
         if models.jury:
-            self._prices |= {f"judge {name}": section.price for name, section in models.jury.items()}
+            self._prices |= {f"judge {name}": section.paid for name, section in models.jury.items()}
         else:
-            self._prices["judge"] = (models.judge or models.policy).price
+            self._prices["judge"] = (models.judge or models.policy).paid
         self._before = before
         self.ledger = ledger
         self.engines: Engines | None = None

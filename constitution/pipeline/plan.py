@@ -24,8 +24,8 @@ from constitution.errors import DamagedPart, RecipeError
 from constitution.generate import template_sets
 from constitution.generate.revise import revising
 from constitution.identity import ROWS_VERSION, digest
+from constitution.judge.methods import METHODS, templates_of
 from constitution.judge.methods import check as check_judging
-from constitution.judge.methods import templates_of
 from constitution.pipeline.path_policy import allowed_folders, check_places, query_folders
 from constitution.principles import find_root, load_constitution
 from constitution.principles.selection import select
@@ -34,6 +34,9 @@ from constitution.recipe import Recipe
 from constitution.records import Constitution, Principle, Prompt, Run
 from constitution.warehouse import Warehouse, spooled
 from constitution.warehouse.damage import INPUT, ROWS
+
+WAVE = 50_000
+"""Prompts in flight that fill any batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +151,31 @@ def _open_with_other_prompts(warehouse: Warehouse, recipe: Recipe, constitution:
                 "the prompts that it has"
             )
     return ""
+
+
+def small_window(recipe: Recipe, prompts: int) -> str:
+    """A sentence where batches would be small, and one after the other, because so few prompts are in flight at once;
+    empty: they would not."""
+    window = recipe.output.window
+    if not recipe.model.batched or window >= min(prompts, WAVE):
+        return ""
+    rounds, steps = -(-prompts // window), batch_steps(recipe)
+    return (
+        f"output.window = {window:,}: batches have the requests of {window:,} of the {prompts:,} prompts at most, so "
+        f"about {rounds:,} × {steps} of them follow on each other, each of which may take a day"
+    )
+
+
+def batch_steps(recipe: Recipe) -> int:
+    """Batches that follow on each other until a prompt that is taken up is done."""
+    models, steps = recipe.model, 0
+    if models.policy.batched and not recipe.only_judges:
+        steps += 1 + 2 * recipe.revise.rounds + bool(recipe.perturb)
+    if recipe.judge:
+        voting = [METHODS[recipe.judge.of(judge).method] for judge in models.judges.values() if judge.batched]
+        # A label is read after what was written for it.
+        steps += max((1 + (method.written and not method.sampled) for method in voting), default=0)
+    return steps
 
 
 def slice_of(prompts: int) -> int:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from constitution.identity import row_id
+from constitution.generate.failures import tried_again
 from constitution.pipeline.plan import Plan
 from constitution.records import UNSAID
 from constitution.warehouse import Warehouse
@@ -39,7 +39,7 @@ def reopen(warehouse: Warehouse, run_id: str) -> int:
         warehouse.replace_rows("preferences", run_id, kept)
     final = _final(failures)
     ids = [
-        row_id(id, "tried again", run.starts) if again else id
+        tried_again(id, run.starts) if again else id
         for id, again in zip(failures["id"].to_pylist(), final.to_pylist(), strict=True)
     ]
     columns = dict(zip(failures.column_names, failures.columns, strict=True))

@@ -83,7 +83,11 @@ async def _begin(state: State, stack: AsyncExitStack, observer: Observer | None)
     """Engines, record, writer and heartbeat, to be closed by `stack` in the opposite order."""
     plan, recipe, output = state.plan, state.plan.recipe, state.plan.recipe.output
     engines = await stack.enter_async_context(
-        open_engines(recipe.model.on(state.before.day), answers=not recipe.only_judges)
+        open_engines(
+            recipe.model.on(state.before.day),
+            answers=not recipe.only_judges,
+            notes=state.warehouse.batches(plan.run_id),
+        )
     )
     await state.begin(engines)
     run = state.run
@@ -252,6 +256,7 @@ class Session:
             if whole:
                 await to_its_end(state.warehouse.compact, state.plan.run_id, counts=progress.counts())
                 await self._relabel()
+                await to_its_end(state.warehouse.forget_batches, state.plan.run_id)
                 state.run = replace(state.run, finished_at=datetime.now(UTC).isoformat(timespec="seconds"))
         await state.record()
         state.left = True

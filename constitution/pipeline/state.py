@@ -12,13 +12,17 @@ from constitution.errors import WarehouseError
 from constitution.pipeline.admission import Admission
 from constitution.pipeline.cost import Cost
 from constitution.pipeline.models import check_same_models, models_of, with_sent
-from constitution.pipeline.plan import Plan
+from constitution.pipeline.plan import Plan, small_window
 from constitution.pipeline.progress import Progress
 from constitution.pipeline.reopen import reopen
 from constitution.pipeline.tasks import to_its_end
 from constitution.records import Run
 from constitution.warehouse import Tally, Warehouse
 
+BATCHES = (
+    "requests go out in batches, which may take a day each; stopped meanwhile, the same command waits for them again"
+)
+"""What is said of a run in batches before it begins."""
 HEARTBEAT = 10.0
 """Seconds between two times that a run's record is written while it works."""
 
@@ -102,7 +106,9 @@ async def take_stock(plan: Plan, warehouse: Warehouse, retry_failed: bool) -> St
     before = warehouse.read_run(run_id) or plan.run
     tally = await asyncio.to_thread(warehouse.tally, run_id)
     finished = tally.labelled if recipe.judge else tally.answered.get(recipe.revise.rounds, 0)
-    progress = Progress(plan.prompts, before=finished, note=plan.note, started=time.monotonic())
+    waits = BATCHES if recipe.model.batched else ""
+    note = "\n".join(filter(None, (plan.note, waits, small_window(recipe, plan.prompts))))
+    progress = Progress(plan.prompts, before=finished, note=note, started=time.monotonic())
     progress.take_stock(tally)
     progress.currency = recipe.budget.currency if recipe.budget else "USD"
     progress.spent = cost = Cost(recipe.model, progress.ledger, before.engines)

@@ -22,8 +22,10 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _no_truth_value(cls, data: Any) -> Any:
-        """No field is one, and pydantic would take true for 1."""
+        """Refused for fields that are none: pydantic would take true for 1."""
         for name, value in data.items() if isinstance(data, dict) else ():
+            if name in cls.model_fields and cls.model_fields[name].annotation is bool:
+                continue
             if any(isinstance(each, bool) for each in (value if isinstance(value, list) else [value])):
                 raise ValueError(f"{name}: true and false are no values of this field")
         return data

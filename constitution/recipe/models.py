@@ -6,7 +6,7 @@ from datetime import date
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, StrictBool, field_validator, model_validator
 
 from constitution.recipe.base import Count, JsonOnly, Section, Whole
 from constitution.records import Method
@@ -43,6 +43,11 @@ class Price(Section):
         return bool(self.input or self.cached or self.output)
 
 
+BATCH = 0.5
+"""Part of the price that a request in a batch costs, at OpenAI, Anthropic and most who follow them (prices.sql has it
+too)."""
+
+
 class _Model(Section):
     price: Price | None = None
     """None: the model's use is counted and costs nothing."""
@@ -58,6 +63,20 @@ class _Model(Section):
     def bare(self) -> Self:
         """The section without its price, family and method of voting, which make no other model."""
         return self.model_copy(update={"price": None, "family": "", "method": None})
+
+    @property
+    def batched(self) -> bool:
+        """Whether it is asked in batches, which cost half."""
+        return False
+
+    @property
+    def paid(self) -> Price | None:
+        """Its price, as it is paid."""
+        if self.price is None or not self.batched:
+            return self.price
+        return self.price.model_copy(
+            update={name: part * BATCH for name in ("input", "cached", "output") if (part := getattr(self.price, name))}
+        )
 
 
 class _Templated(_Model):
@@ -132,6 +151,13 @@ class OpenAIModel(_Templated):
     """How an assistant prefix is continued: vllm sends continue_final_message, openai sends the prefix as the last
     message; auto asks the server what it is (docs/engines.md). anthropic: the Messages API in place of chat
     completions; never found by asking."""
+    batch: StrictBool = False
+    """Requests of runs go out in batches, which are answered within a day at half the price; `price` is that of a
+    request alone."""
+    batch_wait_s: float = Field(default=10.0, gt=0)
+    """A batch goes out when so long no request came to it."""
+    batch_poll_s: float = Field(default=30.0, gt=0)
+    """The first wait between two looks at a batch; each is longer than the one before, up to ten times that."""
     extra_body: dict[str, JsonOnly] = Field(default={})
     """Further fields of the request body, as the server takes them."""
     omit: tuple[Omitted, ...] = ()
@@ -154,6 +180,12 @@ class OpenAIModel(_Templated):
         if len({address.rstrip("/") for address in addresses}) < len(addresses):
             raise ValueError("the same address is there twice")
         return given
+
+    @model_validator(mode="after")
+    def _batches_have_one_place(self) -> Self:
+        if self.batch and len(self.base_urls) > 1:
+            raise ValueError("batch: takes one base_url; a batch is worked where it was sent")
+        return self
 
     @model_validator(mode="after")
     def _sent_or_not(self) -> Self:
@@ -183,6 +215,10 @@ class OpenAIModel(_Templated):
         if self.chat_template_kwargs and "chat_template_kwargs" in self.extra_body:
             raise ValueError("chat_template_kwargs is in extra_body too; keep one of them")
         return self
+
+    @property
+    def batched(self) -> bool:
+        return self.batch
 
     @property
     def omitted(self) -> frozenset[str]:
@@ -272,6 +308,23 @@ class Models(Section):
     def judges(self) -> dict[str, ModelSection]:
         """Those who vote, by their name in the jury; empty: a judge alone, whose name its engine knows."""
         return self.jury or {"": self.judge or self.policy}
+
+    @property
+    def batched(self) -> bool:
+        """Whether any of them is asked in batches."""
+        return any(section.batched for section in (self.policy, *self.judges.values()))
+
+    @property
+    def alone(self) -> Self:
+        """The same, every request sent alone."""
+
+        def plain(section: ModelSection) -> ModelSection:
+            return section.model_copy(update={"batch": False}) if section.batched else section
+
+        jury = {name: plain(section) for name, section in self.jury.items()}
+        return self.model_copy(
+            update={"policy": plain(self.policy), "judge": self.judge and plain(self.judge), "jury": jury}
+        )
 
     def on(self, day: str) -> Self:
         """The same, with `day` (ISO 8601) for today in all chat templates that are not given another one."""

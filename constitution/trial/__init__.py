@@ -55,7 +55,8 @@ class Trial:
     figures: Sequence[Figure]
     forecast: Mapping[str, Estimate]
     """For all prompts, 95 % prediction intervals: calls, tokens_in, tokens_cached, tokens_out, cost (value None: no
-    prices) and hours, at the rate of the trial, with as many prompts in flight."""
+    prices) and hours, at the rate of the trial, with as many prompts in flight (value None: batches take their own
+    time)."""
     findings: Sequence[Finding]
     examples: Mapping[tuple[str, str], Request]
     """The first request of each kind, by the role of its engine and what it is for."""
@@ -92,16 +93,16 @@ async def try_recipe(
         found,
         figures,
         foreseen,
-        findings(Evidence(recipe, run, found, figures, foreseen["cost"])),
+        findings(Evidence(recipe, run, found, figures, foreseen["cost"], draw.population)),
         watching.examples,
     )
 
 
 def _planned(recipe: Recipe, recipe_path: Path, shelf: Path, allow: Sequence[Path], draw: Draw) -> Plan:
     """The trial's run, in a new folder on the shelf. What says how a run is divided and when it is stopped is as a
-    trial needs it."""
+    trial needs it; nothing waits for a batch."""
     output = OutputSection(slice=1, window=recipe.output.window, flush_seconds=recipe.output.flush_seconds)
-    small = recipe.model_copy(update={"output": output, "budget": None})
+    small = recipe.model_copy(update={"output": output, "budget": None, "model": recipe.model.alone})
     shelf.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=shelf, prefix=f"{recipe.name}-"))
     try:
@@ -132,7 +133,9 @@ def _forecast(seen: Sequence[Seen], draw: Draw, recipe: Recipe, in_flight: int) 
         name: forecast.total([need(each) for each in seen], sizes, draw.population, draw.mean_size)
         for name, need in needs.items()
     }
-    return made if cost.priced else made | {"cost": Estimate(None, None, None, len(seen))}
+    unknown = Estimate(None, None, None, len(seen))
+    made |= {} if cost.priced else {"cost": unknown}
+    return made | {"hours": unknown} if recipe.model.batched else made
 
 
 def _hourly(recipe: Recipe) -> float:

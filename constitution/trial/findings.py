@@ -10,6 +10,7 @@ from constitution.audit.kinds import KINDS
 from constitution.engines.odd import SHORTENED
 from constitution.measures import Estimate
 from constitution.pipeline.cost import money
+from constitution.pipeline.plan import small_window
 from constitution.recipe import ModelSection, OpenAIModel, Recipe, VLLMModel
 from constitution.records import Figure, Run
 from constitution.trial.shares import Step
@@ -57,6 +58,8 @@ class Evidence:
     """Figures of the audit; none where there was nothing to audit."""
     cost: Estimate
     """Cost of all prompts."""
+    population: int
+    """Prompts of the recipe."""
 
 
 def findings(found: Evidence) -> list[Finding]:
@@ -71,6 +74,7 @@ def findings(found: Evidence) -> list[Finding]:
         _judging(found.figures, found.recipe),
         _context(found.run),
         _budget(found),
+        _waves(found),
     )
     return [*failed, *(finding for part in parts for finding in part)]
 
@@ -251,3 +255,8 @@ def _max_tokens(step: Step, recipe: Recipe) -> int:
     if step.name == "perturbation":
         return recipe.perturb.sampling.max_tokens if recipe.perturb else 0
     return int(getattr(recipe.revise, step.name).max_tokens)
+
+
+def _waves(found: Evidence) -> Iterator[Finding]:
+    if what := small_window(found.recipe, found.population):
+        yield Finding(what, f"output.window = {found.population}")

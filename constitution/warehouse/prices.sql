@@ -3,11 +3,14 @@
 priced AS (
     SELECT
         u.*,
-        CASE WHEN u.stage <> 'vote' THEN r.recipe -> '$.model.policy.price'
+        CASE WHEN u.stage <> 'vote' THEN r.recipe -> '$.model.policy'
              WHEN len(json_keys(r.recipe -> '$.model.jury')) > 0
-             THEN CAST(r.recipe -> '$.model.jury' AS MAP(VARCHAR, JSON))[u.model] -> '$.price'
-             WHEN json_type(r.recipe, '$.model.judge') = 'OBJECT' THEN r.recipe -> '$.model.judge.price'
-             ELSE r.recipe -> '$.model.policy.price' END AS price,
+             THEN CAST(r.recipe -> '$.model.jury' AS MAP(VARCHAR, JSON))[u.model]
+             WHEN json_type(r.recipe, '$.model.judge') = 'OBJECT' THEN r.recipe -> '$.model.judge'
+             ELSE r.recipe -> '$.model.policy' END AS model_section,
+        model_section -> '$.price' AS price,
+        -- What is asked in batches costs half (recipe/models.py).
+        CASE WHEN model_section ->> '$.batch' = 'true' THEN 0.5 ELSE 1.0 END AS part,
         coalesce((price ->> '$.input')::DOUBLE, 0) AS input, coalesce((price ->> '$.output')::DOUBLE, 0) AS output,
         coalesce((price ->> '$.cached')::DOUBLE, input) AS cached,
         least(u.cached_tokens, u.prompt_tokens) AS found
@@ -16,5 +19,5 @@ priced AS (
 SELECT
     run_id, stage, model, calls, prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens,
     CASE WHEN input > 0 OR cached > 0 OR output > 0
-         THEN ((prompt_tokens - found) * input + found * cached + completion_tokens * output) / 1e6 END AS cost
+         THEN part * ((prompt_tokens - found) * input + found * cached + completion_tokens * output) / 1e6 END AS cost
 FROM priced

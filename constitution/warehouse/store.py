@@ -18,7 +18,7 @@ import socket
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -226,6 +226,19 @@ class Store:
         """All runs, the earliest first."""
         runs = [run for run_id in self.run_ids() if (run := self.read_run(run_id))]
         return sorted(runs, key=lambda run: (run.started_at, run.run_id))
+
+    def batches(self, run_id: str) -> Path:
+        """Where a run's engines keep notes of the batches that they sent, until it is finished; it need not exist."""
+        self._place.check()
+        return self.root / "batches" / _checked(run_id)
+
+    def forget_batches(self, run_id: str) -> None:
+        """All that was in them is in rows."""
+        folder = self.batches(run_id)
+        with files.storing(folder):
+            files.remove_tree(folder)
+            with suppress(OSError):  # others' are in it, or there was none
+                folder.parent.rmdir()
 
     def full_id(self, begins: str) -> str:
         """The id of the run that is called, or begins, so; by the records' names alone, for one may be damaged.

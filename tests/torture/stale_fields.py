@@ -125,6 +125,9 @@ SAME: dict[str, dict[str, tuple[Any, str]]] = {
         "retries": (1, "how often is asked"),
         "concurrency": (BIG, "how many at once"),
         "cache_salt": ("other", "with whom prefixes are shared"),
+        "batch": (True, "when it is answered, and for how much"),
+        "batch_wait_s": (1.5, "when batches go out"),
+        "batch_poll_s": (1.5, "how often is asked for them"),
     },
 }
 """Per section the fields that make no other run, with another value and the reason."""

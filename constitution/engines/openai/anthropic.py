@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from constitution.engines.odd import Note
+from constitution.engines.openai.batch.messages import MessageBatches
 from constitution.engines.openai.wire import Wire
 from constitution.errors import MalformedReply
 from constitution.recipe import OpenAIModel
@@ -142,4 +143,5 @@ MESSAGES = Wire(
     templated=False,
     turns=2,
     said=SAID,
+    batches=MessageBatches(),
 )

@@ -12,12 +12,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from constitution.engines.base import Completion, Request
 from constitution.engines.control import ControlTokens
 from constitution.engines.odd import RUN_ON, SHORTENED, Oddities
 from constitution.engines.openai.anthropic import MESSAGES
+from constitution.engines.openai.batch.notes import Notes
+from constitution.engines.openai.batch.waves import Waves
+from constitution.engines.openai.batch.work import Settings, Work
 from constitution.engines.openai.dialect import EXACT, Dialect
 from constitution.engines.openai.endpoint import Endpoint, Events
 from constitution.engines.openai.fleet import Fleet
@@ -63,6 +67,7 @@ class OpenAIEngine:
         self._odd, self._names = Oddities(), ServedNames(section.model)
         self._control = ControlTokens(self._tokenized if self._vllm else None, self._odd.add)
         self._watch = Watch(fleet)
+        self._waves: Waves | None = None
         if self._vllm:
             self._watch.start()
         self._facts = {
@@ -74,9 +79,10 @@ class OpenAIEngine:
         }
 
     @classmethod
-    async def open(cls, section: OpenAIModel) -> OpenAIEngine:
-        """Ask the servers what they serve. Raises RecipeError (no key, servers that differ), ModelLoadError (they serve
-        another model), AccessDenied, and EngineUnavailable where none answers."""
+    async def open(cls, section: OpenAIModel, notes: Path | None = None) -> OpenAIEngine:
+        """Ask the servers what they serve. notes: the folder in which a run keeps notes of its batches; without it
+        there are none, whatever the section says. Raises RecipeError (no key, servers that differ), ModelLoadError
+        (they serve another model), AccessDenied, and EngineUnavailable where none answers."""
         key, events, census = _key(section), Events(), Census(section.model)
         headers = wire_of(section).headers
         endpoints = [
@@ -93,6 +99,7 @@ class OpenAIEngine:
         try:
             if engine._vllm:
                 await engine._template.ask(engine._rendered)
+            await engine._open_waves(notes)
         except BaseException:
             await engine.close()
             raise
@@ -154,9 +161,8 @@ class OpenAIEngine:
             messages = habits.messages(request.messages)
             sent = habits.fields(body)
             try:
-                reply, place = await self._fleet.post(
-                    self._wire.path, encoded(self._wire.body(sent, messages)), request.priority, request.affinity
-                )
+                post = self._waves.post if self._waves else self._alone
+                reply, place = await post(self._wire.path, encoded(self._wire.body(sent, messages)), request)
                 break
             except RequestRefused as refused:
                 first = first or refused
@@ -179,6 +185,25 @@ class OpenAIEngine:
             self._odd.add(SHORTENED)
         return reply, place, request if messages is request.messages else replace(request, messages=messages)
 
+    async def _alone(self, path: str, body: bytes, request: Request) -> tuple[Any, str]:
+        return await self._fleet.post(path, body, request.priority, request.affinity)
+
+    async def _open_waves(self, folder: Path | None) -> None:
+        """Where requests go out in batches, and where some of an earlier start did."""
+        section, sends = self._section, self._section.batch
+        if folder is None:
+            if sends:
+                self._fleet.events.add("batches are for runs: here every request is sent alone, at its full price")
+            return
+        notes = Notes(folder)
+        if self._wire.batches is None or not (sends or notes.there()):
+            return
+        settings = Settings(section.batch_wait_s, section.batch_poll_s, section.timeout_s, section.retries)
+        transport, alone = self._fleet.endpoints[0].transport, None if sends else self._alone
+        waves = Waves(Work(self._wire.batches, transport, notes, settings, self._fleet.events), alone)
+        await waves.open()
+        self._waves = waves
+
     def _shorter(self, body: dict[str, Any], sent: Mapping[str, Any], refused: ContextTooLong) -> dict[str, Any]:
         """`body` with the room that the context has as its max_tokens; raises the refusal where it has none."""
         asked = sent.get("max_tokens", sent.get("max_completion_tokens"))
@@ -189,7 +214,8 @@ class OpenAIEngine:
 
     def stats(self) -> Mapping[str, Any]:
         """`endpoints`: per server calls, failures, retries, in_flight, limit, state, out_of_service_seconds, and under
-        `server` what vLLM says of itself; `events`: sentences; `served_models`: replies by the model that they name."""
+        `server` what vLLM says of itself; `events`: sentences; `served_models`: replies by the model that they name;
+        `batches`: counts over this start, and those that are waited for."""
         figures = {endpoint: self._watch.stats(endpoint) for endpoint in self._fleet.endpoints}
         return {
             "endpoints": [endpoint.stats() | ({"server": told} if told else {}) for endpoint, told in figures.items()],
@@ -199,10 +225,13 @@ class OpenAIEngine:
                 *self._odd.events(),
             ],
             "served_models": self._names.counts(),
+            **({"batches": self._waves.stats()} if self._waves else {}),
         }
 
     async def close(self) -> None:
         await self._watch.stop()
+        if self._waves:
+            await self._waves.close()
         await self._fleet.close()
 
     def _body(self, request: Request) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import errno
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -80,34 +81,70 @@ class Transport:
         """The reply's JSON. Raises EngineError."""
         status, headers, raw = await self._exchange("POST", path, self._timeout_s, data=body)
         if status != 200:
-            raise self._refusal(status, headers, said(raw.decode("utf-8", errors="replace")))
-        body = self._decoded(raw)
+            raise self.refusal(status, headers, said(raw.decode("utf-8", errors="replace")))
+        body = self.decoded(raw)
         if (reply := error_within(body)) is not None:
-            raise self._refusal(reply.meant, headers, reply)
+            raise self.refusal(reply.meant, headers, reply)
         return body
 
     async def get(self, path: str, timeout_s: float) -> Any:
         """The reply's JSON; None for an empty reply. Raises EngineError."""
         raw = await self.content(path, timeout_s)
-        return self._decoded(raw) if raw.strip() else None
+        return self.decoded(raw) if raw.strip() else None
 
     async def content(self, path: str, timeout_s: float) -> bytes:
         """The reply as it is. Raises EngineError."""
         limit = min(timeout_s, self._timeout_s)
         status, headers, raw = await self._exchange("GET", path, limit, timeout=aiohttp.ClientTimeout(total=limit))
         if status != 200:
-            raise self._refusal(status, headers, said(raw.decode("utf-8", errors="replace")))
+            raise self.refusal(status, headers, said(raw.decode("utf-8", errors="replace")))
         return raw
+
+    async def upload(self, path: str, fields: Mapping[str, str], name: str, content: bytes) -> Any:
+        """The reply's JSON to a form with these fields and a file. Raises EngineError."""
+        form = aiohttp.FormData(fields)
+        form.add_field("file", content, filename=name, content_type="application/jsonl")
+        data = form()
+        status, headers, raw = await self._exchange(
+            *("POST", path, self._timeout_s), data=data, headers={"Content-Type": data.headers["Content-Type"]}
+        )
+        if status != 200:
+            raise self.refusal(status, headers, said(raw.decode("utf-8", errors="replace")))
+        return self.decoded(raw)
+
+    async def lines(self, path: str) -> AsyncIterator[bytes]:
+        """The lines of a reply of any length, each with its end; the key is in none of them. Raises EngineError."""
+        # A whole file may take longer than any one request: what may not is a silence in the middle of it.
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=self._timeout_s)
+        async with self._replying("GET", path, self._timeout_s, timeout=timeout) as reply:
+            if reply.status != 200:
+                raw = await self._body(reply)
+                raise self.refusal(reply.status, reply.headers, said(raw.decode("utf-8", errors="replace")))
+            rest = b""
+            async for chunk in reply.content.iter_any():
+                *whole, rest = (rest + chunk).split(b"\n")
+                for line in whole:
+                    yield self._secret.hide_bytes(line) + b"\n"
+            if rest:
+                yield self._secret.hide_bytes(rest) + b"\n"
 
     async def _exchange(
         self, method: str, path: str, limit: float, **settings: Any
     ) -> tuple[int, Mapping[str, str], bytes]:
+        async with self._replying(method, path, limit, **settings) as reply:
+            return reply.status, reply.headers, await self._body(reply)
+
+    @asynccontextmanager
+    async def _replying(
+        self, method: str, path: str, limit: float, **settings: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The reply, still to be read. What goes wrong in the block with the connection is an EngineUnavailable."""
         if self._session.closed:
             raise EngineUnavailable(f"{self.place}: the engine is closed", hint="")
         try:
             # A redirect would turn the POST into a GET, and could carry the key elsewhere.
             async with self._session.request(method, self._url(path), allow_redirects=False, **settings) as reply:
-                return reply.status, reply.headers, await self._body(reply)
+                yield reply
         except aiohttp.ConnectionTimeoutError:
             seconds = min(CONNECT_SECONDS, self._timeout_s)
             raise EngineUnavailable(f"{self.place}: no connection within {seconds:g} s") from None
@@ -134,7 +171,7 @@ class Transport:
                 raise MalformedReply(f"{self.place}: the reply is longer than {REPLY_MOST // 2**20} MiB")
         return bytes(raw)
 
-    def _decoded(self, raw: bytes) -> Any:
+    def decoded(self, raw: bytes) -> Any:
         try:
             return self._secret.hide_in(raw, orjson.loads(raw))
         except orjson.JSONDecodeError:
@@ -156,7 +193,7 @@ class Transport:
             said, hint = "the reply is a stream of events, which was not asked for", "extra_body = { stream = false }"
         raise MalformedReply(f"{self.place}: {said}", hint=hint)
 
-    def _refusal(self, status: int, headers: Mapping[str, str], reply: Said) -> EngineError:
+    def refusal(self, status: int, headers: Mapping[str, str], reply: Said) -> EngineError:
         """The exception for a reply that is no answer."""
         reply = replace(reply, words=self._masked(reply.words))
         location = self.clean(headers.get("Location", ""))

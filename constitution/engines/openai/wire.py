@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from constitution.engines.odd import Note
+from constitution.engines.openai.batch.api import BatchAPI
+from constitution.engines.openai.batch.chat import ChatBatches
 from constitution.engines.openai.http import CHAT, bearer
 from constitution.recipe import OpenAIModel
 from constitution.records import Messages, as_dicts
@@ -40,6 +42,8 @@ class Wire:
     """What turns it takes: a key of `dialect.TURNS_AS`."""
     said: str = ""
     """What is sent otherwise than a request says, for the run's record."""
+    batches: BatchAPI | None = None
+    """How it takes batches; None: it does not."""
 
 
 CHAT_COMPLETIONS = Wire(
@@ -47,4 +51,5 @@ CHAT_COMPLETIONS = Wire(
     headers=bearer,
     body=lambda fields, messages: {**fields, "messages": as_dicts(messages)},
     chat=lambda reply, place, note: reply,
+    batches=ChatBatches(),
 )

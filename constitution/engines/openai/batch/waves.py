@@ -1,0 +1,203 @@
+"""Requests in waves: what is asked for within a short while goes out as one batch, and is waited for.
+
+    waves = Waves(Work(api, transport, notes, settings, events))
+    await waves.open()
+    reply, place = await waves.post(path, body, request)
+
+To who asks, it is a slow server: a refusal in a batch is the same exception as that of a request sent alone. Each
+request is in one wave at a time: in one of an earlier start, if a note has it, or else in the next that goes out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Mapping
+from secrets import token_hex
+from typing import Any
+
+from constitution.engines.base import Request
+from constitution.engines.openai.batch.api import Line, Result
+from constitution.engines.openai.batch.notes import Note, key_of
+from constitution.engines.openai.batch.work import Wave, Work
+from constitution.errors import (
+    AccessDenied,
+    ConstitutionError,
+    EngineError,
+    EngineGone,
+    EngineUnavailable,
+    ModelLoadError,
+    RecipeError,
+    RequestRefused,
+)
+
+FRAME = 160
+"""Bytes that a request takes in a batch beside its own body."""
+Post = Callable[[str, bytes, Request], Awaitable[tuple[Any, str]]]
+"""Sends a body to a path: the reply's JSON, and the address of the server that gave it."""
+
+
+class Waves:
+    def __init__(self, work: Work, alone: Post | None = None) -> None:
+        """alone: sends what no earlier start sent, each by itself; None: that goes out in waves."""
+        self._work, self._settings, self._place = work, work.settings, work.transport.place
+        self._alone = alone
+        self._known: dict[str, deque[tuple[Wave, int]]] = defaultdict(deque)
+        """Requests of earlier starts that nobody asked for yet, by key."""
+        self._collecting: Wave | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._last = 0.0
+        """The loop's clock, when the last request came."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._again = self._earlier = 0
+        self._closed = False
+
+    async def open(self) -> None:
+        """Reads the notes. Raises RecipeError for a server without batches, and for one that is not the one that
+        earlier starts sent theirs to."""
+        work, place = self._work, self._place
+        for note in await asyncio.to_thread(work.notes.read):
+            if note.place != place and not work.notes.results(note).exists():
+                raise RecipeError(
+                    f"base_url: {len(note.keys):,} requests are in batch {note.batch or '(just made)'} at "
+                    f"{note.place}, and base_url is {place}",
+                    hint=f"give that address; or delete {work.notes.path(note)}, and they are paid for again here",
+                )
+            wave = Wave(note, earlier=True)
+            work.named.add(note.batch)
+            for number, key in enumerate(note.keys):
+                self._known[key].append((wave, number))
+        if self._alone is None:
+            try:
+                await work.api.check(work.transport)
+            except (ModelLoadError, RequestRefused) as error:
+                raise RecipeError(f"batch: {place} has no batches: {error}", hint="leave `batch` out") from None
+            except EngineUnavailable as error:
+                if isinstance(error, AccessDenied):
+                    raise
+
+    async def post(self, path: str, body: bytes, request: Request) -> tuple[Any, str]:
+        """The reply's JSON and the server's address. Raises EngineError, as for a request that is sent alone; one that
+        was not answered is sent again `retries` times."""
+        key, spare = key_of(path, body, request), self._settings.retries
+        while True:
+            earlier = self._known.get(key)
+            if not earlier and self._alone is not None:
+                return await self._alone(path, body, request)
+            wave, number = earlier.popleft() if earlier else self._joined(key, path, body)
+            result = await self._result(wave, number)
+            if result is not None and result.reply is not None:
+                self._earlier += wave.earlier
+                return result.reply, self._place
+            if result is None or wave.earlier:
+                continue  # what was refused in an earlier start costs nothing, and may be taken now
+            error = self._error(wave, result)
+            if not error.retryable or isinstance(error, AccessDenied | EngineGone) or not spare:
+                raise error
+            spare -= 1
+            self._again += 1
+
+    def stats(self) -> Mapping[str, Any]:
+        """Counts over this start, and `open`: the batches that are waited for."""
+        work = self._work
+        waiting = [
+            {"batch": wave.note.batch, "requests": len(wave.note.keys), "state": wave.word} for wave in work.working
+        ]
+        return {
+            "sent": work.sent,
+            "requests": work.requests,
+            "asked_again": self._again,
+            "of_earlier_starts": self._earlier,
+            "open": waiting,
+        }
+
+    async def close(self) -> None:
+        """What is at the server goes on there, and is found by the next start."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._collecting is not None:
+            self._collecting.done.set_exception(self._over())
+
+    # --- collecting
+
+    def _joined(self, key: str, path: str, body: bytes) -> tuple[Wave, int]:
+        if self._closed:
+            raise self._over()
+        wave, size = self._collecting, len(body) + FRAME
+        if wave is not None and wave.size + size > self._work.api.most_bytes:
+            self._send()
+            wave = None
+        loop = asyncio.get_running_loop()
+        if wave is None:
+            wave = self._collecting = Wave(Note(token_hex(8), 0.0, self._place, []))
+            self._timer = loop.call_later(self._settings.wait_s, self._due)
+        number = len(wave.lines)
+        wave.lines.append(Line(wave.note.custom_id(number), path, body))
+        wave.note.keys.append(key)
+        wave.size += size
+        self._last = loop.time()
+        if len(wave.lines) >= self._work.most:
+            self._send()
+        return wave, number
+
+    def _due(self) -> None:
+        loop = asyncio.get_running_loop()
+        left = self._last + self._settings.wait_s - loop.time()
+        if left > 0:
+            self._timer = loop.call_later(left, self._due)
+        else:
+            self._send()
+
+    def _send(self) -> None:
+        assert self._collecting is not None
+        assert self._timer is not None
+        self._timer.cancel()
+        wave, self._collecting = self._collecting, None
+        self._begin(wave)
+
+    def _begin(self, wave: Wave) -> None:
+        wave.task = asyncio.create_task(self._worked(wave), name=f"batch {wave.note.wave}")
+        self._tasks.add(wave.task)
+        wave.task.add_done_callback(self._tasks.discard)
+
+    async def _result(self, wave: Wave, number: int) -> Result | None:
+        if wave.task is None and wave.earlier:
+            self._begin(wave)
+        try:
+            outcome = await asyncio.shield(wave.done)
+        except ConstitutionError as error:
+            raise copy.copy(error) from None  # each has its own, which is written to
+        return outcome(number)
+
+    def _error(self, wave: Wave, result: Result) -> EngineError:
+        place, batch = self._place, wave.note.batch
+        if result.status:
+            return self._work.transport.refusal(result.status, {}, result.said)
+        if result.cancelled:
+            return EngineGone(
+                f"{place}: batch {batch} was cancelled there, with requests of this run that were not answered",
+                hint="what was answered is kept; the same command asks for the rest",
+            )
+        said = ", ".join(filter(None, (wave.word, result.said.words)))
+        return EngineUnavailable(f"{place}: batch {batch} ended without an answer to this: {said}")
+
+    async def _worked(self, wave: Wave) -> None:
+        try:
+            outcome = await self._work.outcome(wave)
+        except Exception as error:
+            wave.done.set_exception(error)
+        except asyncio.CancelledError:
+            wave.done.set_exception(self._over())
+            raise
+        else:
+            wave.done.set_result(outcome)
+        finally:
+            wave.lines = []
+
+    def _over(self) -> EngineUnavailable:
+        return EngineUnavailable(f"{self._place}: the engine is closed", hint="")
