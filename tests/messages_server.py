@@ -14,7 +14,7 @@ from typing import Any, Self
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from constitution.engines.base import Request
+from constitution.engines.base import Engine, Request
 from constitution.engines.fake import FakeEngine
 from constitution.recipe import FakeModel
 from constitution.records import Message, Sampling
@@ -46,10 +46,12 @@ class MessagesServer:
         thoughts: int = 0,
         faults: Sequence[Refused | dict[str, Any]] = (),
         owner: str = "",
+        engine: Engine | None = None,
     ) -> None:
         """strict: as newer models, which take no prefill, and not temperature with top_p. faults: an error, or fields
-        that replace those of the reply, in turn. owner: another server of the API, which lists its model."""
-        self._engine = FakeEngine(FakeModel(engine="fake", thoughts=thoughts))
+        that replace those of the reply, in turn. owner: another server of the API, which lists its model. engine: what
+        answers; None: the fake engine."""
+        self._engine = engine or FakeEngine(FakeModel(engine="fake", thoughts=thoughts))
         self._strict, self._owner = strict, owner
         self.faults = list(faults)
         self.bodies: list[dict[str, Any]] = []
@@ -91,8 +93,8 @@ class MessagesServer:
 
     async def _answer(self, body: Mapping[str, Any]) -> dict[str, Any]:
         self._check(body)
-        turns = [Message(turn["role"], _text(turn["content"])) for turn in body["messages"]]
-        system = [Message("system", _text(body["system"]))] if "system" in body else []
+        turns = [Message(turn["role"], text_of(turn["content"])) for turn in body["messages"]]
+        system = [Message("system", text_of(body["system"]))] if "system" in body else []
         stop = tuple(body.get("stop_sequences", ()))
         sampling = Sampling(body.get("temperature", 1.0), body.get("top_p", 1.0), body["max_tokens"], stop)
         done = await self._engine.generate(Request((*system, *turns), sampling, 0))
@@ -142,7 +144,7 @@ class MessagesServer:
         for turn in turns:
             if turn["role"] not in ("user", "assistant"):
                 raise _invalid(f'messages: Unexpected role "{turn["role"]}".')
-            if not _text(turn["content"]).strip():
+            if not text_of(turn["content"]).strip():
                 raise _invalid("messages: text content blocks must be non-empty")
         if turns[-1]["role"] == "assistant":
             if self._strict:
@@ -150,7 +152,7 @@ class MessagesServer:
                     "This model does not support assistant message prefill. "
                     "The conversation must end with a user message."
                 )
-            if _text(turns[-1]["content"]) != _text(turns[-1]["content"]).rstrip():
+            if text_of(turns[-1]["content"]) != text_of(turns[-1]["content"]).rstrip():
                 raise _invalid("messages: final assistant content cannot end with trailing whitespace")
 
     def _cached(self, body: Mapping[str, Any]) -> tuple[int, int]:
@@ -176,5 +178,5 @@ def _blocks(content: Any) -> list[dict[str, Any]]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
 
 
-def _text(content: Any) -> str:
+def text_of(content: Any) -> str:
     return "".join(block["text"] for block in _blocks(content))

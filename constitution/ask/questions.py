@@ -122,6 +122,18 @@ async def opened(section: ModelSection) -> AsyncIterator[Metered]:
         await engine.close()
 
 
+_SAME_MODEL = ("digest", "revision", "adapter", "server_model")
+
+
+def differs(was: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """The fact by which what an engine said of its model then tells another model than what it says now, as then;
+    empty: none."""
+    for fact in _SAME_MODEL:
+        if was.get(fact, "unknown") != "unknown" and now.get(fact, "unknown") not in ("unknown", was[fact]):
+            return f"{fact} {was[fact][:12]}"
+    return ""
+
+
 def fetched(connection: Any) -> Iterator[tuple[Any, ...]]:
     """The rows of the connection's last answer, some at a time."""
     while batch := connection.fetchmany(_FETCHED):

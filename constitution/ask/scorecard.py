@@ -33,6 +33,7 @@ from constitution.recipe import dated
 from constitution.records import Constitution, Criterion, Messages, Principle, Run, Score
 from constitution.warehouse import Warehouse, connect
 
+TEMPLATES = templates.RUBRIC.digest
 METRICS = ("refusal-full", "refusal-partial", "undesired", "helpful")
 
 _SAID = ("name", "digest", "revision", "adapter", "quantization", "server_model")
@@ -145,6 +146,13 @@ async def score(root: Path, run: Run, order: Order) -> list[Asked]:
     return asked
 
 
+def request_of(answer: Answer, principle_id: str, number: int, criterion: Criterion, run_seed: int) -> Request:
+    """What asks one criterion, the principle's of this number, of an answer."""
+    messages = templates.rubric_messages(answer.messages, answer.text, criterion, nonce(run_seed, answer.prompt_id))
+    drawn = seed(run_seed, answer.prompt_id, "score", principle_id, number)
+    return Request(messages, SAMPLING, drawn, choices=templates.REPLIES, affinity=answer.prompt_id)
+
+
 async def _examine(warehouse: Warehouse, examiner: Examiner, items: Sequence[Item], order: Order) -> Asked:
     """One judge's questions."""
     asked = Asked(examiner.name)
@@ -182,7 +190,7 @@ class Examiner:
     scorecard: str
 
     def id(self, response_id: str, item: Item) -> str:
-        asked = (self.scorecard, item.digest, item.number, templates.RUBRIC.digest, self.seed)
+        asked = (self.scorecard, item.digest, item.number, TEMPLATES, self.seed)
         return row_id(self.run_id, response_id, self.name, self.model, *asked)
 
     def missing(self, answer: Answer, items: Sequence[Item], asked: Asked) -> list[Question]:
@@ -197,10 +205,7 @@ class Examiner:
 
     async def _ask(self, answer: Answer, item: Item, ids: Mapping[str, str]) -> list[Score]:
         """ids: id of the answer → id of its row."""
-        mark = nonce(self.seed, answer.prompt_id)
-        messages = templates.rubric_messages(answer.messages, answer.text, item.criterion, mark)
-        drawn = seed(self.seed, answer.prompt_id, "score", item.principle.id, item.number)
-        request = Request(messages, SAMPLING, drawn, choices=templates.REPLIES, affinity=answer.prompt_id)
+        request = request_of(answer, item.principle.id, item.number, item.criterion, self.seed)
         done = await self.engine.generate(request)
         (yes, no), mass, censored = read_choices(done, templates.REPLIES)
         # The call was made once, however many answers have this text.
@@ -223,8 +228,8 @@ class Examiner:
                 item.principle.weight * item.criterion.weight,
                 yes / (yes + no),
                 mass,
-                templates.RUBRIC.digest,
-                drawn,
+                TEMPLATES,
+                request.seed,
                 *tokens,
                 censored=censored,
             )

@@ -23,7 +23,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from constitution.ask.panel import recipe_of
-from constitution.ask.questions import Asked, as_messages, ask_all, fetched, opened
+from constitution.ask.questions import Asked, as_messages, ask_all, differs, fetched, opened
 from constitution.engines import Engine, Request
 from constitution.errors import InputError
 from constitution.generate.outcomes import clean, generation
@@ -41,7 +41,6 @@ JOIN (FROM responses WHERE run_id = $run AND kind = 'initial' AND trim(text) <> 
 ORDER BY q.id
 """
 _ARTICLE = r"(?:\b(?P<article>[Aa]n?)(?P<space>\s+))?"
-_SAME_MODEL = ("digest", "revision", "adapter", "server_model")
 
 
 class _Section(BaseModel):
@@ -189,7 +188,12 @@ def _swaps(
         id = row_id(run_id, prompt_id, "counterfactual", group.name, turns)
         swap = f"{group.label(source)} → {group.label(target)}"
         row = Counterfactual(id, run_id, prompt_id, response_id, group.name, swap, swapped, text="", model="")
-        yield row, Request(swapped, Sampling(**{**sampling, "stop": tuple(sampling["stop"])}), drawn, affinity=id)
+        yield row, request_of(row, Sampling(**{**sampling, "stop": tuple(sampling["stop"])}), drawn)
+
+
+def request_of(row: Counterfactual, sampling: Sampling, drawn: int) -> Request:
+    """What asks for the answer. sampling, drawn: those of the initial answer to the prompt as it was."""
+    return Request(row.messages, sampling, drawn, affinity=row.id)
 
 
 async def _answer(engine: Engine, row: Counterfactual, request: Request) -> list[Counterfactual]:
@@ -201,13 +205,11 @@ async def _answer(engine: Engine, row: Counterfactual, request: Request) -> list
 
 def _check_same(run: Run, engine: Engine) -> None:
     """A counterfactual answer by another model would show the models' difference, not the term's."""
-    was, now = run.models.get("policy", {}), engine.describe()
-    for fact in _SAME_MODEL:
-        if was.get(fact, "unknown") != "unknown" and now.get(fact, "unknown") not in ("unknown", was[fact]):
-            raise InputError(
-                f"run {run.run_id}: its policy was another model than {engine.model} is now ({fact} {was[fact][:12]})",
-                hint="bring the model back that the run had, or run the recipe again with --fresh",
-            )
+    if fact := differs(run.models.get("policy", {}), engine.describe()):
+        raise InputError(
+            f"run {run.run_id}: its policy was another model than {engine.model} is now ({fact})",
+            hint="bring the model back that the run had, or run the recipe again with --fresh",
+        )
 
 
 def _in_case(form: str, like: str) -> str:

@@ -51,6 +51,11 @@ def _spelled(text: str) -> bool:
     return ("<" in text and barred.search(text) is not None) or ("[" in text and bracketed.search(text) is not None)
 
 
+def spellings(messages: Messages) -> set[str]:
+    """All that can be control tokens in the texts, of whatever model."""
+    return {found for each in messages for spelled in _SPELLED for found in spelled.findall(each.content)}
+
+
 class ControlTokens:
     """Breaks the spellings in messages for one server, or a fleet of servers of one model."""
 

@@ -98,18 +98,21 @@ async def vote(judge: Judge, prompt: Prompt, pair: Pair, have: Mapping[str, Row]
     """
     if not pair.votable:
         return Votes((), 0)
+    cast = await _cast(votes_of(judge, pair), prompt, have, emit)
+    judgements = tuple(row for row in cast if isinstance(row, Judgement))
+    failures = tuple(row for row in cast if isinstance(row, Failure))
+    return Votes(judgements, len(cast), failures, repeats(judge.section))
+
+
+def votes_of(judge: Judge, pair: Pair) -> list[Vote]:
+    """Those of one judge on a pair that can be voted on, in the order in which they are cast."""
     principles, mark = draw_principles(judge, pair), nonce(judge.seed, pair.a.prompt_id)
-    times = repeats(judge.section)
-    votes = [
-        _Vote(judge, pair, principle, order, repeat, mark)
-        for repeat in range(times)
+    return [
+        Vote(judge, pair, principle, order, repeat, mark)
+        for repeat in range(repeats(judge.section))
         for order in METHODS[judge.section.method].orders
         for principle in principles
     ]
-    cast = await _cast(votes, prompt, have, emit)
-    judgements = tuple(row for row in cast if isinstance(row, Judgement))
-    failures = tuple(row for row in cast if isinstance(row, Failure))
-    return Votes(judgements, len(cast), failures, times)
 
 
 def nonce(run_seed: int, prompt_id: str) -> str:
@@ -119,7 +122,7 @@ def nonce(run_seed: int, prompt_id: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Vote:
+class Vote:
     """One vote to be cast."""
 
     judge: Judge
@@ -192,14 +195,14 @@ class _Vote:
 
 
 async def _cast(
-    votes: Sequence[_Vote], prompt: Prompt, have: Mapping[str, Row], emit: Emit
+    votes: Sequence[Vote], prompt: Prompt, have: Mapping[str, Row], emit: Emit
 ) -> list[Judgement | Failure]:
     """The votes' rows, in their order, from `have` or cast together and emitted as they come.
 
     When one raises (the disk is full), the others are cancelled first.
     """
 
-    async def cast(vote: _Vote, id: str) -> Judgement | Failure:
+    async def cast(vote: Vote, id: str) -> Judgement | Failure:
         used = answered(have, vote.judge.run_id, prompt.id, "vote", id, vote.judge.attempt)
         row = await vote.cast(id, prompt, used)
         await emit([row])

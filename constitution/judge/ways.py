@@ -33,6 +33,10 @@ STOP = templates.ENDING.removesuffix(" (")
 """Ends a rationale where the judge writes the standard ending itself: the label is then read after our own."""
 
 
+AFTER = "label after the rationale"
+"""The part of a vote that builds on what the judge wrote, as failures name it."""
+
+
 async def label(q: Question) -> Verdict:
     reading = await read(q, "", templates.vote_messages(q.prompt, q.first, q.second, q.principle, q.nonce))
     return verdict(share(reading), [reading])
@@ -48,7 +52,7 @@ async def rationale(q: Question) -> Verdict:
     if not text and reasoning.finish_reason == "length":
         raise final("rationale", MalformedReply("max_tokens were used up before any text"))
     ended = templates.rationale_messages(q.prompt, q.first, q.second, q.principle, q.nonce, text)
-    reading = await read(q, "label after the rationale", ended)
+    reading = await read(q, AFTER, ended)
     found = verdict(share(reading), [reading], reasoning)
     seeded = "seed" not in reasoning.unsent
     return found._replace(rationale=text, rationale_reasoning=thought_of(reasoning), seeded=seeded)

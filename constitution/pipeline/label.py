@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from constitution.engines import Engines
+from constitution.engines import Engine
 from constitution.generate.base import Emit
 from constitution.judge.ask import Judge, Votes, known, vote
 from constitution.judge.pairs import Pair, pairs
 from constitution.labels import Rules, label_pair
-from constitution.pipeline.plan import Plan, judging
-from constitution.recipe import JudgeSection
-from constitution.records import Failure, Preference, Prompt, Response, Row, Run
+from constitution.pipeline.plan import judging
+from constitution.recipe import JudgeSection, Recipe
+from constitution.records import Constitution, Failure, Preference, Prompt, Response, Row, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +74,20 @@ class Labeller:
         return [row for row in have.values() if isinstance(row, Failure) and row.step == "vote" and not row.retryable]
 
 
-def labeller(plan: Plan, run: Run, engines: Engines) -> Labeller | None:
-    """For this start of the run; None where the recipe has no judges."""
-    recipe, section = plan.recipe, plan.recipe.judge
+def labeller(recipe: Recipe, constitution: Constitution, run: Run, judges: Mapping[str, Engine]) -> Labeller | None:
+    """For this start of the run; None where the recipe has no judges. judges: as Engines has them."""
+    section = recipe.judge
     if section is None:
         return None
-    principles = judging(recipe, plan.constitution)
+    principles = judging(recipe, constitution)
     return Labeller(
         run_id=run.run_id,
         section=section,
         judges=tuple(
             Judge(run.run_id, recipe.seed, run.starts, engine, name, principles, section.of(model))
-            for (name, engine), model in zip(engines.judges.items(), recipe.model.judges.values(), strict=True)
+            for (name, engine), model in zip(judges.items(), recipe.model.judges.values(), strict=True)
         ),
-        quorum=section.quorum or len(engines.judges) // 2 + 1,
+        quorum=section.quorum or len(judges) // 2 + 1,
         weights={principle.id: principle.weight for principle in principles},
         rules=Rules.of(section),
     )

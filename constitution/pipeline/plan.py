@@ -227,7 +227,7 @@ def _decisive(recipe: Recipe, constitution: Constitution, source: str) -> dict[s
         "settings": recipe.model_dump(mode="json", exclude=left_out, exclude_defaults=True),
         "models": {role: model_identity(section) for role, section in models.items()},
         "constitution": constitution.digest,
-        "templates": [texts.digest for texts in _template_sets(recipe)],
+        "templates": [texts.digest for texts in all_templates(recipe)],
         "prompts": source,
         "families": [prompts.families.get(key, "") for key in prompts.answers] if prompts.families else [],
         "rows": ROWS_VERSION,
@@ -267,7 +267,7 @@ def _new_run(run_id: str, recipe: Recipe, constitution: Constitution, prompts: i
         recipe=recipe.model_dump(mode="json"),
         constitution=constitution.label,
         constitution_digest=constitution.digest,
-        templates={texts.digest: dict(texts.texts) for texts in _template_sets(recipe)},
+        templates={texts.digest: dict(texts.texts) for texts in all_templates(recipe)},
         models={},  # what the engines say of themselves is added when they are open
         code_version=__version__,
         hardware={"machine": platform.machine(), "system": platform.system(), "cores": str(os.cpu_count())},
@@ -278,7 +278,7 @@ def _new_run(run_id: str, recipe: Recipe, constitution: Constitution, prompts: i
     )
 
 
-def _template_sets(recipe: Recipe) -> tuple[templates.TemplateSet, ...]:
+def all_templates(recipe: Recipe) -> tuple[templates.TemplateSet, ...]:
     """Those that the run's rows are rendered with."""
     section = recipe.judge
     voting = [templates_of(section.of(judge)) for judge in recipe.model.judges.values()] if section else []

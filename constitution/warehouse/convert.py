@@ -39,6 +39,8 @@ from constitution.warehouse.columns import Table
 from constitution.warehouse.schema import MESSAGES, SAMPLING, TABLES
 
 Note = Annotation | Figure | Score | Counterfactual
+Identified = Prompt | Row | Score | Counterfactual
+"""What is found by its id (lookup.KINDS)."""
 N = TypeVar("N", Annotation, Figure, Score, Counterfactual)
 R = TypeVar("R")
 
@@ -125,6 +127,15 @@ def rows_from_arrow(table: str, data: pa.Table) -> list[Row]:
 def notes_from_arrow(kind: type[N], data: pa.Table) -> list[N]:
     """The annotations, figures, scores or counterfactuals of an Arrow table."""
     return _records(kind, data)
+
+
+def one_from_arrow(table: str, data: pa.Table) -> Identified:
+    """The first record of an Arrow table that has the table's columns."""
+    if table == "prompts":
+        return prompts_from_arrow(data.slice(0, 1))[0]
+    kinds: dict[str, type[Any]] = {**ROW_TABLES, **NOTE_TABLES}
+    record: Identified = _records(kinds[table], data.slice(0, 1))[0]
+    return record
 
 
 _READ: dict[str, Callable[[Any], Any]] = {

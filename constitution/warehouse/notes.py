@@ -12,13 +12,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+import duckdb
 import pyarrow as pa
 
+from constitution.errors import WarehouseError
 from constitution.records import Annotation, Figure
 from constitution.warehouse import convert, files
 from constitution.warehouse.compact import compact_folder, recover_folder
 from constitution.warehouse.schema import TABLES
 from constitution.warehouse.store import Store, reading
+from constitution.warehouse.tally import from_files
 
 
 class Added(NamedTuple):
@@ -69,6 +72,16 @@ class Warehouse(Store):
     def read_figures(self, run_id: str) -> list[Figure]:
         """The figures of the run's last audit; none if there was none."""
         return convert.notes_from_arrow(Figure, self.table("figures", run_id))
+
+    def record(self, table: str, run_id: str, id: str) -> convert.Identified:
+        """The run's row of this id, of a table of lookup.KINDS. Raises WarehouseError where it is not there."""
+        if paths := self.parts(table, run_id):
+            with reading(self.folder(table, run_id)), duckdb.connect() as connection:
+                source = TABLES[table].select(from_files(paths))
+                data = connection.sql(f"FROM ({source}) WHERE id = ?", params=[id]).to_arrow_table()
+            if data.num_rows:
+                return convert.one_from_arrow(table, data)
+        raise WarehouseError(f"{self.root}: run {run_id} has no row {id} in {table} any more")
 
     @contextmanager
     def scoring(self, run_id: str) -> Iterator[None]:

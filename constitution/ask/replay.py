@@ -1,0 +1,390 @@
+"""How a stored row was asked for: its step is taken again by the run's own code, before an engine that keeps each
+request and replies what is stored. So there is one rendering, and what is shown is what a run would send.
+
+    stored = Stored.load(warehouse, run_id, prompt_id)
+    replay = await replayed(stored, row)
+    [exchange.request.messages for exchange in replay.exchanges]
+
+The row that comes out of it is held against the stored one: where they differ in what decides their requests, `doubt`
+says so, and the requests are not the ones that were sent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from constitution import __version__
+from constitution.ask import scorecard, swaps
+from constitution.ask.panel import recipe_of
+from constitution.engines import Completion, Engine, Request
+from constitution.errors import InputError, RequestRefused
+from constitution.generate import Setup, generators
+from constitution.generate.failures import failure_id, tried_again, unsaid
+from constitution.judge.ask import Judge, Vote, votes_of
+from constitution.judge.pairs import pairs
+from constitution.judge.ways import AFTER
+from constitution.pipeline.label import labeller
+from constitution.pipeline.plan import all_templates
+from constitution.recipe import ModelSection, Recipe
+from constitution.records import (
+    Constitution,
+    Counterfactual,
+    Criterion,
+    Failure,
+    Judgement,
+    Messages,
+    Prompt,
+    Response,
+    Row,
+    Run,
+    Score,
+)
+from constitution.warehouse import Warehouse
+
+Shown = Response | Judgement | Score | Counterfactual | Failure
+"""Rows that models were asked for."""
+
+POLICY, JUDGE = "policy", "judge "
+
+_SAME = (
+    *("id", "kind", "round", "parent_id", "principle_id", "principle_digest", "template_digest", "perturbation"),
+    *("pair_id", "first_id", "second_id", "judge", "method", "repeat", "seed", "critique_seed"),
+)
+"""What a row that is made again must have in common with the stored one, as far as it has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a row has of one reply. None: no row has it; tokens of a row's several calls are stored as sums alone."""
+
+    text: str | None = None
+    """None where labels were read: the row has what was read of them."""
+    reasoning: str | None = None
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    completion_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    leads: str = "stop"
+    """A finish reason of which the same row comes, where its own is not stored."""
+
+    def completion(self, request: Request) -> Completion:
+        """As an engine gives it, with labels that are equally likely: no request follows from what was read of them."""
+        even = dict.fromkeys(request.choices, -math.log(len(request.choices))) if request.choices else None
+        ended = self.finish_reason or self.leads
+        return Completion(self.text or "", ended, 0, 0, choice_logprobs=even, reasoning=self.reasoning)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request, and what is stored of the reply."""
+
+    request: Request
+    reply: Reply | None
+    """None: nothing."""
+    sent: Messages | None = None
+    """The messages as a server was sent them; None: as they are in `request`."""
+
+    @property
+    def messages(self) -> Messages:
+        return self.request.messages if self.sent is None else self.sent
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    role: str
+    """Who was asked: POLICY, or JUDGE and the name of the judge of the vote or score."""
+    exchanges: tuple[Exchange, ...] = ()
+    """In the order in which they were asked for."""
+    doubt: str = ""
+    """Why `exchanges` is empty; empty: these are the requests."""
+    note: str = ""
+    """What of the row's requests is missing, and why; empty: nothing."""
+    unsent: tuple[str, ...] = ()
+    """Those of seed, temperature and top_p that the server was not sent, as the row says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a run has stored of one prompt, and of itself."""
+
+    run: Run
+    recipe: Recipe
+    constitution: Constitution
+    prompt: Prompt
+    rows: Mapping[str, Row]
+    warehouse: Warehouse
+
+    @classmethod
+    def load(cls, warehouse: Warehouse, run_id: str, prompt_id: str) -> Stored:
+        """Raises InputError where this version cannot read the run's recipe, or its constitution is not there."""
+        run, constitution = warehouse.read_run(run_id), warehouse.read_principles(run_id)
+        if run is None or constitution is None:
+            raise InputError(f"run {run_id}: its record or its principles are not there", hint="constitution verify")
+        prompt = warehouse.record("prompts", run_id, prompt_id)
+        assert isinstance(prompt, Prompt)
+        rows = {row.id: row for row in warehouse.rows_of(run_id, [prompt_id]).get(prompt_id, ())}
+        return cls(run, recipe_of(run), constitution, prompt, rows, warehouse)
+
+    @property
+    def responses(self) -> list[Response]:
+        return [row for row in self.rows.values() if isinstance(row, Response)]
+
+
+class Recorder(Engine):
+    """Keeps each request, and replies what `reply` has for it; of None it is a refusal."""
+
+    def __init__(self, model: str, reply: Callable[[Request], Reply | None], steps: Sequence[str] = ()) -> None:
+        """steps: those whose requests are answered and kept; empty: all."""
+        self._model = model
+        self._reply = reply
+        self._steps = steps
+        self.exchanges: list[Exchange] = []
+
+    @property
+    def model(self) -> str:
+        return self._model
+
+    async def generate(self, request: Request) -> Completion:
+        if self._steps and request.step not in self._steps:
+            raise RequestRefused("it belongs to another row")
+        reply = self._reply(request)
+        self.exchanges.append(Exchange(request, reply))
+        if reply is None:
+            raise RequestRefused("no reply to it is stored")
+        return reply.completion(request)
+
+
+def models_of(run: Run, role: str) -> dict[str, dict[str, str]]:
+    """What the run's record says of the model of `Replay.role`: as it was last, and before earlier restarts where it
+    said something else."""
+    judge = role.removeprefix(JUDGE)
+    told = {name: (name.split(" until start ")[0], facts) for name, facts in run.models.items()}
+    own = {name: facts for name, (of, facts) in told.items() if of == role}
+    if own or role == POLICY:
+        return own
+    # A judge alone has its model's name; it may be the policy.
+    alone = [of for of, facts in told.values() if of in ("judge", POLICY) and facts.get("name") == judge]
+    return {name: facts for name, (of, facts) in told.items() if alone and of == min(alone)}
+
+
+def section_of(stored: Stored, role: str) -> ModelSection:
+    """The run's section of `Replay.role`. Raises InputError where its recipe has none: another recipe asked."""
+    models = stored.recipe.model
+    if role == POLICY:
+        return models.policy
+    name = role.removeprefix(JUDGE) if models.jury else ""
+    if name not in models.judges or not models_of(stored.run, role):
+        raise InputError(f"run {stored.run.run_id} has no {role}: another recipe asked")
+    return models.judges[name]
+
+
+async def replayed(stored: Stored, row: Shown) -> Replay:
+    """Never raises for what is stored: `doubt` says what cannot be shown."""
+    if isinstance(row, Response):
+        return await _answer(stored, row)
+    if isinstance(row, Judgement):
+        return await _vote(stored, row)
+    if isinstance(row, Score):
+        return _score(stored, row)
+    if isinstance(row, Counterfactual):
+        return _counterfactual(stored, row)
+    # A failure has no digest of its templates.
+    if unknown := {texts.digest for texts in all_templates(stored.recipe)} - stored.run.templates.keys():
+        return Replay("", doubt=_other_templates(stored, "another", min(unknown)))
+    return await (_failed_vote(stored, row) if row.judge is not None else _failed_answer(stored, row))
+
+
+def replies_of(row: Response) -> dict[str, Reply]:
+    """What came back to each step that the answer took."""
+    said = _said(row)
+    if row.kind == "initial":
+        return {"initial": said}
+    if row.kind == "perturbation":
+        return {f"perturbation-{row.perturbation}": said}
+    if row.kind != "revision":
+        return {}
+    critique = Reply(
+        row.critique or "", row.critique_reasoning, None, row.critique_prompt_tokens, row.critique_cached_tokens,
+        row.critique_completion_tokens, row.critique_reasoning_tokens,
+        leads=_FINISHED.get(row.critique_outcome or "", "stop"),
+    )  # fmt: skip
+    asked = {f"critique-{row.round}": critique}
+    return asked if row.outcome == "skipped" else {**asked, f"revision-{row.round}": said}
+
+
+def _said(row: Response | Counterfactual) -> Reply:
+    tokens = row.prompt_tokens, row.cached_tokens, row.completion_tokens, row.reasoning_tokens
+    return Reply(row.text, row.reasoning, row.finish_reason, *tokens)
+
+
+_FINISHED = {"cut": "length", "refused": "refusal", "filtered": "content_filter"}
+"""Outcome of a critique → a finish reason that makes it."""
+
+
+# --- answers
+
+
+async def _answer(stored: Stored, row: Response) -> Replay:
+    replies = replies_of(row)
+    if not replies:
+        return Replay("", note="the answer came with the prompt: no model was asked for it")
+    recorder = Recorder(row.model, lambda request: replies[request.step], tuple(replies))
+    return _held(stored, row, await _generated(stored, recorder, row), POLICY, recorder)
+
+
+async def _failed_answer(stored: Stored, row: Failure) -> Replay:
+    for answer in stored.responses:
+        if (said := unsaid(answer)) and said.id == row.id:
+            return await _answer(stored, answer)
+    number = row.step.rpartition("-")[2]
+    steps = (f"critique-{number}", row.step) if row.step.startswith("revision-") else (row.step,)
+    target = next((answer for answer in stored.responses if row.step in replies_of(answer)), None)
+    recorder = Recorder(stored.recipe.model.policy.model, lambda request: None, steps)
+    await _generated(stored, recorder, target)
+    asked = {exchange.request.step for exchange in recorder.exchanges}
+    if not asked:
+        return Replay(POLICY, doubt=_elsewhere())
+    note = "" if row.step in asked else _NOT_BUILT.format(row.step)
+    return Replay(POLICY, tuple(recorder.exchanges), note=note)
+
+
+_NOT_BUILT = "the request for {}, which failed, holds what a call before it had replied, and no row has that"
+
+
+async def _generated(stored: Stored, policy: Engine, row: Response | None) -> Row | None:
+    """The row, made again from those that it does not follow from; None: it is not asked for."""
+    have: dict[str, Row] = {answer.id: answer for answer in stored.responses if not _follows(answer, row, stored.rows)}
+    made: dict[str, Row] = {}
+
+    async def emit(rows: Sequence[Row]) -> None:
+        made.update({each.id: each for each in rows})
+        have.update({each.id: each for each in rows})
+
+    setup = Setup(stored.run.run_id, stored.recipe, stored.constitution, stored.run.starts, policy)
+    for generator in generators(setup):
+        await generator.answers(stored.prompt, have, emit)
+        if row is not None and row.id in made:
+            return made[row.id]
+    return None
+
+
+def _follows(answer: Response, row: Response | None, rows: Mapping[str, Row]) -> bool:
+    """Whether the answer is `row`, or was made from it."""
+    at: Row | None = answer
+    while isinstance(at, Response) and row is not None:
+        if at.id == row.id:
+            return True
+        at = rows.get(at.parent_id or "")
+    return False
+
+
+# --- votes
+
+
+async def _vote(stored: Stored, row: Judgement) -> Replay:
+    recorder = Recorder(row.judge, lambda request: _reading(row, request))
+    return _held(stored, row, await cast_by(stored, row, recorder), JUDGE + row.judge, recorder)
+
+
+async def cast_by(stored: Stored, row: Judgement, engine: Engine) -> Judgement | Failure | None:
+    """The vote, cast again by this engine; None: the recipe does not lead to it."""
+    found = next((vote for vote in _votes(stored, row.judge, engine) if vote.id == row.id), None)
+    return await found.cast(row.id, stored.prompt, used=0) if found else None
+
+
+def _reading(row: Judgement, request: Request) -> Reply:
+    if row.calls > 1:
+        return Reply() if request.choices else Reply(row.rationale or "", row.rationale_reasoning)
+    tokens = row.prompt_tokens, row.cached_tokens, row.completion_tokens, row.reasoning_tokens
+    return Reply(None if request.choices else row.rationale, row.rationale_reasoning, None, *tokens)
+
+
+async def _failed_vote(stored: Stored, row: Failure) -> Replay:
+    recorder = Recorder(row.judge or "", lambda request: None)
+    for vote in _votes(stored, row.judge or "", recorder):
+        starts = range(stored.run.starts + 1)
+        final, *others = [failure_id(row.run_id, row.prompt_id, "vote", vote.id, each) for each in starts]
+        if row.id in {final, *others, *(tried_again(final, each) for each in starts)}:
+            await vote.cast(vote.id, stored.prompt, used=0)
+            note = _NOT_BUILT.format(f"the {AFTER}") if row.message.startswith(AFTER) else ""
+            return Replay(JUDGE + (row.judge or ""), tuple(recorder.exchanges), note=note)
+    return Replay(JUDGE + (row.judge or ""), doubt="it cannot be told which of the prompt's votes it was")
+
+
+def _votes(stored: Stored, name: str, engine: Engine) -> list[Vote]:
+    """All that the judge of this name was to cast on the prompt's answers."""
+    jury = stored.recipe.model.jury
+    heard = labeller(stored.recipe, stored.constitution, stored.run, dict.fromkeys(jury or [name], engine))
+    judges: list[Judge] = [judge for judge in heard.judges if judge.name == name] if heard else []
+    kinds = stored.recipe.judge.pairs if stored.recipe.judge else ()
+    votable = [pair for pair in pairs(stored.run.run_id, stored.prompt, stored.responses, kinds) if pair.votable]
+    return [vote for judge in judges for pair in votable for vote in votes_of(judge, pair)]
+
+
+def _held(stored: Stored, row: Response | Judgement, made: Row | None, role: str, recorder: Recorder) -> Replay:
+    """What was recorded, if what came of it is the stored row."""
+    if made is None or isinstance(made, Failure):
+        return Replay(role, doubt=_elsewhere(f": {made.message}" if made else ""))
+    for name in (each for each in _SAME if hasattr(row, each)):
+        was, now = getattr(row, name), getattr(made, name)
+        if was == now or (was is None and name.endswith("seed")):  # which a server was not sent
+            continue
+        if name == "template_digest":
+            return Replay(role, doubt=_other_templates(stored, was, now))
+        return Replay(role, doubt=f"{name} was {was}, and is {now} by this version ({__version__})")
+    return Replay(role, tuple(recorder.exchanges), unsent=_unsent(row, recorder.exchanges[-1].request))
+
+
+def _unsent(row: Response | Judgement, request: Request) -> tuple[str, ...]:
+    """request: the row's last, whose settings it has."""
+    missing = ("seed",) if row.seed is None else ()
+    sent = row.sampling if isinstance(row, Response) else request.sampling
+    if sent is None:  # no revision was asked for, and the row has no settings of the critique but its seed
+        return ()
+    return (
+        *missing,
+        *(each for each in ("temperature", "top_p") if getattr(sent, each) != getattr(request.sampling, each)),
+    )
+
+
+def _elsewhere(why: str = "") -> str:
+    return f"the run's recipe does not lead to this row by this version ({__version__}){why}"
+
+
+def _other_templates(stored: Stored, was: str | None, now: str) -> str:
+    return (
+        f"the templates are others now: their digest was {str(was)[:12]}, and is {now[:12]} in this version "
+        f"({__version__}); constitution {stored.run.code_version} made the run, and the view `templates` has its texts"
+    )
+
+
+# --- what was asked after the run
+
+
+def _score(stored: Stored, row: Score) -> Replay:
+    about = stored.rows.get(row.response_id) or stored.warehouse.record("counterfactuals", row.run_id, row.response_id)
+    assert isinstance(about, Response | Counterfactual)
+    messages: Messages = about.messages if isinstance(about, Counterfactual) else stored.prompt.messages
+    answer = scorecard.Answer(row.prompt_id, messages, about.text, (row.response_id,), frozenset())
+    criterion = Criterion(row.question, row.good)
+    if row.template_digest != scorecard.TEMPLATES:
+        return Replay(JUDGE + row.judge, doubt=_other_templates(stored, row.template_digest, scorecard.TEMPLATES))
+    # A scorecard is asked with the run's seed, or by a panel of its own with 1.
+    for seed in (stored.recipe.seed, 1):
+        request = scorecard.request_of(answer, row.principle_id, row.criterion, criterion, seed)
+        if request.seed == row.seed:
+            tokens = row.prompt_tokens, row.cached_tokens, row.completion_tokens
+            return Replay(JUDGE + row.judge, (Exchange(request, Reply(None, None, None, *tokens)),))
+    return Replay(
+        JUDGE + row.judge, doubt="it was asked with another seed than the run's, so that its marks are not known"
+    )
+
+
+def _counterfactual(stored: Stored, row: Counterfactual) -> Replay:
+    initial = stored.rows.get(row.response_id)
+    if not isinstance(initial, Response) or initial.sampling is None or initial.seed is None:
+        return Replay(POLICY, doubt="the initial answer, whose settings it has, is not there")
+    return Replay(POLICY, (Exchange(swaps.request_of(row, initial.sampling, initial.seed), _said(row)),))

@@ -1,0 +1,44 @@
+"""What a server is sent of a request otherwise than the engine was given it, as far as that follows from the request
+and the run's record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from constitution.ask.replay import Exchange, Replay, Stored, section_of
+from constitution.engines.control import ControlTokens, spellings
+from constitution.engines.odd import SENT_APART, SHORTENED, SPELLED
+from constitution.errors import InputError
+
+
+async def as_sent(stored: Stored, replay: Replay) -> Replay:
+    """The same, with each message as a server was sent it, and a note of what may have been sent otherwise."""
+    try:
+        section = section_of(stored, replay.role)
+    except InputError:  # another recipe's judge, of which nothing is known
+        return replay
+    events = {kind for kind in (SENT_APART, SPELLED, SHORTENED) if _told(stored, kind)}
+    exchanges = replay.exchanges
+    if section.engine == "openai":
+        control = ControlTokens(None, lambda _: None)
+        exchanges = tuple([replace(each, sent=await control.broken(each.request.messages)) for each in exchanges])
+    notes = [replay.note, *_doubtful(exchanges, events)]
+    return replace(replay, exchanges=exchanges, note="; ".join(note for note in notes if note))
+
+
+def _doubtful(exchanges: Iterable[Exchange], events: set[str]) -> Iterable[str]:
+    found = sorted({spelling for each in exchanges for spelling in spellings(each.messages)})
+    if found and events & {SENT_APART, SPELLED}:
+        yield (
+            f"of {', '.join(found)} in the messages the model may have been given each with a blank after its first "
+            "character, as some were in this run, so that it is no control token"
+        )
+    if SHORTENED in events and any(not each.request.choices for each in exchanges):
+        yield "max_tokens may have been less, where the context had no more room, as for some requests of this run"
+
+
+def _told(stored: Stored, kind: str) -> bool:
+    """Whether the run's record has an event of this kind."""
+    words = kind.partition("{n}")[2]
+    return any(event.endswith(words) for role in stored.run.engines.values() for event in role.get("events", ()))

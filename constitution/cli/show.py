@@ -1,0 +1,237 @@
+"""`constitution show`: one stored row, with the messages that it was asked for with; and asked again."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from constitution import __version__
+from constitution.cli._options import json_option, run_ids, show_json, warehouse_option, where
+from constitution.cli._tables import readable
+from constitution.errors import InputError
+from constitution.records import Failure, Judgement, Message, Preference, Prompt, Response
+from constitution.shown import printable, printable_lines
+from constitution.warehouse import Found, Warehouse, find
+
+if TYPE_CHECKING:
+    from constitution.ask.again import Again
+    from constitution.ask.replay import Exchange, Replay, Reply
+    from constitution.engines.base import Completion, Request
+
+_TEXTS = ("text", "critique", "rationale", "reasoning", "critique_reasoning", "rationale_reasoning", "messages")
+"""Fields that are shown in full, below the others."""
+
+
+@click.command()
+@click.argument("id")
+@click.option("--again", is_flag=True, help="Ask the same engine the same once more, and print both replies.")
+@click.option("--run", metavar="RUN", shell_complete=run_ids, help="The run, or how its id begins, that has the row.")
+@json_option
+@warehouse_option
+def show(id: str, again: bool, run: str | None, as_json: bool, warehouse: Path) -> None:
+    """Print the row ID (or how it begins) of a vote, answer, score, preference, prompt or failure: the exact messages
+    that were sent, how, what came back, and where it comes from.
+
+    The messages are rendered again by the code that a run renders them with, and only shown where the row comes out
+    the same. They are what the engine was given; chat templates, and what a server did not take, come after that.
+    On a terminal characters that cannot be seen are escapes; --json has every text as it is. --again writes nothing.
+
+    Exit code 1: the messages cannot be rendered by this version, or --again brought an error.
+
+    \b
+    Examples:
+      constitution show 3f2a9c01
+      constitution show 3f2a9c01 --again --run hh-harmless-0a7d1f
+    """
+    store = Warehouse(warehouse)
+    found = find(warehouse, id, store.full_id(run) if run else None)
+    row = store.record(found.table, found.run_id, found.id)
+    command = f"constitution show {found.id} --run {found.run_id} --again{where(warehouse)}"
+    facts: dict[str, Any] = {"kind": found.kind, "table": found.table, "id": found.id, "run_id": found.run_id}
+    facts["row"] = asdict(row) if not isinstance(row, Prompt) else {"id": row.id, **asdict(row)}
+    if isinstance(row, Prompt | Preference):
+        if again:
+            raise InputError(f"{found.id}: a {found.kind} is asked of no model", hint="ask its answers or votes again")
+        _show_whole(store, found, row, facts, as_json)
+        return
+    from constitution.ask.replay import Stored, models_of, replayed
+    from constitution.ask.sent import as_sent
+
+    stored = Stored.load(store, found.run_id, found.prompt_id)
+    replay = asyncio.run(as_sent(stored, asyncio.run(replayed(stored, row))))
+    fresh = None
+    if again:
+        from constitution.ask.again import asked_again
+
+        fresh = asyncio.run(asked_again(stored, row, replay))
+    models = models_of(stored.run, replay.role)
+    if as_json:
+        show_json(facts | _as_json(replay, fresh, models, stored.run.code_version, command))
+    else:
+        _show_row(found, row, replay)
+        _show_exchanges(replay, fresh, row)
+        _show_rest(replay, models, stored.run.code_version, "" if again else command)
+    failed = fresh is not None and any(isinstance(reply, Exception) for reply in fresh.replies)
+    sys.exit(bool(replay.doubt or failed))
+
+
+def _as_json(
+    replay: Replay, fresh: Again | None, models: dict[str, dict[str, str]], code_version: str, command: str
+) -> dict[str, Any]:
+    requests = [
+        {
+            **_sent(exchange, replay.unsent),
+            "reply": exchange.reply and _stored(exchange.reply),
+            **({"again": _reply(fresh.replies[number])} if fresh else {}),
+        }
+        for number, exchange in enumerate(replay.exchanges)
+    ]
+    told = {"probability": fresh.probability, "note": fresh.note} if fresh else None
+    return {
+        "role": replay.role, "models": models, "code_version": code_version, "doubt": replay.doubt,
+        "note": replay.note, "requests": requests, "again": told, "command": command,
+    }  # fmt: skip
+
+
+def _sent(exchange: Exchange, unsent: Sequence[str]) -> dict[str, Any]:
+    """null: the server was not sent it. Of labels the probabilities are read, which no setting changes."""
+    request = exchange.request
+    settings = {"max_tokens": request.sampling.max_tokens} if request.choices else asdict(request.sampling)
+    return {
+        "step": request.step, "messages": [asdict(turn) for turn in exchange.messages],
+        "sampling": {name: None if name in unsent else value for name, value in settings.items()},
+        "seed": None if "seed" in unsent else request.seed, "choices": list(request.choices),
+    }  # fmt: skip
+
+
+def _stored(reply: Reply) -> dict[str, Any]:
+    return {name: value for name, value in asdict(reply).items() if name != "leads"}
+
+
+def _reply(reply: Completion | Exception) -> dict[str, Any]:
+    if isinstance(reply, Exception):
+        return {"error": type(reply).__name__, "message": str(reply)}
+    read = reply.choice_logprobs
+    probabilities = None if read is None else {label: math.exp(logprob) for label, logprob in read.items()}
+    return {
+        "text": reply.text, "reasoning": reply.reasoning, "finish_reason": reply.finish_reason,
+        "probabilities": probabilities, "prompt_tokens": reply.prompt_tokens,
+        "cached_tokens": reply.cached_tokens, "completion_tokens": reply.completion_tokens,
+        "reasoning_tokens": reply.reasoning_tokens,
+    }  # fmt: skip
+
+
+def _show_row(found: Found, row: object, replay: Replay) -> None:
+    click.echo(f"{found.kind} {found.id} of run {found.run_id}")
+    kept = _TEXTS if replay.exchanges else ("messages",)
+    for name, value in asdict(row).items():  # type: ignore[call-overload]
+        if name not in (*kept, "id", "run_id") and value not in (None, ()):
+            long = name in _TEXTS or name == "message"
+            click.echo(f"  {name}: {printable(value) if long else readable(value)}")
+
+
+def _show_exchanges(replay: Replay, fresh: Again | None, row: object) -> None:
+    for number, exchange in enumerate(replay.exchanges):
+        request, of = exchange.request, f" {number + 1} of {len(replay.exchanges)}" if len(replay.exchanges) > 1 else ""
+        click.echo(f"\nRequest{of} to {printable(replay.role)}: {printable(_settings(request, replay.unsent))}")
+        _show_messages(exchange.messages)
+        _show_reply("came back", exchange.reply, request)
+        if fresh:
+            _show_reply("came back now", fresh.replies[number], request)
+    if fresh and fresh.probability is not None:
+        then = row.p_first if isinstance(row, Judgement) else getattr(row, "p_yes", None)
+        click.echo(f"\nprobability then: {readable(then)}, now: {readable(fresh.probability)}")
+    if fresh and fresh.note:
+        click.echo(printable(fresh.note))
+
+
+def _settings(request: Request, unsent: Sequence[str]) -> str:
+    settings = request.sampling
+    said = {"temperature": f"{settings.temperature:g}", "top_p": f"{settings.top_p:g}"} if not request.choices else {}
+    said |= {"max_tokens": str(settings.max_tokens), "seed": str(request.seed)}
+    said |= {"stop": ", ".join(map(repr, settings.stop))} if settings.stop else {}
+    said |= {"log-probabilities of": ", ".join(request.choices)} if request.choices else {}
+    return ", ".join(f"{name} {'not sent' if name in unsent else value}" for name, value in said.items())
+
+
+def _show_messages(messages: Sequence[Message]) -> None:
+    for number, turn in enumerate(messages, 1):
+        continues = number == len(messages) and turn.role == "assistant"
+        click.echo(f"--- {turn.role}{', which the model continues' if continues else ''}")
+        click.echo(printable_lines(turn.content))
+
+
+def _show_reply(title: str, reply: Reply | Completion | Exception | None, request: Request) -> None:
+    if isinstance(reply, Exception):
+        click.echo(f"=== {title}: {type(reply).__name__}: {printable(str(reply))}")
+    elif reply is None:
+        click.echo(f"=== {title}: nothing that is stored")
+    elif request.choices:
+        read = getattr(reply, "choice_logprobs", None)
+        seen = ", ".join(f"P({label}) {math.exp(logprob):.4g}" for label, logprob in (read or {}).items())
+        click.echo(f"=== {title}: {seen or 'log-probabilities; the row above has what was read of them'}")
+    else:
+        tokens = None if reply.completion_tokens is None else f"{reply.completion_tokens:,} tokens"
+        how = ", ".join(each for each in (reply.finish_reason, tokens) if each)
+        click.echo(f"=== {title}" + (f" ({how})" if how else ""))
+        if reply.reasoning:
+            click.echo(f"--- reasoning\n{printable_lines(reply.reasoning)}\n--- text")
+        click.echo(printable_lines(reply.text or ""))
+
+
+def _show_rest(replay: Replay, models: dict[str, dict[str, str]], code_version: str, command: str) -> None:
+    click.echo()
+    if replay.doubt:
+        click.echo(f"The messages are not shown: {printable(replay.doubt)}")
+    if replay.note:
+        click.echo(f"Note: {printable(replay.note)}")
+    if replay.exchanges and code_version != __version__:
+        click.echo(f"Rendered by version {__version__}; the run was made by {printable(code_version)}.")
+    for name, facts in models.items():
+        click.echo(f"{name}: " + ", ".join(f"{fact} {readable(value)}" for fact, value in facts.items()))
+    if any("sent" in facts for facts in models.values()):
+        click.echo("`sent` is what the server was sent otherwise than shown here, because it refused it.")
+    if replay.exchanges and command:
+        click.echo(f"Ask it again:\n  {command}")
+
+
+def _show_whole(store: Warehouse, found: Found, row: Prompt | Preference, facts: dict[str, Any], as_json: bool) -> None:
+    """A prompt and its answers, or a preference and its votes."""
+    rows = store.rows_of(found.run_id, [found.prompt_id]).get(found.prompt_id, [])
+    wanted: type = Response if isinstance(row, Prompt) else Judgement
+    parts = [each for each in rows if isinstance(each, wanted)]
+    if isinstance(row, Preference):
+        parts = [vote for vote in parts if isinstance(vote, Judgement) and vote.pair_id == row.id]
+    failures = [each for each in rows if isinstance(each, Failure)] if isinstance(row, Prompt) else []
+    if as_json:
+        show_json(facts | {"parts": [asdict(part) for part in (*parts, *failures)]})
+        return
+    click.echo(f"{found.kind} {found.id} of run {found.run_id}")
+    if isinstance(row, Prompt):
+        click.echo(f"  source: {printable(row.source)}\n  tags: {printable(', '.join(row.tags)) or '·'}")
+        _show_messages(row.messages)
+    else:
+        for name, value in asdict(row).items():
+            if name not in ("id", "run_id") and value not in (None, ()):
+                click.echo(f"  {name}: {readable(value)}")
+    click.echo()
+    _show_parts((*parts, *failures))
+
+
+def _show_parts(parts: Iterable[object]) -> None:
+    for part in parts:
+        if isinstance(part, Response):
+            what = f"{part.kind} {part.round}, {part.outcome}: {readable(part.text)}"
+        elif isinstance(part, Judgement):
+            what = f"{part.judge}, {part.principle_id}, first {part.first_id[:12]}: p_first {part.p_first:.4g}"
+        else:
+            assert isinstance(part, Failure)
+            what = f"{part.step}: {part.error}: {part.message}"
+        click.echo(f"  {part.id}  {printable(what)}")
