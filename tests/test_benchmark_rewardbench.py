@@ -157,4 +157,7 @@ def test_each_judge_of_a_jury_is_scored_by_what_it_gives(tmp_path: Path) -> None
     assert score(found, "votes", "Ties").value is None
     assert score(found, "grades", "Ties").value is not None
     assert "by grades" in score(found, "grades", "Math").note
+    # And by the jury's label, the mean of both: where one sees no difference, the other's word counts.
+    assert "no Ties" in score(found, "").note
+    assert score(found, "", "Factuality").value == 1.0
     assert "by votes on pairs" in score(found, "votes", "Math").note

@@ -141,6 +141,7 @@ def test_the_summary_has_kappa_exact_agreement_bias_and_repeats_beside_the_score
     done = judged(tmp_path, "llmbar", rows, judges, "judge.method=verdict", "judge.verdict.n=2", "judge.quorum=1")
     figures = audit_run(tmp_path / "w", done.run_id, replicates=100)
     text = summary(tmp_path / "w", done.run_id)
+    assert "| Benchmark score | all |" in text
     for judge in judges:
         for title in ("Benchmark score", "Position bias", "Repetition stability"):
             assert re.search(rf"\| {title} \| {judge} \|", text), (judge, title)

@@ -1,9 +1,9 @@
 """A public benchmark's own score of each judge, by its published rule (measures.benchmarks), over all and by subset.
 
 What is better is the benchmark's own word (preferences.gold_id), not what people annotated since. A judge's decision on
-a pair is the side of its votes over principles by weight, in each order. A vote that is missing is a decision for
-neither answer, and every pair counts, as the benchmarks have it. Questions are drawn by the bootstrap, with all pairs
-that ask the same.
+a pair is the side of its votes over principles by weight, in each order; a jury's, the side of its label. A vote that
+is missing is a decision for neither answer, and every pair counts, as the benchmarks have it. Questions are drawn by
+the bootstrap, with all pairs that ask the same.
 """
 
 from __future__ import annotations
@@ -35,16 +35,22 @@ said AS (
         sum(w.weight * o.p_b) FILTER (b_first) / sum(w.weight) FILTER (b_first) AS ba
     FROM once AS o JOIN (FROM principles WHERE run_id = {run}) AS w USING (principle_id)
     GROUP BY ALL
+    UNION ALL
+    SELECT '', id, p_b, NULL FROM preferences WHERE run_id = {run}
+),
+voter AS (
+    SELECT judge, orders, reads FROM run_judges JOIN methods USING (method) WHERE run_id = {run}
+    UNION ALL
+    SELECT '', 1, '' FROM run_judges WHERE run_id = {run} HAVING count(*) > 1
 ),
 asked AS (
     SELECT id, tags, dense_rank() OVER (ORDER BY messages::VARCHAR) AS cluster,
         greatest(coalesce(len(golds), 1), len(answers) - coalesce(len(golds), 1)) AS pairs
     FROM prompts WHERE run_id = {run}
 )
-SELECT j.judge, m.orders, m.reads, p.prompt_id, q.cluster, q.tags, q.pairs,
+SELECT j.judge, j.orders, j.reads, p.prompt_id, q.cluster, q.tags, q.pairs,
     CASE WHEN p.gold_id = p.b_id THEN 1 ELSE -1 END AS sign, s.ab, s.ba
-FROM (FROM run_judges WHERE run_id = {run}) AS j
-JOIN methods AS m USING (method)
+FROM voter AS j
 CROSS JOIN (FROM preferences WHERE run_id = {run} AND kind = 'given' AND gold_id IS NOT NULL) AS p
 JOIN asked AS q ON q.id = p.prompt_id
 LEFT JOIN said AS s ON s.judge = j.judge AND s.pair_id = p.id
