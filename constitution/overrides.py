@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,9 +45,8 @@ def _set(data: dict[str, Any], override: str) -> str:
         value = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
         value = text
-    names_a_place = key == "prompts.path" or (key == "prompts.dataset" and Path(str(value)).is_dir())
-    if value and isinstance(value, str) and names_a_place:
-        value = str(Path(value).absolute())
+    if key == "prompts.path" or (key == "prompts.dataset" and Path(str(value)).is_dir()):
+        value = [_from_here(each) for each in value] if isinstance(value, list) else _from_here(value)
     *parents, last = key.split(".")
     for parent in parents:
         data = data.setdefault(parent, {})
@@ -54,6 +54,14 @@ def _set(data: dict[str, Any], override: str) -> str:
             raise RecipeError(f"--set {hide_keys(key)}: {parent} is not a section")
     data[last] = value
     return key
+
+
+def _from_here(path: Any) -> Any:
+    """A path of the command line, from the working directory; of a pattern that directory is no part."""
+    if not path or not isinstance(path, str) or Path(path).is_absolute():
+        return path
+    here = str(Path.cwd())
+    return str(Path(glob.escape(here) if glob.has_magic(path) and not Path(path).exists() else here) / path)
 
 
 def _read(prompts: dict[str, Any], source: str, keep_format: bool) -> None:

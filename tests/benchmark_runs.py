@@ -70,7 +70,7 @@ def judged(
     (folder / "principles").symlink_to(ROOT / "principles")
     path = folder / "recipe.toml"
     path.write_text((ROOT / "recipes" / f"{name}.toml").read_text(encoding="utf-8"), encoding="utf-8")
-    if 'format = "json"' in path.read_text(encoding="utf-8"):
+    if name in ("hhh", "llmbar"):  # their files are arrays
         (folder / "rows.json").write_text(json.dumps(list(rows)), encoding="utf-8")
         settings = (f"prompts.path={folder / 'rows.json'}", *settings)
     else:

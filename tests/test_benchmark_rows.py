@@ -103,7 +103,7 @@ def test_the_same_from_parquet_json_and_a_query(tmp_path: Path) -> None:
         (tmp_path / "list.json").write_text(json.dumps([row]))
         (tmp_path / "task.json").write_text(json.dumps({"name": "x", "metrics": ["y"], "examples": [row]}))
         for name in ("list.json", "task.json"):
-            section = {"path": name, "format": "json", "benchmark": benchmark}
+            section = {"path": name, "rows": "examples", "benchmark": benchmark}
             [read] = read_prompts(PromptsSection.model_validate(section), tmp_path)
             assert read.source == f"{name}#1"
             assert [read.id, read.answers, read.better] == [found[0].id, found[0].answers, found[0].better]
@@ -202,9 +202,9 @@ def test_a_null_in_a_row_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"a": 1}\n{"a": 2}\n', ["not valid JSON", "jsonl"]),
-        ('{"rows": []}', ["no list of objects"]),
-        ("[1]", ["entry 1", "int"]),
+        ('{"rows": {}}', ["not a list of rows"]),
+        ('{"examples": [1]}', ["row 1", "int"]),
+        ("[1]", ["row 1", "int"]),
         ('{"task_prefix": "Be kind.", "examples": [{"prompt": "a"}]}', ["task_prefix"]),
         ('[{"prompt": "a", "prompt": "b"}]', ["twice"]),
         ("[]", ["no prompts"]),
@@ -213,7 +213,7 @@ def test_a_null_in_a_row_is_refused(tmp_path: Path) -> None:
 def test_json_that_is_no_list_of_objects(tmp_path: Path, text: str, words: list[str]) -> None:
     (tmp_path / "p.json").write_text(text)
     with pytest.raises(PromptError) as caught:
-        list(read_prompts(PromptsSection(path="p.json", format="json"), tmp_path))
+        list(read_prompts(PromptsSection(path="p.json", rows="examples"), tmp_path))
     assert all(word in f"{caught.value} {caught.value.hint}" for word in words)
 
 

@@ -70,7 +70,7 @@ REFUSED = [
     ),
     (["train-00000-of-00003.parquet", "train-00002-of-00003.parquet"], "of the 3 files of train, 2 are there"),
     (["train/test-00000.jsonl"], "'train' by its folder and of 'test' by its name"),
-    (["train_sft.jsonl", "dev/a.jsonl"], "no JSONL or Parquet file of the split 'train'; it has a, dev, train_sft"),
+    (["train_sft.jsonl", "dev/a.jsonl"], "no file of rows of the split 'train'; it has a, dev, train_sft"),
 ]
 
 

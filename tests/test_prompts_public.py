@@ -191,11 +191,12 @@ def test_shards_with_a_digest_in_their_names(tmp_path: Path) -> None:
         (("default/train/0000.parquet", "default/train/0002.parquet"), "number 1"),
         (("default/train/0001.parquet", "default/train/0003.parquet"), "number 2"),
         (("train-00002.jsonl",), "number 1"),
-        (("train-1.jsonl", "train-2.json"), "train-2.json"),
-        (("train.parquet", "train.csv"), "train.csv"),
-        (("train.jsonl", "train.jsonl.zst"), "train.jsonl.zst"),
+        (("train-1.jsonl", "train-2.json"), "as json and as jsonl"),
+        (("train.parquet", "train.csv"), "as csv and as parquet"),
+        (("train.jsonl", "train.jsonl.zst"), "copies of one another"),
+        (("train.jsonl", "train.jsonl.xz"), "train.jsonl.xz"),
         (("train/a.jsonl", "train/data-00000-of-00001.arrow"), "arrow"),
-        (("train.json",), "but train.json"),
+        (("train.xlsx",), "but train.xlsx"),
     ],
 )
 def test_folders_that_are_not_whole_or_twice_there(tmp_path: Path, names: tuple[str, ...], says: str) -> None:

@@ -39,7 +39,7 @@ pairs = ["first-last"]
 
 
 def test_a_further_source_touches_two_files(tmp_path: Path) -> None:
-    name = '"auto", "jsonl", "json", "parquet", "transcripts", "hub", "sql"'
+    name = '"auto", "jsonl", "json", "csv", "parquet", "transcripts", "hub", "sql"'
     copy = seams.stub(
         tmp_path,
         new={"constitution/prompts/lines.py": LINES},

@@ -231,7 +231,10 @@ def _prompts_from(run: Run) -> str:
         return f"the hub's data set {prompts['dataset']}, split {prompts.get('split', 'train')}"
     if prompts.get("query"):
         return "a query of a warehouse"
-    return f"the file {Path(prompts['path']).name}" if prompts.get("path") else "a source that the run does not name"
+    if not (named := prompts.get("path")):
+        return "a source that the run does not name"
+    names = [Path(path).name for path in ([named] if isinstance(named, str) else named)]
+    return f"the file{'s' if len(names) > 1 else ''} {', '.join(names)}"
 
 
 def _shown(figure: Figure, name: str) -> bool:

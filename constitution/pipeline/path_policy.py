@@ -19,6 +19,7 @@ from typing import Any
 from constitution.engines.weights import SHIPPED
 from constitution.errors import PrincipleError, RecipeError
 from constitution.principles import find_root
+from constitution.prompts.files import files_of
 from constitution.recipe import ModelSection, Recipe, TransformersModel, VLLMModel
 
 VARIABLE = "CONSTITUTION_ALLOW"
@@ -44,21 +45,21 @@ def check_places(recipe: Recipe, recipe_path: Path, folders: Sequence[Path]) -> 
     What a query reads is not looked at here: it is shut in to `query_folders`.
     """
     check_models(recipe, folders)
-    key, named = (
-        ("prompts.dataset", recipe.prompts.dataset)
-        if recipe.prompts.format == "hub"
-        else (
-            "prompts.path",
-            recipe.prompts.path,
-        )
-    )
-    if recipe.prompts.format == "sql" or not named or recipe.given(key):
-        return
-    path = recipe_path.absolute().parent / named
-    _check(key, named, path, folders)
+    base = recipe_path.absolute().parent
+    if not recipe.given("prompts.path"):
+        for named in recipe.prompts.paths:
+            for path, _ in files_of(named, base):
+                _check("prompts.path", named, path, folders)
+    if recipe.prompts.dataset and not recipe.given("prompts.dataset"):
+        _check_dataset(recipe.prompts.dataset, base, folders)
+
+
+def _check_dataset(named: str, base: Path, folders: Sequence[Path]) -> None:
+    path = base / named
+    _check("prompts.dataset", named, path, folders)
     for inner in sorted(path.rglob("*")) if path.is_dir() else ():
         if inner.is_symlink():
-            _check(key, f"{named}/{inner.relative_to(path)}", inner, folders)
+            _check("prompts.dataset", f"{named}/{inner.relative_to(path)}", inner, folders)
 
 
 def check_models(recipe: Recipe, folders: Sequence[Path]) -> None:

@@ -1,4 +1,4 @@
-"""Where prompts come from: JSONL, Parquet, transcripts, hub data sets, a SQL query; each read as a stream.
+"""Where prompts come from: JSONL, JSON, CSV, Parquet, transcripts, hub data sets, a SQL query; each read as a stream.
 
     for prompt in read_prompts(recipe.prompts, base=recipe_path.parent):
         ...
@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from constitution.errors import PromptError
 from constitution.prompts.fields import Fields
-from constitution.prompts.files import read_file
+from constitution.prompts.files import CORRECT, files_of, read_file
 from constitution.prompts.keys import Keys
 from constitution.prompts.row import Row
 from constitution.prompts.texts import user_texts
@@ -55,18 +55,28 @@ def read_prompts(section: PromptsSection, base: Path, folders: Sequence[Path] = 
 
 
 def _name(section: PromptsSection) -> str:
-    return section.path or section.dataset or "prompts.query"
+    return ", ".join(section.paths) or section.dataset or "prompts.query"
 
 
 def _rows(section: PromptsSection, base: Path, folders: Sequence[Path], keys: Keys) -> Iterator[Row]:
     """Those of files by `files.read_file`; of any other source by the module that is called as its format."""
-    if section.path is None:
+    if not section.paths:
         source = import_module(f"constitution.prompts.{section.format}")
         rows: Iterator[Row] = source.rows(section, base, folders, keys)
         return rows
-    path = base / section.path
-    try:
-        check_file(path, str(path), PromptError)
-    except PromptError as error:
-        raise PromptError(str(error), hint="correct prompts.path, or --set prompts.path=…") from None
-    return read_file(path, keys, section.format)
+    files = [file for path in section.paths for file in files_of(path, base)]
+    _check_files([path for path, _ in files])
+    return chain.from_iterable(read_file(path, keys, section.format, name) for path, name in files)
+
+
+def _check_files(paths: Sequence[Path]) -> None:
+    """All are there before the first is read, and none twice."""
+    real = {path.resolve(): path for path in paths}
+    if len(real) < len(paths):
+        twice = next(path for path in paths if real[path.resolve()] is not path)
+        raise PromptError(f"{twice}: prompts.path names this file twice", hint="name it once")
+    for path in paths:
+        try:
+            check_file(path, str(path), PromptError)
+        except PromptError as error:
+            raise PromptError(str(error), hint=CORRECT) from None

@@ -1,40 +1,86 @@
-"""Files of rows, told apart by their names; each format is a module of this package with a function `read`."""
+"""Files of rows, told apart by what is in them; each form is the name of a module of this package with a
+function `read`."""
 
 from __future__ import annotations
 
+import glob
+import os
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import takewhile
 from pathlib import Path
 
 from constitution.errors import PromptError
 from constitution.prompts.keys import AnyKeys
+from constitution.prompts.packed import is_parquet, lines
 from constitution.prompts.row import Row
+from constitution.reading import parse_json
 
+_TEXTS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "csv"}
 ENDINGS = {
-    **dict.fromkeys((".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".json.gz"), "jsonl"),
+    **{ending + packed: form for ending, form in _TEXTS.items() for packed in ("", ".gz", ".zst")},
     **dict.fromkeys((".parquet", ".pq"), "parquet"),
 }
-"""How a file's name ends, in lower case, and how it is read."""
+"""How a file's name ends, in lower case, and what it says of its form."""
+
+CORRECT = "correct prompts.path, or --set prompts.path=…"
+_HINT = 'name it .csv or .tsv, or set prompts.format = "csv"; lines of plain text: format sql, read_text'
 
 
 def kind_of(name: str) -> str | None:
-    """How a file of this name is read; None: the name does not say."""
+    """The form that a file's name says; None: it says none."""
     return next((kind for ending, kind in ENDINGS.items() if name.lower().endswith(ending)), None)
 
 
 def read_file(path: Path, keys: AnyKeys, format: str = "auto", name: str = "") -> Iterator[Row]:
-    """Rows of one file, told apart by its name where `format` leaves it open. name: the file's in the rows' source, if
-    not its own."""
-    kind = kind_of(path.name) if format in ("auto", "transcripts") else format
-    if kind is None:
-        # Every text as it is: left to itself DuckDB makes dates and numbers of texts that look so.
-        read = f"read_csv('{path.name}', header = true, all_varchar = true)"
-        if path.name.lower().endswith(".json"):
-            read = f"read_json('{path.name}', maximum_depth = 1)"
-        raise PromptError(
-            f"{path}: the name does not say what is in it",
-            hint=f"it ends in {', '.join(ENDINGS)}, or prompts.format says it: jsonl, json, parquet; "
-            f'CSV and JSON are read by format sql: query = "FROM {read}"',
-        )
-    rows: Iterator[Row] = import_module(f"constitution.prompts.{kind}").read(path, name or path.name, keys)
+    """Rows of one file, told apart by what is in it where `format` leaves it open. name: the file's in the rows'
+    source, if not its own."""
+    form = form_of(path) if format in ("auto", "transcripts") else format
+    rows: Iterator[Row] = import_module(f"constitution.prompts.{form}").read(path, name or path.name, keys)
     return rows
+
+
+def form_of(path: Path) -> str:
+    """By the first bytes; the name decides only what they leave open: whether a text without JSON is a table.
+
+    Raises PromptError for a file that cannot be read or told.
+    """
+    if is_parquet(path):
+        return "parquet"
+    named = kind_of(path.name)
+    texts = (text for _, line in lines(path, "") if (text := line.strip()))
+    first, second = next(texts, b""), next(texts, b"")
+    if named == "csv" or not first:
+        return named or "jsonl"
+    if first[:1] == b"[":
+        return "json"
+    if first[:1] == b"{":
+        # One object may be a row, or the columns of many: only a name says that it is a row.
+        return "jsonl" if named == "jsonl" or (second and _is_json(first)) else "json"
+    if named in ("jsonl", "json"):
+        return named
+    raise PromptError(f"{path}: neither the name nor the first line says what is in it", hint=_HINT)
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        parse_json(line.decode(), "", PromptError)
+    except (UnicodeDecodeError, PromptError):
+        return False
+    return True
+
+
+def files_of(pattern: str, base: Path) -> list[tuple[Path, str]]:
+    """The files that a path or a pattern of paths (`*`, `?`, `[…]`, `**`) names, by name, each with its name as rows
+    have it. A file whose own name is the pattern is that file.
+
+    Raises PromptError where a pattern finds no file.
+    """
+    path = base / pattern
+    if not glob.has_magic(pattern) or os.path.lexists(path):
+        return [(path, path.name)]
+    names = (base / name for name in glob.iglob(pattern, root_dir=base, recursive=True))
+    if not (found := sorted(name for name in names if not name.is_dir())):
+        raise PromptError(f"{path}: there is no such file", hint=CORRECT)
+    fixed = base / Path(*takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
+    return [(each, each.relative_to(fixed).as_posix() if fixed in each.parents else each.name) for each in found]

@@ -20,7 +20,7 @@ _SHARD = re.compile(r"-(\d+)-of-(\d+)(?:-[0-9a-f]{16})?$")
 _NUMBER = re.compile(r"\d{4,}$")
 """Names of files that are only numbered, as the hub's own conversions to Parquet are."""
 _UNREAD = re.compile(
-    r"\.(?:json|csv|tsv|arrow|feather|avro|orc|xlsx?|zip|tar|tgz|7z|(?:jsonl?|ndjson|csv|tsv|parquet)\.\w+)\Z",
+    r"\.(?:arrow|feather|avro|orc|xlsx?|zip|tar|tgz|7z|(?:jsonl?|ndjson|csv|tsv|parquet)\.\w+)\Z",
     re.IGNORECASE,
 )
 """Files that hold rows too, in forms that are not read here."""
@@ -84,13 +84,12 @@ def _folder(folder: Path, section: PromptsSection, keys: Keys) -> Iterator[Row]:
         has = f"; it has {', '.join(splits[:20])}" if splits else ""
         has = f", but {files[0].name}" if files else has
         raise PromptError(
-            f"{folder}: no JSONL or Parquet file of the split {section.split!r}{has}",
-            hint="correct prompts.split; CSV and JSON are read by format sql",
+            f"{folder}: no file of rows of the split {section.split!r}{has}", hint="correct prompts.split"
         )
     files = _of_config(folder, files, section)
     if unread := next((file.name for file in files if not _is_read(file)), None):
         raise PromptError(
-            f"{folder}: {unread} is of the split {section.split!r} too, and only JSONL and Parquet are read",
+            f"{folder}: {unread} is of the split {section.split!r} too, which is not read",
             hint="move it away, or name one file in prompts.path",
         )
     _check(folder, files, section.split)
@@ -99,7 +98,7 @@ def _folder(folder: Path, section: PromptsSection, keys: Keys) -> Iterator[Row]:
 
 
 def _holds_rows(path: Path) -> bool:
-    return kind_of(path.name) is not None or (path.name not in _ABOUT and _UNREAD.search(path.name) is not None)
+    return path.name not in _ABOUT and (kind_of(path.name) is not None or _UNREAD.search(path.name) is not None)
 
 
 def _is_read(file: _File) -> bool:

@@ -66,7 +66,7 @@ _SEEN = (
         *("image", "images", "image_url", "image_urls", "image_path", "img", "picture", "pictures", "audio", "audios"),
         *("audio_path", "video", "videos", "video_path", "file", "files", "attachment", "attachments"),
         *("history", "chat_history", "conversation_history", "previous_turns", "dialog", "dialogue", "conversation"),
-        *("turns", "few_shot", "few_shot_examples", "in_context_examples", "prompt", *CONVERSATIONS),
+        *("task_prefix", "turns", "few_shot", "few_shot_examples", "in_context_examples", "prompt", *CONVERSATIONS),
     )
 )
 _WRITTEN = re.compile(r"(?:json|texts?|str|string|list|raw|contents?|b64|base64|bytes)\Z")
@@ -99,6 +99,8 @@ class AnyKeys:
     """Keys that are not looked at, of rows and of turns."""
     lenient = True
     """Values that are no text are passed over."""
+    rows: str | None = None
+    """Key that holds the rows of a JSON file that is one object."""
 
     def uses(self, key: str) -> bool:
         """Whether the column's values are taken, and not only looked at."""
@@ -120,6 +122,7 @@ class Keys(AnyKeys):
         if not (section.format == "transcripts" and section.answers):  # then the answers hold the prompt
             named.add(section.field)
         self.named = frozenset(key for key in named if key is not None)
+        self.rows = section.rows
         self.ignored = frozenset(section.ignore)
         self._known: dict[tuple[str, ...], tuple[str, ...]] = {}
 

@@ -16,13 +16,16 @@ from constitution.records import Benchmark, Method, Perturbation
 
 
 class PromptsSection(Section):
-    path: str | None = None
-    """A file: JSONL (also .gz) or Parquet; needed for every format but `hub` and `sql`."""
+    path: str | tuple[str, ...] | None = None
+    """A file, a pattern of files (`data/*.jsonl`), or a list of them: JSONL, JSON, CSV, TSV (each also .gz and .zst) or
+    Parquet; needed for every format but `hub` and `sql`."""
+    format: Literal["auto", "jsonl", "json", "csv", "parquet", "transcripts", "hub", "sql"] = "auto"
+    """auto: by what is in the file."""
     benchmark: Benchmark | None = None
     """A public benchmark of judges, whose keys are known: its question, its answers and which of them is better. The
     audit scores the judges by its own rule."""
-    format: Literal["auto", "jsonl", "json", "parquet", "transcripts", "hub", "sql"] = "auto"
-    """auto: JSONL or Parquet, by the file's name."""
+    rows: str | None = None
+    """Key that holds the rows of a JSON file that is one object; without it such an object is a row, or columns."""
     field: str = "prompt"
     """Column or key that holds the prompt: a string, or a list of {role, content}; `messages` is tried next. For
     transcripts: the key that holds the transcript."""
@@ -51,6 +54,11 @@ class PromptsSection(Section):
     """Column or key that holds a row's own tags, a list of texts; they follow `tags`."""
     limit: Count | None = None
     """Prompts to take, from the first; None: all."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Paths and patterns of paths; none where another source is named."""
+        return (self.path,) if isinstance(self.path, str) else self.path or ()
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -20,6 +20,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "system": "rule",
         "split": "test",
         "config": "two",
+        "rows": "two",
         "query": "SELECT * FROM 'prompts.jsonl' ORDER BY wording DESC",
         "answers": ["bad", "good"],
         "gold": "bad",

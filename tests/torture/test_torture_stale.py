@@ -48,6 +48,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         told = {"test": "matter", "train": "object"}.get(Path(name).stem, "thing")
         told = "item" if "two" in name else told
         (tmp_path / name).write_text(said.replace("thing", told), encoding="utf-8")
+    sets = {name: [{**row, "wording": f"{row['wording']} {name}"} for row in ROWS] for name in ("one", "two")}
+    (tmp_path / "sets.json").write_text(json.dumps(sets), encoding="utf-8")
     for name in ("a", "b", "adapter-a", "adapter-b"):
         model(tmp_path / "models" / name, name)
     monkeypatch.chdir(tmp_path)
@@ -108,6 +110,7 @@ def bases() -> dict[str, dict[str, Any]]:
     found["hub"] = {**RECIPE, "prompts": {**prompts, "format": "hub", "dataset": "set", "config": "one"}}
     query = "SELECT * REPLACE (wording || '!' AS wording, phrasing || '!' AS phrasing) FROM 'prompts.jsonl'"
     found["sql"] = {**RECIPE, "prompts": {**prompts, "format": "sql", "query": query}}
+    found["json"] = {**RECIPE, "prompts": {**prompts, "path": "sets.json", "rows": "one"}}
     for name, section in ENGINES.items():
         found[f"{name} policy"] = changed(RECIPE, ("model", "policy"), {**section, "price": {}})
         found[f"{name} jury"] = changed(RECIPE, ("model", "jury"), {"a": section})
@@ -122,8 +125,8 @@ def cases() -> Iterator[tuple[str, tuple[str, ...], str, str]]:
     for base, data in bases().items():
         for place, kind, name in leaves(Recipe.model_validate(data)):
             of_hub = {"dataset", "split", "config"}
-            unused = {"file": {*of_hub, "query"}, "hub": {"path", "query", "format"}}
-            if kind == "PromptsSection" and name in unused.get(base, {"path", "format", *of_hub}):
+            unused = {"file": {*of_hub, "query", "rows"}, "hub": {"path", "query", "format", "rows"}, "json": of_hub}
+            if kind == "PromptsSection" and name in unused.get(base, {"path", "format", "rows", *of_hub}):
                 continue
             if (kind == "Recipe" and name == "perturb") or (kind == "Models" and name in ("judge", "jury")):
                 continue  # sections that the base leaves out

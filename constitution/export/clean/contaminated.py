@@ -15,13 +15,12 @@ from constitution.export.clean.words import grams, plain, words
 from constitution.export.reasons import Dropped
 from constitution.export.work import BATCH, Work
 from constitution.prompts import user_texts
-from constitution.prompts.files import kind_of
-from constitution.prompts.jsonl import lines
+from constitution.prompts.packed import lines
 
 GRAM = 8
 RARE = 64
 """An 8-gram in more test prompts than this is a template's, and finds no single one of them."""
-HINT = "JSONL (also .gz), Parquet, or .txt with one prompt a line"
+HINT = "JSONL, JSON, CSV, TSV, Parquet, or .txt with one prompt a line"
 
 _ITEMS = f"""
 CREATE TABLE export.items AS
@@ -124,8 +123,6 @@ def read_items(path: Path) -> Iterator[tuple[str, str, bool]]:
     whole: of a .txt file each line is one, else as prompts are read (constitution/prompts/texts.py)."""
     empty = True
     is_text = path.suffix.lower() == ".txt"
-    if not is_text and kind_of(path.name) is None:
-        raise PromptError(f"--decontaminate {path}: the name does not say what is in it", hint=HINT)
     try:
         for source, whole, question in _lines(path) if is_text else user_texts(path):
             empty = False
