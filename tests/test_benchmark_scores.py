@@ -113,6 +113,25 @@ def test_llmbar(tmp_path: Path) -> None:
     assert score(found).n == 8
 
 
+PALM_LABELS = "112111111221221212211211121112221211212222212211211212"
+PALM_ELSE = {12: "22", 27: "22", 42: "11", 46: "11"}
+"""PaLM 2's decisions on the 54 instances of LLMBar's case study Base-10, prompt Vanilla, as the authors published them
+(Dataset/CaseStudy/Base_10/evaluators/PaLM2/Vanilla/result.json): the winner in each order; all others "12", the first
+output in both."""
+
+
+def test_decisions_that_were_published_have_the_score_that_was_published() -> None:
+    decided = [PALM_ELSE.get(number, "12") for number in range(1, 55)]
+    sides = [
+        [1 if winner == gold else -1 for winner in winners] for winners, gold in zip(decided, PALM_LABELS, strict=True)
+    ]
+    right = np.array(sides) == 1
+    assert right.sum(axis=0).tolist() == [27, 23]  # correct_False, correct_True
+    assert right.all(axis=1).sum() == 0  # correct_both
+    assert 100 * benchmarks.llmbar(sides).mean() == pytest.approx(46.2962962962963)  # correct_average
+    assert benchmarks.judgebench(sides).sum() == 0  # which gives nothing for one order of two
+
+
 def test_hhh_and_exact_agreement(tmp_path: Path) -> None:
     """Its accuracy is exact agreement, but that a pair without a vote is wrong and not left out."""
     rows = [
