@@ -16,10 +16,11 @@ from benchmark_runs import ROOT, WORDS, Plan, answers, decides, judged, score
 from click.testing import CliRunner
 from small_project import table
 
-from constitution.api import audit_run
+from constitution.api import audit_run, export_run
 from constitution.audit.report import report
 from constitution.audit.summary import summary
 from constitution.cli import app
+from constitution.errors import InputError
 from constitution.measures import benchmarks, estimate
 
 PLAN: Plan = {
@@ -104,6 +105,8 @@ def test_llmbar(tmp_path: Path) -> None:
         for word in WORDS
     ]  # fmt: skip
     done = judged(tmp_path, "llmbar", rows, {"judge": decides(PLAN)})
+    with pytest.raises(InputError, match="the benchmark llmbar"):
+        export_run(tmp_path / "w", tmp_path / "out", done.run_id, format="dpo")
     found = Audited(tmp_path / "w", done.run_id)
     # LLMEvaluator/evaluate.py, correct_average: (correct_False + correct_True) / 2 / len(dataset)
     winners = [{1: "1", -1: "2", 0: None}[side] for word in WORDS for side in sides(word)]

@@ -37,6 +37,11 @@ def make(root: Path, run_id: str, settings: Settings, out: Path, options: CardOp
     run, constitution = warehouse.read_run(run_id), warehouse.read_principles(run_id)
     if run is None or constitution is None:
         raise InputError(f"{root}: there is no run {run_id}", hint="`constitution runs` lists them")
+    if benchmark := (run.recipe.get("prompts") or {}).get("benchmark"):
+        raise InputError(
+            f"{run_id}: its pairs are the benchmark {benchmark}, which measures no model that was trained on them",
+            hint="export another run; `constitution sql --out FILE` writes these rows for anything but training",
+        )
     warehouse.check(run_id)
     _check_out(out, overwrite)
     with (
