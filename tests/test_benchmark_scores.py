@@ -182,6 +182,21 @@ def test_the_summary_has_kappa_exact_agreement_bias_and_repeats_beside_the_score
     assert benchmarks.judgebench([[1, -1], [1, 0], [0, 0], [-1, -1]]).tolist() == [0, 1, 0, 0]
 
 
+def test_several_files_are_scored_together_and_by_folder(tmp_path: Path) -> None:
+    plan = dict.fromkeys(WORDS, (0.9, 0.1))
+    for folder, words, first in (("harmless", WORDS[:3], 1), ("honest", WORDS[3:], 0)):
+        (tmp_path / "hhh" / folder).mkdir(parents=True)
+        rows = [
+            {"input": f"Say {word}.", "target_scores": {answers(word, 2)[0]: first, answers(word, 2)[1]: 1 - first}}
+            for word in words
+        ]
+        (tmp_path / "hhh" / folder / "task.json").write_text(json.dumps({"name": "x", "examples": rows}), "utf-8")
+    everywhere = f"prompts.path={tmp_path / 'hhh' / '*' / 'task.json'}"
+    done = judged(tmp_path, "hhh", [], {"judge": decides(plan)}, everywhere)
+    found = Audited(tmp_path / "w", done.run_id)
+    assert [score(found, subject=each).value for each in ("", "harmless", "honest")] == [3 / 8, 1.0, 0.0]
+
+
 def test_pairs_that_ask_the_same_are_drawn_together(tmp_path: Path) -> None:
     """As HHH has them, where people ranked several answers to one question: here the only one."""
     rows = [

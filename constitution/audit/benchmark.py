@@ -44,11 +44,11 @@ voter AS (
     SELECT '', 1, '' FROM run_judges WHERE run_id = {run} HAVING count(*) > 1
 ),
 asked AS (
-    SELECT id, tags, dense_rank() OVER (ORDER BY messages::VARCHAR) AS cluster,
+    SELECT id, tags, source, dense_rank() OVER (ORDER BY messages::VARCHAR) AS cluster,
         greatest(coalesce(len(golds), 1), len(answers) - coalesce(len(golds), 1)) AS pairs
     FROM prompts WHERE run_id = {run}
 )
-SELECT j.judge, j.orders, j.reads, p.prompt_id, q.cluster, q.tags, q.pairs,
+SELECT j.judge, j.orders, j.reads, p.prompt_id, q.cluster, q.tags, q.source, q.pairs,
     CASE WHEN p.gold_id = p.b_id THEN 1 ELSE -1 END AS sign, s.ab, s.ba
 FROM voter AS j
 CROSS JOIN (FROM preferences WHERE run_id = {run} AND kind = 'given' AND gold_id IS NOT NULL) AS p
@@ -86,7 +86,7 @@ class Rule:
     score: Callable[[Rows], Floats]
     """(n) The score of each pair."""
     groups: tuple[str, ...] = ()
-    """How the subsets' tags begin."""
+    """How the subsets' tags begin. Empty: the subsets are the folders of the files that were read."""
 
 
 def figures(evidence: Evidence) -> Iterator[Figure]:
@@ -150,9 +150,11 @@ RULES = {
 
 def _of_pairs(evidence: Evidence, judge: str, rows: Rows, rule: Rule) -> Iterator[Figure]:
     scores, clusters = rule.score(rows), np.array([row["cluster"] for row in rows])
-    subsets = np.array([row["own"][0] if row["own"] else "" for row in rows])
+    folders = [row["source"].rpartition("#")[0].rpartition("/")[0] for row in rows]
+    subsets = np.array([row["own"][0] for row in rows] if rule.groups else folders)
     groups = {"": np.ones(len(rows), dtype=bool)}
-    groups |= {group: np.char.startswith(subsets, group) for group in rule.groups}
+    for group in rule.groups or (sorted(set(folders)) if len(set(folders)) > 1 else ()):
+        groups[group] = np.char.startswith(subsets, group) if rule.groups else subsets == group
     for group, chosen in groups.items():
         if chosen.any():
             found = evidence.mean(scores[chosen], clusters[chosen], proportion=True)
