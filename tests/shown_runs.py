@@ -61,6 +61,14 @@ TALK = [
     {"role": "assistant", "content": "Hello to you.\n"},
     {"role": "user", "content": "Is a boat wood?"},
 ]
+NEIGHBOURS = [
+    {"role": "user", "content": "Hello."},
+    {"role": "user", "content": "Again."},
+    {"role": "assistant", "content": "Hello to you."},
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Is a boat wood?"},
+]
+"""Turns that some chat templates refuse."""
 PROMPTS = (
     "How does a man mend a kettle?",
     "🜁 e\u0301 \u200b\u202e ﷽ \U0001f468\u200d\U0001f469",

@@ -4,22 +4,40 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
-from fingerprints import ALL, Body, Fingerprints, body_of, body_of_messages, shown
+from fingerprints import ALL, Body, Fingerprints, Refusals, body_of, body_of_messages, mark_of, probabilities, shown
 from messages_server import KEY, MessagesServer
 from run_once import run_once, stop_midway
-from shown_runs import METHODS, RECIPE, Ran, project, runs, show
+from shown_runs import CHAIN, METHODS, NEIGHBOURS, PROMPTS, RECIPE, TALK, Ran, project, runs, show
 
+from constitution.ask.replay import Exchange
 from constitution.generate.failures import unsaid
+from constitution.pipeline import open_run, prepare
+from constitution.recipe import load_recipe
 from constitution.records import Failure, Judgement, Score
+from rehearsal.faults import Fault
 from rehearsal.server import FakeServer
 
 
 @pytest.fixture(scope="module", params=METHODS)
 def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     return asyncio.run(runs(tmp_path_factory.mktemp("shown"), request.param))
+
+
+def came_back(body: Body, exchange: Exchange) -> bool:
+    """Whether the reply that is shown is the one that the server gave."""
+    mark, labels, reply = mark_of(body), exchange.request.choices, exchange.reply
+    assert reply is not None
+    if not labels:
+        return reply.text is not None and mark in reply.text
+    told = probabilities(mark, labels).values()
+    shares = [probability / sum(told) for probability in told]
+    return reply.shares == pytest.approx(shares) and reply.label_mass in (None, pytest.approx(sum(told)))
 
 
 async def check(ran: Ran) -> Counter[str]:
@@ -34,6 +52,7 @@ async def check(ran: Ran) -> Counter[str]:
         kinds[row.step.partition("-")[0] if isinstance(row, Failure) else type(row).__name__] += 1
         if not isinstance(row, Failure):
             assert showed == ledger.of(row)
+            assert all(map(came_back, showed, replay.exchanges))
             # Answers of one text are asked of once for all.
             claimed = claimed | Counter(showed) if isinstance(row, Score) else claimed + Counter(showed)
             continue
@@ -66,11 +85,60 @@ async def test_every_row_shows_what_the_messages_api_received(tmp_path: Path, mo
         recipe = RECIPE.replace("{url}", server.base_url).replace(
             "retries = 0", 'retries = 0\ndialect = "anthropic"\napi_key_env = "MESSAGES_KEY"'
         )
-        run = await run_once(project(tmp_path, recipe), tmp_path / "warehouse", list(METHODS["verdict"]))
+        path = project(tmp_path, recipe, [*PROMPTS, NEIGHBOURS])
+        run = await run_once(path, tmp_path / "warehouse", list(METHODS["verdict"]))
     ran = Ran(tmp_path, run.run_id, "messages", Counter(map(body_of_messages, server.bodies)))
     assert (await check(ran)).keys() >= {"Response", "Judgement"}
     votes = [(stored, row) for stored, row in ran.rows() if isinstance(row, Judgement)]
     assert {(await show(stored, row)).unsent for stored, row in votes} == {("seed",)}
+
+
+class Strict:
+    """A chat template that takes turns in alternation alone; the bodies that it refused."""
+
+    def __init__(self) -> None:
+        self.refused: list[Body] = []
+
+    def __call__(self, body: Mapping[str, Any]) -> Fault | None:
+        roles = [turn["role"] for turn in body["messages"] if turn["role"] != "system"]
+        if all(one != other for one, other in pairwise(roles)) and "system" not in [
+            t["role"] for t in body["messages"][1:]
+        ]:
+            return None
+        self.refused.append(body_of(body))
+        return Fault(400, body='{"error": {"message": "Conversation roles must alternate user/assistant/user/..."}}')
+
+
+async def test_turns_are_shown_as_a_strict_template_had_them(tmp_path: Path) -> None:
+    strict = Strict()
+    async with FakeServer(Fingerprints(), labels=ALL, faults=strict) as server:
+        path = project(tmp_path, RECIPE.replace("{url}", server.base_url), [NEIGHBOURS, TALK])
+        run = await run_once(path, tmp_path / "warehouse", [])
+        received = Counter(body_of(each.body) for each in server.requests)
+    assert strict.refused
+    await check(Ran(tmp_path, run.run_id, "label", received - Counter(strict.refused)))
+
+
+async def test_failures_that_were_tried_again(tmp_path: Path) -> None:
+    """Twice, so that some failed again, and are rows beside those that failed first."""
+    refusals = Refusals()
+    async with FakeServer(Fingerprints(), labels=ALL, faults=refusals) as server:
+        path = project(tmp_path, RECIPE.replace("{url}", server.base_url), PROMPTS[:4])
+        for _ in range(3):
+            plan = prepare(load_recipe(path, CHAIN), path, tmp_path / "warehouse")
+            async with open_run(plan, retry_failed=True) as session:
+                await session.walk()
+                run = await session.finish()
+            refusals.on = run.starts < 2
+        received = {body_of(each.body) for each in server.requests}
+    ran = Ran(tmp_path, run.run_id, "label", Counter(received))
+    failures = [(stored, row) for stored, row in ran.rows() if isinstance(row, Failure)]
+    for stored, row in failures:
+        replay = await show(stored, row)
+        assert replay.doubt == ""
+        assert {shown(exchange) for exchange in replay.exchanges} <= received
+    assert len(failures) > 2
+    assert run.starts == 3
 
 
 async def test_rows_of_a_run_that_was_stopped_and_resumed(tmp_path: Path) -> None:

@@ -85,7 +85,8 @@ def test_a_vote_is_printed_with_its_messages_what_came_back_and_how_to_ask_it_ag
         f"Request 2 of 2 to judge {judge}: max_tokens 1, seed",
         "log-probabilities of A, B",
         "--- assistant, which the model continues\nThe answer is: (" if not rationale else "The answer is: (",
-        "log-probabilities; the row above has what was read of them",
+        "=== came back: P(A) ",
+        " on these labels together",
         f"constitution show {id} --run {run_id} --again --warehouse {root}",
     ):
         assert each in said.stdout
@@ -133,7 +134,8 @@ def test_an_id_of_several_runs_takes_the_run(root: Path) -> None:
     id = one(root, "SELECT id FROM prompts")
     refused = refusal(root, id)
     assert "several rows" in refused
-    assert "--run" in refused
+    assert "(name the run with --run)" in refused
+    assert "give more digits, or name the run with --run" in refusal(root, id[:10])
     for [run_id] in table(root, "SELECT run_id FROM runs"):
         assert run_id in refused
         assert as_json(root, id, "--run", run_id)["run_id"] == run_id
@@ -202,6 +204,9 @@ def test_asking_again_asks_the_same_and_writes_nothing(tmp_path: Path, method: s
                 assert all("error" not in each["again"] for each in said["requests"])
                 if said["kind"] == "vote":
                     assert said["again"]["probability"] == pytest.approx(said["row"]["p_first"])
+                    assert said["requests"][-1]["again"]["shares"] == pytest.approx(
+                        said["requests"][-1]["reply"]["shares"]
+                    )
                 else:
                     written = "critique" if said["row"]["outcome"] == "skipped" else "text"
                     assert said["requests"][-1]["again"]["text"].strip() == said["row"][written]

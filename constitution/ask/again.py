@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from constitution.ask.questions import differs, opened
 from constitution.ask.replay import Exchange, Replay, Shown, Stored, cast_by, models_of, section_of
+from constitution.ask.replies import Reply, of_completion
 from constitution.engines import Completion, Engine, Request
 from constitution.errors import EngineError, InputError
 from constitution.judge.read import read_choices
@@ -19,7 +20,7 @@ from constitution.records import Judgement, Score
 class Again:
     """What came back this time."""
 
-    replies: tuple[Completion | EngineError, ...]
+    replies: tuple[Reply | EngineError, ...]
     """To each of the row's requests, in their order; or why there is none."""
     probability: float | None = None
     """p_first of a vote, p_yes of a score, as they are read now; None: neither, or it could not be read."""
@@ -42,12 +43,20 @@ async def asked_again(stored: Stored, row: Shown, replay: Replay) -> Again:
         fact = differs(facts, now)
         replies = await asyncio.gather(*(_reply(engine, request) for request in requests))
     note = f"the model is another now: it had {fact}" if fact else ""
-    return Again(tuple(replies), await _probability(stored, row, replay.exchanges, replies), note)
+    read = [_read(reply, request) for reply, request in zip(replies, requests, strict=True)]
+    return Again(tuple(read), await _probability(stored, row, replay.exchanges, replies), note)
 
 
 async def _reply(engine: Engine, request: Request) -> Completion | EngineError:
     try:
         return await engine.generate(request)
+    except EngineError as error:
+        return error
+
+
+def _read(reply: Completion | EngineError, request: Request) -> Reply | EngineError:
+    try:
+        return reply if isinstance(reply, EngineError) else of_completion(reply, request)
     except EngineError as error:
         return error
 

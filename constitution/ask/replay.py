@@ -11,13 +11,13 @@ says so, and the requests are not the ones that were sent.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from constitution import __version__
 from constitution.ask import scorecard, swaps
 from constitution.ask.panel import recipe_of
+from constitution.ask.replies import Reply, of_answer, of_score, of_text, of_vote
 from constitution.engines import Completion, Engine, Request
 from constitution.errors import InputError, RequestRefused
 from constitution.generate import Setup, generators
@@ -53,28 +53,6 @@ _SAME = (
     *("pair_id", "first_id", "second_id", "judge", "method", "repeat", "seed", "critique_seed"),
 )
 """What a row that is made again must have in common with the stored one, as far as it has them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What a row has of one reply. None: no row has it; tokens of a row's several calls are stored as sums alone."""
-
-    text: str | None = None
-    """None where labels were read: the row has what was read of them."""
-    reasoning: str | None = None
-    finish_reason: str | None = None
-    prompt_tokens: int | None = None
-    cached_tokens: int | None = None
-    completion_tokens: int | None = None
-    reasoning_tokens: int | None = None
-    leads: str = "stop"
-    """A finish reason of which the same row comes, where its own is not stored."""
-
-    def completion(self, request: Request) -> Completion:
-        """As an engine gives it, with labels that are equally likely: no request follows from what was read of them."""
-        even = dict.fromkeys(request.choices, -math.log(len(request.choices))) if request.choices else None
-        ended = self.finish_reason or self.leads
-        return Completion(self.text or "", ended, 0, 0, choice_logprobs=even, reasoning=self.reasoning)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +100,10 @@ class Stored:
         """Raises InputError where this version cannot read the run's recipe, or its constitution is not there."""
         run, constitution = warehouse.read_run(run_id), warehouse.read_principles(run_id)
         if run is None or constitution is None:
-            raise InputError(f"run {run_id}: its record or its principles are not there", hint="constitution verify")
+            raise InputError(
+                f"run {run_id}: its record or its principles are not there",
+                hint="`constitution verify` looks for damaged files",
+            )
         prompt = warehouse.record("prompts", run_id, prompt_id)
         assert isinstance(prompt, Prompt)
         rows = {row.id: row for row in warehouse.rows_of(run_id, [prompt_id]).get(prompt_id, ())}
@@ -197,38 +178,11 @@ async def replayed(stored: Stored, row: Shown) -> Replay:
     return await (_failed_vote(stored, row) if row.judge is not None else _failed_answer(stored, row))
 
 
-def replies_of(row: Response) -> dict[str, Reply]:
-    """What came back to each step that the answer took."""
-    said = _said(row)
-    if row.kind == "initial":
-        return {"initial": said}
-    if row.kind == "perturbation":
-        return {f"perturbation-{row.perturbation}": said}
-    if row.kind != "revision":
-        return {}
-    critique = Reply(
-        row.critique or "", row.critique_reasoning, None, row.critique_prompt_tokens, row.critique_cached_tokens,
-        row.critique_completion_tokens, row.critique_reasoning_tokens,
-        leads=_FINISHED.get(row.critique_outcome or "", "stop"),
-    )  # fmt: skip
-    asked = {f"critique-{row.round}": critique}
-    return asked if row.outcome == "skipped" else {**asked, f"revision-{row.round}": said}
-
-
-def _said(row: Response | Counterfactual) -> Reply:
-    tokens = row.prompt_tokens, row.cached_tokens, row.completion_tokens, row.reasoning_tokens
-    return Reply(row.text, row.reasoning, row.finish_reason, *tokens)
-
-
-_FINISHED = {"cut": "length", "refused": "refusal", "filtered": "content_filter"}
-"""Outcome of a critique → a finish reason that makes it."""
-
-
 # --- answers
 
 
 async def _answer(stored: Stored, row: Response) -> Replay:
-    replies = replies_of(row)
+    replies = of_answer(row)
     if not replies:
         return Replay("", note="the answer came with the prompt: no model was asked for it")
     recorder = Recorder(row.model, lambda request: replies[request.step], tuple(replies))
@@ -241,7 +195,7 @@ async def _failed_answer(stored: Stored, row: Failure) -> Replay:
             return await _answer(stored, answer)
     number = row.step.rpartition("-")[2]
     steps = (f"critique-{number}", row.step) if row.step.startswith("revision-") else (row.step,)
-    target = next((answer for answer in stored.responses if row.step in replies_of(answer)), None)
+    target = next((answer for answer in stored.responses if row.step in of_answer(answer)), None)
     recorder = Recorder(stored.recipe.model.policy.model, lambda request: None, steps)
     await _generated(stored, recorder, target)
     asked = {exchange.request.step for exchange in recorder.exchanges}
@@ -285,7 +239,7 @@ def _follows(answer: Response, row: Response | None, rows: Mapping[str, Row]) ->
 
 
 async def _vote(stored: Stored, row: Judgement) -> Replay:
-    recorder = Recorder(row.judge, lambda request: _reading(row, request))
+    recorder = Recorder(row.judge, of_vote(row))
     return _held(stored, row, await cast_by(stored, row, recorder), JUDGE + row.judge, recorder)
 
 
@@ -293,13 +247,6 @@ async def cast_by(stored: Stored, row: Judgement, engine: Engine) -> Judgement |
     """The vote, cast again by this engine; None: the recipe does not lead to it."""
     found = next((vote for vote in _votes(stored, row.judge, engine) if vote.id == row.id), None)
     return await found.cast(row.id, stored.prompt, used=0) if found else None
-
-
-def _reading(row: Judgement, request: Request) -> Reply:
-    if row.calls > 1:
-        return Reply() if request.choices else Reply(row.rationale or "", row.rationale_reasoning)
-    tokens = row.prompt_tokens, row.cached_tokens, row.completion_tokens, row.reasoning_tokens
-    return Reply(None if request.choices else row.rationale, row.rationale_reasoning, None, *tokens)
 
 
 async def _failed_vote(stored: Stored, row: Failure) -> Replay:
@@ -376,8 +323,7 @@ def _score(stored: Stored, row: Score) -> Replay:
     for seed in (stored.recipe.seed, 1):
         request = scorecard.request_of(answer, row.principle_id, row.criterion, criterion, seed)
         if request.seed == row.seed:
-            tokens = row.prompt_tokens, row.cached_tokens, row.completion_tokens
-            return Replay(JUDGE + row.judge, (Exchange(request, Reply(None, None, None, *tokens)),))
+            return Replay(JUDGE + row.judge, (Exchange(request, of_score(row)),))
     return Replay(
         JUDGE + row.judge, doubt="it was asked with another seed than the run's, so that its marks are not known"
     )
@@ -387,4 +333,4 @@ def _counterfactual(stored: Stored, row: Counterfactual) -> Replay:
     initial = stored.rows.get(row.response_id)
     if not isinstance(initial, Response) or initial.sampling is None or initial.seed is None:
         return Replay(POLICY, doubt="the initial answer, whose settings it has, is not there")
-    return Replay(POLICY, (Exchange(swaps.request_of(row, initial.sampling, initial.seed), _said(row)),))
+    return Replay(POLICY, (Exchange(swaps.request_of(row, initial.sampling, initial.seed), of_text(row)),))

@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from constitution.ask.replay import Exchange, Replay, Stored, section_of
+from constitution.ask.replay import Exchange, Replay, Stored, models_of, section_of
 from constitution.engines.control import ControlTokens, spellings
 from constitution.engines.odd import SENT_APART, SHORTENED, SPELLED
+from constitution.engines.openai.dialect import as_turned
 from constitution.errors import InputError
 
 
@@ -21,8 +22,12 @@ async def as_sent(stored: Stored, replay: Replay) -> Replay:
     events = {kind for kind in (SENT_APART, SPELLED, SHORTENED) if _told(stored, kind)}
     exchanges = replay.exchanges
     if section.engine == "openai":
+        changed = "; ".join(facts.get("sent", "") for facts in models_of(stored.run, replay.role).values())
         control = ControlTokens(None, lambda _: None)
-        exchanges = tuple([replace(each, sent=await control.broken(each.request.messages)) for each in exchanges])
+        broken = [await control.broken(each.request.messages) for each in exchanges]
+        exchanges = tuple(
+            replace(each, sent=as_turned(messages, changed)) for each, messages in zip(exchanges, broken, strict=True)
+        )
     notes = [replay.note, *_doubtful(exchanges, events)]
     return replace(replay, exchanges=exchanges, note="; ".join(note for note in notes if note))
 

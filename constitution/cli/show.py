@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -22,8 +21,9 @@ from constitution.warehouse import Found, Warehouse, find
 
 if TYPE_CHECKING:
     from constitution.ask.again import Again
-    from constitution.ask.replay import Exchange, Replay, Reply
-    from constitution.engines.base import Completion, Request
+    from constitution.ask.replay import Exchange, Replay
+    from constitution.ask.replies import Reply
+    from constitution.engines.base import Request
 
 _TEXTS = ("text", "critique", "rationale", "reasoning", "critique_reasoning", "rationale_reasoning", "messages")
 """Fields that are shown in full, below the others."""
@@ -88,8 +88,8 @@ def _as_json(
     requests = [
         {
             **_sent(exchange, replay.unsent),
-            "reply": exchange.reply and _stored(exchange.reply),
-            **({"again": _reply(fresh.replies[number])} if fresh else {}),
+            "reply": exchange.reply and _told(exchange.reply),
+            **({"again": _told(fresh.replies[number])} if fresh else {}),
         }
         for number, exchange in enumerate(replay.exchanges)
     ]
@@ -111,30 +111,22 @@ def _sent(exchange: Exchange, unsent: Sequence[str]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _stored(reply: Reply) -> dict[str, Any]:
-    return {name: value for name, value in asdict(reply).items() if name != "leads"}
-
-
-def _reply(reply: Completion | Exception) -> dict[str, Any]:
+def _told(reply: Reply | Exception) -> dict[str, Any]:
     if isinstance(reply, Exception):
         return {"error": type(reply).__name__, "message": str(reply)}
-    read = reply.choice_logprobs
-    probabilities = None if read is None else {label: math.exp(logprob) for label, logprob in read.items()}
-    return {
-        "text": reply.text, "reasoning": reply.reasoning, "finish_reason": reply.finish_reason,
-        "probabilities": probabilities, "prompt_tokens": reply.prompt_tokens,
-        "cached_tokens": reply.cached_tokens, "completion_tokens": reply.completion_tokens,
-        "reasoning_tokens": reply.reasoning_tokens,
-    }  # fmt: skip
+    return {name: value for name, value in asdict(reply).items() if name != "leads"}
 
 
 def _show_row(found: Found, row: object, replay: Replay) -> None:
     click.echo(f"{found.kind} {found.id} of run {found.run_id}")
-    kept = _TEXTS if replay.exchanges else ("messages",)
+    left = ["id", "run_id", *(_TEXTS if replay.exchanges else ("messages",))]
+    if isinstance(row, Response) and row.kind != "revision":
+        left += [name for name in asdict(row) if name.startswith("critique")]
     for name, value in asdict(row).items():  # type: ignore[call-overload]
-        if name not in (*kept, "id", "run_id") and value not in (None, ()):
+        if name not in left and value not in (None, ()):
             long = name in _TEXTS or name == "message"
-            click.echo(f"  {name}: {printable(value) if long else readable(value)}")
+            said = str(value) if name.endswith("seed") else printable(value) if long else readable(value)
+            click.echo(f"  {name}: {said}")
 
 
 def _show_exchanges(replay: Replay, fresh: Again | None, row: object) -> None:
@@ -168,15 +160,15 @@ def _show_messages(messages: Sequence[Message]) -> None:
         click.echo(printable_lines(turn.content))
 
 
-def _show_reply(title: str, reply: Reply | Completion | Exception | None, request: Request) -> None:
+def _show_reply(title: str, reply: Reply | Exception | None, request: Request) -> None:
     if isinstance(reply, Exception):
         click.echo(f"=== {title}: {type(reply).__name__}: {printable(str(reply))}")
     elif reply is None:
         click.echo(f"=== {title}: nothing that is stored")
     elif request.choices:
-        read = getattr(reply, "choice_logprobs", None)
-        seen = ", ".join(f"P({label}) {math.exp(logprob):.4g}" for label, logprob in (read or {}).items())
-        click.echo(f"=== {title}: {seen or 'log-probabilities; the row above has what was read of them'}")
+        seen = [f"P({label}) {share:.4g}" for label, share in zip(request.choices, reply.shares or (), strict=False)]
+        mass = "" if reply.label_mass is None else f", of {reply.label_mass:.4g} on these labels together"
+        click.echo(f"=== {title}: {', '.join(seen) or 'log-probabilities'}{mass}")
     else:
         tokens = None if reply.completion_tokens is None else f"{reply.completion_tokens:,} tokens"
         how = ", ".join(each for each in (reply.finish_reason, tokens) if each)
@@ -197,7 +189,9 @@ def _show_rest(replay: Replay, models: dict[str, dict[str, str]], code_version: 
     for name, facts in models.items():
         click.echo(f"{name}: " + ", ".join(f"{fact} {readable(value)}" for fact, value in facts.items()))
     if any("sent" in facts for facts in models.values()):
-        click.echo("`sent` is what the server was sent otherwise than shown here, because it refused it.")
+        click.echo(
+            "`sent` is what the server was sent otherwise than was asked for; turns are shown as it was sent them."
+        )
     if replay.exchanges and command:
         click.echo(f"Ask it again:\n  {command}")
 
@@ -228,7 +222,7 @@ def _show_whole(store: Warehouse, found: Found, row: Prompt | Preference, facts:
 def _show_parts(parts: Iterable[object]) -> None:
     for part in parts:
         if isinstance(part, Response):
-            what = f"{part.kind} {part.round}, {part.outcome}: {readable(part.text)}"
+            what = f"{part.kind} {part.perturbation or part.round}, {part.outcome}: {readable(part.text)}"
         elif isinstance(part, Judgement):
             what = f"{part.judge}, {part.principle_id}, first {part.first_id[:12]}: p_first {part.p_first:.4g}"
         else:

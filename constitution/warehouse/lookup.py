@@ -59,9 +59,10 @@ def find(root: Path, begins: str, run_id: str | None = None) -> Found:
     if len(found) > 1:
         listed = "; ".join(f"{each.kind} {each.id} of {each.run_id}" for each in found[:LISTED])
         more = " and more" if len(found) > LISTED else ""
-        several = len({each.run_id for each in found}) > 1
+        several = "name the run with --run" if len({each.run_id for each in found}) > 1 else ""
+        digits = "give more digits" if len(begins) < 32 else ""
         raise InputError(
-            f"{begins}: several rows' ids begin so: {listed}{more}",
-            hint="give more digits" + (", or the run with --run" if several else ""),
+            f"{begins}: several rows' ids {'begin so' if digits else 'are this'}: {listed}{more}",
+            hint=", or ".join(each for each in (digits, several) if each),
         )
     return found[0]

@@ -81,7 +81,10 @@ class Warehouse(Store):
                 data = connection.sql(f"FROM ({source}) WHERE id = ?", params=[id]).to_arrow_table()
             if data.num_rows:
                 return convert.one_from_arrow(table, data)
-        raise WarehouseError(f"{self.root}: run {run_id} has no row {id} in {table} any more")
+        raise WarehouseError(
+            f"{self.root}: run {run_id} has no row {id} in {table} any more",
+            hint="`constitution verify` looks for damaged files",
+        )
 
     @contextmanager
     def scoring(self, run_id: str) -> Iterator[None]:

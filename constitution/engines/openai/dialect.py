@@ -94,6 +94,11 @@ _TURNS_WORDS = (
 )
 
 
+def as_turned(messages: Messages, changed: str) -> Messages:
+    """`messages` as they are sent by what a run's record has of `Dialect.changed`."""
+    return TURNS_AS[max(turns for turns, words in enumerate(_TURNS_WORDS) if words in changed)](messages)
+
+
 class Dialect:
     """The habits of one engine."""
 
