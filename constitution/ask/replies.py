@@ -26,7 +26,7 @@ class Reply:
     completion_tokens: int | None = None
     reasoning_tokens: int | None = None
     shares: tuple[float, ...] | None = None
-    """Of each of the request's labels in what fell on all of them."""
+    """What each of the request's labels has of the probability that fell on all of them."""
     label_mass: float | None = None
     """Probability that fell on all of them together."""
     leads: str = "stop"
