@@ -40,6 +40,8 @@ class Fate:
     """The first line is there again, as an error."""
     stray: bool = False
     """There is a line of a request that was not sent, and one that is no JSON."""
+    looks: int = len(STEPS)
+    """After so many it has ended."""
     silent: bool = False
     """What was not answered has no line."""
 
@@ -76,6 +78,8 @@ class ChatBatchServer:
 
     about = ABOUT
     """What a recipe's model section has for it."""
+    alone = ("POST /v1/chat/completions",)
+    """Calls that a request is sent alone by."""
     method = "label"
     """How its judges can vote."""
     body = "body"
@@ -100,6 +104,8 @@ class ChatBatchServer:
         self.batches: dict[str, Batch] = {}
         self.paid: Counter[str] = Counter()
         """Requests that were worked, by their body."""
+        self.batched: Counter[str] = Counter()
+        """Those of them that were in batches."""
         self.calls: Counter[str] = Counter()
         self.heard: Callable[[str, str], None] = lambda call, when: None
 
@@ -221,8 +227,8 @@ class ChatBatchServer:
         if batch.state not in STEPS:
             return
         batch.looks += 1
-        if batch.looks < len(STEPS):
-            batch.state = STEPS[batch.looks]
+        if batch.looks < batch.fate.looks:
+            batch.state = STEPS[min(batch.looks, len(STEPS) - 1)]
             return
         batch.state = batch.fate.ends
         if batch.state != "failed":
@@ -243,6 +249,7 @@ class ChatBatchServer:
                     batch.broken.append({"custom_id": id, **self._unanswered(fate)})
             else:
                 status, body = await self.answer(request[self.body])
+                self.batched[json.dumps(request[self.body], sort_keys=True)] += status == 200
                 (batch.lines if status == 200 else batch.broken).append({"custom_id": id, **self._line(status, body)})
         batch.lines.reverse()  # in no order that could be relied on
         if fate.twice:
@@ -287,6 +294,7 @@ class MessageBatchServer(ChatBatchServer):
     """Anthropic's: anthropic-sdk-python src/anthropic/types/messages/."""
 
     about = 'dialect = "anthropic"\napi_key_env = "MESSAGES_KEY"'
+    alone = ("POST /v1/messages",)
     method = "verdict"
     body = "params"
     failed: Mapping[str, Any] = {"type": "error", "error": {"type": "api_error", "message": "Internal server error"}}

@@ -5,23 +5,27 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_servers import ABOUT, ChatBatchServer, Fate, Fault
+from batch_servers import ChatBatchServer, Fate, Fault
 from pydantic import ValidationError
-from run_once import run_once
-from small_project import small_project, table
 
 from constitution.engines.base import Completion, Request
 from constitution.engines.openai.engine import OpenAIEngine
-from constitution.errors import EngineError, EngineGone, EngineUnavailable, RecipeError, RequestRefused
-from constitution.pipeline.plan import batch_steps, small_window
-from constitution.recipe import OpenAIModel, load_recipe
+from constitution.errors import (
+    AccessDenied,
+    EngineError,
+    EngineGone,
+    EngineUnavailable,
+    MalformedReply,
+    RecipeError,
+    RequestRefused,
+)
+from constitution.recipe import OpenAIModel
 from constitution.records import Message, Sampling
-from constitution.trial import Trial, try_recipe
-from constitution.warehouse import Warehouse
 
 FAST: dict[str, Any] = {"batch": True, "batch_wait_s": 0.02, "batch_poll_s": 0.005, "timeout_s": 5.0}
 
@@ -32,9 +36,7 @@ def section(url: str, **fields: Any) -> OpenAIModel:
 
 def request(number: int, **fields: Any) -> Request:
     turns = (Message("user", f"How do I light fire {number}?"),)
-    return Request(
-        turns, Sampling(temperature=0.7, max_tokens=60), number, affinity=f"p{number}", step="initial", **fields
-    )
+    return Request(turns, Sampling(temperature=0.7, max_tokens=60), number, affinity=f"p{number}", **fields)
 
 
 BUSY = {"error": {"message": "The server had an error"}}
@@ -65,7 +67,7 @@ async def test_what_is_asked_at_once_goes_out_as_one_batch_and_every_reply_finds
         assert len(server.batches) == 1
         assert server.calls["POST /v1/chat/completions"] == 0
         assert engine.stats()["batches"] == {
-            "sent": 1, "requests": 6, "asked_again": 0, "of_earlier_starts": 0, "open": [],
+            "sent": 1, "requests": 6, "asked_again": 0, "of_earlier_starts": 0, "alone": 0, "open": [],
         }  # fmt: skip
 
 
@@ -277,107 +279,68 @@ async def test_a_server_without_batches_and_several_addresses_are_refused(tmp_pa
         section("", base_url=("http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1"))
 
 
-# --- whole runs
+# --- the first request of a step
 
-RECIPE = """
-name = "batched"
-constitution = "general@1.1.0"
-[prompts]
-path = "prompts.jsonl"
-[model.policy]
-engine = "openai"
-model = "fake"
-base_url = "{url}"
-{about}
-price = {{ input = 1.0, cached = 0.1, output = 4.0 }}
-{policy}
-[model.judge]
-engine = "openai"
-model = "fake"
-base_url = "{url}"
-{about}
-concurrency = 64
-price = {{ input = 2.0, output = 8.0 }}
-{judge}
-[revise]
-rounds = 1
-[judge]
-principles = 2
-method = "{method}"
-[output]
-window = {window}
-flush_seconds = 0.05
-"""
-BATCH = "\n".join(f"{name} = {json.dumps(value)}" for name, value in FAST.items())
+STEP = [replace(each, step="initial") for each in ASKED]
 
 
-def project(
-    folder: Path,
-    url: str,
-    policy: str = BATCH,
-    judge: str = BATCH,
-    window: int = 12,
-    about: str = ABOUT,
-    method: str = "label",
-) -> Path:
-    """about: what the section of a model has for this kind of server."""
-    recipe = RECIPE.format(url=url, policy=policy, judge=judge, window=window, about=about, method=method)
-    return small_project(folder, 12, recipe)
-
-
-def rows(warehouse: Path) -> list[list[tuple[Any, ...]]]:
-    """All rows of the run but for when they were made, and its cost by stage."""
-    tables = ("prompts", "responses", "judgements", "preferences")
-    stored = [table(warehouse, f"SELECT * EXCLUDE (created_at) FROM {name} ORDER BY id") for name in tables]
-    assert all(stored)
-    return stored
-
-
-def costs(warehouse: Path) -> list[tuple[Any, ...]]:
-    return table(warehouse, "SELECT run_id, stage, model, calls, cost FROM usage ORDER BY ALL")
-
-
-async def test_a_run_in_batches_has_the_rows_of_a_plain_one_at_half_its_cost(tmp_path: Path) -> None:
+async def test_the_first_request_of_a_step_goes_ahead_alone_and_its_reply_is_kept_too(tmp_path: Path) -> None:
     async with ChatBatchServer() as server:
-        run = await run_once(project(tmp_path / "plain", server.base_url, "", ""), tmp_path / "one", [])
-        paid = server.paid
-    fates = [Fate("expired", answered=5), Fate(), Fate(twice=True, stray=True), Fate(lines={0: None})]
-    faults: dict[str, list[Fault | None]] = {"POST /v1/batches": [None, Fault(500, done=True)]}
-    async with ChatBatchServer(fates=fates, faults=faults) as server:
-        path = project(tmp_path / "batched", server.base_url)
-        made = await run_once(path, tmp_path / "two", [])
-        assert server.paid == paid
-        assert server.calls["POST /v1/chat/completions"] == 0
-    assert made.run_id == run.run_id
-    assert rows(tmp_path / "two") == rows(tmp_path / "one")
-    assert made.cost
-    assert run.cost
-    assert made.cost == pytest.approx(run.cost / 2, rel=1e-3)
-    assert costs(tmp_path / "two") == [(*each[:-1], pytest.approx(each[-1] / 2)) for each in costs(tmp_path / "one")]
-    assert [used.cost for used in made.usage] == [pytest.approx((used.cost or 0) / 2) for used in run.usage]
-    assert not (tmp_path / "two" / "batches").exists(), "a run that is finished keeps no notes"
-    assert Warehouse(tmp_path / "two").verify(made.run_id) == []
+        done, engine = await asked(server, tmp_path, STEP)
+        assert done == await plain()
+        assert server.calls["POST /v1/chat/completions"] == engine.stats()["batches"]["alone"] == 1
+        assert [len(each.requests) for each in server.batches.values()] == [5]
+        again, engine = await asked(server, tmp_path, STEP)
+        assert again == done
+        assert engine.stats()["batches"]["of_earlier_starts"] == 6
+        assert set(server.paid.values()) == {1}
+        more = [replace(request(7), step="initial")]
+        await asked(server, tmp_path, [*STEP, *more])
+        assert [len(each.requests) for each in server.batches.values()] == [5, 1], (
+            "an earlier start has proven the step"
+        )
 
 
-async def test_a_window_that_makes_small_batches_is_told(tmp_path: Path) -> None:
-    recipe = load_recipe(project(tmp_path / "small", "http://127.0.0.1:1/v1", window=5))
-    assert batch_steps(recipe) == 4
-    assert "about 3 × 4 of them follow on each other" in small_window(recipe, 12)
-    assert small_window(recipe, 5) == ""
-    assert small_window(load_recipe(recipe.path, ["model.policy.batch=false", "model.judge.batch=false"]), 12) == ""
+async def test_what_a_server_does_not_take_is_found_by_the_first_request(tmp_path: Path) -> None:
+    error = {"message": "Unsupported parameter: 'seed'", "param": "seed", "code": "unsupported_parameter"}
+    refusal = Fault(400, body=json.dumps({"error": error}))
+    async with ChatBatchServer(faults={"POST /v1/chat/completions": [refusal]}) as server:
+        done, _ = await asked(server, tmp_path, STEP)
+        assert [each.unsent for each in done if isinstance(each, Completion)] == [("seed",)] * 6
+        assert server.calls["POST /v1/chat/completions"] == 2
+        [batch] = server.batches.values()
+        assert not any("seed" in each["body"] for each in batch.requests)
+    denied = Fault(401, body='{"error": {"message": "Incorrect API key"}}')
+    async with ChatBatchServer(faults={"POST /v1/chat/completions": [denied] * 6}) as server:
+        done, _ = await asked(server, tmp_path / "denied", STEP)
+        assert all(isinstance(each, AccessDenied) for each in done)
+        assert not server.files
 
 
-async def test_a_trial_waits_for_no_batch_and_foresees_half_the_cost_and_no_time(tmp_path: Path) -> None:
-    found: dict[str, Trial] = {}
-    async with ChatBatchServer() as server:
-        for name, batch in (("alone", ""), ("batched", BATCH)):
-            path = project(tmp_path / name, server.base_url, batch, batch, window=5)
-            found[name] = await try_recipe(load_recipe(path), path, tmp_path / name / "warehouse", 4)
-        assert not server.batches
-    alone, batched = found["alone"], found["batched"]
-    assert (batched.forecast["cost"].value or 0) == pytest.approx((alone.forecast["cost"].value or 0) / 2)
-    assert batched.run.cost == alone.run.cost, "the trial itself pays the whole price"
-    assert alone.forecast["hours"].value
-    assert batched.forecast["hours"].value is None
-    assert [each.setting for each in batched.findings if "output.window" in each.what] == ["output.window = 12"]
-    assert not [each for each in alone.findings if "output.window" in each.what]
+async def test_votes_wait_until_one_came_with_its_log_probabilities(tmp_path: Path) -> None:
+    choice = {"index": 0, "message": {"content": "A"}, "finish_reason": "stop"}
+    bare = Fault(200, body=json.dumps({"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": 1}}))
+    votes = [replace(each, step="vote", choices=("A", "B")) for each in ASKED]
+    async with ChatBatchServer(faults={"POST /v1/chat/completions": [bare]}) as server:
+        done, _ = await asked(server, tmp_path, votes)
+        assert isinstance(done[0], MalformedReply)
+        assert all(isinstance(each, Completion) and each.choice_logprobs for each in done[1:])
+        assert [len(each.requests) for each in server.batches.values()] == [4]
+
+
+async def test_a_step_that_an_earlier_start_began_waits_for_no_batch_of_it(tmp_path: Path) -> None:
+    async with ChatBatchServer(fates=[Fate(looks=10**9)]) as server:
+        made = server.met("GET /v1/batches/*", "before")
+        engine = await OpenAIEngine.open(section(server.base_url), tmp_path)
+        tasks = [asyncio.create_task(engine.generate(each)) for each in STEP[:4]]
+        await made.wait()
+        for task in tasks:
+            task.cancel()
+        await engine.close()
+        engine = await OpenAIEngine.open(section(server.base_url), tmp_path)
+        old = [asyncio.create_task(engine.generate(each)) for each in STEP[1:4]]
+        assert len(await asyncio.gather(*map(engine.generate, STEP[4:]))) == 2
+        assert not any(task.done() for task in old)
+        for task in old:
+            task.cancel()
+        await engine.close()

@@ -10,7 +10,8 @@ import pytest
 from batch_servers import Fate, Fault, MessageBatchServer
 from messages_server import KEY
 from run_once import run_once
-from test_batch import ASKED, asked, costs, project, rows, section
+from test_batch import ASKED, asked, section
+from test_batch_runs import STEPS, costs, project, rows
 
 from constitution.engines.base import Completion
 from constitution.engines.openai.engine import OpenAIEngine
@@ -176,7 +177,7 @@ async def test_a_run_in_batches_has_the_rows_of_a_plain_one_at_half_its_cost(tmp
         path = project(tmp_path / "batched", server.base_url, about=about, method="verdict")
         made = await run_once(path, tmp_path / "two", [])
         assert server.paid == paid
-        assert server.calls["POST /v1/messages"] == 0
+        assert server.calls["POST /v1/messages"] == STEPS
     assert made.run_id == run.run_id
     assert rows(tmp_path / "two") == rows(tmp_path / "one")
     assert [(*each[:4], pytest.approx(each[4] * 2)) for each in costs(tmp_path / "two")] == costs(tmp_path / "one")

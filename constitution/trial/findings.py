@@ -10,7 +10,7 @@ from constitution.audit.kinds import KINDS
 from constitution.engines.odd import SHORTENED
 from constitution.measures import Estimate
 from constitution.pipeline.cost import money
-from constitution.pipeline.plan import small_window
+from constitution.pipeline.plan import WAVE, small_window
 from constitution.recipe import ModelSection, OpenAIModel, Recipe, VLLMModel
 from constitution.records import Figure, Run
 from constitution.trial.shares import Step
@@ -259,4 +259,4 @@ def _max_tokens(step: Step, recipe: Recipe) -> int:
 
 def _waves(found: Evidence) -> Iterator[Finding]:
     if what := small_window(found.recipe, found.population):
-        yield Finding(what, f"output.window = {found.population}")
+        yield Finding(what, f"output.window = {min(found.population, WAVE)}")

@@ -20,7 +20,7 @@ from constitution.engines.control import ControlTokens
 from constitution.engines.odd import RUN_ON, SHORTENED, Oddities
 from constitution.engines.openai.anthropic import MESSAGES
 from constitution.engines.openai.batch.notes import Notes
-from constitution.engines.openai.batch.waves import Waves
+from constitution.engines.openai.batch.waves import Post, Waves
 from constitution.engines.openai.batch.work import Settings, Work
 from constitution.engines.openai.dialect import EXACT, Dialect
 from constitution.engines.openai.endpoint import Endpoint, Events
@@ -145,7 +145,15 @@ class OpenAIEngine:
         return with_tokens_of(again, completion)
 
     async def _completed(self, body: dict[str, Any], request: Request, ids: Sequence[int]) -> Completion:
-        reply, place, request = await self._answered(body, request)
+        if self._waves is None:
+            return await self._read(body, request, ids, self._alone)
+        async with self._waves.turn(request) as turn:
+            completion = await self._read(body, request, ids, turn.post)
+            turn.answered = not request.choices or bool(completion.choice_logprobs)
+        return completion
+
+    async def _read(self, body: dict[str, Any], request: Request, ids: Sequence[int], post: Post) -> Completion:
+        reply, place, request = await self._answered(body, request, post)
         self._names.saw(reply.get("model") if isinstance(reply, dict) else None)
         asked = Asked(request, place, self._template.parted, self._odd, ids, self._most(request))
         completion, exact = read_reply(self._wire.chat(reply, place, self._odd.add), asked)
@@ -153,7 +161,7 @@ class OpenAIEngine:
             self._labels.note(f"{place} ignores logprob_token_ids")
         return self._as_sent(completion, request)
 
-    async def _answered(self, body: dict[str, Any], request: Request) -> tuple[Any, str, Request]:
+    async def _answered(self, body: dict[str, Any], request: Request, post: Post) -> tuple[Any, str, Request]:
         """The reply to `body`, the address that it came from, and the request with the turns and the max_tokens that
         it answers. What a server refuses is sent otherwise, as long as its words say how."""
         dialect, habits, first = self._dialect, self._dialect.habits, None
@@ -161,7 +169,6 @@ class OpenAIEngine:
             messages = habits.messages(request.messages)
             sent = habits.fields(body)
             try:
-                post = self._waves.post if self._waves else self._alone
                 reply, place = await post(self._wire.path, encoded(self._wire.body(sent, messages)), request)
                 break
             except RequestRefused as refused:
@@ -199,8 +206,8 @@ class OpenAIEngine:
         if self._wire.batches is None or not (sends or notes.there()):
             return
         settings = Settings(section.batch_wait_s, section.batch_poll_s, section.timeout_s, section.retries)
-        transport, alone = self._fleet.endpoints[0].transport, None if sends else self._alone
-        waves = Waves(Work(self._wire.batches, transport, notes, settings, self._fleet.events), alone)
+        transport, events = self._fleet.endpoints[0].transport, self._fleet.events
+        waves = Waves(Work(self._wire.batches, transport, notes, settings, events), self._alone, sends)
         await waves.open()
         self._waves = waves
 

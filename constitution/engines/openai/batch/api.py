@@ -96,6 +96,10 @@ class BatchAPI(Protocol):
 
     async def state(self, transport: Transport, batch: str) -> State: ...
 
+    def line(self, custom_id: str, reply: Any) -> Any:
+        """The line of a file of results that has this reply."""
+        ...
+
     def result(self, line: Any) -> Result | None:
         """What a line of a file of results, decoded, says; None: nothing that can be read."""
         ...

@@ -81,6 +81,9 @@ class ChatBatches:
             faults = (Fault(None, Said("the batch failed, and the server does not say why")),)
         return State(word, word in ENDED, results, faults, any(CROWDED in fault.said.codes for fault in faults))
 
+    def line(self, custom_id: str, reply: Any) -> Any:
+        return {"custom_id": custom_id, "response": {"status_code": 200, "body": reply}, "error": None}
+
     def result(self, line: Any) -> Result | None:
         if not isinstance(line, dict) or not isinstance(line.get("custom_id"), str):
             return None

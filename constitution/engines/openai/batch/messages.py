@@ -81,6 +81,9 @@ class MessageBatches:
             raise ModelLoadError(f"its results went into the archive on {str(told['archived_at'])[:10]}")
         return State(word, word == "ended", (f"{BATCHES}/{batch}/results",) if word == "ended" else ())
 
+    def line(self, custom_id: str, reply: Any) -> Any:
+        return {"custom_id": custom_id, "result": {"type": "succeeded", "message": reply}}
+
     def result(self, line: Any) -> Result | None:
         result = line.get("result") if isinstance(line, dict) else None
         if not isinstance(result, dict) or not isinstance(line.get("custom_id"), str):

@@ -98,7 +98,9 @@ class Notes:
         """A file that becomes `path`, on the disk, when the block ends well."""
         temporary = beside(path)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            # No more than these: a warehouse that is gone is not made again.
+            for folder in (*reversed(self.folder.parents[:2]), self.folder):
+                folder.mkdir(exist_ok=True)
             try:
                 with temporary.open("xb") as file:
                     yield file
@@ -108,13 +110,19 @@ class Notes:
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
-            folder = os.open(self.folder, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            for folder in (self.folder, *self.folder.parents[:3]):
+                sync(folder)
         except OSError as error:
             raise WarehouseError(
                 f"{path}: cannot be written: {error.strerror or error}",
                 hint="check free space and permissions; the same command resumes from here",
             ) from error
+
+
+def sync(folder: Path) -> None:
+    """Makes what is new in it survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -6,6 +6,9 @@
 
 To who asks, it is a slow server: a refusal in a batch is the same exception as that of a request sent alone. Each
 request is in one wave at a time: in one of an earlier start, if a note has it, or else in the next that goes out.
+
+The first request of each step goes ahead alone, at its full price. What a server does not take (a field, the model, the
+key, log-probabilities) is so known in a second, and not by a batch of refusals after hours.
 """
 
 from __future__ import annotations
@@ -13,7 +16,9 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from secrets import token_hex
 from typing import Any
 
@@ -38,11 +43,23 @@ Post = Callable[[str, bytes, Request], Awaitable[tuple[Any, str]]]
 """Sends a body to a path: the reply's JSON, and the address of the server that gave it."""
 
 
+@dataclass(slots=True)
+class Turn:
+    post: Post
+    """Sends the request."""
+    answered: bool = False
+    """Set by who asks: the reply has what was asked for."""
+
+
 class Waves:
-    def __init__(self, work: Work, alone: Post | None = None) -> None:
-        """alone: sends what no earlier start sent, each by itself; None: that goes out in waves."""
+    def __init__(self, work: Work, alone: Post, sends: bool = True) -> None:
+        """alone: sends a request by itself. sends: False sends so whatever no earlier start sent."""
         self._work, self._settings, self._place = work, work.settings, work.transport.place
-        self._alone = alone
+        self._alone, self._sends = alone, sends
+        self._pilots: dict[str, asyncio.Event] = {}
+        """By step, the request that goes ahead of the others; the event is its end."""
+        self._proven: set[str] = set()
+        """Steps of which a request was answered."""
         self._known: dict[str, deque[tuple[Wave, int]]] = defaultdict(deque)
         """Requests of earlier starts that nobody asked for yet, by key."""
         self._collecting: Wave | None = None
@@ -50,7 +67,7 @@ class Waves:
         self._last = 0.0
         """The loop's clock, when the last request came."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._again = self._earlier = 0
+        self._again = self._earlier = self._ahead = 0
         self._closed = False
 
     async def open(self) -> None:
@@ -68,7 +85,7 @@ class Waves:
             work.named.add(note.batch)
             for number, key in enumerate(note.keys):
                 self._known[key].append((wave, number))
-        if self._alone is None:
+        if self._sends:
             try:
                 await work.api.check(work.transport)
             except (ModelLoadError, RequestRefused) as error:
@@ -77,13 +94,46 @@ class Waves:
                 if isinstance(error, AccessDenied):
                     raise
 
+    @asynccontextmanager
+    async def turn(self, request: Request) -> AsyncIterator[Turn]:
+        """For a request that is asked in the block: the first of its step is sent alone, the others, once one has been
+        answered, in waves."""
+        step = f"{request.step.partition('-')[0]}{' (label)' * bool(request.choices)}"
+        while self._sends and request.step and step not in self._proven:
+            if ahead := self._pilots.get(step):
+                await ahead.wait()
+                continue
+            ended = self._pilots[step] = asyncio.Event()
+            try:
+                turn = Turn(lambda path, body, request: self._pilot(step, path, body, request))
+                yield turn
+                if turn.answered:
+                    self._proven.add(step)
+            finally:
+                del self._pilots[step]
+                ended.set()
+            return
+        yield Turn(self.post)
+
+    async def _pilot(self, step: str, path: str, body: bytes, request: Request) -> tuple[Any, str]:
+        key = key_of(path, body, request)
+        if self._known.get(key):
+            # An earlier start got so far. Its batch may take hours, for which no others have to wait.
+            self._proven.add(step)
+            self._pilots[step].set()
+            return await self.post(path, body, request)
+        reply, place = await self._alone(path, body, request)
+        await self._work.keep_alone(key, reply)
+        self._ahead += 1
+        return reply, place
+
     async def post(self, path: str, body: bytes, request: Request) -> tuple[Any, str]:
         """The reply's JSON and the server's address. Raises EngineError, as for a request that is sent alone; one that
         was not answered is sent again `retries` times."""
         key, spare = key_of(path, body, request), self._settings.retries
         while True:
             earlier = self._known.get(key)
-            if not earlier and self._alone is not None:
+            if not earlier and not self._sends:
                 return await self._alone(path, body, request)
             wave, number = earlier.popleft() if earlier else self._joined(key, path, body)
             result = await self._result(wave, number)
@@ -109,6 +159,7 @@ class Waves:
             "requests": work.requests,
             "asked_again": self._again,
             "of_earlier_starts": self._earlier,
+            "alone": self._ahead,
             "open": waiting,
         }
 

@@ -12,7 +12,10 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from secrets import token_hex
+from typing import Any, TypeVar
+
+import orjson
 
 from constitution.engines.openai.batch.api import BatchAPI, Fault, Line, Result, State
 from constitution.engines.openai.batch.notes import Note, Notes
@@ -110,6 +113,16 @@ class Work:
         if results.odd and not wave.earlier:
             self._events.add(f"batch {note.batch}, {wave.word or 'ended'}, has {', '.join(results.odd)}")
         return results.get
+
+    async def keep_alone(self, key: str, reply: Any) -> None:
+        """Notes a request that was sent alone, and its reply, as a wave of its own."""
+        note = Note(token_hex(8), time.time(), self.transport.place, [key], batch="alone")
+
+        async def line() -> AsyncIterator[bytes]:
+            yield orjson.dumps(self.api.line(note.custom_id(0), reply)) + b"\n"
+
+        await self.notes.keep(note, line())
+        await self._write(note)
 
     async def _sent(self, wave: Wave) -> Outcome | None:
         """None: the server has it, and the note says so."""
