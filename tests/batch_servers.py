@@ -20,7 +20,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from messages_server import KEY, MessagesServer, Refused
 
-from rehearsal.server import FakeServer, _Refused
+from rehearsal.server import FakeServer, _broken_off, _Refused
 
 ABOUT = 'dialect = "openai"'
 STEPS = ("validating", "in_progress", "finalizing")
@@ -55,6 +55,8 @@ class Fault:
     """Whether it is done all the same."""
     cut: bool = False
     """The connection breaks, in place of an answer."""
+    half: bool = False
+    """It breaks in the middle of the answer, which is that of a sound call."""
     headers: Mapping[str, str] = field(default_factory=dict)
     body: str = '{"error": {"message": "The server had an error", "type": "server_error", "code": null}}'
 
@@ -137,11 +139,14 @@ class ChatBatchServer:
         self.heard(call, "before")
         waiting = self._faults.get(call)
         fault = waiting.popleft() if waiting else None
-        if fault is None or fault.done:
-            response: web.StreamResponse = await handler(request)
+        if fault is None or fault.done or fault.half:
+            response: web.Response = await handler(request)
             self.heard(call, "after")
         if fault is None:
             return response
+        if fault.half:
+            assert isinstance(response.body, bytes)
+            return await _broken_off(request, response.body)
         if fault.cut:
             assert request.transport is not None
             request.transport.abort()
@@ -293,7 +298,8 @@ def _jsonl(lines: Sequence[Any]) -> bytes:
 class MessageBatchServer(ChatBatchServer):
     """Anthropic's: anthropic-sdk-python src/anthropic/types/messages/."""
 
-    about = 'dialect = "anthropic"\napi_key_env = "MESSAGES_KEY"'
+    # What is cached depends on the order in which requests come.
+    about = 'dialect = "anthropic"\napi_key_env = "MESSAGES_KEY"\nomit = ["cache_control"]'
     alone = ("POST /v1/messages",)
     method = "verdict"
     body = "params"

@@ -122,7 +122,7 @@ async def test_a_request_that_no_batch_answers_fails_by_a_passing_error(tmp_path
             "GET /v1/batches": [None, Fault(500)],
         },
         {"GET /v1/batches/*": [Fault(500), Fault(cut=True), Fault(200, body="[]"), Fault(529)]},
-        {"GET /v1/files/*/content": [Fault(500), Fault(cut=True)]},
+        {"GET /v1/files/*/content": [Fault(500), Fault(cut=True), Fault(half=True)]},
     ],
 )
 @pytest.mark.parametrize("metadata", [True, False])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from batch_servers import Fate, Fault, MessageBatchServer
 from messages_server import KEY
 from run_once import run_once
 from test_batch import ASKED, asked, section
-from test_batch_runs import STEPS, costs, project, rows
+from test_batch_runs import STEPS, costs, project, same_rows
 
 from constitution.engines.base import Completion
 from constitution.engines.openai.engine import OpenAIEngine
@@ -105,6 +106,17 @@ async def test_refused_answers_and_cut_thoughts_are_read_as_those_of_a_plain_run
     assert "was paused" in str(paused)
 
 
+async def test_a_key_that_the_server_repeats_is_in_no_reply_and_in_no_file(tmp_path: Path) -> None:
+    lines = {0: succeeded(content=[{"type": "text", "text": f"Your key is {KEY}."}])}
+    async with MessageBatchServer(fates=[Fate(lines=lines)]) as server:
+        [done, *_], _ = await asked(server, tmp_path, **ABOUT)
+    assert isinstance(done, Completion)
+    assert done.text == "Your key is ***."
+    kept = [(tmp_path / name).read_text() for name in os.listdir(tmp_path)]
+    assert len(kept) == 2
+    assert not any(KEY in text for text in kept)
+
+
 @pytest.mark.parametrize(
     "faults",
     [
@@ -179,5 +191,5 @@ async def test_a_run_in_batches_has_the_rows_of_a_plain_one_at_half_its_cost(tmp
         assert server.paid == paid
         assert server.calls["POST /v1/messages"] == STEPS
     assert made.run_id == run.run_id
-    assert rows(tmp_path / "two") == rows(tmp_path / "one")
+    same_rows(tmp_path / "two", tmp_path / "one")
     assert [(*each[:4], pytest.approx(each[4] * 2)) for each in costs(tmp_path / "two")] == costs(tmp_path / "one")
