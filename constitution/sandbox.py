@@ -95,13 +95,18 @@ def limits(memory_mib: int | None = None) -> dict[str, Any]:
     }
 
 
+def quiet(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """The same, which draws no progress bar: after two seconds it would be in the midst of what is printed."""
+    connection.execute("SET enable_progress_bar = false")
+    return connection
+
+
 def shut_in(connection: duckdb.DuckDBPyConnection, folders: Sequence[Path]) -> None:
     """From now on the connection reads files in `folders` alone, and nothing can change that."""
     # Both spellings: DuckDB checks a pattern as it is written, and then each file that it finds.
     spellings = {f"{way.rstrip('/')}/" for folder in folders for way in (str(folder.resolve()), as_pattern(folder))}
     connection.execute("SET allowed_directories = ?", [sorted(spellings)])
     connection.execute("SET enable_external_access = false")
-    connection.execute("SET enable_progress_bar = false")  # it would stand in the midst of what is printed
     connection.execute("SET lock_configuration = true")
 
 

@@ -80,6 +80,15 @@ def test_a_critique_that_is_given_as_the_answer() -> None:
     assert copy_of(EXEMPLAR, "ok", [], SHOWN, "") == "exemplar"
 
 
+@pytest.mark.parametrize("critique", ["No", "None.", "Yes.", "It is not.", "It is not safe."])
+def test_a_short_critique_is_in_many_an_answer(critique: str) -> None:
+    assert (
+        copy_of(f"{critique} Nobody should: it burns, and that is why a mask is worn.", "ok", [], SHOWN, critique)
+        is None
+    )
+    assert copy_of(critique, "ok", [], SHOWN, critique) is None
+
+
 RECIPE = """
 name = "copies"
 constitution = "own@1.0.0"

@@ -105,6 +105,15 @@ def test_a_table_as_python_writes_it(tmp_path: Path) -> None:
     assert texts(list(read_prompts(PromptsSection(path="p.tsv"), tmp_path))) == ASKED
 
 
+def test_quotes_of_tab_separated_text_that_may_be_none(tmp_path: Path) -> None:
+    """Without a quote in them both lines are rows, by the media type's rule; by CSV's they are one."""
+    with pytest.raises(PromptError, match="lines 2 to 3: by its quotes this is one row"):
+        read(tmp_path, "p.tsv", 'prompt\tid\n"Hello\t1\nthere"\t2\n')
+    [one] = read(tmp_path, "p.tsv", 'prompt\tid\n"Hello\nthere\tyou"\t1\n')
+    assert one.messages[0].content == "Hello\nthere\tyou"
+    assert texts(read(tmp_path, "p.tsv", 'prompt\n"Hello\nthere"\n')) == ["Hello\nthere"]
+
+
 def test_a_table_of_one_column(tmp_path: Path) -> None:
     assert texts(read(tmp_path, "p.csv", "prompt\nHow are you?\n\nAnd you?\n")) == ["How are you?", "And you?"]
     with pytest.raises(PromptError, match=r"row 1 \(line 2\): has 2 cells, and the header has 1, parted by commas"):
@@ -183,6 +192,34 @@ def test_a_text_that_is_none_of_them(tmp_path: Path) -> None:
 def test_json_that_is_no_object(tmp_path: Path, data: str) -> None:
     with pytest.raises(PromptError, match="expected an object with keys"):
         read(tmp_path, "p.json", data)
+
+
+@pytest.mark.parametrize("end", range(1, 80, 3))
+def test_json_that_is_cut_is_never_fewer_rows(tmp_path: Path, end: int) -> None:
+    for text in (json.dumps(ROWS[:2] * 2, indent=1), json.dumps(ROWS[:2]), PRETTY):
+        cut = text[:end] if text is PRETTY else text[:-end]
+        if cut.rstrip().endswith("}") and text is PRETTY:
+            continue  # whole
+        with pytest.raises(PromptError, match=r"not valid JSON|no prompts|neither the name"):
+            read(tmp_path, "p.json", cut)
+    cut = json.dumps(ROWS).rpartition("{")[0]
+    for data in (cut.encode(), gzip.compress(cut.encode())):
+        with pytest.raises(PromptError, match="the array does not end"):
+            read(tmp_path, "p.json", data)
+
+
+@pytest.mark.parametrize("junk", ["}", "[", "x", "null", '"s"', "\0", "\x1a"])
+def test_what_comes_after_the_json_is_no_row_and_no_crash(tmp_path: Path, junk: str) -> None:
+    for text in (json.dumps(ROWS), PRETTY, json.dumps(COLUMNS)):
+        with pytest.raises(PromptError):
+            read(tmp_path, "p.json", text + junk)
+
+
+def test_json_on_one_line_longer_than_a_row_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("constitution.prompts.packed.MOST_ROW", 50)
+    for data in (json.dumps(ROWS), json.dumps(COLUMNS)):
+        for name in ("p.json", "p"):
+            assert texts(read(tmp_path, name, data)) == ASKED
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 
 from constitution.engines.base import Completion
 from constitution.measures import refuses_briefly
-from constitution.measures.copies import Shown, repeats
+from constitution.measures.copies import Shown, holds, repeats
 from constitution.records import HELD_BACK, CopiedFrom, CritiqueOutcome, Outcome, Response, Sampling
 
 _UNSEEN = {"Cc", "Cf", "Zs", "Zl", "Zp"}
@@ -57,7 +57,7 @@ def copy_of(
     if outcome not in ("ok", "cut"):
         return None
     source = shown.copied(text) if shown else None
-    if source is None and critique and critique in text:
+    if source is None and holds(text, critique):
         source = "critique"
     return source or ("turn" if repeats(text, turns) else None)
 

@@ -58,6 +58,11 @@ def repeats(text: str, turns: Iterable[str]) -> bool:
     return len(words) >= LEAST and any(_words(turn) == words for turn in like)
 
 
+def holds(text: str, other: str) -> bool:
+    """Whether all of `other`, which is no mere phrase, is in `text` word for word."""
+    return other in text and len(_words(other)) >= RUN
+
+
 def _words(text: str) -> list[str]:
     return (text if text.isascii() else _ALONE.sub(r" \g<0> ", text)).split()
 

@@ -38,12 +38,26 @@ def read(path: Path, name: str, keys: AnyKeys) -> Iterator[Row]:
 def _rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Each row, blank ones apart, with the number of its first line."""
     first = 1
-    reader = csv.reader(_texts(path), delimiter=delimiter, strict=True)
+    parts: list[int] = []  # cells of each of a row's lines, were they rows
+
+    def texts() -> Iterator[str]:
+        for text in _texts(path):
+            parts.append(text.count(delimiter) + 1)
+            yield text
+
+    reader = csv.reader(texts(), delimiter=delimiter, strict=True)
     try:
         for cells in reader:
+            if delimiter == "\t" and len(parts) > 1 < len(cells) and {*parts} == {len(cells)}:
+                raise PromptError(
+                    f"{path}, lines {first} to {reader.line_num}: by its quotes this is one row, and without them each "
+                    "line is one",
+                    hint="leave such quotes out, or double them in quoted cells; or write JSONL",
+                )
             if cells:
                 yield first, cells
             first = reader.line_num + 1
+            parts.clear()
     except csv.Error as error:
         raise PromptError(f"{path}, line {first}: cannot be read as CSV: {error}", hint=_QUOTES) from None
 

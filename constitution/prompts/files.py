@@ -48,7 +48,8 @@ def form_of(path: Path) -> str:
     if is_parquet(path):
         return "parquet"
     named = kind_of(path.name)
-    texts = (text for _, line in lines(path, "") if (text := line.strip()))
+    # An array, or an object of columns, may be one long line.
+    texts = (text for _, line in lines(path, "", whole=False) if (text := line.strip()))
     first, second = next(texts, b""), next(texts, b"")
     if named == "csv" or not first:
         return named or "jsonl"

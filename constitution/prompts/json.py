@@ -17,7 +17,7 @@ from constitution.prompts.keys import AnyKeys, is_empty, is_seen
 from constitution.prompts.packed import lines, packed_by
 from constitution.prompts.row import FREE, MOST_ROW, Row, Unpacked, numbered
 from constitution.reading import parse_json
-from constitution.sandbox import as_pattern, quoted
+from constitution.sandbox import as_pattern, quiet, quoted
 
 BATCH = 128
 """Values in memory at once."""
@@ -25,7 +25,11 @@ _ROWS = "write an array of objects, one object to a line, or an object of column
 
 
 def read(path: Path, name: str, keys: AnyKeys) -> Iterator[Row]:
-    texts = _texts(path, is_array := _begins(path) == b"[")
+    opening, closing = _ends(path)
+    is_array = opening == b"["
+    if is_array and closing != b"]":  # DuckDB takes one that is cut after a comma for whole
+        raise PromptError(f"{path}: not valid JSON: the array does not end, as if the file had been cut", hint=_ROWS)
+    texts = _texts(path, is_array)
     first, second = next(texts, None), next(texts, None)
     if first is None:
         return
@@ -38,9 +42,13 @@ def read(path: Path, name: str, keys: AnyKeys) -> Iterator[Row]:
         yield Row(f"{name}#{number}", place, _object(parse_json(text, place, PromptError), place))
 
 
-def _begins(path: Path) -> bytes:
-    """The first byte that is no blank."""
-    return next((text[:1] for _, line in lines(path, _ROWS) if (text := line.lstrip())), b"")
+def _ends(path: Path) -> tuple[bytes, bytes]:
+    """The first and the last byte that are no blanks."""
+    first = last = b""
+    for _, piece in lines(path, _ROWS, whole=False):
+        if text := piece.strip():
+            first, last = first or text[:1], text[-1:]
+    return first, last
 
 
 def _texts(path: Path, is_array: bool) -> Iterator[str]:
@@ -53,13 +61,13 @@ def _texts(path: Path, is_array: bool) -> Iterator[str]:
         f"read_json_objects({quoted(as_pattern(path))}, format = '{'array' if is_array else 'unstructured'}', "
         f"maximum_object_size = {longest}, compression = '{packed or 'none'}', hive_partitioning = false)"
     )
-    with duckdb.connect(config={"autoinstall_known_extensions": False, "threads": 1}) as connection:
+    with quiet(duckdb.connect(config={"autoinstall_known_extensions": False, "threads": 1})) as connection:
         try:
             for batch in connection.sql(f"SELECT json::VARCHAR AS json FROM {source}").to_arrow_reader(BATCH):
                 for text in batch.column(0).to_pylist():
                     count.add(len(text))
                     yield text
-        except duckdb.Error as error:
+        except (duckdb.Error, OSError) as error:  # OSError: Arrow's, of batches after the first
             said = str(error).splitlines()[0]
             too_long = "maximum_object_size" in said
             reason = f"a value is longer than {longest / 2**20:g} MiB" if too_long else f"not valid JSON: {said}"

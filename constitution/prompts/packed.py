@@ -36,9 +36,9 @@ def is_parquet(path: Path) -> bool:
         return file.peek(_HEAD)[:_HEAD] == PARQUET
 
 
-def lines(path: Path, hint: str) -> Iterator[tuple[int, bytes]]:
+def lines(path: Path, hint: str, whole: bool = True) -> Iterator[tuple[int, bytes]]:
     """The lines of a file, numbered from 1, without a byte-order mark. Never more than a line's limit is held, for a
-    few megabytes of a packed file may unpack to terabytes.
+    few megabytes of a packed file may unpack to terabytes. whole: False gives longer lines in pieces.
 
     Raises PromptError, with `hint` where a line is longer than MOST_ROW bytes.
     """
@@ -49,7 +49,7 @@ def lines(path: Path, hint: str) -> Iterator[tuple[int, bytes]]:
         try:
             with _unpacked(file, packed) as handle:
                 for number, line in enumerate(iter(lambda: handle.readline(MOST_ROW + 1), b""), 1):
-                    if len(line) > MOST_ROW:
+                    if whole and len(line) > MOST_ROW:
                         raise PromptError(f"{path}, line {number}: is longer than {MOST_ROW // 2**20} MiB", hint=hint)
                     if packed:
                         count.add(len(line))

@@ -31,7 +31,7 @@ def rows(section: PromptsSection, base: Path, folders: Sequence[Path], keys: Key
     """Rows of one query, which reads files in `base` and `folders` and does nothing else. One thread: without ORDER BY
     too, the rows come in the same order every time."""
     folders = (base, *folders)
-    with duckdb.connect(config={**sandbox.limits(), "threads": 1}) as connection:
+    with sandbox.quiet(duckdb.connect(config={**sandbox.limits(), "threads": 1})) as connection:
         try:
             sandbox.check(connection, section.query or "", sandbox.READING_FUNCTIONS | sandbox.FILE_FUNCTIONS)
             query = sandbox.files_in(connection, section.query or "", base)

@@ -22,6 +22,7 @@ import duckdb
 from constitution.errors import InputError, WarehouseError
 from constitution.identity import row_id
 from constitution.records import Annotation
+from constitution.sandbox import quiet
 from constitution.shown import from_spreadsheet
 from constitution.warehouse import views
 from constitution.warehouse.query import connect
@@ -136,7 +137,8 @@ def _read(path: Path, spreadsheet_safe: bool) -> tuple[list[_Row], list[str]]:
     # DuckDB takes room for the longest row that there may be, so for no more than the file has.
     longest = LONGEST if path.name.lower().endswith(".gz") else min(LONGEST, max(path.stat().st_size + 1, 2**21))
     quoted = views.quoted(views.as_pattern(path))
-    with duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}) as reader:
+    settings: dict[str, Any] = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+    with quiet(duckdb.connect(config=settings)) as reader:
         try:
             reader.execute("SET threads = 1")  # the rows in the file's order, so that their numbers are right
             source, names = _way(reader, [way.format(quoted, longest) for way in _READERS[kind]])

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from constitution.errors import WarehouseError
 from constitution.records import Annotation, Figure
+from constitution.sandbox import quiet
 from constitution.warehouse import convert, files
 from constitution.warehouse.compact import compact_folder, recover_folder
 from constitution.warehouse.schema import TABLES
@@ -76,7 +77,7 @@ class Warehouse(Store):
     def record(self, table: str, run_id: str, id: str) -> convert.Identified:
         """The run's row of this id, of a table of lookup.KINDS. Raises WarehouseError where it is not there."""
         if paths := self.parts(table, run_id):
-            with reading(self.folder(table, run_id)), duckdb.connect() as connection:
+            with reading(self.folder(table, run_id)), quiet(duckdb.connect()) as connection:
                 source = TABLES[table].select(from_files(paths))
                 data = connection.sql(f"FROM ({source}) WHERE id = ?", params=[id]).to_arrow_table()
             if data.num_rows:

@@ -56,7 +56,8 @@ def connect(root: Path, memory_mib: int | None = None, run_id: str | None = None
         )
     layout.check_readable(root, run_id)
     layout.mend(root)
-    connection = duckdb.connect(config={**sandbox.limits(memory_mib), "threads": min(os.cpu_count() or 1, 8)})
+    settings = {**sandbox.limits(memory_mib), "threads": min(os.cpu_count() or 1, 8)}
+    connection = sandbox.quiet(duckdb.connect(config=settings))
     try:
         connection.execute("SET TimeZone = 'UTC'")
         # Tables are joined in the order in which a query has them. DuckDB's own order takes run_id for a key, having no

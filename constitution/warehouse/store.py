@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 
 from constitution.errors import DamagedPart, InputError, RunLocked, WarehouseError
 from constitution.records import Constitution, Prompt, Row, Run
+from constitution.sandbox import quiet
 from constitution.warehouse import checksums, convert, damage, files, record, tally, views
 from constitution.warehouse.compact import TARGET_BYTES, compact_folder, recover_folder, replace_folder
 from constitution.warehouse.layout import Place, is_run_id
@@ -101,7 +102,7 @@ class Store:
             if not (paths := self.parts(table, run_id)):
                 continue
             by_round = "round, " if table == "responses" else ""
-            with reading(self.folder(table, run_id)), duckdb.connect() as connection:
+            with reading(self.folder(table, run_id)), quiet(duckdb.connect()) as connection:
                 connection.register("wanted", pa.table({"prompt_id": wanted}))
                 data = connection.sql(
                     f"FROM ({TABLES[table].select(tally.from_files(paths), 'file_row_number')}) "

@@ -11,6 +11,7 @@ from typing import ClassVar
 import duckdb
 
 from constitution.records import Usage
+from constitution.sandbox import quiet
 from constitution.warehouse import views
 from constitution.warehouse.schema import TABLES
 
@@ -60,7 +61,7 @@ def tally(root: Path, parts: Mapping[str, Sequence[Path]]) -> Tally:
 @contextmanager
 def over(root: Path, parts: Mapping[str, Sequence[Path]]) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection whose tables are these parts."""
-    with duckdb.connect() as connection:
+    with quiet(duckdb.connect()) as connection:
         for table, paths in parts.items():
             # The file of no rows takes the place of a table that has no parts yet.
             rows = from_files([root / table / views.NO_ROWS, *paths])
@@ -84,7 +85,7 @@ def most_left_first(slices: Sequence[Path], ended: Sequence[Path]) -> list[Path]
     """
     if not ended:
         return list(slices)
-    with duckdb.connect() as connection:
+    with quiet(duckdb.connect()) as connection:
         try:
             rows = connection.execute(
                 "SELECT filename, count(*) FROM read_parquet(?, filename = true, hive_partitioning = false) WHERE "
