@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -67,7 +67,7 @@ class Place:
         """The folder and those in it. Once: a table that is deleted meanwhile is missed, and not made again."""
         self.make_root()
         if not self._made:
-            make(self._root)
+            make(self._root, self.check)
             self._made = True
 
     def require(self) -> None:
@@ -88,10 +88,12 @@ def exists(root: Path) -> bool:
     return (root / "runs" / views.NO_RUN).exists() or any(any((root / name).glob("run_id=*")) for name in TABLES)
 
 
-def make(root: Path) -> None:
-    """The folders, each with a file of no rows; sound ones stay as they are. `root` must exist."""
+def make(root: Path, check: Callable[[], None] = lambda: None) -> None:
+    """The folders, each with a file of no rows; sound ones stay as they are. `root` must exist. check: asked before
+    each folder whether `root` is still the one that it was."""
     with views.in_turn(root) as alone:
         for table in TABLES.values():
+            check()
             path = root / table.name / views.NO_ROWS
             with files.storing(path):
                 files.make_folder(path.parent.parent)
@@ -101,6 +103,7 @@ def make(root: Path) -> None:
             if not _sound(table, path):
                 with files.replacing(path) as file:
                     table.write(table.schema.empty_table(), file)
+        check()
         path = root / "runs" / views.NO_RUN
         with files.storing(path):
             files.make_folder(path.parent)

@@ -124,7 +124,8 @@ def leftovers(root: Path) -> list[str]:
 # --- the torment
 
 _IMPORTED = r"  File .*, in <module>\n(?:    .*\n)*|  File \"<frozen importlib.*\n"
-IMPORTING = re.compile(rf"^Traceback .*\n(?:{_IMPORTED})+KeyboardInterrupt\n", re.M)
+_OTHERS = r"  File \"(?!.*/constitution/).*\n(?:    .*\n)*"
+IMPORTING = re.compile(rf"^Traceback .*\n(?:{_IMPORTED})+(?:{_OTHERS})*KeyboardInterrupt\n", re.M)
 """What Python prints of a Ctrl-C among imports: no frame is of a function of ours."""
 
 

@@ -36,6 +36,7 @@ from constitution.records import (
     Response,
     Row,
     Run,
+    Usage,
     as_dicts,
 )
 from constitution.warehouse import Warehouse, Writer, convert
@@ -222,7 +223,9 @@ def test_the_record_of_a_run_comes_back(empty: Warehouse, torture: Torture) -> N
         assert repr(empty.read_run(record.run_id)) == repr(record)
 
     floats = st.floats(allow_nan=False, allow_infinity=False)
-    drawn = any_of(Run, {"run_id": st.just("record"), "seconds": floats, "cost": st.none() | floats})
+    cost = st.none() | floats
+    usage = st.lists(any_of(Usage, {"cost": cost}), max_size=3).map(tuple)
+    drawn = any_of(Run, {"run_id": st.just("record"), "seconds": floats, "cost": cost, "usage": usage})
     torture.count(COUNTED, holds(torture, comes_back, drawn))
 
 
