@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from constitution.errors import PromptError
@@ -41,12 +42,14 @@ class Fields:
         self._section = section
         self._turns = Turns(section, self.keys)
         self._has_system = section.system is None
+        self._to_join = set(section.join)
         tried = (section.field, *CONVERSATIONS)
         self._tried = [key for key in tried if key not in section.answers and key not in section.ignore]
 
     def prompt(self, row: Row) -> Prompt:
         """Raises PromptError for a row that cannot be used, or of which something would be lost."""
-        section, golds = self._section, tuple(map(self._section.answers.index, filter(None, [self._section.gold])))
+        row = replace(row, data=self.keys.parted(row.data))
+        section, golds = self._section, self._golds(row)
         names: Sequence[str] = section.answers
         if self._shape:
             key, messages = section.field, self._turns.of(row, section.field, row.value(section.field))
@@ -58,6 +61,7 @@ class Fields:
         else:
             key, messages, answers = self._from_fields(row)
         self._check_beside(row, key, messages)
+        messages = self._joined(row, key, messages)
         if section.system is not None:
             messages = self._with_system(row, section.system, messages)
         if messages[-1].role != "user":
@@ -73,10 +77,39 @@ class Fields:
         tags = (*section.tags, *self._own_tags(row))
         return Prompt(messages, row.source, tags, answers, gold, golds=golds if several else ())
 
+    def _golds(self, row: Row) -> tuple[int, ...]:
+        """Which of the answers people prefer: by the recipe, or by what the row's key says."""
+        better = self._section.gold
+        if better is None:
+            return ()
+        if self._section.gold_values:
+            value = row.value(better, "correct prompts.gold")
+            text = value if isinstance(value, str) else json.dumps(value)
+            if text not in self._section.gold_values:
+                row.refuse(
+                    f"{better} is {text!r:.100}, which prompts.gold_values does not have",
+                    f'{json.dumps(text)} = one of prompts.answers, or "" where the row has no gold, is missing there',
+                )
+            better = self._section.gold_values[text]
+        return (self._section.answers.index(better),) if better else ()
+
+    def _joined(self, row: Row, key: str, messages: Messages) -> Messages:
+        """The prompt with the texts of further keys behind it."""
+        held = [(name, row.data[name]) for name in self._section.join if not is_empty(row.data.get(name))]
+        self._to_join -= row.data.keys()
+        if held and (len(messages) > 1 or not isinstance(row.data.get(key), str)):
+            row.refuse(f"{key} is a conversation, and {held[0][0]} cannot be joined to it")
+        for name, value in held:
+            if not isinstance(value, str):
+                row.refuse(f"{name} is not a text")
+        return (Message("user", "\n".join([messages[0].content, *(value for _, value in held)])),) if held else messages
+
     def check_end(self, name: str) -> None:
         """Raises PromptError where no row had the key of the system's turn. name: the source's."""
         if not self._has_system:
             raise PromptError(f"{name}: no row has the key {self._section.system!r}", hint="correct prompts.system")
+        if self._to_join:
+            raise PromptError(f"{name}: no row has the key {min(self._to_join)!r}", hint="correct prompts.join")
 
     def _check_beside(self, row: Row, used: str, messages: Messages) -> None:
         """Nothing that a model would have been shown lies unused beside the prompt."""

@@ -36,6 +36,8 @@ class Row:
             if key in self.data:
                 self.refuse(f"{key} is null", "leave such rows out; format sql can: WHERE … IS NOT NULL")
             known = ", ".join(sorted(self.data)) or "none"
+            if "instruction" in self.data and key == "prompt":
+                hint = 'Alpaca\'s rows: prompts.field = "instruction", prompts.join = ["input"]'
             self.refuse(f"there is no {key!r} (it has: {known})", hint)
         return self.data[key]
 

@@ -29,6 +29,8 @@ class PromptsSection(Section):
     field: str = "prompt"
     """Column or key that holds the prompt: a string, or a list of {role, content}; `messages` is tried next. For
     transcripts: the key that holds the transcript."""
+    join: tuple[str, ...] = ()
+    """Keys whose texts follow the prompt's, each after a line break where it has one: Alpaca's `input`."""
     system: str | None = None
     """Column or key whose text goes before a row's turns as the system's; a row without it has none."""
     ignore: tuple[str, ...] = ()
@@ -45,7 +47,9 @@ class PromptsSection(Section):
     answers: tuple[str, ...] = ()
     """Keys that hold given answers, to be judged as they are; for transcripts: keys of whole transcripts."""
     gold: str | None = None
-    """Which of `answers` people prefer."""
+    """Which of `answers` people prefer; with `gold_values`, the key whose value says it."""
+    gold_values: dict[str, str] = Field(default={})
+    """Value of the key `gold` → the one of `answers` that it prefers; empty: neither, the row has no gold."""
     families: dict[str, str] = Field(default={})
     """Key of an answer → family of the model that wrote it, where that is known."""
     tags: tuple[str, ...] = ()
@@ -71,18 +75,32 @@ class PromptsSection(Section):
         for only in ("split", "config"):
             if source != "dataset" and getattr(self, only) != type(self).model_fields[only].default:
                 raise ValueError(f"{only}: is of format hub, and the format is {self.format}")
-        if both := [key for key in (self.field, *self.answers, self.system, self.tags_field) if key in self.ignore]:
+        used = (self.field, *self.join, *self.answers, self.system, self.tags_field)
+        if both := [key for key in used if key in self.ignore]:
             raise ValueError(f"ignore: {both[0]!r} is used")
-        for key in ("field", "answers", "gold", "families", "json_text") if self.benchmark else ():
+        known = ("field", "join", "answers", "gold", "gold_values", "families", "json_text")
+        for key in known if self.benchmark else ():
             if getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"{key}: benchmark {self.benchmark} says what its keys hold; leave {key} out")
         if self.benchmark and self.format == "transcripts":
             raise ValueError(f"benchmark: {self.benchmark} has no transcripts")
-        if self.gold is not None and self.gold not in self.answers:
-            raise ValueError(f"gold: {self.gold!r} is not one of `answers`")
+        if self.join and self.format == "transcripts":
+            raise ValueError("join: a transcript is whole")
+        self._check_gold()
         if unknown := set(self.families) - set(self.answers):
             raise ValueError(f"families: {min(unknown)!r} is not one of `answers`")
         return self
+
+    def _check_gold(self) -> None:
+        if self.gold_values and self.gold is None:
+            raise ValueError("gold_values: `gold` names the key that has these values")
+        if self.gold is not None and not self.gold_values and self.gold not in self.answers:
+            raise ValueError(
+                f"gold: {self.gold!r} is not one of `answers`; where its value says which is better, gold_values = "
+                '{ "A>B" = "a", … } maps the values'
+            )
+        if unknown := set(self.gold_values.values()) - {*self.answers, ""}:
+            raise ValueError(f"gold_values: {min(unknown)!r} is not one of `answers`")
 
 
 class ReviseSection(Section):

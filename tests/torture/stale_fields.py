@@ -17,6 +17,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "Recipe": {"name": "other", "seed": BIG, "constitution": "small@1.1.0"},
     "PromptsSection": {
         "field": "phrasing",
+        "join": ["phrasing"],
         "system": "rule",
         "split": "test",
         "config": "two",
@@ -24,6 +25,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "query": "SELECT * FROM 'prompts.jsonl' ORDER BY wording DESC",
         "answers": ["bad", "good"],
         "gold": "bad",
+        "gold_values": {"So.": ""},
         "families": {"good": "other"},
         "tags": ["x"],
         "tags_field": "kinds",
