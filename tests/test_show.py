@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fingerprints import ALL, Body, Fingerprints, Refusals, body_of, body_of_messages, mark_of, probabilities, shown
+from fingerprints import ALL, Body, Fingerprints, body_of, body_of_messages, mark_of, probabilities, shown
 from messages_server import KEY, MessagesServer
 from run_once import run_once, stop_midway
 from shown_runs import CHAIN, METHODS, NEIGHBOURS, PROMPTS, RECIPE, TALK, Ran, project, runs, show
+from small_project import table
 
 from constitution.ask.replay import Exchange
 from constitution.generate.failures import unsaid
+from constitution.identity import seed
 from constitution.pipeline import open_run, prepare
 from constitution.recipe import load_recipe
 from constitution.records import Failure, Judgement, Score
+from constitution.warehouse import Warehouse
 from rehearsal.faults import Fault
 from rehearsal.server import FakeServer
 
@@ -119,26 +122,34 @@ async def test_turns_are_shown_as_a_strict_template_had_them(tmp_path: Path) -> 
     await check(Ran(tmp_path, run.run_id, "label", received - Counter(strict.refused)))
 
 
-async def test_failures_that_were_tried_again(tmp_path: Path) -> None:
-    """Twice, so that some failed again, and are rows beside those that failed first."""
-    refusals = Refusals()
-    async with FakeServer(Fingerprints(), labels=ALL, faults=refusals) as server:
+NO = Fault(400, body='{"error": {"message": "no"}}')
+
+
+async def test_rows_of_chains_that_failed_and_were_tried_again(tmp_path: Path) -> None:
+    """They fail twice in their second round, and what there was by then is spoiled and voted on."""
+    lost: set[int] = set()
+    async with FakeServer(
+        Fingerprints(), labels=ALL, faults=lambda body: NO if body["seed"] in lost else None
+    ) as server:
         path = project(tmp_path, RECIPE.replace("{url}", server.base_url), PROMPTS[:4])
-        for _ in range(3):
+        for fails in (True, True, False):
             plan = prepare(load_recipe(path, CHAIN), path, tmp_path / "warehouse")
+            prompts = [prompt for part in plan.parts for prompt in Warehouse(plan.warehouse).read_prompts(part)]
+            lost = {seed(plan.recipe.seed, prompt.id, "critique", 2) for prompt in prompts if fails}
             async with open_run(plan, retry_failed=True) as session:
                 await session.walk()
                 run = await session.finish()
-            refusals.on = run.starts < 2
         received = {body_of(each.body) for each in server.requests}
     ran = Ran(tmp_path, run.run_id, "label", Counter(received))
-    failures = [(stored, row) for stored, row in ran.rows() if isinstance(row, Failure)]
-    for stored, row in failures:
+    kinds: Counter[str] = Counter()
+    for stored, row in ran.rows():
         replay = await show(stored, row)
         assert replay.doubt == ""
         assert {shown(exchange) for exchange in replay.exchanges} <= received
-    assert len(failures) > 2
-    assert run.starts == 3
+        kinds[row.error if isinstance(row, Failure) else type(row).__name__] += 1
+    assert kinds["RequestRefused"] >= 8
+    [(earlier,)] = table(ran.root, "SELECT count(*) FROM judgements WHERE pair_id NOT IN (SELECT id FROM preferences)")
+    assert earlier > 0
 
 
 async def test_rows_of_a_run_that_was_stopped_and_resumed(tmp_path: Path) -> None:

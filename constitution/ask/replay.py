@@ -23,7 +23,7 @@ from constitution.errors import InputError, RequestRefused
 from constitution.generate import Setup, generators
 from constitution.generate.failures import failure_id, tried_again, unsaid
 from constitution.judge.ask import Judge, Vote, votes_of
-from constitution.judge.pairs import pairs
+from constitution.judge.pairs import Pair, pairs
 from constitution.judge.ways import AFTER
 from constitution.pipeline.label import labeller
 from constitution.pipeline.plan import all_templates
@@ -112,6 +112,12 @@ class Stored:
     @property
     def responses(self) -> list[Response]:
         return [row for row in self.rows.values() if isinstance(row, Response)]
+
+    def until(self, last: int) -> list[Response]:
+        """The answers that there were when the chain's last round was this one."""
+        answers = [answer for answer in self.responses if answer.kind != "revision" or answer.round <= last]
+        ids = {answer.id for answer in answers}
+        return [answer for answer in answers if answer.kind != "perturbation" or answer.parent_id in ids]
 
 
 class Recorder(Engine):
@@ -210,7 +216,8 @@ _NOT_BUILT = "the request for {}, which failed, holds what a call before it had 
 
 async def _generated(stored: Stored, policy: Engine, row: Response | None) -> Row | None:
     """The row, made again from those that it does not follow from; None: it is not asked for."""
-    have: dict[str, Row] = {answer.id: answer for answer in stored.responses if not _follows(answer, row, stored.rows)}
+    there = stored.until(row.round) if row and row.kind == "perturbation" else stored.responses
+    have: dict[str, Row] = {answer.id: answer for answer in there if not _follows(answer, row, stored.rows)}
     made: dict[str, Row] = {}
 
     async def emit(rows: Sequence[Row]) -> None:
@@ -266,9 +273,17 @@ def _votes(stored: Stored, name: str, engine: Engine) -> list[Vote]:
     jury = stored.recipe.model.jury
     heard = labeller(stored.recipe, stored.constitution, stored.run, dict.fromkeys(jury or [name], engine))
     judges: list[Judge] = [judge for judge in heard.judges if judge.name == name] if heard else []
+    return [vote for judge in judges for pair in _pairs(stored) for vote in votes_of(judge, pair)]
+
+
+def _pairs(stored: Stored) -> list[Pair]:
+    """All that were voted on: of a chain that failed and was taken up again, those of what there was by then, too."""
     kinds = stored.recipe.judge.pairs if stored.recipe.judge else ()
-    votable = [pair for pair in pairs(stored.run.run_id, stored.prompt, stored.responses, kinds) if pair.votable]
-    return [vote for judge in judges for pair in votable for vote in votes_of(judge, pair)]
+    found: dict[str, Pair] = {}
+    for last in sorted({answer.round for answer in stored.responses}, reverse=True):
+        answers = stored.until(last)
+        found |= {pair.id: pair for pair in pairs(stored.run.run_id, stored.prompt, answers, kinds) if pair.votable}
+    return list(found.values())
 
 
 def _held(stored: Stored, row: Response | Judgement, made: Row | None, role: str, recorder: Recorder) -> Replay:
