@@ -1,7 +1,7 @@
 """When a pair's votes may stop: once what is left will hardly turn its label.
 
-A unit is what is asked together: a principle (or one repeat of it), in both orders, by all judges; its value is the mean
-of its votes for b. Units are asked in an order drawn by the seed, so that those asked are a random sample, without
+A unit is what is asked together: a principle (or one repeat of it), in both orders, by all judges; its value is the
+mean of its votes for b. Units are asked in an order drawn by the seed, so that those asked are a random sample, without
 replacement, of all that would be. Votes stop where what is left cannot turn the label whatever it says (curtailment),
 or will not with the predictive probability `sure`, as trials are monitored (Spiegelhalter, Freedman & Blackburn 1986;
 Lee & Liu 2008). Such a probability holds at whatever number of looks it is taken, as far as its model does: values that
