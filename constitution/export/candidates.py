@@ -37,8 +37,8 @@ SELECT
     p.id, p.prompt_id, (row_number() OVER (ORDER BY q.nth, p.id) - 1)::BIGINT AS place,
     coalesce(q.conversation, p.prompt_id) AS conversation, coalesce(q.tags, []) AS tags, p.chosen_id AS answer_id,
     p.rejected_id AS other_id, p.p_chosen AS p,
-    p.kind, p.a_id, p.b_id, p.p_b, p.votes, p.votes_missing, p.consistency, p.agreement, p.label_mass, p.drop_reason,
-    p.gold_id, p.p_mean, p.p_low, p.p_high, p.label_by, p.ties, p.dissent, p.drop_reason IS NULL AS kept,
+    p.kind, p.a_id, p.b_id, p.p_b, p.votes, p.votes_missing, p.votes_spared, p.consistency, p.agreement, p.label_mass,
+    p.drop_reason, p.gold_id, p.p_mean, p.p_low, p.p_high, p.label_by, p.ties, p.dissent, p.drop_reason IS NULL AS kept,
     p.chosen_id, p.rejected_id,
     p.p_chosen, b.kind AS answer_kind, b.round, q.source, q.turns
 FROM {labelled} AS p

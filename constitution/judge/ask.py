@@ -15,6 +15,7 @@ from constitution.identity import digest, row_id, seed
 from constitution.judge.methods import METHODS, repeats, templates_of
 from constitution.judge.pairs import Pair
 from constitution.judge.question import PartFailed, Question, ask
+from constitution.judge.units import Unit, at_once
 from constitution.principles.selection import digest_of
 from constitution.recipe import JudgeSection
 from constitution.records import Failure, Judgement, Principle, Prompt, Row
@@ -44,8 +45,17 @@ class Votes:
     expected: int
     """Votes that should have been cast."""
     failures: tuple[Failure, ...] = ()
-    repeats: int = 1
-    """How many of them are by one principle in one order."""
+    voices: frozenset[tuple[str, str]] = frozenset()
+    """Principle and order of each."""
+
+    def __add__(self, more: Votes) -> Votes:
+        """With those of further units."""
+        return Votes(
+            self.judgements + more.judgements,
+            self.expected + more.expected,
+            self.failures + more.failures,
+            self.voices | more.voices,
+        )
 
     @property
     def open(self) -> bool:
@@ -59,9 +69,8 @@ class Votes:
 
     @property
     def spoken(self) -> bool:
-        """Whether there is a vote by each principle in each order."""
-        said = {(vote.principle_id, vote.first_id) for vote in self.judgements}
-        return len(said) == self.expected // self.repeats
+        """Whether there is a vote by each principle that was asked, in each order."""
+        return len({(vote.principle_id, vote.first_id) for vote in self.judgements}) == len(self.voices)
 
 
 def draw_principles(judge: Judge, pair: Pair) -> tuple[Principle, ...]:
@@ -78,41 +87,58 @@ def draw_principles(judge: Judge, pair: Pair) -> tuple[Principle, ...]:
     return tuple(principle for index, principle in enumerate(judge.principles) if index in drawn)
 
 
-def known(judge: Judge, pair: Pair, have: Mapping[str, Row]) -> Votes:
-    """The judge's votes on the pair that are in `have`, of those that should be cast. Failures are left out."""
-    if not pair.votable:
-        return Votes((), 0)
-    times = repeats(judge.section)
-    wanted = len(draw_principles(judge, pair)) * len(METHODS[judge.section.method].orders) * times
+def all_units(judge: Judge, pair: Pair) -> tuple[Unit, ...]:
+    """All that is to be asked of the pair, at once."""
+    return at_once([principle.id for principle in draw_principles(judge, pair)]) if pair.votable else ()
+
+
+def expected(judge: Judge, asked: Sequence[Unit]) -> int:
+    """Votes of one judge by these units."""
+    each = sum(repeats(judge.section) if unit.repeat is None else 1 for unit in asked)
+    return each * len(METHODS[judge.section.method].orders)
+
+
+def known(judge: Judge, pair: Pair, have: Mapping[str, Row], asked: Sequence[Unit]) -> Votes:
+    """The judge's votes on the pair that are in `have`, of those that were asked for. Failures are left out."""
     cast = (row for row in have.values() if isinstance(row, Judgement))
     own = tuple(row for row in cast if row.pair_id == pair.id and row.judge == judge.name)
-    return Votes(own, wanted, repeats=times)
+    return Votes(own, expected(judge, asked), voices=_voices(judge, asked))
 
 
-async def vote(judge: Judge, prompt: Prompt, pair: Pair, have: Mapping[str, Row], emit: Emit) -> Votes:
-    """All votes on one pair; those in `have` are not asked for again. An engine's error is a Failure of that vote.
+async def vote(
+    judge: Judge, prompt: Prompt, pair: Pair, have: Mapping[str, Row], emit: Emit, asked: Sequence[Unit] | None = None
+) -> Votes:
+    """The votes on one pair by the units `asked` (None: all); those in `have` are not asked for again. An engine's
+    error is a Failure of that vote.
 
     All go out together, those of one order, which differ in the question at the end alone, one after the other. Engines
     that batch read the shared beginning once all the same (vLLM has a prompt's blocks in its cache from the moment it
     is scheduled); to send one vote ahead and wait for it cost time and found not one token more there.
     """
-    if not pair.votable:
-        return Votes((), 0)
-    cast = await _cast(votes_of(judge, pair), prompt, have, emit)
+    asked = all_units(judge, pair) if asked is None else asked
+    cast = await _cast(votes_of(judge, pair, asked), prompt, have, emit)
     judgements = tuple(row for row in cast if isinstance(row, Judgement))
     failures = tuple(row for row in cast if isinstance(row, Failure))
-    return Votes(judgements, len(cast), failures, repeats(judge.section))
+    return Votes(judgements, len(cast), failures, _voices(judge, asked))
 
 
-def votes_of(judge: Judge, pair: Pair) -> list[Vote]:
-    """Those of one judge on a pair that can be voted on, in the order in which they are cast."""
+def votes_of(judge: Judge, pair: Pair, asked: Sequence[Unit] | None = None) -> list[Vote]:
+    """Those of one judge on a pair by the units `asked` (None: all), in the order in which they are cast."""
+    asked = all_units(judge, pair) if asked is None else asked
+    wave = {(unit.principle_id, unit.repeat): unit.wave for unit in asked}
     principles, mark = draw_principles(judge, pair), nonce(judge.seed, pair.a.prompt_id)
     return [
-        Vote(judge, pair, principle, order, repeat, mark)
+        Vote(judge, pair, principle, order, repeat, wave[key], mark)
         for repeat in range(repeats(judge.section))
         for order in METHODS[judge.section.method].orders
         for principle in principles
+        for key in ((principle.id, None), (principle.id, repeat))
+        if key in wave
     ]
+
+
+def _voices(judge: Judge, asked: Sequence[Unit]) -> frozenset[tuple[str, str]]:
+    return frozenset((unit.principle_id, order) for unit in asked for order in METHODS[judge.section.method].orders)
 
 
 def nonce(run_seed: int, prompt_id: str) -> str:
@@ -130,6 +156,7 @@ class Vote:
     principle: Principle
     order: str
     repeat: int
+    wave: int
     nonce: str
 
     @property
@@ -179,6 +206,7 @@ class Vote:
             template_digest=templates_of(judge.section).digest,
             seed=chosen if verdict.seeded else None,
             repeat=self.repeat,
+            wave=self.wave,
             p_first=verdict.p_first,
             label_mass=verdict.label_mass,
             rationale=verdict.rationale,

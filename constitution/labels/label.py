@@ -70,11 +70,17 @@ def judge_settings(run: Run) -> dict[str, Any]:
 
 
 def label_pair(
-    pair: Pair, judgements: Sequence[Judgement], expected: int, weights: Mapping[str, float], rules: Rules
+    pair: Pair,
+    judgements: Sequence[Judgement],
+    expected: int,
+    weights: Mapping[str, float],
+    rules: Rules,
+    spared: int = 0,
 ) -> Preference:
     """The preference that `judgements`, those of all judges on this pair, make of it.
 
-    expected: votes that should have been cast. weights: per principle id. The reason to drop is the first that holds of
+    expected: votes that were asked for. weights: per principle id. spared: `Preference.votes_spared`.
+    The reason to drop is the first that holds of
     perturbation, empty (or why the text did not come: cut, refused, filtered), identical, cut or refused or filtered,
     votes-missing, tie, margin. Raises ValueError for a vote on another pair.
     """
@@ -105,7 +111,14 @@ def label_pair(
         dissent=tuple(name for name, dissents in zip(names, about["dissents"], strict=True) if dissents),
         p_low=_or_none(ends[0]) if ends else None,
         p_high=_or_none(ends[1]) if ends else None,
+        votes_spared=spared,
     )
+
+
+def pair_mean(pair: Pair, judgements: Sequence[Judgement], weights: Mapping[str, float], rules: Rules) -> float | None:
+    """`p_b` of the preference that these votes make; None where none of them counts."""
+    votes, _, _, weight = _averaged(pair, judgements, weights, rules)
+    return _or_none(decide(votes, weight, 1, rules.first_aggregate == "majority"))
 
 
 def _averaged(

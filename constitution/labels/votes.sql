@@ -15,7 +15,7 @@ SELECT
     j.run_id, j.prompt_id, j.pair_id, p.kind, j.judge, j.principle_id, j.method, m.orders, m.sampled,
     j.first_id = p.b_id AS b_first,
     CASE WHEN m.clamped THEN s.clamp_low ELSE 0 END AS low, CASE WHEN m.clamped THEN s.clamp_high ELSE 1 END AS high,
-    j.p_first, least(greatest(j.p_first, low), high) AS p_counted, j.censored
+    j.p_first, least(greatest(j.p_first, low), high) AS p_counted, j.censored, j.wave
 FROM judgements AS j
 JOIN preferences AS p ON p.run_id = j.run_id AND p.id = j.pair_id
 JOIN methods AS m ON m.method = j.method
@@ -62,8 +62,13 @@ WHERE (p_ab IS NOT NULL)::INTEGER + (p_ba IS NOT NULL)::INTEGER >= orders;
 -- One row per order-averaged vote. p_b is as it was read, p_counted as the label counts it before any control.
 CREATE OR REPLACE VIEW averaged_votes AS FROM averaged('counted_votes');
 
+-- The same of votes that were asked for whatever others said: all of them, or of adaptive votes the first wave, a random
+-- sample of each pair's. Later votes are of close pairs, so what is said of judges and principles is said of these.
+CREATE OR REPLACE VIEW first_counted_votes AS FROM counted_votes WHERE wave = 0;
+CREATE OR REPLACE VIEW first_votes AS FROM averaged('first_counted_votes');
+
 -- The same without the votes on perturbations.
-CREATE OR REPLACE VIEW training_votes AS FROM averaged_votes WHERE kind <> 'perturbation';
+CREATE OR REPLACE VIEW training_votes AS FROM first_votes WHERE kind <> 'perturbation';
 
 -- One row per reading of an answer by itself, by methods that do so: value in [0, 1]. Of grades it is the expected one
 -- between the lowest and the highest, of criteria the share of the principle's checklist, by weight.

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import random
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from constitution.engines import Engine
 from constitution.generate.base import Emit
-from constitution.judge.ask import Judge, Votes, known, vote
+from constitution.identity import seed
+from constitution.judge.ask import Judge, Votes, all_units, draw_principles, expected, known, vote
+from constitution.judge.methods import repeats
 from constitution.judge.pairs import Pair, pairs
+from constitution.judge.units import Unit, in_waves
 from constitution.labels import Rules, label_pair
+from constitution.labels.adaptive import Monitor
 from constitution.pipeline.plan import judging
 from constitution.recipe import JudgeSection, Recipe
-from constitution.records import Constitution, Failure, Preference, Prompt, Response, Row, Run
+from constitution.records import Constitution, Failure, Judgement, Preference, Prompt, Response, Row, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,8 @@ class Labeller:
     weights: Mapping[str, float]
     """Per principle id."""
     rules: Rules
+    monitor: Monitor | None = None
+    """Of adaptive votes; None: all are asked."""
 
     async def label(
         self, prompt: Prompt, answers: Iterable[Response], have: Mapping[str, Row], emit: Emit
@@ -44,34 +51,86 @@ class Labeller:
             tasks = [group.create_task(self._label(prompt, pair, have, emit)) for pair in chosen]
         return [failure for task in tasks for failure in task.result()]
 
+    def units(self, pair: Pair) -> tuple[Unit, ...]:
+        """What is to be asked of the pair, in its order; perturbations, which are to show what judges do, at once."""
+        first = self.judges[0]
+        if self.monitor is None or pair.kind == "perturbation" or not pair.votable:
+            return all_units(first, pair)
+        times = {repeats(judge.section) for judge in self.judges}
+        # Repeats outvote the other side together, and those of judges with more of them are no unit of all judges.
+        together = len(times) > 1 or self.rules.first_aggregate == "majority"
+        draw = random.Random(seed(first.seed, pair.a.prompt_id, "vote-order", *pair.place))
+        ids = [principle.id for principle in draw_principles(first, pair)]
+        return in_waves(ids, None if together else times.pop(), draw)
+
     async def _label(self, prompt: Prompt, pair: Pair, have: Mapping[str, Row], emit: Emit) -> list[Failure]:
         """A label is made once: not while a vote may still come that the quorum waits for, and never again."""
-        label = have.get(pair.id)
+        label, units = have.get(pair.id), self.units(pair)
         if isinstance(label, Preference):
-            return self._left(pair, have)
-        heard = await self._vote(prompt, pair, have, emit)
-        whole = sum(votes.heard for votes in heard)
-        if whole >= self.quorum or not any(votes.open for votes in heard):
+            return self._left(pair, have, units, label)
+        heard, left = await self._ask(prompt, pair, units, have, emit)
+        if self._settled(heard):
             cast = [vote for votes in heard for vote in votes.judgements]
-            expected = sum(votes.expected for votes in heard)
-            await emit([label_pair(pair, cast, expected, self.weights, self.rules)])
-        return [] if whole >= self.quorum else [failure for votes in heard for failure in votes.failures]
+            asked = sum(votes.expected for votes in heard)
+            await emit([label_pair(pair, cast, asked, self.weights, self.rules, self._votes_by(left))])
+        if sum(votes.heard for votes in heard) >= self.quorum:
+            return []
+        return [failure for votes in heard for failure in votes.failures]
 
-    async def _vote(self, prompt: Prompt, pair: Pair, have: Mapping[str, Row], emit: Emit) -> list[Votes]:
+    async def _ask(
+        self, prompt: Prompt, pair: Pair, units: Sequence[Unit], have: Mapping[str, Row], emit: Emit
+    ) -> tuple[list[Votes], Sequence[Unit]]:
+        """Wave after wave until the pair is decided: each judge's votes, and the units that are left.
+
+        What an earlier start asked for counts as asked, though votes that came since would have spared it.
+        """
+        begun = max(
+            (row.wave for row in have.values() if isinstance(row, Judgement) and row.pair_id == pair.id), default=0
+        )
+        heard, left = [Votes((), 0)] * len(self.judges), units
+        while left:
+            wave = left[0].wave
+            new = [unit for unit in left if unit.wave == wave]
+            left = left[len(new) :]
+            votes = await self._vote(prompt, pair, new, have, emit)
+            heard = [before + more for before, more in zip(heard, votes, strict=True)]
+            if not self._settled(heard) or (begun <= wave and self._decided(pair, heard, units, left)):
+                break
+        return heard, left
+
+    def _settled(self, heard: Sequence[Votes]) -> bool:
+        """Whether no vote may come that the quorum waits for."""
+        return sum(votes.heard for votes in heard) >= self.quorum or not any(votes.open for votes in heard)
+
+    def _decided(self, pair: Pair, heard: Sequence[Votes], units: Sequence[Unit], left: Sequence[Unit]) -> bool:
+        if self.monitor is None or not left:
+            return False
+        cast = [vote for votes in heard for vote in votes.judgements]
+        asked = units[: len(units) - len(left)]
+        return self.monitor.doubt(pair, cast, asked, left) <= 1 - self.section.sure
+
+    async def _vote(
+        self, prompt: Prompt, pair: Pair, units: Sequence[Unit], have: Mapping[str, Row], emit: Emit
+    ) -> list[Votes]:
         """All judges at once."""
         if len(self.judges) == 1:
-            return [await vote(self.judges[0], prompt, pair, have, emit)]
+            return [await vote(self.judges[0], prompt, pair, have, emit, units)]
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(vote(judge, prompt, pair, have, emit)) for judge in self.judges]
+            tasks = [group.create_task(vote(judge, prompt, pair, have, emit, units)) for judge in self.judges]
         return [task.result() for task in tasks]
 
-    def _left(self, pair: Pair, have: Mapping[str, Row]) -> list[Failure]:
+    def _left(self, pair: Pair, have: Mapping[str, Row], units: Sequence[Unit], label: Preference) -> list[Failure]:
         """What `_label` returned when it made this label in an earlier start. Where a vote could still have come, the
         quorum was there."""
-        if sum(known(judge, pair, have).spoken for judge in self.judges) >= self.quorum:
+        spared = next(n for n in range(len(units) + 1) if self._votes_by(units[len(units) - n :]) == label.votes_spared)
+        asked = units[: len(units) - spared]
+        if sum(known(judge, pair, have, asked).spoken for judge in self.judges) >= self.quorum:
             return []
         # A failure does not say of which pair it is; those of its prompt tell as much of the prompt.
         return [row for row in have.values() if isinstance(row, Failure) and row.step == "vote" and not row.retryable]
+
+    def _votes_by(self, units: Sequence[Unit]) -> int:
+        return sum(expected(judge, units) for judge in self.judges)
 
 
 def labeller(recipe: Recipe, constitution: Constitution, run: Run, judges: Mapping[str, Engine]) -> Labeller | None:
@@ -80,6 +139,7 @@ def labeller(recipe: Recipe, constitution: Constitution, run: Run, judges: Mappi
     if section is None:
         return None
     principles = judging(recipe, constitution)
+    weights, rules = {principle.id: principle.weight for principle in principles}, Rules.of(section)
     return Labeller(
         run_id=run.run_id,
         section=section,
@@ -88,6 +148,7 @@ def labeller(recipe: Recipe, constitution: Constitution, run: Run, judges: Mappi
             for (name, engine), model in zip(judges.items(), recipe.model.judges.values(), strict=True)
         ),
         quorum=section.quorum or len(judges) // 2 + 1,
-        weights={principle.id: principle.weight for principle in principles},
-        rules=Rules.of(section),
+        weights=weights,
+        rules=rules,
+        monitor=Monitor(weights, rules) if section.votes == "adaptive" else None,
     )

@@ -32,8 +32,8 @@ class Progress:
     """Prompts that were finished before this start, as the rows on disk let it be known: taken up or not."""
     rows: Counter[str] = field(default_factory=Counter)
     """Rows per table; also `off_label`, votes with most of their probability on other words, `censored`, votes of which
-    a label was not read but bounded, `kept`, the preferences that were not dropped, `votes_missing`, what the
-    preferences do without, and `unsaid`, failures of records.UNSAID."""
+    a label was not read but bounded, `kept`, the preferences that were not dropped, `votes_missing` and `votes_spared`,
+    what the preferences do without, and `unsaid`, failures of records.UNSAID."""
     ledger: Ledger = field(default_factory=Ledger)
     """Calls and tokens; `ledger.calls` are those of this start."""
     ended_calls: int = 0
@@ -98,6 +98,7 @@ class Progress:
             rows["preferences"] += 1
             rows["kept"] += row.kept
             rows["votes_missing"] += row.votes_missing
+            rows["votes_spared"] += row.votes_spared
         elif isinstance(row, Failure):
             rows["failures"] += 1
             rows["unsaid"] += row.error in UNSAID

@@ -17,6 +17,7 @@ LABELS = {
     "off_label": "of these mostly not on a label",
     "censored": "of these with a label not read but bounded",
     "votes_missing": "votes not counted",
+    "votes_spared": "votes not needed",
     "preferences": "preferences",
     "kept": "of these kept",
     "failures": "failures",
@@ -30,7 +31,7 @@ LABELS = {
 }
 """Names of `Run.counts` in the words of a reader, in the order that they are shown in."""
 
-UNWANTED = ("off_label", "censored", "votes_missing", "unsaid", "open", "lost", "reasoning_tokens")
+UNWANTED = ("off_label", "censored", "votes_missing", "votes_spared", "unsaid", "open", "lost", "reasoning_tokens")
 """Those of `LABELS` that are shown only where there are any."""
 
 USAGE = ("stage", "model", "calls", "tokens in", "cached", "tokens out")

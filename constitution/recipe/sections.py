@@ -158,6 +158,10 @@ class JudgeSection(Section):
     """What is taken out of the votes before they make a label: the effect of length, or of length and markdown."""
     calibrate: Literal["off", "temperature", "isotonic"] = "off"
     """How labels are fitted to the gold labels that there are, each half of the prompts by the other."""
+    votes: Literal["all", "adaptive"] = "all"
+    """adaptive: the votes on a pair stop once those that are left will hardly change its label."""
+    sure: float = Field(default=0.99, gt=0.5, lt=1)
+    """Votes adaptive: how probable it must be that the label stays before they stop."""
     principles: Literal["all"] | Count = "all"
     """Principles that vote on a pair: all that compare, or this many, drawn per pair without replacement."""
     only: tuple[str, ...] = ()

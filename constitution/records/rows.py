@@ -164,6 +164,9 @@ class Judgement:
     repeat: int = 0
     """0 for the first vote of its kind, 1 for the second with another seed, and so on; of method verdict, the number of
     the verdict."""
+    wave: int = 0
+    """0: it was asked for whatever other votes said. 1, 2 …: because those of the waves before it had not decided the
+    pair (judge.votes adaptive)."""
     calls: int = 1
     """Calls to the engine that it took."""
     read_first: tuple[float, ...] | None = None
@@ -194,7 +197,7 @@ class Preference:
     votes: int
     """Votes that made the label: those whose other order was cast as well."""
     votes_missing: int
-    """Votes that should have been cast, less `votes`."""
+    """Votes that were asked for, less `votes`."""
     consistency: float | None
     """Share of (judge, principle) that prefer the same response in both orders; None without votes in both."""
     agreement: float | None
@@ -218,6 +221,8 @@ class Preference:
     """Ends of the 95 % interval of `p_mean` that so few written verdicts leave (`labels.votes.interval`). None: no vote
     is one."""
     p_high: float | None = None
+    votes_spared: int = 0
+    """Votes that were not asked for, because the others had decided the pair (judge.votes adaptive)."""
 
     @property
     def kept(self) -> bool:

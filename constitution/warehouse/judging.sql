@@ -95,7 +95,7 @@ CREATE OR REPLACE VIEW position AS
 SELECT
     run_id, judge, principle_id, count(*) AS votes, count(same_place) AS decided,
     avg(same_place::INTEGER) AS same_place, avg(first_place::INTEGER) AS first_place, avg(position) AS log_odds
-FROM averaged_votes WHERE p_ba IS NOT NULL
+FROM first_votes WHERE p_ba IS NOT NULL
 GROUP BY run_id, judge, principle_id;
 
 -- One row per principle, over all judges and all pairs without a perturbation; votes are averaged over both orders.
@@ -156,7 +156,7 @@ GROUP BY m.run_id, m.judge, m.principle_id, m.gold;
 CREATE OR REPLACE VIEW perturbation_penalties AS
 SELECT
     c.run_id, c.judge, c.principle_id, r.perturbation, count(*) AS n, avg(1 - prefers_b(c.p_b)) AS penalty
-FROM averaged_votes AS c
+FROM first_votes AS c
 JOIN preferences AS p ON p.run_id = c.run_id AND p.id = c.pair_id
 JOIN responses AS r ON r.run_id = c.run_id AND r.id = p.b_id
 WHERE c.kind = 'perturbation'

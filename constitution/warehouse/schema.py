@@ -175,6 +175,8 @@ JUDGEMENTS = Table(
              null=True),
         integer("reasoning_tokens", "Of the tokens of output, those of reasoning; 0: none that are known."),
         integer("repeat", "0 for the first vote of its kind, 1 for the second with another seed, and so on."),
+        integer("wave", "0: asked for whatever other votes said; 1, 2 …: because those of the waves before had not "
+                "decided the pair (`judge.votes`)."),
         integer("calls", "Calls to the engine that it took."),
         Column("read_first", READINGS, "Of the first answer. score: raw probability of each grade, from the lowest; "
                "rubric: P(yes) of each criterion, renormalised; null: the other methods.", null=True),
@@ -217,6 +219,7 @@ PREFERENCES = Table(
         real("p_low", "Lower end of the 95 % interval of `p_mean` that so few written verdicts leave; null: no vote "
               "is one.", null=True),
         real("p_high", "Upper end of it.", null=True),
+        integer("votes_spared", "Votes that were not asked for: the others had decided the pair (`judge.votes`)."),
         Column("kept", pa.bool_(), "True if `drop_reason` is null."),
         text("chosen_id", "The preferred answer; of a tie or an unjudged pair, b."),
         text("rejected_id", "The other one."),

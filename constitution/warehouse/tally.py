@@ -24,13 +24,14 @@ class Tally:
     """Sums over a run's rows."""
 
     COUNTS: ClassVar[tuple[str, ...]] = (
-        "responses", "judgements", "off_label", "censored", "preferences", "kept", "votes_missing", "failures"
+        "responses", "judgements", "off_label", "censored", "preferences", "kept", "votes_missing", "votes_spared",
+        "failures",
     )  # fmt: skip
 
     usage: tuple[Usage, ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
     """Rows per table; `off_label`: votes under OFF_LABEL; `censored`: votes of which a label was bounded and not read;
-    `kept`: of the preferences, those that were not dropped; `votes_missing`: their sum."""
+    `kept`: of the preferences, those that were not dropped; `votes_missing`, `votes_spared`: their sums."""
     errors: dict[str, int] = field(default_factory=dict)
     """Failures per class of error."""
     answered: dict[int, int] = field(default_factory=dict)
@@ -47,7 +48,8 @@ def tally(root: Path, parts: Mapping[str, Sequence[Path]]) -> Tally:
             "SELECT (SELECT count(*) FROM responses), (SELECT count(*) FROM judgements), (SELECT count(*) FROM "
             f"judgements WHERE label_mass < {OFF_LABEL}), (SELECT count(*) FROM judgements WHERE censored), "
             "(SELECT count(*) FROM preferences), (SELECT count(*) FROM preferences WHERE kept), "
-            "(SELECT coalesce(sum(votes_missing), 0)::BIGINT FROM preferences), (SELECT count(*) FROM failures)"
+            "(SELECT coalesce(sum(votes_missing), 0)::BIGINT FROM preferences), (SELECT coalesce(sum(votes_spared), "
+            "0)::BIGINT FROM preferences), (SELECT count(*) FROM failures)"
         )
         counts = dict(zip(Tally.COUNTS, ask.fetchall()[0], strict=True))
         errors = connection.execute("SELECT error, count(*) FROM failures GROUP BY ALL").fetchall()

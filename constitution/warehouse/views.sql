@@ -48,6 +48,7 @@ SELECT
     (run ->> '$.counts.responses')::BIGINT AS responses,
     (run ->> '$.counts.judgements')::BIGINT AS judgements,
     (run ->> '$.counts.votes_missing')::BIGINT AS votes_missing,
+    (run ->> '$.counts.votes_spared')::BIGINT AS votes_spared,
     (run ->> '$.counts.preferences')::BIGINT AS preferences,
     (run ->> '$.counts.kept')::BIGINT AS kept,
     (run ->> '$.counts.failures')::BIGINT AS failures,
@@ -104,7 +105,7 @@ SELECT
     CASE j.first_id WHEN p.b_id THEN j.p_first WHEN p.a_id THEN 1 - j.p_first END AS p_b,
     j.label_mass, c.weight, c.comparison_question,
     f.text AS first_text, s.text AS second_text,
-    j.principle_digest, j.template_digest, j.rationale, j.seed, j.repeat, j.calls, j.read_first, j.read_second
+    j.principle_digest, j.template_digest, j.rationale, j.seed, j.repeat, j.wave, j.calls, j.read_first, j.read_second
 FROM judgements AS j
 LEFT JOIN preferences AS p ON p.run_id = j.run_id AND p.id = j.pair_id
 LEFT JOIN principles AS c ON c.run_id = j.run_id AND c.principle_id = j.principle_id
@@ -119,7 +120,7 @@ CREATE OR REPLACE VIEW pairs AS
 SELECT
     p.run_id, p.id, p.prompt_id, p.kind, q.messages AS prompt, q.last_user,
     c.text AS chosen, r.text AS rejected, p.p_chosen, p.p_b, p.kept, p.drop_reason,
-    p.votes, p.votes_missing, p.consistency, p.agreement, p.label_mass,
+    p.votes, p.votes_missing, p.votes_spared, p.consistency, p.agreement, p.label_mass,
     p.chosen_id, p.rejected_id, c.round AS chosen_round, r.round AS rejected_round,
     c.model AS chosen_model, r.model AS rejected_model, c.family AS chosen_family, r.family AS rejected_family,
     p.gold_id, CASE WHEN side(p.p_b) <> 0 THEN p.gold_id = p.chosen_id END AS agrees_with_gold,

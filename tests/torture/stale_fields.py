@@ -38,6 +38,8 @@ OTHER: dict[str, dict[str, Any]] = {
         "clamp": [0.3, 0.7],
         "repeats": 2,
         "quorum": 1,
+        "votes": "adaptive",
+        "sure": 0.9,
         "aggregate": "majority",
         "control": "length",
         "calibrate": "isotonic",
