@@ -10,10 +10,13 @@ The tables, in the order in which they are made:
                       change places where it must not matter that b is the later one; what is known of both answers;
                       is_step: b revises a; their differences in style
     audit.averaged    the view averaged_votes: a judge's and principle's vote on a pair, mean of both orders, with the
-                      principle's weight and the prompt's cluster
+                      principle's weight and the prompt's cluster; of these are what is said of pairs and labels
+    audit.first_votes  the same of first_votes, of which is what is said of judges and principles: of adaptive votes
+                      later waves are of close pairs; audit.training_votes: without perturbations
     audit.shifts      judge, place, length, style: what they gave b, in log-odds, as far as labels are controlled by
                       it (measures.style.control), and with `_whole` by the whole fit (style.fit_all)
-    audit.controlled  a view: p_b of each averaged vote as it was (`off`), and with each of these taken out
+    audit.controlled  a view: p_b of each averaged vote as it was (`off`), and with each of these taken out;
+                      audit.first_controlled: of the first votes
     audit.votes       what each judge says of each pair, at each stage (gold.create_stages); audit.gold: what gold says
 
 A run may have ten million votes: what grows with them names its pair by its place, its judge and principle by numbers
@@ -96,19 +99,23 @@ LEFT JOIN answer AS a ON a.id = p.a_id
 LEFT JOIN answer AS b ON b.id = p.b_id
 LEFT JOIN (FROM style_differences WHERE run_id = $run) AS s ON s.pair_id = p.id
 WHERE p.run_id = $run;
+"""
 
-CREATE TABLE audit.averaged AS
+_VOTES = """
+CREATE TABLE audit.{name} AS
 SELECT
     p.place, p.cluster, p.kind, c.judge::audit.judge AS judge, c.principle_id::audit.principle AS principle_id,
     c.p_ab, c.p_ba, c.p_b, c.l_ab, c.l_ba, c.position, c.same_place, c.first_place, coalesce(w.weight, 1) AS weight
-FROM averaged_votes AS c
+FROM {source} AS c
 JOIN audit.pairs AS p ON p.pair_id = c.pair_id
 LEFT JOIN (SELECT principle_id, weight FROM principles WHERE run_id = $run) AS w USING (principle_id)
 WHERE c.run_id = $run;
+"""
 
+_OF_TRAINING = """
 CREATE VIEW audit.training_pairs AS FROM audit.pairs WHERE kind <> 'perturbation';
 
-CREATE VIEW audit.training_votes AS FROM audit.averaged WHERE kind <> 'perturbation';
+CREATE VIEW audit.training_votes AS FROM audit.first_votes WHERE kind <> 'perturbation';
 """
 
 
@@ -135,6 +142,11 @@ class Evidence:
         none."""
         return judge_settings(self.run)
 
+    @property
+    def adaptive(self) -> bool:
+        """Whether votes stopped where they had decided a pair."""
+        return self.judge.get("votes") == "adaptive"
+
     def create(self, sql: str) -> None:
         """Runs statements that make tables, one after the other; `$run` in them is the run's id."""
         for statement in filter(str.strip, sql.split(";\n")):
@@ -159,7 +171,10 @@ class Evidence:
         value, low, high = (
             None if each is None else round(each, DECIMALS) for each in (found.value, found.low, found.high)
         )
-        return Figure(self.run.run_id, KINDS[name].name, value, found.n, low, high, judge, principle_id, subject, note)
+        kind = KINDS[name]
+        if self.adaptive and value is not None:
+            note = "; ".join(filter(None, (note, kind.stopped)))
+        return Figure(self.run.run_id, kind.name, value, found.n, low, high, judge, principle_id, subject, note)
 
     def count(self, name: str, value: float, n: int, **about: str) -> Figure:
         """A number that has no interval, because nothing was drawn. about: judge, principle_id, subject."""
@@ -227,6 +242,10 @@ def load(root: Path, run_id: str, **settings: Any) -> Evidence:
     try:
         evidence = Evidence(root, run, constitution, connection, **settings)
         evidence.create(_LAYOUT.format(clusters=CLUSTERS, run=quoted(run_id)))
+        evidence.create(_VOTES.format(name="averaged", source="averaged_votes"))
+        first = _VOTES.format(name="first_votes", source="first_votes")
+        evidence.create(first if evidence.adaptive else "CREATE VIEW audit.first_votes AS FROM audit.averaged")
+        evidence.create(_OF_TRAINING)
     except duckdb.Error as error:
         connection.close()
         raise WarehouseError(f"{root}: run {run_id} cannot be read: {str(error).splitlines()[0]}") from error

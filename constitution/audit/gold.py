@@ -38,22 +38,23 @@ SELECT p.place, principle_id, side(g.p_b) = 1 AS b_better
 FROM gold AS g JOIN audit.training_pairs AS p USING (pair_id)
 WHERE g.run_id = $run AND side(g.p_b) <> 0;
 
+CREATE MACRO audit.at_stages(votes) AS TABLE
+SELECT
+    c.judge, c.principle_id, c.place, c.weight, c.off AS p_b,
+    CASE WHEN c.judge IN (SELECT judge FROM audit.shifts) THEN c.{control} END AS controlled,
+    CASE WHEN p.swapped THEN coalesce(c.p_ba, c.p_ab) ELSE c.p_ab END AS once
+FROM query_table(votes) AS c
+JOIN audit.pairs AS p USING (place);
+
 CREATE TABLE audit.votes AS
-WITH vote AS (
-    SELECT
-        c.judge, c.principle_id, c.place, c.weight, c.off AS p_b,
-        CASE WHEN c.judge IN (SELECT judge FROM audit.shifts) THEN c.{control} END AS controlled,
-        CASE WHEN p.swapped THEN coalesce(c.p_ba, c.p_ab) ELSE c.p_ab END AS once
-    FROM audit.controlled AS c
-    JOIN audit.pairs AS p USING (place)
-)
 SELECT
     judge, ''::audit.principle AS principle_id, place, sum(weight * once) / sum(weight) AS "one order",
     sum(weight * p_b) / sum(weight) AS "both orders", sum(weight * controlled) / sum(weight) AS controlled,
     NULL::DOUBLE AS label
-FROM vote GROUP BY judge, place
+FROM audit.at_stages('audit.controlled') GROUP BY judge, place
 UNION ALL
-SELECT judge, principle_id, place, once, p_b, controlled, NULL FROM vote SEMI JOIN audit.gold USING (place)
+SELECT judge, principle_id, place, once, p_b, controlled, NULL
+FROM audit.at_stages('audit.first_controlled') SEMI JOIN audit.gold USING (place)
 UNION ALL
 SELECT ''::audit.judge, ''::audit.principle, place, NULL, p_mean, NULL, p_b FROM audit.training_pairs;
 """

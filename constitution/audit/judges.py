@@ -25,13 +25,15 @@ def figures(evidence: Evidence) -> Iterator[Figure]:
     for reason, count in reasons.items():
         yield evidence.count("dropped", count, total, subject=reason)
     votes = evidence.rows(
-        'SELECT judge, "cast", asked, missing, method FROM missing_votes JOIN run_judges USING (run_id, judge) '
+        'SELECT judge, "cast", asked, missing, spared, method FROM missing_votes JOIN run_judges USING (run_id, judge) '
         "WHERE run_id = {run} ORDER BY judge"
     )
     for row in votes:
         found = Estimate(float(row["cast"]), None, None, row["asked"])
         yield evidence.figure("votes_cast", found, f"method {row['method']}", judge=row["judge"])
         yield evidence.count("votes_missing", row["missing"], row["asked"], judge=row["judge"])
+        if evidence.adaptive:
+            yield evidence.count("votes_spared", row["spared"], row["asked"] + row["spared"], judge=row["judge"])
     if not votes:
         yield evidence.missing("votes_cast")
     failed = "SELECT step || ': ' || error AS subject, count(*) AS n FROM failures WHERE run_id = {run} GROUP BY 1"

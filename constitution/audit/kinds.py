@@ -78,6 +78,7 @@ class Kind:
     sql: str = ""
     wilson: bool = False
     takes: str = ""
+    stopped: str = ""
     null: float | None = None
     table: str = ""
     summary: Mapping[str, Reading] = field(default_factory=dict)
@@ -188,7 +189,7 @@ def _sections(file: str) -> Iterator[Section]:
 
 
 def _kind(name: str, given: dict[str, Any]) -> Kind:
-    for text in ("says", "takes"):
+    for text in ("says", "takes", "stopped"):
         given[text] = " ".join(given.get(text, "").split())
     given["by"] = tuple(tuple(filter(None, level.split(", "))) for level in given.get("by", ["judge"]))
     given["order"] = tuple(given.get("order", ()))

@@ -18,7 +18,7 @@ _ALL_CENSORED = "no vote in both orders of which no label is censored"
 _REPEATS = """
     WITH asked AS (
         SELECT judge, principle_id, pair_id, first_id, prompt_id, side(p_first) AS side, count(*) AS repeats
-        FROM judgements WHERE run_id = {run} GROUP BY ALL
+        FROM judgements WHERE run_id = {run} AND wave = 0 GROUP BY ALL
     )
     SELECT judge, principle_id, max(repeats) / sum(repeats) AS value, any_value(cluster) AS cluster
     FROM asked JOIN audit.prompts USING (prompt_id)
@@ -28,10 +28,10 @@ _REPEATS = """
 
 def figures(evidence: Evidence) -> Iterator[Figure]:
     yield from evidence.measured("position")
-    effects = "SELECT judge, principle_id, position AS value, cluster FROM audit.averaged WHERE position IS NOT NULL"
-    [row] = evidence.rows("SELECT count(p_ba) AS swapped FROM audit.averaged")
+    effects = "SELECT judge, principle_id, position AS value, cluster FROM audit.first_votes WHERE position IS NOT NULL"
+    [row] = evidence.rows("SELECT count(p_ba) AS swapped FROM audit.first_votes")
     yield from evidence.means("position_effect", effects, _ALL_CENSORED if row["swapped"] else _ONE_ORDER)
-    [row] = evidence.rows("SELECT max(repeat) AS most FROM judgements WHERE run_id = {run}")
+    [row] = evidence.rows("SELECT max(repeat) AS most FROM judgements WHERE run_id = {run} AND wave = 0")
     if row["most"]:  # the query groups every vote of the run
         yield from evidence.means("repetition_stability", _REPEATS)
     else:

@@ -42,8 +42,10 @@ CREATE MACRO audit.slope(ab, ba, shift) AS (
     audit.sigma(ab - shift) * audit.sigma(shift - ab)
     + audit.sigma(coalesce(ba, ab) - shift) * audit.sigma(shift - coalesce(ba, ab))
 ) / 2;
+"""
 
-CREATE VIEW audit.controlled AS
+_VIEW = """
+CREATE VIEW audit.{name} AS
 SELECT
     c.judge, c.principle_id, c.place, c.kind, c.p_ab, c.p_ba, c.cluster, c.weight, c.p_b AS off,
     audit.without(c.l_ab, c.l_ba, coalesce(s.length, 0)) AS length,
@@ -52,7 +54,8 @@ SELECT
     audit.without(c.l_ab, c.l_ba, coalesce(s.style_whole, 0)) AS style_whole,
     audit.slope(c.l_ab, c.l_ba, coalesce(s.length_whole, 0)) AS length_slope,
     audit.slope(c.l_ab, c.l_ba, coalesce(s.style_whole, 0)) AS style_slope
-FROM audit.training_votes AS c LEFT JOIN audit.shifts AS s ON s.judge = c.judge AND s.place = c.place;
+FROM audit.{votes} AS c LEFT JOIN audit.shifts AS s ON s.judge = c.judge AND s.place = c.place
+WHERE c.kind <> 'perturbation';
 """
 
 SHIFTS = ("length", "length_whole", "style", "style_whole")
@@ -90,6 +93,8 @@ def fit_all(evidence: Evidence) -> None:
     laid = [table.cast(nothing.schema) for table in shifts] or [nothing.slice(0, 0)]
     evidence.connection.register("laid", pa.concat_tables(laid))
     evidence.create(_CONTROLLED)
+    for name, votes in (("controlled", "averaged"), ("first_controlled", "first_votes")):
+        evidence.create(_VIEW.format(name=name, votes=votes))
     evidence.connection.unregister("laid")
 
 
@@ -141,7 +146,7 @@ def controlled_win_rates(evidence: Evidence) -> Iterator[Figure]:
         name, empty = f"win_rate_{control}_controlled", True
         sql = f"""
             SELECT judge, place, sum({control}_whole) AS total, sum({control}_slope) AS slope, count(*) AS votes
-            FROM audit.controlled SEMI JOIN audit.shifts USING (judge, place)
+            FROM audit.first_controlled SEMI JOIN audit.shifts USING (judge, place)
             GROUP BY judge, place ORDER BY place
         """
         for about, sums in evidence.groups(sql, "judge"):

@@ -8,14 +8,21 @@ from typing import Any
 
 import click
 
+from constitution.ask.panel import recipe_of
 from constitution.cli._options import run_ids, warehouse_option
+from constitution.cli._tables import show_table
 from constitution.errors import InputError
 from constitution.labels import Rules
+from constitution.measures.estimate import wilson
 from constitution.pipeline.relabel import relabel_run
+from constitution.pipeline.replay import replay
 from constitution.recipe import JudgeSection
 from constitution.records import Run
 from constitution.shown import printable
 from constitution.warehouse import Warehouse, connect
+
+SURES = (0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
+"""Those that a replay shows."""
 
 
 @click.command()
@@ -28,8 +35,17 @@ from constitution.warehouse import Warehouse, connect
     "--calibrate", type=click.Choice(["off", "temperature", "isotonic"]), help="How labels are fitted to gold labels."
 )
 @click.option("--margin", type=click.FloatRange(0, 0.5), help="Drop pairs whose p_chosen is under 0.5 + this.")
+@click.option(
+    "--replay",
+    "only_replay",
+    is_flag=True,
+    help="Show what judge.votes adaptive would save and change, and store nothing.",
+)
+@click.option(
+    "--sure", type=click.FloatRange(0.5, 1, min_open=True, max_open=True), help="With --replay: this judge.sure alone."
+)
 @warehouse_option
-def relabel(run: str, warehouse: Path, **settings: Any) -> None:
+def relabel(run: str, warehouse: Path, only_replay: bool, sure: float | None, **settings: Any) -> None:
     """Compute the labels of RUN (or how its id begins) again from its stored votes. No model is asked.
 
     Options that are not given are as in the run's recipe: without any, the labels are the recipe's again, fitted to the
@@ -41,11 +57,17 @@ def relabel(run: str, warehouse: Path, **settings: Any) -> None:
       constitution relabel hh-harmless-0a7d1f --control style --calibrate temperature
       constitution relabel hh-harmless-0a7d1f --aggregate dawid-skene --margin 0.05
       constitution relabel hh-harmless-0a7d1f
+      constitution relabel hh-harmless-0a7d1f --replay
     """
+    if sure is not None and not only_replay:
+        raise click.UsageError("--sure is for --replay")
     with connect(warehouse):  # tells where there is no warehouse
         pass
     store = Warehouse(warehouse)
     run_id = store.find_run(run).run_id
+    if only_replay:
+        _replay(store, run_id, settings, SURES if sure is None else (sure,))
+        return
     with store.lock(run_id):
         store.recover(run_id)
         found = store.read_run(run_id)
@@ -63,6 +85,30 @@ def relabel(run: str, warehouse: Path, **settings: Any) -> None:
     click.echo("  " + " · ".join(f"{count:,} {what}" for count, what in changes))
     for note in relabelled.notes:
         click.echo(f"  {printable(note)}")
+
+
+def _replay(store: Warehouse, run_id: str, settings: dict[str, Any], sures: tuple[float, ...]) -> None:
+    run = store.read_run(run_id)
+    assert run is not None
+    rules = _rules(run, settings)
+    found = replay(store, run, recipe_of(run), rules, sures)
+    pairs, calls = found[0].pairs, found[0].calls
+    click.echo(f"{run_id}: {pairs:,} pairs, whose votes took {calls:,} calls; judge.votes adaptive, by judge.sure:")
+    rows = []
+    for each in found:
+        low, high = wilson(each.changed, pairs) if pairs else (0.0, 1.0)
+        shares = each.saved / max(calls, 1), each.changed / max(pairs, 1)
+        saved, changed = (
+            f"{count:,} ({share:.1%})" for count, share in zip((each.saved, each.changed), shares, strict=True)
+        )
+        rows.append((f"{each.sure:g}", saved, changed, f"{low:.1%} to {high:.1%}"))
+    show_table(
+        ("sure", "calls saved", "labels changed", "95 % interval"),
+        rows,
+        right=("sure", "calls saved", "labels changed"),
+    )
+    if rules.whole_run:
+        click.echo("  labels before aggregate dawid-skene, control and calibrate, which need the votes of all pairs")
 
 
 def _rules(run: Run, settings: dict[str, Any]) -> Rules:

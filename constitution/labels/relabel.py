@@ -68,7 +68,8 @@ def relabel(
     """
     run = RunVotes.read(connection, run_id, rules, weights)
     read, log_odds = run.averaged()
-    control = style_control(run, read, log_odds)
+    later = run.ask("SELECT count(*) AS n FROM counted_votes WHERE run_id = $run AND wave > 0")["n"][0]
+    control = style_control(run, *(run.first() if later else (read, log_odds)))
     votes = replace(run.controlled(control.shifts), consistent=read.consistent) if control.judges else read
     calibration = calibrated(run, _decided(run, votes))
     label_by = _label_by(run, votes, control.judges, calibration.applied)

@@ -83,6 +83,10 @@ class RunVotes:
         """As they are before any control; and their log-odds of b, as they were read."""
         return self._averaged("averaged_votes")
 
+    def first(self) -> tuple[AveragedVotes, Floats]:
+        """The same of the votes that were asked for whatever others said: what the votes' effects are told by."""
+        return self._averaged("first_votes")
+
     def controlled(self, shifts: pa.Table) -> AveragedVotes:
         """The same, with log-odds for b taken out of each vote first: shifts (pair_id, judge, shift)."""
         self.connection.register("label_shifts", shifts)

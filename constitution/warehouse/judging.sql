@@ -176,14 +176,15 @@ SELECT
         ELSE (n.recipe ->> '$.judge.repeats')::INTEGER END, 1) AS votes
 FROM named AS n JOIN methods AS m ON m.method = coalesce(n.method, n.recipe ->> '$.judge.method', 'label');
 
--- One row per judge of a run: votes that were asked for on labelled pairs, that it cast, and that are missing. All
--- judges are asked by the same principles of a pair. label_mass: the mean of the votes cast. failures: failed votes of
+-- One row per judge of a run: votes that were asked for on labelled pairs, that it cast, that are missing, and that
+-- were not needed. All judges are asked by the same principles of a pair. label_mass: the mean of the votes cast. failures: failed votes of
 -- the judge on all the run's pairs, labelled or not, retried ones too.
 CREATE OR REPLACE VIEW missing_votes AS
 WITH asked AS (
     SELECT
         p.run_id, p.id AS pair_id, n.judge,
-        (p.votes + p.votes_missing) * n.votes // sum(n.votes) OVER (PARTITION BY p.run_id, p.id) AS votes
+        (p.votes + p.votes_missing) * n.votes // sum(n.votes) OVER (PARTITION BY p.run_id, p.id) AS votes,
+        p.votes_spared * n.votes // sum(n.votes) OVER (PARTITION BY p.run_id, p.id) AS spared
     FROM preferences AS p JOIN run_judges AS n ON n.run_id = p.run_id
     WHERE p.votes + p.votes_missing > 0
 ),
@@ -193,7 +194,7 @@ spoken AS (
 failed AS (SELECT run_id, judge, count(*) AS failures FROM failures WHERE step = 'vote' GROUP BY ALL)
 SELECT
     a.run_id, a.judge, count(*) AS pairs, sum(a.votes)::BIGINT AS asked, sum(coalesce(s.votes, 0))::BIGINT AS "cast",
-    sum(a.votes - coalesce(s.votes, 0))::BIGINT AS missing, any_value(coalesce(f.failures, 0)) AS failures,
+    sum(a.votes - coalesce(s.votes, 0))::BIGINT AS missing, sum(a.spared)::BIGINT AS spared, any_value(coalesce(f.failures, 0)) AS failures,
     sum(s.mass) / sum(s.votes) AS label_mass
 FROM asked AS a
 LEFT JOIN spoken AS s ON s.run_id = a.run_id AND s.pair_id = a.pair_id AND s.judge = a.judge

@@ -330,7 +330,7 @@ vote AS (
         principle_id,
         count(*) FILTER (run_id = run_a) AS votes_a, count(*) FILTER (run_id = run_b) AS votes_b,
         avg(p_b) FILTER (run_id = run_a) AS p_b_a, avg(p_b) FILTER (run_id = run_b) AS p_b_b
-    FROM votes WHERE run_id IN (run_a, run_b) AND pair_kind IS DISTINCT FROM 'perturbation' GROUP BY ALL
+    FROM votes WHERE run_id IN (run_a, run_b) AND wave = 0 AND pair_kind IS DISTINCT FROM 'perturbation' GROUP BY ALL
 ),
 revision AS (
     SELECT
