@@ -219,6 +219,8 @@ def _how(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         value = (recipe.get(section) or {}).get(setting)
         if value is not None:
             yield f"{section}.{setting}", ", ".join(value) if isinstance(value, list) else str(value)
+    if (recipe.get("judge") or {}).get("votes") == "adaptive":
+        yield "judge.votes", "adaptive: they stop where they have decided a pair, so that probabilities are too sure"
     for name, judge in ((recipe.get("model") or {}).get("jury") or {}).items():
         if judge.get("method"):
             yield f"model.jury.{name}.method", judge["method"]

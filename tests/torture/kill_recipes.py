@@ -99,6 +99,15 @@ KINDS = {
         {"policy": POLICY, "judge": {**JUDGE, "length_bias": 3.0}},
         applied="dawid-skene, rationale, style",
     ),
+    "adaptive": Kind(
+        HEAD
+        + judge("jury.one", "one")
+        + judge("jury.two", "two")
+        + '[revise]\nrounds = 1\n[judge]\nvotes = "adaptive"\nprinciples = 6\n'
+        + OUTPUT,
+        40,
+        {"policy": POLICY, "one": {**JUDGE, "noise": 5.0}, "two": {**JUDGE, "noise": 3.0}},
+    ),
     "fleet": Kind(
         HEAD
         + judge()
