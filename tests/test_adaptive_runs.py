@@ -1,62 +1,22 @@
-"""Whole runs with adaptive votes, beside the same with all votes: planted judges, kills, failures, audit, replay."""
+"""Whole runs with adaptive votes, beside the same with all votes: planted judges, audit, replay."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from adaptive_run import ADAPTIVE, MIXED, PLANTED, command
 from audit_rows import Audited
 from click.testing import CliRunner
-from pipeline_run import rows_of
-from run_once import run_once, stop_midway
+from run_once import run_once
 from small_project import small_project, table
 
 from constitution.cli import app
 from constitution.errors import InputError
-from constitution.records import Failure, Judgement, Preference, Row, Run
-from constitution.warehouse import Warehouse
-
-PLANTED = """
-name = "planted"
-constitution = "general@1.2.0"
-[prompts]
-path = "prompts.jsonl"
-[model.policy]
-engine = "fake"
-verbosity = 3
-[model.judge]
-engine = "fake"
-model = "planted"
-noise = 6
-position_bias = 0.8
-[revise]
-rounds = 1
-[judge]
-[perturb]
-share = 0.2
-[output]
-flush_seconds = 1.0
-"""
-"""Sixteen principles in both orders, 32 votes a pair, and noise of up to four sentences: some pairs are clear, others
-close."""
-JURY = PLANTED.replace("[model.judge]", "[model.jury.one]").replace(
-    "[revise]",
-    """[model.jury.two]
-engine = "fake"
-model = "two"
-accuracy = 0.7
-[model.jury.weak]
-engine = "fake"
-model = "weak"
-failure_rate = 0.5
-[revise]""",
-)
-ADAPTIVE = "judge.votes=adaptive"
-SOUND = "model.jury.weak.failure_rate=0"
+from constitution.records import Run
 
 
 class Ran(NamedTuple):
@@ -127,12 +87,6 @@ def test_the_votes_that_are_cast_are_those_of_a_run_with_all(ran: Ran) -> None:
     assert len(waves) > 4
     assert list(waves.values()) == sorted(waves.values(), reverse=True)
     assert table(ran.root, f"SELECT max(wave) FROM judgements WHERE run_id = '{ran.all.run_id}'") == [(0,)]
-
-
-def command(*arguments: object) -> str:
-    result = CliRunner().invoke(app, [str(word) for word in arguments])
-    assert result.exit_code == 0, f"{result.output}{result.exception!r}"
-    return result.output
 
 
 def agrees(ran: Ran, *settings: str) -> None:
@@ -214,6 +168,7 @@ def test_figures_of_votes_are_those_of_a_run_with_all(audited: tuple[Audited, Au
     whole, adaptive = audited
     listed = OF_VOTES | OF_PAIRS | COUNTED | OF_FEWER | NOT_HERE
     gold = {"alignment", "brier", "ece", "reliability_predicted", "reliability_observed", "kappa"}
+    gold |= {"benchmark_score"}
     others = {each.figure for each in adaptive.figures if not each.figure.startswith(("scorecard_", "round_"))}
     assert others <= listed | gold, "a figure that is not known to hold where votes are adaptive"
     far, seen = [], 0
@@ -266,123 +221,6 @@ def test_an_export_says_so_too(ran: Ran) -> None:
     assert "too sure" in (out / "README.md").read_text(encoding="utf-8")
     [(further,)] = beside(ran, "avg(abs(y.p_b - 0.5) - abs(x.p_b - 0.5))", "y.votes_spared > 0")
     assert 0.005 < float(str(further)) < 0.1
-
-
-# --- kills and failures
-
-
-def without_failures(rows: dict[str, Row]) -> dict[str, Row]:
-    return {id: row for id, row in rows.items() if not isinstance(row, Failure)}
-
-
-def reopened(root: Path, run: Run) -> None:
-    """As a process leaves it that was killed before its record was written."""
-    path = root / "runs" / f"{run.run_id}.json"
-    record = json.loads(path.read_text(encoding="utf-8")) | {"finished_at": None}
-    path.write_text(json.dumps(record), encoding="utf-8")
-
-
-async def test_a_resumed_run_asks_for_the_same_votes(tmp_path: Path) -> None:
-    recipe = small_project(tmp_path, 30, PLANTED)
-    slow = ["model.judge.latency_s=0.002", "output.window=8", "output.flush_seconds=0.01", ADAPTIVE]
-    for prompts in (3, 9, 17):
-        await stop_midway(recipe, tmp_path / "w", slow, prompts)
-    run = await run_once(recipe, tmp_path / "w", slow)
-    clean = await run_once(recipe, tmp_path / "clean", [ADAPTIVE])
-    assert run.run_id == clean.run_id
-    assert run.counts["votes_spared"] > 0
-    assert rows_of(tmp_path / "w", run.run_id) == rows_of(tmp_path / "clean", run.run_id)
-    assert {**run.counts} == {**clean.counts}
-
-
-@pytest.mark.parametrize("kept", [0, 1, 2])
-async def test_killed_in_the_middle_of_any_wave_it_asks_for_the_rest(tmp_path: Path, kept: int) -> None:
-    """Of every pair the votes of `kept` waves are there, and some of the next."""
-    recipe, root = small_project(tmp_path, 20, PLANTED), tmp_path / "w"
-    run = await run_once(recipe, root, [ADAPTIVE])
-    clean = rows_of(root, run.run_id)
-    warehouse = Warehouse(root)
-    votes, labels = (warehouse.table(name, run.run_id) for name in ("judgements", "preferences"))
-    some = [
-        wave < kept or (wave == kept and int(id, 16) % 3 == 0)
-        for wave, id in zip(votes["wave"].to_pylist(), votes["id"].to_pylist(), strict=True)
-    ]
-    assert 0 < sum(some) < len(votes)
-    warehouse.replace_rows("judgements", run.run_id, votes.filter(some))
-    warehouse.replace_rows("preferences", run.run_id, labels.slice(0, 0))
-    reopened(root, run)
-    again = await run_once(recipe, root, [ADAPTIVE])
-    assert again.finished_at
-    assert rows_of(root, run.run_id) == clean
-
-
-async def test_what_a_start_has_asked_for_counts_though_less_would_have_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Votes of a later wave are there: those of a start that had less to decide by."""
-    recipe, root = small_project(tmp_path, 20, PLANTED), tmp_path / "w"
-    run = await run_once(recipe, root, [ADAPTIVE])
-    rows = rows_of(root, run.run_id)
-    warehouse = Warehouse(root)
-    warehouse.replace_rows("preferences", run.run_id, warehouse.table("preferences", run.run_id).slice(0, 0))
-    reopened(root, run)
-    monkeypatch.setattr("constitution.labels.adaptive.change", lambda *_: 0.0)
-    await run_once(recipe, root, [ADAPTIVE])
-    assert rows_of(root, run.run_id) == rows
-
-
-def counted(root: Path, run_id: str) -> None:
-    """Every judge is asked for the same, and what it is asked for is a vote, or missing."""
-    rows = rows_of(root, run_id, failures=True).values()
-    labels = [row for row in rows if isinstance(row, Preference) and row.votes + row.votes_missing]
-    votes = [row for row in rows if isinstance(row, Judgement)]
-    failed = {row.id for row in rows if isinstance(row, Failure) and row.step == "vote"}
-    asked = table(root, 'SELECT judge, asked, "cast", missing FROM missing_votes ORDER BY judge')
-    assert [judge for judge, *_ in asked] == ["one", "two", "weak"]
-    for judge, all_, cast, missing in asked:
-        assert cast == sum(vote.judge == judge for vote in votes)
-        assert missing == (len(failed) if judge == "weak" else 0) == all_ - cast
-    assert sum(label.votes + label.votes_missing for label in labels) == sum(row[1] for row in asked)
-
-
-async def test_a_judge_of_three_that_fails_half_the_time(tmp_path: Path) -> None:
-    recipe, root = small_project(tmp_path, 24, JURY), tmp_path / "w"
-    run = await run_once(recipe, root, [ADAPTIVE, "model.jury.one.model=one", "perturb.share=0.2"])
-    assert run.finished_at
-    assert run.counts["votes_missing"] > 0
-    counted(root, run.run_id)
-    whole = {row.votes + row.votes_missing + row.votes_spared for row in rows_of(root, run.run_id).values()
-             if isinstance(row, Preference)}  # fmt: skip
-    assert whole == {0, 3 * 32}
-    assert run.counts["votes_spared"] > 0
-    # Votes that no label waits for are not asked for again, and its prompts stay finished.
-    reopened(root, run)
-    before = rows_of(root, run.run_id, failures=True)
-    again = await run_once(recipe, root, [ADAPTIVE, "model.jury.one.model=one", "perturb.share=0.2", SOUND])
-    assert again.finished_at
-    assert rows_of(root, run.run_id, failures=True) == before
-
-
-async def test_a_wave_that_a_judge_has_failed_is_waited_for(tmp_path: Path) -> None:
-    """And then the votes are those of a run in which none failed."""
-    recipe, root = small_project(tmp_path, 12, JURY), tmp_path / "w"
-    strict = [ADAPTIVE, "model.jury.one.model=one", "judge.quorum=3", "output.stop_at_failures=1"]
-    broken = await run_once(recipe, root, strict)
-    assert broken.finished_at is None
-    waves = [row.wave for row in rows_of(root, broken.run_id).values() if isinstance(row, Judgement)]
-    mended = await run_once(recipe, root, [*strict, SOUND])
-    assert mended.finished_at
-    clean = await run_once(recipe, tmp_path / "clean", [*strict, SOUND])
-    assert rows_of(root, mended.run_id) == rows_of(tmp_path / "clean", clean.run_id)
-    assert max(waves) < max(row.wave for row in rows_of(root, mended.run_id).values() if isinstance(row, Judgement)), (
-        "no wave before the one that failed was whole"
-    )
-    assert mended.counts["votes_missing"] == 0
-
-
-MIXED = JURY.replace('model = "two"\n', 'model = "two"\nmethod = "verdict"\n').replace(
-    "failure_rate = 0.5", 'method = "score"'
-)
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def _tell(found: Trial, recipe: Path) -> None:
     if found.recipe.model.batched:
         echo(
             "Cost is that of batches, half the price; the trial sent each request alone. Time cannot be foreseen: "
-            f"{batch_steps(found.recipe)} batches follow on each other for a prompt, and each may take a day"
+            f"{batch_steps(found.recipe)} batches at most follow on each other for a prompt, and each may take a day"
         )
     elif known:
         echo(

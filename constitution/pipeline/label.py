@@ -34,7 +34,7 @@ class Labeller:
     """Per principle id."""
     rules: Rules
     monitor: Monitor | None = None
-    """Of adaptive votes; None: all are asked."""
+    """None: all votes are asked for."""
 
     async def label(
         self, prompt: Prompt, answers: Iterable[Response], have: Mapping[str, Row], emit: Emit
