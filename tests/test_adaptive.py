@@ -9,7 +9,7 @@ import pytest
 from chains import answer
 
 from constitution.judge.pairs import Pair
-from constitution.judge.units import Unit, at_once, in_waves, looks
+from constitution.judge.units import WAVES, Unit, at_once, in_waves, looks
 from constitution.labels import Rules, label_pair
 from constitution.labels.adaptive import Monitor, change
 from constitution.records import Judgement
@@ -46,6 +46,7 @@ def test_the_last_look_is_at_all() -> None:
         assert ends[-1] == units
         assert ends == sorted(set(ends))
         assert ends[0] >= min(units, 2)
+        assert len(ends) <= WAVES
 
 
 def test_what_cannot_change_the_label_need_not_be_asked() -> None:

@@ -13,6 +13,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 
+WAVES = 7
+"""That a pair can take, at most."""
+
+
 class Unit(NamedTuple):
     principle_id: str
     repeat: int | None = None
@@ -38,5 +42,5 @@ def in_waves(principles: Sequence[str], repeats: int | None, draw: random.Random
 
 def looks(units: int) -> list[int]:
     """Units that have been asked at the end of each wave: a quarter, then an eighth more each time; the last is all."""
-    first, step = max(2, math.ceil(units / 4)), max(1, units // 8)
+    first, step = max(2, math.ceil(units / 4)), math.ceil(units / 8)
     return [*range(first, units, step), units] if units else []

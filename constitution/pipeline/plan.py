@@ -26,6 +26,7 @@ from constitution.generate.revise import revising
 from constitution.identity import ROWS_VERSION, digest
 from constitution.judge.methods import METHODS, templates_of
 from constitution.judge.methods import check as check_judging
+from constitution.judge.units import WAVES
 from constitution.pipeline.path_policy import allowed_folders, check_places, query_folders
 from constitution.principles import find_root, load_constitution
 from constitution.principles.selection import select
@@ -167,14 +168,15 @@ def small_window(recipe: Recipe, prompts: int) -> str:
 
 
 def batch_steps(recipe: Recipe) -> int:
-    """Batches that follow on each other until a prompt that is taken up is done."""
+    """Batches that follow on each other until a prompt that is taken up is done, at most."""
     models, steps = recipe.model, 0
     if models.policy.batched and not recipe.only_judges:
         steps += 1 + 2 * recipe.revise.rounds + bool(recipe.perturb)
     if recipe.judge:
         voting = [METHODS[recipe.judge.of(judge).method] for judge in models.judges.values() if judge.batched]
         # A label is read after what was written for it.
-        steps += max((1 + (method.written and not method.sampled) for method in voting), default=0)
+        once = max((1 + (method.written and not method.sampled) for method in voting), default=0)
+        steps += once * (WAVES if recipe.judge.votes == "adaptive" else 1)
     return steps
 
 
