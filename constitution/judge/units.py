@@ -12,7 +12,6 @@ import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
-
 WAVES = 7
 """That a pair can take, at most."""
 
