@@ -31,9 +31,11 @@ hypothesis.settings.load_profile("beside-others")
 
 # vLLM has its own environment: `make test-vllm`.
 _vllm = importlib.util.find_spec("vllm")
-collect_ignore = ["vllm"] if _vllm is None or _vllm.origin is None else []
+collect_ignore = ["vllm", "model/test_model_vllm.py"] if _vllm is None or _vllm.origin is None else []
 # Minutes of real servers: `make test-install`, which says so.
 collect_ignore += [] if "CONSTITUTION_INSTALLED" in os.environ else ["installed"]
+# A real model, from the registry: `make test-model`.
+collect_ignore += [] if "CONSTITUTION_TEST_MODEL" in os.environ else ["model"]
 
 
 class OutsideConnection(AssertionError):

