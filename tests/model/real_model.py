@@ -6,6 +6,7 @@ a chat template.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -72,14 +73,12 @@ def rows(warehouse: Path, run_id: str) -> list[Row]:
 
 def question(*texts: str, choices: tuple[str, ...] = (), tokens: int = TOKENS) -> Request:
     """A greedy request; texts are the user's and the assistant's by turns."""
-    messages = tuple(Message(("user", "assistant")[n % 2], text) for n, text in enumerate(texts))  # type: ignore[arg-type]
+    messages = tuple(Message("assistant" if n % 2 else "user", text) for n, text in enumerate(texts))
     return Request(messages, Sampling(temperature=0.0, max_tokens=tokens), seed=1, choices=choices)
 
 
 def p_first(logprobs: Mapping[str, float] | None) -> float:
     """P(first label), with the two labels' probabilities alone."""
-    from math import exp
-
     assert logprobs is not None
-    first, second = (exp(each) for each in logprobs.values())
+    first, second = (math.exp(each) for each in logprobs.values())
     return first / (first + second)

@@ -86,7 +86,7 @@ async def test_in_process_and_served_and_transformers_agree(
     # A chain that parted reads other texts from there on, so what was asked in process is asked again elsewhere.
     texts = [pair for pair in noting.heard if not pair[0].choices]
     votes = [pair for pair in noting.heard if pair[0].choices]
-    assert {request.step for request, _ in texts} == set(STEPS)
+    assert {request.step.partition("-")[0] for request, _ in texts} == set(STEPS)
     assert len(votes) > PROMPTS
     for engine, asked in ((served, texts), (transformers_engine, texts[: 2 * PROMPTS])):
         again = await asyncio.gather(*(engine.generate(request) for request, _ in asked))
