@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest_asyncio
@@ -77,8 +77,8 @@ def question(*texts: str, choices: tuple[str, ...] = (), tokens: int = TOKENS) -
     return Request(messages, Sampling(temperature=0.0, max_tokens=tokens), seed=1, choices=choices)
 
 
-def p_first(logprobs: Mapping[str, float] | None) -> float:
-    """P(first label), with the two labels' probabilities alone."""
-    assert logprobs is not None
-    first, second = (math.exp(each) for each in logprobs.values())
+def p_first(request: Request, done: Completion) -> float:
+    """P(first label), of the request's two; a mapping of log-probabilities has an order of its engine's."""
+    assert done.choice_logprobs is not None
+    first, second = (math.exp(done.choice_logprobs[label]) for label in request.choices)
     return first / (first + second)
