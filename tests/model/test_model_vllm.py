@@ -13,14 +13,11 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from real_model import FOLDER, NAME, PROMPTS, STEPS, Noting, p_first, question, rows, run
+from real_model import FOLDER, NAME, PROMPTS, STEPS, p_first, question, rows, run, section
 from vllm_cpu import serving
 
 from constitution.audit import audit
-from constitution.engines import Engine, open_engine
-from constitution.engines.transformers import TransformersEngine
-from constitution.engines.vllm import VLLMEngine
-from constitution.recipe import OpenAIModel, VLLMModel
+from constitution.engines import Completion, Engine, Request, open_engine
 from constitution.records import Failure, Judgement, Response, Run
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -32,9 +29,24 @@ DIFFERENT = 1 / 12
 """Share of greedy texts that may differ between engines."""
 
 
+class Noting:
+    """The engine within, and a list of what went through. It is not closed: the tests share it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.model, self.describe, self.stats = engine, engine.model, engine.describe, engine.stats
+        self.heard: list[tuple[Request, Completion]] = []
+
+    async def generate(self, request: Request) -> Completion:
+        done = await self.engine.generate(request)
+        self.heard.append((request, done))
+        return done
+
+    async def close(self) -> None: ...
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def in_process() -> AsyncIterator[VLLMEngine]:
-    opened = await VLLMEngine.open(VLLMModel(engine="vllm", model=FOLDER, vllm=ARGUMENTS))
+async def in_process() -> AsyncIterator[Engine]:
+    opened = await open_engine(section("vllm").model_copy(update={"vllm": ARGUMENTS}))
     yield opened
     await opened.close()
 
@@ -48,7 +60,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def served(address: str) -> AsyncIterator[Engine]:
-    opened = await open_engine(OpenAIModel(engine="openai", model=NAME, base_url=address))
+    opened = await open_engine(section("openai", address))
     yield opened
     await opened.close()
 
@@ -73,7 +85,7 @@ async def whole(engine: Engine, warehouse: Path) -> tuple[Run, Noting, dict[tupl
 
 
 async def test_in_process_and_served_and_transformers_agree(
-    tmp_path: Path, in_process: VLLMEngine, served: Engine, transformers_engine: TransformersEngine
+    tmp_path: Path, in_process: Engine, served: Engine, transformers_engine: Engine
 ) -> None:
     ours, noting, answers = await whole(in_process, tmp_path / "vllm")
     theirs, _, others = await whole(served, tmp_path / "served")
@@ -104,7 +116,7 @@ def differing(texts: list[str], others: list[str]) -> float:
     return sum(one != other for one, other in zip(texts, others, strict=True)) / len(texts)
 
 
-async def test_labels_of_several_tokens_agree(in_process: VLLMEngine, transformers_engine: TransformersEngine) -> None:
+async def test_labels_of_several_tokens_agree(in_process: Engine, transformers_engine: Engine) -> None:
     """Served labels are of one token (docs/engines.md); in process they are of any length."""
     request = question("Is it so?", "The answer is: (", choices=("A", " unbelievably", "é", "🏦"))
     ours, theirs = await in_process.generate(request), await transformers_engine.generate(request)
