@@ -6,6 +6,7 @@ a chat template.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import AsyncIterator, Sequence
@@ -26,6 +27,8 @@ RECIPE = ROOT / "recipes" / "your-model.toml"
 PROMPTS = 12
 TOKENS = 24
 """Enough for texts to differ; a real run takes more."""
+WRITTEN = 96
+"""Tokens for a judge to write."""
 STEPS = ("initial", "critique", "revision")
 GREEDY = [f"revise.{step}.{set}" for step in STEPS for set in ("temperature=0.0", f"max_tokens={TOKENS}")]
 """What the tests set beyond the README's commands."""
@@ -68,6 +71,18 @@ async def run(engine: Engine, warehouse: Path, settings: Sequence[str] = ()) -> 
     async with open_run(prepare(recipe, RECIPE, warehouse)) as session:
         await session.walk()
         return await session.finish()
+
+
+def judging(folder: Path) -> list[str]:
+    """Settings with which the recipe judges two prompts with two answers each, by one principle, and answers none."""
+    path = folder / "given.jsonl"
+    lines = [
+        {"prompt": "How do I boil an egg?", "a": "Put it into boiling water for eight minutes.", "b": "Don't, idiot."},
+        {"prompt": "Say hello in French.", "a": "Bonjour !", "b": "I do not know; ask a dictionary."},
+    ]
+    path.write_text("\n".join(json.dumps(line) for line in lines), encoding="utf-8")
+    answers = [f"prompts.path={path}", 'prompts.answers=["a","b"]', 'judge.pairs=["given"]']
+    return [*answers, "revise.rounds=0", "judge.principles=1"]
 
 
 def rows(warehouse: Path, run_id: str) -> list[Row]:

@@ -12,7 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from real_model import FOLDER, GREEDY, NAME, PROMPTS, ROOT, STEPS, TOKENS, command, question, rows, run
+from real_model import (
+    FOLDER,
+    GREEDY,
+    NAME,
+    PROMPTS,
+    ROOT,
+    STEPS,
+    TOKENS,
+    WRITTEN,
+    command,
+    judging,
+    question,
+    rows,
+    run,
+)
 
 from constitution.audit import audit
 from constitution.engines import Engine
@@ -124,19 +138,6 @@ async def test_audit_and_export(made: Run, warehouse: Path, tmp_path: Path) -> N
         assert kept + sum(done.dropped.values()) == count
 
 
-def given(folder: Path) -> Path:
-    """Two prompts with two answers each."""
-    path = folder / "given.jsonl"
-    lines = [
-        {"prompt": "How do I boil an egg?", "a": "Put it into boiling water for eight minutes.", "b": "Don't, idiot."},
-        {"prompt": "Say hello in French.", "a": "Bonjour !", "b": "I do not know; ask a dictionary."},
-    ]
-    path.write_text("\n".join(json.dumps(line) for line in lines), encoding="utf-8")
-    return path
-
-
-WRITTEN = 96
-"""Tokens for a judge to write."""
 WAYS = [*METHODS, "score of 20 steps"]
 
 
@@ -144,8 +145,7 @@ WAYS = [*METHODS, "score of 20 steps"]
 async def test_every_method_votes(transformers_engine: Engine, way: str, tmp_path: Path) -> None:
     name = way.partition(" ")[0]
     method = next(METHODS[each] for each in METHODS if each == name)
-    settings = [f"prompts.path={given(tmp_path)}", 'prompts.answers=["a","b"]', 'judge.pairs=["given"]']
-    settings += ["revise.rounds=0", "judge.principles=1", f"judge.method={name}"]
+    settings = [*judging(tmp_path), f"judge.method={name}"]
     settings += ["judge.score.steps=20"] if name != way else []
     settings += [f"judge.{name}.max_tokens={WRITTEN}"] if method.written else []
     settings += ["judge.verdict.n=2"] if method.sampled else []

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from real_model import FOLDER, NAME, PROMPTS, STEPS, p_first, question, rows, run, section
+from real_model import FOLDER, NAME, PROMPTS, STEPS, WRITTEN, judging, p_first, question, rows, run, section
 from vllm_cpu import serving
 
 from constitution.audit import audit
 from constitution.engines import Completion, Engine, Request, open_engine
 from constitution.records import Failure, Judgement, Response, Run
+from constitution.warehouse import ask, connect
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -121,3 +122,22 @@ async def test_labels_of_several_tokens_agree(in_process: Engine, transformers_e
     request = question("Is it so?", "The answer is: (", choices=("A", " unbelievably", "é", "🏦"))
     ours, theirs = await in_process.generate(request), await transformers_engine.generate(request)
     assert ours.choice_logprobs == pytest.approx(theirs.choice_logprobs, abs=2 * LOGPROB)
+
+
+async def test_a_form_that_the_server_enforces_makes_every_verdict_whole(address: str, tmp_path: Path) -> None:
+    """By vLLM's own field, in `extra_body`: so even a model that keeps to no form votes by written verdicts."""
+    form = r"[A-Z][a-z ,]{8,60}\.\nVerdict: (A|B|tie)"
+    model = section("openai", address).model_copy(update={"extra_body": {"structured_outputs": {"regex": form}}})
+    settings = [*judging(tmp_path), "judge.method=verdict", "judge.verdict.n=3", f"judge.verdict.max_tokens={WRITTEN}"]
+    engine = await open_engine(model)
+    try:
+        made = await run(engine, tmp_path / "warehouse", settings)
+    finally:
+        await engine.close()
+    assert (made.counts["done"], made.counts["lost"]) == (2, 0)
+    with connect(tmp_path / "warehouse") as connection:
+        votes = list(ask(connection, "SELECT p_first, rationale, repeat FROM judgements").rows)
+    assert len(votes) == 2 * 2 * 3
+    said = {1: "A", 0: "B", 0.5: "tie"}
+    assert all(rationale.endswith(f"Verdict: {said[p]}") for p, rationale, _ in votes)
+    assert len({rationale for _, rationale, _ in votes}) > 6, "each with another seed"
