@@ -25,13 +25,22 @@ FOLDER = os.environ["CONSTITUTION_TEST_MODEL"]
 NAME = Path(FOLDER).name
 RECIPE = ROOT / "recipes" / "your-model.toml"
 PROMPTS = 12
-TOKENS = 24
-"""Enough for texts to differ; a real run takes more."""
-WRITTEN = 96
+TOKENS = 40
+"""Enough for a sentence, at whose end an answer stops here; a real run takes more."""
+STOP = "."
+WRITTEN = 64
 """Tokens for a judge to write."""
 STEPS = ("initial", "critique", "revision")
-GREEDY = [f"revise.{step}.{set}" for step in STEPS for set in ("temperature=0.0", f"max_tokens={TOKENS}")]
-"""What the tests set beyond the README's commands."""
+BRIEF = [
+    *(f"revise.{step}.temperature=0.0" for step in STEPS),
+    *(
+        f"revise.{step}.{set}"
+        for step in ("initial", "revision")
+        for set in (f"max_tokens={TOKENS}", f'stop=["{STOP}"]')
+    ),
+    "revise.critique.max_tokens=24",
+]
+"""What the tests set beyond the README's commands: greedy and short."""
 
 
 def command(name: str, engine: str = "transformers", address: str = "") -> list[str]:
@@ -65,12 +74,32 @@ async def transformers_engine() -> AsyncIterator[Engine]:
     await opened.close()
 
 
-async def run(engine: Engine, warehouse: Path, settings: Sequence[str] = ()) -> Run:
-    """The recipe on an engine that is open, greedy and with few tokens."""
-    recipe = load_recipe(RECIPE, [*GREEDY, *settings]).with_engines({"policy": engine})
+Heard = list[tuple[Request, Completion]]
+"""What was asked of an engine, and what it said."""
+
+
+class Lent:
+    """The engine within, which is not closed: the tests share it. `heard` is what went through."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.model, self.describe, self.stats = engine, engine.model, engine.describe, engine.stats
+        self.heard: Heard = []
+
+    async def generate(self, request: Request) -> Completion:
+        done = await self.engine.generate(request)
+        self.heard.append((request, done))
+        return done
+
+    async def close(self) -> None: ...
+
+
+async def run(engine: Engine, warehouse: Path, settings: Sequence[str] = ()) -> tuple[Run, Heard]:
+    """The recipe on an engine that is open, greedy and short."""
+    lent = Lent(engine)
+    recipe = load_recipe(RECIPE, [*BRIEF, *settings]).with_engines({"policy": lent})
     async with open_run(prepare(recipe, RECIPE, warehouse)) as session:
         await session.walk()
-        return await session.finish()
+        return await session.finish(), lent.heard
 
 
 def judging(folder: Path) -> list[str]:
@@ -95,7 +124,7 @@ def rows(warehouse: Path, run_id: str) -> list[Row]:
     return all_rows
 
 
-def question(*texts: str, choices: tuple[str, ...] = (), tokens: int = TOKENS) -> Request:
+def question(*texts: str, choices: tuple[str, ...] = (), tokens: int = 24) -> Request:
     """A greedy request; texts are the user's and the assistant's by turns."""
     messages = tuple(Message("assistant" if n % 2 else "user", text) for n, text in enumerate(texts))
     return Request(messages, Sampling(temperature=0.0, max_tokens=tokens), seed=1, choices=choices)

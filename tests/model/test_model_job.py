@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 from real_model import (
+    BRIEF,
     FOLDER,
-    GREEDY,
     NAME,
     PROMPTS,
     ROOT,
     STEPS,
+    STOP,
     TOKENS,
     WRITTEN,
     command,
@@ -42,9 +43,9 @@ DIFFERENT = 1
 
 
 def typed(words: Sequence[str], warehouse: Path) -> tuple[int, dict[str, Any]]:
-    """Exit code of a command of the README's, greedy and with few tokens, and what it prints as JSON."""
-    sets = [word for setting in GREEDY for word in ("--set", setting)]
-    line = [sys.executable, "-m", "constitution.cli", *words, *sets, "--json", "--warehouse", str(warehouse)]
+    """Exit code of a command of the README's, greedy and short, and what it prints as JSON."""
+    sets = [word for setting in BRIEF for word in ("--set", setting)]
+    line = [str(Path(sys.executable).with_name("constitution")), *words, *sets, "--json", "--warehouse", str(warehouse)]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
@@ -71,7 +72,7 @@ async def test_the_readme_tries_it_first(tmp_path: Path) -> None:
     assert [step["step"] for step in said["steps"]] == [*STEPS, "vote"]
     assert all(step["failed"] == 0 < step["asked"] for step in said["steps"])
     assert code == bool(said["warnings"])
-    assert any("max_tokens" in warning["setting"] for warning in said["warnings"]), "texts of few tokens are cut"
+    assert any("max_tokens" in warning["setting"] for warning in said["warnings"]), "critiques of few tokens are cut"
     foreseen = said["forecast"]
     assert foreseen["cost"]["value"] is None, "no prices are known"
     assert all(each["low"] < each["value"] < each["high"] for name, each in foreseen.items() if name != "cost")
@@ -104,7 +105,7 @@ async def test_first_answers_are_what_transformers_generates(made: Run, warehous
         out = model.generate(tokens, do_sample=False, max_new_tokens=TOKENS)[0, tokens.shape[1] :]
         row = first[prompt.id]
         assert row.prompt_tokens == tokens.shape[1]
-        different += row.text != tokenizer.decode(out, skip_special_tokens=True).strip()
+        different += row.text != tokenizer.decode(out, skip_special_tokens=True).partition(STOP)[0].strip()
     assert different <= DIFFERENT
 
 
@@ -149,7 +150,7 @@ async def test_every_method_votes(transformers_engine: Engine, way: str, tmp_pat
     settings += ["judge.score.steps=20"] if name != way else []
     settings += [f"judge.{name}.max_tokens={WRITTEN}"] if method.written else []
     settings += ["judge.verdict.n=2"] if method.sampled else []
-    made = await run(transformers_engine, tmp_path / "warehouse", settings)
+    made, _ = await run(transformers_engine, tmp_path / "warehouse", settings)
     with connect(tmp_path / "warehouse") as connection:
         votes = list(ask(connection, "SELECT p_first, label_mass, read_first, rationale FROM judgements").rows)
         failed = list(ask(connection, "SELECT error, message FROM failures WHERE step = 'vote'").rows)

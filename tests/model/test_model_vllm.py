@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from real_model import FOLDER, NAME, PROMPTS, STEPS, WRITTEN, judging, p_first, question, rows, run, section
+from real_model import FOLDER, NAME, PROMPTS, STEPS, WRITTEN, Heard, judging, p_first, question, rows, run, section
 from vllm_cpu import serving
 
 from constitution.audit import audit
-from constitution.engines import Completion, Engine, Request, open_engine
+from constitution.engines import Engine, open_engine
 from constitution.records import Failure, Judgement, Response, Run
 from constitution.warehouse import ask, connect
 
@@ -28,21 +28,6 @@ LOGPROB = 2e-3
 """By so much a label's log-probability may differ between engines, natural log."""
 DIFFERENT = 1 / 12
 """Share of greedy texts that may differ between engines."""
-
-
-class Noting:
-    """The engine within, and a list of what went through. It is not closed: the tests share it."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine, self.model, self.describe, self.stats = engine, engine.model, engine.describe, engine.stats
-        self.heard: list[tuple[Request, Completion]] = []
-
-    async def generate(self, request: Request) -> Completion:
-        done = await self.engine.generate(request)
-        self.heard.append((request, done))
-        return done
-
-    async def close(self) -> None: ...
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -66,10 +51,9 @@ async def served(address: str) -> AsyncIterator[Engine]:
     await opened.close()
 
 
-async def whole(engine: Engine, warehouse: Path) -> tuple[Run, Noting, dict[tuple[str, int], Response]]:
+async def whole(engine: Engine, warehouse: Path) -> tuple[Run, Heard, dict[tuple[str, int], Response]]:
     """The whole recipe: run, what was asked, and answers by prompt and round."""
-    noting = Noting(engine)
-    made = await run(noting, warehouse)
+    made, heard = await run(engine, warehouse)
     assert made.finished_at
     assert (made.counts["done"], made.counts["open"], made.counts["lost"]) == (PROMPTS, 0, 0)
     stored = rows(warehouse, made.run_id)
@@ -82,13 +66,13 @@ async def whole(engine: Engine, warehouse: Path) -> tuple[Run, Noting, dict[tupl
     # Requests of a prompt begin alike, and the cache has what they share.
     assert sum(row.cached_tokens for row in votes) > 0
     assert len(audit(warehouse, made.run_id, replicates=50)) > 10
-    return made, noting, answers
+    return made, heard, answers
 
 
 async def test_in_process_and_served_and_transformers_agree(
     tmp_path: Path, in_process: Engine, served: Engine, transformers_engine: Engine
 ) -> None:
-    ours, noting, answers = await whole(in_process, tmp_path / "vllm")
+    ours, heard, answers = await whole(in_process, tmp_path / "vllm")
     theirs, _, others = await whole(served, tmp_path / "served")
     assert ours.models["policy"]["engine"] == "vllm"
     assert theirs.models["policy"]["engine"] == "openai"
@@ -97,8 +81,8 @@ async def test_in_process_and_served_and_transformers_agree(
     first = [key for key in answers if key[1] == 0]
     assert differing([answers[key].text for key in first], [others[key].text for key in first]) <= DIFFERENT
     # A chain that parted reads other texts from there on, so what was asked in process is asked again elsewhere.
-    texts = [pair for pair in noting.heard if not pair[0].choices]
-    votes = [pair for pair in noting.heard if pair[0].choices]
+    texts = [pair for pair in heard if not pair[0].choices]
+    votes = [pair for pair in heard if pair[0].choices]
     assert {request.step.partition("-")[0] for request, _ in texts} == set(STEPS)
     assert len(votes) > PROMPTS
     for engine, asked in ((served, texts), (transformers_engine, texts[: 2 * PROMPTS])):
@@ -131,7 +115,7 @@ async def test_a_form_that_the_server_enforces_makes_every_verdict_whole(address
     settings = [*judging(tmp_path), "judge.method=verdict", "judge.verdict.n=3", f"judge.verdict.max_tokens={WRITTEN}"]
     engine = await open_engine(model)
     try:
-        made = await run(engine, tmp_path / "warehouse", settings)
+        made, _ = await run(engine, tmp_path / "warehouse", settings)
     finally:
         await engine.close()
     assert (made.counts["done"], made.counts["lost"]) == (2, 0)
