@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from readme_section import ROOT
 from real_model import (
     BRIEF,
     FOLDER,
     NAME,
     PROMPTS,
-    ROOT,
     STEPS,
     STOP,
     TOKENS,
