@@ -349,14 +349,15 @@ class MessageBatchServer(ChatBatchServer):
 
     def _told(self, batch: Batch) -> dict[str, Any]:
         over = batch.state not in STEPS
-        counts = dict.fromkeys(("processing", "succeeded", "errored", "canceled", "expired"), 0)
-        succeeded = sum(not isinstance(line, str) for line in batch.lines) if over else 0
-        rest = len(batch.requests) - succeeded
+        kinds = Counter(line["result"]["type"] for line in (*batch.broken, *batch.lines) if isinstance(line, dict))
+        counts = {name: kinds[name] for name in ("succeeded", "errored", "canceled", "expired")}
+        # "The sum of all values always matches the total number of requests in the batch."
+        counts = counts | {"processing": len(batch.requests) - sum(counts.values())}
         return {
             "id": batch.id,
             "type": "message_batch",
             "processing_status": "ended" if over else "in_progress",
-            "request_counts": counts | {"succeeded": succeeded, "errored" if over else "processing": rest},
+            "request_counts": counts,
             "created_at": "2033-05-18T03:33:20.000000+00:00",
             "expires_at": "2033-05-19T03:33:20.000000+00:00",
             "ended_at": "2033-05-18T04:33:20Z" if over else None,

@@ -101,6 +101,25 @@ async def test_a_run_in_batches_has_the_rows_of_a_plain_one_at_half_its_cost(tmp
     assert Warehouse(tmp_path / "two").verify(made.run_id) == []
 
 
+async def test_a_reply_that_is_of_no_use_is_asked_for_again_by_the_next_start(tmp_path: Path) -> None:
+    """The first answer, critique, revision and vote of the batches."""
+    async with ChatBatchServer() as server:
+        await run_once(project(tmp_path / "plain", server.base_url, "", ""), tmp_path / "one", [])
+    bare = {"choices": [{"index": 0, "message": {"content": "A"}, "finish_reason": "none of ours"}]}
+    line = {"response": {"status_code": 200, "request_id": "r", "body": bare}, "error": None}
+    async with ChatBatchServer(fates=[Fate(lines={0: line})] * 4) as server:
+        path = project(tmp_path / "batched", server.base_url)
+        first = await run_once(path, tmp_path / "two", [])
+        assert first.counts["open"] == 4
+        assert first.counts["failures"] == 4
+        worked = server.paid.total()
+        last = await run_once(path, tmp_path / "two", [])
+        assert last.finished_at
+        assert set(server.paid.values()) == {1}
+        assert worked < server.paid.total()
+    same_rows(tmp_path / "two", tmp_path / "one")
+
+
 async def test_a_window_that_makes_small_batches_is_told(tmp_path: Path) -> None:
     recipe = load_recipe(project(tmp_path / "small", "http://127.0.0.1:1/v1", window=5))
     assert batch_steps(recipe) == 4

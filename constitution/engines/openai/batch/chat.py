@@ -59,8 +59,8 @@ class ChatBatches:
             if not isinstance(batches, list):
                 raise MalformedReply(f"{transport.place}: the list of batches is none")
             for batch in filter(lambda each: isinstance(each, dict), batches):
-                wave = (batch.get("metadata") or {}).get("wave")
-                if wave == note.wave or (note.file and batch.get("input_file_id") == note.file):
+                named = batch.get("metadata") == {"wave": note.wave}
+                if named or (note.file and batch.get("input_file_id") == note.file):
                     return [id_of(batch, transport.place, "a batch")]
             # The newest come first.
             made = [each.get("created_at") for each in batches if isinstance(each, dict)]

@@ -66,7 +66,10 @@ class MessageBatches:
                 if _made(batch, transport.place) < note.made - SLACK:
                     return found  # the newest come first
                 counts = batch.get("request_counts")
-                if isinstance(counts, dict) and sum(counts.values()) == len(note.keys):
+                numbers = (
+                    [each for each in counts.values() if isinstance(each, int)] if isinstance(counts, dict) else []
+                )
+                if sum(numbers) == len(note.keys):
                     found.append(id)
             if not batches or not page.get("has_more"):
                 return found
