@@ -65,6 +65,9 @@ class Exchange:
     sent: Messages | None = None
     """The messages as a server was sent them; None: as they are in `request`."""
 
+    text: str | None = None
+    """What the model's chat template makes of them; None: that is not known here, or was not asked."""
+
     @property
     def messages(self) -> Messages:
         return self.request.messages if self.sent is None else self.sent

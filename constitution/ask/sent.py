@@ -3,14 +3,17 @@ and the run's record."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from constitution.ask.replay import Exchange, Replay, Stored, models_of, section_of
+from constitution.engines.base import Request
 from constitution.engines.control import ControlTokens, spellings
 from constitution.engines.odd import SENT_APART, SHORTENED, SPELLED
 from constitution.engines.openai.dialect import as_turned
-from constitution.errors import InputError
+from constitution.engines.weights import chat_of
+from constitution.errors import InputError, RequestRefused
+from constitution.recipe import ModelSection, TransformersModel, VLLMModel, dated
 
 
 async def as_sent(stored: Stored, replay: Replay) -> Replay:
@@ -30,6 +33,39 @@ async def as_sent(stored: Stored, replay: Replay) -> Replay:
         )
     notes = [replay.note, *_doubtful(exchanges, events)]
     return replace(replay, exchanges=exchanges, note="; ".join(note for note in notes if note))
+
+
+def with_text(stored: Stored, replay: Replay) -> Replay:
+    """The same with `Exchange.text`. Raises as `templated`; InputError where there is none to be had."""
+    requests = [exchange.request for exchange in replay.exchanges]
+    if not requests:
+        return replay
+    section = section_of(stored, replay.role)
+    texts = templated(section, stored.run.day, requests)
+    if not texts:
+        raise InputError(
+            f"{replay.role}: engine {section.engine} makes no text of messages here",
+            hint="leave --templated out; of a served model the server does it",
+        )
+    exchanges = [replace(each, text=text) for each, text in zip(replay.exchanges, texts, strict=True)]
+    return replace(replay, exchanges=tuple(exchanges))
+
+
+def templated(section: ModelSection, day: str, requests: Sequence[Request]) -> list[str]:
+    """What the chat template that the model has now makes of each request, on this day, up to where the model goes on.
+    Empty where a server does that, or there is no template. Of messages that it does not take, why. Raises
+    ModelLoadError."""
+    section = dated(section, day)
+    if not isinstance(section, TransformersModel | VLLMModel):
+        return []
+    chat = chat_of(section)
+    texts = []
+    for request in requests:
+        try:
+            texts.append(chat.text(request))
+        except RequestRefused as error:
+            texts.append(f"none: {error}")  # so failed the request
+    return texts
 
 
 def _doubtful(exchanges: Iterable[Exchange], events: set[str]) -> Iterable[str]:

@@ -32,15 +32,18 @@ _TEXTS = ("text", "critique", "rationale", "reasoning", "critique_reasoning", "r
 @click.command()
 @click.argument("id")
 @click.option("--again", is_flag=True, help="Ask the same engine the same once more, and print both replies.")
+@click.option(
+    "--templated", is_flag=True, help="And what the model's chat template makes of the messages (not served)."
+)
 @click.option("--run", metavar="RUN", shell_complete=run_ids, help="The run, or how its id begins, that has the row.")
 @json_option
 @warehouse_option
-def show(id: str, again: bool, run: str | None, as_json: bool, warehouse: Path) -> None:
+def show(id: str, again: bool, templated: bool, run: str | None, as_json: bool, warehouse: Path) -> None:
     """Print the row ID (or how it begins) of a vote, answer, score, preference, prompt or failure: the exact messages
     that were sent, how, what came back, and where it comes from.
 
     The messages are rendered again by the code that a run renders them with, and only shown where the row comes out
-    the same. They are what the engine was given; chat templates, and what a server did not take, come after that.
+    the same. What a chat template makes of them is shown by --templated, for models in this process.
     On a terminal characters that cannot be seen are escapes; --json has every text as it is. --again writes nothing.
 
     Exit code 1: the messages cannot be rendered by this version, or --again brought an error.
@@ -62,10 +65,12 @@ def show(id: str, again: bool, run: str | None, as_json: bool, warehouse: Path) 
         _show_whole(store, found, row, facts, as_json)
         return
     from constitution.ask.replay import Stored, models_of, replayed
-    from constitution.ask.sent import as_sent
+    from constitution.ask.sent import as_sent, with_text
 
     stored = Stored.load(store, found.run_id, found.prompt_id)
     replay = asyncio.run(as_sent(stored, asyncio.run(replayed(stored, row))))
+    if templated:
+        replay = with_text(stored, replay)
     fresh = None
     if again:
         from constitution.ask.again import asked_again
@@ -108,6 +113,7 @@ def _sent(exchange: Exchange, unsent: Sequence[str]) -> dict[str, Any]:
         "step": request.step, "messages": [asdict(turn) for turn in exchange.messages],
         "sampling": {name: None if name in unsent else value for name, value in settings.items()},
         "seed": None if "seed" in unsent else request.seed, "choices": list(request.choices),
+        **({"text": exchange.text} if exchange.text is not None else {}),
     }  # fmt: skip
 
 
@@ -134,6 +140,8 @@ def _show_exchanges(replay: Replay, fresh: Again | None, row: object) -> None:
         request, of = exchange.request, f" {number + 1} of {len(replay.exchanges)}" if len(replay.exchanges) > 1 else ""
         click.echo(f"\nRequest{of} to {printable(replay.role)}: {printable(_settings(request, replay.unsent))}")
         _show_messages(exchange.messages)
+        if exchange.text is not None:
+            click.echo(f"--- in the chat template that the model has now\n{printable_lines(exchange.text)}")
         _show_reply("came back", exchange.reply, request)
         if fresh:
             _show_reply("came back now", fresh.replies[number], request)

@@ -89,9 +89,12 @@ def trial(
         show_json(_facts(found, show))
     else:
         _tell(found, recipe)
+        texts = _templated(found) if show else {}
         for (role, what), request in found.examples.items() if show else ():
             click.echo(f"\n── {printable(what)}, to {printable(role)}")
             click.echo(printable_lines(_text(request)))
+            if (role, what) in texts:
+                click.echo(f"── in the model's chat template\n{printable_lines(texts[role, what])}")
     sys.exit(1 if found.findings else 0)
 
 
@@ -171,10 +174,26 @@ def _facts(found: Trial, show: bool) -> dict[str, Any]:
 
 
 def _examples(found: Trial) -> list[dict[str, Any]]:
+    texts = _templated(found)
     return [
-        {"role": role, "step": what, "messages": as_dicts(request.messages), "choices": list(request.choices)}
+        {"role": role, "step": what, "messages": as_dicts(request.messages), "choices": list(request.choices),
+         "text": texts.get((role, what))}
         for (role, what), request in found.examples.items()
-    ]
+    ]  # fmt: skip
+
+
+def _templated(found: Trial) -> dict[tuple[str, str], str]:
+    """The texts of the examples in their models' chat templates; none of a served model's."""
+    from constitution.ask.sent import templated
+
+    models = found.recipe.model
+    sections = {"policy": models.policy} | {f"judge {name}".strip(): each for name, each in models.judges.items()}
+    texts: dict[tuple[str, str], str] = {}
+    for role, section in sections.items():
+        own = {key: request for key, request in found.examples.items() if key[0] == role}
+        if own:
+            texts |= zip(own, templated(section, found.run.day, list(own.values())), strict=False)
+    return texts
 
 
 def _text(request: Request) -> str:

@@ -120,13 +120,13 @@ class ChatTokenizer:
         """The prompt's tokens. think = False: a thought that the template opens is closed at once, so that the next
         token is of the answer. Raises RequestRefused for messages that the chat template does not take."""
         with self._lock:
-            pieces = self._pieces(self._normal(messages))
-            if not think or self._spoken.reasoning == "off":
-                pieces.append((closing(pieces[-1][0]) if not pieces[-1][1] else "", False))
-            tokens: list[int] = []
-            for text, plain in pieces:
-                tokens += self._encode(text, plain=plain)
-            return tokens
+            return [token for text, plain in self._prompt(messages, think) for token in self._encode(text, plain=plain)]
+
+    def text(self, request: Request) -> str:
+        """The prompt, for people: what `prepared` makes into tokens. Control tokens that the messages spell are in it
+        as they are spelled. Raises RequestRefused for messages that the chat template does not take."""
+        with self._lock:
+            return "".join(text for text, _ in self._prompt(request.messages, think=not request.choices))
 
     def said(self, tokens: Sequence[int], prompt: Sequence[int], continues: bool, cut: bool) -> Said:
         """What the model wrote after `prompt`: thought and answer, or all as the answer where it continues one.
@@ -198,6 +198,12 @@ class ChatTokenizer:
 
     def _normal(self, messages: Messages) -> Messages:
         return normal(messages, system=self._takes_system, late_system=self._takes_late_system)
+
+    def _prompt(self, messages: Messages, think: bool) -> list[tuple[str, bool]]:
+        pieces = self._pieces(self._normal(messages))
+        if not think or self._spoken.reasoning == "off":
+            pieces.append((closing(pieces[-1][0]) if not pieces[-1][1] else "", False))
+        return pieces
 
     def _pieces(self, messages: Messages) -> list[tuple[str, bool]]:
         """The rendered prompt as (text, plain) in order; in plain text nothing is read as a control token.

@@ -101,6 +101,11 @@ def load(section: TransformersModel) -> LocalModel:
     )
 
 
+def chat_of(section: TransformersModel | VLLMModel) -> ChatTokenizer:
+    """The tokenizer and chat template of `section`, without the weights. Raises ModelLoadError."""
+    return ChatTokenizer(load_tokenizer(section, find(section)), short_name(section), Spoken.of(section))
+
+
 def short_name(section: TransformersModel | VLLMModel) -> str:
     """As the tables have it: the folder's or the hub's name without what is before it."""
     return Path(section.model.rstrip("/")).name
