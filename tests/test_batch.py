@@ -13,7 +13,9 @@ import pytest
 from batch_servers import ChatBatchServer, Fate, Fault
 from pydantic import ValidationError
 
+from constitution.engines import open_engines
 from constitution.engines.base import Completion, Request
+from constitution.engines.openai.batch.notes import at_places
 from constitution.engines.openai.engine import OpenAIEngine
 from constitution.errors import (
     AccessDenied,
@@ -24,7 +26,7 @@ from constitution.errors import (
     RecipeError,
     RequestRefused,
 )
-from constitution.recipe import OpenAIModel
+from constitution.recipe import Models, OpenAIModel
 from constitution.records import Message, Sampling
 
 FAST: dict[str, Any] = {"batch": True, "batch_wait_s": 0.02, "batch_poll_s": 0.005, "timeout_s": 5.0}
@@ -254,14 +256,29 @@ async def test_without_batch_what_was_sent_in_one_is_waited_for_and_the_rest_is_
         assert (len(server.batches), server.calls["POST /v1/chat/completions"]) == (1, 2)
 
 
+def move(notes: Path, place: str) -> None:
+    """Writes another address into the only note."""
+    [note] = notes.glob("*.json")
+    note.write_text(json.dumps({**json.loads(note.read_text()), "place": place}))
+
+
 async def test_another_address_or_account_is_told_and_pays_for_nothing(tmp_path: Path) -> None:
     async with ChatBatchServer() as server, ChatBatchServer() as other:
         done, _ = await asked(server, tmp_path)
-        assert (await asked(other, tmp_path))[0] == done, "what has come back is there"
+        models, both = Models(policy=section(other.base_url)), [section(url) for url in (other.base_url, "http://b/v1")]
+        at_places(tmp_path, [server.base_url, other.base_url])
+        with pytest.raises(RecipeError, match="6 requests are in batch batch_0"):
+            at_places(tmp_path, [each.base_urls[0] for each in both])
+        async with open_engines(models, notes=tmp_path) as engines:
+            moved = await asyncio.gather(*map(engines.policy.generate, ASKED))
+        assert moved == done, "what has come back is there"
         [results] = [name for name in os.listdir(tmp_path) if name.endswith(".jsonl")]
         os.remove(tmp_path / results)
+        at_places(tmp_path, [other.base_url])
         with pytest.raises(RecipeError, match="6 requests are in batch batch_0"):
-            await asked(other, tmp_path)
+            async with open_engines(Models(policy=section(server.base_url)), notes=tmp_path):
+                pass
+        move(tmp_path, server.base_url)
         server.batches.clear()
         done, _ = await asked(server, tmp_path)
         assert all(isinstance(each, EngineGone) and "batch_0" in str(each) for each in done)

@@ -16,6 +16,7 @@ from typing import Any
 
 from constitution.engines.base import Completion, Engine, Request
 from constitution.engines.meter import Metered
+from constitution.engines.openai.batch.notes import at_places
 from constitution.errors import RecipeError
 from constitution.recipe import GivenModel, Models, ModelSection, OpenAIModel
 
@@ -87,16 +88,16 @@ async def open_engine(section: ModelSection, notes: Path | None = None) -> Engin
 @asynccontextmanager
 async def open_engines(models: Models, answers: bool = True, notes: Path | None = None) -> AsyncIterator[Engines]:
     """Policy and judges, closed at the end; without a judge's section and without a jury the policy judges. answers:
-    False opens no policy that does not judge. notes: a run's folder for notes of batches, a folder in it for each."""
+    False opens no policy that does not judge. notes: a run's folder, which need not exist, for notes of its batches."""
     began = time.monotonic()
     voters = list(models.judges.values())
     sections = [models.policy if answers else voters[0], *voters]
-    roles = ["policy" if answers else "judge", *(f"judge-{name}" if name else "judge" for name in models.judges)]
     bare = [section.bare for section in sections]
-    first = [place for place, section in enumerate(bare) if section not in bare[:place]]
-    distinct = [bare[place] for place in first]
-    folders = [notes / roles[place] if notes else None for place in first]
-    opened = [Metered(engine, began) for engine in await _open(distinct, folders)]
+    distinct = [section for place, section in enumerate(bare) if section not in bare[:place]]
+    if notes:
+        urls = [url for section in sections if isinstance(section, OpenAIModel) for url in section.base_urls]
+        at_places(notes, {url.rstrip("/") for url in urls})
+    opened = [Metered(engine, began) for engine in await _open(distinct, notes)]
     policy, *judges = [opened[distinct.index(section)] for section in bare]
     names = list(models.jury) or [judges[0].model]
     engines = Engines(policy, dict(zip(names, judges, strict=True)), jury=bool(models.jury), answers=answers)
@@ -111,8 +112,8 @@ def _kind(name: str) -> Any:
     return getattr(import_module(module), kind)
 
 
-async def _open(sections: Sequence[ModelSection], notes: Sequence[Path | None]) -> list[Engine]:
-    """The engines of `sections`, in order, each with its folder for notes."""
+async def _open(sections: Sequence[ModelSection], notes: Path | None) -> list[Engine]:
+    """The engines of `sections`, in order."""
     opened: dict[int, Engine] = {}
     try:
         for name in dict.fromkeys(section.engine for section in sections):
@@ -121,7 +122,7 @@ async def _open(sections: Sequence[ModelSection], notes: Sequence[Path | None]) 
                 opened |= zip(places, await together([sections[place] for place in places]), strict=True)
                 continue
             for place in places:
-                opened[place] = await open_engine(sections[place], notes[place])
+                opened[place] = await open_engine(sections[place], notes)
     except BaseException:
         await _close(list(opened.values()))
         raise

@@ -16,8 +16,8 @@ from constitution.errors import MalformedReply
 
 CHECK_SECONDS = 30.0
 """The limit of a question about batches."""
-SLACK = 3600.0
-"""Seconds by which a server's clock may be behind ours."""
+SLACK = 26 * 3600.0
+"""Seconds by which a server's clock may be behind ours: more than a clock is wrong by that has another zone's time."""
 
 
 class Line(NamedTuple):
@@ -64,6 +64,8 @@ class State:
     """Paths under `base_url` of the files of results; there may be none."""
     faults: tuple[Fault, ...] = ()
     """Not empty: the batch was refused as a whole, and nothing of it was worked."""
+    answered: int = 0
+    """Requests that it says it answered; 0 also where it does not say."""
     crowded: bool = False
     """It was refused because there is no room for so many requests now."""
 
@@ -103,6 +105,11 @@ class BatchAPI(Protocol):
     def result(self, line: Any) -> Result | None:
         """What a line of a file of results, decoded, says; None: nothing that can be read."""
         ...
+
+
+def number_of(value: Any) -> int:
+    """A count, 0 where it is none."""
+    return value if isinstance(value, int) else 0
 
 
 def id_of(reply: Any, place: str, what: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from constitution.engines.openai.batch.api import CHECK_SECONDS, SLACK, Fault, Line, Result, State, id_of
+from constitution.engines.openai.batch.api import CHECK_SECONDS, SLACK, Fault, Line, Result, State, id_of, number_of
 from constitution.engines.openai.batch.notes import Note
 from constitution.engines.openai.http import Transport
 from constitution.engines.openai.refused import Said, error_within, said
@@ -79,7 +79,10 @@ class ChatBatches:
         faults = tuple(_faults(told.get("errors"))) if word == "failed" and not results else ()
         if word == "failed" and not results and not faults:
             faults = (Fault(None, Said("the batch failed, and the server does not say why")),)
-        return State(word, word in ENDED, results, faults, any(CROWDED in fault.said.codes for fault in faults))
+        counts = told.get("request_counts")
+        answered = number_of(counts.get("completed")) if isinstance(counts, dict) else 0
+        crowded = any(CROWDED in fault.said.codes for fault in faults)
+        return State(word, word in ENDED, results, faults, answered, crowded)
 
     def line(self, custom_id: str, reply: Any) -> Any:
         return {"custom_id": custom_id, "response": {"status_code": 200, "body": reply}, "error": None}

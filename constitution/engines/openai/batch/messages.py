@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from constitution.engines.openai.batch.api import CHECK_SECONDS, SLACK, Line, Result, State, id_of
+from constitution.engines.openai.batch.api import CHECK_SECONDS, SLACK, Line, Result, State, id_of, number_of
 from constitution.engines.openai.batch.notes import Note
 from constitution.engines.openai.http import Transport
 from constitution.engines.openai.refused import Said, said
@@ -66,10 +66,8 @@ class MessageBatches:
                 if _made(batch, transport.place) < note.made - SLACK:
                     return found  # the newest come first
                 counts = batch.get("request_counts")
-                numbers = (
-                    [each for each in counts.values() if isinstance(each, int)] if isinstance(counts, dict) else []
-                )
-                if sum(numbers) == len(note.keys):
+                said = sum(map(number_of, counts.values())) if isinstance(counts, dict) else 0
+                if said in (0, len(note.keys)):  # 0: it does not say
                     found.append(id)
             if not batches or not page.get("has_more"):
                 return found
@@ -82,7 +80,10 @@ class MessageBatches:
             raise MalformedReply(f"{transport.place}: the reply is no batch")
         if word == "ended" and told.get("archived_at"):
             raise ModelLoadError(f"its results went into the archive on {str(told['archived_at'])[:10]}")
-        return State(word, word == "ended", (f"{BATCHES}/{batch}/results",) if word == "ended" else ())
+        counts = told.get("request_counts")
+        answered = number_of(counts.get("succeeded")) if isinstance(counts, dict) else 0
+        results = (f"{BATCHES}/{batch}/results",) if word == "ended" else ()
+        return State(word, word == "ended", results, answered=answered)
 
     def line(self, custom_id: str, reply: Any) -> Any:
         return {"custom_id": custom_id, "result": {"type": "succeeded", "message": reply}}

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from constitution.engines.base import Request
-from constitution.errors import WarehouseError
+from constitution.errors import RecipeError, WarehouseError
 from constitution.writing import beside
 
 
@@ -51,7 +51,8 @@ def key_of(path: str, body: bytes, request: Request) -> str:
 
 
 class Notes:
-    """The notes of one engine, in a folder of its own, which need not exist."""
+    """The notes of a run, in a folder of their own, which need not exist. All its engines share them: which sections
+    share an engine may be another matter in the next start."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -99,7 +100,7 @@ class Notes:
         temporary = beside(path)
         try:
             # No more than these: a warehouse that is gone is not made again.
-            for folder in (*reversed(self.folder.parents[:2]), self.folder):
+            for folder in (self.folder.parent, self.folder):
                 folder.mkdir(exist_ok=True)
             try:
                 with temporary.open("xb") as file:
@@ -110,13 +111,30 @@ class Notes:
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
-            for folder in (self.folder, *self.folder.parents[:3]):
+            for folder in (self.folder, *self.folder.parents[:2]):
                 sync(folder)
         except OSError as error:
             raise WarehouseError(
                 f"{path}: cannot be written: {error.strerror or error}",
                 hint="check free space and permissions; the same command resumes from here",
             ) from error
+
+
+def at_places(folder: Path, places: Collection[str]) -> None:
+    """Holds the notes against the servers that a start asks. Where there is one only, it has what came back from where
+    it was before. Raises RecipeError where requests are at a server that is none of them, and where there are several,
+    of which one model may now be asked for what another one said."""
+    notes = Notes(folder)
+    for note in notes.read():
+        if note.place in places:
+            continue
+        if len(places) > 1 or not notes.results(note).exists():
+            raise RecipeError(
+                f"base_url: {len(note.keys):,} requests are in batch {note.batch or '(just made)'} at {note.place}, "
+                "and no model has this base_url",
+                hint=f"give that address; or delete the notes in {folder} that name it, and they are paid for again",
+            )
+        notes.write(replace(note, place=next(iter(places))))
 
 
 def sync(folder: Path) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import orjson
 
 from constitution.engines.openai.batch.api import BatchAPI, Result
 from constitution.engines.openai.batch.notes import Note
 from constitution.engines.openai.http import Transport
+from constitution.errors import MalformedReply
 
 
 class Results:
@@ -32,7 +30,7 @@ class Results:
                 begin, at = at, at + len(line)
                 if not line.strip():
                     continue
-                result = self._api.result(_json(line))
+                result = result_of(self._api, self._transport, line)
                 number = numbers.get(result.custom_id) if result else None
                 unread += result is None
                 unknown += result is not None and number is None
@@ -60,13 +58,14 @@ class Results:
         offset, length = self._places[number]
         with self._path.open("rb") as file:
             file.seek(offset)
-            result = self._api.result(self._transport.decoded(file.read(length)))
+            result = result_of(self._api, self._transport, file.read(length))
         assert result is not None
         return result
 
 
-def _json(line: bytes) -> Any:
+def result_of(api: BatchAPI, transport: Transport, line: bytes) -> Result | None:
+    """What a line says; None: nothing that can be read."""
     try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError:
+        return api.result(transport.decoded(line))
+    except MalformedReply:
         return None

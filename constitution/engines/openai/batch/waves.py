@@ -71,16 +71,11 @@ class Waves:
         self._closed = False
 
     async def open(self) -> None:
-        """Reads the notes. Raises RecipeError for a server without batches, and for one that is not the one that
-        earlier starts sent theirs to."""
+        """Reads the notes. Raises RecipeError for a server without batches."""
         work, place = self._work, self._place
         for note in await asyncio.to_thread(work.notes.read):
-            if note.place != place and not work.notes.results(note).exists():
-                raise RecipeError(
-                    f"base_url: {len(note.keys):,} requests are in batch {note.batch or '(just made)'} at "
-                    f"{note.place}, and base_url is {place}",
-                    hint=f"give that address; or delete {work.notes.path(note)}, and they are paid for again here",
-                )
+            if note.place != place:
+                continue  # another engine's (`notes.at_places`)
             wave = Wave(note, earlier=True)
             work.named.add(note.batch)
             for number, key in enumerate(note.keys):

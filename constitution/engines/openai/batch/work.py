@@ -19,7 +19,7 @@ import orjson
 
 from constitution.engines.openai.batch.api import BatchAPI, Fault, Line, Result, State
 from constitution.engines.openai.batch.notes import Note, Notes
-from constitution.engines.openai.batch.results import Results
+from constitution.engines.openai.batch.results import Results, result_of
 from constitution.engines.openai.endpoint import Events, now
 from constitution.engines.openai.http import Transport
 from constitution.engines.openai.refused import Said
@@ -27,6 +27,7 @@ from constitution.errors import (
     AccessDenied,
     EngineError,
     EngineGone,
+    MalformedReply,
     ModelLoadError,
     RateLimited,
     RequestRefused,
@@ -166,15 +167,14 @@ class Work:
 
     async def _found(self, note: Note) -> str:
         """The id of its batch at the server; empty: none was made. A request whose sender is gone may still be at
-        work there: where it went out just now, it is looked for again after a while."""
-        for _ in range(LOOKS):
+        work there: it is looked for again after a while."""
+        for look in range(LOOKS):
+            if look:
+                await asyncio.sleep(self.settings.poll_s)
             found = await self._there(note, lambda: self.api.find(self.transport, note))
             for batch in found:
                 if batch not in self.named and (self.api.certain or await self._is(note, batch)):
                     return batch
-            if not 0 <= time.time() - note.made < LOOKS * self.settings.poll_s:
-                break
-            await asyncio.sleep(self.settings.poll_s)
         return ""
 
     async def _is(self, note: Note, batch: str) -> bool:
@@ -184,7 +184,7 @@ class Work:
         async def first() -> bool:
             for path in state.results:
                 async for line in self.transport.lines(path):
-                    if line.strip() and (result := self.api.result(self.transport.decoded(line))):
+                    if result := result_of(self.api, self.transport, line):
                         return result.custom_id.startswith(f"{note.wave}-")
             return False
 
@@ -203,14 +203,27 @@ class Work:
             wait = min(GROWS * wait, LONGEST * self.settings.poll_s)
 
     async def _kept(self, wave: Wave, state: State) -> None:
-        """Makes the file of results."""
+        """Makes the file of results. Where it has fewer answers than the server says that there are, they may have been
+        cut on their way, or not be there yet: what is missing is paid for again only if it does not come."""
+        note, looks = wave.note, 0
 
-        async def lines() -> AsyncIterator[bytes]:
+        async def lines(state: State) -> AsyncIterator[bytes]:
+            answers = 0
             for path in state.results:
                 async for line in self.transport.lines(path):
+                    result = result_of(self.api, self.transport, line)
+                    answers += result is not None and result.reply is not None
                     yield line
+            if answers < state.answered and looks < LOOKS:
+                raise MalformedReply(f"batch {note.batch} has {state.answered:,} answers, and {answers:,} came")
 
-        await self._there(wave.note, lambda: self.notes.keep(wave.note, lines()))
+        async def keep() -> None:
+            nonlocal looks
+            looks += 1
+            now = state if looks == 1 else await self.api.state(self.transport, note.batch)
+            await self.notes.keep(note, lines(now))
+
+        await self._there(note, keep)
 
     async def _not_taken(self, wave: Wave, state: State) -> Outcome:
         if not state.crowded:
