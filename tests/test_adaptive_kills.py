@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,12 @@ from pipeline_run import rows_of
 from run_once import run_once, stop_midway
 from small_project import small_project, table
 
-from constitution.records import Failure, Judgement, Preference
+from constitution.engines import Completion, Engine, Request
+from constitution.engines.fake import FakeEngine
+from constitution.errors import ContextTooLong
+from constitution.pipeline import open_run, prepare
+from constitution.recipe import FakeModel, load_recipe
+from constitution.records import Failure, Judgement, Preference, Run
 from constitution.warehouse import Warehouse
 
 
@@ -110,3 +116,63 @@ async def test_a_wave_that_a_judge_has_failed_is_waited_for(tmp_path: Path) -> N
         "no wave before the one that failed was whole"
     )
     assert mended.counts["votes_missing"] == 0
+
+
+class Blind(Engine):
+    """A judge whose context is too small for a third of the prompts when it is asked for some word."""
+
+    def __init__(self, word: str | None) -> None:
+        self.word = word
+        self._sound = FakeEngine(FakeModel(engine="fake", model="blind", noise=6.0))
+
+    @property
+    def model(self) -> str:
+        return "blind"
+
+    def describe(self) -> Mapping[str, str]:
+        return {"name": "blind", "engine": "blind"}
+
+    async def generate(self, request: Request) -> Completion:
+        said = any(self.word in turn.content for turn in request.messages) if self.word is not None else False
+        if said and int(request.affinity, 16) % 3 == 0:
+            raise ContextTooLong("blind: the prompt has more tokens than the model takes")
+        return await self._sound.generate(request)
+
+
+async def judged(recipe: Path, root: Path, word: str | None, retry_failed: bool = False) -> Run:
+    loaded = load_recipe(recipe, [ADAPTIVE, "output.stop_at_failures=1"]).with_engines({"judge": Blind(word)})
+    async with open_run(prepare(loaded, recipe, root), retry_failed) as session:
+        await session.walk()
+        return await session.finish()
+
+
+@pytest.mark.parametrize("word", ["", "dodging", " person "])
+async def test_what_failed_for_good_is_tried_again(tmp_path: Path, word: str) -> None:
+    recipe, root = small_project(tmp_path, 16, PLANTED), tmp_path / "w"
+    before = await judged(recipe, root, word)
+    assert before.finished_at
+    assert before.counts["votes_missing"] > 0
+    whole(root)
+    done = await judged(recipe, root, None, retry_failed=True)
+    clean = await judged(recipe, tmp_path / "clean", None)
+    assert done.finished_at
+    assert (done.counts["lost"], done.counts["votes_missing"]) == (0, 0)
+    whole(root)
+    ours, theirs = (rows_of(where, done.run_id) for where in (root, tmp_path / "clean"))
+    if word:  # a start that had less to decide by may have asked for more
+        votes = {id: row for id, row in theirs.items() if isinstance(row, Judgement)}
+        assert votes.items() <= ours.items()
+    else:
+        assert ours == theirs
+        assert {**done.counts, "failures": 0} == {**clean.counts, "failures": 0}
+
+
+def whole(root: Path) -> None:
+    """Every vote that was asked for has a row, or is missing, and all that might be are asked for or spared."""
+    query = """
+        SELECT count(DISTINCT p.votes + p.votes_missing + p.votes_spared),
+            sum(p.votes_spared) > 0
+        FROM preferences AS p WHERE p.votes + p.votes_missing > 0"""
+    [(grids, spared)] = table(root, query)
+    assert (grids, spared) == (1, True)
+    assert table(root, 'SELECT asked - "cast" - missing FROM missing_votes') == [(0,)]

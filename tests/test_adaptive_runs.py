@@ -15,7 +15,9 @@ from run_once import run_once
 from small_project import small_project, table
 
 from constitution.cli import app
-from constitution.errors import InputError
+from constitution.errors import InputError, RecipeError
+from constitution.pipeline import prepare
+from constitution.recipe import load_recipe
 from constitution.records import Run
 
 
@@ -268,6 +270,26 @@ async def test_verdicts_are_asked_for_one_by_one(tmp_path: Path) -> None:
     assert found("repetition_stability", "planted").n == 5 * 2 * len(
         table(root, f"FROM preferences WHERE run_id = '{run.run_id}' AND kind = 'perturbation' AND votes > 0")
     )
+
+
+@pytest.mark.parametrize(
+    ("settings", "refused"),
+    [
+        (["judge.principles=2"], True),
+        (["judge.principles=3"], False),
+        (["judge.principles=1", "judge.repeats=3"], False),
+        (["judge.principles=1", "judge.repeats=3", "judge.aggregate=majority"], True),
+        (["judge.principles=1", "judge.method=verdict", "judge.verdict.n=2"], True),
+    ],
+)
+def test_a_recipe_of_which_no_vote_can_be_spared_is_refused(tmp_path: Path, settings: list[str], refused: bool) -> None:
+    path = small_project(tmp_path, 2, PLANTED)
+    recipe = load_recipe(path, [ADAPTIVE, *settings])
+    if refused:
+        with pytest.raises(RecipeError, match="none can be spared"):
+            prepare(recipe, path, tmp_path / "w")
+    else:
+        assert prepare(recipe, path, tmp_path / "w").prompts == 2
 
 
 async def test_a_run_with_all_votes_is_the_run_that_it_was(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from run_once import run_once
 from small_project import small_project, table
 from test_batch import FAST
 
+from constitution.judge.units import WAVES
 from constitution.pipeline.plan import batch_steps, small_window
 from constitution.recipe import load_recipe
 from constitution.trial import Trial, try_recipe
@@ -118,6 +119,21 @@ async def test_a_reply_that_is_of_no_use_is_asked_for_again_by_the_next_start(tm
         assert set(server.paid.values()) == {1}
         assert worked < server.paid.total()
     same_rows(tmp_path / "two", tmp_path / "one")
+
+
+async def test_adaptive_votes_go_out_in_a_batch_a_wave(tmp_path: Path) -> None:
+    settings = ["judge.votes=adaptive", "judge.principles=12"]
+    async with ChatBatchServer() as server:
+        run = await run_once(project(tmp_path / "plain", server.base_url, "", ""), tmp_path / "one", settings)
+        paid = server.paid
+    async with ChatBatchServer() as server:
+        path = project(tmp_path / "batched", server.base_url)
+        made = await run_once(path, tmp_path / "two", settings)
+        assert server.paid == paid
+    assert made.counts == run.counts
+    assert made.counts["votes_spared"] > 0
+    same_rows(tmp_path / "two", tmp_path / "one")
+    assert batch_steps(load_recipe(path, settings)) == 3 + WAVES
 
 
 async def test_a_window_that_makes_small_batches_is_told(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ A further method takes its own module with a coroutine `(Question) -> Verdict`, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -49,9 +49,20 @@ METHODS: Mapping[Method, JudgingMethod] = {
 }
 
 
+LEAST = 3
+"""Units of adaptive votes (judge/units.py): of fewer, none is spared."""
+
+
 def repeats(section: JudgeSection) -> int:
     """How often each vote is asked for in each order."""
     return section.verdict.n if METHODS[section.method].sampled else section.repeats
+
+
+def apart(sections: Iterable[JudgeSection]) -> int | None:
+    """Repeats of each principle that adaptive votes ask for one by one. None: all together, for those of judges with
+    more of them are none of all judges, and by majority they outvote the other side together. sections: the judges'."""
+    found = {None if section.aggregate == "majority" else repeats(section) for section in sections}
+    return found.pop() if len(found) == 1 else None
 
 
 def templates_of(section: JudgeSection) -> templates.TemplateSet:
@@ -66,6 +77,7 @@ def check(recipe: Recipe, principles: Sequence[Principle], constitution: str) ->
     section = recipe.judge
     if section is None:
         return
+    _check_adaptive(section, [section.of(model) for model in recipe.model.judges.values()], len(principles))
     bare = [principle.id for principle in principles if not principle.criteria]
     for model in recipe.model.judges.values():
         own = section.of(model)
@@ -76,6 +88,15 @@ def check(recipe: Recipe, principles: Sequence[Principle], constitution: str) ->
             )
         _check_logprobs(own, model)
         _check_repeats(own, model)
+
+
+def _check_adaptive(section: JudgeSection, judges: Sequence[JudgeSection], principles: int) -> None:
+    wanted = principles if section.principles == "all" else min(section.principles, principles)
+    if section.votes == "adaptive" and wanted * (apart(judges) or 1) < LEAST:
+        raise RecipeError(
+            f"judge.votes: of the votes by {wanted} principle{'s' * (wanted > 1)} on a pair none can be spared",
+            hint="leave it out, or let more principles vote",
+        )
 
 
 def _check_logprobs(section: JudgeSection, model: ModelSection) -> None:

@@ -11,7 +11,7 @@ from constitution.engines import Engine
 from constitution.generate.base import Emit
 from constitution.identity import seed
 from constitution.judge.ask import Judge, Votes, all_units, draw_principles, expected, known, vote
-from constitution.judge.methods import repeats
+from constitution.judge.methods import apart
 from constitution.judge.pairs import Pair, pairs
 from constitution.judge.units import Unit, in_waves
 from constitution.labels import Rules, label_pair
@@ -56,12 +56,9 @@ class Labeller:
         first = self.judges[0]
         if self.monitor is None or pair.kind == "perturbation" or not pair.votable:
             return all_units(first, pair)
-        times = {repeats(judge.section) for judge in self.judges}
-        # Repeats outvote the other side together, and those of judges with more of them are no unit of all judges.
-        together = len(times) > 1 or self.rules.first_aggregate == "majority"
         draw = random.Random(seed(first.seed, pair.a.prompt_id, "vote-order", *pair.place))
         ids = [principle.id for principle in draw_principles(first, pair)]
-        return in_waves(ids, None if together else times.pop(), draw)
+        return in_waves(ids, apart(judge.section for judge in self.judges), draw)
 
     async def _label(self, prompt: Prompt, pair: Pair, have: Mapping[str, Row], emit: Emit) -> list[Failure]:
         """A label is made once: not while a vote may still come that the quorum waits for, and never again."""
