@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from chains import Scripted
 from click.testing import CliRunner, Result
 from odd_modes import context
@@ -239,6 +240,38 @@ def test_what_cannot_be_tried_leaves_nothing(tmp_path: Path) -> None:
     result = invoke(str(path), "--warehouse", str(tmp_path / "w"), "--set", "judge.only=['none']")
     assert result.exit_code != 0
     assert list((tmp_path / "w" / FOLDER).iterdir()) == []
+
+
+def even(request: Request) -> Completion:
+    return Completion("A", "stop", 10, 2, choice_logprobs=dict.fromkeys(request.choices, math.log(0.46)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "text", "what", "setting"),
+    [
+        ((), None, "pairs are dropped: tie", "another judge"),
+        (("judge.min_label_mass=0.95",), None, "pairs are dropped: votes-missing", "a smaller judge.min_label_mass"),
+        (("judge.method=verdict",), "Both.\nVerdict: tie", "pairs are dropped: tie", "a larger judge.verdict.n"),
+    ],
+)
+async def test_a_judge_of_whose_votes_no_label_comes(
+    tmp_path: Path, settings: tuple[str, ...], text: str | None, what: str, setting: str
+) -> None:
+    """Each vote is sound by itself."""
+    path = small_project(tmp_path)
+    judge = Scripted(even if text is None else lambda request: Completion(text, "stop", 10, 2))
+    found = await try_recipe(load_recipe(path, settings).with_engines({"judge": judge}), path, tmp_path / "w", 4)
+    [(told, change)] = [each for each in said(found) if " pairs " in each[0]]
+    assert told.endswith(what)
+    assert change.startswith(setting)
+
+
+async def test_verdicts_that_are_cut(tmp_path: Path) -> None:
+    path = small_project(tmp_path)
+    judge = Scripted(lambda request: Completion("Both are", "length", 10, 2))
+    recipe = load_recipe(path, ["judge.method=verdict"]).with_engines({"judge": judge})
+    [setting] = [each for what, each in said(await try_recipe(recipe, path, tmp_path / "w", 4)) if "vote by" in what]
+    assert setting == "a larger judge.verdict.max_tokens"
 
 
 async def test_engines_of_ones_own_can_be_tried(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from constitution.recipe import OutputSection, Recipe
 from constitution.records import Figure, Run
 from constitution.trial.findings import Evidence, Finding, findings
 from constitution.trial.sample import Draw, Seen, Watching
-from constitution.trial.shares import Step, hopeless, steps
+from constitution.trial.shares import Step, dropped, hopeless, steps
 
 PROMPTS = 16
 """One that goes wrong is 6 % of them, and the forecast is within 10 to 20 %."""
@@ -93,7 +93,7 @@ async def try_recipe(
         found,
         figures,
         foreseen,
-        findings(Evidence(recipe, run, found, figures, foreseen["cost"], draw.population)),
+        findings(Evidence(recipe, run, found, figures, foreseen["cost"], draw.population, dropped(watching.rows))),
         watching.examples,
     )
 

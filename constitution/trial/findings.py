@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from constitution import errors
 from constitution.audit.kinds import KINDS
@@ -12,7 +12,7 @@ from constitution.measures import Estimate
 from constitution.pipeline.cost import money
 from constitution.pipeline.plan import WAVE, small_window
 from constitution.recipe import ModelSection, OpenAIModel, Recipe, VLLMModel
-from constitution.records import Figure, Run
+from constitution.records import DropReason, Figure, Run
 from constitution.trial.shares import Step
 
 LABEL_MASS = KINDS["label_mass"].summary[""].null or 0.0
@@ -39,6 +39,12 @@ ALPHA = 0.2
 """Krippendorff's alpha of the judges: up to 0.2 agreement is slight (Landis & Koch 1977, Biometrics 33)."""
 
 
+DROPPED = 0.5
+"""Share of the pairs, for one reason: over half, most of what is paid for trains nobody."""
+PAIRS = 4
+"""Of fewer each may be odd by itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     what: str
@@ -60,6 +66,8 @@ class Evidence:
     """Cost of all prompts."""
     population: int
     """Prompts of the recipe."""
+    pairs: Mapping[DropReason | None, int] = field(default_factory=dict)
+    """By the reason for which they are dropped; None: they are kept."""
 
 
 def findings(found: Evidence) -> list[Finding]:
@@ -72,6 +80,7 @@ def findings(found: Evidence) -> list[Finding]:
         *(_said(step, found.recipe) for step in found.steps),
         *(_votes(step, found.recipe) for step in found.steps if step.judge),
         _judging(found.figures, found.recipe),
+        _pairs(found),
         _context(found.run),
         _budget(found),
         _waves(found),
@@ -92,6 +101,8 @@ def _remedy(step: Step, error: str, recipe: Recipe) -> str:
     if "log-probabilities" in step.message:
         method = f"{place}.method" if step.judge in recipe.model.jury else "judge.method"
         return f'{method} = "verdict", which needs none; or {place}: a model that returns top_logprobs, as vLLM does'
+    if step.judge and "max_tokens" in step.message:
+        return f"a larger judge.{step.message.partition(':')[0]}.max_tokens"
     if error == "ContextTooLong":
         shorter = [f"revise.exemplars under {recipe.revise.exemplars}"] if recipe.revise.exemplars else []
         longer = f"{place}.vllm.max_model_len" if isinstance(section, VLLMModel) else "--max-model-len of its server"
@@ -204,6 +215,26 @@ def _judging(figures: Iterable[Figure], recipe: Recipe) -> Iterator[Finding]:
                 f"the judges hardly agree: alpha {figure.value:.2f} on {figure.n:,} pairs",
                 'another jury, or judge.aggregate = "dawid-skene" and judge.calibrate with gold (docs/judging.md)',
             )
+
+
+def _pairs(found: Evidence) -> Iterator[Finding]:
+    """Of pairs that no answer's step accounts for."""
+    judge, pairs = found.recipe.judge, sum(found.pairs.values())
+    if judge is None or pairs < PAIRS:
+        return
+    verdicts = any("verdict" in step.methods for step in found.steps)
+    settings: Mapping[DropReason, str] = {
+        "tie": ("a larger judge.verdict.n, " if verdicts else "") + "another judge, or another comparison question",
+        "margin": f"a smaller judge.margin (now {judge.margin:g}), or another judge",
+        "votes-missing": f"a smaller judge.min_label_mass (now {judge.min_label_mass:g}), or another judge",
+        "identical": "judge.pairs, or prompts of which the answers differ",
+    }
+    known = {"votes-missing"} if any(step.judge and step.failed for step in found.steps) else set()
+    known |= {"identical"} if any(step.share("unchanged") > UNCHANGED for step in found.steps) else set()
+    for reason, setting in settings.items():
+        count = found.pairs.get(reason, 0)
+        if count > DROPPED * pairs and reason not in known:
+            yield Finding(f"{count:,} of {pairs:,} pairs are dropped: {reason}", setting)
 
 
 def _context(run: Run) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from constitution.records import UNSAID, Failure, Judgement, Response, Row
+from constitution.records import UNSAID, DropReason, Failure, Judgement, Preference, Response, Row
 from constitution.warehouse.tally import OFF_LABEL
 
 BAD = ("refused", "filtered", "cut", "empty", "unchanged")
@@ -118,6 +118,11 @@ def steps(rows: Iterable[Row]) -> Sequence[Step]:
             if row.kind != "given" and row.outcome != "skipped":
                 at(row.kind, row.prompt_id).answered(row)
     return sorted(found.values(), key=lambda step: (ORDER.index(step.name), step.judge))
+
+
+def dropped(rows: Iterable[Row]) -> Counter[DropReason | None]:
+    """Pairs by the reason for which they are dropped (None: they are kept), without perturbations."""
+    return Counter(row.drop_reason for row in rows if isinstance(row, Preference) and row.kind != "perturbation")
 
 
 PROMPTS = 2
