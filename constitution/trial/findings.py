@@ -42,7 +42,7 @@ ALPHA = 0.2
 DROPPED = 0.5
 """Share of the pairs, for one reason: over half, most of what is paid for trains nobody."""
 PAIRS = 4
-"""Of fewer each may be odd by itself."""
+"""As many at least: one may be odd by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +218,7 @@ def _judging(figures: Iterable[Figure], recipe: Recipe) -> Iterator[Finding]:
 
 
 def _pairs(found: Evidence) -> Iterator[Finding]:
-    """Of pairs that no answer's step accounts for."""
+    """Pairs without a label, where no step of their answers accounts for it."""
     judge, pairs = found.recipe.judge, sum(found.pairs.values())
     if judge is None or pairs < PAIRS:
         return
