@@ -76,17 +76,17 @@ async def test_what_is_asked_at_once_goes_out_as_one_batch_and_every_reply_finds
 @pytest.mark.parametrize(
     ("fate", "batches", "told"),
     [
-        (Fate("expired", answered=4), 2, "expired, has 2 requests that it says it did not answer"),
-        (Fate("expired", answered=4, silent=True), 2, "2 requests without a line"),
+        (Fate("expired", answered=4), 2, "expired; requests that it says it did not answer: 2"),
+        (Fate("expired", answered=4, silent=True), 2, "requests without a line: 2"),
         (Fate("expired", answered=0), 2, ""),
-        (Fate(lines={0: None}), 2, "1 requests without a line"),
-        (Fate(lines={0: "{half a line"}), 2, "1 lines that cannot be read"),
+        (Fate(lines={0: None}), 2, "requests without a line: 1"),
+        (Fate(lines={0: "{half a line"}), 2, "lines that cannot be read: 1"),
         (Fate(lines={1: {"response": {"status_code": 0, "request_id": "", "body": {}}, "error": None}}), 2, ""),
         (Fate(lines={1: {"response": {"status_code": 500, "body": BUSY}, "error": None}}), 2, ""),
         (Fate(lines={1: {"response": {"status_code": 429, "body": BUSY}, "error": None}}), 2, ""),
         (Fate(lines={2: {"response": None, "error": {"code": "request_timeout", "message": "too long"}}}), 2, ""),
-        (Fate(twice=True, stray=True), 1, "1 second lines of requests"),
-        (Fate(stray=True), 1, "1 lines of requests that it was not sent"),
+        (Fate(twice=True, stray=True), 1, "further lines of requests that have one"),
+        (Fate(stray=True), 1, "lines of requests that it was not sent: 1"),
         (Fate("failed", errors=[{"code": "invalid_json_line", "message": "no JSON", "line": 3}]), 2, ""),
     ],
 )  # fmt: skip
@@ -287,6 +287,18 @@ async def test_another_address_or_account_is_told_and_pays_for_nothing(tmp_path:
         assert set(server.paid.values()) == {1}
 
 
+async def test_a_server_that_is_silent_about_its_batches_stops_the_run_and_the_next_start_reads_them(
+    tmp_path: Path,
+) -> None:
+    async with ChatBatchServer(faults={"GET /v1/batches/*": [Fault(503)] * 10_000}) as server:
+        done, _ = await asked(server, tmp_path, timeout_s=0.2)
+        assert all(isinstance(each, EngineGone) and "HTTP 503" in str(each) for each in done)
+        server.sound()
+        done, _ = await asked(server, tmp_path)
+        assert done == await plain()
+        assert len(server.batches) == 1
+
+
 async def test_a_server_without_batches_and_several_addresses_are_refused(tmp_path: Path) -> None:
     missing = Fault(404, body='{"detail": "Not Found"}')
     async with ChatBatchServer(faults={"GET /v1/batches": [missing]}) as server:
@@ -332,6 +344,15 @@ async def test_what_a_server_does_not_take_is_found_by_the_first_request(tmp_pat
         done, _ = await asked(server, tmp_path / "denied", STEP)
         assert all(isinstance(each, AccessDenied) for each in done)
         assert not server.files
+
+
+async def test_batches_go_out_where_the_server_takes_no_request_alone_now(tmp_path: Path) -> None:
+    limited = Fault(429, headers={"Retry-After": "0"}, body='{"error": {"message": "Rate limit reached"}}')
+    async with ChatBatchServer(faults={"POST /v1/chat/completions": [limited] * 9}) as server:
+        done, _ = await asked(server, tmp_path, STEP, retries=1)
+        assert done == await plain()
+        assert server.calls["POST /v1/chat/completions"] == 2
+        assert sum(len(each.requests) for each in server.batches.values()) == 6
 
 
 async def test_votes_wait_until_one_came_with_its_log_probabilities(tmp_path: Path) -> None:

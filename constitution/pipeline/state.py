@@ -107,7 +107,7 @@ async def take_stock(plan: Plan, warehouse: Warehouse, retry_failed: bool) -> St
     tally = await asyncio.to_thread(warehouse.tally, run_id)
     finished = tally.labelled if recipe.judge else tally.answered.get(recipe.revise.rounds, 0)
     waits = BATCHES if recipe.model.batched else ""
-    note = "\n".join(filter(None, (plan.note, waits, small_window(recipe, plan.prompts))))
+    note = "; ".join(filter(None, (plan.note, waits, small_window(recipe, plan.prompts))))
     progress = Progress(plan.prompts, before=finished, note=note, started=time.monotonic())
     progress.take_stock(tally)
     progress.currency = recipe.budget.currency if recipe.budget else "USD"

@@ -46,11 +46,11 @@ class Results:
         said = {
             "lines that cannot be read": unread,
             "lines of requests that it was not sent": unknown,
-            "second lines of requests (an answer counts before an error, then the first)": twice,
+            "further lines of requests that have one (an answer counts before an error, then the first)": twice,
             "requests that it says it did not answer": unanswered,
             "requests without a line": len(numbers) - len(self._places),
         }
-        self.odd = [f"{count:,} {what}" for what, count in said.items() if count]
+        self.odd = [f"{what}: {count:,}" for what, count in said.items() if count]
 
     def get(self, number: int) -> Result:
         if number not in self._places:

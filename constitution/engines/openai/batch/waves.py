@@ -113,14 +113,23 @@ class Waves:
     async def _pilot(self, step: str, path: str, body: bytes, request: Request) -> tuple[Any, str]:
         key = key_of(path, body, request)
         if self._known.get(key):
-            # An earlier start got so far. Its batch may take hours, for which no others have to wait.
-            self._proven.add(step)
-            self._pilots[step].set()
-            return await self.post(path, body, request)
-        reply, place = await self._alone(path, body, request)
+            return await self._among_others(step, path, body, request)  # an earlier start got so far
+        try:
+            reply, place = await self._alone(path, body, request)
+        except EngineUnavailable as error:
+            if isinstance(error, AccessDenied | EngineGone):
+                raise
+            # Batches have limits of their own.
+            return await self._among_others(step, path, body, request)
         await self._work.keep_alone(key, reply)
         self._ahead += 1
         return reply, place
+
+    async def _among_others(self, step: str, path: str, body: bytes, request: Request) -> tuple[Any, str]:
+        """Sends it in a wave, which may take hours: the others of its step do not wait for it."""
+        self._proven.add(step)
+        self._pilots[step].set()
+        return await self.post(path, body, request)
 
     async def post(self, path: str, body: bytes, request: Request) -> tuple[Any, str]:
         """The reply's JSON and the server's address. Raises EngineError, as for a request that is sent alone; one that

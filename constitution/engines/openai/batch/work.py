@@ -112,7 +112,7 @@ class Work:
                 await self._kept(wave, state)
         results = await asyncio.to_thread(Results, path, note, self.api, self.transport)
         if results.odd and not wave.earlier:
-            self._events.add(f"batch {note.batch}, {wave.word or 'ended'}, has {', '.join(results.odd)}")
+            self._events.add(f"batch {note.batch}, {wave.word or 'ended'}; {'; '.join(results.odd)}")
         return results.get
 
     async def keep_alone(self, key: str, reply: Any) -> None:
