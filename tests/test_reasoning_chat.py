@@ -60,6 +60,15 @@ def test_the_models_own_form_is_parted_and_counted(name: str) -> None:
     assert said.reasoning_tokens == len(written) - len(tokens(name, behind)) - blank
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("reasoning", ["auto", "off"])
+def test_the_text_for_people_has_the_tokens_that_the_model_is_given(name: str, reasoning: str) -> None:
+    model = chat(name, reasoning=reasoning)
+    for messages, choices in ((ASK, ()), ((*ASK, Message("assistant", "The answer is: (")), ("A", "B"))):
+        request = Request(messages, Sampling(), 1, choices=choices)
+        assert tokens(name, model.text(request)) == model.encode(messages, think=not choices)
+
+
 @pytest.mark.parametrize("name", WRITES)
 def test_a_thought_that_is_cut_is_all_reasoning(name: str) -> None:
     model = chat(name)

@@ -17,8 +17,13 @@ from run_once import run_once
 from shown_runs import METHODS, RECIPE, project
 from small_project import ROOT, table
 
+from constitution.ask.panel import Panel
+from constitution.ask.scorecard import Order, score
 from constitution.cli import app
 from constitution.errors import ConstitutionError
+from constitution.pipeline import open_run, prepare
+from constitution.principles import load_constitution
+from constitution.recipe import FakeModel, JudgeSection, load_recipe
 from rehearsal.server import FakeServer
 
 CHANGED = {"vote.txt": "Options:", "critique.txt": "Look only"}
@@ -51,9 +56,9 @@ def show(root: Path, *words: str) -> Result:
     return CliRunner().invoke(app, ["show", *words, "--warehouse", str(root)])
 
 
-def as_json(root: Path, *words: str) -> dict[str, Any]:
+def as_json(root: Path, *words: str, code: int = 0) -> dict[str, Any]:
     result = show(root, *words, "--json")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == code, result.output
     found: dict[str, Any] = json.loads(result.stdout)
     return found
 
@@ -224,6 +229,35 @@ def test_asking_a_server_that_is_gone_says_so(tmp_path: Path) -> None:
     asyncio.run(run())
     refused = refusal(tmp_path / "w", one(tmp_path / "w", "SELECT id FROM judgements"), "--again")
     assert "127.0.0.1" in refused
+
+
+def test_what_another_recipes_judge_or_an_engine_of_a_program_was_asked_cannot_be_asked_again(tmp_path: Path) -> None:
+    path = project(tmp_path, FAKE, ["Is a boat wood?"])
+    card = load_constitution(ROOT / "principles", "scorecard")
+
+    async def asked() -> None:
+        plan = prepare(load_recipe(path).with_engines({"policy": Fingerprints()}), path, tmp_path / "w")
+        async with open_run(plan) as session:
+            await session.walk()
+            run = await session.finish()
+        for seed in (1, 7):
+            panel = Panel({"": FakeModel(engine="fake", model=f"other-{seed}")}, JudgeSection(), seed)
+            await score(tmp_path / "w", run, Order(card, panel))
+
+    asyncio.run(asked())
+    for query, code, says in (
+        ("SELECT id FROM scores WHERE judge = 'other-1'", 0, "has no judge other-1: another recipe asked"),
+        ("SELECT id FROM scores WHERE judge = 'other-7'", 1, "asked with another seed than the run's"),
+        ("SELECT id FROM responses WHERE kind = 'initial'", 0, "an engine that a Python program passed"),
+    ):
+        id = one(tmp_path / "w", query)
+        said = show(tmp_path / "w", id)
+        assert said.exit_code == code
+        assert says in said.stdout
+        assert ("\nRequest to " in said.stdout) == (code == 0)
+        assert "Ask it again" not in said.stdout
+        assert as_json(tmp_path / "w", id, code=code)["command"] == ""
+        assert refusal(tmp_path / "w", id, "--again")
 
 
 def test_a_principle_that_has_changed_since_changes_nothing_that_is_shown(tmp_path: Path) -> None:

@@ -83,6 +83,8 @@ class Replay:
     """Why `exchanges` is empty; empty: these are the requests."""
     note: str = ""
     """What of the row's requests is missing, and why; empty: nothing."""
+    askable: bool = True
+    """Whether the run's recipe names what was asked."""
     unsent: tuple[str, ...] = ()
     """Those of seed, temperature and top_p that the server was not sent, as the row says."""
 

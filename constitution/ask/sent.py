@@ -18,10 +18,12 @@ from constitution.recipe import ModelSection, TransformersModel, VLLMModel, date
 
 async def as_sent(stored: Stored, replay: Replay) -> Replay:
     """The same, with each message as a server was sent it, and a note of what may have been sent otherwise."""
+    if not replay.exchanges:
+        return replay
     try:
         section = section_of(stored, replay.role)
-    except InputError:  # another recipe's judge, of which nothing is known
-        return replay
+    except InputError as error:  # of whose judge nothing more is known
+        return replace(replay, askable=False, note="; ".join(note for note in (replay.note, str(error)) if note))
     events = {kind for kind in (SENT_APART, SPELLED, SHORTENED) if _told(stored, kind)}
     exchanges = replay.exchanges
     if section.engine == "openai":
@@ -31,8 +33,12 @@ async def as_sent(stored: Stored, replay: Replay) -> Replay:
         exchanges = tuple(
             replace(each, sent=as_turned(messages, changed)) for each, messages in zip(exchanges, broken, strict=True)
         )
-    notes = [replay.note, *_doubtful(exchanges, events)]
-    return replace(replay, exchanges=exchanges, note="; ".join(note for note in notes if note))
+    askable = section.engine != "given"
+    notes = [replay.note, "" if askable else _PASSED, *_doubtful(exchanges, events)]
+    return replace(replay, exchanges=exchanges, askable=askable, note="; ".join(note for note in notes if note))
+
+
+_PASSED = "it was asked of an engine that a Python program passed, and only that can ask it again"
 
 
 def with_text(stored: Stored, replay: Replay) -> Replay:

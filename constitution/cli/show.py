@@ -77,6 +77,7 @@ def show(id: str, again: bool, templated: bool, run: str | None, as_json: bool, 
 
         fresh = asyncio.run(asked_again(stored, row, replay))
     models = models_of(stored.run, replay.role)
+    command = command if replay.exchanges and replay.askable else ""
     if as_json:
         show_json(facts | _as_json(replay, fresh, models, stored.run.code_version, command))
     else:
@@ -200,7 +201,7 @@ def _show_rest(replay: Replay, models: dict[str, dict[str, str]], code_version: 
         click.echo(
             "`sent` is what the server was sent otherwise than was asked for; turns are shown as it was sent them."
         )
-    if replay.exchanges and command:
+    if command:
         click.echo(f"Ask it again:\n  {command}")
 
 
