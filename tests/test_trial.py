@@ -112,6 +112,23 @@ async def test_a_judge_that_says_other_words_than_the_labels(tmp_path: Path) -> 
     assert asked == 4
 
 
+@pytest.mark.parametrize(
+    ("bias", "pairs", "begins"),
+    [
+        (-0.9, "given", "fake-judge prefers the same place in both orders in 9"),
+        (2.0, "given", "fake-judge prefers the first answer by "),
+        (0.2, "first-last", ""),
+    ],
+)
+async def test_a_judge_that_looks_at_the_place(bias: float, pairs: str, begins: str, tmp_path: Path) -> None:
+    """It is told once: by what place adds, or where that is little, by the votes that it decides."""
+    path = small_project(tmp_path)
+    recipe = load_recipe(path, [f"model.judge.position_bias={bias}", f'judge.pairs=["{pairs}"]'])
+    told = said(await try_recipe(recipe, path, tmp_path / "w"))
+    assert [what[: len(begins)] for what, _ in told] == ([begins] if begins else [])
+    assert all("judge.margin" in setting for _, setting in told)
+
+
 async def test_a_policy_that_copies_its_exemplars(tmp_path: Path) -> None:
     """Each revision is that of the last exemplar, which lies before the prompt's own turns."""
 

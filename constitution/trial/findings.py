@@ -35,6 +35,9 @@ REASONING = 0.5
 """Share of a step's tokens of output: over half, reasoning costs more than what is kept."""
 POSITION = 1.0
 """Log-odds that the first place adds, either way: at 1 a pair of equals is called 73 to 27 (docs/judging.md)."""
+SAME_PLACE = 0.5
+"""Share of votes that prefer the same place in both orders: where the interval is over it, place decides more pairs than
+what the answers say, however little it adds (arXiv 2309.00267: 18 % for a large judge, 56 % for a very small one)."""
 ALPHA = 0.2
 """Krippendorff's alpha of the judges: up to 0.2 agreement is slight (Landis & Koch 1977, Biometrics 33)."""
 
@@ -201,18 +204,25 @@ def _votes(step: Step, recipe: Recipe) -> Iterator[Finding]:
 
 
 def _judging(figures: Iterable[Figure], recipe: Recipe) -> Iterator[Finding]:
-    for figure in figures:
-        if figure.value is None or figure.principle_id:
-            continue
-        if figure.figure == "position_effect" and abs(figure.value) > POSITION:
-            where = "first" if figure.value > 0 else "second"
+    known = [figure for figure in figures if figure.value is not None and not figure.principle_id]
+    adds = {figure.judge: figure.value or 0.0 for figure in known if figure.figure == "position_effect"}
+    for figure in known:
+        value, effect = figure.value or 0.0, adds.get(figure.judge, 0.0)
+        place = "first" if effect > 0 else "second"
+        other = 'another judge; judge.method = "score", which has no order; or a larger judge.margin'
+        if figure.figure == "position_effect" and abs(effect) > POSITION:
             yield Finding(
-                f"{figure.judge} prefers the {where} answer by {abs(figure.value):.1f} in log-odds, whatever it says",
-                'another judge; judge.method = "score", which has no order; or a larger judge.margin',
+                f"{figure.judge} prefers the {place} answer by {abs(effect):.1f} in log-odds, whatever it says", other
             )
-        if figure.figure == "alpha" and figure.subject == "judges" and figure.value < ALPHA:
+        if figure.figure == "position_bias" and (figure.low or 0.0) > SAME_PLACE and abs(effect) <= POSITION:
             yield Finding(
-                f"the judges hardly agree: alpha {figure.value:.2f} on {figure.n:,} pairs",
+                f"{figure.judge} prefers the same place in both orders in {value:.0%} of its votes"
+                + (f", by {abs(effect):.1f} in log-odds for the {place}" if effect else ""),
+                other,
+            )
+        if figure.figure == "alpha" and figure.subject == "judges" and value < ALPHA:
+            yield Finding(
+                f"the judges hardly agree: alpha {value:.2f} on {figure.n:,} pairs",
                 'another jury, or judge.aggregate = "dawid-skene" and judge.calibrate with gold (docs/judging.md)',
             )
 
