@@ -36,8 +36,8 @@ REASONING = 0.5
 POSITION = 1.0
 """Log-odds that the first place adds, either way: at 1 a pair of equals is called 73 to 27 (docs/judging.md)."""
 SAME_PLACE = 0.5
-"""Share of votes that prefer the same place in both orders: where the interval is over it, place decides more pairs than
-what the answers say, however little it adds (arXiv 2309.00267: 18 % for a large judge, 56 % for a very small one)."""
+"""Share of votes that prefer the same place in both orders: where the interval is over it, place decides more pairs
+than what the answers say, however little it adds (arXiv 2309.00267: 18 % for a large judge, 56 % for a small one)."""
 ALPHA = 0.2
 """Krippendorff's alpha of the judges: up to 0.2 agreement is slight (Landis & Koch 1977, Biometrics 33)."""
 
