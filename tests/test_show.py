@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Mapping
 from itertools import pairwise
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from batch_servers import ChatBatchServer, Fate
 from fingerprints import ALL, Body, Fingerprints, body_of, body_of_messages, mark_of, probabilities, shown
 from messages_server import KEY, MessagesServer
 from run_once import run_once, stop_midway
@@ -94,6 +96,17 @@ async def test_every_row_shows_what_the_messages_api_received(tmp_path: Path, mo
     assert (await check(ran)).keys() >= {"Response", "Judgement"}
     votes = [(stored, row) for stored, row in ran.rows() if isinstance(row, Judgement)]
     assert {(await show(stored, row)).unsent for stored, row in votes} == {("seed",)}
+
+
+async def test_every_row_shows_what_batches_had(tmp_path: Path) -> None:
+    fates = (Fate("expired", answered=3),)
+    async with ChatBatchServer(fates=fates, fake=FakeServer(Fingerprints(), prefix="continue")) as server:
+        batch = "retries = 2\nbatch = true\nbatch_wait_s = 0.02\nbatch_poll_s = 0.005\n" + server.about
+        recipe = RECIPE.replace("{url}", server.base_url).replace("retries = 0", batch)
+        run = await run_once(project(tmp_path, recipe), tmp_path / "warehouse", [])
+        received = Counter({body_of(json.loads(body)): times for body, times in server.paid.items()})
+        assert server.batched
+    assert (await check(Ran(tmp_path, run.run_id, "label", received))).keys() >= {"Response", "Judgement"}
 
 
 class Strict:
