@@ -129,6 +129,15 @@ async def test_a_judge_that_looks_at_the_place(bias: float, pairs: str, begins: 
     assert all("judge.margin" in setting for _, setting in told)
 
 
+async def test_a_judge_that_keeps_to_no_form_of_a_verdict(tmp_path: Path) -> None:
+    found, asked = await tried(tmp_path, "judge", lambda body, nth: Reply(sound(body)), 'judge.method="verdict"')
+    [(what, setting)] = said(found)
+    assert what.startswith("vote by m: 16 of 16 failed by MalformedReply: verdict: the last line is none: …Text ")
+    assert setting.startswith("model.judge: another model")
+    assert "extra_body.structured_outputs" in setting
+    assert asked == 16
+
+
 async def test_a_policy_that_copies_its_exemplars(tmp_path: Path) -> None:
     """Each revision is that of the last exemplar, which lies before the prompt's own turns."""
 

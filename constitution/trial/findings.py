@@ -106,6 +106,9 @@ def _remedy(step: Step, error: str, recipe: Recipe) -> str:
         return f'{method} = "verdict", which needs none; or {place}: a model that returns top_logprobs, as vLLM does'
     if step.judge and "max_tokens" in step.message:
         return f"a larger judge.{step.message.partition(':')[0]}.max_tokens"
+    if step.judge and step.message.startswith("verdict: ") and error == "MalformedReply":
+        form = ", or vLLM's extra_body.structured_outputs, which enforces it" if section.engine == "openai" else ""
+        return f"{place}: another model, which keeps to the form of a verdict{form}"
     if error == "ContextTooLong":
         shorter = [f"revise.exemplars under {recipe.revise.exemplars}"] if recipe.revise.exemplars else []
         longer = f"{place}.vllm.max_model_len" if isinstance(section, VLLMModel) else "--max-model-len of its server"
