@@ -8,6 +8,7 @@ Nothing is guessed and nothing is dropped: a row that cannot be used is refused 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -71,12 +72,12 @@ def _rows(section: PromptsSection, base: Path, folders: Sequence[Path], keys: Ke
 
 def _check_files(paths: Sequence[Path]) -> None:
     """All are there before the first is read, and none twice."""
-    real = {path.resolve(): path for path in paths}
-    if len(real) < len(paths):
-        twice = next(path for path in paths if real[path.resolve()] is not path)
-        raise PromptError(f"{twice}: prompts.path names this file twice", hint="name it once")
+    seen: set[str] = set()
     for path in paths:
         try:
             check_file(path, str(path), PromptError)
         except PromptError as error:
             raise PromptError(str(error), hint=CORRECT) from None
+        if (real := os.path.realpath(path)) in seen:
+            raise PromptError(f"{path}: prompts.path names this file twice", hint="name it once")
+        seen.add(real)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from constitution.errors import PromptError
 from constitution.prompts.keys import AnyKeys
-from constitution.prompts.packed import is_parquet, lines
+from constitution.prompts.packed import filled, is_parquet
 from constitution.prompts.row import Row
 from constitution.reading import parse_json
 
@@ -45,11 +45,11 @@ def form_of(path: Path) -> str:
 
     Raises PromptError for a file that cannot be read or told.
     """
-    if is_parquet(path):
-        return "parquet"
     named = kind_of(path.name)
+    if named == "parquet" or is_parquet(path):
+        return "parquet"
     # An array, or an object of columns, may be one long line.
-    texts = (text for _, line in lines(path, "", whole=False) if (text := line.strip()))
+    texts = (line.strip() for _, line in filled(path, "rows are wanted", whole=False))
     first, second = next(texts, b""), next(texts, b"")
     if named == "csv" or not first:
         return named or "jsonl"

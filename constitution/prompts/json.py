@@ -14,7 +14,7 @@ import duckdb
 
 from constitution.errors import PromptError
 from constitution.prompts.keys import AnyKeys, is_empty, is_seen
-from constitution.prompts.packed import lines, packed_by
+from constitution.prompts.packed import filled, packed_by
 from constitution.prompts.row import FREE, MOST_ROW, Row, Unpacked, numbered
 from constitution.reading import parse_json
 from constitution.sandbox import as_pattern, quiet, quoted
@@ -45,9 +45,9 @@ def read(path: Path, name: str, keys: AnyKeys) -> Iterator[Row]:
 def _ends(path: Path) -> tuple[bytes, bytes]:
     """The first and the last byte that are no blanks."""
     first = last = b""
-    for _, piece in lines(path, _ROWS, whole=False):
-        if text := piece.strip():
-            first, last = first or text[:1], text[-1:]
+    for _, piece in filled(path, _ROWS, whole=False):
+        text = piece.strip()
+        first, last = first or text[:1], text[-1:]
     return first, last
 
 

@@ -7,22 +7,16 @@ from pathlib import Path
 
 from constitution.errors import PromptError
 from constitution.prompts.keys import AnyKeys
-from constitution.prompts.packed import lines
+from constitution.prompts.packed import filled
 from constitution.prompts.row import Row
 from constitution.reading import parse_json
 
-MOST_BLANK = 1_000_000
-"""Lines without anything in them, of a whole file."""
 ONE_A_LINE = "a JSONL file has one object to a line"
 
 
 def read(path: Path, name: str, keys: AnyKeys) -> Iterator[Row]:
-    blank = 0
-    for number, line in lines(path, ONE_A_LINE):
-        if line.strip():
-            yield _json_row(path, name, number, line)
-        elif (blank := blank + 1) > MOST_BLANK:
-            raise PromptError(f"{path}, line {number}: {blank:,} lines before it are blank", hint=ONE_A_LINE)
+    for number, line in filled(path, ONE_A_LINE):
+        yield _json_row(path, name, number, line)
 
 
 def _json_row(path: Path, name: str, number: int, line: bytes) -> Row:

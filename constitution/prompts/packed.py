@@ -22,6 +22,8 @@ PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 """How a packed file begins, and by what it was packed."""
 PARQUET = b"PAR1"
 _HEAD = 4
+MOST_BLANK = 1_000_000
+"""Lines without anything in them, of a whole file."""
 
 
 def packed_by(path: Path) -> str | None:
@@ -56,6 +58,17 @@ def lines(path: Path, hint: str, whole: bool = True) -> Iterator[tuple[int, byte
                     yield number, _without_mark(path, line) if number == 1 else line
         except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
             raise PromptError(f"{path}, after line {number}: cannot be read: {error}") from None
+
+
+def filled(path: Path, hint: str, whole: bool = True) -> Iterator[tuple[int, bytes]]:
+    """The lines that hold more than blanks. Raises PromptError where MOST_BLANK others are before one of them: a packed
+    file may unpack to nothing else."""
+    blank = 0
+    for number, line in lines(path, hint, whole):
+        if line.strip():
+            yield number, line
+        elif (blank := blank + 1) > MOST_BLANK:
+            raise PromptError(f"{path}, line {number}: {blank:,} lines before it are blank", hint=hint)
 
 
 def _packed_by(file: io.BufferedReader) -> str | None:

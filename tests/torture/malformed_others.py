@@ -253,7 +253,8 @@ DECONTAMINATE = [
     decontaminate("a bomb", gzip.compress(b"\0" * 2**28), "16 MiB", file="eval.jsonl.gz"),
     decontaminate("gz that is none", "x", file="eval.jsonl.gz"),
     decontaminate("no Parquet", "x", "Parquet", file="eval.parquet"),
-    decontaminate("no kind by its name", "a,b\n1,2\n", "name", file="eval.csv"),
+    decontaminate("no kind by its name", "a,b\n1,2\n", "name", file="eval.dat"),
+    decontaminate("CSV without a prompt", "a,b\n1,2\n", "row 1", file="eval.csv"),
     decontaminate("a pipe", os.mkfifo),
     decontaminate("a folder", lambda path: path.mkdir(), "folder"),
 ]  # fmt: skip
