@@ -111,3 +111,22 @@ def test_tokens_a_second() -> None:
     assert pace.prompts() == pytest.approx(1)
     assert pace.left(progress) == pytest.approx(40)
     assert len(pace._marks) < 110
+
+
+def test_a_rate_is_never_negative() -> None:
+    """The first prompts end after two calls (refused, say), and the others take forty: what a call is worth falls."""
+    progress, pace, now = Progress(60, started=0.0), Pace(), 0.0
+    row = Response("r", "run", "p", "initial", 0, "", "ok", "m", completion_tokens=10)
+    worths, rates = [], []
+    for number in range(40):
+        calls = 2 if number < 10 else 40
+        for _ in range(60 if number < 10 else 20):  # of all prompts in flight
+            progress.count(row)
+        now += 10
+        progress.done += 1
+        progress.ended_calls += calls
+        pace.update(progress, now)
+        worths.append(progress.worked)
+        rates.append(pace.prompts())
+    assert any(after < before for before, after in zip(worths, worths[1:], strict=False))  # what made it negative
+    assert min(rates) > 0

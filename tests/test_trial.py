@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,18 @@ async def test_a_judge_without_log_probabilities(tmp_path: Path) -> None:
     assert found.run.stopped
 
 
+async def test_a_judge_whose_server_refuses_log_probabilities(tmp_path: Path) -> None:
+    def odd(body: Body, nth: int) -> Reply:
+        words = "You are not allowed to request logprobs from this model"
+        refused = Reply({"error": {"message": words, "type": "invalid_request_error", "param": None, "code": None}}, 400)
+        return refused if body.get("logprobs") else Reply(sound(body))
+
+    found, _ = await tried(tmp_path, "judge", odd)
+    [(what, setting)] = said(found)
+    assert "You are not allowed to request logprobs" in what
+    assert setting.startswith('judge.method = "verdict"')
+
+
 async def test_a_reasoning_model_that_never_comes_to_the_answer(tmp_path: Path) -> None:
     found, asked = await tried(tmp_path, "policy", changed(thinking))
     [(what, setting)] = said(found)
@@ -136,6 +149,8 @@ async def test_a_judge_that_keeps_to_no_form_of_a_verdict(tmp_path: Path) -> Non
     assert setting.startswith("model.judge: another model")
     assert "extra_body.structured_outputs" in setting
     assert asked == 16
+    # What there was of its votes cost too little: nothing is foreseen of a run that cannot go like that.
+    assert {each.value for each in found.forecast.values()} == {None}
 
 
 async def test_a_policy_that_copies_its_exemplars(tmp_path: Path) -> None:
@@ -190,6 +205,26 @@ def test_nothing_is_wrong(tmp_path: Path) -> None:
     assert {step["step"] for step in told["steps"]} == {"initial", "critique", "revision", "vote"}
     assert told["forecast"]["cost"]["low"] < told["forecast"]["cost"]["value"] < told["forecast"]["cost"]["high"]
     assert {example["step"] for example in told["examples"]} == {"initial", "critique", "revision", "vote (label)"}
+
+
+def test_what_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words whole on eighty columns and on many; the next command has the settings that were tried."""
+    path = small_project(tmp_path)
+    told = {}
+    for columns in ("80", "200"):
+        monkeypatch.setenv("COLUMNS", columns)
+        result = invoke(str(path), "--warehouse", str(tmp_path / "w"), "--prompts", "2", "--set", 'description="a b"')
+        assert result.exit_code == 0, result.output
+        told[columns] = result.output
+    command = f"""constitution run {path} --set 'description="a b"' --warehouse {tmp_path / "w"}\n"""
+    for output in told.values():
+        assert output.endswith(command)
+        for word in ("step", "initial", "revision", "failed", "unchanged", "reasoned", "first place adds", "method"):
+            assert re.search(rf"(^| ){word}( |$)", output, re.MULTILINE), word
+    heads = "step initial critique revision".split()
+    assert [line.split() for line in told["80"].splitlines()].count(heads) == 1
+    assert "step" in told["200"].split()
+    assert [line.split()[:3] for line in told["200"].splitlines()].count(["step", "asked", "failed"]) == 1
 
 
 def test_a_trial_is_no_run(tmp_path: Path) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from constitution.audit.kinds import interval, written
-from constitution.cli._options import json_option, show_json, warehouse_option
+from constitution.cli._options import json_option, show_json, warehouse_option, where
 from constitution.cli._progress import Bar, Lines
 from constitution.engines import Request
 from constitution.measures import Estimate
@@ -26,6 +27,9 @@ from constitution.records import Figure, as_dicts
 from constitution.shown import printable, printable_lines
 from constitution.trial import PROMPTS, Trial, try_recipe
 from constitution.trial.shares import BAD, Step
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 FIGURES = {"position_effect": "first place adds", "position_bias": "same place"}
 """Figures of the audit that are shown of each judge, and their titles."""
@@ -89,7 +93,12 @@ def trial(
     if as_json:
         show_json(_facts(found, show))
     else:
-        _tell(found, recipe)
+        _tell(found)
+        if not found.findings:
+            given = [part for each in overrides for part in ("--set", each)]
+            given += [part for each in allow for part in ("--allow", str(each))]
+            command = shlex.join(["constitution", "run", str(recipe), *given])
+            click.echo(f"Next:\n  {printable(command)}{where(warehouse)}")
         texts = _templated(found) if show else {}
         for (role, what), request in found.examples.items() if show else ():
             click.echo(f"\n── {printable(what)}, to {printable(role)}")
@@ -99,7 +108,7 @@ def trial(
     sys.exit(1 if found.findings else 0)
 
 
-def _tell(found: Trial, recipe: Path) -> None:
+def _tell(found: Trial) -> None:
     echo = click.echo
     echo(f"{printable(found.recipe.name)}: {found.worked:,} of {found.population:,} prompts tried")
     if found.run.stopped:
@@ -116,12 +125,14 @@ def _tell(found: Trial, recipe: Path) -> None:
     _table(("all prompts", "forecast", "95 % interval"), forecast)
     if budget := found.recipe.budget:
         echo(f"budget: {money(budget.limit)} {budget.currency}")
-    if found.recipe.model.batched:
+    if not known:
+        echo("No forecast: the trial was stopped early" if found.run.stopped else "No forecast: no prompt was finished")
+    elif found.recipe.model.batched:
         echo(
             "Cost is that of batches, half the price; the trial sent each request alone. Time cannot be foreseen: "
             f"{batch_steps(found.recipe)} batches at most follow on each other for a prompt, and each may take a day"
         )
-    elif known:
+    else:
         echo(
             f"Time is at the trial's rate, with {found.in_flight:,} prompts in flight; a run has up to "
             f"{min(found.recipe.output.window, found.population):,}, and may be faster"
@@ -129,8 +140,6 @@ def _tell(found: Trial, recipe: Path) -> None:
     for finding in found.findings:
         echo(f"! {printable(finding.what)}\n  change: {printable(finding.setting)}")
     echo(f"Rows: --warehouse {printable(str(found.folder))}")
-    if not found.findings:
-        echo(f"Next:\n  constitution run {printable(str(recipe))}")
 
 
 def _facts(found: Trial, show: bool) -> dict[str, Any]:
@@ -262,16 +271,28 @@ def _foreseen(name: str, each: Estimate) -> tuple[str, str]:
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Nothing where there are no rows."""
+    """Nothing where there are no rows. A table that is wider than the terminal has rows and columns exchanged."""
     from rich.console import Console
+
+    console = Console(highlight=False, width=shutil.get_terminal_size((160, 40)).columns)
+    if rows:
+        table = _grid(heads, rows)
+        wide = console.measure(table, options=console.options.update(max_width=10_000)).maximum > console.width
+        console.print(_grid(*_turned(heads, rows)) if wide else table)
+
+
+def _turned(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    turned = list(zip(heads, *rows, strict=True))
+    return turned[0], turned[1:]
+
+
+def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    if not rows:
-        return
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for place, head in enumerate(heads):
         table.add_column(head, justify="left" if place == 0 else "right", no_wrap=place == 0, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
-    Console(highlight=False, width=shutil.get_terminal_size((160, 40)).columns).print(table)
+    return table

@@ -131,18 +131,23 @@ class Pace:
     """Seconds between two marks, at the least; and a hundredth of the time worked."""
 
     def __init__(self) -> None:
-        self._marks: deque[tuple[float, float, int]] = deque()
-        """Time, prompts' worth of work, tokens out; the first is the last one at or before half of the time."""
+        self._marks: deque[tuple[float, int, int, int]] = deque()
+        """Time, calls, prompts that ended, tokens out; the first is the last one at or before half of the time."""
         self._began = 0.0
+        self._a_call = 0.0
+        """Prompts' worth of work of one call, as it is known now: it falls while prompts that ended early outweigh the
+        others, so that two states of `Progress.worked` cannot be compared."""
 
     def update(self, progress: Progress, now: float) -> None:
         """now: monotonic clock, seconds. To be called as often as one likes."""
         marks = self._marks
-        mark = (now, progress.worked, progress.ledger.written)
-        if not marks or not mark[1]:
+        ended = progress.done - progress.resumed
+        mark = (now, progress.ledger.calls, ended, progress.ledger.written)
+        self._a_call = ended / progress.ended_calls if progress.ended_calls else 0.0
+        if not marks or not ended:
             # While prompts are passed over that were finished before, the clock waits.
             marks.clear()
-            marks.append(mark if progress.resumed else (progress.started, 0.0, 0))
+            marks.append(mark if progress.resumed else (progress.started, 0, 0, 0))
             self._began = marks[0][0]
         if now - marks[-1][0] >= max(self.EVERY, (now - self._began) / 100):
             marks.append(mark)
@@ -152,14 +157,14 @@ class Pace:
         self._now = mark
 
     def prompts(self) -> float:
-        """A second."""
-        seconds = self._now[0] - self._marks[0][0]
-        return (self._now[1] - self._marks[0][1]) / seconds if seconds > 0 else 0.0
+        """Prompts' worth of work a second; never negative."""
+        seconds, calls, ended, _ = (now - then for now, then in zip(self._now, self._marks[0], strict=True))
+        return (calls * self._a_call or ended) / seconds if seconds > 0 else 0.0
 
     def tokens(self) -> float:
         """Tokens of output a second."""
         seconds = self._now[0] - self._marks[0][0]
-        return (self._now[2] - self._marks[0][2]) / seconds if seconds > 0 else 0.0
+        return (self._now[3] - self._marks[0][3]) / seconds if seconds > 0 else 0.0
 
     def left(self, progress: Progress) -> float | None:
         """Seconds to go; None while nothing is known."""

@@ -56,7 +56,7 @@ class Trial:
     forecast: Mapping[str, Estimate]
     """For all prompts, 95 % prediction intervals: calls, tokens_in, tokens_cached, tokens_out, cost (value None: no
     prices) and hours, at the rate of the trial, with as many prompts in flight (value None: batches take their own
-    time)."""
+    time). All are None where the trial was stopped early."""
     findings: Sequence[Finding]
     examples: Mapping[tuple[str, str], Request]
     """The first request of each kind, by the role of its engine and what it is for."""
@@ -81,7 +81,9 @@ async def try_recipe(
         run = await session.finish()
     in_flight = min(max(plan.prompts - 1, 1), recipe.output.window)
     figures = audit(folder, run.run_id, replicates=REPLICATES, sections=SECTIONS) if run.counts["judgements"] else []
-    foreseen = _forecast(list(watching.whole.values()), draw, recipe, in_flight)
+    # What a step that comes to nothing costs says nothing of a run that is set right.
+    seen = [] if run.stopped else list(watching.whole.values())
+    foreseen = _forecast(seen, draw, recipe, in_flight)
     found = steps(watching.rows)
     return Trial(
         recipe,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -31,6 +32,8 @@ UNCHANGED = 0.5
 """Share of revisions: over half, most prompts give no pair."""
 COPIED = 0.1
 """Share of a step: exports drop such answers, and the others may be copied in part."""
+_LOGPROBS = re.compile("log-?prob", re.IGNORECASE)
+"""In our words or a server's: that there are none."""
 REASONING = 0.5
 """Share of a step's tokens of output: over half, reasoning costs more than what is kept."""
 POSITION = 1.0
@@ -80,7 +83,7 @@ def findings(found: Evidence) -> list[Finding]:
     if stopped and not failed and not stopped.startswith("trial: "):
         failed = [Finding(f"the trial was stopped: {stopped}", "correct that first")]
     parts: Iterable[Iterator[Finding]] = (
-        *(_said(step, found.recipe) for step in found.steps),
+        *(_said(step, found.recipe) for step in found.steps if not step.judge),
         *(_votes(step, found.recipe) for step in found.steps if step.judge),
         _judging(found.figures, found.recipe),
         _pairs(found),
@@ -101,10 +104,10 @@ def _failed(step: Step, recipe: Recipe) -> Iterator[Finding]:
 
 def _remedy(step: Step, error: str, recipe: Recipe) -> str:
     place, section = _model(step, recipe)
-    if "log-probabilities" in step.message:
+    if step.judge and _LOGPROBS.search(step.message):
         method = f"{place}.method" if step.judge in recipe.model.jury else "judge.method"
         return f'{method} = "verdict", which needs none; or {place}: a model that returns top_logprobs, as vLLM does'
-    if step.judge and "max_tokens" in step.message:
+    if step.judge and error == "MalformedReply" and "max_tokens" in step.message:
         return f"a larger judge.{step.message.partition(':')[0]}.max_tokens"
     if step.judge and step.message.startswith("verdict: ") and error == "MalformedReply":
         form = ", or vLLM's extra_body.structured_outputs, which enforces it" if section.engine == "openai" else ""
@@ -128,7 +131,7 @@ def _remedy(step: Step, error: str, recipe: Recipe) -> str:
 
 
 def _said(step: Step, recipe: Recipe) -> Iterator[Finding]:
-    """What became of texts."""
+    """What became of texts that are no votes."""
     place, _ = _model(step, recipe)
     sampling, done = _sampling(step), f"of {step.done:,} {step.title}s"
     thinks = step.tokens and step.reasoning_tokens > REASONING * step.tokens
