@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import random
 from collections.abc import Callable
 
@@ -128,5 +129,5 @@ def test_a_rate_is_never_negative() -> None:
         pace.update(progress, now)
         worths.append(progress.worked)
         rates.append(pace.prompts())
-    assert any(after < before for before, after in zip(worths, worths[1:], strict=False))  # what made it negative
+    assert any(after < before for before, after in itertools.pairwise(worths))  # what made it negative
     assert min(rates) > 0

@@ -44,6 +44,20 @@ async def test_prompts_in_flight_are_bounded_over_all_slices(project: Path) -> N
     assert max(tasks for _, tasks in seen) <= 16 + 16 * 4 + 2 * 7 + 4
 
 
+@pytest.mark.parametrize(("note", "first"), [("each batch may take a day", 0), ("", 1)])
+async def test_a_note_is_told_before_the_first_prompt_is_asked_for(project: Path, note: str, first: int) -> None:
+    seen: list[tuple[int, str]] = []
+    token = watcher.set(lambda progress: seen.append((progress.done, progress.note)))
+    try:
+        plan = prepare(load_recipe(project / "recipe.toml"), project / "recipe.toml", project / "warehouse")
+        async with open_run(replace(plan, note=note)) as session:
+            await session.walk()
+            await session.finish()
+    finally:
+        watcher.reset(token)
+    assert seen == [(done, note) for done in range(first, PROMPTS + 1)]
+
+
 async def test_a_slow_prompt_holds_up_no_other_slice(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     generate, freed, finished = FakeEngine.generate, asyncio.Event(), [0]
     first: list[Request] = []

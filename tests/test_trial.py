@@ -80,7 +80,9 @@ async def test_a_judge_without_log_probabilities(tmp_path: Path) -> None:
 async def test_a_judge_whose_server_refuses_log_probabilities(tmp_path: Path) -> None:
     def odd(body: Body, nth: int) -> Reply:
         words = "You are not allowed to request logprobs from this model"
-        refused = Reply({"error": {"message": words, "type": "invalid_request_error", "param": None, "code": None}}, 400)
+        refused = Reply(
+            {"error": {"message": words, "type": "invalid_request_error", "param": None, "code": None}}, 400
+        )
         return refused if body.get("logprobs") else Reply(sound(body))
 
     found, _ = await tried(tmp_path, "judge", odd)
@@ -221,7 +223,7 @@ def test_what_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert output.endswith(command)
         for word in ("step", "initial", "revision", "failed", "unchanged", "reasoned", "first place adds", "method"):
             assert re.search(rf"(^| ){word}( |$)", output, re.MULTILINE), word
-    heads = "step initial critique revision".split()
+    heads = ["step", "initial", "critique", "revision"]
     assert [line.split() for line in told["80"].splitlines()].count(heads) == 1
     assert "step" in told["200"].split()
     assert [line.split()[:3] for line in told["200"].splitlines()].count(["step", "asked", "failed"]) == 1

@@ -116,7 +116,8 @@ class Progress:
 
 
 watcher: ContextVar[Callable[[Progress], None] | None] = ContextVar("watcher", default=None)
-"""Called after every prompt of any session that is opened in this context: for a progress bar."""
+"""Called after every prompt of any session that is opened in this context, and before the first where there is a note:
+for a progress bar."""
 
 
 class Pace:

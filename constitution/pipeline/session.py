@@ -133,6 +133,7 @@ class Session:
         self._feeding = asyncio.Semaphore(FEEDING)
         self._window = Window(state.plan.recipe.output.window)
         self._watcher = watcher.get()
+        self._noted = False
         self._begun: set[Path] = set()
         """Slices that `begin` has worked."""
         self._again: list[tuple[Prompt, list[Row]]] = []
@@ -238,6 +239,9 @@ class Session:
         if self._steps is None or not await self._state.admission.admits():
             self._window.release()
             return False
+        if self._watcher and self.progress.note and not self._noted:
+            self._noted = True  # before the first prompt is asked for, which may take a batch's day
+            self._watcher(self.progress)
         self._window.start(group, self._in_window(self._steps, prompt, rows))
         return True
 
