@@ -184,6 +184,15 @@ async def test_a_context_that_is_too_small(tmp_path: Path) -> None:
     assert asked < LITTLE
 
 
+async def test_a_judge_whose_context_is_too_small(tmp_path: Path) -> None:
+    """A server's refusal may name max_tokens: no setting of the judging method is meant."""
+    words = "This model's maximum context length is {limit} tokens. However, you requested {total} tokens ({prompt} in "
+    words += "the messages, {asked} in the completion). Please reduce the length of the messages or max_tokens."
+    found, _ = await tried(tmp_path, "judge", context(40, words))
+    settings = [setting for what, setting in said(found) if what.startswith("vote by m: ")]
+    assert [setting.partition(":")[0] for setting in settings] == ["model.judge has too small a context"]
+
+
 async def test_a_context_that_leaves_less_room_than_was_asked_for(tmp_path: Path) -> None:
     words = "This model's maximum context length is {limit} tokens. However, you requested {total} tokens ({prompt} in "
     words += "the messages, {asked} in the completion). Please reduce the length of the messages or completion."
