@@ -86,6 +86,7 @@ METHODS: Mapping[str, Sequence[str]] = {
     "score-20": ["judge.method=score", "judge.score.steps=20"],
     "rubric": ["judge.method=rubric"],
     "verdict": ["judge.method=verdict", "judge.verdict.n=3"],
+    "adaptive": ["judge.method=verdict", "judge.verdict.n=3", "judge.votes=adaptive", "judge.principles=all"],
     "jury": ["judge.verdict.n=2"],
 }
 """What of the recipe is set otherwise. With label go a scorecard and counterfactual prompts; with jury, JURY."""
