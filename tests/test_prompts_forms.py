@@ -230,6 +230,21 @@ def test_json_that_is_none(tmp_path: Path, data: str) -> None:
         read(tmp_path, "p.json", data)
 
 
+@pytest.mark.parametrize("name", ["p.jsonl", "p.json", "p.csv", "p.parquet"])
+def test_a_file_that_is_written_to_while_it_is_read(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name.endswith("parquet"):
+        pq.write_table(pa.Table.from_pylist(ROWS), path)
+    else:
+        path.write_text({"p.jsonl": LINES, "p.json": json.dumps(ROWS), "p.csv": table(",")}[name], newline="")
+    rows = read_prompts(PromptsSection(path=name), tmp_path)
+    assert next(rows).messages[0].content == ASKED[0]
+    with path.open("a") as file:
+        file.write("\n")
+    with pytest.raises(PromptError, match="was changed while it was read"):
+        list(rows)
+
+
 # --- several files
 
 

@@ -14,7 +14,7 @@ from constitution.errors import PromptError
 from constitution.prompts.keys import AnyKeys
 from constitution.prompts.packed import filled, is_parquet
 from constitution.prompts.row import Row
-from constitution.reading import parse_json
+from constitution.reading import check_file, parse_json
 
 _TEXTS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "csv"}
 ENDINGS = {
@@ -34,10 +34,24 @@ def kind_of(name: str) -> str | None:
 
 def read_file(path: Path, keys: AnyKeys, format: str = "auto", name: str = "") -> Iterator[Row]:
     """Rows of one file, told apart by what is in it where `format` leaves it open. name: the file's in the rows'
-    source, if not its own."""
+    source, if not its own. Raises PromptError at the end where it was written to meanwhile: the rows are then a mixture
+    of what it was and what it is."""
+    check_file(path, str(path), PromptError)
+    before = _state(path)
     form = form_of(path) if format in ("auto", "transcripts") else format
     rows: Iterator[Row] = import_module(f"constitution.prompts.{form}").read(path, name or path.name, keys)
-    return rows
+    yield from rows
+    if _state(path) != before:
+        raise PromptError(f"{path}: was changed while it was read", hint="start again when it is written whole")
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    """What another content of the file would change; None: it is gone."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def form_of(path: Path) -> str:
