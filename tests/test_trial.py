@@ -338,6 +338,20 @@ async def test_a_judge_of_whose_votes_no_label_comes(
     assert change.startswith(setting)
 
 
+@pytest.mark.parametrize("kept", [True, False])
+async def test_a_gateway_that_keeps_replies_makes_no_verdicts_of_one(tmp_path: Path, kept: bool) -> None:
+    def reply(request: Request) -> Completion:
+        of = len(request.messages[0].content) if kept else request.seed
+        better = "AB"[request.messages[0].content.find("careful") % 2]
+        text = f"The one that is better, by reason {of}, names what to look for and the other does not at all.\n"
+        return Completion(f"{text}Verdict: {better}", "stop", 10, 2)
+
+    path = small_project(tmp_path)
+    recipe = load_recipe(path, ["judge.method=verdict"]).with_engines({"judge": Scripted(reply)})
+    found = [what for what, _ in said(await try_recipe(recipe, path, tmp_path / "w", 4)) if "very text" in what]
+    assert bool(found) is kept
+
+
 async def test_verdicts_that_are_cut(tmp_path: Path) -> None:
     path = small_project(tmp_path)
     judge = Scripted(lambda request: Completion("Both are", "length", 10, 2))

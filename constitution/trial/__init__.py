@@ -26,7 +26,7 @@ from constitution.recipe import OutputSection, Recipe
 from constitution.records import Figure, Run
 from constitution.trial.findings import Evidence, Finding, findings
 from constitution.trial.sample import Draw, Seen, Watching
-from constitution.trial.shares import Step, dropped, hopeless, steps
+from constitution.trial.shares import Step, dropped, echoed, hopeless, steps
 
 PROMPTS = 16
 """One that goes wrong is 6 % of them, and the forecast is within 10 to 20 %."""
@@ -84,7 +84,9 @@ async def try_recipe(
     # What a step that comes to nothing costs says nothing of a run that is set right.
     seen = [] if run.stopped else list(watching.whole.values())
     foreseen = _forecast(seen, draw, recipe, in_flight)
-    found = steps(watching.rows)
+    rows = watching.rows
+    found, pairs = steps(rows), dropped(rows)
+    evidence = Evidence(recipe, run, found, figures, foreseen["cost"], draw.population, pairs, echoed(rows))
     return Trial(
         recipe,
         run,
@@ -95,7 +97,7 @@ async def try_recipe(
         found,
         figures,
         foreseen,
-        findings(Evidence(recipe, run, found, figures, foreseen["cost"], draw.population, dropped(watching.rows))),
+        findings(evidence),
         watching.examples,
     )
 

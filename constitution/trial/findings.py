@@ -47,6 +47,8 @@ ALPHA = 0.2
 
 DROPPED = 0.5
 """Share of the pairs, for one reason: over half, most of what is paid for trains nobody."""
+ECHOED = 0.5
+"""Share of the verdicts after the first: draws of a few sentences are hardly ever alike."""
 PAIRS = 4
 """As many at least: one may be odd by itself."""
 
@@ -74,6 +76,8 @@ class Evidence:
     """Prompts of the recipe."""
     pairs: Mapping[DropReason | None, int] = field(default_factory=dict)
     """By the reason for which they are dropped; None: they are kept."""
+    echoed: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """`shares.echoed`."""
 
 
 def findings(found: Evidence) -> list[Finding]:
@@ -86,6 +90,7 @@ def findings(found: Evidence) -> list[Finding]:
         *(_said(step, found.recipe) for step in found.steps if not step.judge),
         *(_votes(step, found.recipe) for step in found.steps if step.judge),
         _judging(found.figures, found.recipe),
+        _echoed(found),
         _pairs(found),
         _context(found.run),
         _budget(found),
@@ -230,6 +235,18 @@ def _judging(figures: Iterable[Figure], recipe: Recipe) -> Iterator[Finding]:
             yield Finding(
                 f"the judges hardly agree: alpha {value:.2f} on {figure.n:,} pairs",
                 'another jury, or judge.aggregate = "dawid-skene" and judge.calibrate with gold (docs/judging.md)',
+            )
+
+
+def _echoed(found: Evidence) -> Iterator[Finding]:
+    steps = {step.judge: step for step in found.steps if step.judge}
+    for judge, (same, of) in found.echoed.items():
+        _, section = _model(steps[judge], found.recipe)
+        if same > ECHOED * of and section.engine != "fake":  # it has one sentence for each verdict
+            yield Finding(
+                f"{same:,} of {of:,} further verdicts by {judge} are the very text of an earlier one, so that "
+                "the interval of their share is too narrow",
+                "a server, or a gateway before it, that does not keep replies; or a higher judge.verdict.temperature",
             )
 
 

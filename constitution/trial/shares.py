@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from constitution.judge.methods import METHODS
 from constitution.records import UNSAID, DropReason, Failure, Judgement, Preference, Response, Row
 from constitution.warehouse.tally import OFF_LABEL
 
@@ -123,6 +124,23 @@ def steps(rows: Iterable[Row]) -> Sequence[Step]:
 def dropped(rows: Iterable[Row]) -> Counter[DropReason | None]:
     """Pairs by the reason for which they are dropped (None: they are kept), without perturbations."""
     return Counter(row.drop_reason for row in rows if isinstance(row, Preference) and row.kind != "perturbation")
+
+
+SEVERAL = 12
+"""Words; shorter verdicts of one mind may well be the same."""
+
+
+def echoed(rows: Iterable[Row]) -> Mapping[str, tuple[int, int]]:
+    """By judge, written verdicts of a vote after its first whose text is an earlier one's, and all after the first."""
+    texts: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        if isinstance(row, Judgement) and METHODS[row.method].sampled and len((row.rationale or "").split()) >= SEVERAL:
+            texts[row.judge, row.pair_id, row.principle_id, row.first_id][row.rationale or ""] += 1
+    found: dict[str, tuple[int, int]] = {}
+    for (judge, *_), each in texts.items():
+        same, of = found.get(judge, (0, 0))
+        found[judge] = same + each.total() - len(each), of + each.total() - 1
+    return found
 
 
 PROMPTS = 2
