@@ -22,6 +22,7 @@ COMMANDS = {
     "try": ("constitution.cli.trial:trial", "Try a recipe on a few prompts: what is wrong, and what it will cost."),
     "runs": ("constitution.cli.runs:runs", "List the runs: how far each got, what it cost."),
     "serve": ("constitution.cli.serve:serve", "Print the vLLM server command that fits a recipe."),
+    "prompts": ("constitution.cli.prompts:group", "Files of prompts: inspect one, and the section that reads it."),
     "principles": (
         "constitution.cli.principles:principles",
         "Principles as code: list, check, test, lock, bump, diff, impact.",

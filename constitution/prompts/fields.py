@@ -188,6 +188,8 @@ class Fields:
         if key is None and values and all(isinstance(value, list) for value in values):
             turns = [self._turns.of(row, name, value) for name, value in zip(named, values, strict=True)]
             for name, conversation in zip(named, turns, strict=True):
+                if conversation[-1].role != "assistant":
+                    row.refuse(f"{name} does not end with the assistant's turn", "leave such rows out of the answers")
                 _check_single(row, name, conversation)
             return self._section.field, *_shared(row, turns)
         if key is None and any(isinstance(value, str) and is_transcript(value) for value in values):

@@ -38,6 +38,7 @@ class Row:
             known = ", ".join(sorted(self.data)) or "none"
             if "instruction" in self.data and key == "prompt":
                 hint = 'Alpaca\'s rows: prompts.field = "instruction", prompts.join = ["input"]'
+            hint += "; `constitution prompts inspect FILE` finds the settings"
             self.refuse(f"there is no {key!r} (it has: {known})", hint)
         return self.data[key]
 

@@ -1,0 +1,89 @@
+"""`constitution prompts`: files of prompts, looked at before a run reads them."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from pathlib import Path
+
+import click
+
+from constitution.cli._options import json_option, show_json
+from constitution.prompts.inspect import Inspection, inspect_file
+from constitution.shown import brief, printable
+
+
+@click.group("prompts", context_settings={"help_option_names": ["-h", "--help"]})
+def group() -> None:
+    """Files of prompts: what is in them, and the section of a recipe that reads them.
+
+    Example:  constitution prompts inspect data.jsonl
+    """
+
+
+@group.command("inspect")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--rows", metavar="KEY", help="Key that holds the rows of a JSON file that is one object.")
+@json_option
+def inspect(file: Path, rows: str | None, as_json: bool) -> None:
+    """Look at FILE (JSONL, JSON, CSV, TSV or Parquet, also .gz and .zst): its rows and keys, the [prompts] section that
+    reads it, and the first rows as that section reads them.
+
+    The section is found by trying the keys that public data sets use on the first rows; then all rows are read by it.
+    Check `ignore`, the keys without use, and `gold`, the better answer. Exit code 1: rows are refused.
+
+    \b
+    Examples:
+      constitution prompts inspect data.jsonl
+      constitution prompts inspect task.json --rows examples
+    """
+    found = inspect_file(file, rows)
+    if as_json:
+        show_json(_figures(found) | {"section": found.section(), "settings": found.settings, "keys": dict(found.keys)})
+    else:
+        _show(found)
+    if found.refusals:
+        sys.exit(1)
+
+
+def _figures(found: Inspection) -> dict[str, object]:
+    lengths = found.characters
+    answers = found.settings.get("answers", [])
+    gold = {answers[place] if place is not None else "": count for place, count in found.gold.items() if answers}
+    return {
+        "rows": found.rows,
+        "read": found.read,
+        "refused": found.refusals,
+        "turns": dict(sorted(found.turns.items())),
+        "with a system turn": found.systems,
+        "repeated conversations": found.repeated,
+        "characters, median": int(statistics.median(lengths)) if lengths else 0,
+        "characters, most": max(lengths, default=0),
+        "gold": gold if found.settings.get("gold") else {},
+    }
+
+
+def _show(found: Inspection) -> None:
+    for name, value in _figures(found).items():
+        text = (
+            ", ".join(f"{key or 'none'}: {count:,}" for key, count in value.items())
+            if isinstance(value, dict)
+            else value
+        )
+        if value != {}:
+            click.echo(f"{name:<24}{printable(f'{text:,}' if isinstance(text, int) else str(text))}")
+    click.echo("keys")
+    for key, count in found.keys.most_common():
+        click.echo(f"  {printable(key):<22}{count:,}")
+    for number, prompt in enumerate(found.prompts, 1):
+        click.echo(f"\nprompt {number}")
+        for turn in prompt.messages:
+            click.echo(f"  {turn.role}: {printable(brief(turn.content, 200))}")
+        for place, answer in enumerate(prompt.answers):
+            better = " (gold)" if place == prompt.gold else ""
+            click.echo(f"  answer {place + 1}{better}: {printable(brief(answer, 200))}")
+    if found.refused:
+        click.echo(f"\n{found.refusals:,} of {found.rows:,} rows are refused by the section below:")
+        for reason in found.refused:
+            click.echo(f"  {printable(reason)}")
+    click.echo(f"\n{found.section()}")

@@ -1,0 +1,234 @@
+"""What a file of rows holds, and the settings of [prompts] that read it: found by trying, never taken on trust.
+
+found = inspect_file(Path("data.jsonl"))
+print(found.section())
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from constitution.errors import PromptError
+from constitution.prompts.fields import Fields
+from constitution.prompts.files import read_file
+from constitution.prompts.keys import SYSTEMS, AnyKeys, is_empty, plain_key
+from constitution.prompts.row import Row
+from constitution.prompts.transcripts import is_transcript
+from constitution.recipe import PromptsSection
+from constitution.records import Prompt
+
+SAMPLE = 200
+"""Rows that settings are tried on before all rows are read by them."""
+SIDES = 8
+"""Values that a key may have at most that says which answer is better."""
+
+_PROMPTS = (
+    *("prompt", "messages", "conversations", "instruction", "question", "query", "input", "problem", "text", "history"),
+    *("body.messages", "input.messages", "question.full_text", "user_prompt", "context", "transcript"),
+)
+"""Keys that hold prompts in public data sets, the likeliest first."""
+_PAIRS = (
+    *(("chosen", "rejected"), ("preferred_output", "non_preferred_output"), ("chosen_response", "rejected_response")),
+    *(("conversation_a", "conversation_b"), ("response_a", "response_b"), ("response_A", "response_B")),
+    *(
+        ("response_0", "response_1"),
+        ("answer_0", "answer_1"),
+        ("human_ref_A", "human_ref_B"),
+        ("response1", "response2"),
+    ),
+    *(("output_1", "output_2"), ("answer_a", "answer_b"), ("completion_a", "completion_b")),
+)
+_ANSWERS = ("output", "response", "completion", "answer")
+_BETTER = ("chosen", "preferred_output", "chosen_response")
+_SIDES = ("winner", "label", "labels", "preference", "preferred", "better_response_id", "safer_response_id", "choice")
+_TIE = re.compile(r"tie|both|neither|equal|same|=|none|0\.5", re.IGNORECASE)
+
+
+class _Every(AnyKeys):
+    """All of a row is read."""
+
+    lenient = True
+
+    def __init__(self, rows: str | None) -> None:
+        self.rows = rows
+
+
+@dataclass
+class Inspection:
+    """What a file holds, by the settings that read most of its rows."""
+
+    path: Path
+    settings: dict[str, Any]
+    """Fields of [prompts]; empty where none were found."""
+    rows: int = 0
+    keys: Counter[str] = field(default_factory=Counter)
+    """Rows that have something under each key."""
+    prompts: list[Prompt] = field(default_factory=list)
+    """The first three as they would be read."""
+    read: int = 0
+    turns: Counter[int] = field(default_factory=Counter)
+    systems: int = 0
+    characters: list[int] = field(default_factory=list)
+    """Length of each prompt, all turns together."""
+    repeated: int = 0
+    """Rows whose conversation an earlier row has."""
+    gold: Counter[int | None] = field(default_factory=Counter)
+    """Which of the answers is better, by its place; None: the row has no gold."""
+    refused: list[str] = field(default_factory=list)
+    """The first rows that these settings do not read, and why."""
+    refusals: int = 0
+
+    def section(self) -> str:
+        """The [prompts] section to paste, in TOML."""
+        lines = [f"path = {_toml(str(self.path))}"]
+        lines += [f"{name} = {_toml(value)}" for name, value in self.settings.items()]
+        return "\n".join(["[prompts]", *lines])
+
+
+def inspect_file(path: Path, rows: str | None = None) -> Inspection:
+    """Reads the whole file, as a stream. rows: key of a JSON file's rows (`prompts.rows`).
+
+    Raises PromptError for a file that is none of the forms that are read.
+    """
+    found = iter(read_file(path, _Every(rows)))
+    sample = list(islice(found, SAMPLE))
+    if not sample:
+        raise PromptError(f"{path}: there are no rows in it")
+    settings = max(_candidates(sample), key=lambda each: _reads(each, sample), default={})
+    inspection = Inspection(path, ({"rows": rows} if rows else {}) | settings)
+    _read_all(inspection, chain(sample, found))
+    return inspection
+
+
+def _read_all(found: Inspection, rows: Iterator[Row]) -> None:
+    fields, seen = Fields(_section(found.settings)), set[int]()
+    for row in rows:
+        found.rows += 1
+        found.keys.update(key for key, value in row.data.items() if not is_empty(value))
+        try:
+            prompt = fields.prompt(row)
+        except PromptError as error:
+            found.refusals += 1
+            if len(found.refused) < 3:
+                found.refused.append(f"{error}" + (f" ({error.hint})" if error.hint else ""))
+            continue
+        found.read += 1
+        if len(found.prompts) < 3:
+            found.prompts.append(prompt)
+        found.turns[len(prompt.messages)] += 1
+        found.systems += prompt.messages[0].role == "system"
+        found.characters.append(sum(len(turn.content) for turn in prompt.messages))
+        found.repeated += (key := int(prompt.id[:15], 16)) in seen
+        seen.add(key)
+        found.gold[prompt.gold] += 1
+
+
+def _section(settings: Mapping[str, Any]) -> PromptsSection:
+    return PromptsSection.model_validate({"path": "file", **settings})
+
+
+def _reads(settings: Mapping[str, Any], sample: list[Row]) -> tuple[int, int, int]:
+    """How many rows are read, then how much of them is used, then how little is left out."""
+    fields, read = Fields(_section(settings)), 0
+    for row in sample:
+        try:
+            fields.prompt(row)
+        except PromptError:
+            continue
+        read += 1
+    used = len(settings.get("answers", ())) + len(settings.get("join", ())) + ("gold" in settings)
+    return read, used + ("system" in settings), -len(settings.get("ignore", ()))
+
+
+def _candidates(sample: list[Row]) -> Iterator[dict[str, Any]]:
+    """Settings that may read these rows; the likeliest first."""
+    rows = [row.data for row in sample]
+    for key in _PROMPTS:
+        held = [value for row in rows if not is_empty(value := _held(row, key))]
+        if not held:
+            continue
+        base: dict[str, Any] = {} if key in ("prompt", "messages", "conversations") else {"field": key}
+        if isinstance(held[0], str) and is_transcript(held[0]):
+            base = {**base, "format": "transcripts"}
+        elif isinstance(held[0], str) and held[0].lstrip()[:1] in ("[", "{"):
+            base = {**base, "json_text": "messages"}
+        for answers in _answers(rows, key):
+            yield _without_rest(sample, base | answers)
+    for pair in _PAIRS:
+        if all(_held(rows[0], key) for key in pair):  # whole conversations, that share the prompt
+            transcript = isinstance(text := _held(rows[0], pair[0]), str) and is_transcript(text)
+            form = {"format": "transcripts"} if transcript else {}
+            yield _without_rest(sample, form | _with_gold(rows, pair))
+
+
+def _answers(rows: list[dict[str, Any]], key: str) -> Iterator[dict[str, Any]]:
+    yield {}
+    if key == "instruction" and any("input" in row for row in rows):
+        yield {"join": ["input"]}
+        yield from ({"join": ["input"], "answers": [name]} for name in _ANSWERS if name in rows[0])
+    for pair in _PAIRS:
+        if all(name in rows[0] for name in pair):
+            yield _with_gold(rows, pair)
+    yield from ({"answers": [name]} for name in _ANSWERS if name in rows[0] and name != key)
+    if key in ("messages", "conversations"):
+        yield {"answers": [key]}
+
+
+def _with_gold(rows: list[dict[str, Any]], pair: tuple[str, str]) -> dict[str, Any]:
+    """A pair of answers, with what says which is better: the first one's name, or the values of a key."""
+    if pair[0] in _BETTER:
+        return {"answers": list(pair), "gold": pair[0]}
+    for name in _SIDES:
+        values = Counter(_text(row[name]) for row in rows if row.get(name) is not None)
+        sides = {value: _side(value, pair) for value in values}
+        if values and len(values) <= SIDES and set(pair) <= set(sides.values()):
+            return {"answers": list(pair), "gold": name, "gold_values": sides}
+    return {"answers": list(pair)}
+
+
+def _side(value: str, pair: tuple[str, str]) -> str:
+    """Which of two answers a value names, by what ends both; empty: neither."""
+    first, _, second = value.partition(">")
+    plain = plain_key(first if second else value.partition("<")[2] or value)
+    for name in pair:
+        ending = re.split(r"[_\W]", name)[-1].casefold()
+        if plain in (plain_key(name), ending) or (plain.endswith(ending) and not _TIE.search(value)):
+            return name
+    return ""
+
+
+def _without_rest(sample: list[Row], settings: dict[str, Any]) -> dict[str, Any]:
+    """With the system's turn, and with the keys named that would be left out."""
+    keys = Fields(_section(settings)).keys
+    beside = list(dict.fromkeys(key for row in sample for key in keys.beside(keys.parted(row.data))))
+    beside = [key for key in beside if key not in ("messages", "conversations")]
+    system = next((key for key in beside if plain_key(key.rpartition(".")[2]) in SYSTEMS), None)
+    if system and all(isinstance(_held(row.data, system), str | None) for row in sample):
+        settings = {**settings, "system": system}
+        beside.remove(system)
+    return {**settings, "ignore": beside} if beside else settings
+
+
+def _held(row: Mapping[str, Any], key: str) -> Any:
+    """The value under a key, also one with dots."""
+    if key in row or "." not in key:
+        return row.get(key)
+    first, _, rest = key.partition(".")
+    return _held(row[first], rest) if isinstance(row.get(first), dict) else None
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(k, ensure_ascii=False)} = {_toml(v)}" for k, v in value.items()) + " }"
+    return json.dumps(value, ensure_ascii=False)

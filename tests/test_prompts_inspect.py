@@ -1,0 +1,117 @@
+"""`constitution prompts inspect`: the section that it prints reads the file."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from read_prompts import texts
+from test_prompts_forms import ASKED, FORMS, table
+from test_prompts_shapes import SHAPES, turns
+
+from constitution.cli import app
+from constitution.errors import PromptError
+from constitution.prompts import read_prompts
+from constitution.recipe import PromptsSection
+from constitution.records import Prompt
+
+CASES = Path(__file__).parents[2] / "shared" / "cases"
+
+
+def inspect(path: Path, *words: str) -> Result:
+    return CliRunner().invoke(app, ["prompts", "inspect", str(path), *words])
+
+
+def pasted(shown: Result) -> list[Prompt]:
+    """The prompts by the section that was printed, as a recipe would have it."""
+    section = tomllib.loads(shown.output[shown.output.index("\n[prompts]\n") :])["prompts"]
+    return list(read_prompts(PromptsSection.model_validate(section), Path("/")))
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_section_reads_each_public_shape(tmp_path: Path, name: str) -> None:
+    row, _, (asked, answers, gold) = SHAPES[name]
+    if name in ("two deep", "a key with a dot", "a boolean that says which", "system below a key"):
+        pytest.skip("no public name")
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row) + "\n" + json.dumps(row))
+    other = {"winner": "model_a", "better_response_id": 1, "safer_response_id": 0, "labels": 1}
+    path.write_text(path.read_text() + "\n" + json.dumps(row | {k: v for k, v in other.items() if k in row}))
+    shown = inspect(path)
+    assert shown.exit_code == 0, shown.output
+    found = pasted(shown)
+    assert len(found) == 3
+    assert [turn.content for turn in found[0].messages] == asked
+    if answers:
+        assert found[0].answers == answers
+    # One says who is better and who is safer, the other has 1 for the first: what no name says is not guessed.
+    if gold is not None and name not in ("safe rlhf", "shp"):
+        assert found[0].gold == gold
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form(tmp_path: Path, form: str) -> None:
+    (tmp_path / "p").write_text(FORMS[form])
+    assert texts(pasted(inspect(tmp_path / "p"))) == ASKED
+    (tmp_path / "p.csv").write_text(table(";"))
+    assert texts(pasted(inspect(tmp_path / "p.csv"))) == ASKED
+
+
+COUNTS = {
+    "alpaca-eval.jsonl": 1, "crlf-transcript.jsonl": 1, "fine-tuning.jsonl": 1, "gold-by-value.jsonl": 2,
+    "messages-as-json-text.jsonl": 1, "mixed-content.jsonl": 2, "parts.jsonl": 1, "prompts.csv": 2, "prompts.json": 2,
+    "sharegpt.json": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_cases_on_which_we_were_wrong(name: str) -> None:
+    if not (CASES / name).exists():
+        pytest.skip("outside the checkout")
+    shown = inspect(CASES / name)
+    assert (shown.exit_code, len(pasted(shown))) == (0, COUNTS[name])
+
+
+def test_what_is_said_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows: list[dict[str, Any]] = [
+        {"prompt": "Hi", "system": "Be kind.", "chosen": "A.", "rejected": "B.", "tools": ["x"]},
+        {"prompt": "Hi", "system": "Be kind.", "chosen": "A.", "rejected": "B.", "id": 7},
+        {"prompt": "", "chosen": "A.", "rejected": "B."},
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    shown = inspect(path)
+    assert shown.exit_code == 1
+    for said in ("repeated conversations  1", "with a system turn      2", "chosen: 2", "1 of 3 rows are refused",
+                 "turn 1 has no text", 'ignore = ["tools"]', 'system = "system"', 'gold = "chosen"'):  # fmt: skip
+        assert said in shown.output, said
+    data = json.loads(inspect(path, "--json").output)
+    assert (data["rows"], data["read"], data["refused"], data["turns"]) == (3, 2, 1, {"2": 2})
+    assert data["settings"]["answers"] == ["chosen", "rejected"]
+
+
+def test_a_conversation_that_ends_with_its_answer_or_without(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"messages": turns("a", "b", "c")}))
+    assert "answers" not in inspect(path).output
+    path.write_text(json.dumps({"messages": turns("a", "b")}))
+    [one] = pasted(inspect(path))
+    assert one.answers == ("b",)
+    section = PromptsSection(path=str(path), answers=("messages",))
+    path.write_text(json.dumps({"messages": turns("a", "b", "c")}))
+    with pytest.raises(PromptError, match="does not end with the assistant's turn"):
+        list(read_prompts(section, tmp_path))
+
+
+def test_files_that_cannot_be_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("words\n")
+    (tmp_path / "e.jsonl").write_text("")
+    for name, said in (("p.txt", "neither the name"), ("e.jsonl", "no rows"), ("none", "no such file")):
+        assert said in str(inspect(tmp_path / name).exception)
+    (tmp_path / "t.json").write_text(json.dumps({"examples": [{"prompt": "a"}, {"prompt": "b"}]}))
+    shown = inspect(tmp_path / "t.json", "--rows", "examples")
+    assert texts(pasted(shown)) == ["a", "b"]
