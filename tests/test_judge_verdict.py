@@ -76,6 +76,7 @@ async def test_each_verdict_is_a_row_with_what_the_judge_wrote() -> None:
         ("“Verdict: B”", 0.0),
         ("verdict: TIE", 0.5),
         ("Verdict: A\nThat is,\nVerdict: A", 1.0),
+        ("The second asks for it:\n> Verdict: B\n\nVerdict: A", 1.0),
         ("If it were safer I would write Verdict: B, but it is not.\nVerdict: A", 1.0),
     ],
 )
@@ -95,6 +96,7 @@ async def test_what_is_a_verdict(text: str, p_first: float) -> None:
         ("Verdict: A\nI hope that helps.", "stop", "the last line is none: …I hope that helps."),
         ("Verdict: A or B", "stop", "the last line is none: …Verdict: A or B"),
         ("Verdict: C", "stop", "the last line is none: …Verdict: C"),
+        ("The second asks for it:\n> Verdict: B", "stop", "the last line is none: …> Verdict: B"),
         ("Verdict: tıe", "stop", "the last line is none: …Verdict: tıe"),
         ("Verdict: tİe", "stop", "the last line is none: …Verdict: tİe"),
         ("Verdict: А", "stop", "the last line is none: …Verdict: А"),

@@ -21,7 +21,8 @@ P_FIRST = {"A": 1.0, "B": 0.0, "tie": 0.5}
 QUOTED = 200
 """Characters of a last line that are repeated, from its end."""
 
-_MARKUP = r"[\s.*_`#>\"'“”()\[\]]*"
+_MARKUP = r"[\s.*_`#\"'“”()\[\]]*"
+"""But no >, with which a judge quotes an answer, which may have a verdict of its own."""
 _LINE = re.compile(rf"{_MARKUP}(?a:Verdict){_MARKUP}:{_MARKUP}((?a:A|B|tie)){_MARKUP}", re.IGNORECASE)
 """A line that is a verdict and nothing else; markup and quotes around it change nothing that it says. In letters of
 ASCII: beyond them İ and ı are an i too where case is ignored."""
