@@ -17,7 +17,9 @@ from test_batch import ASKED, asked, plain, section
 
 from constitution.engines import open_engines
 from constitution.engines.base import Completion
+from constitution.engines.openai.batch.notes import Notes
 from constitution.engines.openai.engine import OpenAIEngine
+from constitution.errors import WarehouseError
 from constitution.recipe import Models, ModelSection
 
 MESSAGES: dict[str, Any] = {"dialect": "anthropic", "api_key_env": "MESSAGES_KEY"}
@@ -128,7 +130,7 @@ async def test_a_server_that_counts_more_than_there_is_holds_nobody_up(tmp_path:
     async with Boasting(fates=[Fate(lines={0: None})]) as server:
         done, engine = await asked(server, tmp_path)
         assert done == await plain()
-        assert any("1 requests without a line" in event for event in engine.stats()["events"])
+        assert any("requests without a line: 1" in event for event in engine.stats()["events"])
 
 
 def answered(text: str, **fields: Any) -> Mapping[str, Any]:
@@ -207,3 +209,30 @@ async def test_a_batch_that_is_refused_after_an_answer_that_was_lost_is_looked_f
         done, _ = await asked(server, tmp_path)
         assert done == await plain()
         assert len(server.batches) == 1
+
+
+@pytest.mark.parametrize("kind", [ChatBatchServer, MessageBatchServer])
+@pytest.mark.parametrize("writes", range(5))
+async def test_a_disk_that_is_full_at_any_write_pays_for_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[ChatBatchServer], writes: int
+) -> None:
+    fields = MESSAGES if kind is MessageBatchServer else {}
+    left, replacing = writes, Notes._replacing
+
+    def full(notes: Notes, path: Path) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise WarehouseError(f"{path}: cannot be written: no space left on device")
+        return replacing(notes, path)
+
+    async with kind() as server:
+        with monkeypatch.context() as patch:
+            patch.setattr(Notes, "_replacing", full)
+            first, _ = await asked(server, tmp_path, **fields)
+        assert {type(each) for each in first} <= {WarehouseError, Completion}
+        assert left == -1 or not any(isinstance(each, WarehouseError) for each in first)
+        done, _ = await asked(server, tmp_path, **fields)
+        assert all(isinstance(each, Completion) for each in done)
+        assert len(server.batches) == 1
+        assert set(server.paid.values()) == {1}
