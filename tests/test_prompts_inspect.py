@@ -115,3 +115,14 @@ def test_files_that_cannot_be_looked_at(tmp_path: Path) -> None:
     (tmp_path / "t.json").write_text(json.dumps({"examples": [{"prompt": "a"}, {"prompt": "b"}]}))
     shown = inspect(tmp_path / "t.json", "--rows", "examples")
     assert texts(pasted(shown)) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [((1, 2), True), (("1", "2"), True), ((-2, -1, 1, 2), False), ((1, 2, 3, 4, 5), False), ((-1, 0, 1, 2), False)],
+)
+def test_a_scale_is_not_taken_for_the_number_of_an_answer(tmp_path: Path, values: tuple[Any, ...], told: bool) -> None:
+    rows = [{"prompt": f"{n}?", "output_1": "a", "output_2": "b", "preference": n} for n in values * 3]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert ("gold_values" in inspect(path).output) is told

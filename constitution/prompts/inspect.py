@@ -50,6 +50,9 @@ _BETTER = ("chosen", "preferred_output", "chosen_response")
 _SIDES = ("winner", "label", "labels", "preference", "preferred", "better_response_id", "safer_response_id", "choice")
 _TIE = re.compile(r"tie|both|neither|equal|same|=|none|0\.5", re.IGNORECASE)
 
+_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
+"""With signs, or with others than two, they are a scale: 2 of −3 to 3 or of 1 to 5 is no second answer."""
+
 
 class _Every(AnyKeys):
     """All of a row is read."""
@@ -188,7 +191,8 @@ def _with_gold(rows: list[dict[str, Any]], pair: tuple[str, str]) -> dict[str, A
     for name in _SIDES:
         values = Counter(_text(row[name]) for row in rows if row.get(name) is not None)
         sides = {value: _side(value, pair) for value in values}
-        if values and len(values) <= SIDES and set(pair) <= set(sides.values()):
+        scale = any(_NUMBER.fullmatch(value) and (not sides[value] or value[0] in "+-") for value in values)
+        if values and len(values) <= SIDES and set(pair) <= set(sides.values()) and not scale:
             return {"answers": list(pair), "gold": name, "gold_values": sides}
     return {"answers": list(pair)}
 
