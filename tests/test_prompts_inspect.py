@@ -126,3 +126,20 @@ def test_a_scale_is_not_taken_for_the_number_of_an_answer(tmp_path: Path, values
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     assert ("gold_values" in inspect(path).output) is told
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (("model_a", "model_b"), True),
+        (("A", "B", "tie"), True),
+        (("not a", "not b"), False),
+        (("worse_a", "worse_b"), False),
+        (("a and b", "a"), False),
+    ],
+)
+def test_words_that_may_mean_the_other_answer_are_no_gold(tmp_path: Path, values: tuple[str, ...], told: bool) -> None:
+    rows = [{"prompt": f"{n}?", "response_a": "a", "response_b": "b", "winner": n} for n in values * 3]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert ("gold_values" in inspect(path).output) is told

@@ -50,6 +50,23 @@ _BETTER = ("chosen", "preferred_output", "chosen_response")
 _SIDES = ("winner", "label", "labels", "preference", "preferred", "better_response_id", "safer_response_id", "choice")
 _TIE = re.compile(r"tie|both|neither|equal|same|=|none|0\.5", re.IGNORECASE)
 
+_NAMING = frozenset(
+    [
+        "model",
+        "response",
+        "answer",
+        "assistant",
+        "output",
+        "completion",
+        "conversation",
+        "option",
+        "candidate",
+        "choice",
+        "side",
+        "system",
+    ]
+)
+"""What a value may put before an answer's letter or number; `not a` and `worse_a` name the other one."""
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
 """With signs, or with others than two, they are a scale: 2 of −3 to 3 or of 1 to 5 is no second answer."""
 
@@ -203,7 +220,8 @@ def _side(value: str, pair: tuple[str, str]) -> str:
     plain = plain_key(first if second else value.partition("<")[2] or value)
     for name in pair:
         ending = re.split(r"[_\W]", name)[-1].casefold()
-        if plain in (plain_key(name), ending) or (plain.endswith(ending) and not _TIE.search(value)):
+        before = plain.removesuffix(ending) if plain.endswith(ending) else None
+        if plain == plain_key(name) or before == "" or (before in _NAMING and not _TIE.search(value)):
             return name
     return ""
 
