@@ -144,6 +144,15 @@ async def test_a_judge_that_looks_at_the_place(bias: float, pairs: str, begins: 
     assert all("judge.margin" in setting for _, setting in told)
 
 
+async def test_written_verdicts_have_no_labels(tmp_path: Path) -> None:
+    path = small_project(tmp_path)
+    recipe = load_recipe(path, ["judge.method=verdict", "judge.verdict.n=2", "judge.principles=1"])
+    found = await try_recipe(recipe, path, tmp_path / "w", 2)
+    [votes] = [step for step in found.steps if step.judge]
+    assert votes.done > 0
+    assert votes.label_mass is None
+
+
 async def test_a_judge_that_keeps_to_no_form_of_a_verdict(tmp_path: Path) -> None:
     found, asked = await tried(tmp_path, "judge", lambda body, nth: Reply(sound(body)), 'judge.method="verdict"')
     [(what, setting)] = said(found)

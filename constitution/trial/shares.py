@@ -45,6 +45,7 @@ class Step:
     methods: Counter[str] = field(default_factory=Counter)
     """Votes by method."""
     masses: list[float] = field(default_factory=list)
+    """On the labels, of each vote; a written verdict has none."""
     censored: int = 0
 
     @property
@@ -76,7 +77,7 @@ class Step:
     def voted(self, vote: Judgement) -> None:
         self.done += 1
         self.methods[vote.method] += 1
-        self.masses.append(vote.label_mass)
+        self.masses += [] if METHODS[vote.method].sampled else [vote.label_mass]
         self.censored += vote.censored
         self._spent(vote.completion_tokens, vote.reasoning_tokens, vote.rationale_reasoning)
 
