@@ -121,6 +121,15 @@ async def test_a_stopped_command_writes_what_it_has_and_the_same_command_resumes
     assert warehouse.runs()[0].starts == 2
 
 
+@pytest.mark.parametrize(("margin", "said"), [("0.4999999", "10 of 10 pairs were dropped"), ("0", "Next:")])
+def test_a_run_that_keeps_few_pairs_says_how_to_see_why(tmp_path: Path, margin: str, said: str) -> None:
+    settings = ["--set", f"judge.margin={margin}", "--set", 'judge.pairs=["first-last"]', "--warehouse", str(tmp_path)]
+    done = CliRunner().invoke(run, [str(ROOT / "recipes" / "fake.toml"), *settings])
+    assert done.exit_code == 0, done.output
+    assert said in done.output
+    assert ("SELECT drop_reason, count(*) FROM preferences" in done.output) == (said != "Next:")
+
+
 def test_a_prefect_server_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     environment = os.environ | {"PREFECT_HOME": str(tmp_path / "prefect"), "COLUMNS": "200"}
     environment |= {"PREFECT_API_URL": "http://127.0.0.1:9/api", "PREFECT_CLIENT_MAX_RETRIES": "0"}

@@ -123,6 +123,21 @@ def test_what_is_asked_of_no_model_is_shown_with_what_belongs_to_it(root: Path, 
     assert "is asked of no model" in refused
 
 
+def test_the_votes_of_a_jury_are_told_in_order(tmp_path: Path) -> None:
+    """By judge, principle and order, whichever came first."""
+    settings = ["--limit", "1", "--set", "judge.quorum=1", "--warehouse", str(tmp_path)]
+    done = CliRunner().invoke(app, ["run", str(ROOT / "recipes" / "jury.toml"), *settings])
+    assert "preferences" in done.output
+    pair = one(tmp_path, "SELECT id FROM preferences ORDER BY votes DESC, id")
+    shown = as_json(tmp_path, pair)
+    votes = [
+        (vote["judge"], vote["principle_id"], vote["first_id"] != shown["row"]["a_id"], vote["repeat"])
+        for vote in shown["parts"]
+    ]
+    assert len(votes) >= 16
+    assert votes == sorted(votes)
+
+
 def test_an_answer_that_came_with_the_prompt_says_so(root: Path) -> None:
     said = show(root, one(root, "SELECT id FROM responses WHERE kind = 'given'"))
     assert said.exit_code == 0

@@ -259,7 +259,11 @@ def _tell(run: Run, warehouse: Path) -> None:
     if lost:
         which, them = ("One prompt", "it") if lost == 1 else (f"{lost:,} prompts", "them")
         click.echo(f"{which} failed for good: with --retry-failed the same command tries {them} again.")
-    if run.finished_at:
+    pairs, kept = run.counts.get("preferences", 0), run.counts.get("kept", 0)
+    if run.finished_at and 2 * kept < pairs:
+        click.echo(f"{pairs - kept:,} of {pairs:,} pairs were dropped. Why they were:")
+        query = f"SELECT drop_reason, count(*) FROM preferences WHERE run_id = '{run.run_id}' AND NOT kept GROUP BY ALL"
+    elif run.finished_at:
         click.echo("Next:")
         query = f"SELECT prompt, chosen, rejected, p_chosen FROM pairs WHERE run_id = '{run.run_id}' "
         query += "ORDER BY p_chosen DESC LIMIT 5"  # pairs without a label come last

@@ -211,7 +211,9 @@ def _show_whole(store: Warehouse, found: Found, row: Prompt | Preference, facts:
     wanted: type = Response if isinstance(row, Prompt) else Judgement
     parts = [each for each in rows if isinstance(each, wanted)]
     if isinstance(row, Preference):
-        parts = [vote for vote in parts if isinstance(vote, Judgement) and vote.pair_id == row.id]
+        votes = [vote for vote in parts if isinstance(vote, Judgement) and vote.pair_id == row.id]
+        votes.sort(key=lambda vote: (vote.judge, vote.principle_id, vote.first_id != row.a_id, vote.repeat))
+        parts = [*votes]
     failures = [each for each in rows if isinstance(each, Failure)] if isinstance(row, Prompt) else []
     if as_json:
         show_json(facts | {"parts": [asdict(part) for part in (*parts, *failures)]})
