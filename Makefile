@@ -36,7 +36,7 @@ INSTALL = $(BIN)/uv pip install -q --verify-hashes --python $(BIN)/python \
   -c requirements/lock.txt --build-constraints requirements/build.txt -e '.[dev]'
 GET_UV = -m pip install -q --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/tools.txt
 
-.PHONY: results audit-dependencies bench-attacks bench-engine bench-export bench-judges bench-peers bench-scale bench-vllm help setup demo test torture test-install can-test-install test-vllm can-test-vllm test-model test-model-transformers test-model-vllm can-test-model lint format lock lock-vllm pocket pocket-figures proof pocket-scorer pocket-scorecard clean
+.PHONY: results audit-dependencies bench-adaptive bench-attacks bench-engine bench-export bench-judges bench-peers bench-scale bench-vllm help setup demo test torture test-install can-test-install test-vllm can-test-vllm test-model test-model-transformers test-model-vllm can-test-model lint format lock lock-vllm pocket pocket-figures proof pocket-scorer pocket-scorecard clean
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -155,6 +155,9 @@ bench-scale: $(READY)  ## a million prompts through the fake engine, ten million
 
 bench-export: $(READY)  ## memory and time of every export of a run of 200,000 prompts (about seven minutes)
 	$(BIN)/python -m benchmarks.export --out benchmarks/results/export.json --page $(RESULTS)
+
+bench-adaptive: $(READY)  ## votes spared and labels changed by adaptive votes, on planted judges (about three minutes)
+	$(BIN)/python -m benchmarks.adaptive --out benchmarks/results/adaptive.json --page $(RESULTS)
 
 bench-attacks: $(READY)  ## how many labels of the pocket judge do hostile texts turn? (about twenty minutes)
 	$(BIN)/python -m benchmarks.attacks --out benchmarks/results/attacks.json --page $(RESULTS)
