@@ -50,22 +50,10 @@ _BETTER = ("chosen", "preferred_output", "chosen_response")
 _SIDES = ("winner", "label", "labels", "preference", "preferred", "better_response_id", "safer_response_id", "choice")
 _TIE = re.compile(r"tie|both|neither|equal|same|=|none|0\.5", re.IGNORECASE)
 
-_NAMING = frozenset(
-    [
-        "model",
-        "response",
-        "answer",
-        "assistant",
-        "output",
-        "completion",
-        "conversation",
-        "option",
-        "candidate",
-        "choice",
-        "side",
-        "system",
-    ]
-)
+_NAMING = {
+    *("model", "response", "answer", "assistant", "output", "completion"),
+    *("conversation", "option", "candidate", "choice", "side", "system"),
+}
 """What a value may put before an answer's letter or number; `not a` and `worse_a` name the other one."""
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
 """With signs, or with others than two, they are a scale: 2 of −3 to 3 or of 1 to 5 is no second answer."""
