@@ -257,6 +257,21 @@ def test_a_gone_engine_is_told_from_one_that_refuses() -> None:
     assert asked.why["EngineTimeout"] == "late"
 
 
+def test_a_judge_without_log_probabilities_is_asked_no_more() -> None:
+    """One may be a slip, and one that gave them once is asked on."""
+    bare = MalformedReply("the reply has no log-probabilities")
+    bare.no_logprobs = True
+    asked, able = Asked("j"), Asked("j", known=1)
+    asked.failure(bare)
+    asked.failure(bare)
+    with pytest.raises(EngineUnavailable, match="j gives no log-probabilities") as raised:
+        asked.failure(bare)
+    assert "--recipe" in raised.value.hint
+    for _ in range(GIVEN_UP):
+        able.failure(bare)
+    assert able.failed == {"MalformedReply": GIVEN_UP}
+
+
 async def test_swapped_prompts_are_answered_by_the_policy_as_the_initial_ones_were(root: Path, run: Run) -> None:
     order = Order(CARD, PANEL, load_swaps(SHIPPED), sample=12)
     swapped, asked = await score(root, run, order)

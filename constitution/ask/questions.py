@@ -18,6 +18,7 @@ from constitution.engines import Metered, open_engine
 from constitution.errors import EngineError, EngineUnavailable, MalformedReply, RequestRefused
 from constitution.generate.outcomes import clean
 from constitution.pipeline.progress import Progress, watcher
+from constitution.pipeline.proven import BARE
 from constitution.pipeline.tasks import Window, first_error
 from constitution.recipe import ModelSection
 from constitution.records import Counterfactual, Message, Messages, Score
@@ -47,16 +48,25 @@ class Asked:
     """The first message of each of these classes."""
     in_a_row: int = 0
     """Failures since the engine last gave a sign of life."""
+    bare: int = 0
+    """Replies without the log-probabilities that were asked for, before any came with them."""
 
     def success(self, rows: int) -> None:
         self.new += rows
         self.in_a_row = 0
 
     def failure(self, error: EngineError) -> None:
-        """Raises EngineUnavailable where this many failed in a row that the next ones would only fail too."""
+        """Raises EngineUnavailable where this many failed in a row that the next ones would only fail too, or came
+        without log-probabilities where none ever came with them."""
         name, message = type(error).__name__, clean(str(error))
         self.failed[name] = self.failed.get(name, 0) + 1
         self.why.setdefault(name, message)
+        self.bare += error.no_logprobs and not (self.new or self.known)
+        if self.bare >= BARE:
+            raise EngineUnavailable(
+                f"{self.judge} gives no log-probabilities, which its readings are made of: {message}",
+                hint="name judges that give them with --recipe or --model",
+            ) from error
         # An engine that refuses a request or garbles a reply is there.
         self.in_a_row = 0 if isinstance(error, RequestRefused | MalformedReply) else self.in_a_row + 1
         if self.in_a_row >= GIVEN_UP:
