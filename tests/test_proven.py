@@ -65,6 +65,9 @@ def test_the_first_prompts_that_were_asked_decide() -> None:
     assert watched.stopped == [
         "servers: judge refused the step initial to all it was asked for (30 prompts): no template"
     ]
+    sentence = Watched()
+    sentence.refuse(*range(ENOUGH), why=lambda: RequestRefused("Use a template."))
+    assert sentence.stopped[0].endswith(": Use a template")  # another sentence follows
     answered = Watched()
     answered.proving.begun(request(0))
     answered.refuse(*range(1, 30))

@@ -113,7 +113,7 @@ class Proving:
         lasting = isinstance(error, EngineError) and (not error.retryable or isinstance(error, MalformedReply))
         if isinstance(error, EngineError) and lasting and not flagged:
             prompt.refused = True
-            self._words[step] = str(error)[:QUOTED]
+            self._words[step] = _quoted(error)
             if not error.retryable:
                 error.retryable = True
                 self._early.setdefault(request.affinity, set()).add(step)
@@ -149,13 +149,18 @@ class Proving:
         setting = f'method = "verdict" in [model.jury.{member}]' if member else 'judge.method = "verdict"'
         return (
             f"servers: {self._role} gives no log-probabilities, which votes are read from; set {setting}, which takes "
-            f"none: {str(error)[:QUOTED]}"
+            f"none: {_quoted(error)}"
         )
 
     def _reason(self, step: str) -> str:
         prompts = len(self._tried[step])
         asked = f"{prompts} prompts" if prompts > 1 else "one prompt"
         return f"servers: {self._role} refused the step {step} to all it was asked for ({asked}): {self._words[step]}"
+
+
+def _quoted(error: EngineError) -> str:
+    """Without a full stop: other sentences follow."""
+    return str(error)[:QUOTED].removesuffix(".")
 
 
 def kind(request: Request) -> str:
