@@ -156,7 +156,7 @@ async def test_written_verdicts_have_no_labels(tmp_path: Path) -> None:
 async def test_a_judge_that_keeps_to_no_form_of_a_verdict(tmp_path: Path) -> None:
     found, asked = await tried(tmp_path, "judge", lambda body, nth: Reply(sound(body)), 'judge.method="verdict"')
     [(what, setting)] = said(found)
-    assert what.startswith("vote by m: 16 of 16 failed by MalformedReply: verdict: the last line is none: …Text ")
+    assert what.startswith("vote by m: 16 of 16 failed by MalformedReply: verdict: the last line is no verdict: …Text ")
     assert setting.startswith("model.judge: another model")
     assert "extra_body.structured_outputs" in setting
     assert asked == 16

@@ -56,7 +56,7 @@ def said(text: str, done: Completion) -> str:
     found = [match[1] for match in map(_LINE.fullmatch, lines) if match]
     verdicts = {name for name in P_FIRST for each in found if each.casefold() == name.casefold()}
     if not _LINE.fullmatch(lines[-1]):
-        raise _unread(f"the last line is none: …{lines[-1].strip()[-QUOTED:]}")
+        raise _unread(f"the last line is no verdict: …{lines[-1].strip()[-QUOTED:]}")
     if len(verdicts) > 1:
         raise _unread(f"the text has several: {', '.join(sorted(verdicts))}")
     return verdicts.pop()
