@@ -80,6 +80,8 @@ def test_rows_below_a_key(tmp_path: Path) -> None:
     with pytest.raises(PromptError, match="one object, with the keys version, data") as caught:
         read(tmp_path, "p.json", data)
     assert caught.value.hint == 'set prompts.rows = "data"'
+    with pytest.raises(PromptError, match="one object, with the keys data"):
+        read(tmp_path, "p.json", json.dumps({"data": ROWS}))
     with pytest.raises(PromptError, match="'rows' is not a list of rows"):
         read(tmp_path, "p.json", data, rows="rows")
     with pytest.raises(PromptError, match="beside data has system"):

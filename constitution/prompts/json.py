@@ -90,6 +90,8 @@ def _rows_of(path: Path, data: dict[str, Any], keys: AnyKeys) -> Iterable[dict[s
             raise PromptError(f"{path}: beside {keys.rows} has {', '.join(shown)}, which a model would have been shown")
         return [_object(row, f"{path}, row {number}") for number, row in enumerate(held, 1)]
     columns = list(data.values())
+    if len(columns) == 1:
+        _check_rows(path, data, keys)
     if columns and all(isinstance(column, list) and not _is_turns(column) for column in columns):
         lengths = {name: len(column) for name, column in data.items()}
         if len(set(lengths.values())) == 1:
@@ -97,12 +99,17 @@ def _rows_of(path: Path, data: dict[str, Any], keys: AnyKeys) -> Iterable[dict[s
         raise PromptError(f"{path}: its columns are of different lengths: {_named(lengths)}", hint=_ROWS)
     if columns and all(isinstance(column, dict) for column in columns) and len({tuple(c) for c in columns}) == 1:
         return [{name: column[index] for name, column in data.items()} for index in columns[0]]
+    _check_rows(path, data, keys)
+    return [data]
+
+
+def _check_rows(path: Path, data: Mapping[str, Any], keys: AnyKeys) -> None:
+    """Refuses an object whose rows are in a list below a key that the recipe does not name."""
     lists = [name for name, value in data.items() if isinstance(value, list) and not _is_turns(value) and value]
     if (own := [name for name in lists if isinstance(data[name][0], dict)]) and not keys.named & data.keys():
         raise PromptError(
             f"{path}: is one object, with the keys {', '.join(data)}", hint=f'set prompts.rows = "{own[0]}"'
         )
-    return [data]
 
 
 def _is_turns(values: Iterable[Any]) -> bool:
