@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -100,32 +98,6 @@ def test_a_query_that_says_something_else_each_time_is_one_record_and_one_table(
     for each in plans:
         count = f"SELECT count(*), count(DISTINCT id) FROM prompts WHERE run_id = '{each.run_id}'"
         assert table(tmp_path / "warehouse", count) == [(each.prompts, each.prompts)]
-
-
-def test_a_file_that_grows_while_it_is_read(tmp_path: Path) -> None:
-    """What was read is what is recorded; the run of the file as it was then has the same id."""
-    recipe = small_project(tmp_path, 300, SQL_RECIPE.replace('format = "sql"\nquery = "{query}"', 'path = "p.jsonl"'))
-    path, stop = tmp_path / "p.jsonl", threading.Event()
-    path.write_text("".join(json.dumps({"prompt": f"How {n}?"}) + "\n" for n in range(300)))
-
-    def grow() -> None:
-        with path.open("a", buffering=1) as file:
-            for n in range(300, 20_000):
-                if stop.is_set():
-                    return
-                file.write(json.dumps({"prompt": f"How {n}?"}) + "\n")
-
-    thread = threading.Thread(target=grow)
-    thread.start()
-    try:
-        found = prepare(load_recipe(recipe), recipe, tmp_path / "warehouse")
-    finally:
-        stop.set()
-        thread.join()
-    assert table(tmp_path / "warehouse", "SELECT count(*) FROM prompts") == [(found.prompts,)]
-    lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join(lines[: found.prompts]))
-    assert prepare(load_recipe(recipe), recipe, tmp_path / "warehouse").run_id == found.run_id
 
 
 def test_lost_prompts_of_an_open_run_are_written_again(tmp_path: Path) -> None:
