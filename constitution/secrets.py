@@ -52,7 +52,7 @@ class Secret:
         return text
 
     def hide_bytes(self, raw: bytes) -> bytes:
-        """`raw`, UTF-8, with *** for the key, if that is a telling one and stands there without escapes."""
+        """`raw`, UTF-8, with *** for the key, if that is a telling one and is there without escapes."""
         for form in self._telling:
             raw = raw.replace(form, HIDDEN.encode())
         return raw

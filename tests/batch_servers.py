@@ -41,7 +41,7 @@ class Fate:
     stray: bool = False
     """There is a line of a request that was not sent, and one that is no JSON."""
     looks: int = len(STEPS)
-    """After so many it has ended."""
+    """After this many it has ended."""
     silent: bool = False
     """What was not answered has no line."""
 

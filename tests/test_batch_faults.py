@@ -76,7 +76,7 @@ async def test_a_batch_of_which_the_server_does_not_say_how_many_requests_it_has
         assert len(server.batches) == 1
 
 
-async def test_another_batch_with_a_broken_line_is_in_nobodys_way(tmp_path: Path) -> None:
+async def test_another_batch_with_a_broken_line_is_in_no_ones_way(tmp_path: Path) -> None:
     async with MessageBatchServer() as server:
         await killed(server, tmp_path, **MESSAGES)
         other = server._add({}, [{"custom_id": f"another-{number}", "params": {}} for number in range(6)])
@@ -122,7 +122,7 @@ async def test_answers_that_the_server_counts_and_does_not_show_yet_are_not_paid
         assert set(server.paid.values()) == {1}
 
 
-async def test_a_server_that_counts_more_than_there_is_holds_nobody_up(tmp_path: Path) -> None:
+async def test_a_server_that_counts_more_than_there_is_holds_no_run_up(tmp_path: Path) -> None:
     class Boasting(ChatBatchServer):
         def _told(self, batch: Batch) -> dict[str, Any]:
             return {**super()._told(batch), "request_counts": {"total": 9, "completed": 9, "failed": -3}}

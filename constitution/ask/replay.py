@@ -339,7 +339,7 @@ def _score(stored: Stored, row: Score) -> Replay:
     criterion = Criterion(row.question, row.good)
     if row.template_digest != scorecard.TEMPLATES:
         return Replay(JUDGE + row.judge, doubt=_other_templates(stored, row.template_digest, scorecard.TEMPLATES))
-    # A scorecard is asked with the run's seed, or by a panel of its own with 1.
+    # A scorecard is asked with the run's seed, or by its own panel with 1.
     for seed in (stored.recipe.seed, 1):
         request = scorecard.request_of(answer, row.principle_id, row.criterion, criterion, seed)
         if request.seed == row.seed:

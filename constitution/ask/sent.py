@@ -58,7 +58,7 @@ def with_text(stored: Stored, replay: Replay) -> Replay:
 
 
 def templated(section: ModelSection, day: str, requests: Sequence[Request]) -> list[str]:
-    """What the chat template that the model has now makes of each request, on this day, up to where the model goes on.
+    """What the chat template that the model has now makes of each request, on this day, up to where the model begins.
     Empty where a server does that, or there is no template. Of messages that it does not take, why. Raises
     ModelLoadError."""
     section = dated(section, day)

@@ -22,7 +22,7 @@ QUOTED = 200
 """Characters of a last line that are repeated, from its end."""
 
 _MARKUP = r"[\s.*_`#\"'“”()\[\]]*"
-"""But no >, with which a judge quotes an answer, which may have a verdict of its own."""
+"""But no >, with which a judge quotes an answer, which may hold a verdict too."""
 _LINE = re.compile(rf"{_MARKUP}(?a:Verdict){_MARKUP}:{_MARKUP}((?a:A|B|tie)){_MARKUP}", re.IGNORECASE)
 """A line that is a verdict and nothing else; markup and quotes around it change nothing that it says. In letters of
 ASCII: beyond them İ and ı are an i too where case is ignored."""

@@ -49,7 +49,7 @@ class Shape:
     """Key of a list of answers that are better than those of `rejected`."""
     rejected: str = ""
     counts: Mapping[str, str] = field(default_factory=dict)
-    """Key of a number → key of the list that has so many."""
+    """Key of a number → key of the list that has this length."""
     tags: tuple[str, ...] = ()
     """Keys whose values become the prompt's tags, the subset first."""
 

@@ -46,7 +46,7 @@ ALPHA = 0.2
 
 
 DROPPED = 0.5
-"""Share of the pairs, for one reason: over half, most of what is paid for trains nobody."""
+"""Share of the pairs, for one reason: over half, most of what is paid for trains no model."""
 ECHOED = 0.5
 """Share of the verdicts after the first: draws of a few sentences are hardly ever alike."""
 PAIRS = 4

@@ -39,7 +39,7 @@ from constitution.warehouse import Warehouse, ask, connect
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 DIFFERENT = 1
-"""Of twelve greedy texts so many may differ from those of transformers alone: a batch may turn a near tie."""
+"""Of twelve greedy texts this many may differ from those of transformers alone: a batch may turn a near tie."""
 
 
 def typed(words: Sequence[str], warehouse: Path) -> tuple[int, dict[str, Any]]:

@@ -36,7 +36,7 @@ class Torment:
         self.twice = 0
         """Requests sent alone that were paid for twice."""
         self.on_their_way = 0
-        """At most so many were, by what was under way at each kill."""
+        """At most this many were, by what was under way at each kill."""
 
     async def run(self, kills: int) -> None:
         life = 0

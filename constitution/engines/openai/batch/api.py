@@ -67,7 +67,7 @@ class State:
     answered: int = 0
     """Requests that it says it answered; 0 also where it does not say."""
     crowded: bool = False
-    """It was refused because there is no room for so many requests now."""
+    """It was refused because there is no room for all its requests now."""
 
 
 class BatchAPI(Protocol):

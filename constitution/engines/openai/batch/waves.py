@@ -61,7 +61,7 @@ class Waves:
         self._proven: set[str] = set()
         """Steps of which a request was answered."""
         self._known: dict[str, deque[tuple[Wave, int]]] = defaultdict(deque)
-        """Requests of earlier starts that nobody asked for yet, by key."""
+        """Requests of earlier starts that this start has not asked for yet, by key."""
         self._collecting: Wave | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._last = 0.0
@@ -168,7 +168,7 @@ class Waves:
         }
 
     async def close(self) -> None:
-        """What is at the server goes on there, and is found by the next start."""
+        """What is at the server stays there, and is found by the next start."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()

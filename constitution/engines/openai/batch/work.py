@@ -38,7 +38,7 @@ T = TypeVar("T")
 GROWS = 1.5
 """By so much each wait for a batch is longer than the one before,"""
 LONGEST = 10.0
-"""up to so many times the first."""
+"""up to this multiple of the first."""
 LOOKS = 3
 """Times that a batch is looked for that may have been made just now."""
 _PLACE = re.compile(r"\brequests\.(\d+)\b")
@@ -46,7 +46,7 @@ _PLACE = re.compile(r"\brequests\.(\d+)\b")
 
 
 Outcome = Callable[[int], Result | None]
-"""What became of a request by its number; None: it was not worked, through no fault of its own."""
+"""What became of a request by its number; None: it was not worked, for a reason outside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Wave:
         """The server's, for its state."""
         self.task: asyncio.Task[None] | None = None
         self.done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self.done.add_done_callback(lambda done: done.cancelled() or done.exception())  # it may be of use to nobody
+        self.done.add_done_callback(lambda done: done.cancelled() or done.exception())  # it may have no use any more
 
 
 class Work:
@@ -81,7 +81,7 @@ class Work:
         self.api, self.transport, self.notes, self.settings = api, transport, notes, settings
         self._events = events
         self.most = api.most
-        """Requests of a batch; fewer once the server had no room for so many."""
+        """Requests of a batch; fewer once the server had no room for them."""
         self._crowded = False
         """Whether the server had no room for all of them: then waves go one at a time."""
         self.working: list[Wave] = []
@@ -116,7 +116,7 @@ class Work:
         return results.get
 
     async def keep_alone(self, key: str, reply: Any) -> None:
-        """Notes a request that was sent alone, and its reply, as a wave of its own."""
+        """Notes a request that was sent alone, and its reply, as a separate wave."""
         note = Note(token_hex(8), time.time(), self.transport.place, [key], batch="alone")
 
         async def line() -> AsyncIterator[bytes]:
