@@ -22,7 +22,7 @@ import click
 
 FOLDER = Path(__file__).parent / "results"
 
-ROWS = 5
+ROWS = 3
 """Rows of a table that the page shows."""
 
 

@@ -1,16 +1,19 @@
-"""The audit of a run by a fake jury with faults: it finds what was planted, and docs/judging.md tells of all of it."""
+"""The audit of a run by a fake jury with faults: it finds what was planted, and all of it is listed."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 from audit_rows import Audited
+from click.testing import CliRunner
 from run_once import run_once
-from small_project import ROOT, small_project
+from small_project import small_project
 
 from constitution.audit.kinds import KINDS
+from constitution.cli import app
 from constitution.records import Run
 
 RECIPE = """
@@ -97,9 +100,9 @@ def test_every_figure_has_n_and_shares_have_intervals(found: Audited) -> None:
             assert figure.low <= figure.high, figure
 
 
-def test_the_docs_tell_of_every_figure(found: Audited) -> None:
-    text = (ROOT / "docs" / "judging.md").read_text(encoding="utf-8")
-    told = set(re.findall(r"^\| `([a-z_]+)` \|(?:[^|]*\|){3}$", text, re.MULTILINE))
-    assert told == set(KINDS)
+def test_every_figure_is_listed(found: Audited) -> None:
+    listed = CliRunner().invoke(app, ["audit", "--figures"]).output
+    assert re.findall(r"^([a-z_]+) \(.+ by .+; n: .+\)$", listed, re.MULTILINE) == list(KINDS)
+    assert json.loads(CliRunner().invoke(app, ["audit", "--figures", "--json"]).output).keys() == KINDS.keys()
     assert {figure.figure for figure in found.figures} <= set(KINDS)
     assert {"both orders", "calibrated", "label"} <= {f.subject for f in found.figures if f.figure == "alignment"}

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from constitution.audit import audit as measure
-from constitution.audit.kinds import KINDS
+from constitution.audit.kinds import KINDS, SECTIONS
 from constitution.audit.report import report
 from constitution.audit.summary import Headline, cells_of, headlines, scorecard_lines
 from constitution.cli._formats import output
@@ -40,12 +40,21 @@ from constitution.warehouse import Warehouse, connect
     show_default=True,
     help="Replicates of each bootstrap; fewer are faster, with coarser intervals.",
 )
+@click.option("--figures", "listed", is_flag=True, help="List all figures, what they are and their n; measure nothing.")
 @scorecard_options
 @json_option
 @warehouse_option
 @click.pass_context
 def audit(
-    context: click.Context, /, run: str | None, out: Path, replicates: int, as_json: bool, warehouse: Path, **asked: Any
+    context: click.Context,
+    /,
+    run: str | None,
+    out: Path,
+    replicates: int,
+    listed: bool,
+    as_json: bool,
+    warehouse: Path,
+    **asked: Any,
 ) -> None:
     """Measure how far the labels of RUN (or how its id begins) can be trusted: agreement with gold, calibration,
     position, length and style, perturbations, the judges' agreement, the principles' health.
@@ -61,10 +70,14 @@ def audit(
     \b
     Examples:
       constitution audit
+      constitution audit --figures
       constitution audit hh-harmless-0a7d1f --out hh.html
       constitution audit --scorecard --sample 500
       constitution audit hh-harmless-0a7d1f --scorecard scorecard@1.0.0 --recipe recipes/jury.toml --swaps
     """  # fmt: skip
+    if listed:
+        _list(as_json)
+        return
     wanted, tags = asks(context), tags_of(asked["tag"])
     with connect(warehouse):  # tells where there is no warehouse
         pass
@@ -92,6 +105,20 @@ def audit(
     click.echo("Next:")
     query = f"SELECT * EXCLUDE (run_id, created_at) FROM figures WHERE run_id = '{found.run_id}'"
     click.echo(f'  constitution sql{place} "{query}"')
+
+
+def _list(as_json: bool) -> None:
+    """What each figure is, by section of the page."""
+    if as_json:
+        names = ("title", "unit", "says", "n", "by", "subject", "takes")
+        show_json({name: {each: getattr(kind, each) for each in names} for name, kind in KINDS.items()})
+        return
+    for section in SECTIONS:
+        if section.kinds:
+            click.echo(f"{section.title}\n" + "=" * len(section.title))
+        for kind in section.kinds:
+            by = " or ".join(", ".join(level).replace("subject", kind.subject) or "the run" for level in kind.by)
+            click.echo(f"{kind.name} ({kind.unit} by {by}; n: {kind.n})\n    {kind.says}.\n")
 
 
 def _show(title: str, rows: Sequence[Headline]) -> None:
