@@ -109,7 +109,8 @@ def test_the_docs_examples_are_recipes() -> None:
     text = re.split(r"\n##+ ", DOCS.partition("### Methods\n")[2])[0]
     examples = re.findall(r"\n    \[judge\]\n((?:    .+\n)+)", text)
     sections = [JudgeSection.model_validate(tomllib.loads(textwrap.dedent(example))) for example in examples]
-    assert [section.method for section in sections] == list(METHODS)
+    assert {section.method for section in sections} == {"rationale", "rubric"}
+    assert re.findall(r"^\*\*([a-z]+)\.\*\*", text, re.MULTILINE) == list(METHODS)
 
 
 async def test_principles_without_criteria_cannot_judge_by_rubric(project: Path) -> None:
