@@ -253,6 +253,6 @@ SELECT
     f.id AS first_id, f.text AS first, s.id AS second_id, s.text AS second, NULL::VARCHAR AS preferred
 FROM pair AS p
 JOIN prompts AS q ON q.run_id = p.run_id AND q.id = p.prompt_id
-JOIN responses AS f ON f.run_id = p.run_id AND f.id = if(p.a_first, p.a_id, p.b_id)
-JOIN responses AS s ON s.run_id = p.run_id AND s.id = if(p.a_first, p.b_id, p.a_id)
+JOIN responses AS f ON f.run_id = p.run_id AND f.id = CASE WHEN p.a_first THEN p.a_id ELSE p.b_id END
+JOIN responses AS s ON s.run_id = p.run_id AND s.id = CASE WHEN p.a_first THEN p.b_id ELSE p.a_id END
 WHERE f.text <> s.text;

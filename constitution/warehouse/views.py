@@ -69,6 +69,9 @@ def vanished(error: duckdb.Error) -> bool:
 _open: dict[frozenset[str], int] = {}
 """Descriptors of files in memory that hold the views, by the tables that are without files."""
 
+_STORAGE = "v1.1.0"
+"""The format of the files that hold views: one that DuckDB 1 opens; the views themselves need 1.4 (json_each)."""
+
 _CACHED = 16
 """Databases of views that stay in the user's cache, half a MiB each; the newest."""
 
@@ -136,7 +139,7 @@ def _in_memory(root: Path, without: frozenset[str]) -> str | None:
 def _database(root: Path, without: frozenset[str]) -> bytes:
     """Content of a DuckDB file that holds the views. It is kept in the user's cache, under a digest of all that it is
     made of: another version, of DuckDB too, makes its own."""
-    recipe = "\0".join((duckdb.__version__, *_statements(without)))
+    recipe = "\0".join((duckdb.__version__, _STORAGE, *_statements(without)))
     path = _cache() / f"views-{sha256(recipe.encode()).hexdigest()}"
     with suppress(OSError):
         data = path.read_bytes()
@@ -144,7 +147,7 @@ def _database(root: Path, without: frozenset[str]) -> bytes:
             return data[32:]
     with tempfile.TemporaryDirectory(prefix="constitution-") as folder:
         database = Path(folder) / DATABASE
-        with duckdb.connect(str(database)) as connection:
+        with _new(database) as connection:
             create(connection, root, without)
         data = database.read_bytes()
     with suppress(OSError):  # without a home that can be written, each process makes the views
@@ -155,6 +158,10 @@ def _database(root: Path, without: frozenset[str]) -> bytes:
         for old in sorted(path.parent.iterdir(), key=lambda each: each.stat().st_mtime)[:-_CACHED]:
             old.unlink()
     return data
+
+
+def _new(path: Path) -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(str(path), config={"storage_compatibility_version": _STORAGE})
 
 
 def _cache() -> Path:
@@ -192,7 +199,9 @@ def _statements(without: Collection[str]) -> Iterator[str]:
     yield f"CREATE MACRO refuses(txt) AS {refuses_sql('txt')}"
     yield f"CREATE MACRO unsaid(error) AS error IN {UNSAID}"
     yield f"CREATE MACRO repeats(outcome) AS outcome IN {REPEATS}"
-    yield "CREATE MACRO became(outcome, copied_from) AS if(copied_from IS NULL OR outcome <> 'ok', outcome, 'copied')"
+    # Nowhere if(): DuckDB 1 has it by its grammar alone, and a view that DuckDB 2 stored calls a function.
+    became = "CASE WHEN copied_from IS NULL OR outcome <> 'ok' THEN outcome ELSE 'copied' END"
+    yield f"CREATE MACRO became(outcome, copied_from) AS {became}"
     yield f"CREATE VIEW methods AS {_METHODS}"
     yield _text("views.sql")
     yield f"CREATE VIEW usage AS WITH used AS ({usage_query()}), {_text('prices.sql')}"
@@ -241,7 +250,7 @@ def rebuild(root: Path) -> Path:
             if made is not None:
                 shutil.copyfile(made, temporary)
             else:
-                with duckdb.connect(str(temporary)) as connection:
+                with _new(temporary) as connection:
                     create(connection, root)
         except OSError:
             temporary.unlink(missing_ok=True)
