@@ -31,7 +31,7 @@ class Given(Generator):
 
 def families(setup: Setup) -> tuple[str | None, ...]:
     prompts = setup.recipe.prompts
-    return tuple(prompts.families.get(key) for key in prompts.answers)
+    return tuple(prompts.families.get(key) for key in prompts.answers) if prompts.families else ()
 
 
 def given_answers(run_id: str, prompt: Prompt, families: Sequence[str | None] = ()) -> tuple[Response, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from constitution.errors import PromptError
 from constitution.prompts.benchmarks import BENCHMARKS
+from constitution.prompts.golds import gold_of
 from constitution.prompts.keys import (
     CONVERSATIONS,
     FOLLOWS,
@@ -21,8 +22,10 @@ from constitution.prompts.keys import (
     plain_key,
 )
 from constitution.prompts.messages import Turns
+from constitution.prompts.paths import values
 from constitution.prompts.row import Row
 from constitution.prompts.transcripts import is_transcript, parse_transcript, split_answers
+from constitution.prompts.turn_lists import turn_list
 from constitution.recipe import PromptsSection
 from constitution.records import Message, Messages, Prompt
 
@@ -42,26 +45,23 @@ class Fields:
         self._section = section
         self._turns = Turns(section, self.keys)
         self._has_system = section.system is None
-        self._to_join = set(section.join)
+        self._to_join = {*section.join, *((section.history,) if section.history else ())}
         tried = (section.field, *CONVERSATIONS)
         self._tried = [key for key in tried if key not in section.answers and key not in section.ignore]
 
     def prompt(self, row: Row) -> Prompt:
         """Raises PromptError for a row that cannot be used, or of which something would be lost."""
         row = replace(row, data=self.keys.parted(row.data))
-        section, golds = self._section, self._golds(row)
-        names: Sequence[str] = section.answers
+        section = self._section
         if self._shape:
             key, messages = section.field, self._turns.of(row, section.field, row.value(section.field))
             answers, golds = self._shape.answers_of(row)
-            names = [f"answer {number}" for number in range(1, len(answers) + 1)]
-        elif section.format == "transcripts":
-            key = "" if section.answers else section.field
-            messages, answers = self._from_transcripts(row)
         else:
-            key, messages, answers = self._from_fields(row)
+            read = self._from_transcripts if section.format == "transcripts" else self._from_fields
+            key, messages, answers = read(row)
+            golds = gold_of(section, row, len(answers))
         self._check_beside(row, key, messages)
-        messages = self._joined(row, key, messages)
+        messages = self._after_history(row, key, self._joined(row, key, messages))
         if section.system is not None:
             messages = self._with_system(row, section.system, messages)
         if messages[-1].role != "user":
@@ -70,28 +70,12 @@ class Fields:
             _check_text(row, f"turn {number}", message.content)
             if not message.content.strip():
                 row.refuse(f"turn {number} has no text")
-        for name, answer in zip(names, answers, strict=True):
-            _check_text(row, name, answer)
+        for number, answer in enumerate(answers, 1):
+            _check_text(row, f"answer {number}", answer)
         several = self._shape is not None and len(answers) > 2
         gold = None if several or not golds else golds[0]
         tags = (*section.tags, *self._own_tags(row))
         return Prompt(messages, row.source, tags, answers, gold, golds=golds if several else ())
-
-    def _golds(self, row: Row) -> tuple[int, ...]:
-        """Which of the answers people prefer: by the recipe, or by what the row's key says."""
-        better = self._section.gold
-        if better is None:
-            return ()
-        if self._section.gold_values:
-            value = row.value(better, "correct prompts.gold")
-            text = value if isinstance(value, str) else json.dumps(value)
-            if text not in self._section.gold_values:
-                row.refuse(
-                    f"{better} is {text!r:.100}, which prompts.gold_values does not have",
-                    f'{json.dumps(text)} = one of prompts.answers, or "" where the row has no gold, is missing there',
-                )
-            better = self._section.gold_values[text]
-        return (self._section.answers.index(better),) if better else ()
 
     def _joined(self, row: Row, key: str, messages: Messages) -> Messages:
         """The prompt with the texts of further keys behind it."""
@@ -104,12 +88,26 @@ class Fields:
                 row.refuse(f"{name} is not a text")
         return (Message("user", "\n".join([messages[0].content, *(value for _, value in held)])),) if held else messages
 
+    def _after_history(self, row: Row, key: str, messages: Messages) -> Messages:
+        """The prompt with the turns before it."""
+        name = self._section.history or ""
+        if is_empty(value := row.data.get(name)):
+            return messages
+        turns = self._turns.of(row, name, value)
+        if isinstance(value, str) and len(turns) == 1:
+            row.refuse(f"{name} is a text, and does not say who speaks", "give it as messages, or as pairs of texts")
+        if turns[-1].role != "assistant":
+            row.refuse(f"{name} does not end with an answer")
+        if len(messages) > 1:
+            row.refuse(f"{key} is a conversation, and {name} has further turns")
+        return (*turns, *messages)
+
     def check_end(self, name: str) -> None:
         """Raises PromptError where no row had the key of the system's turn. name: the source's."""
         if not self._has_system:
             raise PromptError(f"{name}: no row has the key {self._section.system!r}", hint="correct prompts.system")
         if self._to_join:
-            raise PromptError(f"{name}: no row has the key {min(self._to_join)!r}", hint="correct prompts.join")
+            raise PromptError(f"{name}: no row has the key {min(self._to_join)!r}", hint="correct it in the recipe")
 
     def _check_beside(self, row: Row, used: str, messages: Messages) -> None:
         """Nothing that a model would have been shown lies unused beside the prompt."""
@@ -131,7 +129,9 @@ class Fields:
         value = row.data[key]
         if isinstance(value, str) and any(turn.content == value for turn in messages if turn.role != "assistant"):
             return True
-        if key not in (*CONVERSATIONS, "conversation", "prompt") or not isinstance(value, str | list):
+        if key not in (*CONVERSATIONS, "conversation", "prompt", self._section.field) or not isinstance(
+            value, str | list
+        ):
             return False
         if isinstance(value, str) and is_transcript(value):
             turns = parse_transcript(value)
@@ -165,43 +165,48 @@ class Fields:
             _check_text(row, key or "a tag", tag)
         return tags
 
-    def _from_transcripts(self, row: Row) -> tuple[Messages, tuple[str, ...]]:
-        section = self._section
-        conversations = []
-        for key in section.answers or (section.field,):
-            text = row.value(key)
-            if not isinstance(text, str):
-                row.refuse(f"{key} is not a text", "a transcript is one string; for lists of messages use format jsonl")
-            try:
-                conversations.append(parse_transcript(text))
-            except ValueError as error:
-                row.refuse(f"{key}: {error}")
-        if section.answers:
-            return _shared(row, conversations)
-        return _until_last_human(row, section.field, conversations[0]), ()
+    def _from_transcripts(self, row: Row) -> tuple[str, Messages, tuple[str, ...]]:
+        """As fields; the answers are whole transcripts, or what follows that of the prompt."""
+        key = self._section.field
+        said = list(values(row, self._section.answers))
+        if said and (
+            row.data.get(key) is None or any(isinstance(text, str) and is_transcript(text) for _, text in said)
+        ):
+            messages, answers = _shared(row, [_transcript(row, name, text) for name, text in said])
+            if not is_empty(row.data.get(key)) and not self._repeats(row, key, messages):
+                row.refuse(
+                    f"also has {key}, which is not what the answers' transcripts begin with",
+                    f'prompts.field = "{said[0][0]}" and prompts.ignore = ["{key}"] leave it out',
+                )
+            return key, messages, answers
+        turns = _transcript(row, key, row.value(key))
+        messages = _until_last_human(row, key, turns)
+        if said and any(turn.content for turn in turns[len(messages) :]):
+            row.refuse(f"{key} ends with an answer, and {said[0][0]} is one too")
+        return key, messages, tuple(_plain_text(row, name, text) for name, text in said)
 
     def _from_fields(self, row: Row) -> tuple[str, Messages, tuple[str, ...]]:
         """The key that holds the prompt, its turns, and the answers."""
-        named = self._section.answers
-        values = [self._given(row, name) for name in named]
+        named = [(name, self._given(row, name, value)) for name, value in values(row, self._section.answers)]
         key = next((key for key in self._tried if row.data.get(key) is not None), None)
-        if key is None and values and all(isinstance(value, list) for value in values):
-            turns = [self._turns.of(row, name, value) for name, value in zip(named, values, strict=True)]
-            for name, conversation in zip(named, turns, strict=True):
+        if key is None and named and all(isinstance(value, list) for _, value in named):
+            turns = [self._turns.of(row, name, value) for name, value in named]
+            for (name, _), conversation in zip(named, turns, strict=True):
                 if conversation[-1].role != "assistant":
                     row.refuse(f"{name} does not end with the assistant's turn", "leave such rows out of the answers")
                 _check_single(row, name, conversation)
             return self._section.field, *_shared(row, turns)
-        if key is None and any(isinstance(value, str) and is_transcript(value) for value in values):
+        if key is None and any(isinstance(value, str) and is_transcript(value) for _, value in named):
             row.refuse("the answers are transcripts", 'set prompts.format = "transcripts"')
         key = key or self._section.field
         messages = self._turns.of(row, key, row.value(key))
-        answers = [self._answer(row, name, value, messages) for name, value in zip(named, values, strict=True)]
-        return key, messages, tuple(answers)
+        return key, messages, tuple(self._answer(row, name, value, messages) for name, value in named)
 
-    def _given(self, row: Row, key: str) -> Any:
+    def _given(self, row: Row, key: str, value: Any) -> Any:
         """A given answer: a text, or messages, also where they are written as a text."""
-        value = row.value(key)
+        if value is None:
+            row.refuse(f"{key} is null", "leave such rows out; format sql can: WHERE … IS NOT NULL")
+        value = turn_list(value)
         return self._turns.plain(row, key, value) if isinstance(value, str) else value
 
     def _answer(self, row: Row, key: str, value: Any, prompt: Messages) -> str:
@@ -243,6 +248,21 @@ def _is_users(row: Row, key: str) -> bool:
     """Whether `key` says who speaks, and it is the user; of `from` and its like, also any name."""
     plain, value = plain_key(key), row.data[key]
     return plain in SPEAKERS and (plain != "role" or (isinstance(value, str) and plain_key(value) in USERS))
+
+
+def _transcript(row: Row, key: str, text: Any) -> Messages:
+    if not isinstance(text, str):
+        row.refuse(f"{key} is not a text", "a transcript is one string; for lists of messages use format jsonl")
+    try:
+        return parse_transcript(text)
+    except ValueError as error:
+        row.refuse(f"{key}: {error}")
+
+
+def _plain_text(row: Row, name: str, text: Any) -> str:
+    if not isinstance(text, str):
+        row.refuse(f"{name} is not a text")
+    return text
 
 
 def _until_last_human(row: Row, key: str, turns: Messages) -> Messages:

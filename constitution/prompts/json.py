@@ -97,7 +97,12 @@ def _rows_of(path: Path, data: dict[str, Any], keys: AnyKeys) -> Iterable[dict[s
         if len(set(lengths.values())) == 1:
             return [dict(zip(data, values, strict=True)) for values in zip(*columns, strict=True)]
         raise PromptError(f"{path}: its columns are of different lengths: {_named(lengths)}", hint=_ROWS)
-    if columns and all(isinstance(column, dict) for column in columns) and len({tuple(c) for c in columns}) == 1:
+    if (
+        columns
+        and not _is_turns(columns)
+        and all(isinstance(column, dict) for column in columns)
+        and len({tuple(c) for c in columns}) == 1
+    ):
         return [{name: column[index] for name, column in data.items()} for index in columns[0]]
     _check_rows(path, data, keys)
     return [data]

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from constitution.prompts.paths import above, is_path, parted
 from constitution.recipe import PromptsSection
 
 CONVERSATIONS = ("messages", "conversations")
@@ -25,12 +26,6 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[\W_]+")
 def plain_key(key: str) -> str:
     """Without what tells spellings apart: `System-Prompt`, `systemPrompt` and `system_prompt` are one."""
     return _CAMEL.sub("", key.strip()).casefold()
-
-
-def _above(dotted: str) -> list[str]:
-    """`a.b.c`: `a`, then `a.b`."""
-    parts = dotted.split(".")
-    return [".".join(parts[:count]) for count in range(1, len(parts))]
 
 
 def _plain(*keys: str) -> frozenset[str]:
@@ -78,10 +73,14 @@ _SEEN = (
 _WRITTEN = re.compile(r"(?:json|texts?|str|string|list|raw|contents?|b64|base64|bytes)\Z")
 """How a key may end that says in which form it holds something."""
 
+_PLACE = re.compile(r"\[\d*\]")
+"""What says in a key that it is an item of a list, or all of them."""
+
 
 def is_seen(key: str) -> bool:
     """Whether a model would have been shown what a row has under a key of this name, or of its last part."""
-    plain = plain_key(key.rpartition(".")[2] or key)
+    name = _PLACE.sub("", key)
+    plain = plain_key(name.rpartition(".")[2] or name)
     return plain in _SEEN or _WRITTEN.sub("", plain) in _SEEN
 
 
@@ -124,14 +123,13 @@ class Keys(AnyKeys):
 
     def __init__(self, section: PromptsSection, more: Iterable[str] = ()) -> None:
         """more: further keys that are read."""
-        named = {*section.answers, *section.join, section.tags_field, section.system, *more}
+        named = {section.field, *section.answers, *section.join, section.tags_field, section.system, *more}
+        named |= {*section.gold_highest, *section.gold_lowest, section.history}
         if section.gold_values:
             named.add(section.gold)
-        if not (section.format == "transcripts" and section.answers):  # then the answers hold the prompt
-            named.add(section.field)
         self.named = frozenset(key for key in named if key is not None)
         self.rows = section.rows
-        self._dotted = frozenset(key for key in self.named | set(section.ignore) if "." in key)
+        self._dotted = sorted(key for key in self.named | set(section.ignore) if is_path(key))
         self.ignored = frozenset(section.ignore)
         self._known: dict[tuple[str, ...], tuple[str, ...]] = {}
 
@@ -150,16 +148,11 @@ class Keys(AnyKeys):
         return [key for key in held if not isinstance(data[key], str) or data[key].strip() not in ("[]", "{}")]
 
     def uses(self, key: str) -> bool:
-        return key in self.named or key in CONVERSATIONS or any(key in _above(dotted) for dotted in self._dotted)
+        return key in self.named or key in CONVERSATIONS or any(key in above(dotted) for dotted in self._dotted)
 
     def parted(self, data: dict[str, Any]) -> dict[str, Any]:
-        """The row with the keys inside an object in its place, where the recipe names one of them: `body.messages`."""
-        for dotted in self._dotted:
-            for key in _above(dotted):
-                if dotted not in data and isinstance(data.get(key), dict):
-                    inner = {f"{key}.{name}": value for name, value in data[key].items()}
-                    data = {**{name: value for name, value in data.items() if name != key}, **inner}
-        return data
+        """The row with the keys inside a value in its place, where the recipe names one of them: `body.messages`."""
+        return parted(data, self._dotted)
 
     def wanted(self, names: Iterable[str]) -> list[str]:
         asked = tuple(names)

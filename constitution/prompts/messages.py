@@ -11,6 +11,7 @@ from constitution.errors import PromptError
 from constitution.prompts.keys import Keys, is_empty
 from constitution.prompts.row import Row
 from constitution.prompts.transcripts import is_templated, is_transcript
+from constitution.prompts.turn_lists import turn_list
 from constitution.reading import parse_json
 from constitution.recipe import PromptsSection
 from constitution.records import Message, Messages, Role
@@ -21,6 +22,10 @@ _ROLES: dict[str, dict[str, Role]] = {
 }
 _CONTENT = {"role": "content", "from": "value"}
 """Key of a turn's speaker → key of its text: ours and most trainers', and ShareGPT's."""
+_TEXTS = ("content", "value", "text", "parts")
+"""Keys of a turn's text elsewhere: OpenAssistant's, and Gemini's."""
+_PARTS = (None, "text", "input_text", "output_text")
+"""Types of parts that are text; Gemini and Bedrock give none, OpenAI's Responses say who said it."""
 
 _BRACKET = re.compile(r"\s*[\[{]")
 _PYTHON = re.compile(r"\s*\[\s*\{\s*'(?:role|content|from|value)'\s*:")
@@ -48,6 +53,7 @@ class Turns:
             value = self.plain(row, key, value)
         if isinstance(value, str):
             return (Message("user", value),)
+        value = turn_list(value)
         if not isinstance(value, list) or not value:
             row.refuse(f"{key} is neither a text nor a list of messages")
         return tuple(self._turn(row, f"{key}, turn {number}", item) for number, item in enumerate(value, 1))
@@ -79,7 +85,7 @@ class Turns:
         if not isinstance(item, dict):
             row.refuse(f"{place}: expected {{role, content}} with a text in each")
         name = "from" if item.get("role") is None and "from" in item else "role"
-        said = _CONTENT[name]
+        said = next((key for key in (_CONTENT[name], *_TEXTS) if key in item), _CONTENT[name])
         beside = [key for key in item if key not in (name, said, *self._ignored) and not is_empty(item[key])]
         if beside:
             row.refuse(f"{place}: also has {', '.join(beside)}", _left_out(beside))
@@ -95,7 +101,7 @@ class Turns:
 
     def _part(self, row: Row, place: str, part: Any) -> str:
         """Parts of text follow each other with nothing between, as chat templates put them."""
-        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+        if not isinstance(part, dict) or part.get("type") not in _PARTS or not isinstance(part.get("text"), str):
             kind = part.get("type") if isinstance(part, dict) else part
             row.refuse(f"{place}: expected parts {{type, text}} and not {kind!r:.200}", "only parts of text are taken")
         beside = [key for key in part if key not in ("type", "text", *self._ignored) and not is_empty(part[key])]

@@ -14,6 +14,8 @@ from constitution.recipe.base import Count, SamplingSection, Section, Whole
 from constitution.recipe.models import Models, ModelSection, given
 from constitution.records import Benchmark, Method, Perturbation
 
+_GOLDS = ("gold", "gold_values", "gold_highest", "gold_lowest")
+
 
 class PromptsSection(Section):
     path: str | tuple[str, ...] | None = None
@@ -31,6 +33,8 @@ class PromptsSection(Section):
     transcripts: the key that holds the transcript."""
     join: tuple[str, ...] = ()
     """Keys whose texts follow the prompt's, each after a line break where it has one: Alpaca's `input`."""
+    history: str | None = None
+    """Key of the turns before the prompt's: messages, or pairs of what the user said and what was answered."""
     system: str | None = None
     """Column or key whose text goes before a row's turns as the system's; a row without it has none."""
     ignore: tuple[str, ...] = ()
@@ -45,11 +49,16 @@ class PromptsSection(Section):
     query: str | None = None
     """SQL (format sql) with a column named as `field`; file names in it are relative to the recipe's folder."""
     answers: tuple[str, ...] = ()
-    """Keys that hold given answers, to be judged as they are; for transcripts: keys of whole transcripts."""
+    """Keys that hold given answers, to be judged as they are; for transcripts: keys of whole transcripts, or of what
+    follows the one under `field`. `completions[].text` is all those of a list."""
     gold: str | None = None
     """Which of `answers` people prefer; with `gold_values`, the key whose value says it."""
     gold_values: dict[str, str] = Field(default={})
     """Value of the key `gold` → the one of `answers` that it prefers; empty: neither, the row has no gold."""
+    gold_highest: tuple[str, ...] = ()
+    """Keys of numbers, one for each of `answers`: the answer with the highest is gold; where two have it, none is."""
+    gold_lowest: tuple[str, ...] = ()
+    """The same of ranks, where the lowest is best."""
     families: dict[str, str] = Field(default={})
     """Key of an answer → family of the model that wrote it, where that is known."""
     tags: tuple[str, ...] = ()
@@ -75,21 +84,29 @@ class PromptsSection(Section):
         for only in ("split", "config"):
             if source != "dataset" and getattr(self, only) != type(self).model_fields[only].default:
                 raise ValueError(f"{only}: is of format hub, and the format is {self.format}")
-        used = (self.field, *self.join, *self.answers, self.system, self.tags_field)
+        used = (self.field, *self.join, *self.answers, self.system, self.history, self.tags_field)
         if both := [key for key in used if key in self.ignore]:
             raise ValueError(f"ignore: {both[0]!r} is used")
-        known = ("field", "join", "answers", "gold", "gold_values", "families", "json_text")
+        known = ("field", "join", "history", "answers", "families", "json_text", *_GOLDS)
         for key in known if self.benchmark else ():
             if getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"{key}: benchmark {self.benchmark} says what its keys hold; leave {key} out")
         if self.benchmark and self.format == "transcripts":
             raise ValueError(f"benchmark: {self.benchmark} has no transcripts")
-        if self.join and self.format == "transcripts":
-            raise ValueError("join: a transcript is whole")
+        for key in ("join", "history"):
+            if getattr(self, key) and self.format == "transcripts":
+                raise ValueError(f"{key}: a transcript is whole")
         self._check_gold()
         if unknown := set(self.families) - set(self.answers):
             raise ValueError(f"families: {min(unknown)!r} is not one of `answers`")
+        if listed := [key for key in (*self.families, self.gold, *self.gold_values.values()) if key and "[]" in key]:
+            raise ValueError(f"{listed[0]!r} is several answers; one of them is {listed[0].replace('[]', '[0]')!r}")
         return self
+
+    @property
+    def lists_answers(self) -> bool:
+        """Whether a key holds several answers."""
+        return any("[]" in key for key in self.answers)
 
     def _check_gold(self) -> None:
         if self.gold_values and self.gold is None:
@@ -101,6 +118,11 @@ class PromptsSection(Section):
             )
         if unknown := set(self.gold_values.values()) - {*self.answers, ""}:
             raise ValueError(f"gold_values: {min(unknown)!r} is not one of `answers`")
+        if len(said := [name for name in ("gold", "gold_highest", "gold_lowest") if getattr(self, name)]) > 1:
+            raise ValueError(f"{said[0]} and {said[1]}: one of them says which answer is better")
+        numbers = self.gold_highest or self.gold_lowest
+        if numbers and ["[]" in key for key in numbers] != ["[]" in key for key in self.answers]:
+            raise ValueError(f"{said[0]}: name one key for each of `answers`, in their order")
 
 
 class ReviseSection(Section):
@@ -273,8 +295,9 @@ class Recipe(Section):
             raise ValueError("judge.pairs: first-last and parent need revise.rounds of 1 or more")
         if self.prompts.benchmark and "given" not in pairs:
             raise ValueError('prompts.benchmark: its answers are there to be judged: judge.pairs = ["given"]')
-        if "given" in pairs and len(self.prompts.answers) < 2 and not self.prompts.benchmark:
-            raise ValueError("judge.pairs: given needs two or more keys in prompts.answers")
+        several = len(self.prompts.answers) > 1 or self.prompts.lists_answers or self.prompts.benchmark
+        if "given" in pairs and not several:
+            raise ValueError("judge.pairs: given needs two or more keys in prompts.answers, or one of a list: texts[]")
         return self
 
     @model_validator(mode="after")

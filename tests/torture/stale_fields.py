@@ -26,6 +26,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "answers": ["bad", "good"],
         "gold": "bad",
         "gold_values": {"So.": ""},
+        "history": "earlier",
         "families": {"good": "other"},
         "tags": ["x"],
         "tags_field": "kinds",
@@ -103,6 +104,8 @@ SAME: dict[str, dict[str, tuple[Any, str]]] = {
         "benchmark": (None, "the prompts that are read are covered"),
         "ignore": (["phrasing"], "the prompts that are read are covered"),
         "json_text": ("text", "the prompts that are read are covered"),
+        "gold_highest": (["of good", "of bad"], "which answer is gold is covered, not how that is said"),
+        "gold_lowest": (["of bad", "of good"], "which answer is gold is covered, not how that is said"),
         "dataset": ("same-set", "what the folder holds is covered"),
     },
     "BudgetSection": {"limit": (BIG, "how much is done, not what"), "currency": ("EUR", "a name of the limit")},
@@ -167,6 +170,9 @@ ROWS = [
         "kinds": [f"k{n}"],
         "good": "So.",
         "bad": "No",
+        "of good": 2,
+        "of bad": 1,
+        "earlier": [["Hi", "Hello"]],
     }
     for n in range(3)
 ]

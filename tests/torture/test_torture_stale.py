@@ -99,6 +99,8 @@ def changed(data: dict[str, Any], place: tuple[str, ...], value: Any) -> dict[st
     inner = data
     for parent in parents:
         inner = inner.setdefault(parent, {})
+    if last in ("gold_highest", "gold_lowest"):  # only one of them says which answer is better
+        del inner["gold"]
     inner[last] = value
     return data
 

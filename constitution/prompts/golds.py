@@ -1,0 +1,68 @@
+"""Which of a row's answers people prefer: the one that is named, the one that a value names, or the one that has the
+highest score or the lowest rank."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from constitution.prompts.keys import is_empty
+from constitution.prompts.paths import values
+from constitution.prompts.row import Row
+from constitution.recipe import PromptsSection
+
+
+def gold_of(section: PromptsSection, row: Row, answers: int) -> tuple[int, ...]:
+    """Place of the better one among so many answers; empty: the row has no gold. Raises PromptError where what the
+    recipe names does not say it."""
+    if numbers := section.gold_highest or section.gold_lowest:
+        found = [_number(row, name, value) for name, value in _held(row, numbers)]
+        if len(found) != answers:
+            row.refuse(f"has {answers} answers and {len(found)} numbers under {', '.join(numbers)}")
+        return _best(found, -1 if section.gold_lowest else 1)
+    better = section.gold
+    if better is not None and section.gold_values:
+        better = _by_value(section, row, better)
+    return (section.answers.index(better),) if better else ()
+
+
+def _by_value(section: PromptsSection, row: Row, key: str) -> str:
+    value = row.value(key, "correct prompts.gold")
+    text = value if isinstance(value, str) else json.dumps(value)
+    if text not in section.gold_values:
+        row.refuse(
+            f"{key} is {text!r:.100}, which prompts.gold_values does not have",
+            f'{json.dumps(text)} = one of prompts.answers, or "" where the row has no gold, is missing there',
+        )
+    return section.gold_values[text]
+
+
+def _held(row: Row, keys: tuple[str, ...]) -> list[tuple[str, Any]]:
+    """What is under the keys, where they are there; null is no number."""
+    return [
+        pair
+        for key in keys
+        for pair in ([(key, None)] if key in row.data and row.data[key] is None else values(row, [key]))
+    ]
+
+
+def _number(row: Row, name: str, value: Any) -> float | None:
+    """None: there is none. A text may be a number, as in CSV."""
+    if is_empty(value):
+        return None
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        row.refuse(f"{name} is {value!r:.100} and no number", "leave such rows out; format sql can")
+    if isinstance(value, bool) or math.isinf(number):
+        row.refuse(f"{name} is {value!r:.100} and no number", "leave such rows out; format sql can")
+    return None if math.isnan(number) else number
+
+
+def _best(numbers: list[float | None], sign: int) -> tuple[int, ...]:
+    """None where one of them is missing, where two are the best, and of one answer, which is better than none."""
+    known = [sign * number for number in numbers if number is not None]
+    if len(known) < max(len(numbers), 2) or known.count(best := max(known)) > 1:
+        return ()
+    return (known.index(best),)
