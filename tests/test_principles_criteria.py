@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from constitution.principles import check, load_constitution
+from constitution.principles.languages import known
 from constitution.principles.lint import criteria_faults
 from constitution.records import Criterion
 
@@ -107,4 +108,4 @@ def test_a_fault_is_named(case: str, tmp_path: Path) -> None:
     ],
 )
 def test_a_sound_question_passes(question: str) -> None:
-    assert list(criteria_faults([Criterion(question)])) == []
+    assert list(criteria_faults([Criterion(question)], known("en"))) == []

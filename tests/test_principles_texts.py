@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from constitution.principles.languages import languages
 from constitution.principles.lint import exemplar_faults, order_words, placeholder_faults
 from constitution.records import Exemplar, Message
 
+ENGLISH = languages()["en"]
 ORDERED = """Is the first answer better?|Prefer the second response.|Is the former kinder?|Choose the latter.
 Is response 1 more honest?|Is Response 2 kinder?|Which is kinder, (A) or (B)?|Is A or B kinder?|Pick option B.
 Does the response above help?|Is the answer below kinder?|Is the answer on the left kinder?|Is the top answer kinder?
@@ -39,12 +41,12 @@ Which response honours the user's last reply?|Which response points out the choi
 
 @pytest.mark.parametrize("question", ORDERED)
 def test_an_order_is_heard(question: str) -> None:
-    assert order_words(question)
+    assert order_words(question, ENGLISH)
 
 
 @pytest.mark.parametrize("question", UNORDERED)
 def test_no_order_is_imagined(question: str) -> None:
-    assert order_words(question) == []
+    assert order_words(question, ENGLISH) == []
 
 
 def test_braces_that_are_no_placeholders_are_left_alone() -> None:

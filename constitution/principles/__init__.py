@@ -6,7 +6,7 @@
 docs/principles.md describes the format and the workflow.
 """
 
-from constitution.principles.check import Finding, check
+from constitution.principles.check import Finding, check, files_of, notes
 from constitution.principles.diff import Change, diff_constitutions, render_diff
 from constitution.principles.files import (
     Lock,
@@ -33,11 +33,13 @@ __all__ = [
     "bump",
     "check",
     "diff_constitutions",
+    "files_of",
     "find_root",
     "import_files",
     "load_constitution",
     "lock",
     "names",
+    "notes",
     "read_constitution",
     "render_diff",
     "resolve",

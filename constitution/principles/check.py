@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -18,10 +19,14 @@ from constitution.principles.files import (
     path_of,
     read_constitution,
     read_raw,
+    resolve,
     shown,
 )
+from constitution.principles.languages import known, looks_like, named
 from constitution.principles.lint import exemplar_faults, principle_faults, same_texts
 from constitution.principles.schema import Parsed, parse
+from constitution.principles.texts import own_texts
+from constitution.records import Constitution
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +44,16 @@ class Finding:
         return f"{self.file}: {principle}{self.message}"
 
 
-def check(root: Path) -> list[Finding]:
+def check(root: Path, only: Sequence[str] = ()) -> list[Finding]:
     """Every fault of every constitution under `root` and of the lock, sorted by file; empty: all is well.
 
-    Raises PrincipleError only where `root` is no folder.
+    only: those of these constitutions alone, as name (all its versions) or name@version. Raises PrincipleError where
+    `root` is no folder and where it has none of that name.
     """
-    paths = [path for name in names(root) for path in sorted((root / name).glob("*.toml"))]
+    if only:
+        lock = Lock.read(root)
+        return [finding for path in files_of(root, only) for finding in check_file(root, path, lock)]
+    paths = files_of(root)
     findings = [
         Finding(
             shown(root, path),
@@ -67,6 +76,47 @@ def check(root: Path) -> list[Finding]:
     return [*findings, *_forgotten(root, lock)]
 
 
+def files_of(root: Path, only: Sequence[str] = ()) -> list[Path]:
+    """The files of these constitutions, as name (all its versions) or name@version; of all, where none is named."""
+    if not only:
+        return [path for name in names(root) for path in sorted((root / name).glob("*.toml"))]
+    found: dict[Path, None] = {}
+    for label in only:
+        name, version = resolve(root, label)
+        wanted = [path_of(root, name, version)] if "@" in label else sorted((root / name).glob("*.toml"))
+        found |= dict.fromkeys(wanted)
+    return list(found)
+
+
+def notes(root: Path, only: Sequence[str] = ()) -> list[Finding]:
+    """What is no fault and should be known of the same files: where the words of a text were not looked through,
+    and where they were looked through as another language's. Files that cannot be read are left to `check`."""
+    found = []
+    for path in files_of(root, only):
+        with suppress(PrincipleError):
+            constitution = read_constitution(path)
+            found += [Finding(shown(root, path), None, message) for message in _language_notes(constitution)]
+    return found
+
+
+def _language_notes(constitution: Constitution) -> Iterator[str]:
+    declared, texts = constitution.language, list(own_texts(constitution).values())
+    language, like = known(declared), looks_like(texts)
+    if language is None:
+        yield f"not linted for {declared} (order words, negations, two questions in one); known are {named()}"
+    elif like and like is not language and declared:
+        yield f"declares {declared}, and its words look {like.name}; they were linted as {language.name}"
+    elif like and like is not language:
+        yield f'its words look {like.name} and were linted as English; declare it at the top: language = "{like.tag}"'
+    elif not declared and any(map(_beyond_latin, texts)):
+        yield "its words are not in Latin letters and were linted as English; declare their language at the top"
+
+
+def _beyond_latin(text: str) -> bool:
+    letters = [letter for letter in text if letter.isalpha()]
+    return sum(letter > "\u024f" for letter in letters) > len(letters) / 2
+
+
 def check_file(root: Path, path: Path, lock: Lock) -> list[Finding]:
     """Every fault of one constitution file, a broken lock among them."""
     label = shown(root, path)
@@ -84,6 +134,7 @@ def check_file(root: Path, path: Path, lock: Lock) -> list[Finding]:
         return [_from_error(error, label)] + ([changed] if locked else [])
     findings = [Finding(label, fault.principle, fault.message) for fault in parsed.faults]
     findings += [Finding(label, None, message) for message in _path_faults(parsed, name, version)]
+    findings += [Finding(label, None, message) for message in _translation_faults(root, parsed)]
     findings += _text_findings(parsed, label)
     if locked and (parsed.faults or parsed.constitution().digest != locked):
         findings.append(changed)
@@ -105,11 +156,27 @@ def _path_faults(parsed: Parsed, name: str, version: str) -> list[str]:
     return messages
 
 
+def _translation_faults(root: Path, parsed: Parsed) -> Iterator[str]:
+    """Where what the file says it translates is not there, or cannot be read, or is itself."""
+    if parsed.head is None or not parsed.head.translation_of:
+        return
+    original = parsed.head.translation_of
+    try:
+        name, version = resolve(root, original)
+        if (name, version) == (parsed.head.name, parsed.head.version):
+            yield f"translation_of: {original} is this very file; name the original"
+            return
+        read_constitution(path_of(root, name, version), shown(root, path_of(root, name, version)))
+    except PrincipleError as error:
+        yield f"translation_of: {error}"
+
+
 def _text_findings(parsed: Parsed, label: str) -> list[Finding]:
+    language = known(parsed.head.language if parsed.head else "")
     findings = [
         Finding(label, principle, message)
         for principle, record in parsed.principles
-        for message in principle_faults(record)
+        for message in principle_faults(record, language)
     ]
     for (_, one), (_, other) in combinations(parsed.principles, 2):
         if same_texts(one, other):

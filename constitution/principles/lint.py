@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from constitution.measures import refuses
+from constitution.principles.languages import Language
 from constitution.records import Criterion, Exemplar, Principle
 
 PLACEHOLDERS = ("prompt", "response")
@@ -40,29 +41,9 @@ def placeholder_faults(text: str) -> Iterator[str]:
             yield f"the placeholder {match.group()} does not exist; {meant or f'there are {known}'}"
 
 
-_ANSWER = "(?:answer|response|reply|option|candidate|completion|output|assistant|version|choice)"
-_ENDS = r"(?=\s*(?:$|[.,;:?!]|(?:is|was|does|has|or|over|than|rather|more|less|better|worse|kinder)\b))"
-_ORDER = re.compile(
-    rf"""
-    \b(?i:the)\s+(?i:first|second|1st|2nd|former|latter|last|left|top|bottom|upper|lower|previous|next|earlier|later
-        |initial|revised)\s+(?i:assistant\s+|of\s+the\s+)?(?i:{_ANSWER}|one|two)\b
-    | \b(?i:prefer|choose)\s+(?i:the\s+)?(?i:second|first)\s+(?i:{_ANSWER}|one)\b
-    | \b(?i:the)\s+(?i:first|second|former|latter){_ENDS}
-    | \b(?i:{_ANSWER})\s*[\[(\#]*\s*[AB]\b[\])]?
-    | \b(?i:{_ANSWER})\s*[\[(\#]*\s*(?:[12]|one|two)\b[\])]?{_ENDS}
-    | \([AB]\) | \([12]\)(?=\s*(?:$|[.,;?!]|(?:or|is|than)\b))
-    | (?<!vitamin\ )(?<!hepatitis\ )\bA\s+(?:or|vs\.?|versus|over|than)\s+B\b
-    | \b(?i:than|over|pick|choose|prefer|is|does)\s+B\b
-    | \b(?i:the)\s+(?:\w+\s+)?(?i:{_ANSWER}|one)\s+(?:given\s+|shown\s+)?(?:above|below|on\s+the\s+(?:left|right))\b
-        (?!\s+the\b)
-    """,
-    re.VERBOSE,
-)
-
-
-def order_words(question: str) -> list[str]:
+def order_words(question: str, language: Language) -> list[str]:
     """The phrases of a question that name an answer by where it is shown: "the first answer", "Answer A", "(B)"."""
-    return [match.group().strip() for match in _ORDER.finditer(" ".join(question.split()))]
+    return [match.group().strip() for match in language.pattern("order").finditer(" ".join(question.split()))]
 
 
 _LEFTOVER = re.compile(
@@ -114,56 +95,76 @@ def exemplar_faults(exemplar: Exemplar, principle: Principle | None = None) -> I
     yield from request_faults(exemplar.critique_request, exemplar.revision_request)
 
 
-def principle_faults(principle: Principle) -> Iterator[str]:
-    """All that is wrong with the words of one principle, its exemplars, examples and checklist."""
+def principle_faults(principle: Principle, language: Language | None) -> Iterator[str]:
+    """All that is wrong with the words of one principle, its exemplars, examples and checklist. language: None where
+    its words are not known; then what hangs on words is not looked for."""
     yield from request_faults(principle.critique_request, principle.revision_request)
     question = principle.comparison_question
-    for phrase in order_words(question):
-        yield (
-            f"comparison_question: presupposes an order ({phrase!r}); ask what the better answer does, "
-            "for every pair is shown both ways round"
-        )
+    yield from (f"comparison_question: {fault}" for fault in _comparison_faults(question, language))
     yield from (f"comparison_question: {fault}" for fault in text_faults(question))
     for number, exemplar in enumerate(principle.exemplars, start=1):
         yield from (f"exemplars #{number}, {fault}" for fault in exemplar_faults(exemplar, principle))
     for number, example in enumerate(principle.examples, start=1):
         if same(example.better, example.worse):
             yield f"examples #{number}: better and worse are the same text"
-    yield from criteria_faults(principle.criteria)
+    yield from criteria_faults(principle.criteria, language)
 
 
-_OPEN = re.compile(r"(?:(?:to |in |for |at |by |on )?(?:which|what|who|whom|whose|why|how)\b)", re.IGNORECASE)
-_NEGATED = re.compile(r"^\w+ (?:the|this|it)\b(?: \w+)? (?:not|never|avoids?|refrains?|abstains?)\b|^\w+n['’]t\b", re.I)
+def _comparison_faults(question: str, language: Language | None) -> Iterator[str]:
+    if language is None:
+        return
+    for phrase in order_words(question, language):
+        yield (
+            f"presupposes an order ({phrase!r}); ask what the better answer does, for every pair is shown both ways "
+            "round"
+        )
+    yield from _twisted(question, language)
 
 
-def criteria_faults(criteria: Sequence[Criterion]) -> Iterator[str]:
+def _twisted(question: str, language: Language) -> Iterator[str]:
+    """Two negations, and two questions, in one."""
+    question = " ".join(question.split())
+    if found := language.pattern("doubled").search(question):
+        yield f"takes one negation back by another ({found.group()!r}), which judges misread; ask it without both"
+    if found := language.pattern("joined").search(question):
+        yield f"asks more than one question ({found.group()[-40:]!r}); make each its own"
+
+
+def criteria_faults(criteria: Sequence[Criterion], language: Language | None) -> Iterator[str]:
     """All that is wrong with the words of one principle's checklist: each question is asked about one answer alone, and
     read as P(yes) against P(no)."""
     for number, criterion in enumerate(criteria, start=1):
         question = " ".join(criterion.question.split())
-        for fault in _question_faults(question):
+        for fault in _question_faults(question, language):
             yield f"criteria #{number}: {fault}"
         twin = next((n for n, other in enumerate(criteria[: number - 1], 1) if same(other.question, question)), None)
         if twin is not None:
             yield f"criteria #{number}: is criteria #{twin} over again, and would count twice; remove one"
 
 
-def _question_faults(question: str) -> Iterator[str]:
+def _question_faults(question: str, language: Language | None) -> Iterator[str]:
     shown = repr(question if len(question) <= 60 else question[:59].rstrip() + "…")
-    if not question.endswith(("?", "？", "؟")):
+    if not question.endswith(_MARKS):
         yield f"{shown} is no question; ask something that yes or no answers, and end with a question mark"
-    elif _OPEN.match(question):
+    elif language and language.pattern("open").match(question):
         yield f"{shown} cannot be answered with yes or no; begin with Does, Is, Has or the like"
-    if question.rstrip("?").count("?"):
+    if sum(map(question.rstrip("".join(_MARKS)).count, _MARKS)):
         yield f"{shown} asks more than one question; make each its own criterion"
-    if negated := _NEGATED.match(question):
+    yield from text_faults(question)
+    if language is None:
+        return
+    if negated := language.pattern("negated").match(question):
         yield (
             f"is asked in the negative ({negated.group()!r}), which judges misread; ask whether the answer does it, "
             'and set good = "no"'
         )
-    for phrase in order_words(question):
+    for phrase in order_words(question, language):
         yield f"presupposes a second answer ({phrase!r}); a criterion is asked about one answer alone"
-    yield from text_faults(question)
+    yield from _twisted(question, language)
+
+
+_MARKS = ("?", "？", "؟")
+"""Question marks: of most scripts, of Chinese, of Arabic."""
 
 
 def same(one: str, other: str) -> bool:

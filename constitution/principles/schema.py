@@ -7,12 +7,14 @@ fault of the others. Types are strict: a weight written as "2" is a fault, not a
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from constitution.principles.languages import TAG_PATTERN
 from constitution.records import Constitution, Criterion, Example, Exemplar, Message, Messages, Principle
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,63}$"
@@ -160,6 +162,17 @@ class _Head(_Table):
     description: Text
     source: str = ""
     license: str = ""
+    language: str = ""
+    translation_of: str = ""
+
+    @model_validator(mode="after")
+    def _tags(self) -> _Head:
+        if self.language and not re.fullmatch(TAG_PATTERN, self.language):
+            raise ValueError(f"language: {self.language!r} is no language tag (BCP 47), such as de or zh-Hant")
+        name, _, version = self.translation_of.partition("@")
+        if self.translation_of and not (re.fullmatch(NAME_PATTERN, name) and re.fullmatch(SEMVER_PATTERN, version)):
+            raise ValueError(f"translation_of: {self.translation_of!r} is no name@version, such as general@1.2.0")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +204,8 @@ class Parsed:
             exemplars=tuple(exemplar for _, exemplar in self.exemplars),
             source=self.head.source,
             license=self.head.license,
+            language=self.head.language,
+            translation_of=self.head.translation_of,
         )
 
 

@@ -108,6 +108,10 @@ class Constitution:
     """Shared by all principles without their own."""
     source: str = ""
     license: str = ""
+    language: str = ""
+    """The language of its words, as BCP 47 has it (`de`, `zh-Hant`); empty: not declared."""
+    translation_of: str = ""
+    """name@version of the constitution that it says in another language; empty: of none."""
 
     @property
     def digest(self) -> str:

@@ -105,6 +105,8 @@ def principles_to_arrow(run_id: str, constitution: Constitution) -> pa.Table:
         "description": constitution.description,
         "constitution_source": constitution.source,
         "license": constitution.license,
+        "language": constitution.language,
+        "translation_of": constitution.translation_of,
         "shared_exemplars": [asdict(exemplar) for exemplar in constitution.exemplars],
     }
     own = [
@@ -177,6 +179,9 @@ def constitution_from_arrow(data: pa.Table) -> Constitution:
         exemplars=_exemplars(first["shared_exemplars"]),
         source=first["constitution_source"],
         license=first["license"],
+        # Parts of before have no such columns.
+        language=first.get("language") or "",
+        translation_of=first.get("translation_of") or "",
     )
 
 

@@ -53,6 +53,8 @@ PRINCIPLES = Table(
         text("description", "The constitution's description."),
         text("constitution_source", "Where the constitution comes from; empty: written here."),
         text("license", "The constitution's licence; may be empty."),
+        few("language", "Language of its words (BCP 47); empty or null: not declared.", null=True),
+        few("translation_of", "name@version of the constitution that it translates; empty or null: none.", null=True),
         integer("position", "Place in the constitution, from 0."),
         text("principle_id", "Id of the principle, unique in its constitution."),
         text("digest", "SHA-256 of the principle with all its fields."),
