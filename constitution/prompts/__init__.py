@@ -22,6 +22,7 @@ from constitution.prompts.keys import Keys
 from constitution.prompts.row import Row
 from constitution.prompts.texts import user_texts
 from constitution.prompts.transcripts import parse_transcript, split_answers
+from constitution.prompts.trees import prompts_of
 from constitution.reading import check_file
 from constitution.recipe import PromptsSection
 from constitution.records import Prompt
@@ -40,7 +41,8 @@ def read_prompts(section: PromptsSection, base: Path, folders: Sequence[Path] = 
     repeats: dict[str, int] = {}
     count = 0
     fields = Fields(section)
-    for row in islice(_rows(section, base, folders, fields.keys), section.limit):
+    rows = _rows(section, base, folders, fields.keys)
+    for row in islice(prompts_of(rows, section) if section.trees else rows, section.limit):
         prompt = fields.prompt(row)
         key = int(prompt.id[:15], 16)
         if key in seen:

@@ -65,6 +65,8 @@ def _converter(type: pa.DataType, ignored: frozenset[str], hint: str | None) -> 
     """None: a value is as it comes. hint: of refusing values that are no text; None: they are passed over."""
     if isinstance(type, pa.JsonType):
         return lambda value, place: None if value is None else parse_json(value, place, PromptError)
+    if isinstance(type, pa.Bool8Type):  # what DuckDB makes of a truth value
+        return None
     if isinstance(type, pa.BaseExtensionType):
         return _refuse(type, hint)
     if _types.is_dictionary(type):

@@ -9,7 +9,7 @@ from typing import Any
 
 from constitution.errors import PromptError
 from constitution.prompts.benchmarks import BENCHMARKS
-from constitution.prompts.golds import gold_of
+from constitution.prompts.golds import Golds
 from constitution.prompts.keys import (
     CONVERSATIONS,
     FOLLOWS,
@@ -44,6 +44,7 @@ class Fields:
         self.keys = Keys(section, self._shape.keys if self._shape else ())
         self._section = section
         self._turns = Turns(section, self.keys)
+        self._golds = Golds(section)
         self._has_system = section.system is None
         self._to_join = {*section.join, *((section.history,) if section.history else ())}
         tried = (section.field, *CONVERSATIONS)
@@ -59,7 +60,7 @@ class Fields:
         else:
             read = self._from_transcripts if section.format == "transcripts" else self._from_fields
             key, messages, answers = read(row)
-            golds = gold_of(section, row, len(answers))
+            golds = self._golds.of(row, len(answers))
         self._check_beside(row, key, messages)
         messages = self._after_history(row, key, self._joined(row, key, messages))
         if section.system is not None:
@@ -108,6 +109,7 @@ class Fields:
             raise PromptError(f"{name}: no row has the key {self._section.system!r}", hint="correct prompts.system")
         if self._to_join:
             raise PromptError(f"{name}: no row has the key {min(self._to_join)!r}", hint="correct it in the recipe")
+        self._golds.check_end(name)
 
     def _check_beside(self, row: Row, used: str, messages: Messages) -> None:
         """Nothing that a model would have been shown lies unused beside the prompt."""
@@ -235,7 +237,7 @@ def _check_single(row: Row, key: str, messages: Messages) -> None:
 
 def _check_turn(row: Row, beside: Sequence[str]) -> None:
     """Refuses a row that is one turn of a conversation whose other turns are other rows."""
-    hint = "prompts.ignore = {} takes it by itself; format sql can join rows to conversations, or choose some of them"
+    hint = "prompts.trees = true reads the rows as trees of turns; prompts.ignore = {} takes each by itself"
     for key in beside:
         if plain_key(key) in FOLLOWS:
             row.refuse(f"{key} says that another row was said before this one", hint.format(json.dumps([key])))

@@ -7,24 +7,47 @@ import json
 import math
 from typing import Any
 
+from constitution.errors import PromptError
 from constitution.prompts.keys import is_empty
-from constitution.prompts.paths import values
+from constitution.prompts.paths import EACH, values
 from constitution.prompts.row import Row
 from constitution.recipe import PromptsSection
 
 
-def gold_of(section: PromptsSection, row: Row, answers: int) -> tuple[int, ...]:
-    """Place of the better one among so many answers; empty: the row has no gold. Raises PromptError where what the
-    recipe names does not say it."""
-    if numbers := section.gold_highest or section.gold_lowest:
-        found = [_number(row, name, value) for name, value in _held(row, numbers)]
-        if len(found) != answers:
-            row.refuse(f"has {answers} answers and {len(found)} numbers under {', '.join(numbers)}")
-        return _best(found, -1 if section.gold_lowest else 1)
-    better = section.gold
-    if better is not None and section.gold_values:
-        better = _by_value(section, row, better)
-    return (section.answers.index(better),) if better else ()
+class Golds:
+    """Reads which answer is better, as a recipe says."""
+
+    def __init__(self, section: PromptsSection) -> None:
+        self._section = section
+        self._numbers = section.gold_highest or section.gold_lowest
+        self._seen: set[str] = set()
+        self._missing: set[str] = set()
+
+    def of(self, row: Row, answers: int) -> tuple[int, ...]:
+        """Place of the better one among so many answers; empty: the row has no gold. Raises PromptError where what the
+        recipe names does not say it."""
+        section = self._section
+        if self._numbers:
+            return self._by_number(row, answers)
+        better = section.gold
+        if better is not None and section.gold_values:
+            better = _by_value(section, row, better)
+        return (section.answers.index(better),) if better else ()
+
+    def check_end(self, name: str) -> None:
+        """Raises PromptError where no row had the numbers. name: the source's."""
+        if missing := self._missing - self._seen:
+            raise PromptError(f"{name}: no row has the key {min(missing)!r}", hint="correct it in the recipe")
+
+    def _by_number(self, row: Row, answers: int) -> tuple[int, ...]:
+        self._seen |= {key for key in self._numbers if row.data.get(key, []) != []}
+        if missing := {key for key in self._numbers if EACH in key} - row.data.keys():  # in no item of the list
+            self._missing |= missing
+            return ()
+        numbers = [_number(row, name, value) for name, value in _held(row, self._numbers)]
+        if len(numbers) != answers:
+            row.refuse(f"has {answers} answers and {len(numbers)} numbers under {', '.join(self._numbers)}")
+        return _best(numbers, -1 if self._section.gold_lowest else 1)
 
 
 def _by_value(section: PromptsSection, row: Row, key: str) -> str:

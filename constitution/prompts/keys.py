@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from constitution.prompts.paths import above, is_path, parted
+from constitution.prompts.trees import KEYS as TREE_KEYS
 from constitution.recipe import PromptsSection
 
 CONVERSATIONS = ("messages", "conversations")
@@ -127,6 +128,8 @@ class Keys(AnyKeys):
         named |= {*section.gold_highest, *section.gold_lowest, section.history}
         if section.gold_values:
             named.add(section.gold)
+        if section.trees:  # whose turns' keys are those of `replies` too
+            named |= {*TREE_KEYS, *(key.removeprefix("replies[].") for key in named if key)}
         self.named = frozenset(key for key in named if key is not None)
         self.rows = section.rows
         self._dotted = sorted(key for key in self.named | set(section.ignore) if is_path(key))

@@ -55,7 +55,8 @@ class Turns:
             return (Message("user", value),)
         value = turn_list(value)
         if not isinstance(value, list) or not value:
-            row.refuse(f"{key} is neither a text nor a list of messages")
+            is_tree = isinstance(value, dict) and "replies" in value
+            row.refuse(f"{key} is neither a text nor a list of messages", "prompts.trees = true" if is_tree else None)
         return tuple(self._turn(row, f"{key}, turn {number}", item) for number, item in enumerate(value, 1))
 
     def plain(self, row: Row, key: str, text: str) -> Any:

@@ -43,6 +43,8 @@ def _inside(key: str, rest: str, value: Any) -> dict[str, Any] | None:
             return {f"{key}{EACH}": value}
         if rest.startswith("["):
             return {f"{key}[{place}]": item for place, item in enumerate(value)}
+        if EACH in key and not value:
+            return {key: [], f"{key}{rest}": []}
         if EACH in key and all(isinstance(item, dict | None) for item in value):
             names = dict.fromkeys(name for item in value for name in item or ())
             return {f"{key}.{name}": [(item or {}).get(name) for item in value] for name in names}

@@ -28,6 +28,9 @@ class PromptsSection(Section):
     audit scores the judges by its own rule."""
     rows: str | None = None
     """Key that holds the rows of a JSON file that is one object; without it such an object is a row, or columns."""
+    trees: bool = False
+    """Rows are conversation trees (OpenAssistant's), or turns that name their parents: each turn of a user is a prompt
+    that comes after the path to it, and what replies to it is in a list under `replies`."""
     field: str = "prompt"
     """Column or key that holds the prompt: a string, or a list of {role, content}; `messages` is tried next. For
     transcripts: the key that holds the transcript."""
@@ -87,13 +90,13 @@ class PromptsSection(Section):
         used = (self.field, *self.join, *self.answers, self.system, self.history, self.tags_field)
         if both := [key for key in used if key in self.ignore]:
             raise ValueError(f"ignore: {both[0]!r} is used")
-        known = ("field", "join", "history", "answers", "families", "json_text", *_GOLDS)
+        known = ("field", "join", "history", "trees", "answers", "families", "json_text", *_GOLDS)
         for key in known if self.benchmark else ():
             if getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"{key}: benchmark {self.benchmark} says what its keys hold; leave {key} out")
         if self.benchmark and self.format == "transcripts":
             raise ValueError(f"benchmark: {self.benchmark} has no transcripts")
-        for key in ("join", "history"):
+        for key in ("join", "history", "trees"):
             if getattr(self, key) and self.format == "transcripts":
                 raise ValueError(f"{key}: a transcript is whole")
         self._check_gold()

@@ -27,6 +27,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "gold": "bad",
         "gold_values": {"So.": ""},
         "history": "earlier",
+        "trees": True,
         "families": {"good": "other"},
         "tags": ["x"],
         "tags_field": "kinds",
@@ -173,6 +174,9 @@ ROWS = [
         "of good": 2,
         "of bad": 1,
         "earlier": [["Hi", "Hello"]],
+        "message_id": n,
+        "role": "prompter",
+        "text": f"Say {n}.",
     }
     for n in range(3)
 ]

@@ -1,0 +1,110 @@
+"""Conversation trees, as OpenAssistant has them: every turn of a user is a prompt, with the path to it before it and
+the replies to it as `replies`; a tree a row (`prompt`, with `replies` in `replies`), or a turn a row (`parent_id`).
+
+for row in prompts_of(rows, section):
+    row.data  # {"prompt": [{"role": "user", "content": "…"}, …], "replies": [{"text": "…", "rank": 0, …}], …}
+
+Names of the keys: github.com/LAION-AI/Open-Assistant, oasst-data/oasst_data/schemas.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from itertools import chain
+from typing import Any
+
+from constitution.prompts.row import Row
+from constitution.recipe import PromptsSection
+
+KEYS = frozenset({"message_id", "parent_id", "role", "text", "deleted", "prompt", "replies"})
+"""What is read of turns, besides what a recipe names."""
+_ROLES = {"prompter": "user", "user": "user", "assistant": "assistant"}
+_HINT = "a tree a row has its turns under `prompt` and `replies`, a turn a row message_id, parent_id, role and text"
+_DELETED = 'take the file of trees that are ready for export; or prompts.ignore = ["deleted"] takes such turns too'
+
+Node = dict[str, Any]
+
+
+def prompts_of(rows: Iterable[Row], section: PromptsSection) -> Iterator[Row]:
+    """A row for each turn of a user: of a tree from the root on, of turns in their own order. The path to it, and
+    itself, are under the key that the recipe reads prompts from.
+
+    Memory: one tree; of rows that are turns, all of them.
+    Raises PromptError for a turn whose parent is not there, and for one that is marked as deleted.
+    """
+    rows = iter(rows)
+    if (first := next(rows, None)) is None:
+        return
+    every = chain((first,), rows)
+    if isinstance(first.data.get("prompt"), dict):
+        for row in every:
+            yield from _nested(row, section)
+    else:
+        yield from _flat(every, section)
+
+
+def _nested(row: Row, section: PromptsSection) -> Iterator[Row]:
+    beside = _without(row.data, {"prompt"})
+    stack: list[tuple[Node, list[Node]]] = [(row.value("prompt", _HINT), [])]
+    number = 0
+    if not isinstance(stack[0][0], dict):
+        row.refuse("prompt is not the first turn of a tree", _HINT)
+    while stack:
+        node, before = stack.pop()
+        path = [*before, _turn(row, node, section.ignore)]
+        replies = node.get("replies") or []
+        if not isinstance(replies, list) or not all(isinstance(reply, dict) for reply in replies):
+            row.refuse("the replies to a turn are not a list of objects")
+        stack += [(reply, path) for reply in reversed(replies)]
+        if path[-1]["role"] == "user":
+            number += 1
+            place = f"{row.place}, prompt {number}"
+            yield _row(Row(f"{row.source}/{number}", place, {**beside, **node}), path, replies, section.field)
+
+
+def _flat(rows: Iterable[Row], section: PromptsSection) -> Iterator[Row]:
+    turns: dict[Any, tuple[Row, Node]] = {}
+    replies: dict[Any, list[Node]] = {}
+    for row in rows:
+        id, parent = row.value("message_id", _HINT), row.data.get("parent_id")
+        if id in turns:
+            row.refuse(f"message_id {id!r:.100} is twice in the file")
+        turns[id] = row, _turn(row, row.data, section.ignore)
+        replies.setdefault(parent, []).append(row.data)
+    for id, (row, turn) in turns.items():
+        if turn["role"] == "user":
+            yield _row(row, _path(turns, id), replies.get(id, []), section.field)
+
+
+def _path(turns: dict[Any, tuple[Row, Node]], id: Any) -> list[Node]:
+    """From the root to the turn."""
+    path: dict[Any, Node] = {}
+    child = turns[id][0]
+    while id is not None:
+        if id not in turns:
+            child.refuse(f"parent_id {id!r:.100} is no turn of the file", "a tree is read whole")
+        if id in path:
+            child.refuse(f"message_id {id!r:.100} comes before itself")
+        child, path[id] = turns[id]
+        id = child.data.get("parent_id")
+    return list(path.values())[::-1]
+
+
+def _turn(row: Row, node: Node, ignored: Collection[str]) -> Node:
+    role, text = node.get("role"), node.get("text")
+    if not isinstance(role, str) or role not in _ROLES or not isinstance(text, str):
+        row.refuse(f"a turn of the tree has the role {role!r:.100}, or no text", _HINT)
+    if node.get("deleted") and "deleted" not in ignored:
+        row.refuse("a turn of the tree is marked as deleted", _DELETED)
+    return {"role": _ROLES[role], "content": text}
+
+
+def _row(row: Row, path: list[Node], replies: list[Node], field: str) -> Row:
+    """What lies beside the turn stays; of its replies those that answer it."""
+    answers = [reply for reply in replies if _ROLES.get(reply.get("role", "")) == "assistant"]
+    said = [_without(reply, KEYS - {"message_id", "text"}) for reply in answers]
+    return Row(row.source, row.place, {**_without(row.data, KEYS - {"message_id"}), field: path, "replies": said})
+
+
+def _without(node: Node, keys: Collection[str]) -> Node:
+    return {key: value for key, value in node.items() if key not in keys}
