@@ -34,7 +34,7 @@ def test_the_sheet_goes_round(root: Path) -> None:
     result = command(root, "annotations", "import", str(write(root, rows)))
     assert result.exit_code == 0, result.output
     assert "2 annotations by ann" in result.output
-    assert "Skipped 1 row left blank." in result.output
+    assert "Skipped 1 row left blank: ann.csv, row 3 (line " in result.output
     better = [rows[0]["first_id"], rows[1]["second_id"]]
     gold = answer(root, "FROM gold ORDER BY pair_id")
     assert column(gold, "pair_id", "p_b") == [
@@ -99,8 +99,8 @@ def test_another_file_of_the_same_rater_adds_to_the_first(root: Path) -> None:
         root, [{"pair_id": "pair1", "preferred": "b"}, {"pair_id": "pair2", "preferred": "b"}], "more.csv", rater="ann"
     )
     warehouse = Warehouse(root)
-    assert warehouse.write_annotations(RUN, first.annotations) == (2, 0, 0)
-    assert warehouse.write_annotations(RUN, second.annotations) == (1, 1, 0)
+    assert warehouse.write_annotations(RUN, first.annotations) == (2, 0, 0, 0)
+    assert warehouse.write_annotations(RUN, second.annotations) == (1, 1, 0, 0)
     assert sorted(values(warehouse.read_annotations(RUN))) == [("pair0", 0.0), ("pair1", 1.0), ("pair2", 1.0)]
 
 
@@ -108,7 +108,7 @@ def test_imports_at_once_lose_nothing(root: Path) -> None:
     files = [read(root, [{"pair_id": "pair0", "preferred": "a"}], f"rater{number}.csv") for number in range(12)]
     with ThreadPoolExecutor(6) as pool:
         changed = list(pool.map(lambda file: Warehouse(root).write_annotations(RUN, file.annotations), files))
-    assert changed == [(1, 0, 0)] * 12
+    assert changed == [(1, 0, 0, 0)] * 12
     assert len(Warehouse(root).read_annotations(RUN)) == 12
 
 

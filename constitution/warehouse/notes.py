@@ -32,6 +32,8 @@ class Added(NamedTuple):
     changed: int
     gone: int
     """Said before by the same rater in the same source, and not any more."""
+    again: int
+    """Said before by the same rater in another source, and the same."""
 
 
 class Warehouse(Store):
@@ -52,8 +54,12 @@ class Warehouse(Store):
             after = {id: each for id, each in before.items() if (each.rater, each.source) not in said} | new
             added = Added(
                 new=len(after.keys() - before.keys()),
-                changed=sum(before[id] != after[id] for id in before.keys() & after.keys()),
+                changed=sum(before[id].value != after[id].value for id in before.keys() & after.keys()),
                 gone=len(before.keys() - after.keys()),
+                again=sum(
+                    before[id] != after[id] and before[id].value == after[id].value
+                    for id in before.keys() & after.keys()
+                ),
             )
             if any(added):
                 stay = pa.array([after.get(each.id) == each for each in before.values()], pa.bool_())
