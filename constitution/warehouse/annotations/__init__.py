@@ -192,13 +192,13 @@ def _read(path: Path, spreadsheet_safe: bool, question: str | None) -> list[_Lin
     wanted = table.check_columns(path, plain, question) if plain else set()
     lines = []
     for form, said, place in found:
-        row, words = said.row, ON_A_SHEET if "first_id" in said.row else {}
+        says, words = said.row, ON_A_SHEET if "first_id" in said.row else {}
         if form is table:
             words = dict(_words(wanted, plain))
             if is_csv and (spreadsheet_safe or "first_id" in wanted):
-                cells = {name: from_spreadsheet(text).strip() for name, text in row.items()}
-                row = {name: cell for name, cell in cells.items() if cell}
-        lines.append(_Line(said._replace(row=row), place, path, words))
+                cells = {name: from_spreadsheet(text).strip() for name, text in says.items()}
+                says = {name: cell for name, cell in cells.items() if cell}
+        lines.append(_Line(said._replace(row=says), place, path, words))
     return lines
 
 

@@ -99,7 +99,7 @@ def choice(ids: Mapping[str, str], word: str) -> dict[str, str]:
 
 
 def rating(ids: Mapping[str, str], number: Any) -> dict[str, str]:
-    """Of a response alone: on a scale of stars, 1 is the lowest and would be a word for a pair's later answer."""
+    """A rating is of a response alone: as the value of a pair, one star would say that its later answer is better."""
     if "response_id" not in ids:
         hint = "put the id of the response that was rated beside its text, as `response_id`"
         raise Refused(f"has the rating {as_text(number)} and no response_id", hint)
