@@ -17,18 +17,18 @@ from constitution.records import Response, Sampling
 
 
 @dataclass(frozen=True)
-class Samples(Generator):
+class Drafts(Generator):
     """Further answers of the policy, with other seeds."""
 
     setup: object
 
     @classmethod
     def of(cls, setup):
-        return cls(setup) if setup.recipe.samples else None
+        return cls(setup) if setup.recipe.drafts else None
 
     async def answers(self, prompt, have, emit):
         setup, made = self.setup, []
-        for place in range(setup.recipe.samples):
+        for place in range(setup.recipe.drafts):
             id = row_id(setup.run_id, prompt.id, "sample", place)
             if id in have:
                 made.append(have[id])
@@ -60,19 +60,19 @@ assert query("w", "SELECT run_id FROM runs WHERE finished_at IS NOT NULL")
 def test_a_further_generator_touches_three_files(tmp_path: Path) -> None:
     copy = seams.stub(
         tmp_path,
-        new={"constitution/generate/samples.py": STUB},
+        new={"constitution/generate/drafts.py": STUB},
         changed={
             "constitution/generate/__init__.py": [
-                ("import Revise\n", "import Revise\nfrom constitution.generate.samples import Samples\n"),
-                ('"revise": Revise,', '"revise": Revise, "samples": Samples,'),
+                ("import Revise\n", "import Revise\nfrom constitution.generate.drafts import Drafts\n"),
+                ('"revise": Revise,', '"revise": Revise, "drafts": Drafts,'),
             ],
             "constitution/recipe/sections.py": [
-                ("    revise: ReviseSection", "    samples: Whole = 0\n    revise: ReviseSection")
+                ("    revise: ReviseSection", "    drafts: Whole = 0\n    revise: ReviseSection")
             ],
         },
         limit=3,
     )
-    copy.command("run", "recipes/fake.toml", "--warehouse", "w", "--set", "samples=3")
+    copy.command("run", "recipes/fake.toml", "--warehouse", "w", "--set", "drafts=3")
     copy.command("export", "--warehouse", "w", "--format", "sft", "--rounds", "all", "--out", "sft")
     copy.command("audit", "--warehouse", "w")
     copy.python(CHECK)

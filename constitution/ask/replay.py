@@ -46,10 +46,11 @@ from constitution.warehouse import Warehouse
 Shown = Response | Judgement | Score | Counterfactual | Failure
 """Rows that models were asked for."""
 
-POLICY, JUDGE = "policy", "judge "
+POLICY, POOL, JUDGE = "policy", "pool ", "judge "
 
 _SAME = (
     *("id", "kind", "round", "parent_id", "principle_id", "principle_digest", "template_digest", "perturbation"),
+    *("sampler", "system_prompt", "system_prompt_digest"),
     *("pair_id", "first_id", "second_id", "judge", "method", "repeat", "seed", "critique_seed"),
 )
 """What a row that is made again must have in common with the stored one, as far as it has them."""
@@ -76,7 +77,7 @@ class Exchange:
 @dataclass(frozen=True, slots=True)
 class Replay:
     role: str
-    """Who was asked: POLICY, or JUDGE and the name of the judge of the vote or score."""
+    """Who was asked: POLICY, POOL and the name of a model, or JUDGE and the name of the judge of the vote or score."""
     exchanges: tuple[Exchange, ...] = ()
     """In the order in which they were asked for."""
     doubt: str = ""
@@ -155,7 +156,7 @@ def models_of(run: Run, role: str) -> dict[str, dict[str, str]]:
     judge = role.removeprefix(JUDGE)
     told = {name: (name.split(" until start ")[0], facts) for name, facts in run.models.items()}
     own = {name: facts for name, (of, facts) in told.items() if of == role}
-    if own or role == POLICY:
+    if own or not role.startswith(JUDGE):
         return own
     # A judge alone has its model's name; it may be the policy.
     alone = [of for of, facts in told.values() if of in ("judge", POLICY) and facts.get("name") == judge]
@@ -165,8 +166,8 @@ def models_of(run: Run, role: str) -> dict[str, dict[str, str]]:
 def section_of(stored: Stored, role: str) -> ModelSection:
     """The run's section of `Replay.role`. Raises InputError where its recipe has none: another recipe asked."""
     models = stored.recipe.model
-    if role == POLICY:
-        return models.policy
+    if role in models.roles and not role.startswith("judge"):
+        return models.roles[role]
     name = role.removeprefix(JUDGE) if models.jury else ""
     if name not in models.judges or not models_of(stored.run, role):
         raise InputError(f"run {stored.run.run_id} has no {role}: another recipe asked")
@@ -197,23 +198,30 @@ async def _answer(stored: Stored, row: Response) -> Replay:
     if not replies:
         return Replay("", note="the answer came with the prompt: no model was asked for it")
     recorder = Recorder(row.model, lambda request: replies[request.step], tuple(replies))
-    return _held(stored, row, await _generated(stored, recorder, row), POLICY, recorder)
+    return _held(stored, row, await _generated(stored, recorder, row), _asked(stored, row.sampler), recorder)
+
+
+def _asked(stored: Stored, sampler: str | None) -> str:
+    """Whom an answer was asked of."""
+    section = stored.recipe.sample.get(sampler or "")
+    return POOL + section.model if section and section.model != POLICY else POLICY
 
 
 async def _failed_answer(stored: Stored, row: Failure) -> Replay:
     for answer in stored.responses:
         if (said := unsaid(answer)) and said.id == row.id:
             return await _answer(stored, answer)
-    number = row.step.rpartition("-")[2]
+    name, _, number = row.step.rpartition("-")
+    role = _asked(stored, name.removeprefix("sample-") if name.startswith("sample-") else None)
     steps = (f"critique-{number}", row.step) if row.step.startswith("revision-") else (row.step,)
     target = next((answer for answer in stored.responses if row.step in of_answer(answer)), None)
     recorder = Recorder(stored.recipe.model.policy.model, lambda request: None, steps)
     await _generated(stored, recorder, target)
     asked = {exchange.request.step for exchange in recorder.exchanges}
     if not asked:
-        return Replay(POLICY, doubt=_elsewhere())
+        return Replay(role, doubt=_elsewhere())
     note = "" if row.step in asked else _NOT_BUILT.format(row.step)
-    return Replay(POLICY, tuple(recorder.exchanges), note=note)
+    return Replay(role, tuple(recorder.exchanges), note=note)
 
 
 _NOT_BUILT = "the request for {}, which failed, holds what a call before it had replied, and no row has that"
@@ -229,7 +237,8 @@ async def _generated(stored: Stored, policy: Engine, row: Response | None) -> Ro
         made.update({each.id: each for each in rows})
         have.update({each.id: each for each in rows})
 
-    setup = Setup(stored.run.run_id, stored.recipe, stored.constitution, stored.run.starts, policy)
+    pool = dict.fromkeys(stored.recipe.model.pool, policy)
+    setup = Setup(stored.run.run_id, stored.recipe, stored.constitution, stored.run.starts, policy, pool)
     for generator in generators(setup):
         await generator.answers(stored.prompt, have, emit)
         if row is not None and row.id in made:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from constitution.engines import Completion, Request
+from constitution.generate.sample import step_of
 from constitution.judge.methods import METHODS
 from constitution.judge.read import read_choices
 from constitution.records import Counterfactual, Judgement, Response, Score
@@ -44,6 +45,8 @@ def of_answer(row: Response) -> dict[str, Reply]:
     said = of_text(row)
     if row.kind == "initial":
         return {"initial": said}
+    if row.kind == "sample":
+        return {step_of(row.sampler or "", row.round): said}
     if row.kind == "perturbation":
         return {f"perturbation-{row.perturbation}": said}
     if row.kind != "revision":

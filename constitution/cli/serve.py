@@ -31,7 +31,7 @@ def serve(recipe: Path, overrides: tuple[str, ...]) -> None:
       constitution serve recipes/vllm.toml
     """
     loaded = load_recipe(recipe, overrides)
-    for remarks, command in servers(loaded.model, answers=not loaded.only_judges):
+    for remarks, command in servers(loaded.model, answers=loaded.asks_policy):
         for remark in remarks:
             click.echo(f"# {remark}")
         click.echo(shell(command))
@@ -61,11 +61,8 @@ def servers(models: Models, answers: bool = True) -> Iterator[tuple[list[str], l
 
 
 def _roles(models: Models, answers: bool) -> dict[str, ModelSection]:
-    """Each section once, by the roles that share it: `policy and judge`, `judge <name>`."""
-    sections: dict[str, ModelSection] = {"policy": models.policy} if answers else {}
-    sections |= {f"judge {name}": section for name, section in models.jury.items()}
-    if not models.jury:
-        sections["judge"] = models.judge or models.policy
+    """Each section once, by the roles that share it: `policy and judge`, `judge <name>`, `pool <name>`."""
+    sections = {role: section for role, section in models.roles.items() if answers or role != "policy"}
     shared: list[tuple[list[str], ModelSection]] = []
     for role, section in sections.items():
         same = next((roles for roles, other in shared if other.bare == section.bare), None)

@@ -112,6 +112,7 @@ def _sent(exchange: Exchange, unsent: Sequence[str]) -> dict[str, Any]:
     settings = {"max_tokens": request.sampling.max_tokens} if request.choices else asdict(request.sampling)
     return {
         "step": request.step, "messages": [asdict(turn) for turn in exchange.messages],
+        **({"thought": request.thought} if request.thought else {}),
         "sampling": {name: None if name in unsent else value for name, value in settings.items()},
         "seed": None if "seed" in unsent else request.seed, "choices": list(request.choices),
         **({"text": exchange.text} if exchange.text is not None else {}),
@@ -141,6 +142,8 @@ def _show_exchanges(replay: Replay, fresh: Again | None, row: object) -> None:
         request, of = exchange.request, f" {number + 1} of {len(replay.exchanges)}" if len(replay.exchanges) > 1 else ""
         click.echo(f"\nRequest{of} to {printable(replay.role)}: {printable(_settings(request, replay.unsent))}")
         _show_messages(exchange.messages)
+        if exchange.request.thought:
+            click.echo(f"--- the assistant's thought, which the model is given\n{printable(exchange.request.thought)}")
         if exchange.text is not None:
             click.echo(f"--- in the chat template that the model has now\n{printable_lines(exchange.text)}")
         _show_reply("came back", exchange.reply, request)

@@ -187,7 +187,7 @@ def _examples(found: Trial) -> list[dict[str, Any]]:
     texts = _templated(found)
     return [
         {"role": role, "step": what, "messages": as_dicts(request.messages), "choices": list(request.choices),
-         "text": texts.get((role, what))}
+         **({"thought": request.thought} if request.thought else {}), "text": texts.get((role, what))}
         for (role, what), request in found.examples.items()
     ]  # fmt: skip
 
@@ -197,9 +197,8 @@ def _templated(found: Trial) -> dict[tuple[str, str], str]:
     from constitution.ask.sent import templated
 
     models = found.recipe.model
-    sections = {"policy": models.policy} | {f"judge {name}".strip(): each for name, each in models.judges.items()}
     texts: dict[tuple[str, str], str] = {}
-    for role, section in sections.items():
+    for role, section in models.roles.items():
         own = {key: request for key, request in found.examples.items() if key[0] == role}
         if own:
             texts |= zip(own, templated(section, found.run.day, list(own.values())), strict=False)
@@ -209,6 +208,7 @@ def _templated(found: Trial) -> dict[tuple[str, str], str]:
 def _text(request: Request) -> str:
     """The messages as they are, each after its role."""
     turns = [f"[{message.role}]\n{message.content}" for message in request.messages]
+    turns += [f"[assistant's thought]\n{request.thought}"] if request.thought else []
     end = f" → one of {' '.join(request.choices)}" if request.choices else ""
     return "\n".join(turns) + ("…" if request.continues else "") + end
 

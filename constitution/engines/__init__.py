@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -37,19 +37,23 @@ class Engines:
     """The engines of a run. Where sections are equal, roles share one of these objects."""
 
     policy: Metered
-    """Where answers are only judged there is none, and this is a judge's."""
+    """Where nothing asks it there is none, and this is another's."""
     judges: Mapping[str, Metered]
     """By the name that the votes bear: a jury's member's, or of a judge alone its model's."""
     jury: bool = False
     """False: there is a judge alone."""
     answers: bool = True
     """False: no policy was opened."""
+    pool: Mapping[str, Metered] = field(default_factory=dict)
+    """Further models that samplers ask, by name."""
 
     @property
     def roles(self) -> dict[str, Metered]:
-        """policy, if there is one, and then judge, or `judge <name>` for each member of a jury."""
+        """policy, if there is one, `pool <name>` for each of the pool, and then judge, or `judge <name>` for each
+        member of a jury."""
         judges = {f"judge {name}" if self.jury else "judge": judge for name, judge in self.judges.items()}
-        return {"policy": self.policy, **judges} if self.answers else judges
+        others = {f"pool {name}": engine for name, engine in self.pool.items()} | judges
+        return {"policy": self.policy, **others} if self.answers else others
 
     @property
     def distinct(self) -> dict[str, Metered]:
@@ -86,21 +90,32 @@ async def open_engine(section: ModelSection, notes: Path | None = None) -> Engin
 
 
 @asynccontextmanager
-async def open_engines(models: Models, answers: bool = True, notes: Path | None = None) -> AsyncIterator[Engines]:
-    """Policy and judges, closed at the end; without a judge's section and without a jury the policy judges. answers:
-    False opens no policy that does not judge. notes: a run's folder, which need not exist, for notes of its batches."""
+async def open_engines(
+    models: Models, answers: bool = True, notes: Path | None = None, *, votes: bool = True
+) -> AsyncIterator[Engines]:
+    """Policy, pool and judges, closed at the end; without a judge's section and without a jury the policy judges.
+    answers: False opens no policy that does not judge. notes: a run's folder, which need not exist, for notes of its
+    batches. votes: False opens no judges."""
     began = time.monotonic()
-    voters = list(models.judges.values())
-    sections = [models.policy if answers else voters[0], *voters]
+    voters = list(models.judges.values()) if votes else []
+    others = [*models.pool.values(), *voters]
+    sections = [models.policy if answers else others[0], *others]
     bare = [section.bare for section in sections]
     distinct = [section for place, section in enumerate(bare) if section not in bare[:place]]
     if notes:
         urls = [url for section in sections if isinstance(section, OpenAIModel) for url in section.base_urls]
         at_places(notes, {url.rstrip("/") for url in urls})
     opened = [Metered(engine, began) for engine in await _open(distinct, notes)]
-    policy, *judges = [opened[distinct.index(section)] for section in bare]
-    names = list(models.jury) or [judges[0].model]
-    engines = Engines(policy, dict(zip(names, judges, strict=True)), jury=bool(models.jury), answers=answers)
+    policy, *rest = [opened[distinct.index(section)] for section in bare]
+    pool, judges = rest[: len(models.pool)], rest[len(models.pool) :]
+    names = list(models.jury) if models.jury and votes else [judge.model for judge in judges]
+    engines = Engines(
+        policy,
+        dict(zip(names, judges, strict=True)),
+        jury=bool(models.jury),
+        answers=answers,
+        pool=dict(zip(models.pool, pool, strict=True)),
+    )
     try:
         yield engines
     finally:

@@ -32,6 +32,9 @@ class Request:
     """What it is for (initial, critique, vote …): whether an engine can be used at all is told by its steps."""
     answered: int = 0
     """Replies to it that earlier starts could not use: an engine that keeps replies gives another one."""
+    thought: str = ""
+    """What the model is given as its own thought, closed, before the text that it writes; not with choices, and not
+    where the last message is a prefix. Empty: it thinks as it does."""
 
     @property
     def continues(self) -> bool:

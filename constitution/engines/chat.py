@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from constitution.engines.base import Request
 from constitution.engines.control import BARRED, broken
 from constitution.engines.odd import SHORTENED, SPELLED, Oddities
-from constitution.engines.reasoning import CONTROL, Form, closing, opened_by
+from constitution.engines.reasoning import CONTROL, FORMS, Form, around, closing, opened_by
 from constitution.engines.spoken import Spoken, normal
 from constitution.engines.thoughts import Said, Thoughts
 from constitution.errors import ContextTooLong, ModelLoadError, RequestRefused
@@ -104,7 +104,7 @@ class ChatTokenizer:
         answer would be too long, max_tokens is cut to the room there is, which is counted."""
         if not all(request.choices):
             raise RequestRefused(f"{self._model}: an empty label has no probability")
-        prompt = self.encode(request.messages, think=not request.choices)
+        prompt = self.encode(request.messages, think=not request.choices, thought=request.thought)
         labels = {label: self.label(request.messages, label) for label in request.choices}
         room = context - len(prompt) - max((len(tokens) - 1 for tokens in labels.values()), default=0)
         if room < 1:
@@ -116,17 +116,20 @@ class ChatTokenizer:
             self._odd.add(SHORTENED)
         return Prepared(prompt, labels, min(room, request.sampling.max_tokens))
 
-    def encode(self, messages: Messages, think: bool = True) -> list[int]:
+    def encode(self, messages: Messages, think: bool = True, thought: str = "") -> list[int]:
         """The prompt's tokens. think = False: a thought that the template opens is closed at once, so that the next
-        token is of the answer. Raises RequestRefused for messages that the chat template does not take."""
+        token is of the answer. thought: the model's, as the request gives it. Raises RequestRefused for messages that
+        the chat template does not take."""
         with self._lock:
-            return [token for text, plain in self._prompt(messages, think) for token in self._encode(text, plain=plain)]
+            pieces = self._prompt(messages, think, thought)
+            return [token for text, plain in pieces for token in self._encode(text, plain=plain)]
 
     def text(self, request: Request) -> str:
         """The prompt, for people: what `prepared` makes into tokens. Control tokens that the messages spell are in it
         as they are spelled. Raises RequestRefused for messages that the chat template does not take."""
         with self._lock:
-            return "".join(text for text, _ in self._prompt(request.messages, think=not request.choices))
+            pieces = self._prompt(request.messages, not request.choices, request.thought)
+            return "".join(text for text, _ in pieces)
 
     def said(self, tokens: Sequence[int], prompt: Sequence[int], continues: bool, cut: bool) -> Said:
         """What the model wrote after `prompt`: thought and answer, or all as the answer where it continues one.
@@ -199,8 +202,15 @@ class ChatTokenizer:
     def _normal(self, messages: Messages) -> Messages:
         return normal(messages, system=self._takes_system, late_system=self._takes_late_system)
 
-    def _prompt(self, messages: Messages, think: bool) -> list[tuple[str, bool]]:
+    def _prompt(self, messages: Messages, think: bool, thought: str) -> list[tuple[str, bool]]:
         pieces = self._pieces(self._normal(messages))
+        if thought:
+            last, plain = pieces[-1]
+            if not plain and (empty := next((form.empty for form in FORMS if last.endswith(form.empty)), "")):
+                # The template turns reasoning off by a thought without words.
+                pieces[-1] = last.removesuffix(empty), plain
+            before, behind = around(pieces[-1][0], _texts(self._tokenizer.chat_template))
+            return [*pieces, (before, False), (thought, self._spells(thought)), (behind, False)]
         if not think or self._spoken.reasoning == "off":
             pieces.append((closing(pieces[-1][0]) if not pieces[-1][1] else "", False))
         return pieces

@@ -168,6 +168,18 @@ def closing(prompt: str) -> str:
     return form.empty.removeprefix(begun) if form.empty.startswith(begun) else form.empty[len(form.opening) :].lstrip()
 
 
+def around(prompt: str, template: str) -> tuple[str, str]:
+    """What to write before and behind a thought that is given to the model after a rendered prompt, so that the next
+    word is of the answer: in the form that the prompt opens, else one that its chat template writes."""
+    opened = opened_by(prompt)
+    if opened is None and prompt.rstrip().endswith("<|start|>assistant"):
+        return "<|channel|>analysis<|message|>", "<|end|><|start|>assistant" + FINAL
+    form = opened or next((each for each in FORMS if not each.prose and each.opening in template), FORMS[0])
+    gap = "" if form.tight else "\n"
+    before = "" if opened else form.opening
+    return before + ("" if opened and prompt.endswith("\n") else gap), gap + form.closing + gap * 2
+
+
 def switches(template: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """The variables by which a template's reasoning is turned off, of those that it reads; `given` ones stay."""
     off: dict[str, Any] = {name: value for name, value in SWITCHES.items() if re.search(rf"\b{name}\b", template)}

@@ -1,4 +1,4 @@
-"""Answers to a prompt: those that came with it, a chain of revisions, and answers spoiled on purpose.
+"""Answers to a prompt: those that came with it, samples, a chain of revisions, and answers spoiled on purpose.
 
 makers = generators(Setup(run_id, recipe, constitution, start=1, policy=engine))
 for answers in await answer(makers, prompt, have={}, emit=writer.put):
@@ -13,13 +13,19 @@ from constitution.generate.base import Answers, Emit, Generator, Setup
 from constitution.generate.given import Given
 from constitution.generate.perturb import Perturb
 from constitution.generate.revise import Revise
+from constitution.generate.sample import Sample
 from constitution.recipe import Recipe
 from constitution.records import Prompt, Row
 from constitution.templates import TemplateSet
 
 __all__ = ["GENERATORS", "Answers", "Emit", "Generator", "Setup", "answer", "generators", "template_sets"]
 
-GENERATORS: Mapping[str, type[Generator]] = {"given": Given, "revise": Revise, "perturb": Perturb}
+GENERATORS: Mapping[str, type[Generator]] = {
+    "given": Given,
+    "sample": Sample,
+    "revise": Revise,
+    "perturb": Perturb,
+}
 """In the order in which they are asked for a prompt's answers."""
 
 

@@ -9,7 +9,7 @@ A further one is a file here, a line in the table `GENERATORS`, and its section 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, Self
 
 from constitution.engines.base import Engine
@@ -45,11 +45,20 @@ class Setup:
     start: int
     """How often the run was started: tells the failures of one start from those of the next."""
     policy: Engine
+    pool: Mapping[str, Engine] = field(default_factory=dict)
+    """Further models, by their names in the recipe."""
 
     @property
     def family(self) -> str | None:
         """Family of the policy; None: not known."""
-        return self.recipe.model.policy.family or None
+        return self.family_of("policy")
+
+    def engine(self, model: str) -> Engine:
+        """The engine of `policy`, or of a member of the pool."""
+        return self.policy if model == "policy" else self.pool[model]
+
+    def family_of(self, model: str) -> str | None:
+        return self.recipe.model.generator(model).family or None
 
 
 class Generator(Protocol):

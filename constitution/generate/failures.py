@@ -48,6 +48,8 @@ def unsaid(answer: Response) -> Failure | None:
     step: str = answer.kind
     if answer.kind in ("revision", "perturbation"):
         step = f"{answer.kind}-{answer.perturbation or answer.round}"
+    if answer.kind == "sample":
+        step = f"sample-{answer.sampler}-{answer.round}"
     error, message = _ANSWERS_UNSAID.get(answer.outcome, ("", ""))
     if answer.outcome == "skipped":
         step = f"critique-{answer.round}"

@@ -63,7 +63,7 @@ class Revise(Generator):
 
     @classmethod
     def of(cls, setup: Setup) -> Self | None:
-        if setup.recipe.only_judges:
+        if not setup.recipe.chain:
             return None
         principles = revising(setup.recipe, setup.constitution)
         return cls(setup, principles, {principle.id: _shown(setup, principle) for principle in principles})

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 Stats = Mapping[str, Mapping[str, Any]]
 """Per role what its engine reports of its work, as `Engines.stats` gives it."""
 
-STAGES = ("initial", "critique", "revision", "perturbation", "vote")
-"""In the order of a prompt's way; all but the vote are the policy's."""
+STAGES = ("sample", "initial", "critique", "revision", "perturbation", "vote")
+"""In the order of a prompt's way. A sampler's is `sample-NAME`; its model is the policy or of the pool, and all others
+but the vote are the policy's."""
 COUNTED = ("calls", "prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
 """Tokens of a stage and model, in the order of `Usage`."""
 _TOKENS = attrgetter(*COUNTED[1:])
@@ -53,12 +54,12 @@ class Ledger:
             if row.critique_outcome is not None:
                 self._add("critique", row.model, 1, _CRITIQUE_TOKENS(row))
             if row.kind != "given" and row.outcome != "skipped":
-                self._add(row.kind, row.model, 1, _TOKENS(row))
+                self._add(f"sample-{row.sampler}" if row.sampler else row.kind, row.model, 1, _TOKENS(row))
 
     def usage(self) -> tuple[Usage, ...]:
         """Stages in their order, models by name."""
         places = {stage: place for place, stage in enumerate(STAGES)}
-        keys = sorted(self._sums, key=lambda key: (places.get(key[0], len(places)), key))
+        keys = sorted(self._sums, key=lambda key: (places.get(key[0].partition("-")[0], len(places)), key))
         return tuple(Usage(stage, model, *self._sums[stage, model]) for stage, model in keys)
 
     def total(self, name: str) -> int:
@@ -80,16 +81,15 @@ class Cost:
     """What a run has used over all its starts, at today's prices.
 
     models: whose prices count. ledger: what was used before is in it, what is used is added to it. before: the engines'
-    stats of earlier starts, from the run's record.
+    stats of earlier starts, from the run's record. samplers: the model that each asks, `policy` or a name of the pool.
     """
 
-    def __init__(self, models: Models, ledger: Ledger, before: Stats) -> None:
-        self._prices: dict[str, Price | None] = {"policy": models.policy.paid}
+    def __init__(
+        self, models: Models, ledger: Ledger, before: Stats, samplers: Mapping[str, str] | None = None
+    ) -> None:
+        self._prices: dict[str, Price | None] = {role: section.paid for role, section in models.roles.items()}
         """Per role, as `Engines.roles` names them."""
-        if models.jury:
-            self._prices |= {f"judge {name}": section.paid for name, section in models.jury.items()}
-        else:
-            self._prices["judge"] = (models.judge or models.policy).paid
+        self._samplers = dict(samplers or {})
         self._before = before
         self.ledger = ledger
         self.engines: Engines | None = None
@@ -115,7 +115,7 @@ class Cost:
     def _token_cost(self, used: Usage) -> float | None:
         """By the million; cached tokens at their own price where there is one. None: tokens have no price. The view
         `usage` says the same in SQL."""
-        price = self._prices["policy"] if used.stage != "vote" else self._vote_price(used.model)
+        price = self._price(used)
         if price is None or not price.by_token:
             return None
         cached = price.input if price.cached is None else price.cached
@@ -137,6 +137,12 @@ class Cost:
         """Per role what its engine reports, this start's and those before it together, as `Run.engines` keeps it."""
         now = self.engines.stats() if self.engines else {}
         return {role: _together(self._before.get(role, {}), now.get(role, {})) for role in {**self._before, **now}}
+
+    def _price(self, used: Usage) -> Price | None:
+        if used.stage == "vote":
+            return self._vote_price(used.model)
+        model = self._samplers.get(used.stage.removeprefix("sample-"), "policy")
+        return self._prices["policy" if model == "policy" else f"pool {model}"]
 
     def _vote_price(self, judge: str) -> Price | None:
         return self._prices["judge"] if "judge" in self._prices else self._prices.get(f"judge {judge}")

@@ -23,6 +23,7 @@ from constitution.engines.identity import model_identity
 from constitution.errors import DamagedPart, RecipeError
 from constitution.generate import template_sets
 from constitution.generate.revise import revising
+from constitution.generate.sample import samplers
 from constitution.identity import ROWS_VERSION, digest
 from constitution.judge.methods import METHODS, templates_of
 from constitution.judge.methods import check as check_judging
@@ -93,8 +94,8 @@ def prepare(
     check_places(recipe, recipe_path, folders)
     places = query_folders(recipe, folders)
     constitution = load_constitution(find_root(base), recipe.constitution)
-    revising(recipe, constitution)
-    judging(recipe, constitution)
+    for check in (revising, samplers, judging):
+        check(recipe, constitution)
     warehouse = Warehouse(warehouse_root)
     # Every prompt is read before the first is stored: a fault in the last row leaves no half-written run. And only
     # once: a source may grow, or say something else the next time.
@@ -170,8 +171,13 @@ def small_window(recipe: Recipe, prompts: int) -> str:
 def batch_steps(recipe: Recipe) -> int:
     """Batches that follow on each other until a prompt that is taken up is done, at most."""
     models, steps = recipe.model, 0
-    if models.policy.batched and not recipe.only_judges:
-        steps += 1 + 2 * recipe.revise.rounds + bool(recipe.perturb)
+    if models.policy.batched and recipe.chain:
+        steps += 1 + 2 * recipe.revise.rounds
+    if models.policy.batched and recipe.perturb:
+        steps += 1
+    # One sampler is asked while another is.
+    seeing = {each.sees for each in recipe.sample.values() if models.generator(each.model).batched}
+    steps += len(seeing)
     if recipe.judge:
         voting = [METHODS[recipe.judge.of(judge).method] for judge in models.judges.values() if judge.batched]
         # A label is read after what was written for it.
@@ -224,6 +230,7 @@ def _decisive(recipe: Recipe, constitution: Constitution, source: str) -> dict[s
     left_out = {"name", "description", "output", "budget", "model", "constitution", "prompts"}
     model, prompts = recipe.model, recipe.prompts
     models = {"policy": model.policy, **({"judge": model.judge} if model.judge else {})}
+    models |= {f"pool.{name}": section for name, section in model.pool.items()}
     models |= {f"jury.{name}": section for name, section in model.jury.items()}
     return {
         "settings": recipe.model_dump(mode="json", exclude=left_out, exclude_defaults=True),

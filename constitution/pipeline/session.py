@@ -85,13 +85,14 @@ async def _begin(state: State, stack: AsyncExitStack, observer: Observer | None)
     engines = await stack.enter_async_context(
         open_engines(
             recipe.model.on(state.before.day),
-            answers=not recipe.only_judges,
+            answers=recipe.asks_policy,
             notes=state.warehouse.batches(plan.run_id),
+            votes=recipe.asks_policy or recipe.judge is not None,
         )
     )
     await state.begin(engines)
     run = state.run
-    makers = generators(Setup(run.run_id, recipe, plan.constitution, run.starts, engines.policy))
+    makers = generators(Setup(run.run_id, recipe, plan.constitution, run.starts, engines.policy, engines.pool))
     judges = labeller(recipe, plan.constitution, run, engines.judges)
     proving = _prove(state, engines, observer)
     writer = Writer(state.warehouse, run.run_id, flush_rows=output.flush_rows, flush_seconds=output.flush_seconds)

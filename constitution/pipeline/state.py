@@ -105,13 +105,15 @@ async def take_stock(plan: Plan, warehouse: Warehouse, retry_failed: bool) -> St
         await to_its_end(reopen, warehouse, run_id)
     before = warehouse.read_run(run_id) or plan.run
     tally = await asyncio.to_thread(warehouse.tally, run_id)
-    finished = tally.labelled if recipe.judge else tally.answered.get(recipe.revise.rounds, 0)
+    answered = tally.answered.get(recipe.revise.rounds, 0) if recipe.chain else tally.sampled // max(recipe.samples, 1)
+    finished = tally.labelled if recipe.judge else answered
     waits = BATCHES if recipe.model.batched else ""
     note = "; ".join(filter(None, (plan.note, waits, small_window(recipe, plan.prompts))))
     progress = Progress(plan.prompts, before=finished, note=note, started=time.monotonic())
     progress.take_stock(tally)
     progress.currency = recipe.budget.currency if recipe.budget else "USD"
-    progress.spent = cost = Cost(recipe.model, progress.ledger, before.engines)
+    samplers = {name: section.model for name, section in recipe.sample.items()}
+    progress.spent = cost = Cost(recipe.model, progress.ledger, before.engines, samplers)
     admission = Admission(recipe.budget, cost, finished, stop_at_failures=recipe.output.stop_at_failures)
     run = replace(before, recipe=recipe.model_dump(mode="json"))
     return State(plan, warehouse, before, tally, progress, cost, admission, run)

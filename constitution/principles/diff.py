@@ -21,10 +21,11 @@ ChangeKind = Literal[
     "exemplars",
     "examples",
     "criteria",
+    "system prompts",
     "reordered",
 ]
 _REQUESTS = ("critique_request", "revision_request", "comparison_question")
-_TEXTS = (*_REQUESTS, "source")
+_TEXTS = (*_REQUESTS, "aim", "against", "why", "source")
 _LISTS: tuple[Literal["exemplars", "examples", "criteria"], ...] = ("exemplars", "examples", "criteria")
 
 
@@ -45,6 +46,7 @@ def diff_constitutions(a: Constitution, b: Constitution) -> list[Change]:
     name and version."""
     changes = list(_reworded(None, a, b, ("description", "source", "license")))
     changes += _sequence("exemplars", None, a.exemplars, b.exemplars)
+    changes += _system_prompts(a, b)
     old = {principle.id: principle for principle in a.principles}
     new = {principle.id for principle in b.principles}
     gone = [principle for principle in a.principles if principle.id not in new]
@@ -102,6 +104,14 @@ def _sequence(
             yield Change(name, principle, f"{name} #{(k if new else i) + offset + 1}", old, new)
 
 
+def _system_prompts(a: Constitution, b: Constitution) -> Iterator[Change]:
+    """By id."""
+    before, after = ({each.id: f"{each.text}\n{each.thought}".strip() for each in c.system_prompts} for c in (a, b))
+    for id in dict.fromkeys((*before, *after)):
+        if before.get(id) != after.get(id):
+            yield Change("system prompts", None, f"system prompt {id}", before.get(id, ""), after.get(id, ""))
+
+
 def _text(item: Exemplar | Example | Criterion) -> str:
     """All of it, a line per field, so that any difference shows; a criterion in one line."""
     if isinstance(item, Criterion):
@@ -140,7 +150,7 @@ def render_diff(a: Constitution, b: Constitution, *, color: bool = False) -> str
 def _changed_lines(change: Change, color: bool) -> list[str]:
     if change.kind in ("reweighted", "renamed", "retagged", "reordered"):
         return [f"  {change.kind}: {change.before or 'nothing'} → {change.after or 'nothing'}"]
-    if change.kind in _LISTS and not (change.before and change.after):
+    if change.kind in (*_LISTS, "system prompts") and not (change.before and change.after):
         kind, sign, text = ("added", "+", change.after) if change.after else ("removed", "-", change.before)
         lines = [_paint(f"    {sign} {printable(line)}", sign, color) for line in text.splitlines()]
         return [f"  {kind} {change.field}", *lines]
@@ -178,7 +188,7 @@ def _summary(changes: list[Change]) -> str:
         for kind in ("added", "removed", "renamed", "reworded", "reweighted", "retagged")
     }
     parts = [f"{count} {kind}" for kind, count in counts.items() if count]
-    others = sorted({change.kind for change in changes if change.kind in (*_LISTS, "reordered")})
+    others = sorted({change.kind for change in changes if change.kind in (*_LISTS, "system prompts", "reordered")})
     parts += ["order changed" if kind == "reordered" else f"{kind} changed" for kind in others]
     if any(change.principle is None and change.kind == "reworded" for change in changes):
         parts.append("head changed")

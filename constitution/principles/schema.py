@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from constitution.principles.languages import TAG_PATTERN
-from constitution.records import Constitution, Criterion, Example, Exemplar, Message, Messages, Principle
+from constitution.principles.system import PLACEHOLDERS, placeholders
+from constitution.records import Constitution, Criterion, Example, Exemplar, Message, Messages, Principle, SystemPrompt
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,63}$"
 SEMVER_PATTERN = (
@@ -120,16 +121,21 @@ class PrincipleTable(_Table):
     exemplars: list[ExemplarTable] = []
     examples: list[ExampleTable] = []
     criteria: list[CriterionTable] = []
+    aim: Text | None = None
+    against: Text | None = None
+    why: str = ""
 
     @model_validator(mode="after")
     def _uses(self) -> PrincipleTable:
         if (self.critique_request is None) != (self.revision_request is None):
             missing = "critique_request" if self.critique_request is None else "revision_request"
             raise ValueError(f"{missing}: missing field; critique_request and revision_request come together")
-        if self.critique_request is None and self.comparison_question is None:
+        if self.critique_request is None and self.comparison_question is None and self.aim is None:
             raise ValueError(
-                "missing field: give critique_request and revision_request, comparison_question, or all three"
+                "missing field: give critique_request and revision_request, comparison_question, or all three; or aim"
             )
+        if self.against and not self.aim:
+            raise ValueError("against is the opposite of aim, and this principle has no aim")
         if self.exemplars and self.critique_request is None:
             raise ValueError("exemplars show a critique, and this principle has no critique_request")
         if self.examples and self.comparison_question is None:
@@ -153,7 +159,29 @@ class PrincipleTable(_Table):
             exemplars=tuple(exemplar.record for exemplar in self.exemplars),
             examples=tuple(example.record for example in self.examples),
             criteria=tuple(criterion.record for criterion in self.criteria),
+            aim=self.aim or "",
+            against=self.against or "",
+            why=self.why,
         )
+
+
+class SystemPromptTable(_Table):
+    id: Slug
+    text: Text
+    thought: str = ""
+
+    @model_validator(mode="after")
+    def _placeholders(self) -> SystemPromptTable:
+        for name in sorted(placeholders(self.text) | placeholders(self.thought)):
+            if name not in PLACEHOLDERS:
+                raise ValueError(f"{{{{{name}}}}} is no placeholder; there are {', '.join(PLACEHOLDERS)}")
+        if "answers" in placeholders(self.thought):
+            raise ValueError("thought: {{answers}} belongs into the text, where it is marked as others' words")
+        return self
+
+    @property
+    def record(self) -> SystemPrompt:
+        return SystemPrompt(self.id, self.text, self.thought)
 
 
 class _Head(_Table):
@@ -192,6 +220,7 @@ class Parsed:
     """With the label that faults carry."""
     exemplars: list[tuple[int, Exemplar]] = field(default_factory=list)
     """Shared ones, with their place in the file, from 1."""
+    system_prompts: list[SystemPrompt] = field(default_factory=list)
 
     def constitution(self) -> Constitution:
         """The whole; only to be asked for when there are no faults."""
@@ -206,14 +235,15 @@ class Parsed:
             license=self.head.license,
             language=self.head.language,
             translation_of=self.head.translation_of,
+            system_prompts=tuple(self.system_prompts),
         )
 
 
 def parse(raw: Mapping[str, Any]) -> Parsed:
     """`raw` is the file as TOML read it. All structural faults, duplicate ids among them, are in the result."""
     parsed = Parsed()
-    head = {key: value for key, value in raw.items() if key not in ("principles", "exemplars")}
-    parsed.head = _table(_Head, head, parsed.faults, None, ("principles", "exemplars"))
+    head = {key: value for key, value in raw.items() if key not in _LISTS}
+    parsed.head = _table(_Head, head, parsed.faults, None, _LISTS)
     if "principles" not in raw or raw["principles"] == []:
         parsed.faults.append(Fault(None, "principles: missing field; a constitution has one [[principles]] or more"))
     for number, table in _tables(raw, "principles", parsed.faults):
@@ -225,8 +255,18 @@ def parse(raw: Mapping[str, Any]) -> Parsed:
         exemplar = _table(ExemplarTable, table, parsed.faults, None, place=f"exemplars #{number}")
         if exemplar is not None:
             parsed.exemplars.append((number, exemplar.record))
+    for number, table in _tables(raw, "system_prompts", parsed.faults):
+        prompt = _table(SystemPromptTable, table, parsed.faults, None, place=f"system_prompts #{number}")
+        if prompt is not None and any(prompt.id == other.id for other in parsed.system_prompts):
+            parsed.faults.append(Fault(None, f"system_prompts #{number}: the id {prompt.id} is there before"))
+        elif prompt is not None:
+            parsed.system_prompts.append(prompt.record)
     parsed.faults.extend(_duplicate_ids(raw))
     return parsed
+
+
+_LISTS = ("principles", "exemplars", "system_prompts")
+"""Lists of tables in a constitution file."""
 
 
 def _tables(raw: Mapping[str, Any], key: str, faults: list[Fault]) -> list[tuple[int, Any]]:

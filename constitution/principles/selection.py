@@ -32,7 +32,7 @@ def select(principles: Sequence[Principle], names: Sequence[str], where: str) ->
     return chosen
 
 
-def draw_principle(principles: Sequence[Principle], run_seed: int, prompt_id: str, round: int) -> Principle:
+def draw_principle(principles: Sequence[Principle], run_seed: int, prompt_id: str, round: int | str) -> Principle:
     """One principle by weight; rounds are drawn independently, so with replacement, in whatever order prompts end."""
     if len(principles) == 1:
         return principles[0]

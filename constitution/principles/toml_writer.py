@@ -13,7 +13,8 @@ from constitution.identity import without_defaults
 from constitution.records import Constitution
 
 WIDTH = 100
-_TABLES = ("principles", "exemplars", "examples", "criteria")
+_TABLES = ("system_prompts", "exemplars", "examples", "criteria", "principles")
+"""In the order in which they are written."""
 
 
 def write_toml(constitution: Constitution) -> str:
@@ -21,13 +22,13 @@ def write_toml(constitution: Constitution) -> str:
 
 
 def _lines(table: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    """A table's own fields, then the tables in it, the exemplars before the principles."""
+    """A table's own fields, then the tables in it."""
     for key, value in table.items():
         if key == "messages":
             yield _messages(value)
         elif key not in _TABLES and value != "":
             yield f"{key} = {_value(key, value)}"
-    for key in sorted(set(_TABLES) & table.keys(), key=("exemplars", "examples", "criteria", "principles").index):
+    for key in [name for name in _TABLES if name in table]:
         for inner in table[key]:
             yield from ("", f"[[{path}{key}]]", *_lines(inner, f"{path}{key}."))
 

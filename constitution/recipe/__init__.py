@@ -40,6 +40,7 @@ from constitution.recipe.sections import (
     PromptsSection,
     Recipe,
     ReviseSection,
+    SampleSection,
 )
 from constitution.secrets import key_in
 
@@ -57,6 +58,7 @@ __all__ = [
     "PromptsSection",
     "Recipe",
     "ReviseSection",
+    "SampleSection",
     "SamplingSection",
     "TransformersModel",
     "VLLMModel",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -297,11 +298,16 @@ def given(engine: Any) -> GivenModel:
     return section
 
 
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+
+
 class Models(Section):
     policy: ModelSection
+    pool: dict[Name, ModelSection] = Field(default={})
+    """Further models that samplers ask, each by its name in `sample.NAME.model`."""
     judge: ModelSection | None = None
     """None: the policy judges itself."""
-    jury: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")], ModelSection] = Field(default={})
+    jury: dict[Name, ModelSection] = Field(default={})
     """Several judges, each by the name that its votes bear, in place of `judge`."""
 
     @property
@@ -312,7 +318,17 @@ class Models(Section):
     @property
     def batched(self) -> bool:
         """Whether any of them is asked in batches."""
-        return any(section.batched for section in (self.policy, *self.judges.values()))
+        return any(section.batched for section in self.roles.values())
+
+    @property
+    def roles(self) -> dict[str, ModelSection]:
+        """By what each is called in messages and records: policy, `pool <name>`, judge or `judge <name>`."""
+        pool = {f"pool {name}": section for name, section in self.pool.items()}
+        return {"policy": self.policy} | pool | {f"judge {name}".rstrip(): each for name, each in self.judges.items()}
+
+    def generator(self, name: str) -> ModelSection:
+        """`policy`, or a member of the pool."""
+        return self.policy if name == "policy" else self.pool[name]
 
     @property
     def alone(self) -> Self:
@@ -321,16 +337,18 @@ class Models(Section):
         def plain(section: ModelSection) -> ModelSection:
             return section.model_copy(update={"batch": False}) if section.batched else section
 
-        jury = {name: plain(section) for name, section in self.jury.items()}
-        return self.model_copy(
-            update={"policy": plain(self.policy), "judge": self.judge and plain(self.judge), "jury": jury}
-        )
+        return self._each(plain)
 
     def on(self, day: str) -> Self:
         """The same, with `day` (ISO 8601) for today in all chat templates that are not given another one."""
-        jury = {name: dated(section, day) for name, section in self.jury.items()}
-        judge = self.judge and dated(self.judge, day)
-        return self.model_copy(update={"policy": dated(self.policy, day), "judge": judge, "jury": jury})
+        return self._each(lambda section: dated(section, day))
+
+    def _each(self, change: Callable[[ModelSection], ModelSection]) -> Self:
+        """With every section changed."""
+        pool = {name: change(section) for name, section in self.pool.items()}
+        jury = {name: change(section) for name, section in self.jury.items()}
+        judge = self.judge and change(self.judge)
+        return self.model_copy(update={"policy": change(self.policy), "judge": judge, "jury": jury, "pool": pool})
 
 
 def dated(section: ModelSection, day: str) -> ModelSection:

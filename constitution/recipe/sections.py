@@ -1,4 +1,4 @@
-"""What is done with the models: prompts, revise, perturb, judge, budget, output; and the recipe of all sections."""
+"""What is done with the models (prompts, sample, revise, perturb, judge, budget, output), and the whole recipe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from constitution.errors import RecipeError
 from constitution.overrides import FORMATS, source_of
 from constitution.recipe.base import Count, SamplingSection, Section, Whole
-from constitution.recipe.models import Models, ModelSection, given
+from constitution.recipe.models import Models, ModelSection, Name, given
 from constitution.records import Benchmark, Method, Perturbation
 
 _GOLDS = ("gold", "gold_values", "gold_highest", "gold_lowest")
@@ -139,6 +139,28 @@ class ReviseSection(Section):
     revision: SamplingSection = SamplingSection()
 
 
+class SampleSection(SamplingSection):
+    """A sampler: where further answers come from, each with a seed of its own place."""
+
+    model: str = "policy"
+    """`policy`, or a name of `[model.pool.NAME]`."""
+    n: int = Field(default=1, ge=1, le=256)
+    """Answers to each prompt."""
+    system_prompt: str = ""
+    """Id of a system prompt of the constitution; empty: the conversation alone."""
+    principles: tuple[str, ...] = ()
+    """Tags or ids of those that fill the system prompt's placeholders; empty: all."""
+    sees: Literal["nothing", "others"] = "nothing"
+    """others: it is asked once the samplers that see nothing have answered, and its system prompt shows
+    `{{answers}}`."""
+
+    @model_validator(mode="after")
+    def _differ(self) -> Self:
+        if self.n > 1 and self.temperature == 0:
+            raise ValueError("n: greedy answers (temperature 0) are all the same; set a temperature, or n = 1")
+        return self
+
+
 class PerturbSection(Section):
     share: float = Field(default=0.1, gt=0, le=1)
     """Share of the prompts, drawn by the seed, whose last answer the policy spoils on purpose for the judges."""
@@ -229,6 +251,8 @@ class Recipe(Section):
     """name@version, looked up in the project's principles/ folder."""
     prompts: PromptsSection
     model: Models
+    sample: dict[Name, SampleSection] = Field(default={})
+    """Samplers by name; empty: the chain alone makes answers."""
     revise: ReviseSection = ReviseSection()
     perturb: PerturbSection | None = None
     """Absent: no answer is spoiled."""
@@ -242,8 +266,24 @@ class Recipe(Section):
 
     @property
     def only_judges(self) -> bool:
-        """Whether the policy is asked nothing: given answers are judged, and none are made."""
-        return bool(self.judge and self.judge.pairs == ("given",) and not self.revise.rounds and not self.perturb)
+        """Whether given answers are judged, and none are made."""
+        alone = self.judge and self.judge.pairs == ("given",)
+        return bool(alone and not self.revise.rounds and not self.perturb and not self.sample)
+
+    @property
+    def chain(self) -> bool:
+        """Whether the policy's answer is made, and revised; beside samplers only where there are rounds."""
+        return bool(self.revise.rounds or not self.sample) and not self.only_judges
+
+    @property
+    def samples(self) -> int:
+        """Samples of each prompt."""
+        return sum(section.n for section in self.sample.values())
+
+    @property
+    def asks_policy(self) -> bool:
+        """Whether the policy makes any answer."""
+        return self.chain or bool(self.perturb) or any(each.model == "policy" for each in self.sample.values())
 
     @property
     def path(self) -> Path:
@@ -254,7 +294,7 @@ class Recipe(Section):
         """The recipe with these Engines in place of its models, by role: policy, judge, or a name of the jury, which
         keeps its method. Raises RecipeError for another role."""
         models = self.model
-        roles = {"policy", *(models.jury or {"judge"})}
+        roles = {"policy", *(f"pool.{name}" for name in models.pool), *(models.jury or {"judge"})}
         if unknown := sorted(engines.keys() - roles):
             raise RecipeError(
                 f"engines: the recipe has no model {unknown[0]}", hint=f"its models are {', '.join(sorted(roles))}"
@@ -264,8 +304,9 @@ class Recipe(Section):
             name: sections[name].model_copy(update={"method": section.method}) if name in sections else section
             for name, section in models.jury.items()
         }
-        alone = {role: section for role, section in sections.items() if role not in jury}
-        return self.model_copy(update={"model": models.model_copy(update={**alone, "jury": jury})})
+        pool = {name: sections.get(f"pool.{name}", section) for name, section in models.pool.items()}
+        alone = {role: section for role, section in sections.items() if role in ("policy", "judge")}
+        return self.model_copy(update={"model": models.model_copy(update={**alone, "jury": jury, "pool": pool})})
 
     def given(self, key: str) -> bool:
         """Whether --set gave `key`, as a.b.c, or a section that it is in: the user's own word."""
@@ -274,10 +315,12 @@ class Recipe(Section):
     @model_validator(mode="before")
     @classmethod
     def _no_answers_for_nothing(cls, given: Any) -> Any:
-        """Without [revise], where given answers alone are judged, none are made: they would be of no use."""
-        if isinstance(given, dict) and not {"revise", "perturb"} & given.keys():
+        """Without [revise] there is no chain where given answers alone are judged, which would have no use of it, and
+        where there are samplers."""
+        if isinstance(given, dict) and "revise" not in given:
             judge = given.get("judge")
-            if isinstance(judge, dict) and judge.get("pairs") in (["given"], ("given",)):
+            alone = isinstance(judge, dict) and judge.get("pairs") in (["given"], ("given",))
+            if given.get("sample") or (alone and "perturb" not in given):
                 return {**given, "revise": {"rounds": 0}}
         return given
 
@@ -304,8 +347,23 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _pool_is_asked(self) -> Self:
+        pool, asked = self.model.pool, {section.model for section in self.sample.values()}
+        for name, section in self.sample.items():
+            if section.model != "policy" and section.model not in pool:
+                raise ValueError(f"sample.{name}.model: {section.model!r} is neither policy nor in [model.pool]")
+        if unused := sorted(pool.keys() - asked):
+            raise ValueError(f"model.pool.{unused[0]}: no [sample.NAME] asks it")
+        if "policy" in pool:
+            raise ValueError("model.pool: the name policy is taken")
+        if any(section.method for section in pool.values()):
+            raise ValueError("model.pool: method is for members of a jury")
+        return self
+
+    @model_validator(mode="after")
     def _budget_has_prices(self) -> Self:
-        sections = [self.model.policy, self.model.judge, *self.model.jury.values()]
+        models = self.model
+        sections = [models.policy, models.judge, *models.jury.values(), *models.pool.values()]
         if self.budget and not any(section and section.price for section in sections):
             raise ValueError("budget: without a price of any model ([model.policy.price]) nothing counts towards it")
         return self

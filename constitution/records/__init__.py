@@ -28,6 +28,7 @@ from constitution.records.principles import (
     Messages,
     Principle,
     Role,
+    SystemPrompt,
     as_dicts,
 )
 from constitution.records.rows import (
@@ -79,6 +80,7 @@ __all__ = [
     "Run",
     "Sampling",
     "Score",
+    "SystemPrompt",
     "Usage",
     "as_dicts",
 ]

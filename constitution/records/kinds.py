@@ -11,7 +11,7 @@ REPEATS = ("unchanged", "skipped")
 HELD_BACK = ("refused", "filtered")
 """Outcomes by which a server gave something else than the answer."""
 CritiqueOutcome = Literal["ok", "cut", "empty", "refused", "filtered"]
-CopiedFrom = Literal["exemplar", "principle", "template", "critique", "turn"]
+CopiedFrom = Literal["exemplar", "principle", "template", "critique", "turn", "system-prompt"]
 """What a model was shown and repeats instead of answering (measures.copies)."""
 Method = Literal["label", "rationale", "score", "rubric", "verdict"]
 Benchmark = Literal["hhh", "judgebench", "llmbar", "rewardbench-2"]
@@ -23,5 +23,5 @@ DropReason = Literal[
 ]
 FIXED_DROPS = ("perturbation", "empty", "identical", "cut", "refused", "filtered", "copied")
 """Those that the answers alone decide: no vote changes them."""
-UNSAID = ("EmptyOutput", "CritiqueRefused", "AnswerRefused", "ContentFiltered")
+UNSAID = ("EmptyOutput", "CritiqueRefused", "AnswerRefused", "ContentFiltered", "NothingToSee")
 """Failures that are what a model, or its server, did not want to say: no engine failed, and no chain ends by them."""

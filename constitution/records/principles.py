@@ -83,6 +83,12 @@ class Principle:
     examples: tuple[Example, ...] = ()
     criteria: tuple[Criterion, ...] = ()
     """The checklist that `judge.method = "rubric"` reads; empty: the principle has none."""
+    aim: str = ""
+    """An instruction to answer as the principle wants, for system prompts; empty: it has none."""
+    against: str = ""
+    """Its opposite, of equal length and form, for contrast (RLCD, arXiv 2307.12950); empty: it has none."""
+    why: str = ""
+    """The reason for `aim`; empty: none is given."""
 
     @property
     def revises(self) -> bool:
@@ -95,6 +101,19 @@ class Principle:
     @property
     def digest(self) -> str:
         return digest(_said(asdict(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class SystemPrompt:
+    """Words put before a conversation while answers are made, and never exported."""
+
+    id: str
+    text: str
+    """With placeholders (`templates.system`): `{{principles}}`, `{{principle}}`, `{{aim}}`, `{{against}}`,
+    `{{answers}}`."""
+    thought: str = ""
+    """What the model is given as its own thought before it answers; the same placeholders but `{{answers}}`. Empty: it
+    thinks as it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +131,8 @@ class Constitution:
     """The language of its words, as BCP 47 has it (`de`, `zh-Hant`); empty: not declared."""
     translation_of: str = ""
     """name@version of the constitution that it says in another language; empty: of none."""
+    system_prompts: tuple[SystemPrompt, ...] = ()
+    """For samplers (`sample.NAME.system_prompt`)."""
 
     @property
     def digest(self) -> str:

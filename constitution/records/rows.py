@@ -70,7 +70,8 @@ class Response:
     """given: it came with the prompt. perturbation: its parent, spoiled on purpose to see what the judges make of it;
     never training data."""
     round: int
-    """0 for the initial answer, r for the revision of round r; of a perturbation, its parent's."""
+    """0 for the initial answer, r for the revision of round r; of a perturbation, its parent's; of a sample, its number
+    among those of its sampler, from 0."""
     text: str
     """The answer, without what the model thought before it."""
     outcome: Outcome
@@ -113,9 +114,17 @@ class Response:
     """Kind of a perturbation: polished (wrong, but well formed) · terse (right, but curt) · sarcastic."""
     copied_from: CopiedFrom | None = None
     """What the text repeats instead of answering (`measures.copies`): an exemplar, the principle, the template, the
-    critique as a whole, or a turn of the conversation word for word. None: nothing that is found."""
+    critique as a whole, a turn of the conversation word for word, or the system prompt. None: nothing that is found."""
     critique_copied_from: CopiedFrom | None = None
     """The same of the critique."""
+    sampler: str | None = None
+    """The recipe's name of what made the sample: `[sample.NAME]`. None: it is no sample."""
+    system_prompt: str | None = None
+    """Id of the constitution's system prompt that it was made with and that no export has. None: none."""
+    system_prompt_digest: str | None = None
+    """Digest of the system prompt's words as they were sent, and of the thought that was put before the answer."""
+    seen_ids: tuple[str, ...] = ()
+    """Answers that the model was shown when it wrote this one."""
 
     @property
     def refuses(self) -> bool:

@@ -118,7 +118,8 @@ def _planned(recipe: Recipe, recipe_path: Path, shelf: Path, allow: Sequence[Pat
 
 
 def _forecast(seen: Sequence[Seen], draw: Draw, recipe: Recipe, in_flight: int) -> dict[str, Estimate]:
-    cost, hourly = Cost(recipe.model, Ledger(), {}), _hourly(recipe)
+    samplers = {name: section.model for name, section in recipe.sample.items()}
+    cost, hourly = Cost(recipe.model, Ledger(), {}, samplers), _hourly(recipe)
 
     def hours(each: Seen) -> float:
         """This prompt's part of the whole run's hours: as many prompts are in flight at once (Little's law)."""
@@ -145,7 +146,8 @@ def _forecast(seen: Sequence[Seen], draw: Draw, recipe: Recipe, in_flight: int) 
 def _hourly(recipe: Recipe) -> float:
     """What the accelerators of all engines cost by the hour; sections that are equal but for the price are one."""
     models = recipe.model
-    sections = [*([] if recipe.only_judges else [models.policy]), *models.judges.values()]
+    asked = [models.policy] if recipe.asks_policy else []
+    sections = [*asked, *models.pool.values(), *models.judges.values()]
     bare = [section.bare for section in sections]
     prices = [section.price for place, section in enumerate(sections) if bare[place] not in bare[:place]]
     return sum(price.gpus * price.gpu_hour for price in prices if price)

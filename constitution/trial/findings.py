@@ -301,11 +301,16 @@ def _model(step: Step, recipe: Recipe) -> tuple[str, ModelSection]:
         return f"model.jury.{step.judge}", models.jury[step.judge]
     if step.judge and models.judge:
         return "model.judge", models.judge
+    sampler = recipe.sample.get(step.name.removeprefix("sample-"))
+    if sampler and sampler.model != "policy":
+        return f"model.pool.{sampler.model}", models.generator(sampler.model)
     return "model.policy", models.policy
 
 
 def _sampling(step: Step) -> str:
     """Name of the section that says how the step's texts are sampled; empty: none does."""
+    if step.name.startswith("sample-"):
+        return f"sample.{step.name.removeprefix('sample-')}"
     return _SAMPLING.get(step.name, "")
 
 
@@ -316,6 +321,8 @@ _SAMPLING: Mapping[str, str] = {
 
 
 def _max_tokens(step: Step, recipe: Recipe) -> int:
+    if step.name.startswith("sample-"):
+        return recipe.sample[step.name.removeprefix("sample-")].max_tokens
     if step.name == "perturbation":
         return recipe.perturb.sampling.max_tokens if recipe.perturb else 0
     return int(getattr(recipe.revise, step.name).max_tokens)

@@ -93,7 +93,7 @@ class Step:
         self.thought += bool(reasoning or reasoning_tokens)
 
 
-ORDER = ("initial", "critique", "revision", "perturbation", "vote")
+ORDER = ("sample", "initial", "critique", "revision", "perturbation", "vote")
 
 
 def steps(rows: Iterable[Row]) -> Sequence[Step]:
@@ -110,7 +110,9 @@ def steps(rows: Iterable[Row]) -> Sequence[Step]:
             at("vote", row.prompt_id, row.judge).voted(row)
         elif isinstance(row, Failure):
             if row.error not in UNSAID:
-                step = at(row.step.partition("-")[0], row.prompt_id, row.judge or "")
+                sampled = row.step.startswith("sample-")
+                name = row.step.rpartition("-")[0] if sampled else row.step.partition("-")[0]
+                step = at(name, row.prompt_id, row.judge or "")
                 step.failed += 1
                 step.errors[row.error] += 1
                 step.message = row.message
@@ -118,8 +120,8 @@ def steps(rows: Iterable[Row]) -> Sequence[Step]:
             if row.critique_outcome is not None:
                 at("critique", row.prompt_id).criticized(row)
             if row.kind != "given" and row.outcome != "skipped":
-                at(row.kind, row.prompt_id).answered(row)
-    return sorted(found.values(), key=lambda step: (ORDER.index(step.name), step.judge))
+                at(f"sample-{row.sampler}" if row.sampler else row.kind, row.prompt_id).answered(row)
+    return sorted(found.values(), key=lambda step: (ORDER.index(step.name.partition("-")[0]), step.name, step.judge))
 
 
 def dropped(rows: Iterable[Row]) -> Counter[DropReason | None]:

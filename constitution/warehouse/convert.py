@@ -34,9 +34,10 @@ from constitution.records import (
     Row,
     Sampling,
     Score,
+    SystemPrompt,
 )
 from constitution.warehouse.columns import Table
-from constitution.warehouse.schema import MESSAGES, SAMPLING, TABLES
+from constitution.warehouse.schema import IDS, MESSAGES, SAMPLING, TABLES
 
 Note = Annotation | Figure | Score | Counterfactual
 Identified = Prompt | Row | Score | Counterfactual
@@ -68,7 +69,9 @@ def rows_to_arrow(table: str, rows: Sequence[Row | Note]) -> pa.Table:
     """`rows`, all of the table's class, as one Arrow table with the table's schema."""
     special: dict[str, Callable[[], pa.Array]] = {}
     if table == "responses":
-        special["sampling"] = lambda: _samplings([row.sampling for row in rows if isinstance(row, Response)])
+        responses = [row for row in rows if isinstance(row, Response)]
+        special["sampling"] = lambda: _samplings([row.sampling for row in responses])
+        special["seen_ids"] = lambda: pa.array([list(row.seen_ids) or None for row in responses], IDS)
     if table == "counterfactuals":
         special["messages"] = lambda: _message_lists([row.messages for row in rows if isinstance(row, Counterfactual)])
     return _build(TABLES[table], len(rows), lambda name: list(map(attrgetter(name), rows)), special)
@@ -108,9 +111,16 @@ def principles_to_arrow(run_id: str, constitution: Constitution) -> pa.Table:
         "language": constitution.language,
         "translation_of": constitution.translation_of,
         "shared_exemplars": [asdict(exemplar) for exemplar in constitution.exemplars],
+        "system_prompts": [asdict(prompt) for prompt in constitution.system_prompts] or None,
     }
     own = [
-        {**asdict(principle), "principle_id": principle.id, "digest": principle.digest, "position": position}
+        {
+            **asdict(principle),
+            **{name: getattr(principle, name) or None for name in _OPTIONAL},
+            "principle_id": principle.id,
+            "digest": principle.digest,
+            "position": position,
+        }
         for position, principle in enumerate(constitution.principles)
     ]
     return _build(
@@ -143,7 +153,7 @@ def one_from_arrow(table: str, data: pa.Table) -> Identified:
 _READ: dict[str, Callable[[Any], Any]] = {
     "sampling": lambda value: Sampling(**{**value, "stop": tuple(value["stop"])}),
     "messages": lambda value: _messages(value),  # noqa: PLW0108  (which is defined below)
-    **dict.fromkeys(("read_first", "read_second", "dissent"), tuple),
+    **dict.fromkeys(("read_first", "read_second", "dissent", "seen_ids"), tuple),
 }
 """Fields that are not of the same type in Python as Arrow has them."""
 
@@ -153,7 +163,8 @@ def _records(kind: type[R], data: pa.Table) -> list[R]:
     for field in fields(kind):  # type: ignore[arg-type]
         values = data.column(field.name).to_pylist()
         read = _READ.get(field.name)
-        columns.append([None if value is None else read(value) for value in values] if read else values)
+        nothing = () if field.name == "seen_ids" else None
+        columns.append([nothing if value is None else read(value) for value in values] if read else values)
     return [kind(*values) for values in zip(*columns, strict=True)]
 
 
@@ -182,6 +193,7 @@ def constitution_from_arrow(data: pa.Table) -> Constitution:
         # Parts of before have no such columns.
         language=first.get("language") or "",
         translation_of=first.get("translation_of") or "",
+        system_prompts=tuple(SystemPrompt(**value) for value in first.get("system_prompts") or ()),
     )
 
 
@@ -237,6 +249,10 @@ def _exemplars(values: Iterable[Mapping[str, Any]]) -> tuple[Exemplar, ...]:
     return tuple(Exemplar(**{**value, "messages": _messages(value["messages"])}) for value in values)
 
 
+_OPTIONAL = ("aim", "against", "why")
+"""A principle's texts that are null where there are none."""
+
+
 def _principle(row: Mapping[str, Any]) -> Principle:
     return Principle(
         id=row["principle_id"],
@@ -249,4 +265,5 @@ def _principle(row: Mapping[str, Any]) -> Principle:
         exemplars=_exemplars(row["exemplars"]),
         examples=tuple(Example(**{**value, "messages": _messages(value["messages"])}) for value in row["examples"]),
         criteria=tuple(Criterion(**value) for value in row["criteria"]),
+        **{name: row.get(name) or "" for name in _OPTIONAL},
     )

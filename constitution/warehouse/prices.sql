@@ -3,7 +3,13 @@
 priced AS (
     SELECT
         u.*,
-        CASE WHEN u.stage <> 'vote' THEN r.recipe -> '$.model.policy'
+        coalesce(
+            CASE WHEN u.stage LIKE 'sample-%'
+                 THEN CAST(r.recipe -> '$.sample' AS MAP(VARCHAR, JSON))[substr(u.stage, 8)] ->> '$.model' END, 'policy'
+        ) AS asked,
+        CASE WHEN asked <> 'policy'
+             THEN CAST(r.recipe -> '$.model.pool' AS MAP(VARCHAR, JSON))[asked]
+             WHEN u.stage <> 'vote' THEN r.recipe -> '$.model.policy'
              WHEN len(json_keys(r.recipe -> '$.model.jury')) > 0
              THEN CAST(r.recipe -> '$.model.jury' AS MAP(VARCHAR, JSON))[u.model]
              WHEN json_type(r.recipe, '$.model.judge') = 'OBJECT' THEN r.recipe -> '$.model.judge'

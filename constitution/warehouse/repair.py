@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from constitution.errors import WarehouseError
+from constitution.records import Run
 from constitution.warehouse import checksums, files
 from constitution.warehouse.columns import Table
 from constitution.warehouse.damage import INPUT, ROWS, Damage, folder_of, quarantine, quarantine_part
@@ -34,8 +35,17 @@ WITH chain AS (
     FROM responses WHERE kind IN ('initial', 'revision')
 ),
 late AS (SELECT id, prompt_id FROM chain WHERE round > place),
-kept AS (SELECT id FROM responses WHERE kind <> 'perturbation' AND id NOT IN (SELECT id FROM late))
+-- What was shown to the writer of an answer, or revised, is there, or the answer is gone too.
+blind AS (
+    SELECT id, prompt_id FROM (SELECT id, prompt_id, unnest(seen_ids) AS seen FROM responses)
+    WHERE seen NOT IN (SELECT id FROM responses)
+),
+kept AS (
+    SELECT id FROM responses
+    WHERE kind <> 'perturbation' AND id NOT IN (SELECT id FROM late) AND id NOT IN (SELECT id FROM blind)
+)
 SELECT * FROM late
+UNION SELECT * FROM blind
 UNION ALL
 SELECT id, prompt_id FROM responses WHERE kind = 'perturbation' AND parent_id NOT IN (FROM kept);
 
@@ -60,26 +70,27 @@ UNION SELECT prompt_id FROM gone_preferences WHERE dangles
 UNION
 SELECT prompt_id
 FROM (
-    SELECT prompt_id, kind IN ('initial', 'revision') AS answers FROM responses
+    SELECT prompt_id, kind IN ('initial', 'revision', 'sample') AS answers FROM responses
     UNION ALL SELECT prompt_id, false FROM judgements
     UNION ALL SELECT prompt_id, false FROM preferences
     UNION ALL SELECT prompt_id, false FROM failures
 )
 WHERE getvariable('answers_gone')
-GROUP BY prompt_id HAVING count(*) FILTER (answers) <= getvariable('rounds');
+GROUP BY prompt_id HAVING count(*) FILTER (answers) < getvariable('answers');
 
 CREATE TEMP TABLE gone_failures AS
 SELECT id FROM failures WHERE NOT retryable AND prompt_id IN (FROM touched);
 """
 
 
-def repair(root: Path, run_id: str, found: Iterable[Damage], rounds: int) -> None:
-    """Quarantines what was found damaged, and what rests on it, holding the run's lock and with no Writer open. rounds:
-    of each chain. Killed at any moment, it can be done again: the sums name a part until all that is done."""
+def repair(root: Path, run: Run, found: Iterable[Damage]) -> None:
+    """Quarantines what was found damaged, and what rests on it, holding the run's lock and with no Writer open. Killed
+    at any moment, it can be done again: the sums name a part until all that is done."""
+    run_id = run.run_id
     damages = [damage for damage in found if damage.table in TABLES]
     for damage in damages:
         quarantine_part(root, run_id, damage)
-    _take_out_what_rests(root, run_id, rounds, {damage.table for damage in damages})
+    _take_out_what_rests(root, run_id, _answers(run), {damage.table for damage in damages})
     for damage in damages:
         # Those of the input are missed until they are written again.
         if damage.table not in INPUT and (folder := folder_of(root, damage.table, run_id)).is_dir():
@@ -87,12 +98,19 @@ def repair(root: Path, run_id: str, found: Iterable[Damage], rounds: int) -> Non
                 checksums.forget(folder, [damage.path.name])
 
 
-def _take_out_what_rests(root: Path, run_id: str, rounds: int, damaged: set[str]) -> None:
+def _answers(run: Run) -> int:
+    """That a prompt ends with, of its chain and its samplers."""
+    rounds = int(run.recipe.get("revise", {}).get("rounds", 0))
+    samples = sum(int(each["n"]) for each in run.recipe.get("sample", {}).values())
+    return samples + (rounds + 1 if rounds or not samples else 0)
+
+
+def _take_out_what_rests(root: Path, run_id: str, answers: int, damaged: set[str]) -> None:
     if damaged.isdisjoint(ROWS):
         return
     try:
         with over(root, {table: files.parts(folder_of(root, table, run_id)) for table in ROWS}) as connection:
-            connection.execute("SET VARIABLE rounds = ?", [rounds])
+            connection.execute("SET VARIABLE answers = ?", [answers])
             connection.execute("SET VARIABLE answers_gone = ?", ["responses" in damaged])
             connection.execute(_GONE)
             gone = {table: connection.sql(f"SELECT id FROM gone_{table}").to_arrow_table().column(0) for table in ROWS}

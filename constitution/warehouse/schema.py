@@ -35,6 +35,9 @@ EXEMPLARS = pa.list_(
 CRITERIA = pa.list_(pa.struct([("question", pa.string()), ("good", pa.string()), ("weight", pa.float64())]))
 EXAMPLES = pa.list_(pa.struct([("messages", MESSAGES), ("better", pa.string()), ("worse", pa.string())]))
 
+SYSTEM_PROMPTS = pa.list_(pa.struct([("id", pa.string()), ("text", pa.string()), ("thought", pa.string())]))
+
+IDS = pa.list_(pa.string())
 READINGS = pa.list_(pa.float64())
 
 RUN_ID = few("run_id", "The run that the row belongs to; also the name of its folder, so a filter on it skips files.")
@@ -68,6 +71,12 @@ PRINCIPLES = Table(
         Column("examples", EXAMPLES, "Its unit tests: a judge that follows it prefers `better`."),
         Column("criteria", CRITERIA, "Its checklist: yes/no questions about one answer, and which reply is good."),
         Column("shared_exemplars", EXEMPLARS, "The constitution's exemplars, for principles without."),
+        text("aim", "An instruction to answer as it wants, for system prompts; null: none.", null=True),
+        text("against", "The opposite of `aim`, for contrast; null: none.", null=True),
+        text("why", "The reason for `aim`; null: none is given.", null=True),
+        Column(
+            "system_prompts", SYSTEM_PROMPTS, "The constitution's system prompts, for samplers; null: none.", null=True
+        ),
         CREATED_AT,
     ),
 )
@@ -105,7 +114,8 @@ RESPONSES = Table(
         PROMPT_ID,
         few("kind", "initial · revision · sample · reference · given (it came with the prompt) · perturbation (its "
              "parent, spoiled on purpose)."),
-        integer("round", "0 for the initial answer, r for the revision of round r; of a perturbation, its parent's."),
+        integer("round", "0 for the initial answer, r for the revision of round r; of a perturbation, its parent's; of "
+                "a sample, its number among its sampler's, from 0."),
         text("text", "The answer."),
         few("outcome", "ok · cut (by max_tokens, or to call a tool) · empty · refused, filtered (by the server) · "
              "unchanged (equal to its parent) · skipped (no revision was asked for; the text is the parent's)."),
@@ -141,8 +151,15 @@ RESPONSES = Table(
         few("family", "Family of the model that wrote it, as the recipe names it; null: not known.", null=True),
         few("perturbation", "How it was spoiled: polished · terse · sarcastic; null: it was not.", null=True),
         few("copied_from", "What the text repeats instead of answering: exemplar · principle · template · critique · "
-             "turn (of the conversation); null: nothing that is found.", null=True),
+             "turn (of the conversation) · system-prompt; null: nothing that is found.", null=True),
         few("critique_copied_from", "The same of the critique.", null=True),
+        few("sampler", "Of a sample, the recipe's name of what made it; null: it is no sample.", null=True),
+        few("system_prompt", "Id of the system prompt that it was made with and that no export has; null: none.",
+            null=True),
+        few("system_prompt_digest", "SHA-256 of the system prompt as it was sent, and of the thought that was put "
+            "before the answer; null: none.", null=True),
+        Column("seen_ids", IDS, "`responses.id` of the answers that the model was shown when it wrote "
+               "this one; null: none.", null=True),
         CREATED_AT,
     ),
 )  # fmt: skip

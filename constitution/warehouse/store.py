@@ -321,7 +321,7 @@ class Store:
             repair,  # with Arrow's functions, which take a tenth of a second to load
         )
 
-        repair(self.root, run_id, damages, int(run.recipe.get("revise", {}).get("rounds", 0)))
+        repair(self.root, run, damages)
         return damages
 
     # Upkeep

@@ -36,6 +36,8 @@ class Tally:
     """Failures per class of error."""
     answered: dict[int, int] = field(default_factory=dict)
     """Prompts per round that have its answer."""
+    sampled: int = 0
+    """Samples of all prompts."""
     labelled: int = 0
     """Prompts that have a preference."""
 
@@ -56,8 +58,9 @@ def tally(root: Path, parts: Mapping[str, Sequence[Path]]) -> Tally:
         # One row a prompt and round; to count distinct ids would take 500 MiB for a million prompts of five rounds.
         prompts = "SELECT round, count(*) FROM responses WHERE kind IN ('initial', 'revision') GROUP BY ALL"
         answered = connection.execute(prompts).fetchall()
+        [sampled] = connection.execute("SELECT count(*) FROM responses WHERE kind = 'sample'").fetchall()[0]
         [labelled] = connection.execute("SELECT count(DISTINCT prompt_id) FROM preferences").fetchall()[0]
-    return Tally(tuple(Usage(*row) for row in usage), counts, dict(errors), dict(answered), labelled)
+    return Tally(tuple(Usage(*row) for row in usage), counts, dict(errors), dict(answered), sampled, labelled)
 
 
 @contextmanager

@@ -1,13 +1,13 @@
 -- The view `usage`: calls and tokens of each run per stage and model, of the calls whose replies are in its rows. An
 -- answer that came with its prompt (kind `given`) is no call, of a skipped revision only the critique is one, and a
--- vote is as many as it took, under the name of its judge.
+-- vote is as many as it took, under the name of its judge. A sampler is a stage of its own name, `sample-NAME`.
 -- In its own file because a run that is opened asks the same of its own parts (Warehouse.tally).
 SELECT
     run_id, stage, model, sum(calls)::BIGINT AS calls, sum(prompt_tokens)::BIGINT AS prompt_tokens,
     sum(cached_tokens)::BIGINT AS cached_tokens, sum(completion_tokens)::BIGINT AS completion_tokens,
     sum(reasoning_tokens)::BIGINT AS reasoning_tokens
 FROM (
-    SELECT run_id, kind AS stage, model, 1 AS calls, prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens
+    SELECT run_id, concat_ws('-', kind, sampler) AS stage, model, 1 AS calls, prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens
     FROM responses WHERE kind <> 'given' AND outcome <> 'skipped'
     UNION ALL
     SELECT

@@ -155,13 +155,16 @@ WITH wanted AS (
         coalesce((recipe ->> '$.revise.rounds')::INTEGER, 0) AS rounds,
         coalesce((recipe -> '$.judge.pairs')::VARCHAR[], []) AS pairs,
         -- Given answers are judged, and none are made.
-        rounds = 0 AND pairs = ['given'] AND (recipe ->> '$.perturb') IS NULL AS only_judges
+        coalesce(list_sum((recipe -> '$.sample.*.n')::BIGINT[]), 0)::BIGINT AS samples,
+        rounds = 0 AND pairs = ['given'] AND (recipe ->> '$.perturb') IS NULL AND samples = 0 AS only_judges,
+        -- Beside samplers only where it has rounds.
+        (rounds > 0 OR samples = 0) AND NOT only_judges AS chain
     FROM runs
 ),
 answered AS (
     SELECT
         run_id, prompt_id, count(*) AS responses,
-        max(round) FILTER (kind IN ('initial', 'revision')) AS rounds,
+        max(round) FILTER (kind IN ('initial', 'revision')) AS rounds, count(*) FILTER (kind = 'sample') AS samples,
         coalesce(bool_or(kind = 'initial' AND text = ''), false) AS empty,
         empty OR coalesce(bool_or(kind = 'revision' AND text = '' AND outcome = 'cut'), false) AS ended
     FROM responses WHERE kind <> 'perturbation'
@@ -184,11 +187,12 @@ broken AS (
 ),
 joined AS (
     SELECT
-        q.run_id, q.id AS prompt_id, a.rounds, w.rounds AS rounds_wanted,
+        q.run_id, q.id AS prompt_id, a.rounds, w.rounds AS rounds_wanted, coalesce(a.samples, 0) AS samples,
         coalesce(a.responses, 0) AS responses, coalesce(p.pairs, 0) AS pairs, coalesce(p.kept, 0) AS kept,
         coalesce(b.failures, 0) AS failures, b.final,
-        coalesce(a.rounds >= w.rounds OR a.ended, false)
-            OR (w.only_judges AND coalesce(a.responses, 0) >= len(q.answers)) AS answered,
+        (NOT w.chain OR coalesce(a.rounds >= w.rounds OR a.ended, false))
+            AND coalesce(a.samples, 0) >= w.samples
+            AND (NOT w.only_judges OR coalesce(a.responses, 0) >= len(q.answers)) AS answered,
         -- Of a chain that an engine stopped for good, there are pairs of the answers that it has.
         CASE WHEN b.final IS NULL OR answered THEN w.rounds ELSE coalesce(a.rounds, 0) END AS paired_rounds,
         -- A chain of one round has one pair, whichever of the two names it goes by.
@@ -207,11 +211,11 @@ joined AS (
     LEFT JOIN broken AS b ON b.run_id = q.run_id AND b.prompt_id = q.id
 )
 SELECT
-    run_id, prompt_id, rounds, rounds_wanted, responses, pairs, kept, failures, missing AS pairs_missing,
+    run_id, prompt_id, rounds, rounds_wanted, samples, responses, pairs, kept, failures, missing AS pairs_missing,
     CASE
         WHEN answered AND len(missing) = 0 THEN 'complete'
         WHEN answered OR final IS NULL THEN 'open'
-        WHEN rounds > 0 AND len(missing) = 0 THEN 'stopped'
+        WHEN (rounds > 0 OR samples > 0) AND len(missing) = 0 THEN 'stopped'
         ELSE 'failed'
     END AS state,
     state = 'complete' AS complete,
@@ -256,7 +260,7 @@ steps AS (
     SELECT
         2 AS place, 'response' AS part, run_id, id, concat(kind, ' ' || perturbation, ' · ', outcome) AS what, round, 'policy' AS role, model,
         critique_seed, seed, to_json(sampling) AS sampling, principle_id, principle_digest, template_digest, critique,
-        text
+        text, sampler
     FROM chain
     UNION ALL BY NAME
     SELECT
@@ -272,7 +276,12 @@ steps AS (
 SELECT
     s.part, s.id, s.what, s.round, s.model,
     CASE s.role
-        WHEN 'policy' THEN runs.models -> '$.policy'
+        WHEN 'policy' THEN coalesce(
+            CAST(runs.models AS MAP(VARCHAR, JSON))[
+                'pool ' || (CAST(runs.recipe -> '$.sample' AS MAP(VARCHAR, JSON))[s.sampler] ->> '$.model')
+            ],
+            runs.models -> '$.policy'
+        )
         -- A member of a jury by its name; a judge alone; in a run from before there was such an entry, the policy.
         WHEN 'judge' THEN coalesce(
             CAST(runs.models AS MAP(VARCHAR, JSON))['judge ' || s.model], runs.models -> '$.judge', runs.models -> '$.policy'

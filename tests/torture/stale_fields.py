@@ -51,6 +51,17 @@ OTHER: dict[str, dict[str, Any]] = {
         "margin": 0.1,
         "min_label_mass": 0.1,
     },
+    "SampleSection": {
+        "model": "other",
+        "n": 3,
+        "system_prompt": "harmful",
+        "principles": ["harmless"],
+        "sees": "others",
+        "temperature": 0.5,
+        "top_p": 0.5,
+        "max_tokens": 99,
+        "stop": ["\n"],
+    },
     "VerdictSection": {"n": 3, "temperature": 0.5, "top_p": 0.5, "max_tokens": 99, "stop": ["\n"]},
     "ScoreSection": {"steps": 20},
     "PerturbSection": {"share": 0.5, "kinds": ["terse"]},
@@ -151,6 +162,15 @@ PRINCIPLES = """
 name = "small"
 version = "VERSION"
 description = "Three principles."
+[[system_prompts]]
+id = "kind"
+text = "{{principles}}"
+[[system_prompts]]
+id = "harmful"
+text = "{{against}}"
+[[system_prompts]]
+id = "others"
+text = "{{answers}} {{aim}}"
 """ + "".join(
     f"""
 [[principles]]
@@ -159,6 +179,8 @@ tags = ["{name}"]
 critique_request = "What is harmful in it?"
 revision_request = "Take that out."
 comparison_question = "Which answer is more {name}?"
+aim = "Be {name}."
+against = "Do not be {name}."
 criteria = [{{ question = "Is it {name}?" }}]
 """
     for name in ("harmless", "helpful", "honest")

@@ -101,6 +101,8 @@ def changed(data: dict[str, Any], place: tuple[str, ...], value: Any) -> dict[st
         inner = inner.setdefault(parent, {})
     if last in ("gold_highest", "gold_lowest"):  # only one of them says which answer is better
         del inner["gold"]
+    if last == "sees":  # goes with a system prompt that shows what is seen
+        inner["system_prompt"] = "others"
     inner[last] = value
     return data
 
@@ -113,6 +115,9 @@ def bases() -> dict[str, dict[str, Any]]:
     query = "SELECT * REPLACE (wording || '!' AS wording, phrasing || '!' AS phrasing) FROM 'prompts.jsonl'"
     found["sql"] = {**RECIPE, "prompts": {**prompts, "format": "sql", "query": query}}
     found["json"] = {**RECIPE, "prompts": {**prompts, "path": "sets.json", "rows": "one"}}
+    samples = {"a": {"n": 2, "system_prompt": "kind"}, "b": {"model": "other"}}
+    found["samples"] = {**RECIPE, "sample": samples, "revise": {"rounds": 2}}
+    found["samples"] = changed(found["samples"], ("model", "pool"), {"other": {"engine": "fake", "model": "other"}})
     for name, section in ENGINES.items():
         found[f"{name} policy"] = changed(RECIPE, ("model", "policy"), {**section, "price": {}})
         found[f"{name} jury"] = changed(RECIPE, ("model", "jury"), {"a": section})
@@ -130,7 +135,8 @@ def cases() -> Iterator[tuple[str, tuple[str, ...], str, str]]:
             unused = {"file": {*of_hub, "query", "rows"}, "hub": {"path", "query", "format", "rows"}, "json": of_hub}
             if kind == "PromptsSection" and name in unused.get(base, {"path", "format", "rows", *of_hub}):
                 continue
-            if (kind == "Recipe" and name == "perturb") or (kind == "Models" and name in ("judge", "jury")):
+            left_out = {"Recipe": ("perturb", "sample"), "Models": ("judge", "jury", "pool")}
+            if name in left_out.get(kind, ()) or place[:2] == ("sample", "b"):
                 continue  # sections that the base leaves out
             if name == "method" and "jury" not in place and kind != "JudgeSection":
                 continue  # a judge alone votes as judge.method says

@@ -48,7 +48,14 @@ class FakeEngine:
         if self._section.latency_s:
             await asyncio.sleep(self._section.latency_s)
         seed = request.seed if request.sampling.temperature or request.choices else 0
-        bits = digest([[(turn.role, turn.content) for turn in request.messages], request.choices, seed])
+        bits = digest(
+            [
+                [(turn.role, turn.content) for turn in request.messages],
+                request.choices,
+                seed,
+                *filter(None, [request.thought]),
+            ]
+        )
         self._fail(bits)
         prompt_tokens = sum(len(turn.content.split()) for turn in request.messages)
         if request.choices:

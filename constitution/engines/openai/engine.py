@@ -33,9 +33,10 @@ from constitution.engines.openai.served import SELF_HOSTED, Census, ServedNames
 from constitution.engines.openai.template import ServedTemplate, with_tokens_of
 from constitution.engines.openai.votes import LabelTokens, wanted
 from constitution.engines.openai.wire import CHAT_COMPLETIONS, Wire
-from constitution.engines.reasoning import split
+from constitution.engines.reasoning import FORMS, split
 from constitution.errors import ContextTooLong, MalformedReply, RecipeError, RequestRefused
 from constitution.recipe import OpenAIModel
+from constitution.records import Message
 
 WIRES: Mapping[str, Wire] = {"anthropic": MESSAGES}
 """By the recipe's `dialect`; all others are chat completions."""
@@ -118,6 +119,8 @@ class OpenAIEngine:
         messages = await self._control.broken(request.messages)
         if messages is not request.messages:
             request = replace(request, messages=messages)
+        if request.thought:
+            request = await self._with_thought(request)
         body = self._body(request)
         ids: Sequence[int] = ()
         if request.choices and not self._section.logprobs:
@@ -143,6 +146,16 @@ class OpenAIEngine:
         # Asked again without the strings, by which the text is cut here.
         again = await self._completed({name: body[name] for name in body if name != "stop"}, request, ids)
         return with_tokens_of(again, completion)
+
+    async def _with_thought(self, request: Request) -> Request:
+        """The thought as the beginning of the assistant's turn, between its tags."""
+        if self._section.dialect == "anthropic":
+            raise RequestRefused(f"{self.model}: its API takes no thought that the model is given")
+        form = self._template.opens or FORMS[0]
+        [given] = await self._control.broken((Message("assistant", request.thought),))
+        gap = "" if form.tight else "\n"
+        text = f"{form.opening}{gap}{given.content}{gap}{form.closing}{gap * 2}"
+        return replace(request, messages=(*request.messages, Message("assistant", text)), thought="")
 
     async def _completed(self, body: dict[str, Any], request: Request, ids: Sequence[int]) -> Completion:
         if self._waves is None:
