@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -39,7 +40,10 @@ def inspect(file: Path, rows: str | None, as_json: bool) -> None:
     """
     found = inspect_file(file, rows)
     if as_json:
-        show_json(_figures(found) | {"section": found.section(), "settings": found.settings, "keys": dict(found.keys)})
+        show_json(
+            _figures(found)
+            | {"section": found.section(), "settings": found.settings, "keys": dict(found.keys), "unused": found.unused}
+        )
     else:
         _show(found)
     if found.refusals:
@@ -48,8 +52,9 @@ def inspect(file: Path, rows: str | None, as_json: bool) -> None:
 
 def _figures(found: Inspection) -> dict[str, object]:
     lengths = found.characters
-    answers = found.settings.get("answers", [])
-    gold = {answers[place] if place is not None else "": count for place, count in found.gold.items() if answers}
+    names = _names(found)
+    several = sorted(found.answers.items()) if found.settings.get("answers") else []
+    gold = {names(place) if place is not None else "": count for place, count in found.gold.items()}
     return {
         "rows": found.rows,
         "read": found.read,
@@ -59,8 +64,16 @@ def _figures(found: Inspection) -> dict[str, object]:
         "repeated conversations": found.repeated,
         "characters, median": int(statistics.median(lengths)) if lengths else 0,
         "characters, most": max(lengths, default=0),
-        "gold": gold if found.settings.get("gold") else {},
+        "answers": {str(number): count for number, count in several},
+        "gold": gold if found.settings.keys() & {"gold", "gold_highest", "gold_lowest"} else {},
     }
+
+
+def _names(found: Inspection) -> Callable[[int], str]:
+    """Name of an answer by its place; of those in a list, its number."""
+    answers = found.settings.get("answers", [])
+    listed = any("[]" in key for key in answers)
+    return lambda place: f"answer {place + 1}" if listed else answers[place]
 
 
 def _show(found: Inspection) -> None:
@@ -74,7 +87,7 @@ def _show(found: Inspection) -> None:
             click.echo(f"{name:<24}{printable(f'{text:,}' if isinstance(text, int) else str(text))}")
     click.echo("keys")
     for key, count in found.keys.most_common():
-        click.echo(f"  {printable(key):<22}{count:,}")
+        click.echo(f"  {printable(key):<22}{count:,}" + (" (not used)" if key in found.unused else ""))
     for number, prompt in enumerate(found.prompts, 1):
         click.echo(f"\nprompt {number}")
         for turn in prompt.messages:

@@ -124,7 +124,7 @@ class Fields:
             ways.insert(0, f'prompts.system = "{lost[0]}" puts it before the turns as the system\'s')
         if self._section.format != "sql":
             ways.append(f"format sql can join {it} to the prompt")
-        row.refuse(f"also has {', '.join(lost)}, which a model would have been shown", "; ".join(ways))
+        row.unused(lost, f"also has {', '.join(lost)}, which a model would have been shown", "; ".join(ways))
 
     def _repeats(self, row: Row, key: str, messages: Messages) -> bool:
         """Whether `key` is the same conversation once more, and its answer perhaps, or a turn of it."""

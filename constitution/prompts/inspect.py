@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -18,20 +18,26 @@ from typing import Any
 from constitution.errors import PromptError
 from constitution.prompts.fields import Fields
 from constitution.prompts.files import read_file
-from constitution.prompts.keys import SYSTEMS, AnyKeys, is_empty, plain_key
-from constitution.prompts.row import Row
+from constitution.prompts.keys import CONVERSATIONS, SYSTEMS, AnyKeys, Keys, is_empty, plain_key
+from constitution.prompts.known import known
+from constitution.prompts.paths import parted
+from constitution.prompts.row import Row, Unused
 from constitution.prompts.transcripts import is_transcript
+from constitution.prompts.trees import prompts_of
 from constitution.recipe import PromptsSection
 from constitution.records import Prompt
 
 SAMPLE = 200
 """Rows that settings are tried on before all rows are read by them."""
+_ROUNDS = 8
+"""Times that keys are left out: those of turns are seen when those of rows are left out."""
 SIDES = 8
 """Values that a key may have at most that says which answer is better."""
 
 _PROMPTS = (
     *("prompt", "messages", "conversations", "instruction", "question", "query", "input", "problem", "text", "history"),
-    *("body.messages", "input.messages", "question.full_text", "user_prompt", "context", "transcript"),
+    *("body.messages", "input.messages", "params.messages", "user_prompt", "user_input", "context", "transcript"),
+    *("conversation", "items", "inputs", "dialog", "dialogue", "goal", "behavior", "prompt_text"),
 )
 """Keys that hold prompts in public data sets, the likeliest first."""
 _PAIRS = (
@@ -45,7 +51,13 @@ _PAIRS = (
     ),
     *(("output_1", "output_2"), ("answer_a", "answer_b"), ("completion_a", "completion_b")),
 )
-_ANSWERS = ("output", "response", "completion", "answer")
+_ANSWERS = ("output", "response", "completion", "answer", "target", "targets", "model_output")
+_LISTS = ("responses", "completions", "answers", "outputs", "candidates", "generations")
+"""Keys that hold lists of answers."""
+_TEXTS = ("text", "response", "answer", "content", "output", "completion")
+"""Keys of their texts."""
+_JOINED = ("input", "context")
+"""Keys of what an instruction is about, which follows it."""
 _BETTER = ("chosen", "preferred_output", "chosen_response")
 _SIDES = ("winner", "label", "labels", "preference", "preferred", "better_response_id", "safer_response_id", "choice")
 _TIE = re.compile(r"tie|both|neither|equal|same|=|none|0\.5", re.IGNORECASE)
@@ -92,6 +104,14 @@ class Inspection:
     refused: list[str] = field(default_factory=list)
     """The first rows that these settings do not read, and why."""
     refusals: int = 0
+    answers: Counter[int] = field(default_factory=Counter)
+    """How many answers each prompt has."""
+
+    @property
+    def unused(self) -> list[str]:
+        """Keys that these settings do not read."""
+        keys = Keys(_section(self.settings))
+        return [key for key in self.keys if not keys.uses(key)]
 
     def section(self) -> str:
         """The [prompts] section to paste, in TOML."""
@@ -116,16 +136,19 @@ def inspect_file(path: Path, rows: str | None = None) -> Inspection:
 
 
 def _read_all(found: Inspection, rows: Iterator[Row]) -> None:
-    fields, seen = Fields(_section(found.settings)), set[int]()
-    for row in rows:
-        found.rows += 1
-        found.keys.update(key for key, value in row.data.items() if not is_empty(value))
-        try:
-            prompt = fields.prompt(row)
-        except PromptError as error:
+    seen = set[int]()
+
+    def counted() -> Iterator[Row]:
+        for row in rows:
+            found.rows += 1
+            found.keys.update(key for key, value in row.data.items() if not is_empty(value))
+            yield row
+
+    for prompt in _tried(_section(found.settings), counted()):
+        if isinstance(prompt, PromptError):
             found.refusals += 1
             if len(found.refused) < 3:
-                found.refused.append(f"{error}" + (f" ({error.hint})" if error.hint else ""))
+                found.refused.append(f"{prompt}" + (f" ({prompt.hint})" if prompt.hint else ""))
             continue
         found.read += 1
         if len(found.prompts) < 3:
@@ -135,7 +158,21 @@ def _read_all(found: Inspection, rows: Iterator[Row]) -> None:
         found.characters.append(sum(len(turn.content) for turn in prompt.messages))
         found.repeated += (key := int(prompt.id[:15], 16)) in seen
         seen.add(key)
+        found.answers[len(prompt.answers)] += 1
         found.gold[prompt.gold] += 1
+
+
+def _tried(section: PromptsSection, rows: Iterable[Row]) -> Iterator[Prompt | PromptError]:
+    """The prompts by a section, and why a row is none."""
+    fields = Fields(section)
+    try:
+        for row in prompts_of(rows, section) if section.trees else rows:
+            try:
+                yield fields.prompt(row)
+            except PromptError as error:
+                yield error
+    except PromptError as error:  # trees that are none
+        yield error
 
 
 def _section(settings: Mapping[str, Any]) -> PromptsSection:
@@ -143,26 +180,25 @@ def _section(settings: Mapping[str, Any]) -> PromptsSection:
 
 
 def _reads(settings: Mapping[str, Any], sample: list[Row]) -> tuple[int, int, int]:
-    """How many rows are read, then how much of them is used, then how little is left out."""
-    fields, read = Fields(_section(settings)), 0
-    for row in sample:
-        try:
-            fields.prompt(row)
-        except PromptError:
-            continue
-        read += 1
-    used = len(settings.get("answers", ())) + len(settings.get("join", ())) + ("gold" in settings)
-    return read, used + ("system" in settings), -len(settings.get("ignore", ()))
+    """How many rows are read, less those that are not, then how much of them is used, then how little is left out."""
+    tried = [isinstance(found, Prompt) for found in _tried(_section(settings), sample)]
+    used = sum(len(settings.get(name, ())) for name in ("answers", "join", "gold_highest", "gold_lowest"))
+    used += sum(name in settings for name in ("gold", "system", "history"))
+    return min(tried.count(True), len(sample)) - tried.count(False), used, -len(settings.get("ignore", ()))
 
 
 def _candidates(sample: list[Row]) -> Iterator[dict[str, Any]]:
     """Settings that may read these rows; the likeliest first."""
     rows = [row.data for row in sample]
-    for key in _PROMPTS:
+    for shape in known(rows[0]):
+        yield _without_rest(sample, shape.settings)
+    spelt = {plain_key(key): key for row in rows for key in row}
+    for name in _PROMPTS:
+        key = name if "." in name else spelt.get(plain_key(name), name)
         held = [value for row in rows if not is_empty(value := _held(row, key))]
         if not held:
             continue
-        base: dict[str, Any] = {} if key in ("prompt", "messages", "conversations") else {"field": key}
+        base: dict[str, Any] = {} if key in ("prompt", *CONVERSATIONS) else {"field": key}
         if isinstance(held[0], str) and is_transcript(held[0]):
             base = {**base, "format": "transcripts"}
         elif isinstance(held[0], str) and held[0].lstrip()[:1] in ("[", "{"):
@@ -177,16 +213,27 @@ def _candidates(sample: list[Row]) -> Iterator[dict[str, Any]]:
 
 
 def _answers(rows: list[dict[str, Any]], key: str) -> Iterator[dict[str, Any]]:
-    yield {}
-    if key == "instruction" and any("input" in row for row in rows):
-        yield {"join": ["input"]}
-        yield from ({"join": ["input"], "answers": [name]} for name in _ANSWERS if name in rows[0])
+    """What may go with the prompt under `key`: texts that follow it, turns before it, and answers."""
+    more: dict[str, Any] = (
+        {"history": "history"} if key != "history" and any(row.get("history") for row in rows) else {}
+    )
+    joined = [name for name in _JOINED if plain_key(key) == "instruction" and any(name in row for row in rows)]
+    if joined:
+        more = {**more, "join": joined[:1]}
+    yield more
     for pair in _PAIRS:
         if all(name in rows[0] for name in pair):
-            yield _with_gold(rows, pair)
-    yield from ({"answers": [name]} for name in _ANSWERS if name in rows[0] and name != key)
-    if key in ("messages", "conversations"):
-        yield {"answers": [key]}
+            yield more | _with_gold(rows, pair)
+    for name in _LISTS:
+        held = next((row[name] for row in rows if isinstance(row.get(name), list) and row[name]), None)
+        if held and isinstance(held[0], dict):
+            yield from (more | {"answers": [f"{name}[].{text}"]} for text in _TEXTS if text in held[0])
+        elif held:
+            yield more | {"answers": [f"{name}[]"]}
+    yield from (more | {"answers": [name]} for name in _ANSWERS if name in rows[0] and name != key)
+    text = next((row[key] for row in rows if key in row), None)
+    if key in (*CONVERSATIONS, "conversation", "items") or (isinstance(text, str) and is_transcript(text)):
+        yield more | {"answers": [key]}
 
 
 def _with_gold(rows: list[dict[str, Any]], pair: tuple[str, str]) -> dict[str, Any]:
@@ -216,22 +263,29 @@ def _side(value: str, pair: tuple[str, str]) -> str:
 
 def _without_rest(sample: list[Row], settings: dict[str, Any]) -> dict[str, Any]:
     """With the system's turn, and with the keys named that would be left out."""
-    keys = Fields(_section(settings)).keys
-    beside = list(dict.fromkeys(key for row in sample for key in keys.beside(keys.parted(row.data))))
-    beside = [key for key in beside if key not in ("messages", "conversations")]
-    system = next((key for key in beside if plain_key(key.rpartition(".")[2]) in SYSTEMS), None)
-    if system and all(isinstance(_held(row.data, system), str | None) for row in sample):
+    if "system" not in settings and (system := _system(sample, settings)):
         settings = {**settings, "system": system}
-        beside.remove(system)
-    return {**settings, "ignore": beside} if beside else settings
+    for _ in range(_ROUNDS):
+        tried = [found for found in _tried(_section(settings), sample) if isinstance(found, Unused)]
+        beside = dict.fromkeys(key for found in tried for key in found.keys if key not in CONVERSATIONS)
+        if not beside:
+            break
+        settings = {**settings, "ignore": [*settings.get("ignore", ()), *beside]}
+    return settings
+
+
+def _system(sample: list[Row], settings: dict[str, Any]) -> str | None:
+    """Key of the system's turn, of those that would be left out."""
+    keys = Fields(_section(settings)).keys
+    beside = dict.fromkeys(key for row in sample for key in keys.beside(keys.parted(row.data)))
+    system = next((key for key in beside if plain_key(key.rpartition(".")[2]) in SYSTEMS and "[" not in key), None)
+    texts = [_held(row.data, system) for row in sample] if system else []
+    return system if all(isinstance(text, str | None) for text in texts) else None
 
 
 def _held(row: Mapping[str, Any], key: str) -> Any:
-    """The value under a key, also one with dots."""
-    if key in row or "." not in key:
-        return row.get(key)
-    first, _, rest = key.partition(".")
-    return _held(row[first], rest) if isinstance(row.get(first), dict) else None
+    """The value under a key, also one inside a value."""
+    return row[key] if key in row else parted(dict(row), [key]).get(key)
 
 
 def _text(value: Any) -> str:

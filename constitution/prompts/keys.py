@@ -43,6 +43,7 @@ TEXTS = _plain(
 
 SYSTEMS = _plain(
     *("system", "system_prompt", "system_message", "system_instruction", "system_instructions", "sys_prompt"),
+    *("custom_system_prompt", "custom_instruction", "custom_instructions"),
     *("developer", "developer_message", "developer_prompt", "preamble", "persona"),
 )
 """What is said before the conversation."""

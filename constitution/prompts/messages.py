@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from constitution.errors import PromptError
-from constitution.prompts.keys import Keys, is_empty
+from constitution.prompts.keys import Keys, is_empty, is_seen
 from constitution.prompts.row import Row
 from constitution.prompts.transcripts import is_templated, is_transcript
 from constitution.prompts.turn_lists import turn_list
@@ -89,7 +89,7 @@ class Turns:
         said = next((key for key in (_CONTENT[name], *_TEXTS) if key in item), _CONTENT[name])
         beside = [key for key in item if key not in (name, said, *self._ignored) and not is_empty(item[key])]
         if beside:
-            row.refuse(f"{place}: also has {', '.join(beside)}", _left_out(beside))
+            row.unused(_told(beside), f"{place}: also has {', '.join(beside)}", _left_out(beside))
         content = item.get(said)
         if isinstance(content, list) and content:
             content = "".join(self._part(row, place, part) for part in content)
@@ -107,7 +107,7 @@ class Turns:
             row.refuse(f"{place}: expected parts {{type, text}} and not {kind!r:.200}", "only parts of text are taken")
         beside = [key for key in part if key not in ("type", "text", *self._ignored) and not is_empty(part[key])]
         if beside:
-            row.refuse(f"{place}: a part also has {', '.join(beside)}", _left_out(beside))
+            row.unused(_told(beside), f"{place}: a part also has {', '.join(beside)}", _left_out(beside))
         return str(part["text"])
 
 
@@ -124,6 +124,11 @@ def _printed(text: str) -> Any:
         return ast.literal_eval(body) if len(body) <= _LONGEST_PRINTED else None
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None
+
+
+def _told(keys: list[str]) -> list[str]:
+    """Those of a turn's keys that only say something of it."""
+    return [key for key in keys if not is_seen(key)]
 
 
 def _left_out(keys: list[str]) -> str:

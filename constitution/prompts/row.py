@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,6 +17,15 @@ RATIO = 500
 """Times its own size that a file may unpack to: text packs to a third or a tenth, forms filled in to a fiftieth."""
 
 
+class Unused(PromptError):
+    """A row that has keys which a recipe neither uses nor ignores."""
+
+    def __init__(self, message: str, *, hint: str, keys: Sequence[str]) -> None:
+        """keys: those that may be left out."""
+        super().__init__(message, hint=hint)
+        self.keys = tuple(keys)
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A row as it was read, and where."""
@@ -29,6 +38,9 @@ class Row:
 
     def refuse(self, what: str, hint: str | None = None) -> NoReturn:
         raise PromptError(f"{self.place}: {what}", hint=hint) from None
+
+    def unused(self, keys: Sequence[str], what: str, hint: str) -> NoReturn:
+        raise Unused(f"{self.place}: {what}", hint=hint, keys=keys)
 
     def value(self, key: str, hint: str = "name the key in prompts.field or prompts.answers") -> Any:
         """What `key` holds. Raises PromptError where the row has it not, or it is null. hint: where it has it not."""
