@@ -16,7 +16,7 @@ from constitution.identity import digest
 from constitution.judge.methods import METHODS
 from constitution.judge.question import SAMPLING
 from constitution.judge.read import checklist_sum, outgrade, read_choices
-from constitution.judge.ways import STOP
+from constitution.judge.ways import stop_of
 from constitution.recipe import FakeModel
 from constitution.records import Criterion, Exemplar, Message, Principle, Sampling
 from constitution.warehouse import ask, connect
@@ -161,7 +161,7 @@ async def made_anew(
 
     if method == "rationale":
         settings = recipe["judge"]["rationale"]
-        sampling = Sampling(**{**settings, "stop": (*settings["stop"], STOP)})
+        sampling = Sampling(**{**settings, "stop": (*settings["stop"], stop_of(templates.RATIONALE))})
         asked = templates.rationale_messages(prompt, *shown, rule, nonce)
         assert (await judge.generate(Request(asked, sampling, seed))).text.strip() == row["text"]
         ended = templates.rationale_messages(prompt, *shown, rule, nonce, row["text"])

@@ -18,6 +18,7 @@ from constitution.judge.pairs import Pair
 from constitution.pipeline.tasks import Window
 from constitution.recipe import JudgeSection, Models, ModelSection, Recipe, dated
 from constitution.records import Principle, Prompt, Row, Run
+from constitution.templates.wording import ENGLISH, Wording, stored_wording
 
 WINDOW = 64
 """Pairs in flight at most."""
@@ -32,17 +33,18 @@ class Panel:
     section: JudgeSection
     """All principles that are put to the judges vote, whatever its `principles` says."""
     seed: int = 1
+    wording: Wording = ENGLISH
 
     @classmethod
-    def of(cls, models: Models, section: JudgeSection | None = None, seed: int = 1) -> Self:
+    def of(cls, models: Models, section: JudgeSection | None = None, seed: int = 1, wording: Wording = ENGLISH) -> Self:
         """The judges of a recipe: the jury, the judge, or the policy that judges itself."""
-        return cls(models.judges, section or JudgeSection(), seed)
+        return cls(models.judges, section or JudgeSection(), seed, wording)
 
     @classmethod
     def of_run(cls, run: Run) -> Self:
         """The run's own judges. InputError where this version cannot read its recipe."""
         recipe = recipe_of(run)
-        return cls.of(recipe.model, recipe.judge, recipe.seed)
+        return cls.of(recipe.model, recipe.judge, recipe.seed, recipe.wording)
 
     @property
     def reads_criteria(self) -> bool:
@@ -60,9 +62,11 @@ class Panel:
 
 
 def recipe_of(run: Run) -> Recipe:
-    """The recipe that the run was started with last. InputError where this version cannot read it."""
+    """The recipe that the run was started with last, with the templates that the run has. InputError where this version
+    cannot read it."""
     try:
-        return Recipe.model_validate(run.recipe)
+        recipe = Recipe.model_validate(run.recipe)
+        return recipe.with_wording(stored_wording(recipe.templates, run.templates)) if recipe.templates else recipe
     except ValidationError as error:
         raise InputError(
             f"run {run.run_id}: its recipe cannot be read by this version: {error.errors(include_url=False)[0]['msg']}",
@@ -90,7 +94,7 @@ async def hear(panel: Panel, run_id: str, cases: Sequence[Case]) -> dict[str, li
         async with opened(section) as engine:
             name = given or engine.model
             own = panel.section.of(section).model_copy(update={"principles": "all"})
-            heard[name] = await _hear(cases, Judge(run_id, panel.seed, 1, engine, name, (), own))
+            heard[name] = await _hear(cases, Judge(run_id, panel.seed, 1, engine, name, (), own, panel.wording))
     return heard
 
 

@@ -17,6 +17,7 @@ from constitution.cli._lazy import LazyGroup
 from constitution.errors import PrincipleError
 from constitution.records import Constitution, Messages, Principle
 from constitution.shown import brief, printable, printable_lines
+from constitution.templates.wording import FOLDER, check_wordings, start_wording
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -161,7 +162,7 @@ def _last(messages: Messages) -> str:
     return messages[-1].content + more
 
 
-def _report(findings: Sequence[library.Finding]) -> None:
+def _report(findings: Sequence[library.Finding | str]) -> None:
     """Prints findings, one a line, and ends with exit code 1 if there are any."""
     if findings:
         for finding in findings:
@@ -174,7 +175,7 @@ def _report(findings: Sequence[library.Finding]) -> None:
 @click.argument("constitutions", nargs=-1, metavar="[NAME[@VERSION]|FILE]...")
 @root_option
 def check(constitutions: tuple[str, ...], root: Path | None) -> None:
-    """Find every fault of every constitution, and of the lock; or of those named.
+    """Find every fault of every constitution, of the lock and of templates/; or of the constitutions named.
 
     Words are looked through in English, German, French, Spanish, Russian and Chinese, by the file's `language`; of a
     file in another a line says so. Exit code 1 if there are any findings.
@@ -187,9 +188,10 @@ def check(constitutions: tuple[str, ...], root: Path | None) -> None:
             path = Path(named).resolve()
             root, only[place] = root or path.parent.parent, f"{path.parent.name}@{path.name.removesuffix('.toml')}"
     root = root_of(root)
-    for note in library.notes(root, only):
+    wrong, known = check_wordings(root.parent) if not only else ([], [])
+    for note in (*library.notes(root, only), *known):
         click.echo(printable(f"note: {brief(str(note))}"))
-    _report(library.check(root, only))
+    _report([*library.check(root, only), *wrong])
     count = len(library.files_of(root, only))
     click.echo(f"{count} constitution{'s' if count != 1 else ''} checked, nothing to report")
 
@@ -235,6 +237,23 @@ def bump(constitution: str, level: library.Level, root: Path | None) -> None:
     else:
         click.echo(f"{label}: written as a copy of {done.base}; edit it")
     click.echo(f"Next: constitution principles diff {name}@{done.base} {name}@{done.version}, check, lock")
+
+
+@principles.command()
+@click.argument("name", metavar="NAME")
+@root_option
+def templates(name: str, root: Path | None) -> None:
+    """Write the texts around the principles' words into templates/NAME, to be translated.
+
+    A recipe with templates = NAME uses them. Files that exist are not changed.
+
+    Example:  constitution principles templates german
+    """
+    project = root_of(root).parent
+    written, left = start_wording(project, name)
+    kept = f", {len(left)} left as they were" if left else ""
+    click.echo(f"{FOLDER}/{name}: {len(written)} files written{kept}")
+    click.echo(f'Next: translate them, constitution principles check, and templates = "{name}" in the recipe')
 
 
 @principles.command()

@@ -32,7 +32,7 @@ def panel_of(model: str | None, recipe: Path | None, seed: int = 1) -> Panel | N
     if recipe:
         found = load_recipe(recipe)
         check_models(found, allowed_folders(recipe))
-        return Panel.of(found.model, found.judge, seed)
+        return Panel.of(found.model, found.judge, seed, found.wording)
     if not model:
         return None
     fake = FakeModel(engine="fake")

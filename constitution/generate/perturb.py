@@ -23,8 +23,6 @@ from constitution.recipe import PerturbSection, Recipe
 from constitution.records import Failure, Perturbation, Prompt, Response, Row
 from constitution.templates import TemplateSet
 
-TEMPLATES = templates.PERTURB.digest
-
 
 @dataclass(frozen=True, slots=True)
 class Perturb(Generator):
@@ -39,7 +37,7 @@ class Perturb(Generator):
 
     @classmethod
     def templates(cls, recipe: Recipe) -> tuple[TemplateSet, ...]:
-        return (templates.PERTURB,) if recipe.perturb else ()
+        return (recipe.wording.of(templates.PERTURB),) if recipe.perturb else ()
 
     def draws(self, prompt_id: str) -> bool:
         """Whether the prompt is of the share whose answer is spoiled. Those of a small share are of a greater one."""
@@ -86,7 +84,8 @@ class Perturb(Generator):
             return None, known
         sampling = self.section.sampling.sampling
         chosen = seed(setup.recipe.seed, prompt_id, "perturbation", kind, parent.kind, parent.round)
-        messages = templates.perturb_messages(prompt.messages, parent.text, kind)
+        texts = setup.recipe.wording.of(templates.PERTURB)
+        messages = templates.perturb_messages(prompt.messages, parent.text, kind, texts)
         # Only its votes come after it.
         used = answered(have, setup.run_id, prompt_id, step, id, setup.start)
         request = Request(messages, sampling, chosen, priority=1, affinity=prompt_id, step=step, answered=used)
@@ -105,7 +104,7 @@ class Perturb(Generator):
             outcome=outcome_of(text, done.finish_reason, parent.text),
             model=setup.policy.model,
             parent_id=parent.id,
-            template_digest=TEMPLATES,
+            template_digest=texts.digest,
             family=setup.family,
             perturbation=kind,
             **generation(done, sampling, chosen),

@@ -43,8 +43,6 @@ from constitution.records import (
 )
 from constitution.templates import TemplateSet
 
-TEMPLATES = templates.REVISE.digest
-
 
 class _Stop(Exception):
     """The chain of one prompt ends here, with this failure."""
@@ -70,7 +68,7 @@ class Revise(Generator):
 
     @classmethod
     def templates(cls, recipe: Recipe) -> tuple[TemplateSet, ...]:
-        return (templates.REVISE,) if recipe.revise.rounds else ()
+        return (recipe.wording.of(templates.REVISE),) if recipe.revise.rounds else ()
 
     async def answers(self, prompt: Prompt, have: Mapping[str, Row], emit: Emit) -> Answers:
         """The initial answer, then one revision a round, as far as the chain got."""
@@ -112,7 +110,8 @@ def _shown(setup: Setup, principle: Principle) -> Shown[CopiedFrom]:
         for text in (*(turn.content for turn in each.messages), each.response, each.critique, each.revision)
     ]
     asked = (principle.critique_request, principle.revision_request, principle.comparison_question)
-    return Shown({"exemplar": worked, "principle": asked, "template": templates.REVISE.texts.values()})
+    texts = setup.recipe.wording.of(templates.REVISE).texts
+    return Shown({"exemplar": worked, "principle": asked, "template": texts.values()})
 
 
 @dataclass(slots=True)
@@ -169,8 +168,8 @@ class _Walk:
         assert parent is not None
         principle = draw_principle(self.principles, setup.recipe.seed, self.prompt_id, round)
         exemplars, shown = _exemplars(setup, principle), self.shown[principle.id]
-        left = 2 * (self.section.rounds - round)
-        messages = templates.critique_messages(self.prompt.messages, parent.text, principle, exemplars)
+        left, texts = 2 * (self.section.rounds - round), setup.recipe.wording.of(templates.REVISE)
+        messages = templates.critique_messages(self.prompt.messages, parent.text, principle, exemplars, texts)
         sampling, chosen = self.section.critique.sampling, self._seed("critique", round)
         done = await self._generate(f"critique-{round}", id, messages, sampling, chosen, left + 2)
         critique = clean(done.text)
@@ -195,12 +194,13 @@ class _Walk:
             "critique_reasoning": thought_of(done),
             "critique_reasoning_tokens": done.reasoning_tokens,
             "critique_copied_from": copy_of(critique, outcome, (*self._turns, parent.text), shown),
-            "template_digest": TEMPLATES,
+            "template_digest": texts.digest,
         }
         if not critique or outcome in HELD_BACK:
             await self._add(Response(text=parent.text, outcome="skipped", **criticized))
             return
-        messages = templates.revision_messages(self.prompt.messages, parent.text, critique, principle, exemplars)
+        said = self.prompt.messages
+        messages = templates.revision_messages(said, parent.text, critique, principle, exemplars, texts)
         sampling, chosen = self.section.revision.sampling, self._seed("revision", round)
         done = await self._generate(f"revision-{round}", id, messages, sampling, chosen, left + 1)
         text = clean(done.text)

@@ -19,6 +19,7 @@ from constitution.judge.units import Unit, at_once
 from constitution.principles.selection import digest_of
 from constitution.recipe import JudgeSection
 from constitution.records import Failure, Judgement, Principle, Prompt, Row
+from constitution.templates.wording import ENGLISH, Wording
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Judge:
     """All that may vote."""
     section: JudgeSection
     """With its own method, as the recipe may give a member of a jury."""
+    wording: Wording = ENGLISH
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,7 @@ class Vote:
         judge, pair, principle, method = self.judge, self.pair, self.principle, self.judge.section.method
         prompt_id = pair.a.prompt_id
         first, second = pair.shown(self.order)
+        texts = templates_of(judge.section, judge.wording)
         chosen = seed(judge.seed, prompt_id, "vote", *pair.place, principle.id, self.order, *self._again)
         question = Question(
             judge.engine,
@@ -183,6 +186,7 @@ class Vote:
             second.text,
             principle,
             self.nonce,
+            texts,
             chosen,
             affinity=prompt_id,
             answered=used,
@@ -203,7 +207,7 @@ class Vote:
             principle_id=principle.id,
             principle_digest=digest_of(principle),
             method=method,
-            template_digest=templates_of(judge.section).digest,
+            template_digest=texts.digest,
             seed=chosen if verdict.seeded else None,
             repeat=self.repeat,
             wave=self.wave,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from constitution import templates
 from constitution.errors import RecipeError
 from constitution.records import Method, Principle
+from constitution.templates.wording import Wording
 
 if TYPE_CHECKING:
     from constitution.recipe import JudgeSection, ModelSection, Recipe
@@ -24,7 +25,7 @@ class JudgingMethod:
     ask: str
     """`module:coroutine` that takes one vote."""
     templates: templates.TemplateSet
-    """What its requests are rendered with."""
+    """What its requests are rendered with, where the recipe names no others."""
     orders: tuple[str, ...] = ("ab", "ba")
     """Which of the pair's answers is shown first. Where each is looked at by itself there is no order to swap."""
     reads: Literal["", "grades", "criteria"] = ""
@@ -65,10 +66,10 @@ def apart(sections: Iterable[JudgeSection]) -> int | None:
     return found.pop() if len(found) == 1 else None
 
 
-def templates_of(section: JudgeSection) -> templates.TemplateSet:
-    """What the section's votes are rendered with."""
+def templates_of(section: JudgeSection, wording: Wording) -> templates.TemplateSet:
+    """What the section's votes are rendered with, in the recipe's words."""
     fine = section.method == "score" and section.score.steps > len(templates.GRADES)
-    return templates.SCORE_FINE if fine else METHODS[section.method].templates
+    return wording.of(templates.SCORE_FINE if fine else METHODS[section.method].templates)
 
 
 def check(recipe: Recipe, principles: Sequence[Principle], constitution: str) -> None:

@@ -33,6 +33,8 @@ class Question(NamedTuple):
     second: str
     principle: Principle
     nonce: str
+    texts: templates.TemplateSet
+    """What its requests are rendered with."""
     seed: int
     affinity: str
     answered: int = 0

@@ -29,29 +29,30 @@ from constitution.judge.question import (
 )
 from constitution.judge.read import checklist_sum, outgrade
 
-STOP = templates.ENDING.removesuffix(" (")
-"""Ends a rationale where the judge writes the standard ending itself: the label is then read after our own."""
-
-
 AFTER = "label after the rationale"
 """The part of a vote that builds on what the judge wrote, as failures name it."""
 
 
+def stop_of(texts: templates.TemplateSet) -> str:
+    """Ends a rationale where the judge writes the standard ending itself: the label is then read after our own."""
+    return texts.ending.removesuffix("(").rstrip()
+
+
 async def label(q: Question) -> Verdict:
-    reading = await read(q, "", templates.vote_messages(q.prompt, q.first, q.second, q.principle, q.nonce))
+    reading = await read(q, "", templates.vote_messages(q.prompt, q.first, q.second, q.principle, q.nonce, q.texts))
     return verdict(share(reading), [reading])
 
 
 async def rationale(q: Question) -> Verdict:
     written = q.section.rationale.sampling
-    asked = templates.rationale_messages(q.prompt, q.first, q.second, q.principle, q.nonce)
-    sampling = replace(written, stop=(*written.stop, STOP))
+    asked = templates.rationale_messages(q.prompt, q.first, q.second, q.principle, q.nonce, texts=q.texts)
+    sampling = replace(written, stop=(*written.stop, stop_of(q.texts)))
     # Priority: the second call, which finds all but its last words in the cache, goes before other votes' first.
     reasoning = await generate("rationale", q, q.request(asked, sampling, priority=1))
     text = clean(reasoning.text)
     if not text and reasoning.finish_reason == "length":
         raise final("rationale", MalformedReply("max_tokens were used up before any text"))
-    ended = templates.rationale_messages(q.prompt, q.first, q.second, q.principle, q.nonce, text)
+    ended = templates.rationale_messages(q.prompt, q.first, q.second, q.principle, q.nonce, text, q.texts)
     reading = await read(q, AFTER, ended)
     found = verdict(share(reading), [reading], reasoning)
     seeded = "seed" not in reasoning.unsent
@@ -64,7 +65,7 @@ async def score(q: Question) -> Verdict:
         read(
             q,
             f"grade of the {place} answer",
-            templates.score_messages(q.prompt, text, q.principle, q.nonce, labels),
+            templates.score_messages(q.prompt, text, q.principle, q.nonce, q.texts),
             labels,
         )
         for place, text in both_answers(q)
@@ -79,7 +80,7 @@ async def rubric(q: Question) -> Verdict:
         read(
             q,
             f"criterion {number} of the {place} answer",
-            templates.rubric_messages(q.prompt, text, criterion, q.nonce),
+            templates.rubric_messages(q.prompt, text, criterion, q.nonce, q.texts),
             templates.REPLIES,
         )
         for place, text in both_answers(q)

@@ -141,7 +141,7 @@ def labeller(recipe: Recipe, constitution: Constitution, run: Run, judges: Mappi
         run_id=run.run_id,
         section=section,
         judges=tuple(
-            Judge(run.run_id, recipe.seed, run.starts, engine, name, principles, section.of(model))
+            Judge(run.run_id, recipe.seed, run.starts, engine, name, principles, section.of(model), recipe.wording)
             for (name, engine), model in zip(judges.items(), recipe.model.judges.values(), strict=True)
         ),
         quorum=section.quorum or len(judges) // 2 + 1,

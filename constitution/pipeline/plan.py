@@ -90,25 +90,25 @@ def prepare(
     DamagedPart for a finished run that has lost some of its parts; those of an open one are made again.
     """
     base = recipe_path.absolute().parent
+    recipe = recipe.at(recipe_path)
     folders = allowed_folders(recipe_path, allow)
     check_places(recipe, recipe_path, folders)
     places = query_folders(recipe, folders)
     constitution = load_constitution(find_root(base), recipe.constitution)
-    for check in (revising, samplers, judging):
-        check(recipe, constitution)
+    _check_texts(recipe, constitution)
     warehouse = Warehouse(warehouse_root)
     # Every prompt is read before the first is stored: a fault in the last row leaves no half-written run. And only
     # once: a source may grow, or say something else the next time.
     wanted = warehouse.find_run(resume).run_id if resume else ""
     stored = bool(wanted) and not warehouse.verify(wanted, INPUT)
     prompts = _stored(warehouse, wanted) if stored else draw(read_prompts(recipe.prompts, base, places))
-    note = ""
+    note = _mixed(recipe, constitution)
     with spooled(prompts, warehouse_root) as source:
         decisive = _decisive(recipe, constitution, source.digest)
         run_id, run = _which(warehouse, recipe.name, decisive, fresh, wanted)
         slices = source.slices(run_id, recipe.output.slice or slice_of(source.count))
         if run is None:
-            note = "" if fresh else _open_with_other_prompts(warehouse, recipe, constitution, source.count)
+            note = (not fresh and _open_with_other_prompts(warehouse, recipe, constitution, source.count)) or note
             with warehouse.lock(run_id):
                 run = warehouse.read_run(run_id)  # another process may have prepared it, and even run it, since
                 if run is None:
@@ -128,6 +128,23 @@ def prepare(
                 warehouse.write_principles(run_id, constitution)
                 run = warehouse.read_run(run_id) or run
     return Plan(run, recipe, constitution, warehouse_root, tuple(warehouse.parts("prompts", run_id)), note)
+
+
+def _check_texts(recipe: Recipe, constitution: Constitution) -> None:
+    """Raises RecipeError for principles, system prompts or templates that are asked for and that are not there."""
+    for check in (revising, samplers, judging):
+        check(recipe, constitution)
+    all_templates(recipe)
+
+
+def _mixed(recipe: Recipe, constitution: Constitution) -> str:
+    """A sentence where the constitution is not English and the templates are."""
+    if recipe.templates or constitution.language.partition("-")[0].casefold() in ("", "en"):
+        return ""
+    return (
+        f"{constitution.label} is in {constitution.language}, and the texts around its words are English: "
+        "`constitution principles templates NAME` writes them out to be translated, and templates = NAME uses them"
+    )
 
 
 def _stored(warehouse: Warehouse, run_id: str) -> Iterator[Prompt]:
@@ -227,7 +244,7 @@ def judging(recipe: Recipe, constitution: Constitution) -> tuple[Principle, ...]
 def _decisive(recipe: Recipe, constitution: Constitution, source: str) -> dict[str, Any]:
     """What the run's id is made of. Paths are not in it, their contents are; of the prompts' section, which says
     where they are and how they are read, only what the prompts themselves do not tell."""
-    left_out = {"name", "description", "output", "budget", "model", "constitution", "prompts"}
+    left_out = {"name", "description", "output", "budget", "model", "constitution", "prompts", "templates"}
     model, prompts = recipe.model, recipe.prompts
     models = {"policy": model.policy, **({"judge": model.judge} if model.judge else {})}
     models |= {f"pool.{name}": section for name, section in model.pool.items()}
@@ -288,7 +305,10 @@ def _new_run(run_id: str, recipe: Recipe, constitution: Constitution, prompts: i
 
 
 def all_templates(recipe: Recipe) -> tuple[templates.TemplateSet, ...]:
-    """Those that the run's rows are rendered with."""
+    """Those that the run's rows are rendered with. Raises RecipeError for files of the recipe's own that are missing or
+    cannot be used."""
     section = recipe.judge
-    voting = [templates_of(section.of(judge)) for judge in recipe.model.judges.values()] if section else []
+    voting = (
+        [templates_of(section.of(judge), recipe.wording) for judge in recipe.model.judges.values()] if section else []
+    )
     return *template_sets(recipe), *{texts.digest: texts for texts in voting}.values()

@@ -81,6 +81,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     except ValidationError as error:
         raise RecipeError(f"{path}: {_first_fault(error)}") from None
     recipe._path = path
+    _ = recipe.wording  # a folder that is not there is reported with the recipe's other faults
     recipe._given = frozenset(override.partition("=")[0] for override in overrides)
     return recipe
 

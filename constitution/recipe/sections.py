@@ -10,9 +10,11 @@ from pydantic import Field, model_validator
 
 from constitution.errors import RecipeError
 from constitution.overrides import FORMATS, source_of
+from constitution.principles import find_root
 from constitution.recipe.base import Count, SamplingSection, Section, Whole
 from constitution.recipe.models import Models, ModelSection, Name, given
 from constitution.records import Benchmark, Method, Perturbation
+from constitution.templates.wording import ENGLISH, Wording, read_wording
 
 _GOLDS = ("gold", "gold_values", "gold_highest", "gold_lowest")
 
@@ -249,6 +251,9 @@ class Recipe(Section):
     seed: Whole = 1
     constitution: str
     """name@version, looked up in the project's principles/ folder."""
+    templates: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+    """Folder in the project's templates/, beside principles/, whose texts are used. None: the package's own, which are
+    English."""
     prompts: PromptsSection
     model: Models
     sample: dict[Name, SampleSection] = Field(default={})
@@ -263,6 +268,7 @@ class Recipe(Section):
     """Absent: no limit."""
     _given: frozenset[str] = frozenset()
     _path: Path = Path("recipe.toml")
+    _wording: Wording | None = None
 
     @property
     def only_judges(self) -> bool:
@@ -289,6 +295,28 @@ class Recipe(Section):
     def path(self) -> Path:
         """The file that it was loaded from; principles/ is looked for above it."""
         return self._path
+
+    @property
+    def wording(self) -> Wording:
+        """The templates that it names, read once. Raises RecipeError where they are not there."""
+        if self._wording is None:
+            project = find_root(self._path.absolute().parent).parent if self.templates else None
+            self._wording = read_wording(project, self.templates) if project and self.templates else ENGLISH
+        return self._wording
+
+    def at(self, path: Path) -> Self:
+        """The same, as if it had been loaded from `path`, where it was made in a program."""
+        if self._wording is not None or self._path == path:
+            return self
+        placed = self.model_copy()
+        placed._path = path
+        return placed
+
+    def with_wording(self, wording: Wording) -> Self:
+        """The same with these templates, whatever the project's say now."""
+        worded = self.model_copy()
+        worded._wording = wording
+        return worded
 
     def with_engines(self, engines: Mapping[str, Any]) -> Self:
         """The recipe with these Engines in place of its models, by role: policy, judge, or a name of the jury, which

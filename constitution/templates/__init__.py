@@ -2,7 +2,7 @@
 
 A template's `{{name}}` is replaced in one pass, so that braces in what people or models wrote are never read again.
 `REVISE`, `PERTURB` and those of the methods of judging are the sets of templates; a row's `template_digest`
-is the digest of the set it came from.
+is the digest of the set it came from. A project's own (wording.py) take the place of these, set by set.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from constitution.identity import digest
 from constitution.records import Criterion, Exemplar, Message, Messages, Perturbation, Principle
@@ -28,10 +29,19 @@ REPLIES = ("Y", "N")
 
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 _FOLDER = Path(__file__).parent
-_SPEAKERS = {"system": "System", "user": "Human", "assistant": "Assistant"}
+_MARK = re.compile(r"\[([^\[\]\n{}]*?)\s*\{\{nonce\}\}[^\[\]\n]*\]")
 
 
-@dataclass(frozen=True)
+class Frame(NamedTuple):
+    """What of a template a text that it shows must not pass for."""
+
+    marks: tuple[str, ...]
+    """The words of its marks, without the nonce: `answer A`, `end`."""
+    speakers: tuple[str, str, str]
+    """How a conversation names system, user and assistant."""
+
+
+@dataclass(frozen=True, eq=False)
 class TemplateSet:
     """Templates that work together. `digest` covers every text."""
 
@@ -41,10 +51,37 @@ class TemplateSet:
     def digest(self) -> str:
         return digest(dict(self.texts))
 
+    @cached_property
+    def frame(self) -> Frame:
+        marks = dict.fromkeys(mark for text in self.texts.values() for mark in _MARK.findall(text))
+        return Frame(tuple(marks), speakers_of(self.texts.get(SPEAKERS, _ENGLISH_SPEAKERS)))
+
+    @property
+    def ending(self) -> str:
+        """After it comes a label: what a vote by label begins with, and a rationale ends with."""
+        return self.texts["vote-prefix.txt"]
+
+
+SPEAKERS = "speakers.txt"
+"""A line for each role: `user: Human`. A set has it where it is not the package's own."""
+_ENGLISH_SPEAKERS = "system: System\nuser: Human\nassistant: Assistant"
+
+
+def speakers_of(text: str) -> tuple[str, str, str]:
+    """The names of system, user and assistant. Raises KeyError for a role that the text does not name."""
+    names = {role.strip(): name.strip() for role, _, name in (line.partition(":") for line in text.splitlines())}
+    return names["system"], names["user"], names["assistant"]
+
+
+def read_text(name: str) -> str:
+    """The package's template, without the newline that ends the file: a prefix must end where the model continues."""
+    if name == SPEAKERS:
+        return _ENGLISH_SPEAKERS
+    return (_FOLDER / name).read_text(encoding="utf-8").removesuffix("\n")
+
 
 def _load(*names: str) -> TemplateSet:
-    """The files without the newline that ends them: a prefix must end where the model continues."""
-    return TemplateSet({name: (_FOLDER / name).read_text(encoding="utf-8").removesuffix("\n") for name in names})
+    return TemplateSet({name: read_text(name) for name in names})
 
 
 REVISE = _load("critique.txt", "revision.txt")
@@ -55,9 +92,9 @@ SCORE_FINE = _load("score-20.txt", "score-prefix.txt")
 RUBRIC = _load("rubric.txt", "vote-prefix.txt")
 VERDICT = _load("verdict.txt")
 PERTURB = _load("polished.txt", "terse.txt", "sarcastic.txt")
+SETS = (REVISE, JUDGE, RATIONALE, SCORE, SCORE_FINE, RUBRIC, VERDICT, PERTURB)
 
-ENDING = JUDGE.texts["vote-prefix.txt"]
-"""After it comes a label: what a vote by label begins with, and a rationale ends with."""
+ENDING = JUDGE.ending
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
@@ -66,130 +103,151 @@ def fill(template: str, values: Mapping[str, str]) -> str:
 
 
 def critique_messages(
-    prompt: Messages, response: str, principle: Principle, exemplars: Sequence[Exemplar] = ()
+    prompt: Messages,
+    response: str,
+    principle: Principle,
+    exemplars: Sequence[Exemplar] = (),
+    texts: TemplateSet = REVISE,
 ) -> Messages:
     """The chat that asks for a critique of `response` (Constitutional AI, arXiv 2212.08073, section 3.1)."""
-    request = _request("critique.txt", principle.critique_request, prompt, response)
-    return (*_opening(prompt, principle, exemplars), Message("assistant", response), Message("user", request))
+    request = _request(texts.texts["critique.txt"], principle.critique_request, prompt, response)
+    return (*_opening(prompt, principle, exemplars, texts), Message("assistant", response), Message("user", request))
 
 
 def revision_messages(
-    prompt: Messages, response: str, critique: str, principle: Principle, exemplars: Sequence[Exemplar] = ()
+    prompt: Messages,
+    response: str,
+    critique: str,
+    principle: Principle,
+    exemplars: Sequence[Exemplar] = (),
+    texts: TemplateSet = REVISE,
 ) -> Messages:
     """The chat that asks for the revision: it begins with the critique's chat, so that a prefix cache serves it."""
-    request = _request("revision.txt", principle.revision_request, prompt, response)
-    asked = critique_messages(prompt, response, principle, exemplars)
+    request = _request(texts.texts["revision.txt"], principle.revision_request, prompt, response)
+    asked = critique_messages(prompt, response, principle, exemplars, texts)
     return (*asked, Message("assistant", critique), Message("user", request))
 
 
-def perturb_messages(prompt: Messages, answer: str, perturbation: Perturbation) -> Messages:
+def perturb_messages(
+    prompt: Messages, answer: str, perturbation: Perturbation, texts: TemplateSet = PERTURB
+) -> Messages:
     """The chat that asks for `answer` with a perturbation put in."""
-    return (*prompt, Message("assistant", answer), Message("user", PERTURB.texts[f"{perturbation}.txt"]))
+    return (*prompt, Message("assistant", answer), Message("user", texts.texts[f"{perturbation}.txt"]))
 
 
-def vote_messages(prompt: Messages, first: str, second: str, principle: Principle, nonce: str) -> Messages:
+def vote_messages(
+    prompt: Messages, first: str, second: str, principle: Principle, nonce: str, texts: TemplateSet = JUDGE
+) -> Messages:
     """The judge's chat; it ends with an assistant prefix, after which the model writes one of `LABELS`.
 
     What the votes on one pair share (conversation, answers) comes first and the principle's question last, so that a
     prefix cache serves them. `nonce` is in every mark and unknown to the texts' authors; the texts lose it, and
     anything that looks like a mark (`disarm`).
     """
-    return (
-        Message("user", _two_answers(JUDGE.texts["vote.txt"], prompt, (first, second), principle, nonce)),
-        _ending(),
-    )
+    asked = _two_answers(texts, "vote.txt", prompt, (first, second), principle, nonce)
+    return (Message("user", asked), Message("assistant", texts.ending))
 
 
 def rationale_messages(
-    prompt: Messages, first: str, second: str, principle: Principle, nonce: str, rationale: str | None = None
+    prompt: Messages,
+    first: str,
+    second: str,
+    principle: Principle,
+    nonce: str,
+    rationale: str | None = None,
+    texts: TemplateSet = RATIONALE,
 ) -> Messages:
     """As `vote_messages`, but the judge is to reason first. With the `rationale` that it wrote, the chat continues
     after that and the standard ending (arXiv 2309.00267), with one of `LABELS`."""
-    asked = _two_answers(RATIONALE.texts["rationale.txt"], prompt, (first, second), principle, nonce)
-    return (Message("user", asked),) if rationale is None else (Message("user", asked), _ending(rationale))
+    asked = Message("user", _two_answers(texts, "rationale.txt", prompt, (first, second), principle, nonce))
+    if rationale is None:
+        return (asked,)
+    return (asked, Message("assistant", f"{rationale}\n\n{texts.ending}" if rationale else texts.ending))
 
 
-def verdict_messages(prompt: Messages, first: str, second: str, principle: Principle, nonce: str) -> Messages:
+def verdict_messages(
+    prompt: Messages, first: str, second: str, principle: Principle, nonce: str, texts: TemplateSet = VERDICT
+) -> Messages:
     """The chat that asks for a verdict in writing: one turn, which any server takes as it is."""
-    return (Message("user", _two_answers(VERDICT.texts["verdict.txt"], prompt, (first, second), principle, nonce)),)
+    return (Message("user", _two_answers(texts, "verdict.txt", prompt, (first, second), principle, nonce)),)
 
 
 def score_messages(
-    prompt: Messages, answer: str, principle: Principle, nonce: str, grades: tuple[str, ...] = GRADES
+    prompt: Messages, answer: str, principle: Principle, nonce: str, texts: TemplateSet = SCORE
 ) -> Messages:
-    """The chat that asks for a grade of one answer; after its prefix the model writes one of the grades: `GRADES` or
-    `LETTERS`.
+    """The chat that asks for a grade of one answer; after its prefix the model writes one of the grades: `GRADES`, or
+    with the texts of `SCORE_FINE` one of `LETTERS`.
 
     Conversation and answer come first, so that a prefix cache serves all principles.
     """
-    question = principle.comparison_question
-    template = SCORE.texts["score.txt"] if grades == GRADES else SCORE_FINE.texts["score-20.txt"]
-    asked = _one_answer(template, prompt, answer, nonce, {"question": question})
-    return (Message("user", asked), Message("assistant", SCORE.texts["score-prefix.txt"]))
+    template = "score.txt" if "score.txt" in texts.texts else "score-20.txt"
+    asked = _one_answer(texts, template, prompt, answer, nonce, question=principle.comparison_question)
+    return (Message("user", asked), Message("assistant", texts.texts["score-prefix.txt"]))
 
 
-def rubric_messages(prompt: Messages, answer: str, criterion: Criterion, nonce: str) -> Messages:
+def rubric_messages(
+    prompt: Messages, answer: str, criterion: Criterion, nonce: str, texts: TemplateSet = RUBRIC
+) -> Messages:
     """The chat that asks one criterion of one answer; after its prefix the model writes one of `REPLIES`."""
-    asked = _one_answer(RUBRIC.texts["rubric.txt"], prompt, answer, nonce, {"criterion": criterion.question})
-    return (Message("user", asked), _ending())
+    asked = _one_answer(texts, "rubric.txt", prompt, answer, nonce, criterion=criterion.question)
+    return (Message("user", asked), Message("assistant", texts.ending))
 
 
-def transcript(messages: Messages) -> str:
+def transcript(messages: Messages, frame: Frame = JUDGE.frame) -> str:
     """The conversation as one text, every turn whole; lines that would pass for another turn are quoted."""
     from constitution.templates.disarm import quote_turns  # compiles patterns for 30 ms, which readers need not
 
-    return "\n\n".join(f"{_SPEAKERS[message.role]}: {quote_turns(message.content)}" for message in messages)
+    names = dict(zip(("system", "user", "assistant"), frame.speakers, strict=True))
+    return "\n\n".join(f"{names[message.role]}: {quote_turns(message.content, frame.speakers)}" for message in messages)
 
 
-# Kept: the votes on a pair are rendered one after the other and show the same texts. By the kind of the template and
-# not by its mark: a pattern is hashed by all of its code.
+# Kept: the votes on a pair are rendered one after the other and show the same texts. By the frame and not by its
+# pattern, which is hashed by all of its code.
 @lru_cache(maxsize=64)
-def _disarm(text: str, nonce: str, one: bool) -> str:
-    """`one`: for a template that shows one answer."""
-    from constitution.templates.disarm import MARK, MARK_OF_ONE, disarm
+def _disarm(text: str, nonce: str, frame: Frame) -> str:
+    from constitution.templates.disarm import disarm
 
-    return disarm(text, nonce, MARK_OF_ONE if one else MARK)
+    return disarm(text, nonce, frame.marks)
 
 
 @lru_cache(maxsize=64)
-def _conversation(prompt: Messages, nonce: str, one: bool) -> str:
+def _conversation(prompt: Messages, nonce: str, frame: Frame) -> str:
     # Turn by turn and before turns are quoted: what is behind a mark begins a line once the mark is gone.
-    return transcript(tuple(Message(turn.role, _disarm(turn.content, nonce, one)) for turn in prompt))
+    return transcript(tuple(Message(turn.role, _disarm(turn.content, nonce, frame)) for turn in prompt), frame)
 
 
-def _two_answers(template: str, prompt: Messages, shown: tuple[str, str], principle: Principle, nonce: str) -> str:
+def _two_answers(
+    texts: TemplateSet, template: str, prompt: Messages, shown: tuple[str, str], principle: Principle, nonce: str
+) -> str:
+    frame = texts.frame
     values = {
         "nonce": nonce,
-        "conversation": _conversation(prompt, nonce, False),
-        "first": _disarm(shown[0], nonce, False),
-        "second": _disarm(shown[1], nonce, False),
+        "conversation": _conversation(prompt, nonce, frame),
+        "first": _disarm(shown[0], nonce, frame),
+        "second": _disarm(shown[1], nonce, frame),
         "question": principle.comparison_question,
     }
-    return fill(template, values)
+    return fill(texts.texts[template], values)
 
 
-def _one_answer(template: str, prompt: Messages, answer: str, nonce: str, asked: Mapping[str, str]) -> str:
+def _one_answer(texts: TemplateSet, template: str, prompt: Messages, answer: str, nonce: str, **asked: str) -> str:
     values = {
         "nonce": nonce,
-        "conversation": _conversation(prompt, nonce, True),
-        "answer": _disarm(answer, nonce, True),
+        "conversation": _conversation(prompt, nonce, texts.frame),
+        "answer": _disarm(answer, nonce, texts.frame),
         **asked,
     }
-    return fill(template, values)
-
-
-def _ending(rationale: str = "") -> Message:
-    return Message("assistant", f"{rationale}\n\n{ENDING}" if rationale else ENDING)
+    return fill(texts.texts[template], values)
 
 
 def _request(template: str, request: str, prompt: Messages, response: str) -> str:
     """A principle's request in its template; the request may name `{{prompt}}` (last human turn) and `{{response}}`."""
     last_turn = next((message.content for message in reversed(prompt) if message.role == "user"), "")
     request = fill(request, {"prompt": last_turn, "response": response})
-    return fill(REVISE.texts[template], {"request": request})
+    return fill(template, {"request": request})
 
 
-def _opening(prompt: Messages, principle: Principle, exemplars: Sequence[Exemplar]) -> Messages:
+def _opening(prompt: Messages, principle: Principle, exemplars: Sequence[Exemplar], texts: TemplateSet) -> Messages:
     """System messages, then the exemplars as turns of the same chat, then the conversation.
 
     An exemplar's own system message opens its first human turn: in mid-chat many models refuse one, and at the top it
@@ -197,18 +255,20 @@ def _opening(prompt: Messages, principle: Principle, exemplars: Sequence[Exempla
     """
     system = tuple(message for message in prompt if message.role == "system")
     turns = tuple(message for message in prompt if message.role != "system")
-    shown = _shown(tuple(exemplars), principle.critique_request, principle.revision_request)
+    shown = _shown(tuple(exemplars), principle.critique_request, principle.revision_request, texts)
     return (*system, *shown, *turns)
 
 
 @lru_cache(maxsize=1024)
-def _shown(exemplars: tuple[Exemplar, ...], critique_request: str, revision_request: str) -> Messages:
+def _shown(
+    exemplars: tuple[Exemplar, ...], critique_request: str, revision_request: str, texts: TemplateSet
+) -> Messages:
     """The exemplars as turns of a chat. Kept: they are the same in every chat by one principle."""
     shown: list[Message] = []
     for exemplar in exemplars:
         context, answer = exemplar.messages, exemplar.response
-        critique = _request("critique.txt", exemplar.critique_request or critique_request, context, answer)
-        revision = _request("revision.txt", exemplar.revision_request or revision_request, context, answer)
+        critique = _request(texts.texts["critique.txt"], exemplar.critique_request or critique_request, context, answer)
+        revision = _request(texts.texts["revision.txt"], exemplar.revision_request or revision_request, context, answer)
         shown += [
             *_without_system(context),
             Message("assistant", answer),

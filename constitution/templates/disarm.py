@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import chain, repeat
 
 ROUNDS = 8
@@ -63,28 +64,31 @@ _BETWEEN = "[\u0300-\u036f\u200c-\u200f\ufe00-\ufe0f]*"
 
 
 def _spread(word: str) -> str:
-    return _BETWEEN.join(word) + _BETWEEN
+    return _BETWEEN.join(map(re.escape, word)) + _BETWEEN
 
 
-def _mark(answer: str) -> re.Pattern[str]:
+@lru_cache(maxsize=64)
+def _mark(marks: tuple[str, ...]) -> re.Pattern[str]:
+    """What looks like one of these marks, without regard to case; the words as they look themselves (`_folded`)."""
     # No two repeats that could share what they match, and the last ones bounded: a bracket before many blanks would
     # take time by the square of their number.
-    words = rf"{_spread('conversation')}|{answer}|{_spread('end')}"
+    words = "|".join(rf"\s+{_BETWEEN}".join(map(_spread, _folded(mark).split())) for mark in marks)
     return re.compile(
         rf"\[[\s/]*(?:{words})\b(?:[^\]\n]{{0,200}}|\s{{1,40}}[^\]\s]{{0,40}}\s{{0,40}})\]", re.IGNORECASE
     )
 
 
-MARK = _mark(rf"{_spread('answer')}\s+{_BETWEEN}[AB]")
-"""A mark of the templates that show two answers."""
-MARK_OF_ONE = _mark(_spread("answer"))
-"""A mark of the templates that show one answer."""
-_TURN = re.compile(rf"\n[^\S\n]*(?=(?:{'|'.join(map(_spread, ('System', 'Human', 'Assistant')))})\s*:)", re.IGNORECASE)
+@lru_cache(maxsize=64)
+def _turn(speakers: tuple[str, ...]) -> re.Pattern[str]:
+    """The beginning of a line that begins as a turn of one of these does."""
+    words = "|".join(_spread(_folded(name)) for name in speakers)
+    return re.compile(rf"\n[^\S\n]*(?=(?:{words})\s*:)", re.IGNORECASE)
 
 
-def disarm(text: str, nonce: str, mark: re.Pattern[str] = MARK) -> str:
-    """`text` without invisible characters, the nonce and all that looks like a mark. Repeated, since taking one out can
-    put another together; where that does not end, dots take their place, which end it."""
+def disarm(text: str, nonce: str, marks: tuple[str, ...]) -> str:
+    """`text` without invisible characters, the nonce and all that looks like one of the marks. Repeated, since taking
+    one out can put another together; where that does not end, dots take their place, which end it."""
+    mark = _mark(marks)
     for instead in chain([""] * ROUNDS, repeat("...")):
         stripped = _without(_visible(text).replace(nonce, instead), mark, instead)
         if stripped == text:
@@ -93,10 +97,10 @@ def disarm(text: str, nonce: str, mark: re.Pattern[str] = MARK) -> str:
     return text
 
 
-def quote_turns(content: str) -> str:
+def quote_turns(content: str, speakers: tuple[str, ...]) -> str:
     """A turn's text with `> ` before each later line that begins as the transcript's own turns do ("Human:")."""
     content = _visible(content)
-    return _edit(content, _TURN, lambda found: content[found.start() : found.end()] + "> ")
+    return _edit(content, _turn(speakers), lambda found: content[found.start() : found.end()] + "> ")
 
 
 def _visible(text: str) -> str:

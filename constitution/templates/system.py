@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from constitution.records import Message, Messages, Principle, SystemPrompt
-from constitution.templates import fill
-from constitution.templates.disarm import MARK_OF_ONE, disarm
+from constitution.templates import RUBRIC, fill
+from constitution.templates.disarm import disarm
 
 ANSWER = "[answer {nonce}]\n{text}\n[end {nonce}]"
 """Another's answer, as judges are shown one: text to be read, whose marks its author does not know."""
@@ -27,7 +27,7 @@ def filled(
         "aim": drawn.aim if drawn else "",
         "against": drawn.against if drawn else "",
         "answers": "\n\n".join(
-            ANSWER.format(nonce=nonce, text=disarm(answer, nonce, MARK_OF_ONE)) for answer in answers
+            ANSWER.format(nonce=nonce, text=disarm(answer, nonce, RUBRIC.frame.marks)) for answer in answers
         ),
     }
     return SystemPrompt(prompt.id, fill(prompt.text, values), fill(prompt.thought, values))

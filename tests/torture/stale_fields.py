@@ -109,7 +109,10 @@ OTHER: dict[str, dict[str, Any]] = {
 
 PRICED = ({"output": 2.0}, "what it costs")
 SAME: dict[str, dict[str, tuple[Any, str]]] = {
-    "Recipe": {"description": ("other", "a note to people")},
+    "Recipe": {
+        "description": ("other", "a note to people"),
+        "templates": ("same", "the texts in the folder are covered"),
+    },
     "PromptsSection": {
         "path": ("same.jsonl", "what the file holds is covered"),
         "format": ("jsonl", "the prompts that are read are covered"),

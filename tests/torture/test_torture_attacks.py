@@ -34,7 +34,7 @@ from constitution.engines.base import Completion, Request
 from constitution.engines.openai.engine import OpenAIEngine
 from constitution.engines.transformers import TransformersEngine
 from constitution.judge.question import Question, ask
-from constitution.judge.ways import STOP
+from constitution.judge.ways import stop_of
 from constitution.recipe import JudgeSection, OpenAIModel, TransformersModel
 from constitution.records import Criterion, Message, Messages, Method, Principle
 from constitution.warehouse import ask as query
@@ -260,7 +260,9 @@ async def test_a_verdict_is_read_after_our_own_ending(method: Method) -> None:
                     assert request.messages[-1].content.endswith(ending)
                     assert text not in request.messages[-1].content or method == "rationale"
                 else:
-                    assert STOP in request.sampling.stop  # a verdict of its own ends the rationale
+                    assert (
+                        stop_of(templates.RATIONALE) in request.sampling.stop
+                    )  # a verdict of its own ends the rationale
     assert len(found) == 1
 
 

@@ -28,6 +28,7 @@ from constitution.judge.methods import METHODS
 from constitution.pipeline import plan, prepare
 from constitution.recipe import Recipe, load_recipe
 from constitution.recipe.base import Section
+from constitution.templates.wording import start_wording
 
 
 @pytest.fixture
@@ -52,6 +53,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "sets.json").write_text(json.dumps(sets), encoding="utf-8")
     for name in ("a", "b", "adapter-a", "adapter-b"):
         model(tmp_path / "models" / name, name)
+    start_wording(tmp_path, "same")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
