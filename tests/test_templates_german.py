@@ -22,7 +22,7 @@ from constitution.errors import RecipeError
 from constitution.pipeline import prepare
 from constitution.principles import load_constitution
 from constitution.recipe import Recipe
-from constitution.records import Run
+from constitution.records import Judgement, Response, Run
 from constitution.templates import JUDGE, PERTURB, SETS
 from constitution.templates.wording import ENGLISH, NAMES, faults, read_wording
 from constitution.warehouse import Warehouse
@@ -147,8 +147,8 @@ def test_a_row_is_shown_by_the_texts_that_the_run_has(project: Path) -> None:
     sent = {request.messages for request in engine.requests}
     seen = 0
     for row in stored.rows.values():
-        found = asyncio.run(replayed(stored, row)) if type(row).__name__ in ("Response", "Judgement") else None
-        if found:
+        if isinstance(row, Response | Judgement):
+            found = asyncio.run(replayed(stored, row))
             assert found.doubt == ""
             assert {exchange.request.messages for exchange in found.exchanges} <= sent
             seen += 1

@@ -33,10 +33,12 @@ from constitution import templates
 from constitution.engines.base import Completion, Request
 from constitution.engines.openai.engine import OpenAIEngine
 from constitution.engines.transformers import TransformersEngine
+from constitution.judge.methods import templates_of
 from constitution.judge.question import Question, ask
 from constitution.judge.ways import stop_of
 from constitution.recipe import JudgeSection, OpenAIModel, TransformersModel
 from constitution.records import Criterion, Message, Messages, Method, Principle
+from constitution.templates.wording import ENGLISH
 from constitution.warehouse import ask as query
 from constitution.warehouse import connect
 from rehearsal.server import FakeServer
@@ -252,7 +254,8 @@ async def test_a_verdict_is_read_after_our_own_ending(method: Method) -> None:
             text = attack.text(me)
             judge: Any = Written(text)
             section = JudgeSection(method=method)
-            verdict = await ask(Question(judge, section, PROMPT, f"good {text}", "bad", RULE, NONCE, 1, ""))
+            texts = templates_of(section, ENGLISH)
+            verdict = await ask(Question(judge, section, PROMPT, f"good {text}", "bad", RULE, NONCE, texts, 1, ""))
             found.add(verdict.p_first)
             for request in judge.requests:
                 if request.choices:
@@ -260,9 +263,7 @@ async def test_a_verdict_is_read_after_our_own_ending(method: Method) -> None:
                     assert request.messages[-1].content.endswith(ending)
                     assert text not in request.messages[-1].content or method == "rationale"
                 else:
-                    assert (
-                        stop_of(templates.RATIONALE) in request.sampling.stop
-                    )  # a verdict of its own ends the rationale
+                    assert stop_of(texts) in request.sampling.stop  # a verdict of its own ends the rationale
     assert len(found) == 1
 
 
@@ -272,7 +273,7 @@ async def test_no_control_token_of_an_attack_reaches_a_server() -> None:
         judge = await OpenAIEngine.open(OpenAIModel(engine="openai", model="fake", base_url=server.base_url))
         for attack in ALL:
             [(prompt, first, second), *_] = attacked(attack)
-            question = Question(judge, JudgeSection(), prompt, first, second, RULE, NONCE, 1, "")
+            question = Question(judge, JudgeSection(), prompt, first, second, RULE, NONCE, templates.JUDGE, 1, "")
             await ask(question)
             sent = "".join(message["content"] for message in server.requests[-1].body["messages"])
             assert not spelled.search(sent), attack
