@@ -100,7 +100,7 @@ def one_file(root: Path, run_id: str, folder: Path) -> duckdb.DuckDBPyConnection
     views.create(connection, root)
     for table in TABLES:
         path = folder / f"{table}.parquet"
-        parts = f"{views.as_pattern(root)}/{table}/run_id={run_id}/*.parquet"
+        parts = f"{views.as_pattern(root)}/{table}/{run_id}/*.parquet"
         connection.execute(f"COPY (FROM read_parquet('{parts}', hive_partitioning = false)) TO '{path}'")
         connection.execute(f"CREATE OR REPLACE VIEW {table} AS FROM '{path}'")
     return connection

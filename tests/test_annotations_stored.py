@@ -81,7 +81,7 @@ def test_the_same_file_changes_nothing_and_a_corrected_one_replaces_its_raters_w
     rows.append({"pair_id": "pair0", "preferred": "b", "rater": "bob"})
     path = write(root, rows)
     assert command(root, "annotations", "import", str(path)).exit_code == 0
-    part = root / "annotations" / f"run_id={RUN}" / "part-0.parquet"
+    part = root / "annotations" / RUN / "part-0.parquet"
     before = part.read_bytes()
     again = command(root, "annotations", "import", str(path))
     assert "all of them were there before" in again.output
@@ -115,7 +115,7 @@ def test_imports_at_once_lose_nothing(root: Path) -> None:
 def test_recovering_a_run_does_not_touch_a_label_that_is_being_written(root: Path) -> None:
     warehouse = Warehouse(root)
     warehouse.write_annotations(RUN, read(root, [{"pair_id": "pair0", "preferred": "a"}]).annotations)
-    writing = root / "annotations" / f"run_id={RUN}" / ".part-0.parquet.1.tmp"
+    writing = root / "checksums" / "annotations" / RUN / ".part-0.parquet.1.tmp"
     writing.write_bytes(b"")
     warehouse.recover(RUN)
     assert writing.exists()

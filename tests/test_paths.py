@@ -192,8 +192,8 @@ def test_folders_of_the_data_are_columns_where_the_query_asks(tmp_path: Path) ->
 @pytest.mark.parametrize(
     "query",
     [
-        "SELECT id, prompt_id, kind FROM read_parquet('{}/responses/run_id={}/part-0.parquet')",
-        "SELECT id, prompt_id, kind FROM '{}/responses/run_id={}/part-0.parquet'",
+        "SELECT id, prompt_id, kind FROM read_parquet('{}/responses/{}/part-0.parquet')",
+        "SELECT id, prompt_id, kind FROM '{}/responses/{}/part-0.parquet'",
     ],
 )
 def test_a_query_over_the_warehouses_own_files(roots: tuple[Path, Path], query: str) -> None:

@@ -18,7 +18,7 @@ from warehouse_rows import CONSTITUTION, RUN, chain, failure, prompt, run
 import constitution.warehouse
 from constitution.errors import RunLocked, WarehouseError
 from constitution.records import Failure, Judgement, Message, Preference, Prompt, Response, Row, Sampling
-from constitution.warehouse import Warehouse, convert
+from constitution.warehouse import Warehouse, checksums, convert
 from constitution.warehouse.columns import ROW_GROUP_ROWS
 from constitution.warehouse.query import connect
 from constitution.warehouse.schema import TABLES
@@ -161,7 +161,7 @@ def test_a_constitution_comes_back_with_its_digest(warehouse: Warehouse) -> None
 def test_files_have_the_layout_that_the_design_names(warehouse: Warehouse) -> None:
     first = warehouse.write_part("responses", RUN, [r for r in chain(1) if isinstance(r, Response)])
     second = warehouse.write_part("responses", RUN, [r for r in chain(2) if isinstance(r, Response)])
-    assert first == warehouse.root / "responses" / f"run_id={RUN}" / "part-0.parquet"
+    assert first == warehouse.root / "responses" / RUN / "part-0.parquet"
     assert second.name == "part-1.parquet"
     metadata = pq.read_metadata(first).row_group(0)
     by_path = {metadata.column(i).path_in_schema: metadata.column(i) for i in range(metadata.num_columns)}
@@ -170,7 +170,7 @@ def test_files_have_the_layout_that_the_design_names(warehouse: Warehouse) -> No
     assert {"model", "outcome", "sampling.top_p", "run_id"} <= dictionary
     assert dictionary.isdisjoint({"id", "text", "critique", "seed"})
     for table in TABLES:
-        pattern = str(warehouse.root / table / "run_id=*" / "*.parquet")
+        pattern = str(warehouse.root / table / "*" / "*.parquet")
         with duckdb.connect() as connection:
             query = "SELECT count(*) FROM read_parquet(?, hive_partitioning = true)"
             assert connection.execute(query, [pattern]).fetchall() == [(6 if table == "responses" else 0,)]
@@ -282,11 +282,13 @@ def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path) -> None:
 
 def test_recover_sweeps_what_a_killed_write_left(warehouse: Warehouse) -> None:
     part = warehouse.write_part("failures", RUN, [failure(1)])
-    (part.parent / ".part-1.parquet.tmp").write_bytes(b"half")
-    (part.parent / ".part-7.parquet.99.tmp").write_bytes(b"half")
+    place = checksums.aside(part.parent)
+    (place / ".part-1.parquet.tmp").write_bytes(b"half")
+    (place / ".part-7.parquet.99.tmp").write_bytes(b"half")
     assert warehouse.write_part("failures", RUN, [failure(2)]).name == "part-2.parquet", "1 is taken by a writer"
     warehouse.recover(RUN)
-    assert sorted(path.name for path in part.parent.iterdir()) == ["SHA256SUMS", "part-0.parquet", "part-2.parquet"]
+    assert sorted(path.name for path in part.parent.iterdir()) == ["part-0.parquet", "part-2.parquet"]
+    assert [path.name for path in place.iterdir()] == ["SHA256SUMS"]
 
 
 def test_the_dictionary_lists_every_column(tmp_path: Path) -> None:

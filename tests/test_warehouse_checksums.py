@@ -16,7 +16,7 @@ from constitution.warehouse import Warehouse, checksums, convert, files
 
 def sound(folder: Path) -> int:
     """How many parts sha256sum finds to be as they were written; it must find nothing else to say."""
-    command = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
+    command = ["sha256sum", "--check", "--strict", str(checksums.aside(folder.absolute()) / "SHA256SUMS")]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
@@ -31,7 +31,7 @@ def test_every_part_is_named_whatever_wrote_it(tmp_path: Path) -> None:
     warehouse.write_prompts(RUN, 0, [prompt(number) for number in range(6)])
     warehouse.write_annotations(RUN, [Annotation("l", RUN, prompt(0).id, "ann", 1.0, "ann.csv", pair_id="p")])
     warehouse.write_annotations(RUN, [Annotation("m", RUN, prompt(0).id, "ben", 1.0, "ben.csv", pair_id="p")])
-    folders = [path.parent for path in tmp_path.rglob("SHA256SUMS")]
+    folders = [tmp_path / path.parent.relative_to(tmp_path / "checksums") for path in tmp_path.rglob("SHA256SUMS")]
     assert {folder.parent.name for folder in folders} == {"principles", "prompts", "annotations", *convert.ROW_TABLES}
     for folder in folders:
         assert sound(folder) == len(files.parts(folder))
@@ -69,7 +69,7 @@ def test_a_compaction_gives_no_new_sum_to_what_is_damaged(tmp_path: Path) -> Non
 def test_a_folder_of_an_older_version_is_unchecked_until_it_is_written_to(tmp_path: Path) -> None:
     warehouse = fill(tmp_path)
     for table in ("failures", "principles"):
-        (warehouse.folder(table, RUN) / "SHA256SUMS").unlink()
+        (checksums.aside(warehouse.folder(table, RUN)) / "SHA256SUMS").unlink()
         assert checksums.unchecked(warehouse.folder(table, RUN)) == ["part-0.parquet"]
     warehouse.write_part("failures", RUN, [failure(90)])
     warehouse.write_principles(RUN, CONSTITUTION)
@@ -82,7 +82,8 @@ def test_a_folder_of_an_older_version_is_unchecked_until_it_is_written_to(tmp_pa
 def test_a_write_that_fails_is_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     warehouse = Warehouse(tmp_path)
     warehouse.write_part("failures", RUN, [failure(1)])
-    sums = warehouse.folder("failures", RUN) / "SHA256SUMS"
+    folder = warehouse.folder("failures", RUN)
+    sums = checksums.aside(folder) / "SHA256SUMS"
     before = sums.read_bytes()
 
     def refuse(self: Path, target: Path) -> None:
@@ -93,14 +94,14 @@ def test_a_write_that_fails_is_not_named(tmp_path: Path, monkeypatch: pytest.Mon
         with pytest.raises(WarehouseError, match="Permission denied"):
             warehouse.write_part("failures", RUN, [failure(2)])
     assert sums.read_bytes() == before
-    assert checksums.check(sums.parent) == {}
+    assert checksums.check(folder) == {}
 
 
 def test_a_line_that_a_kill_cut_short_takes_no_other_with_it(tmp_path: Path) -> None:
     warehouse = Warehouse(tmp_path)
     warehouse.write_part("failures", RUN, [failure(1)])
     folder = warehouse.folder("failures", RUN)
-    with (folder / "SHA256SUMS").open("ab") as file:
+    with (checksums.aside(folder) / "SHA256SUMS").open("ab") as file:
         file.write(b"# 123 part-1.parquet\n0123abc")
     warehouse.write_part("failures", RUN, [failure(2)])
     assert checksums.read(folder).keys() == {"part-0.parquet", "part-1.parquet"}
@@ -111,7 +112,7 @@ def test_a_kill_between_name_and_part_is_no_damage(tmp_path: Path) -> None:
     """The temporary file tells it from a part that was deleted; clearing it away clears the name."""
     warehouse = Warehouse(tmp_path)
     folder = warehouse.write_part("failures", RUN, [failure(1)]).parent
-    warehouse.write_part("failures", RUN, [failure(2)]).rename(folder / ".part-1.parquet.tmp")
+    warehouse.write_part("failures", RUN, [failure(2)]).rename(checksums.aside(folder) / ".part-1.parquet.tmp")
     assert checksums.check(folder) == {}
     warehouse.recover(RUN)
     assert checksums.read(folder).keys() == {"part-0.parquet"}

@@ -75,7 +75,7 @@ def filled(root: Path) -> Warehouse:
 
 def stored(warehouse: Warehouse) -> list[str]:
     """Ids as a reader's glob finds them."""
-    pattern = str(warehouse.root / "failures" / "run_id=*" / "*.parquet")
+    pattern = str(warehouse.root / "failures" / "*" / "*.parquet")
     with duckdb.connect() as connection:
         rows = connection.execute("SELECT id FROM read_parquet(?, hive_partitioning = true) ORDER BY id", [pattern])
         return [str(row[0]) for row in rows.fetchall()]

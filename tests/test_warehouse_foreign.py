@@ -17,8 +17,8 @@ from constitution.cli import app
 from constitution.errors import WarehouseError
 from constitution.warehouse import Warehouse, checksums, connect, layout, spool
 
-PART = "responses/run_id={run}/part-0.parquet"
-SUMS = "responses/run_id={run}/SHA256SUMS"
+PART = "responses/{run}/part-0.parquet"
+SUMS = "checksums/responses/{run}/SHA256SUMS"
 RECORD = "runs/{run}.json"
 
 
@@ -41,11 +41,11 @@ def test_what_is_no_file_is_told_and_put_aside(tmp_path: Path, name: str, kind: 
     assert (told.exit_code, str(path) in told.output) == (1, True)
     assert verify(warehouse.root, RUN, "--repair").exit_code == 1
     assert not os.path.lexists(path) or path.is_file()
-    aside = warehouse.root / "quarantine" / path.parent.relative_to(warehouse.root) / path.name
-    assert os.path.lexists(aside if name != RECORD else warehouse.root / f"quarantine/runs/run_id={RUN}" / path.name)
+    aside = warehouse.root / "quarantine" / ("runs" if name == RECORD else "responses") / RUN / path.name
+    assert os.path.lexists(aside)
 
 
-@pytest.mark.parametrize("name", ["responses/run_id=_/_schema.parquet", "runs/_none.json", "warehouse.duckdb"])
+@pytest.mark.parametrize("name", ["responses/none/none.parquet", "runs/_none.json", "warehouse.duckdb"])
 def test_a_pipe_in_place_of_a_file_of_no_data_is_made_again(tmp_path: Path, name: str) -> None:
     warehouse = fill(tmp_path / "warehouse")
     path = warehouse.root / name
@@ -58,7 +58,7 @@ def test_a_pipe_in_place_of_a_file_of_no_data_is_made_again(tmp_path: Path, name
 def test_a_broken_part_without_checksum_is_told_and_put_aside(tmp_path: Path) -> None:
     warehouse = fill(tmp_path / "warehouse")
     part = warehouse.root / PART.format(run=RUN)
-    (part.parent / "SHA256SUMS").unlink()
+    (checksums.aside(part.parent) / "SHA256SUMS").unlink()
     assert "no checksum is left of" in verify(warehouse.root).output
     os.truncate(part, 100)
     told = verify(warehouse.root)
@@ -103,7 +103,7 @@ def test_a_folder_that_may_not_be_read_is_no_table_of_fewer_rows(
     access = os.access
     with monkeypatch.context() as patch:
         patch.setattr(os, "access", lambda path, mode: RUN not in str(path) and access(path, mode))
-        with pytest.raises(WarehouseError, match=f"run_id={RUN}: you may not read this folder"):
+        with pytest.raises(WarehouseError, match=f"{RUN}: you may not read this folder"):
             connect(warehouse.root)
         connect(warehouse.root, run_id="another").close()
 
@@ -115,7 +115,7 @@ def test_what_a_kill_left_locks_no_reader_of_a_read_only_disk_out(
         raise WarehouseError(f"{path}: cannot be written: Read-only file system")
 
     warehouse = fill(tmp_path / "warehouse")
-    leftover = warehouse.root / "responses/run_id=_/.left.tmp"
+    leftover = warehouse.root / "checksums/responses/none/.left.tmp"
     leftover.touch()
     with monkeypatch.context() as patch:
         patch.setattr(layout, "make", read_only)
@@ -144,10 +144,10 @@ def test_prompts_wait_in_the_warehouse_where_there_is_one(tmp_path: Path, monkey
 @pytest.mark.parametrize("name", [f"{RUN} copy", f"{RUN} (1)", f"{RUN} - Copy", f".{RUN}"])
 def test_a_copy_of_a_runs_folder_is_not_read_and_told(tmp_path: Path, name: str) -> None:
     warehouse = fill(tmp_path / "warehouse")
-    folder = warehouse.root / "responses" / f"run_id={RUN}"
+    folder = warehouse.root / "responses" / RUN
     with connect(warehouse.root) as connection:
         before = connection.sql("SELECT count(*) FROM responses").fetchall()
-    shutil.copytree(folder, folder.with_name(f"run_id={name}"))
+    shutil.copytree(folder, folder.with_name(name))
     with connect(warehouse.root) as connection:
         assert connection.sql("SELECT count(*) FROM responses").fetchall() == before
     told = verify(warehouse.root)

@@ -37,9 +37,7 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
     "cut": lambda path: path.write_bytes(path.read_bytes()[:-5]),
     "another table's": lambda path: shutil.copy(other_of(path), path),
     "gone": lambda path: path.unlink(),
-    "gone with its folder": lambda path: (
-        shutil.rmtree(path.parent) if path.parent.name == "run_id=_" else path.unlink()
-    ),
+    "gone with its folder": lambda path: shutil.rmtree(path.parent) if path.parent.name == "none" else path.unlink(),
 }
 OWN = [f"{name}/{views.NO_ROWS}" for name in ("prompts", "responses", "exported")] + ["runs/_none.json", views.DATABASE]
 
@@ -101,10 +99,10 @@ def test_a_run_mends_them_too(tmp_path: Path) -> None:
 def test_what_other_programs_leave_is_not_read(tmp_path: Path) -> None:
     root = fill(tmp_path / "warehouse").root
     before = {view: sorted(table(root, f"FROM {view}"), key=repr) for view in (*TABLES, "runs")}
-    for folder in [root, root / "runs", root / "responses", root / "responses" / f"run_id={RUN}"]:
+    for folder in [root, root / "runs", root / "responses", root / "responses" / RUN]:
         for name in (".DS_Store", "Thumbs.db", "desktop.ini", ".part-0.parquet.swp", "part-0.parquet~", "._x.json"):
             (folder / name).write_bytes(b"\0\1")
-    part = root / "responses" / f"run_id={RUN}" / "part-0.parquet"
+    part = root / "responses" / RUN / "part-0.parquet"
     for name in ("part-0 (copy).parquet", "part-0.sync-conflict-20261129.parquet", "._part-0.parquet"):
         shutil.copy(part, part.with_name(name))
     record = root / "runs" / f"{RUN}.json"
@@ -119,7 +117,7 @@ def test_what_other_programs_leave_is_not_read(tmp_path: Path) -> None:
 
 def test_leftovers_beside_the_files_of_no_rows_are_swept(tmp_path: Path) -> None:
     root = fill(tmp_path / "warehouse").root
-    left = root / "responses" / "run_id=_" / "._schema.parquet.0123456789abcdef.tmp"
+    left = root / "checksums" / "responses" / "none" / ".none.parquet.0123456789abcdef.tmp"
     left.write_bytes(b"half")
     with connect(root):
         assert not left.exists()

@@ -22,7 +22,7 @@ from constitution.pipeline.plan import prepare
 from constitution.pipeline.session import open_run
 from constitution.recipe import load_recipe
 from constitution.records import Annotation, Figure, Response
-from constitution.warehouse import Warehouse, connect, convert, views
+from constitution.warehouse import Warehouse, checksums, connect, convert, views
 from constitution.warehouse.layout import Place
 
 RESPONSES = [row for row in chain(0) if isinstance(row, Response)]
@@ -155,17 +155,17 @@ async def test_a_run_with_rows_missing_is_not_finished(tmp_path: Path) -> None:
     # Verified the same way, however much of a table went with its checksums.
     for name in ("responses", "judgements", "preferences"):
         folder = Warehouse(root).folder(name, done.run_id)
-        kept = folder.with_name("kept")
-        folder.rename(kept)
-        shutil.copytree(kept, folder)
+        both = folder, checksums.aside(folder)
         whole = convert.rows_from_arrow(name, Warehouse(root).table(name, done.run_id))
-        shutil.rmtree(folder)
+        for each in both:
+            each.rename(each.with_name("kept"))
         Warehouse(root).write_part(name, done.run_id, whole[:-1])
         [damage] = Warehouse(root).verify(done.run_id)
         assert str(damage).endswith(f"has {len(whole) - 1:,} rows, and the run's record counts {len(whole):,}")
         assert Warehouse(root).verify(done.run_id, read_parts=False) == [damage]
-        shutil.rmtree(folder)
-        kept.rename(folder)
+        for each in both:
+            shutil.rmtree(each)
+            each.with_name("kept").rename(each)
     assert Warehouse(root).verify(done.run_id) == []
 
 
@@ -203,13 +203,13 @@ def test_nothing_is_written_through_a_link_of_a_guessed_name(tmp_path: Path) -> 
     precious = tmp_path / "precious"
     precious.write_bytes(b"mine")
     warehouse = fill(tmp_path / "warehouse")
-    folder, runs = warehouse.folder("responses", RUN), warehouse.root / "runs"
+    folder, runs = checksums.aside(warehouse.folder("responses", RUN)), warehouse.root / "runs"
     old = [f".part-0.parquet.{os.getpid()}.tmp", ".part-1.parquet.tmp", ".SHA256SUMS.tmp"]
     for path in (
         *(folder / name for name in old),
         runs / f".{RUN}.json.{os.getpid()}.tmp",
         warehouse.root / f".warehouse.duckdb.{os.getpid()}.tmp",
-        warehouse.folder("figures", RUN).parent / f".part-0.parquet.{os.getpid()}.tmp",
+        folder.parents[1] / "figures" / f".part-0.parquet.{os.getpid()}.tmp",
         tmp_path / ".out.csv.tmp",
     ):
         path.symlink_to(precious)
@@ -223,17 +223,19 @@ def test_nothing_is_written_through_a_link_of_a_guessed_name(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "name", ["runs/{run}.lock", "annotations/run_id={run}/.lock", "responses/run_id={run}/SHA256SUMS"]
+    "name", ["runs/{run}.lock", "checksums/annotations/{run}/.lock", "checksums/responses/{run}/SHA256SUMS"]
 )
 def test_nor_through_a_link_in_place_of_a_file_that_is_written_in_place(tmp_path: Path, name: str) -> None:
     precious = tmp_path / "precious"
     precious.write_bytes(b"mine")
     warehouse = fill(tmp_path / "warehouse")
     path = warehouse.root / name.format(run=RUN)
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     path.symlink_to(precious)
-    what = {"runs": "lock", "annotations": "annotations", "responses": "part"}[name.split("/", maxsplit=1)[0]]
+    what = {"runs": "lock", "annotations": "annotations", "responses": "part"}[
+        name.removeprefix("checksums/").split("/")[0]
+    ]
     with pytest.raises(WarehouseError, match="cannot be written"):
         WRITES[what](warehouse)
     assert precious.read_bytes() == b"mine"

@@ -1,11 +1,15 @@
-"""What the parts of a folder must be: the file SHA256SUMS in each, which `sha256sum -c SHA256SUMS` reads.
+"""What the parts of a folder must be: checksums/<table>/<run_id>/SHA256SUMS, which `sha256sum -c` reads in the folder.
 
     # 48213 part-0.parquet
     7d865e959b2466918c9863afca942d0fb89d7c9ac0c99bafc3749504ded97730  part-0.parquet
 
 The comment is the size in bytes, so that a look without reading the parts tells a truncated one. A part is named here
 before it is renamed into place: a kill in between leaves a name without a part, and its temporary file, but never a
-part without a name. A part that takes the place of another has two lines for that moment, and either may hold.
+part without a name. A part that takes the place of another has two lines for that moment, and either may hold. A folder
+that takes the place of another has its sums in SHA256SUMS.next until it has done so: the parts tell which ones hold.
+
+Sums, files that are being written and locks are in this other folder because pandas, polars and others take every file
+of a table's folder for Parquet, and of folders in it, polars takes hidden ones too.
 """
 
 from __future__ import annotations
@@ -24,7 +28,9 @@ from typing import Any, NamedTuple
 
 from constitution.writing import beside
 
+FOLDER = "checksums"
 SUMS = "SHA256SUMS"
+NEXT = "SHA256SUMS.next"
 
 MISSING = "is missing"
 ALTERED = "is not what was written"
@@ -37,6 +43,22 @@ _BROKEN = {errno.EIO, errno.EBADMSG, *(getattr(errno, name) for name in ("EUCLEA
 _LINES = re.compile(r"^# ([0-9]{1,18}) (\S+)\n([0-9a-f]{64})  (\S+)$", re.MULTILINE)
 _TEMPORARY = re.compile(r"\.(.+?\.parquet)\.(?:[0-9a-f]+\.)?tmp")
 _TRIES = 5
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """`folder`, flushed in its parent, which must exist: what is stored never makes a warehouse that is gone again."""
+    if not folder.is_dir():
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
 
 
 class Sum(NamedTuple):
@@ -68,6 +90,20 @@ class HashedFile(io.BufferedWriter):
         return Sum(self._digest.hexdigest(), self._size)
 
 
+def aside(folder: Path) -> Path:
+    """Where what belongs to a run's folder of a table and is no part of it lies; it need not exist."""
+    table = folder.parent
+    return table.parent / FOLDER / table.name / folder.name
+
+
+def make_aside(folder: Path) -> Path:
+    """The same, made if need be, as far as there is the warehouse: WAREHOUSE/checksums/<table>/<run_id>."""
+    found = aside(folder)
+    for each in (found.parent.parent, found.parent, found):
+        make_folder(each)
+    return found
+
+
 def sum_of(path: Path) -> Sum:
     with path.open("rb") as file:
         return Sum(hashlib.file_digest(file, "sha256").hexdigest(), file.tell())
@@ -75,7 +111,14 @@ def sum_of(path: Path) -> Sum:
 
 def read(folder: Path) -> dict[str, list[Sum]]:
     """What each part may be; empty where nothing was ever named (the file was lost, or there is no folder)."""
-    path = folder / SUMS
+    now, then = (_read(aside(folder) / name) for name in (SUMS, NEXT))
+    if not then:
+        return now
+    names = then if _taken(_parts(folder), now, then) else now
+    return {name: now.get(name, []) + then.get(name, []) for name in names}
+
+
+def _read(path: Path) -> dict[str, list[Sum]]:
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
             return {}
@@ -84,12 +127,33 @@ def read(folder: Path) -> dict[str, list[Sum]]:
         return {}
 
 
-def write(folder: Path, sums: Mapping[str, Sum]) -> None:
-    """Names these parts and no others, in a folder that no other process has yet."""
-    with (folder / SUMS).open("xb") as file:
-        file.write(_text({name: [sum] for name, sum in sums.items()}))
-        file.flush()
-        os.fsync(file.fileno())
+def _taken(parts: Iterable[str], now: Mapping[str, Any], then: Mapping[str, Any]) -> bool:
+    """Whether the folder that was to take another's place has done so, by the names of the parts that are there."""
+    there = set(parts)
+    new, old = (there & (one.keys() - other.keys()) for one, other in ((then, now), (now, then)))
+    return len(new) > len(old) or (len(new) == len(old) and there == then.keys() != now.keys())
+
+
+def announce(folder: Path, sums: Mapping[str, Sum]) -> None:
+    """What the parts of the folder are that is about to take the place of this one; `settle` says how it ended."""
+    _replace(make_aside(folder) / NEXT, {name: [sum] for name, sum in sums.items()})
+
+
+def settle(folder: Path) -> None:
+    """What was announced holds from now on, or is forgotten, as the parts that are there have it."""
+    path = aside(folder) / NEXT
+    if not path.is_file():
+        return
+    with _alone(folder) as file:
+        now, then, there = _parsed(_content(file)), _read(path), _parts(folder)
+        taken = _taken(there, now, then)
+        if set(there) == then.keys() == now.keys():
+            taken = all(sum_of(folder / name) in sums for name, sums in then.items())
+        if taken:
+            path.rename(aside(folder) / SUMS)
+        else:
+            path.unlink()
+        sync_folder(path.parent)
 
 
 @contextmanager
@@ -118,7 +182,7 @@ def naming(path: Path, sum: Sum) -> Iterator[None]:
 def forget(folder: Path, names: Iterable[str]) -> None:
     """These parts of the folder are no more."""
     gone = set(names)
-    if not gone.isdisjoint(read(folder)):
+    if not gone.isdisjoint(_read(aside(folder) / SUMS)):
         with _alone(folder) as file:
             _rewrite(folder, {name: sums for name, sums in _parsed(_content(file)).items() if name not in gone})
 
@@ -149,7 +213,8 @@ def unchecked(folder: Path) -> list[str]:
 def _look(folder: Path, read_parts: bool) -> dict[str, str]:
     expected = read(folder)
     if not expected:
-        return {SUMS: NO_FILE} if os.path.lexists(folder / SUMS) and not (folder / SUMS).is_file() else {}
+        path = aside(folder) / SUMS
+        return {SUMS: NO_FILE} if os.path.lexists(path) and not path.is_file() else {}
     there = _parts(folder)
     found = {name: UNKNOWN for name in there if name not in expected}
     interrupted = _interrupted(folder)
@@ -194,16 +259,17 @@ def _parts(folder: Path) -> list[str]:
 def _interrupted(folder: Path) -> set[str]:
     """Names that have a temporary file and no part."""
     try:
-        names = set(os.listdir(folder))
+        names = os.listdir(aside(folder))
     except FileNotFoundError:
         return set()
-    return {match[1] for name in names if (match := _TEMPORARY.fullmatch(name)) and match[1] not in names}
+    there = _parts(folder)
+    return {match[1] for name in names if (match := _TEMPORARY.fullmatch(name)) and match[1] not in there}
 
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[io.FileIO]:
     """The folder's sums, made if need be; no other process changes them or puts a part in its place meanwhile."""
-    path = folder / SUMS
+    path = make_aside(folder) / SUMS
     while True:
         with io.FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644), "r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -218,16 +284,21 @@ def _alone(folder: Path) -> Iterator[io.FileIO]:
 
 def _rewrite(folder: Path, sums: Mapping[str, list[Sum]]) -> None:
     """In place of the folder's sums, which `_alone` holds."""
-    temporary = beside(folder / SUMS)
+    _replace(aside(folder) / SUMS, sums)
+
+
+def _replace(path: Path, sums: Mapping[str, list[Sum]]) -> None:
+    temporary = beside(path)
     try:
         with temporary.open("xb") as file:
             file.write(_text(sums))
             file.flush()
             os.fsync(file.fileno())
-        temporary.rename(folder / SUMS)
+        temporary.rename(path)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+    sync_folder(path.parent)
 
 
 def _append(file: io.FileIO, data: bytes) -> None:

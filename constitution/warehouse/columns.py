@@ -56,7 +56,7 @@ class Table:
 
     def writer(self, file: object) -> pq.ParquetWriter:
         """Into an open file."""
-        return pq.ParquetWriter(
+        return _Writer(
             file,
             self.schema,
             compression=COMPRESSION,
@@ -70,6 +70,14 @@ class Table:
         """`data` as Parquet into an open file."""
         with self.writer(file) as writer:
             writer.write_table(data, ROW_GROUP_ROWS)
+
+
+class _Writer(pq.ParquetWriter):
+    """Writes no row group without rows: `datasets` takes the size of the first for that of its batches, and fails."""
+
+    def write_table(self, table: pa.Table, row_group_size: int | None = None) -> None:
+        if table.num_rows:
+            super().write_table(table, row_group_size)
 
 
 def few(name: str, doc: str, *, null: bool = False) -> Column:

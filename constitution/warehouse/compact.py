@@ -1,6 +1,6 @@
 """A finished run's parts merged into few files, without a moment in which a reader sees a row twice or not at all.
 
-The merged files are prepared in a folder beside the run's, which then changes places with it in one step. Killed before
+The merged files are prepared in another folder, which then changes places with the run's in one step. Killed before
 that step, the prepared folder is rubbish; killed after it, the old one is: either way `recover` deletes what lies under
 the temporary name, and nothing has to be remembered. The merged parts take new numbers, so a reader that listed the old
 ones a moment ago misses a file (and asks again) rather than reading something else under the same name. A file system
@@ -42,17 +42,19 @@ def compact_folder(table: Table, folder: Path, target_bytes: int = TARGET_BYTES)
     staging, _ = _beside(folder)
     with files.storing(folder):
         files.remove_tree(staging)
+        checksums.make_aside(folder)
         staging.mkdir()
         new = _merge(table, small, staging, files.next_number(folder), target_bytes)
         known = checksums.read(folder)
         for path in large:
             _link(path, staging / path.name)
             new[path.name] = known[path.name][-1] if path.name in known else checksums.sum_of(path)
-        checksums.write(staging, new)
         _check_rows(folder, old, files.parts(staging))
         files.sync_folder(staging)
+        checksums.announce(folder, new)
         exchanged = files.exchange(staging, folder)
         files.sync_folder(folder.parent)
+        checksums.settle(folder)
         files.remove_tree(staging)
     return len(old) - len(new) if exchanged else 0
 
@@ -66,6 +68,7 @@ def replace_folder(table: Table, folder: Path, data: Iterable[tuple[str, pa.Tabl
     with files.storing(folder):
         files.make_folder(folder)
         files.remove_tree(staging)
+        checksums.make_aside(folder)
         staging.mkdir()
         sums = {}
         for name, rows in data:
@@ -73,14 +76,15 @@ def replace_folder(table: Table, folder: Path, data: Iterable[tuple[str, pa.Tabl
                 table.write(rows, file)
                 file.sync()
             sums[name] = file.sum
-        checksums.write(staging, sums)
         files.sync_folder(staging)
+        checksums.announce(folder, sums)
         if not files.exchange(staging, folder):
             # Killed between the two renames, the folder is missing, and recover_folder puts the new one there.
             files.remove_tree(old)
             folder.rename(old)
             staging.rename(folder)
         files.sync_folder(folder.parent)
+        checksums.settle(folder)
         files.remove_tree(staging)
         files.remove_tree(old)
 
@@ -92,15 +96,16 @@ def recover_folder(folder: Path) -> None:
         if staging.is_dir() and not folder.exists():  # see replace_folder
             staging.rename(folder)
             files.sync_folder(folder.parent)
+        files.sweep(folder)
         files.remove_tree(staging)
         files.remove_tree(old)
-        files.sweep(folder)
 
 
 def _beside(folder: Path) -> tuple[Path, Path]:
     """Where what is to take the folder's place is prepared, and where what it takes the place of waits to be deleted:
-    names that no reader's glob matches."""
-    return folder.with_name(f".compact-{folder.name}"), folder.with_name(f".old-{folder.name}")
+    where no reader of the table looks."""
+    place = checksums.aside(folder)
+    return place.with_name(f".compact-{place.name}"), place.with_name(f".old-{place.name}")
 
 
 def _merge(table: Table, paths: Sequence[Path], staging: Path, number: int, target_bytes: int) -> dict[str, Sum]:

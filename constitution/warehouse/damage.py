@@ -1,6 +1,6 @@
 """Parts that are not what was written: finding them, and quarantining them.
 
-A damaged part goes to quarantine/<table>/run_id=…/ under its own name, where no reader's glob looks. Nothing is
+A damaged part goes to quarantine/<table>/<run_id>/ under its own name, where no reader's glob looks. Nothing is
 deleted.
 """
 
@@ -51,7 +51,7 @@ class Damage:
 
 
 def folder_of(root: Path, table: str, run_id: str) -> Path:
-    return root / table / f"run_id={run_id}"
+    return root / table / run_id
 
 
 def find(
@@ -71,7 +71,8 @@ def find(
     for table in tables:
         folder = folder_of(root, table, run_id)
         faults = checksums.check(folder, read_parts=read_parts) or _without_sums(folder)
-        found += [Damage(table, folder / name, fault) for name, fault in faults.items()]
+        places = {checksums.SUMS: checksums.aside(folder)}
+        found += [Damage(table, places.get(name, folder) / name, fault) for name, fault in faults.items()]
         known = counts.get(table, 0)
         if not faults and known != 0 and not files.parts(folder):
             found.append(Damage(table, folder, checksums.MISSING))
@@ -106,10 +107,9 @@ def strays(root: Path, known: Collection[str]) -> dict[str, list[str]]:
     record was lost, or a copy of a run's folder, whose rows are read twice."""
     found: dict[str, list[str]] = {}
     for table in TABLES:
-        for folder in sorted((root / table).glob("run_id=*")):
-            run_id = folder.name.removeprefix("run_id=")
-            if run_id not in {*known, NO_RUN_ID} and any(folder.glob("*.parquet")):
-                found.setdefault(run_id, []).append(table)
+        for folder in sorted((root / table).glob("*/")):
+            if folder.name not in {*known, NO_RUN_ID} and any(folder.glob("*.parquet")):
+                found.setdefault(folder.name, []).append(table)
     return found
 
 
@@ -133,7 +133,7 @@ def quarantine_part(root: Path, run_id: str, damage: Damage) -> Path | None:
 def quarantine(root: Path, table: str, run_id: str) -> Path:
     """The folder, made if need be."""
     place = root
-    for name in (QUARANTINE, table, f"run_id={run_id}"):
+    for name in (QUARANTINE, table, run_id):
         place /= name
         with files.storing(place):
             files.make_folder(place)

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from constitution.errors import WarehouseError
 from constitution.warehouse import checksums
-from constitution.warehouse.checksums import HashedFile
+from constitution.warehouse.checksums import HashedFile, make_aside, make_folder, sync_folder
 from constitution.writing import beside
 
 PART = re.compile(r"part-(\d+)\.parquet")
@@ -42,22 +42,6 @@ def storing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes renames in `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def make_folder(folder: Path) -> None:
-    """`folder`, flushed in its parent, which must exist: what is stored never makes a warehouse that is gone again."""
-    if not folder.is_dir():
-        folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)
-
-
 def make_root(root: Path) -> None:
     """The folder with all its parents."""
     if not root.is_dir():
@@ -73,7 +57,8 @@ def replacing(path: Path, *, part: bool = False) -> Iterator[IO[bytes]]:
     """
     with storing(path):
         make_folder(path.parent)
-        temporary = beside(path)
+        # Of a table, no reader finds what is not yet a part.
+        temporary = beside(make_aside(path.parent) / path.name) if path.suffix == ".parquet" else beside(path)
         with _becoming(path, temporary, HashedFile(temporary), part) as file:
             yield file
 
@@ -116,10 +101,11 @@ def new_part(folder: Path) -> Iterator[tuple[Path, IO[bytes]]]:
     """
     with storing(folder):
         make_folder(folder)
+        place = make_aside(folder)
     number = next_number(folder)
     while True:
         path = folder / f"part-{number}.parquet"
-        temporary = folder / f".part-{number}.parquet.tmp"
+        temporary = place / f".part-{number}.parquet.tmp"
         number += 1
         with storing(path):
             try:
@@ -136,18 +122,17 @@ def new_part(folder: Path) -> Iterator[tuple[Path, IO[bytes]]]:
 
 def sweep(folder: Path) -> None:
     """Deletes temporary files that a killed process left in `folder`. No other may be writing there."""
-    if folder.is_dir():
-        checksums.forget_interrupted(folder)
-        for leftover in folder.glob(".*.tmp"):
-            leftover.unlink(missing_ok=True)
+    checksums.settle(folder)
+    checksums.forget_interrupted(folder)
+    for leftover in checksums.aside(folder).glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
 
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """For as long as the block lasts, no other process is in such a block of this folder; waits for one that is."""
     with storing(folder):
-        make_folder(folder)
-        descriptor = os.open(folder / ".lock", OPEN, 0o644)
+        descriptor = os.open(make_aside(folder) / ".lock", OPEN, 0o644)
     try:
         with storing(folder):
             fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from constitution.errors import WarehouseError
 from constitution.warehouse import files, views
+from constitution.warehouse.checksums import aside
 from constitution.warehouse.columns import FORMAT, Table
 from constitution.warehouse.schema import TABLES
 from constitution.writing import local
@@ -25,7 +26,7 @@ _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 def is_run_id(name: str) -> bool:
-    return _RUN_ID.fullmatch(name) is not None
+    return _RUN_ID.fullmatch(name) is not None and name != views.NO_RUN_ID
 
 
 class Place:
@@ -85,7 +86,7 @@ _EMPTY = b"{}"
 def exists(root: Path) -> bool:
     """Whether `root` is a warehouse, however damaged."""
     local(root)
-    return (root / "runs" / views.NO_RUN).exists() or any(any((root / name).glob("run_id=*")) for name in TABLES)
+    return (root / "runs" / views.NO_RUN).exists() or any(any((root / name).glob("*/*.parquet")) for name in TABLES)
 
 
 def make(root: Path, check: Callable[[], None] = lambda: None) -> None:
@@ -113,7 +114,9 @@ def make(root: Path, check: Callable[[], None] = lambda: None) -> None:
 
 
 def check_version(root: Path) -> None:
-    """Raises WarehouseError for a warehouse of another version."""
+    """Raises WarehouseError for a warehouse of another version; one named a run's folder run_id=…"""
+    if any(any((root / name).glob("run_id=*")) for name in TABLES):
+        raise _of_another_version(root)
     for table in TABLES.values():
         _sound(table, root / table.name / views.NO_ROWS)
 
@@ -131,7 +134,7 @@ def check_readable(root: Path, run_id: str | None = None) -> None:
 
 
 def _runs_of(table: Path, run_id: str | None) -> Iterable[Path]:
-    return table.glob("run_id=*") if run_id is None else [table / f"run_id={run_id}"]
+    return table.glob("[!.]*/") if run_id is None else [table / run_id]
 
 
 def mend(root: Path) -> None:
@@ -141,11 +144,12 @@ def mend(root: Path) -> None:
     Raises WarehouseError where that cannot be written, as on a disk that is read only, and for a warehouse of another
     version.
     """
+    check_version(root)
     there = [table for table in TABLES.values() if (root / table.name).is_dir()]
     sound = [_sound(table, root / table.name / views.NO_ROWS) for table in there]
     if not _is_empty_record(root / "runs" / views.NO_RUN) or not all(sound):
         make(root)
-    elif any(any((root / name / views.NO_ROWS).parent.glob(".*.tmp")) for name in TABLES):
+    elif any(any(aside((root / name / views.NO_ROWS).parent).glob(".*.tmp")) for name in TABLES):
         with suppress(WarehouseError):  # what a kill left is in no reader's way
             make(root)
     if not _is_database(root / views.DATABASE):
@@ -165,11 +169,15 @@ def _sound(table: Table, path: Path) -> bool:
     about = schema.metadata or {}
     same = about.get(b"format") == FORMAT.encode() and schema.equals(table.schema)
     if about.get(b"table") == table.name.encode() and not same:
-        raise WarehouseError(
-            f"{path.parent.parent.parent}: this warehouse was written by another version of constitution",
-            hint="use the version that wrote it, or name another folder with --warehouse",
-        )
+        raise _of_another_version(path.parent.parent.parent)
     return same and rows == 0
+
+
+def _of_another_version(root: Path) -> WarehouseError:
+    return WarehouseError(
+        f"{root}: this warehouse was written by another version of constitution",
+        hint="use the version that wrote it, or name another folder with --warehouse",
+    )
 
 
 def _is_empty_record(path: Path) -> bool:

@@ -93,7 +93,8 @@ def repair(root: Path, run: Run, found: Iterable[Damage]) -> None:
     _take_out_what_rests(root, run_id, _answers(run), {damage.table for damage in damages})
     for damage in damages:
         # Those of the input are missed until they are written again.
-        if damage.table not in INPUT and (folder := folder_of(root, damage.table, run_id)).is_dir():
+        if damage.table not in INPUT:
+            folder = folder_of(root, damage.table, run_id)
             with files.storing(folder):
                 checksums.forget(folder, [damage.path.name])
 
@@ -132,7 +133,8 @@ def _take_out(root: Path, table: str, run_id: str, column: str, values: pa.Chunk
         with files.storing(path):
             found = pc.sum(pc.is_in(pq.read_table(path, columns=[column], partitioning=None)[column], values)).as_py()
         if found:
-            _split(TABLES[table], path, quarantine(root, table, run_id) / "rows", column, values)
+            aside = quarantine(root, table, f"{run_id}-rows")
+            _split(TABLES[table], path, aside, column, values)
 
 
 def _split(table: Table, path: Path, aside: Path, column: str, values: pa.ChunkedArray) -> None:

@@ -31,19 +31,19 @@ from constitution.writing import beside
 
 DATABASE = "warehouse.duckdb"
 
-NO_RUN_ID = "_"
-NO_ROWS = f"run_id={NO_RUN_ID}/_schema.parquet"
-"""In each table's folder: a file of no rows, because DuckDB refuses a glob that finds nothing; in a folder like a
-run's, for readers that take the folders' names for a column."""
+NO_RUN_ID = "none"
+NO_ROWS = f"{NO_RUN_ID}/none.parquet"
+"""In each table's folder: a file of no rows, because DuckDB refuses a glob that finds nothing, and because a table
+without rows has columns for pandas too: Arrow passes over names that begin with _ or a dot."""
 
 NO_RUN = "_none.json"
 """In runs/: the same for the runs' files; its content is `{}`."""
 
-_RUN_OF_FILE = "regexp_extract(filename, 'run_id=([^/]*)/[^/]*$', 1)"
-"""The run, by the name of the file's folder: a filter on it opens the run's files alone. DuckDB's own way, Hive's,
-takes every `key=value` of the path, also those above the warehouse, for a column that wins over the file's."""
+_RUN_OF_FILE = "regexp_extract(filename, '([^/]*)/[^/]*$', 1)"
+"""The run, by the name of the file's folder: a filter on it opens the run's files alone. Not Hive's `run_id=…`, which
+DuckDB, pandas and polars take for a column: it wins over the file's, or is refused beside it."""
 
-_OURS = "/run_id=[A-Za-z0-9_][A-Za-z0-9._-]*/(part-[0-9]+|[a-z]+-[0-9a-f]{12}|_schema)[.]parquet$"
+_OURS = "/[A-Za-z0-9][A-Za-z0-9._-]*/(part-[0-9]+|[a-z]+-[0-9a-f]{12}|none)[.]parquet$"
 """Names of the tables' files. Others lie there too: a file manager's copies, those of a tool that synchronises."""
 
 _METHODS = "FROM (VALUES {}) AS m(method, orders, reads, clamped, sampled)".format(
@@ -115,7 +115,7 @@ def _without_files(root: Path, run_id: str | None = None) -> frozenset[str]:
         name
         for name in TABLES
         if not (root / name / NO_ROWS).exists()
-        or (run_id is not None and not any((root / name / f"run_id={run_id}").glob("*.parquet")))
+        or (run_id is not None and not any((root / name / run_id).glob("*.parquet")))
     )
 
 
@@ -211,7 +211,7 @@ def _statements(without: Collection[str]) -> Iterator[str]:
     yield f"SET VARIABLE run = '{NO_RUN_ID}'"
     for table in TABLES.values():
         pattern = (
-            f"coalesce(getvariable('root') || '/', '') || '{table.name}/run_id=' || coalesce(getvariable('run'), '*') "
+            f"coalesce(getvariable('root') || '/', '') || '{table.name}/' || coalesce(getvariable('run'), '[!.]*') "
             "|| '/[!.]*.parquet'"
         )
         parts = f"read_parquet({pattern}, hive_partitioning = false, union_by_name = true, filename = true)"

@@ -51,7 +51,7 @@ def write(place: Place, name: str, prompts: int = 10, latency: float = 0.0, fail
 
 def written(place: Place, warehouse: str) -> int:
     """Answers that are on the disk."""
-    if not list((place.project / warehouse).glob("responses/run_id=*/*.parquet")):
+    if not list((place.project / warehouse).glob("responses/*/*.parquet")):
         return 0
     done = place.command("constitution", "sql", "--warehouse", warehouse, "--format", "json",
                          "SELECT count(*) AS n FROM responses", check=False)  # fmt: skip

@@ -121,7 +121,7 @@ def test_files_that_may_not_grow(torture: Torture, world: World, tmp_path: Path)
 def test_a_folder_that_cannot_be_written(torture: Torture, world: World, tmp_path: Path, table: str) -> None:
     """A file stands in its place, which stops root too."""
     root = tmp_path / "w"
-    name = f"run_id={world.run_id}" if table != "runs" else f"{world.run_id}.json"
+    name = world.run_id if table != "runs" else f"{world.run_id}.json"
     if table == "runs":
         (root / table / name).mkdir(parents=True)
     else:
