@@ -36,7 +36,7 @@ INSTALL = $(BIN)/uv pip install -q --verify-hashes --python $(BIN)/python \
   -c requirements/lock.txt --build-constraints requirements/build.txt -e '.[dev]'
 GET_UV = -m pip install -q --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/tools.txt
 
-.PHONY: results audit-dependencies bench-adaptive bench-attacks bench-engine bench-export bench-judges bench-peers bench-scale bench-vllm help setup demo test torture test-install can-test-install test-vllm can-test-vllm test-model test-model-transformers test-model-vllm can-test-model lint format lock lock-vllm pocket pocket-figures proof pocket-scorer pocket-scorecard clean
+.PHONY: results audit-dependencies bench-adaptive bench-attacks bench-engine bench-export bench-judges bench-peers bench-scale bench-vllm help setup demo test torture test-install can-test-install test-tables can-test-tables test-vllm can-test-vllm test-model test-model-transformers test-model-vllm can-test-model lint format lock lock-vllm pocket pocket-figures proof pocket-scorer pocket-scorecard clean
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -68,6 +68,17 @@ test-install: $(READY)  ## the wheel in new environments, unlocked and locked, a
 
 can-test-install: $(READY)  ## whether the packages of an install without the lock can be had here; says why not
 	@.ci/test-install --can $(BIN)/python $(BIN)/uv
+
+# Tools that open what we write, and DuckDB 1, which cannot lie in ours.
+build/tables/.ready: requirements/tables.txt | $(READY)
+	$(BIN)/uv venv -q --clear --python $(BIN)/python build/tables
+	$(BIN)/uv pip install -q --python build/tables/bin/python -r $<
+	touch $@
+
+can-test-tables: build/tables/.ready  ## whether these tools can be had here; says why not
+
+test-tables: build/tables/.ready  ## every table in pandas, polars, pyarrow and datasets, and the views in DuckDB 1
+	CONSTITUTION_TABLES=$(abspath build/tables/bin) $(BIN)/python -m pytest tests/test_tables.py
 
 test-vllm: $(VLLM_READY)  ## the tests on a real vLLM, in its own environment (Linux x86-64, Python 3.11)
 	$(VLLM)/bin/python -m pytest tests/vllm

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import replace
 from pathlib import Path
-from textwrap import dedent
 from typing import Any
 
 import pytest
 from judging_rows import RUN, Scene, answer, column
+from warehouse_page import queries
 
 from constitution.judge.pairs import Pair
 from constitution.labels import Rules, label_pair
@@ -317,14 +316,6 @@ def test_every_view_can_be_asked_of_an_empty_warehouse(tmp_path: Path) -> None:
             assert connection.execute(f'SELECT count(*) FROM "{name}"').fetchall() == [(0,)], name
 
 
-def documented() -> list[str]:
-    """The queries of docs/warehouse.md on labels and judges."""
-    text = (Path(__file__).parent.parent / "docs" / "warehouse.md").read_text(encoding="utf-8")
-    sections = text.partition("\n## Annotations\n")[2].partition("\n## Guarantees\n")[0]
-    blocks = re.findall(r"(?:^    .*\n)+", sections, re.MULTILINE)
-    return [dedent(block) for block in blocks if re.search(r"^    (SELECT|FROM)\b", block, re.MULTILINE)]
-
-
 def test_the_documented_queries_can_be_asked(tmp_path: Path) -> None:
     scene = Scene()
     for p_b in (0.2, 0.9):
@@ -333,9 +324,8 @@ def test_the_documented_queries_can_be_asked(tmp_path: Path) -> None:
         scene.vote(pair, "true", 0.9, p_b)
         scene.say("ann", 1, pair=pair)
     scene.write(tmp_path)
-    queries = documented()
-    assert len(queries) >= 10
-    for query in queries:
+    assert len(queries()) >= 10
+    for query in queries():
         found = answer(tmp_path, query.replace("…", RUN))
         assert found or "perturbation" in query or "phi" in query or "principle_votes" in query, query
 
@@ -372,5 +362,5 @@ def test_one_run_at_a_time_for_other_clients(tmp_path: Path) -> None:
         assert client.execute("SELECT count(*) FROM responses").fetchall() == [(2,)]
         client.execute(f"SET VARIABLE run = '{RUN}'")
         assert client.execute("SELECT count(*) FROM responses").fetchall() == [(2,)]
-        client.execute("SET VARIABLE run = '_'")
+        client.execute("SET VARIABLE run = 'none'")
         assert client.execute("SELECT count(*) FROM responses").fetchall() == [(0,)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,6 +32,24 @@ class Column:
         return pa.field(self.name, self.type, nullable=self.null, metadata={"doc": self.doc})
 
 
+class TableWriter:
+    """Rows into an open file, which is whole when the block ends. No row group is without rows: `datasets` takes the
+    size of the first for that of its batches, and fails."""
+
+    def __init__(self, writer: pq.ParquetWriter) -> None:
+        self._writer = writer
+
+    def write_table(self, data: pa.Table, row_group_size: int | None = None) -> None:
+        if data.num_rows:
+            self._writer.write_table(data, row_group_size)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+
+
 @dataclass(frozen=True)
 class Table:
     name: str
@@ -54,9 +73,9 @@ class Table:
         # The first arm has no rows: it is there for its columns.
         return f"SELECT {columns} FROM (SELECT {empty} WHERE false UNION ALL BY NAME FROM {source})"
 
-    def writer(self, file: object) -> pq.ParquetWriter:
+    def writer(self, file: object) -> TableWriter:
         """Into an open file."""
-        return _Writer(
+        writer = pq.ParquetWriter(
             file,
             self.schema,
             compression=COMPRESSION,
@@ -65,19 +84,12 @@ class Table:
             # Some 1.2 bytes a row.
             bloom_filter_options={c.name: {"ndv": ROW_GROUP_ROWS, "fpp": 0.01} for c in self.columns if c.sought},
         )
+        return TableWriter(writer)
 
     def write(self, data: pa.Table, file: object) -> None:
         """`data` as Parquet into an open file."""
         with self.writer(file) as writer:
             writer.write_table(data, ROW_GROUP_ROWS)
-
-
-class _Writer(pq.ParquetWriter):
-    """Writes no row group without rows: `datasets` takes the size of the first for that of its batches, and fails."""
-
-    def write_table(self, table: pa.Table, row_group_size: int | None = None) -> None:
-        if table.num_rows:
-            super().write_table(table, row_group_size)
 
 
 def few(name: str, doc: str, *, null: bool = False) -> Column:

@@ -17,7 +17,9 @@ import pyarrow as pa
 
 from constitution.errors import WarehouseError
 from constitution.warehouse import checksums
-from constitution.warehouse.checksums import HashedFile, make_aside, make_folder, sync_folder
+from constitution.warehouse.checksums import HashedFile, make_aside
+from constitution.warehouse.checksums import make_folder as make_folder
+from constitution.warehouse.checksums import sync_folder as sync_folder
 from constitution.writing import beside
 
 PART = re.compile(r"part-(\d+)\.parquet")
