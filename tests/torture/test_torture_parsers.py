@@ -310,9 +310,11 @@ def test_checksums(tmp_path: Path, torture: Torture) -> None:
     """They never stop anything: what they do not say is not known of a part."""
     sound = f"# 12 part-0.parquet\n{'a' * 64}  part-0.parquet\n".encode() * 2
 
+    folder = tmp_path / "failures" / RUN
+
     def read(data: bytes) -> None:
-        (tmp_path / checksums.SUMS).write_bytes(data)
-        for name, sums in checksums.read(tmp_path).items():
+        (checksums.make_aside(folder) / checksums.SUMS).write_bytes(data)
+        for name, sums in checksums.read(folder).items():
             assert name
             assert all(len(sum.digest) == 64 and sum.size >= 0 for sum in sums)
 
