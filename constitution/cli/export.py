@@ -16,6 +16,7 @@ from constitution.errors import InputError
 from constitution.export import CardOptions, Cleaning, Exported, Settings
 from constitution.export import export as make
 from constitution.export.formats import FORMATS
+from constitution.export.layouts import LAYOUTS
 from constitution.export.push import push, ready
 from constitution.warehouse import Warehouse, connect
 
@@ -26,7 +27,7 @@ def _options(command: Command) -> Command:
     """An option for each setting, with `-` for `_`; what is not given is as the settings have it."""
     fields = Settings.model_fields | Cleaning.model_fields
     for name, field in reversed(fields.items()):
-        if name in ("format", "cleaning"):
+        if name in ("format", "layout", "cleaning"):
             continue
         kind = field.annotation
         about: dict[str, Any] = {"help": " ".join((field.description or "").split())}
@@ -52,6 +53,13 @@ def _type(kind: Any) -> Any:
 @click.argument("run", required=False, shell_complete=run_ids)
 @click.option("--format", "format_", type=click.Choice(list(FORMATS)), required=True, help="What trainers take it.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make.")
+@click.option(
+    "--layout",
+    type=click.Choice(list(LAYOUTS)),
+    default=Settings.model_fields["layout"].default,
+    show_default=True,
+    help="Whose trainer reads it; docs/export.md has the formats of each.",
+)
 @_options
 @click.option("--license", default="", help="Of the data set, for its card: the hub's identifier, e.g. cc-by-4.0.")
 @click.option("--title", default="", help="Of the card.")

@@ -85,6 +85,12 @@ LEFT JOIN written AS {0}_written ON {0}_written.id = c.{0}_id
 LEFT JOIN (SELECT id, reasoning FROM responses) AS {0}_made ON {0}_made.id = {0}_written.written_id
 """
 
+_ROLES = """
+SELECT c.id, array_to_string(list_transform(q.messages, lambda m: m.role), ' ') AS drop_detail
+FROM export.alive AS c JOIN prompts AS q ON q.id = c.prompt_id
+WHERE NOT regexp_full_match(array_to_string(list_transform(q.messages, lambda m: m.role), ' '), {roles})
+"""
+
 SIDES = ("answer", "other")
 
 _TEXTS = """
@@ -159,6 +165,8 @@ def choose(work: Work) -> None:
         work.drop_where(Dropped.INCONSISTENT, "consistency < 1")
     if settings.where.strip():
         _drop_elsewhere(work, settings.where)
+    if settings.task.roles:
+        work.drop(Dropped.LAYOUT, _ROLES.format(roles=sandbox.quoted(settings.task.roles)))
 
 
 def _number_prompts(work: Work) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files as package_files
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -132,7 +132,10 @@ def card(facts: CardFacts, options: CardOptions) -> str:
         asked=list(_asked(settings)),
         not_cleaned=not_cleaned(settings),
         audit=[cells_of(row) for row in facts.headlines],
-        loading=loading(facts),
+        layout=settings.layout_spec,
+        limits=(*settings.spec.limits, *settings.task.limits),
+        lost=settings.task.lost(settings.spec),
+        loading=Markdown(fenced(loading(facts), settings.task.lines[0] or "python")),
         scorecard=[figure for name in SCORECARD for figure in facts.figures if _shown(figure, name)],
     )
     return f"---\n{header(facts, options)}---\n\n{body}"
@@ -150,14 +153,29 @@ def header(facts: CardFacts, options: CardOptions) -> str:
         language_creators="machine-generated",
         task_categories=["text-generation"],
         size_categories=next((name for bound, name in SIZES if facts.kept < bound), "1B<n<10B"),
-        tags=[*facts.settings.spec.tags, "rlaif", "constitutional-ai", "synthetic", "trl"],
+        tags=[*facts.settings.spec.tags, "rlaif", "constitutional-ai", "synthetic", facts.settings.layout],
         configs=list(_configs(facts)),
     )
     return f"{data.to_yaml()}\n"
 
 
 def loading(facts: CardFacts) -> str:
-    """Python that loads the data into TRL's trainer for it."""
+    """The lines that load the data into the layout's trainer."""
+    from jinja2 import Environment, StrictUndefined
+
+    if not (lines := facts.settings.task.lines[1]):
+        return _loading_trl(facts)
+    config, files = next(iter(facts.configs.items()), ("default", []))
+    environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    return environment.from_string(lines.strip("\n")).render(
+        config="" if config == "default" else config,
+        epsilon=files[0].epsilon if files else None,
+        **{split: [f"DATA/{file.path}" for file in files if file.split == split] for split in ("train", "test")},
+    )
+
+
+def _loading_trl(facts: CardFacts) -> str:
+    """Python, for TRL's trainer of the format."""
     spec = facts.settings.spec
     config, first = next(iter(facts.configs.items()), ("default", []))
     data = "DATA" if config == "default" else f'DATA", "{config}'
@@ -185,7 +203,7 @@ def _asked(settings: Settings) -> Iterator[tuple[str, str, str]]:
             of_format = name not in SOME_FORMATS or name in settings.spec.settings
             if of_format and name != "format" and not isinstance(value, BaseModel):
                 doc = " ".join((type(section).model_fields[name].description or "").split())
-                yield name, _value(value), doc
+                yield name, _value(settings.suffix if name == "file_type" else value), doc
 
 
 def _value(value: Any) -> str:
@@ -199,11 +217,11 @@ def _value(value: Any) -> str:
 
 def _configs(facts: CardFacts) -> Iterator[dict[str, Any]]:
     for name, files in facts.configs.items():
-        splits = {file.split: PurePosixPath(file.path).parent / f"{file.split}-*.parquet" for file in files}
+        splits = {file.split: file.pattern for file in files}
         config: dict[str, Any] = {"config_name": name}
         # Of several none is the default: who names none would load a part and take it for the whole.
         config |= {"default": True} if len(facts.configs) == 1 else {}
-        yield config | {"data_files": [{"split": split, "path": str(path)} for split, path in splits.items()]}
+        yield config | {"data_files": [{"split": split, "path": path} for split, path in splits.items()]}
 
 
 def _finalized(value: Any) -> Any:

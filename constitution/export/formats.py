@@ -23,6 +23,11 @@ class Field(NamedTuple):
         """Whether it holds an answer's message, which can have `reasoning_content`."""
         return any(name in self.sql for name in ("{answer}", "{won}", "{lost}"))
 
+    @property
+    def holds_text(self) -> bool:
+        """Whether it holds the conversation or an answer."""
+        return self.thinks or "t.messages" in self.sql
+
 
 @dataclass(frozen=True)
 class Format:

@@ -15,7 +15,8 @@ from constitution.errors import InputError, WarehouseError
 from constitution.export.candidates import choose, lay
 from constitution.export.card import CardFacts, write_card
 from constitution.export.clean import clean
-from constitution.export.outcome import Exported, sha256
+from constitution.export.files import info_of
+from constitution.export.outcome import Exported, contents_of, sha256
 from constitution.export.settings import CardOptions, Settings
 from constitution.export.work import Work
 from constitution.export.write import fields, split, write
@@ -75,6 +76,8 @@ def make(root: Path, run_id: str, settings: Settings, out: Path, options: CardOp
                 figures=tuple(warehouse.read_figures(run_id)),
                 headlines=measured,
             )
+            if settings.layout_spec.info:
+                _write_json(folder / settings.layout_spec.info, info_of(settings, done.files))
             _write_manifest(folder, facts)
             write_card(folder, facts, options)
             warehouse.write_exported(run_id, settings.export_id, work.batches(_ROWS.format(format=settings.format)))
@@ -145,8 +148,13 @@ def _write_manifest(folder: Path, facts: CardFacts) -> None:
             for file in done.files
         ],
     }
-    text = json.dumps(manifest, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
-    (folder / MANIFEST).write_text(text, encoding="utf-8")
+    if info := facts.settings.layout_spec.info:
+        manifest["info"] = {"path": info, "sha256": sha256(folder / info)}
+    _write_json(folder / MANIFEST, manifest)
+
+
+def _write_json(path: Path, data: object) -> None:
+    path.write_text(json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
@@ -169,7 +177,7 @@ def _files_of_export(out: Path) -> set[str]:
     try:
         manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
         _ = manifest["export_id"]
-        return {MANIFEST, CARD, *(str(entry["path"]) for entry in manifest["files"])}
+        return {MANIFEST, CARD, *(str(entry["path"]) for entry in contents_of(manifest))}
     except (FileNotFoundError, IsADirectoryError, ValueError, LookupError, TypeError):
         return set()
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
+from typing import Any
 
 
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
+
+
+def contents_of(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a manifest lists: the files of the data, and the one that tells a trainer of them, where there is one."""
+    return [*manifest["files"], *([manifest["info"]] if "info" in manifest else [])]
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,11 @@ class DataFile:
     """Format robust: the folder's name, e.g. eps-0.07."""
     epsilon: float | None = None
     """Format robust: the mean of 1 − p_chosen over the config's rows; None: another format."""
+
+    @property
+    def pattern(self) -> str:
+        """Of the paths of all files of its config and split."""
+        return re.sub(r"[0-9]{5}-of-[0-9]{5}", "*", self.path)
 
 
 @dataclass(frozen=True)

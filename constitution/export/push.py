@@ -9,18 +9,22 @@ manifest lists, and a reader who loads the data set meanwhile sees all of it or 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from constitution.errors import HubError, InputError
-from constitution.export.outcome import sha256
+from constitution.export.layouts import LAYOUTS
+from constitution.export.outcome import contents_of, sha256
 from constitution.secrets import Secret
 
 README = "README.md"
 MANIFEST = "manifest.json"
+DATA = "data/*"
+"""Files of an export's data, of whatever type."""
+INFOS = {layout.info for layout in LAYOUTS.values()} - {""}
 GIVEN = (".gitattributes", README)
 """What a repository may have before it holds an export."""
 
@@ -58,7 +62,8 @@ def push(out: Path, repo: str, *, private: bool = True) -> str:
             raise InputError(f"{url.repo_id}: is public, and was there before", hint="--public, or another repository")
         if names.difference(GIVEN) and MANIFEST not in names:
             raise InputError(f"{url.repo_id}: holds other things than an export", hint="take another repository")
-        stale = sorted(name for name in names.difference(contents.paths) if fnmatch(name, "data/*.parquet"))
+        ours = (DATA, *INFOS)
+        stale = sorted(name for name in names.difference(contents.paths) if any(fnmatch(name, own) for own in ours))
         api.create_commit(
             url.repo_id,
             [
@@ -91,13 +96,13 @@ def check(out: Path) -> Contents:
     """What a push of `out` sends. Raises InputError where it is no export, or not any more as it was written: its files
     against the manifest, and the card's header against the files."""
     manifest = _manifest(out)
-    data = {str(entry["path"]): str(entry["sha256"]) for entry in manifest["files"]}
-    for path, digest in data.items():
+    digests = {str(entry["path"]): str(entry["sha256"]) for entry in contents_of(manifest)}
+    for path, digest in digests.items():
         if not (out / path).is_file() or sha256(out / path) != digest:
             raise InputError(f"{out / path}: is not as it was exported", hint="export again, with --overwrite")
-    _check_header(out / README, data)
+    _check_header(out / README, [str(entry["path"]) for entry in manifest["files"]])
     runs = ", ".join(str(run["run_id"]) for run in manifest["runs"])
-    return Contents((README, MANIFEST, *data), f"Export {manifest['export_id']} of run {runs}")
+    return Contents((README, MANIFEST, *digests), f"Export {manifest['export_id']} of run {runs}")
 
 
 def _manifest(out: Path) -> dict[str, Any]:
@@ -111,7 +116,7 @@ def _manifest(out: Path) -> dict[str, Any]:
     return manifest
 
 
-def _check_header(readme: Path, data: dict[str, str]) -> None:
+def _check_header(readme: Path, data: Sequence[str]) -> None:
     """Each data file is of one config and split, and each of these has files."""
     from huggingface_hub import DatasetCard
 

@@ -32,6 +32,7 @@ class Dropped(StrEnum):
     MIN_AGREEMENT = "min-agreement", "less agreement of the votes than this export wants"
     INCONSISTENT = "inconsistent", "a judge did not prefer the same answer in both orders"
     WHERE = "where", "the condition in SQL does not hold"
+    LAYOUT = "layout", "the layout's reader cannot take its conversation"
 
     DUPLICATE = "duplicate", "repeats another row"
     NEAR_DUPLICATE = "near-duplicate", "its prompt is nearly that of another row"

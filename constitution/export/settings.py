@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from constitution.errors import InputError
 from constitution.export.formats import FORMATS, Format
+from constitution.export.layouts import LAYOUTS, Layout, Task
 from constitution.export.outcome import sha256
 from constitution.identity import digest
 
@@ -59,6 +60,10 @@ class Cleaning(_Section):
 class Settings(_Section):
     format: str = Field(json_schema_extra={"enum": list(FORMATS)})
     """Which trainers read it: dpo, reward, robust, kto, sft, grpo."""
+    layout: str = Field(default="trl", json_schema_extra={"enum": list(LAYOUTS)})
+    """Whose columns and files: trl, or those of another trainer's own reader. Not each has each format."""
+    file_type: Literal["parquet", "jsonl"] | None = None
+    """Of the files; None: the layout's usual one."""
     rounds: Literal["last", "all"] | tuple[Annotated[int, Field(ge=0)], ...] = "last"
     """Rounds whose answers are taken, by number (0 is the initial answer), or last, or all. sft: last is each prompt's
     last answer with text, and all takes answers that came with the prompts too. Pairs: of the later answer; last and
@@ -100,6 +105,25 @@ class Settings(_Section):
             raise ValueError(f"{format} is none of {', '.join(FORMATS)}")
         return format
 
+    @field_validator("layout")
+    @classmethod
+    def _is_known_layout(cls, layout: str) -> str:
+        if layout not in LAYOUTS:
+            raise ValueError(f"{layout} is none of {', '.join(LAYOUTS)}")
+        return layout
+
+    @model_validator(mode="after")
+    def _can_be_read(self) -> Self:
+        """What the layout's reader would refuse, or pass over."""
+        title, tasks = self.layout_spec.title, self.layout_spec.tasks
+        if self.format not in tasks:
+            raise ValueError(f"layout {self.layout} has {', '.join(tasks)}: {title} has no task for {self.format}")
+        if self.file_type and self.file_type not in self.task.files:
+            raise ValueError(f"{title} reads {self.format} as {' or '.join(self.task.files)}, not {self.file_type}")
+        if self.with_reasoning and not self.task.reasoning:
+            raise ValueError(f"with-reasoning: {title} does not read `reasoning_content`")
+        return self
+
     @model_validator(mode="after")
     def _means_something(self) -> Self:
         """A setting that the format has no use for is a mistake that must not pass in silence."""
@@ -112,6 +136,20 @@ class Settings(_Section):
     @property
     def spec(self) -> Format:
         return FORMATS[self.format]
+
+    @property
+    def layout_spec(self) -> Layout:
+        return LAYOUTS[self.layout]
+
+    @property
+    def task(self) -> Task:
+        """What the layout makes of the format."""
+        return self.layout_spec.tasks[self.format]
+
+    @property
+    def suffix(self) -> str:
+        """How the files' names end, without the dot."""
+        return self.file_type or self.task.files[0]
 
     @property
     def export_id(self) -> str:

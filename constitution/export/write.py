@@ -1,22 +1,23 @@
-"""The split, and the Parquet files: streamed, in the order of the run's prompts, the same bytes each time."""
+"""The split, and the rows of the files: streamed, in the order of the run's prompts, the same bytes each time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from constitution import sandbox
 from constitution.errors import WarehouseError
+from constitution.export.files import GROUP_ROWS, Group, files_of, opened
 from constitution.export.formats import Field
 from constitution.export.outcome import DataFile
 from constitution.export.settings import Settings
 from constitution.export.work import Work
 from constitution.principles.selection import select
 from constitution.records import Constitution, Run
-from constitution.warehouse.columns import COMPRESSION, COMPRESSION_LEVEL
 
 _MESSAGE = [pa.field(name, pa.string(), nullable=False) for name in ("role", "content")]
 _CRITERION = [("principle_id", pa.string()), ("question", pa.string()), ("good", pa.string()), ("weight", pa.float64())]
@@ -27,22 +28,17 @@ TYPES = {
     "count": pa.int32(),
     "flag": pa.bool_(),
     "messages": pa.list_(pa.struct(_MESSAGE)),
+    "message": pa.struct(_MESSAGE),
+    "learnt": pa.list_(pa.struct([*_MESSAGE, ("training", pa.bool_())])),
+    "weighted": pa.list_(pa.struct([*_MESSAGE, ("weight", pa.int32())])),
+    "input": pa.struct([("messages", pa.list_(pa.struct(_MESSAGE)))]),
+    "graded": pa.struct([("style", pa.string()), ("ground_truth", pa.string())]),
+    "extra": pa.struct([("index", pa.int64()), ("split", pa.string()), ("prompt_id", pa.string())]),
     "thoughts": pa.list_(pa.struct([(name, pa.string()) for name in ("role", "content", "reasoning_content")])),
     "principles": pa.list_(pa.struct([("id", pa.string()), ("question", pa.string()), ("weight", pa.float64())])),
     "criteria": pa.list_(pa.struct(_CRITERION)),
 }
 """The columns' types. `thoughts`: messages, of which an answer's also has what the model thought before it."""
-
-GROUP_ROWS = 2_000
-"""Rows to a Parquet row group: what the writer holds in memory, several times over, be they ever so long."""
-
-FILE_ROWS = 100_000
-
-_FEW = (
-    *("run_id", "constitution", "kind", "label_by", "model", "outcome", "principle_id", "votes", "tags.list.element"),
-    *(f"{name}.list.element.role" for name in ("prompt", "chosen", "rejected", "completion")),
-)
-"""Parquet paths with few distinct values."""
 
 # A conversation goes as a whole to one side, by a number in [0, 1) that depends on the seed and on it alone: so that
 # exports of several runs can be put together.
@@ -82,15 +78,6 @@ ORDER BY t.config, t.split DESC, t.place
 """
 
 
-class Group(NamedTuple):
-    """What becomes files of one config and split."""
-
-    config: str
-    split: str
-    rows: int
-    epsilon: float | None
-
-
 def split(work: Work) -> list[Group]:
     """Makes export.kept: id, prompt_id, place, split, config, epsilon of what is alive. The groups in the order of
     the rows."""
@@ -112,14 +99,14 @@ def split(work: Work) -> list[Group]:
 
 
 def fields(settings: Settings) -> tuple[Field, ...]:
-    """The format's; with reasoning, those that hold an answer have it as `reasoning_content` of their messages, the key
-    by which chat templates know it. It is null in all other turns, and where none is known."""
+    """The layout's of the format; with reasoning, those that hold an answer have it as `reasoning_content` of their
+    messages, the key by which chat templates know it. It is null in all other turns, and where none is known."""
     thinking = settings.with_reasoning
     return tuple(
         field._replace(type="thoughts", doc=f"{field.doc[:-1]}, with `reasoning_content`.")
         if thinking and field.thinks
         else field
-        for field in settings.spec.fields
+        for field in settings.task.of(settings.spec)
     )
 
 
@@ -151,17 +138,15 @@ def write(work: Work, folder: Path, groups: list[Group], constitution: Constitut
     types = {field.name: TYPES[field.type] for field in columns}
     schema = pa.schema(list(types.items()))  # without metadata, as `datasets` reads it
     always = constants(work.run, constitution, work.settings)
-    files = [file for group in groups for file in _files(group)]
+    files = [file for group in groups for file in files_of(group, work.settings)]
     blocks = _blocks(
-        work.batches(_query(work.settings, columns)),
+        work.batches(_query(work.settings, columns, always)),
         [min(GROUP_ROWS, file.rows - start) for file in files for start in range(0, file.rows, GROUP_ROWS)],
     )
     for file in files:
         path = folder / file.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        with pq.ParquetWriter(
-            path, schema, compression=COMPRESSION, compression_level=COMPRESSION_LEVEL, use_dictionary=list(_FEW)
-        ) as writer:
+        with opened(path, schema, work.settings) as put:
             for _ in range(0, file.rows, GROUP_ROWS):
                 block = next(blocks)
                 arrays = [
@@ -171,36 +156,29 @@ def write(work: Work, folder: Path, groups: list[Group], constitution: Constitut
                     for field in columns
                 ]
                 # One chunk a column: the pages of a file must not depend on how the rows came.
-                table = pa.Table.from_arrays(arrays, schema=schema).combine_chunks()
-                writer.write_table(table, row_group_size=GROUP_ROWS)
+                put(pa.Table.from_arrays(arrays, schema=schema).combine_chunks())
     if next(blocks, None) is not None:
         raise WarehouseError("some answers are in the warehouse twice", hint="restore the run's files")
     return files
 
 
-def _files(group: Group) -> Iterator[DataFile]:
-    folder = "data" if group.epsilon is None else f"data/{group.config}"
-    count = -(-group.rows // FILE_ROWS)
-    for number in range(count):
-        path = f"{folder}/{group.split}-{number:05}-of-{count:05}.parquet"
-        rows = min(FILE_ROWS, group.rows - number * FILE_ROWS)
-        yield DataFile(path, group.split, rows, group.config, group.epsilon)
-
-
-def _query(settings: Settings, columns: Sequence[Field]) -> str:
-    """The rows by config, split (train first) and place, with all columns but the constants."""
+def _query(settings: Settings, columns: Sequence[Field], always: Mapping[str, Any]) -> str:
+    """The rows by config, split (train first) and place, with all columns but the constants. always: `constants`."""
     thinking = settings.with_reasoning
 
     def message(text: str) -> str:
         thought = f", 'reasoning_content': t.{text}_thought" if thinking else ""
         return f"[{{'role': 'assistant', 'content': t.{text}{thought}}}]"
 
+    asked = {key: always[key] for key in ("principles", "criteria")}
     unthought = "{'role': m.role, 'content': m.content, 'reasoning_content': NULL::VARCHAR}"
     values = {
         "conversation": f"list_transform(t.messages, lambda m: {unthought})" if thinking else "t.messages",
         **{text: message(text) for text in ("answer", "won", "lost")},
         "clip": repr(settings.clip),
         "good": repr(settings.good),
+        "constitution": sandbox.quoted(always["constitution"]),
+        "asked": sandbox.quoted(json.dumps(asked, ensure_ascii=False)),
     }
     expressions = [f"{field.sql.format(**values)} AS {field.name}" for field in columns if field.sql]
     sampled = "true" if settings.labels == "sampled" else "false"
