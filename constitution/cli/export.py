@@ -44,7 +44,7 @@ def _options(command: Command) -> Command:
 
 
 def _type(kind: Any) -> Any:
-    words = [each for each in get_args(kind) if isinstance(each, str)]
+    words = [each for one in (kind, *get_args(kind)) for each in get_args(one) if isinstance(each, str)]
     numbers = [each for each in get_args(kind) if each in (int, float)]
     return click.Choice(words) if words else (*numbers, kind)[0]
 

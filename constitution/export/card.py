@@ -134,7 +134,7 @@ def card(facts: CardFacts, options: CardOptions) -> str:
         audit=[cells_of(row) for row in facts.headlines],
         layout=settings.layout_spec,
         limits=(*settings.spec.limits, *settings.task.limits),
-        lost=settings.task.lost(settings.spec),
+        lost=Markdown(", ".join(f"`{name}`" for name in settings.task.lost(settings.spec))),
         loading=Markdown(fenced(loading(facts), settings.task.lines[0] or "python")),
         scorecard=[figure for name in SCORECARD for figure in facts.figures if _shown(figure, name)],
     )
@@ -166,7 +166,7 @@ def loading(facts: CardFacts) -> str:
     if not (lines := facts.settings.task.lines[1]):
         return _loading_trl(facts)
     config, files = next(iter(facts.configs.items()), ("default", []))
-    environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    environment = Environment(undefined=StrictUndefined)
     return environment.from_string(lines.strip("\n")).render(
         config="" if config == "default" else config,
         epsilon=files[0].epsilon if files else None,
@@ -218,7 +218,9 @@ def _value(value: Any) -> str:
 def _configs(facts: CardFacts) -> Iterator[dict[str, Any]]:
     for name, files in facts.configs.items():
         splits = {file.split: file.pattern for file in files}
-        config: dict[str, Any] = {"config_name": name}
+        # `datasets` (4.0 to 5.2) keeps what it has read by the folder's name and this header: without something that is
+        # of these data alone it would give another export's rows for those of a folder of the same name.
+        config: dict[str, Any] = {"config_name": name, "description": f"data {facts.done.digest[:16]}"}
         # Of several none is the default: who names none would load a part and take it for the whole.
         config |= {"default": True} if len(facts.configs) == 1 else {}
         yield config | {"data_files": [{"split": split, "path": path} for split, path in splits.items()]}

@@ -57,9 +57,11 @@ def opened(path: Path, schema: pa.Schema, settings: Settings) -> Iterator[Callab
         ) as writer:
             yield lambda table: writer.write_table(table, row_group_size=GROUP_ROWS)
     else:
-        plain = (lambda row: row) if settings.layout_spec.nulls else _without_nulls
+        nulls = settings.layout_spec.nulls
         with path.open("wb") as file:
-            yield lambda table: file.writelines(orjson.dumps(plain(row)) + b"\n" for row in table.to_pylist())
+            yield lambda table: file.writelines(
+                orjson.dumps(row if nulls else _without_nulls(row)) + b"\n" for row in table.to_pylist()
+            )
 
 
 def info_of(settings: Settings, files: Sequence[DataFile]) -> dict[str, Any]:

@@ -85,7 +85,8 @@ def _layout(section: dict[str, Any], known: dict[str, Field]) -> Iterator[tuple[
 def _task(common: dict[str, Any], task: dict[str, Any], known: dict[str, Field]) -> Task:
     merged = common | task | {"entry": common.get("entry", {}) | task.get("entry", {})}
     merged["columns"] = [known[key] for key in merged.get("columns", ())]
-    return Task(**{key: tuple(value) if isinstance(value, list) else value for key, value in merged.items()})
+    settled: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in merged.items()}
+    return Task(**settled)
 
 
 LAYOUTS = _layouts()

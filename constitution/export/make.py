@@ -143,7 +143,7 @@ def _write_manifest(folder: Path, facts: CardFacts) -> None:
             {
                 **{name: getattr(file, name) for name in ("path", "config", "split", "rows")},
                 "bytes": (folder / file.path).stat().st_size,
-                "sha256": sha256(folder / file.path),
+                "sha256": file.sha256,
             }
             for file in done.files
         ],

@@ -9,6 +9,8 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
+from constitution.identity import digest
+
 
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
@@ -31,10 +33,11 @@ class DataFile:
     """Format robust: the folder's name, e.g. eps-0.07."""
     epsilon: float | None = None
     """Format robust: the mean of 1 − p_chosen over the config's rows; None: another format."""
+    sha256: str = ""
 
     @property
     def pattern(self) -> str:
-        """Of the paths of all files of its config and split."""
+        """The paths of all files of its config and split."""
         return re.sub(r"[0-9]{5}-of-[0-9]{5}", "*", self.path)
 
 
@@ -56,6 +59,11 @@ class Exported:
         for file in self.files:
             counted[file.split] += file.rows
         return dict(counted)
+
+    @property
+    def digest(self) -> str:
+        """What is in all files, as one digest."""
+        return digest([file.sha256 for file in self.files])
 
     @property
     def candidates(self) -> int:

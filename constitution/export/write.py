@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from constitution import sandbox
 from constitution.errors import WarehouseError
 from constitution.export.files import GROUP_ROWS, Group, files_of, opened
 from constitution.export.formats import Field
-from constitution.export.outcome import DataFile
+from constitution.export.outcome import DataFile, sha256
 from constitution.export.settings import Settings
 from constitution.export.work import Work
 from constitution.principles.selection import select
@@ -159,7 +160,7 @@ def write(work: Work, folder: Path, groups: list[Group], constitution: Constitut
                 put(pa.Table.from_arrays(arrays, schema=schema).combine_chunks())
     if next(blocks, None) is not None:
         raise WarehouseError("some answers are in the warehouse twice", hint="restore the run's files")
-    return files
+    return [replace(file, sha256=sha256(folder / file.path)) for file in files]
 
 
 def _query(settings: Settings, columns: Sequence[Field], always: Mapping[str, Any]) -> str:
