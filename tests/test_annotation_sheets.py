@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -17,6 +18,7 @@ from annotation_exports import (
     put,
 )
 from annotation_files import command, read, values, write
+from audit_rows import Audited, Pair, label, store
 from judging_rows import RUN, Scene, answer, column
 
 from constitution.errors import InputError
@@ -181,3 +183,39 @@ def test_unknown_things_are_named(root: Path) -> None:
         in result.output
     )
     assert read(root, rows, "unknown.jsonl", skip_unknown=True).unknown == 1
+
+
+# --- figures
+
+
+def test_agreement_with_several_annotators_is_with_what_most_of_them_say(tmp_path: Path) -> None:
+    """The figures are those of one annotator who says what most say, and pairs on which they are even have no gold."""
+    judged = [Pair(n, {("one", "kind"): (0.9, 0.8) if n % 3 else (0.2, 0.1)}) for n in range(24)]
+    most = [float(n % 4 != 0) for n in range(20)]
+    one = [label(pair, value, "most") for pair, value in zip(judged, most, strict=False)]
+    several = []
+    for n, (pair, value) in enumerate(zip(judged, most, strict=False)):
+        said = {"ann": value, "ben": 1 - value if n % 5 == 0 else value, "cat": 0.5 if n % 7 == 0 and n % 5 else value}
+        several += [label(pair, word, rater) for rater, word in said.items()]
+    for pair in judged[20:]:  # one says a, one says b, one neither
+        several += [label(pair, value, rater) for rater, value in (("ann", 0.0), ("ben", 1.0), ("cat", 0.5))]
+    found = []
+    for name, labels in (("one", one), ("several", several)):
+        store(tmp_path / name, judged, labels=labels)
+        found.append(Audited(tmp_path / name))
+    for figure, subject in (("kappa", ""), ("alignment", "both orders"), ("brier", "both orders")):
+        assert replace(found[1](figure, "one", subject=subject), note="") == replace(
+            found[0](figure, "one", subject=subject), note=""
+        )
+    right = sum((n % 3 != 0) == (n % 4 != 0) for n in range(20))
+    assert found[1].value("alignment", "one", subject="both orders") == right / 20
+    assert found[1]("kappa", "one").n == 20
+    agree = found[1]("alpha", subject="raters")
+    assert agree.n == 24
+    assert agree.value is not None
+    assert 0 < agree.value < 1
+    assert found[0]("alpha", subject="raters").value is None
+    gold = answer(
+        tmp_path / "several", "SELECT raters, count(*) AS n, avg((side(p_b) = 0)::INT) AS even FROM gold GROUP BY 1"
+    )
+    assert column(gold, "raters", "n", "even") == [(3, 24, 4 / 24)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,8 +32,9 @@ from annotation_files import command, values
 from judging_rows import RUN
 
 from constitution.errors import InputError
-from constitution.warehouse import Warehouse
+from constitution.warehouse import Warehouse, annotations
 from constitution.warehouse.annotations import read_annotations
+from constitution.warehouse.annotations.said import Said, skipped
 
 DISCARDED, DRAFT = "discarded in Argilla", "draft in Argilla"
 FORMS: list[tuple[str, Callable[[], Any], dict[str, int]]] = [
@@ -206,3 +208,18 @@ def test_a_session_without_a_name_is_no_rater(root: Path, tmp_path: Path, who: s
     found = read_annotations(root, path, rater="ann")
     assert [each.rater for each in found.annotations] == ["ann"]
     assert "?session=NAME" in next(iter(found.notes))
+
+
+def test_a_further_form_is_a_module_and_its_row(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that a module has to have; reading, looking up, counting and the command's choices follow from `TOOLS`."""
+
+    def said(data: Row, question: str | None) -> Iterator[Said]:
+        [word] = data["label"]
+        yield skipped("unsure in Doccano") if word == "?" else Said({**data["about"], "preferred": word})
+
+    doccano = SimpleNamespace(KEYS=frozenset({"label"}), is_one=lambda data: "label" in data, said=said)
+    monkeypatch.setitem(annotations.TOOLS, "doccano", doccano)
+    rows = [{"id": 1, "label": ["first"], "about": ids(1)}, {"id": 2, "label": ["?"], "about": ids(2)}]
+    found = read_annotations(root, put(tmp_path, "all.jsonl", rows))
+    assert values(found.annotations) == [("pair1", 0.0)]
+    assert found.skipped == {"unsure in Doccano": ["all.jsonl, line 2"]}
