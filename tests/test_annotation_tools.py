@@ -36,7 +36,7 @@ from constitution.warehouse import Warehouse, annotations
 from constitution.warehouse.annotations import read_annotations
 from constitution.warehouse.annotations.said import Said, skipped
 
-DISCARDED, DRAFT = "discarded in Argilla", "draft in Argilla"
+DISCARDED, DRAFT = "with the status 'discarded' in Argilla", "with the status 'draft' in Argilla"
 FORMS: list[tuple[str, Callable[[], Any], dict[str, int]]] = [
     *(
         (name, argilla_flat, {DISCARDED: 1, DRAFT: 1})
@@ -46,8 +46,8 @@ FORMS: list[tuple[str, Callable[[], Any], dict[str, int]]] = [
     ("said.jsonl", argilla_1_datasets, {DISCARDED: 1, DRAFT: 1}),
     ("said.parquet", argilla_1_datasets, {DISCARDED: 1, DRAFT: 1}),
     ("said.json", argilla_1_records, {DISCARDED: 1, DRAFT: 1}),
-    ("project-1.json", label_studio, {"skipped in Label Studio": 1, "drafts in Label Studio": 1}),
-    ("project-1.json", label_studio_pairwise, {"skipped in Label Studio": 1, "drafts in Label Studio": 1}),
+    ("project-1.json", label_studio, {"skipped in Label Studio": 1, "saved as a draft in Label Studio": 1}),
+    ("project-1.json", label_studio_pairwise, {"skipped in Label Studio": 1, "saved as a draft in Label Studio": 1}),
     ("project-1-min.json", label_studio_small, {}),
     ("project-1.csv", label_studio_small, {}),
     ("project-1.tsv", label_studio_small, {}),

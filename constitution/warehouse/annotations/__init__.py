@@ -27,7 +27,7 @@ from constitution.records import Annotation
 from constitution.shown import from_spreadsheet
 from constitution.warehouse.annotations import argilla, label_studio, prodigy, table
 from constitution.warehouse.annotations.known import IN_A_TABLE, ON_A_SHEET, Known
-from constitution.warehouse.annotations.said import ALIASES, BLANK, COLUMNS, Refused, Said
+from constitution.warehouse.annotations.said import ALIASES, BLANK, COLUMNS, Refused, Said, whole
 from constitution.warehouse.annotations.sheet import sheets
 from constitution.writing import beside
 
@@ -184,11 +184,13 @@ def _read(path: Path, spreadsheet_safe: bool, question: str | None) -> list[_Lin
             if form is table:
                 plain.update(dict.fromkeys(data))
             try:
-                found.extend((form, said, place) for said in form.said(data, question))
+                found.extend((form, whole(said), place) for said in form.said(data, question))
             except Refused as fault:
                 raise _refusal(path, place, fault) from None
     except PromptError as error:
-        raise InputError(str(error), hint=_hint(error)) from None
+        raise InputError(str(error), hint=_hint(path, error)) from None
+    if not found:
+        raise InputError(f"{path}: has no rows", hint=table.NEEDED)
     wanted = table.check_columns(path, plain, question) if plain else set()
     lines = []
     for form, said, place in found:
@@ -223,12 +225,14 @@ def _check_file(path: Path) -> None:
         raise InputError(f"{path}: is empty", hint=table.HELP)
 
 
-def _hint(error: PromptError) -> str:
+def _hint(path: Path, error: PromptError) -> str:
     """What to do about a file that the readers of prompts refuse; theirs speak of a recipe's settings."""
     if "is longer than" in str(error) or "has more than" in str(error):
         return "take out the columns of texts: only ids and what was said of them are read"
-    own = "" if not error.hint or any(word in error.hint for word in ("prompts.", "format sql")) else f"{error.hint}; "
-    return f"{own}`constitution prompts inspect {error.args[0].partition(':')[0]}` shows what is in it; {table.HELP}"
+    own = "" if any(word in error.hint for word in ("prompt", "format sql")) else f"{error.hint}; "
+    if "prompts.rows" in error.hint:
+        own = "write the list of its rows as a file; "
+    return f"{own}`constitution prompts inspect {path}` shows what is in it; {table.HELP}"
 
 
 # --- sheets

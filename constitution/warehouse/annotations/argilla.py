@@ -68,7 +68,7 @@ def said(data: Mapping[str, Any], question: str | None) -> Iterator[Said]:
         yield skipped(BLANK)
     for user in users:
         if user.status not in ("", "submitted"):
-            yield skipped(f"{user.status} in Argilla")
+            yield skipped(f"with the status {user.status!r} in Argilla")
             continue
         answers = {name: value for name, value in user.answers.items() if value is not None}
         read = question_of(answers, question)

@@ -49,7 +49,7 @@ def said(data: Mapping[str, Any], question: str | None) -> Iterator[Said]:
     annotations, drafts = objects("annotations", data["annotations"]), data.get("drafts") or []
     if not isinstance(drafts, list):
         raise Refused("drafts is no list", "export it again, as JSON")
-    yield from (skipped("drafts in Label Studio") for _ in drafts)
+    yield from (skipped("saved as a draft in Label Studio") for _ in drafts)
     if not annotations and not drafts:
         yield skipped(BLANK)
     # The last that a person made of a task is the last here.

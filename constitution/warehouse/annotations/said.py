@@ -35,6 +35,15 @@ class Refused(Exception):
         self.hint, self.unknown = hint, unknown
 
 
+def whole(said: Said) -> Said:
+    """`said`. Raises Refused where a text of it cannot be stored."""
+    try:
+        "".join(said.row.values()).encode()
+    except UnicodeEncodeError:
+        raise Refused("a text has half of a surrogate pair", "write the id or the name whole, in UTF-8") from None
+    return said
+
+
 def skipped(why: str) -> Said:
     return Said({}, why, taken=False)
 

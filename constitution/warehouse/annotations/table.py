@@ -13,6 +13,10 @@ from constitution.warehouse.annotations.said import ALIASES, BLANK, COLUMNS, Sai
 SHOWN = ("first", "second")
 """The view's columns with the texts: a file that has them and not the ids does not say which answer was shown first."""
 HELP = "`constitution annotations import --help` shows how to get such a file"
+NEEDED = (
+    "needed are pair_id with preferred or value, or response_id with value, or an export of Argilla, Label Studio or "
+    f"Prodigy; {HELP}"
+)
 
 
 def is_one(data: Mapping[str, Any]) -> bool:
@@ -52,8 +56,7 @@ def check_columns(path: Path, names: Collection[str], question: str | None) -> s
     if missing:
         raise InputError(
             f"{path}: has the columns {', '.join(names)}",
-            hint="needed are pair_id with preferred or value, or response_id with value, or an export of Argilla, "
-            f"Label Studio or Prodigy; {HELP}",
+            hint=NEEDED,
         )
     for column in wanted:
         if len(alike := by_column[column]) > 1:
