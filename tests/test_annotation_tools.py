@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -32,8 +32,8 @@ from annotation_files import command, values
 from judging_rows import RUN
 
 from constitution.errors import InputError
-from constitution.warehouse import Warehouse, annotations
-from constitution.warehouse.annotations import read_annotations
+from constitution.warehouse import Warehouse
+from constitution.warehouse.annotations import TOOLS, read_annotations
 from constitution.warehouse.annotations.said import Said, skipped
 
 DISCARDED, DRAFT = "with the status 'discarded' in Argilla", "with the status 'draft' in Argilla"
@@ -217,8 +217,9 @@ def test_a_further_form_is_a_module_and_its_row(root: Path, tmp_path: Path, monk
         [word] = data["label"]
         yield skipped("unsure in Doccano") if word == "?" else Said({**data["about"], "preferred": word})
 
-    doccano = SimpleNamespace(KEYS=frozenset({"label"}), is_one=lambda data: "label" in data, said=said)
-    monkeypatch.setitem(annotations.TOOLS, "doccano", doccano)
+    doccano = ModuleType("doccano")
+    vars(doccano).update(KEYS=frozenset({"label"}), is_one=lambda data: "label" in data, said=said)
+    monkeypatch.setitem(TOOLS, "doccano", doccano)
     rows = [{"id": 1, "label": ["first"], "about": ids(1)}, {"id": 2, "label": ["?"], "about": ids(2)}]
     found = read_annotations(root, put(tmp_path, "all.jsonl", rows))
     assert values(found.annotations) == [("pair1", 0.0)]
