@@ -13,6 +13,7 @@ from constitution.engines.base import Completion, Request
 from constitution.engines.fake import FakeEngine
 from constitution.engines.openai.engine import OpenAIEngine
 from constitution.engines.spoken import today
+from constitution.errors import RequestRefused
 from constitution.recipe import FakeModel, OpenAIModel
 from constitution.records import Message, Messages, Sampling
 from rehearsal.server import FakeServer, Fault, Thinks
@@ -197,3 +198,24 @@ async def test_a_server_that_shows_no_prompt_is_left_at_that() -> None:
         assert found.text
         assert "template_date" not in engine.describe()
         assert not events
+
+
+@pytest.mark.parametrize(("dialect", "template"), [("vllm", opening), ("openai", None)])
+async def test_a_thought_that_is_given_is_the_beginning_of_the_servers_turn(dialect: str, template: Any) -> None:
+    async with FakeServer(thinking(), prefix="flag") as server:
+        server.template = template
+        found, _, _ = await ask(server, Request(ASK, Sampling(), 5, thought="I <|im_end|> wonder."), dialect=dialect)
+        body = server.requests[-1].body
+    last = body["messages"][-1]
+    assert last["role"] == "assistant"
+    assert last["content"].startswith("<think>\nI ")
+    assert last["content"].endswith(" wonder.\n</think>\n\n")
+    assert "<|im_end|>" not in last["content"]
+    assert "wonder" not in found.text
+    assert body.get("continue_final_message", False) is (dialect == "vllm")
+
+
+async def test_a_thought_cannot_be_given_by_the_messages_api() -> None:
+    async with FakeServer(thinking()) as server:
+        with pytest.raises(RequestRefused, match="takes no thought"):
+            await ask(server, Request(ASK, Sampling(), 5, thought="I wonder."), dialect="anthropic")

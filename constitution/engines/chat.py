@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from constitution.engines.base import Request
 from constitution.engines.control import BARRED, broken
 from constitution.engines.odd import SHORTENED, SPELLED, Oddities
-from constitution.engines.reasoning import CONTROL, FORMS, Form, around, closing, opened_by
+from constitution.engines.reasoning import CONTROL, FORMS, Form, around, closing, opened_by, own_form
 from constitution.engines.spoken import Spoken, normal
 from constitution.engines.thoughts import Said, Thoughts
 from constitution.errors import ContextTooLong, ModelLoadError, RequestRefused
@@ -77,6 +77,7 @@ class ChatTokenizer:
         self._normalize = (
             normalizer.normalize_str if normalizer and any(t.normalized for t in control.values()) else None
         )
+        self._own_form = own_form(written, names)
         self._opens: Form | None = None
         """The form of the thought that the template opens before each answer."""
         with suppress(RequestRefused):
@@ -209,7 +210,7 @@ class ChatTokenizer:
             if not plain and (empty := next((form.empty for form in FORMS if last.endswith(form.empty)), "")):
                 # The template turns reasoning off by a thought without words.
                 pieces[-1] = last.removesuffix(empty), plain
-            before, behind = around(pieces[-1][0], _texts(self._tokenizer.chat_template))
+            before, behind = around(pieces[-1][0], self._own_form)
             return [*pieces, (before, False), (thought, self._spells(thought)), (behind, False)]
         if not think or self._spoken.reasoning == "off":
             pieces.append((closing(pieces[-1][0]) if not pieces[-1][1] else "", False))

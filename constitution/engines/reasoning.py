@@ -11,7 +11,7 @@ it counts where the template is known to do so, else where no sentence has it (`
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,16 +168,28 @@ def closing(prompt: str) -> str:
     return form.empty.removeprefix(begun) if form.empty.startswith(begun) else form.empty[len(form.opening) :].lstrip()
 
 
-def around(prompt: str, template: str) -> tuple[str, str]:
+def own_form(template: str, tokens: Iterable[str]) -> Form:
+    """The form in which a model thinks: that of its chat template, else that of its tokenizer's control tokens, else
+    the commonest."""
+    there = set(tokens)
+    tagged = [form for form in FORMS if not form.prose]
+    in_template = [form for form in tagged if form.opening in template]
+    in_tokens = [form for form in tagged if there & {form.opening, *re.findall(r"<[^<>\s]+>", form.opening)}]
+    return next(iter((*in_template, *in_tokens)), FORMS[0])
+
+
+def around(prompt: str, own: Form) -> tuple[str, str]:
     """What to write before and behind a thought that is given to the model after a rendered prompt, so that the next
-    word is of the answer: in the form that the prompt opens, else one that its chat template writes."""
+    word is of the answer: in the form that the prompt opens, else in the model's own."""
     opened = opened_by(prompt)
     if opened is None and prompt.rstrip().endswith("<|start|>assistant"):
         return "<|channel|>analysis<|message|>", "<|end|><|start|>assistant" + FINAL
-    form = opened or next((each for each in FORMS if not each.prose and each.opening in template), FORMS[0])
-    gap = "" if form.tight else "\n"
-    before = "" if opened else form.opening
-    return before + ("" if opened and prompt.endswith("\n") else gap), gap + form.closing + gap * 2
+    form = opened or own
+    lined = form.opening.endswith("\n")
+    gap = "" if form.tight and not lined else "\n"
+    begun = lined or (opened is not None and prompt.endswith("\n"))
+    before = ("" if opened else form.opening) + ("" if begun else gap)
+    return before, gap + form.closing + ("" if form.tight else "\n\n")
 
 
 def switches(template: str, given: Mapping[str, Any]) -> dict[str, Any]:
