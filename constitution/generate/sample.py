@@ -163,7 +163,7 @@ class Sample(Generator):
             round=number,
             text=text,
             outcome=outcome,
-            copied_from=self._copied(text, outcome, prompt, system),
+            copied_from=self._copied(text, outcome, prompt, sampler, drawn),
             model=engine.model,
             family=setup.family_of(sampler.section.model),
             principle_id=drawn.id if drawn else None,
@@ -176,13 +176,17 @@ class Sample(Generator):
         )
         return answer, unsaid(answer)
 
-    def _copied(self, text: str, outcome: str, prompt: Prompt, system: SystemPrompt | None) -> CopiedFrom | None:
-        shown = Shown[CopiedFrom]({"system-prompt": [system.text, system.thought]}) if system else None
-        if (
-            outcome in ("ok", "cut")
-            and system
-            and any(holds(text, own) for own in (system.text, system.thought) if own)
-        ):
+    def _copied(
+        self, text: str, outcome: str, prompt: Prompt, sampler: Sampler, drawn: Principle | None
+    ) -> CopiedFrom | None:
+        """The answers that a system prompt shows are no part of what is held against the text: it may agree."""
+        shown: Shown[CopiedFrom] | None = None
+        own: tuple[str, ...] = ()
+        if sampler.system_prompt:
+            words = filled(sampler.system_prompt, sampler.principles, drawn)
+            own = words.text, words.thought
+            shown = Shown[CopiedFrom]({"system-prompt": own})
+        if outcome in ("ok", "cut") and any(holds(text, each) for each in own if each):
             return "system-prompt"
         return copy_of(text, outcome, [turn.content for turn in prompt.messages], shown)
 

@@ -181,6 +181,7 @@ _SHOWN = {
     "template": "the template",
     "critique": "the critique",
     "turn": "a turn of the conversation",
+    "system-prompt": "the system prompt",
 }
 
 
