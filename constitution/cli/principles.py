@@ -262,14 +262,14 @@ def templates(name: str, root: Path | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the changes as a JSON list.")
 @root_option
 def diff(a: str, b: str, as_json: bool, root: Path | None) -> None:
-    """Compare two constitutions, principle by principle.
+    """Compare two constitutions, principle by principle; of a translation, what is not translated.
 
-    A and B are NAME, NAME@VERSION or a .toml file. Exit code 1 if they differ.
+    A and B are NAME, NAME@VERSION or a .toml file. Exit code 1 if they differ, or something is not translated.
 
     Example:  constitution principles diff general@1.0.0 general@1.1.0
     """
     one, other = either(a, root), either(b, root)
-    changes = library.diff_constitutions(one, other)
+    changes = library.changes_between(one, other)
     if as_json:
         click.echo(json.dumps([asdict(change) for change in changes], ensure_ascii=False, indent=2))
     else:

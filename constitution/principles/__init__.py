@@ -6,8 +6,9 @@
 docs/principles.md describes the format and the workflow.
 """
 
+from constitution.principles.change import Change
 from constitution.principles.check import Finding, check, files_of, notes
-from constitution.principles.diff import Change, diff_constitutions, render_diff
+from constitution.principles.diff import changes_between, diff_constitutions, render_diff
 from constitution.principles.files import (
     Lock,
     find_root,
@@ -31,6 +32,7 @@ __all__ = [
     "Level",
     "Lock",
     "bump",
+    "changes_between",
     "check",
     "diff_constitutions",
     "files_of",

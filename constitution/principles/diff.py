@@ -4,47 +4,31 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
+from constitution.principles.change import Change
+from constitution.principles.texts import REQUESTS
+from constitution.principles.translation import translation, translation_changes
 from constitution.records import Constitution, Criterion, Example, Exemplar, Principle
 from constitution.shown import printable
 
-ChangeKind = Literal[
-    "added",
-    "removed",
-    "renamed",
-    "reworded",
-    "reweighted",
-    "retagged",
-    "exemplars",
-    "examples",
-    "criteria",
-    "system prompts",
-    "reordered",
-]
-_REQUESTS = ("critique_request", "revision_request", "comparison_question")
-_TEXTS = (*_REQUESTS, "aim", "against", "why", "source")
+_TEXTS = (*REQUESTS, "aim", "against", "why", "source")
 _LISTS: tuple[Literal["exemplars", "examples", "criteria"], ...] = ("exemplars", "examples", "criteria")
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    kind: ChangeKind
-    principle: str | None
-    """Id in the newer constitution (of a removed one, in the older); None: the constitution as a whole."""
-    field: str
-    """The field that changed; empty for added and removed principles."""
-    before: str
-    """As text; empty where there was nothing."""
-    after: str
+def changes_between(a: Constitution, b: Constitution) -> list[Change]:
+    """What a reader of both wants to know: of a translation and its original, whichever comes first, what is not
+    translated; of others, what changed."""
+    both = translation(a, b)
+    return translation_changes(*both) if both else diff_constitutions(a, b)
 
 
 def diff_constitutions(a: Constitution, b: Constitution) -> list[Change]:
     """Changes from `a` to `b`, in b's order, removed principles last. Empty exactly if they differ in no more than
     name and version."""
-    changes = list(_reworded(None, a, b, ("description", "source", "license")))
+    changes = list(_reworded(None, a, b, ("description", "source", "license", "language", "translation_of")))
     changes += _sequence("exemplars", None, a.exemplars, b.exemplars)
     changes += _system_prompts(a, b)
     old = {principle.id: principle for principle in a.principles}
@@ -68,7 +52,7 @@ def diff_constitutions(a: Constitution, b: Constitution) -> list[Change]:
 
 
 def _same_requests(one: Principle, other: Principle) -> bool:
-    return all(getattr(one, name) == getattr(other, name) for name in _REQUESTS)
+    return all(getattr(one, name) == getattr(other, name) for name in REQUESTS)
 
 
 def _principle_changes(a: Principle, b: Principle) -> Iterator[Change]:
@@ -129,6 +113,9 @@ def _whole(principle: Principle) -> str:
 
 def render_diff(a: Constitution, b: Constitution, *, color: bool = False) -> str:
     """The changes for a terminal. Removed words are in [-…-], added ones in {+…+}, coloured too with `color`."""
+    both = translation(a, b)
+    if both:
+        return _render_translation(*both)
     changes = diff_constitutions(a, b)
     lines = [f"{a.label} → {b.label}"]
     if not changes:
@@ -145,6 +132,32 @@ def render_diff(a: Constitution, b: Constitution, *, color: bool = False) -> str
             lines += _changed_lines(change, color)
         previous = change.principle
     return "\n".join([*lines, "", _summary(changes)])
+
+
+def _render_translation(original: Constitution, translated: Constitution) -> str:
+    changes = translation_changes(original, translated)
+    lines = [f"{original.label} → {translated.label}, its translation"]
+    if not changes:
+        return f"{lines[0]}\nall of it is translated"
+    previous: str | None = ""
+    for change in changes:
+        if change.field == "":
+            lines += ["", f"{change.kind} principle {change.principle}"]
+        else:
+            if change.principle != previous:
+                lines += ["", f"principle {change.principle}" if change.principle else "the constitution as a whole"]
+            lines.append(f"  {change.kind} {change.field}: {_difference(change)}")
+        previous = change.principle
+    counts = Counter(change.kind for change in changes)
+    return "\n".join([*lines, "", "translation: " + ", ".join(f"{count} {kind}" for kind, count in counts.items())])
+
+
+def _difference(change: Change) -> str:
+    if change.kind in ("missing", "untranslated"):
+        return printable(" ".join(change.before.split()))
+    return printable(
+        " ".join((change.after if change.kind == "extra" else f"{change.before} → {change.after}").split())
+    )
 
 
 def _changed_lines(change: Change, color: bool) -> list[str]:

@@ -17,13 +17,16 @@ def own_texts(constitution: Constitution) -> dict[Place, str]:
     """Every text that models are shown, in the file's order, and the description; empty ones are left out."""
     found: dict[Place, str] = {(None, "description"): constitution.description}
     found |= {(None, place): text for place, text in _listed("exemplars", constitution.exemplars)}
+    for prompt in constitution.system_prompts:
+        found[None, f"system prompt {prompt.id}, text"] = prompt.text
+        found[None, f"system prompt {prompt.id}, thought"] = prompt.thought
     for principle in constitution.principles:
         found |= {(principle.id, place): text for place, text in _of_principle(principle)}
     return {place: text for place, text in found.items() if text}
 
 
 def _of_principle(principle: Principle) -> Iterator[tuple[str, str]]:
-    for name in REQUESTS:
+    for name in (*REQUESTS, "aim", "against", "why"):
         yield name, getattr(principle, name)
     yield from _listed("exemplars", principle.exemplars)
     yield from _listed("examples", principle.examples)
