@@ -221,7 +221,7 @@ def test_real_transcripts() -> None:
         ({"prompt": [{"role": "user"}]}, "line 2: prompt, turn 1: expected"),
         ({"prompt": [{"role": "robot", "content": "a"}]}, "line 2: prompt, turn 1: role is 'robot'"),
         ({"prompt": [{"role": "user", "content": ["a"]}]}, "line 2: prompt, turn 1: expected"),
-        ({"prompt": CHAT[:3]}, "line 2: the last turn is not the user's"),
+        ({"prompt": [*CHAT[:2], CHAT[0]]}, "line 2: the last turn is not the user's"),
     ],
 )
 def test_refused_rows_name_their_place(tmp_path: Path, row: Any, said: str) -> None:
@@ -284,8 +284,8 @@ def test_a_rows_own_tags_follow_the_recipes(tmp_path: Path) -> None:
     assert [prompt.tags for prompt in read_prompts(section, tmp_path)] == [("all", "x", "y"), ("all",)]
 
 
-@pytest.mark.parametrize("kinds", ['"x"', "[1]", "null", '{"a": 1}'])
-def test_tags_that_are_no_list_of_texts_are_refused(tmp_path: Path, kinds: str) -> None:
+@pytest.mark.parametrize("kinds", ['"[\\"x\\"]"', "[1]", "null", '{"a": 1}'])
+def test_tags_that_are_neither_a_text_nor_a_list_of_texts_are_refused(tmp_path: Path, kinds: str) -> None:
     path = tmp_path / "prompts.jsonl"
     path.write_text(f'{{"prompt": "a", "kinds": {kinds}}}\n')
     with pytest.raises(PromptError, match=r"prompts\.jsonl.*kinds"):

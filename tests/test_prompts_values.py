@@ -246,8 +246,9 @@ def test_turns_of_sharegpt(tmp_path: Path) -> None:
 def test_the_last_answer_of_a_conversation_can_be_named(tmp_path: Path) -> None:
     row = {"messages": [*HI, {"role": "assistant", "content": "Hello"}]}
     with pytest.raises(PromptError, match="the last turn is not the user's") as caught:
-        of(tmp_path, row)
+        of(tmp_path, row, last_answer="refuse")
     assert "prompts.answers" in caught.value.hint
+    assert "prompts.last_answer" in caught.value.hint
     [prompt] = of(tmp_path, row, answers=("messages",))
     assert (len(prompt.messages), prompt.answers) == (1, ("Hello",))
 

@@ -43,7 +43,7 @@ def test_a_further_source_touches_two_files(tmp_path: Path) -> None:
     copy = seams.stub(
         tmp_path,
         new={"constitution/prompts/lines.py": LINES},
-        changed={"constitution/recipe/sections.py": [(name, f'{name}, "lines"')]},
+        changed={"constitution/recipe/prompts.py": [(name, f'{name}, "lines"')]},
         limit=2,
     )
     copy.write("recipes/prompts.txt", "Why is the sky blue?\nWhat is a tide?\n")

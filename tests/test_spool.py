@@ -41,7 +41,7 @@ def test_slices_are_the_source_in_its_order(
     assert [len(rows) for rows in slices] == [size] * (64 // size) + ([64 % size] if 64 % size else [])
     assert all(rows.schema == TABLES["prompts"].schema for rows in slices)
     warehouse = Warehouse(tmp_path / "warehouse")
-    warehouse.replace_prompts("run-1", slices)
+    warehouse.replace_input("prompts", "run-1", slices)
     stored = [prompt for part in warehouse.parts("prompts", "run-1") for prompt in warehouse.read_prompts(part)]
     assert stored == given
     assert table(

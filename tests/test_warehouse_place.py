@@ -31,7 +31,9 @@ WRITES: dict[str, Callable[[Warehouse], Any]] = {
     "part": lambda warehouse: warehouse.write_part("responses", RUN, RESPONSES),
     "rows": lambda warehouse: warehouse.replace_rows("responses", RUN, RESPONSES),
     "prompts": lambda warehouse: warehouse.write_prompts(RUN, 0, [prompt(0)]),
-    "slices": lambda warehouse: warehouse.replace_prompts(RUN, [convert.prompts_to_arrow(RUN, 0, [prompt(0)])]),
+    "slices": lambda warehouse: warehouse.replace_input(
+        "prompts", RUN, [convert.prompts_to_arrow(RUN, 0, [prompt(0)])]
+    ),
     "principles": lambda warehouse: warehouse.write_principles(RUN, CONSTITUTION),
     "run": lambda warehouse: warehouse.write_run(run()),
     "annotations": lambda warehouse: warehouse.write_annotations(

@@ -105,7 +105,7 @@ def test_killed_at_any_step_the_rows_are_those_before_or_after(
             patch.setattr(Path, "rename", kill(True, own, Path.rename))
         with suppress(Killed):
             if same_names:
-                warehouse.replace_prompts(RUN, slices)
+                warehouse.replace_input("prompts", RUN, slices)
             else:
                 warehouse.replace_rows(table, RUN, warehouse.table(table, RUN).slice(0, 1))
     if folder.exists():

@@ -224,6 +224,10 @@ def _show_whole(store: Warehouse, found: Found, row: Prompt | Preference, facts:
     click.echo(f"{found.kind} {found.id} of run {found.run_id}")
     if isinstance(row, Prompt):
         click.echo(f"  source: {printable(row.source)}\n  tags: {printable(', '.join(row.tags)) or '·'}")
+        beside = {"source_id": row.source_id, "metadata": row.metadata, "cut_answer": row.cut_answer}
+        for name, value in beside.items():
+            if value is not None:
+                click.echo(f"  {name}: {printable(value)}")
         _show_messages(row.messages)
     else:
         for name, value in asdict(row).items():

@@ -15,6 +15,7 @@ import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,14 @@ from constitution.identity import ROWS_VERSION, digest
 from constitution.judge.methods import METHODS, templates_of
 from constitution.judge.methods import check as check_judging
 from constitution.judge.units import WAVES
+from constitution.pipeline.input import Input
 from constitution.pipeline.path_policy import allowed_folders, check_places, query_folders
 from constitution.principles import find_root, load_constitution
 from constitution.principles.selection import select
 from constitution.prompts import read_prompts
 from constitution.recipe import Recipe
 from constitution.records import Constitution, Principle, Prompt, Run
-from constitution.warehouse import Warehouse, spooled
+from constitution.warehouse import Warehouse, skipping, spooled
 from constitution.warehouse.damage import INPUT, ROWS
 
 WAVE = 50_000
@@ -82,8 +84,8 @@ def prepare(
     The constitution is looked up in the nearest principles/ folder above the recipe. A run that was prepared before is
     taken up as it is. fresh: a new run, even if the same recipe ran before; without it, the latest such run is
     resumed. allow: folders that the recipe may read in, besides its project (path_policy.py). resume: the run to take
-    up, by its id or how it begins, with the prompts that it has,
-    whatever their source says now and whatever `fresh` says. draw: takes the source's prompts, gives the run's.
+    up, by its id or how it begins, with the prompts that it has, whatever their source and `fresh` say now. draw: takes
+    the source's prompts, gives the run's.
 
     Raises InputError for what is wrong in the recipe, the constitution or the prompts, and for a run to resume that
     another recipe made; ModelLoadError for a local model that is not there; then nothing has been written. Raises
@@ -101,22 +103,24 @@ def prepare(
     # once: a source may grow, or say something else the next time.
     wanted = warehouse.find_run(resume).run_id if resume else ""
     stored = bool(wanted) and not warehouse.verify(wanted, INPUT)
-    prompts = _stored(warehouse, wanted) if stored else draw(read_prompts(recipe.prompts, base, places))
-    note = _mixed(recipe, constitution)
-    with spooled(prompts, warehouse_root) as source:
+    note, read = _mixed(recipe, constitution), partial(read_prompts, recipe.prompts, base, places)
+    with (
+        skipping(warehouse_root) as skipped,
+        spooled(_stored(warehouse, wanted) if stored else draw(read(skipped.add)), warehouse_root) as source,
+    ):
+        input = Input(source, skipped, constitution, recipe.output.slice or slice_of(source.count))
         decisive = _decisive(recipe, constitution, source.digest)
         run_id, run = _which(warehouse, recipe.name, decisive, fresh, wanted)
-        slices = source.slices(run_id, recipe.output.slice or slice_of(source.count))
+        if run and not stored and run.beside != input.beside:
+            with warehouse.lock(run_id):
+                run = input.write_again(warehouse, run)
         if run is None:
             note = (not fresh and _open_with_other_prompts(warehouse, recipe, constitution, source.count)) or note
             with warehouse.lock(run_id):
                 run = warehouse.read_run(run_id)  # another process may have prepared it, and even run it, since
                 if run is None:
-                    warehouse.recover(run_id)
-                    warehouse.replace_prompts(run_id, slices)
-                    warehouse.write_principles(run_id, constitution)
-                    run = _new_run(run_id, recipe, constitution, source.count)
-                    warehouse.write_run(run)  # last: a run that has a record has all its prompts
+                    input.write(warehouse, run_id)
+                    warehouse.write_run(run := _new_run(run_id, recipe, constitution, input))  # last: it has prompts
         elif run.finished_at:
             if found := warehouse.verify(run_id, (*INPUT, *ROWS), read_parts=False):
                 raise DamagedPart(f"run {run_id} finished on {run.finished_at}, but {found[0]}")
@@ -124,9 +128,7 @@ def prepare(
             with warehouse.lock(run_id):
                 warehouse.recover(run_id)
                 warehouse.repair(run_id)
-                warehouse.replace_prompts(run_id, slices)
-                warehouse.write_principles(run_id, constitution)
-                run = warehouse.read_run(run_id) or run
+                run = input.write_again(warehouse, run)
     return Plan(run, recipe, constitution, warehouse_root, tuple(warehouse.parts("prompts", run_id)), note)
 
 
@@ -286,7 +288,7 @@ def _which(
     return latest.run_id, latest
 
 
-def _new_run(run_id: str, recipe: Recipe, constitution: Constitution, prompts: int) -> Run:
+def _new_run(run_id: str, recipe: Recipe, constitution: Constitution, input: Input) -> Run:
     now = datetime.now(UTC)
     return Run(
         run_id=run_id,
@@ -300,7 +302,8 @@ def _new_run(run_id: str, recipe: Recipe, constitution: Constitution, prompts: i
         started_at=now.isoformat(timespec="seconds"),
         template_date=now.date().isoformat(),
         starts=0,
-        counts={"prompts": prompts},
+        counts=input.counts,
+        beside=input.beside,
     )
 
 

@@ -12,6 +12,8 @@ from constitution.shown import markdown
 
 LABELS = {
     "prompts": "prompts",
+    "cut_answers": "of these with a last answer that was cut off",
+    "skipped": "rows of the source that were skipped",
     "responses": "responses",
     "judgements": "votes",
     "off_label": "of these mostly not on a label",
@@ -31,7 +33,18 @@ LABELS = {
 }
 """Names of `Run.counts` in the words of a reader, in the order that they are shown in."""
 
-UNWANTED = ("off_label", "censored", "votes_missing", "votes_spared", "unsaid", "open", "lost", "reasoning_tokens")
+UNWANTED = (
+    "cut_answers",
+    "skipped",
+    "off_label",
+    "censored",
+    "votes_missing",
+    "votes_spared",
+    "unsaid",
+    "open",
+    "lost",
+    "reasoning_tokens",
+)
 """Those of `LABELS` that are shown only where there are any."""
 
 USAGE = ("stage", "model", "calls", "tokens in", "cached", "tokens out")

@@ -11,6 +11,7 @@ from constitution.engines import Engines
 from constitution.errors import WarehouseError
 from constitution.pipeline.admission import Admission
 from constitution.pipeline.cost import Cost
+from constitution.pipeline.input import COUNTS
 from constitution.pipeline.models import check_same_models, models_of, with_sent
 from constitution.pipeline.plan import Plan, small_window
 from constitution.pipeline.progress import Progress
@@ -62,7 +63,8 @@ class State:
 
         Prompts are counted as they are taken up: midway, the figures of the start before may be greater.
         """
-        counts = self.progress.counts()
+        beside = {name: n for name, n in self.before.counts.items() if name in COUNTS}
+        counts = self.progress.counts() | beside
         if self.progress.done < self.progress.total:
             before = self.before.counts
             counts |= {name: max(counts[name], before.get(name, 0)) for name in ("done", "open", "lost")}

@@ -3,17 +3,19 @@
     for prompt in read_prompts(recipe.prompts, base=recipe_path.parent):
         ...
 
-Nothing is guessed and nothing is dropped: a row that cannot be used is refused with its file, line and remedy.
+Nothing is guessed and nothing is dropped: a row that cannot be used is refused with its file, line and remedy, or
+skipped and recorded with them where the recipe says so.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
 from itertools import chain, islice
 from pathlib import Path
+from typing import NoReturn
 
 from constitution.errors import PromptError
 from constitution.prompts.fields import Fields
@@ -25,36 +27,72 @@ from constitution.prompts.transcripts import parse_transcript, split_answers
 from constitution.prompts.trees import prompts_of
 from constitution.reading import check_file
 from constitution.recipe import PromptsSection
-from constitution.records import Prompt
+from constitution.records import Prompt, SkippedRow
 
 __all__ = ["parse_transcript", "read_prompts", "split_answers", "user_texts"]
 
 
-def read_prompts(section: PromptsSection, base: Path, folders: Sequence[Path] = ()) -> Iterator[Prompt]:
+def read_prompts(
+    section: PromptsSection,
+    base: Path,
+    folders: Sequence[Path] = (),
+    skip: Callable[[SkippedRow], object] | None = None,
+) -> Iterator[Prompt]:
     """The prompts of `section`, in the source's order; relative paths are looked up from `base`, the recipe's folder.
 
-    folders: where a query may read files, besides `base`.
+    folders: where a query may read files, besides `base`. skip: gets each row that cannot be used, where the section
+    skips such rows; without it the first one is refused all the same, for nothing would say that it was skipped.
     Memory: one row or batch, and 60 bytes a prompt to tell repeated conversations apart (`Prompt.repeat`).
-    Raises PromptError for the first row that cannot be used, and when there is none at all.
+    Raises PromptError for the first row that cannot be used and is not skipped, and when there is no other at all.
     """
     seen: set[int] = set()  # the first 60 bits of their ids
     repeats: dict[str, int] = {}
-    count = 0
-    fields = Fields(section)
+    count, fields = 0, Fields(section)
+    sound = _Sound(fields, skip if section.on_bad_row == "skip" else None)
     rows = _rows(section, base, folders, fields.keys)
-    for row in islice(prompts_of(rows, section) if section.trees else rows, section.limit):
-        prompt = fields.prompt(row)
+    for prompt in islice(sound.prompts(prompts_of(rows, section) if section.trees else rows), section.limit):
         key = int(prompt.id[:15], 16)
+        repeat = 0
         if key in seen:
-            repeats[prompt.id] = repeats.get(prompt.id, 0) + 1
-            prompt = replace(prompt, repeat=repeats[prompt.id])
+            repeat = repeats[prompt.id] = repeats.get(prompt.id, 0) + 1
         seen.add(key)
         count += 1
-        yield prompt
+        yield replace(prompt, repeat=repeat) if repeat else prompt
     if not count:
-        raise PromptError(f"{_name(section)}: there are no prompts in it")
+        sound.refuse(_name(section))
     if count != section.limit:
         fields.check_end(_name(section))
+
+
+class _Sound:
+    """Rows as prompts, but for those that are skipped."""
+
+    def __init__(self, fields: Fields, skip: Callable[[SkippedRow], object] | None) -> None:
+        """skip: None refuses the first row that cannot be read as a prompt."""
+        self._fields, self._skip = fields, skip
+        self._count = 0
+        self._first: PromptError | None = None
+
+    def prompts(self, rows: Iterable[Row]) -> Iterator[Prompt]:
+        for row in rows:
+            try:
+                prompt = self._fields.prompt(row)
+            except PromptError as error:
+                if self._skip is None:
+                    raise
+                self._first = self._first or error
+                self._count += 1
+                self._skip(SkippedRow(row.source, str(error), error.hint))
+                continue
+            yield prompt
+
+    def refuse(self, name: str) -> NoReturn:
+        """What is wrong with all rows is no fault of one. name: the source's."""
+        if (first := self._first) is None:
+            raise PromptError(f"{name}: there are no prompts in it")
+        if self._count == 1:
+            raise first
+        raise PromptError(f"{first}; and none of all {self._count:,} rows is read as a prompt", hint=first.hint)
 
 
 def _name(section: PromptsSection) -> str:
@@ -69,7 +107,7 @@ def _rows(section: PromptsSection, base: Path, folders: Sequence[Path], keys: Ke
         return rows
     files = [file for path in section.paths for file in files_of(path, base)]
     _check_files([path for path, _ in files])
-    return chain.from_iterable(read_file(path, keys, section.format, name) for path, name in files)
+    return chain.from_iterable(read_file(path, keys, section.format, name, faulty=True) for path, name in files)
 
 
 def _check_files(paths: Sequence[Path]) -> None:

@@ -27,12 +27,12 @@ def read(path: Path, name: str, keys: AnyKeys) -> Iterator[Row]:
     _check_header(path, header, keys)
     for number, (line, cells) in enumerate(rows, 1):
         place = f"{path}, row {number} (line {line})"
+        fault = None
         if len(cells) != len(header):
-            raise PromptError(
-                f"{place}: has {len(cells)} cells, and the header has {len(header)}, parted by {DELIMITERS[delimiter]}",
-                hint=_QUOTES,
-            )
-        yield Row(f"{name}#{number}", place, dict(zip(header, cells, strict=True)))
+            has = f"has {len(cells)} cells, and the header has {len(header)}, parted by {DELIMITERS[delimiter]}"
+            fault = PromptError(f"{place}: {has}", hint=_QUOTES)
+        data = {} if fault else dict(zip(header, cells, strict=True))
+        yield Row(f"{name}#{number}", place, data, fault)
 
 
 def _rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:

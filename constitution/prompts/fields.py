@@ -10,6 +10,7 @@ from typing import Any
 from constitution.errors import PromptError
 from constitution.prompts.benchmarks import BENCHMARKS
 from constitution.prompts.golds import Golds
+from constitution.prompts.kept import Kept
 from constitution.prompts.keys import (
     CONVERSATIONS,
     FOLLOWS,
@@ -23,14 +24,15 @@ from constitution.prompts.keys import (
 )
 from constitution.prompts.messages import Turns
 from constitution.prompts.paths import values
-from constitution.prompts.row import Row
+from constitution.prompts.row import Row, check_text
 from constitution.prompts.transcripts import is_transcript, parse_transcript, split_answers
 from constitution.prompts.turn_lists import turn_list
 from constitution.recipe import PromptsSection
 from constitution.records import Message, Messages, Prompt
 
 _FOLLOWS = (
-    "take the answer out of the prompt, or name it in prompts.answers, also where it is the last turn of messages"
+    "take the answer out of the prompt, or name it in prompts.answers, also where it is the last turn of messages; "
+    'prompts.last_answer = "cut" cuts it off, and keeps it beside the prompt'
 )
 
 
@@ -47,11 +49,14 @@ class Fields:
         self._golds = Golds(section)
         self._has_system = section.system is None
         self._to_join = {*section.join, *((section.history,) if section.history else ())}
+        self._kept = Kept(section, self._shape)
         tried = (section.field, *CONVERSATIONS)
         self._tried = [key for key in tried if key not in section.answers and key not in section.ignore]
 
     def prompt(self, row: Row) -> Prompt:
         """Raises PromptError for a row that cannot be used, or of which something would be lost."""
+        if row.fault:
+            raise row.fault
         row = replace(row, data=self.keys.parted(row.data))
         section = self._section
         if self._shape:
@@ -61,6 +66,9 @@ class Fields:
             read = self._from_transcripts if section.format == "transcripts" else self._from_fields
             key, messages, answers = read(row)
             golds = self._golds.of(row, len(answers))
+        messages, cut = self._without_last(messages)
+        if not messages:
+            row.refuse("there is no turn of the user's")
         self._check_beside(row, key, messages)
         messages = self._after_history(row, key, self._joined(row, key, messages))
         if section.system is not None:
@@ -68,15 +76,32 @@ class Fields:
         if messages[-1].role != "user":
             row.refuse("the last turn is not the user's", _FOLLOWS)
         for number, message in enumerate(messages, 1):
-            _check_text(row, f"turn {number}", message.content)
+            check_text(row, f"turn {number}", message.content)
             if not message.content.strip():
                 row.refuse(f"turn {number} has no text")
         for number, answer in enumerate(answers, 1):
-            _check_text(row, f"answer {number}", answer)
+            check_text(row, f"answer {number}", answer)
         several = self._shape is not None and len(answers) > 2
         gold = None if several or not golds else golds[0]
-        tags = (*section.tags, *self._own_tags(row))
-        return Prompt(messages, row.source, tags, answers, gold, golds=golds if several else ())
+        tags = (*section.tags, *self._kept.tags(row))
+        return Prompt(
+            *(messages, row.source, tags, answers, gold),
+            golds=golds if several else (),
+            metadata=self._kept.metadata(row),
+            source_id=self._kept.name(row),
+            cut_answer=cut,
+        )
+
+    def _without_last(self, messages: Messages) -> tuple[Messages, str | None]:
+        """The turns up to the last that is not the assistant's, and what the assistant says after it; None: nothing,
+        as where a transcript ends with the assistant's name."""
+        end = len(messages)
+        while end and messages[end - 1].role == "assistant":
+            end -= 1
+        said = "\n\n".join(turn.content for turn in messages[end:])
+        if said.strip() and (self._shape or self._section.last_answer == "refuse"):
+            return messages, None
+        return messages[:end], said if said.strip() else None
 
     def _joined(self, row: Row, key: str, messages: Messages) -> Messages:
         """The prompt with the texts of further keys behind it."""
@@ -110,6 +135,7 @@ class Fields:
         if self._to_join:
             raise PromptError(f"{name}: no row has the key {min(self._to_join)!r}", hint="correct it in the recipe")
         self._golds.check_end(name)
+        self._kept.check_end(name)
 
     def _check_beside(self, row: Row, used: str, messages: Messages) -> None:
         """Nothing that a model would have been shown lies unused beside the prompt."""
@@ -155,18 +181,6 @@ class Fields:
             row.refuse(f"{key} and the first turn are two system turns", "leave one of them out")
         return messages
 
-    def _own_tags(self, row: Row) -> list[str]:
-        """The benchmark's first, the subset before all."""
-        tags = self._shape.tags_of(row) if self._shape else []
-        if (key := self._section.tags_field) is not None:
-            own = row.value(key)
-            if not isinstance(own, list) or not all(isinstance(tag, str) for tag in own):
-                row.refuse(f"{key} is not a list of texts")
-            tags += own
-        for tag in tags:
-            _check_text(row, key or "a tag", tag)
-        return tags
-
     def _from_transcripts(self, row: Row) -> tuple[str, Messages, tuple[str, ...]]:
         """As fields; the answers are whole transcripts, or what follows that of the prompt."""
         key = self._section.field
@@ -182,10 +196,9 @@ class Fields:
                 )
             return key, messages, answers
         turns = _transcript(row, key, row.value(key))
-        messages = _until_last_human(row, key, turns)
-        if said and any(turn.content for turn in turns[len(messages) :]):
+        if said and self._without_last(turns)[1]:
             row.refuse(f"{key} ends with an answer, and {said[0][0]} is one too")
-        return key, messages, tuple(_plain_text(row, name, text) for name, text in said)
+        return key, turns, tuple(_plain_text(row, name, text) for name, text in said)
 
     def _from_fields(self, row: Row) -> tuple[str, Messages, tuple[str, ...]]:
         """The key that holds the prompt, its turns, and the answers."""
@@ -202,7 +215,8 @@ class Fields:
             row.refuse("the answers are transcripts", 'set prompts.format = "transcripts"')
         key = key or self._section.field
         messages = self._turns.of(row, key, row.value(key))
-        return key, messages, tuple(self._answer(row, name, value, messages) for name, value in named)
+        asked, _ = self._without_last(messages)
+        return key, messages, tuple(self._answer(row, name, value, asked) for name, value in named)
 
     def _given(self, row: Row, key: str, value: Any) -> Any:
         """A given answer: a text, or messages, also where they are written as a text."""
@@ -219,7 +233,7 @@ class Fields:
             return value
         messages = self._turns.of(row, key, [value] if isinstance(value, dict) else value)
         system = self._section.system and row.data.get(self._section.system)
-        if system and messages[0] == Message("system", system) != prompt[0]:
+        if system and messages[0] == Message("system", system) not in prompt[:1]:
             messages = messages[1:]
         if messages[: len(prompt)] == prompt:
             messages = messages[len(prompt) :]
@@ -267,25 +281,8 @@ def _plain_text(row: Row, name: str, text: Any) -> str:
     return text
 
 
-def _until_last_human(row: Row, key: str, turns: Messages) -> Messages:
-    while turns and turns[-1].role != "user":
-        turns = turns[:-1]
-    if not turns:
-        row.refuse(f"{key}: there is no human turn")
-    return turns
-
-
 def _shared(row: Row, conversations: Sequence[Messages]) -> tuple[Messages, tuple[str, ...]]:
     try:
         return split_answers(conversations)
     except ValueError as error:
         row.refuse(str(error), "leave the row out, or read it without prompts.answers")
-
-
-def _check_text(row: Row, where: str, text: str) -> None:
-    if "\x00" in text:
-        row.refuse(f"{where} holds a NUL character", "take it out")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        row.refuse(f"{where}, character {error.start}: half of a surrogate pair", "the file was cut or badly encoded")

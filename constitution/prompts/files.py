@@ -32,15 +32,22 @@ def kind_of(name: str) -> str | None:
     return next((kind for ending, kind in ENDINGS.items() if name.lower().endswith(ending)), None)
 
 
-def read_file(path: Path, keys: AnyKeys, format: str = "auto", name: str = "") -> Iterator[Row]:
+def read_file(
+    path: Path, keys: AnyKeys, format: str = "auto", name: str = "", *, faulty: bool = False
+) -> Iterator[Row]:
     """Rows of one file, told apart by what is in it where `format` leaves it open. name: the file's in the rows'
-    source, if not its own. Raises PromptError at the end where it was written to meanwhile: the rows are then a mixture
-    of what it was and what it is."""
+    source, if not its own. faulty: rows that cannot be read come too, with their `fault`, in place of an error.
+
+    Raises PromptError at the end where it was written to meanwhile: the rows are then a mixture of what it was and what
+    it is."""
     check_file(path, str(path), PromptError)
     before = _state(path)
     form = form_of(path) if format in ("auto", "transcripts") else format
     rows: Iterator[Row] = import_module(f"constitution.prompts.{form}").read(path, name or path.name, keys)
-    yield from rows
+    for row in rows:
+        if row.fault and not faulty:
+            raise row.fault
+        yield row
     if _state(path) != before:
         raise PromptError(f"{path}: was changed while it was read", hint="start again when it is written whole")
 

@@ -94,7 +94,7 @@ def _folder(folder: Path, section: PromptsSection, keys: Keys) -> Iterator[Row]:
         )
     _check(folder, files, section.split)
     for file in files:
-        yield from read_file(file.path, keys, name=file.name)
+        yield from read_file(file.path, keys, name=file.name, faulty=True)
 
 
 def _holds_rows(path: Path) -> bool:

@@ -125,7 +125,7 @@ def inspect_file(path: Path, rows: str | None = None) -> Inspection:
 
     Raises PromptError for a file that is none of the forms that are read.
     """
-    found = iter(read_file(path, _Every(rows)))
+    found = iter(read_file(path, _Every(rows), faulty=True))
     sample = list(islice(found, SAMPLE))
     if not sample:
         raise PromptError(f"{path}: there are no rows in it")

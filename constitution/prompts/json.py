@@ -6,6 +6,7 @@ DuckDB parts the file into its values, each as the text that it is in the file; 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import duckdb
 from constitution.errors import PromptError
 from constitution.prompts.keys import AnyKeys, is_empty, is_seen
 from constitution.prompts.packed import filled, packed_by
-from constitution.prompts.row import FREE, MOST_ROW, Row, Unpacked, numbered
+from constitution.prompts.row import FREE, MOST_ROW, Row, Unpacked, made, numbered
 from constitution.reading import parse_json
 from constitution.sandbox import as_pattern, quiet, quoted
 
@@ -38,8 +39,7 @@ def read(path: Path, name: str, keys: AnyKeys) -> Iterator[Row]:
         yield from numbered(name, str(path), _rows_of(path, data, keys))
         return
     for number, text in enumerate(chain((first,), () if second is None else (second,), texts), 1):
-        place = f"{path}, row {number}"
-        yield Row(f"{name}#{number}", place, _object(parse_json(text, place, PromptError), place))
+        yield made(f"{name}#{number}", f"{path}, row {number}", partial(_parsed, text))
 
 
 def _ends(path: Path) -> tuple[bytes, bytes]:
@@ -72,6 +72,10 @@ def _texts(path: Path, is_array: bool) -> Iterator[str]:
             too_long = "maximum_object_size" in said
             reason = f"a value is longer than {longest / 2**20:g} MiB" if too_long else f"not valid JSON: {said}"
             raise PromptError(f"{path}: {reason}", hint=_ROWS if too_long else None) from None
+
+
+def _parsed(text: str, place: str) -> dict[str, Any]:
+    return _object(parse_json(text, place, PromptError), place)
 
 
 def _object(value: Any, place: str) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from constitution.errors import PromptError
 from constitution.prompts.keys import AnyKeys
 from constitution.prompts.packed import filled
-from constitution.prompts.row import Row
+from constitution.prompts.row import Row, made
 from constitution.reading import parse_json
 
 ONE_A_LINE = "a JSONL file has one object to a line"
@@ -16,11 +18,10 @@ ONE_A_LINE = "a JSONL file has one object to a line"
 
 def read(path: Path, name: str, keys: AnyKeys) -> Iterator[Row]:
     for number, line in filled(path, ONE_A_LINE):
-        yield _json_row(path, name, number, line)
+        yield made(f"{name}#{number}", f"{path}, line {number}", partial(_object, line))
 
 
-def _json_row(path: Path, name: str, number: int, line: bytes) -> Row:
-    place = f"{path}, line {number}"
+def _object(line: bytes, place: str) -> dict[str, Any]:
     try:
         text = line.decode()
     except UnicodeDecodeError as error:
@@ -28,4 +29,4 @@ def _json_row(path: Path, name: str, number: int, line: bytes) -> Row:
     data = parse_json(text, place, PromptError)
     if not isinstance(data, dict):
         raise PromptError(f"{place}: expected an object with keys, not {type(data).__name__}")
-    return Row(f"{name}#{number}", place, data)
+    return data

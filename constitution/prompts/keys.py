@@ -127,6 +127,7 @@ class Keys(AnyKeys):
         """more: further keys that are read."""
         named = {section.field, *section.answers, *section.join, section.tags_field, section.system, *more}
         named |= {*section.gold_highest, *section.gold_lowest, section.history}
+        named |= {*section.metadata, section.id_field}
         if section.gold_values:
             named.add(section.gold)
         if section.trees:  # whose turns' keys are those of `replies` too

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from constitution.errors import PromptError
-from constitution.prompts.keys import Keys, is_empty, is_seen
-from constitution.prompts.row import Row
+from constitution.prompts.keys import Keys, is_empty, is_seen, plain_key
+from constitution.prompts.row import Row, are_texts
 from constitution.prompts.transcripts import is_templated, is_transcript
 from constitution.prompts.turn_lists import turn_list
 from constitution.reading import parse_json
@@ -26,6 +27,17 @@ _TEXTS = ("content", "value", "text", "parts")
 """Keys of a turn's text elsewhere: OpenAssistant's, and Gemini's."""
 _PARTS = (None, "text", "input_text", "output_text")
 """Types of parts that are text; Gemini and Bedrock give none, OpenAI's Responses say who said it."""
+
+_CALLS = {"tool_calls", "function_call", "tool_call_id"}
+"""Keys of a turn that calls a tool or is its reply (OpenAI's chat API; TRL's data sets have them too)."""
+_TOOLS = {"tool", "tools", "function", "functioncall", "functionresponse", "observation", "ipython"}
+"""Who says such a turn: OpenAI's API, ShareGPT's conversations with tools, Llama 3."""
+_NO_TOOLS = (
+    'turns of tools are sent to no model here; prompts.on_bad_row = "skip" leaves such rows out, and counts them'
+)
+
+_LONGEST_ROLE = 40
+"""Characters of a role that may be one."""
 
 _BRACKET = re.compile(r"\s*[\[{]")
 _PYTHON = re.compile(r"\s*\[\s*\{\s*'(?:role|content|from|value)'\s*:")
@@ -44,6 +56,7 @@ class Turns:
     def __init__(self, section: PromptsSection, keys: Keys) -> None:
         self._json_text = section.json_text
         self._ignored = keys.ignored
+        self._roles = {name: known | section.roles for name, known in _ROLES.items()}
 
     def of(self, row: Row, key: str, value: Any) -> Messages:
         """A text is one user turn; a list holds {role, content} or {from, value}."""
@@ -78,7 +91,7 @@ class Turns:
             value = None
         if _messages_in(value) is not None or _PYTHON.match(text):
             row.refuse(f"{key} is a text that holds messages, in JSON or as Python prints them", _AS_TEXT)
-        if _are_texts(value) or _are_texts(_printed(text)):
+        if are_texts(value) or are_texts(_printed(text)):
             row.refuse(f"{key} is a text that holds a list of texts, in JSON or as Python prints them", _LIST)
         return text
 
@@ -87,18 +100,21 @@ class Turns:
             row.refuse(f"{place}: expected {{role, content}} with a text in each")
         name = "from" if item.get("role") is None and "from" in item else "role"
         said = next((key for key in (_CONTENT[name], *_TEXTS) if key in item), _CONTENT[name])
+        roles, role = self._roles[name], item.get(name)
+        if isinstance(role, str) and role not in roles and plain_key(role) in _TOOLS:
+            row.refuse(f"{place}: {name} is {role!r}", _NO_TOOLS)
         beside = [key for key in item if key not in (name, said, *self._ignored) and not is_empty(item[key])]
         if beside:
-            row.unused(_told(beside), f"{place}: also has {', '.join(beside)}", _left_out(beside))
+            calls = f"; {_NO_TOOLS}" if _CALLS & set(beside) else ""
+            row.unused(_told(beside), f"{place}: also has {', '.join(beside)}", _left_out(beside) + calls)
         content = item.get(said)
         if isinstance(content, list) and content:
             content = "".join(self._part(row, place, part) for part in content)
         if not isinstance(content, str):
             row.refuse(f"{place}: expected {{{name}, {said}}} with a text in each")
-        role = item.get(name)
-        if not isinstance(role, str) or role not in _ROLES[name]:
-            row.refuse(f"{place}: {name} is {role!r:.200}", f"taken are {', '.join(_ROLES[name])}")
-        return Message(_ROLES[name][role], content)
+        if not isinstance(role, str) or role not in roles:
+            row.refuse(f"{place}: {name} is {role!r:.200}", _role_hint(role, roles))
+        return Message(roles[role], content)
 
     def _part(self, row: Row, place: str, part: Any) -> str:
         """Parts of text follow each other with nothing between, as chat templates put them."""
@@ -109,10 +125,6 @@ class Turns:
         if beside:
             row.unused(_told(beside), f"{place}: a part also has {', '.join(beside)}", _left_out(beside))
         return str(part["text"])
-
-
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
 
 
 def _printed(text: str) -> Any:
@@ -129,6 +141,17 @@ def _printed(text: str) -> Any:
 def _told(keys: list[str]) -> list[str]:
     """Those of a turn's keys that only say something of it."""
     return [key for key in keys if not is_seen(key)]
+
+
+def _role_hint(role: Any, roles: Mapping[str, Role]) -> str:
+    """How a turn of a role that is not known may be read."""
+    taken = f"taken are {', '.join(roles)}"
+    if not isinstance(role, str) or len(role) > _LONGEST_ROLE:
+        return taken
+    system = "; OpenAI's API takes developer for system, and system for developer, as the model has it"
+    ours = "system" if role == "developer" else "user"
+    mapped = f'prompts.roles = {{ {json.dumps(role, ensure_ascii=False)} = "{ours}" }} takes it for the {ours}\'s'
+    return f"{taken}; {mapped}{system if role == 'developer' else ', if it is'}"
 
 
 def _left_out(keys: list[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -35,6 +35,8 @@ class Row:
     place: str
     """For people: `prompts.jsonl, line 17`."""
     data: dict[str, Any]
+    fault: PromptError | None = None
+    """Why it cannot be read, which says nothing of other rows; None: it can."""
 
     def refuse(self, what: str, hint: str | None = None) -> NoReturn:
         raise PromptError(f"{self.place}: {what}", hint=hint) from None
@@ -55,9 +57,31 @@ class Row:
         return self.data[key]
 
 
+def check_text(row: Row, where: str, text: str) -> None:
+    """Refuses a text that no file of ours can hold. where: in the row."""
+    if "\x00" in text:
+        row.refuse(f"{where} holds a NUL character", "take it out")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        row.refuse(f"{where}, character {error.start}: half of a surrogate pair", "the file was cut or badly encoded")
+
+
+def are_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
+
+
 def numbered(source: str, place: str, rows: Iterable[dict[str, Any]]) -> Iterator[Row]:
     for number, row in enumerate(rows, 1):
         yield Row(f"{source}#{number}", f"{place}, row {number}", row)
+
+
+def made(source: str, place: str, read: Callable[[str], dict[str, Any]]) -> Row:
+    """A row by what reads it, of its place; with its fault where that raises PromptError."""
+    try:
+        return Row(source, place, read(place))
+    except PromptError as error:
+        return Row(source, place, {}, error)
 
 
 class Unpacked:

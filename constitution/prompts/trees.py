@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 from typing import Any
 
+from constitution.errors import PromptError
 from constitution.prompts.row import Row
 from constitution.recipe import PromptsSection
 
@@ -30,15 +31,25 @@ def prompts_of(rows: Iterable[Row], section: PromptsSection) -> Iterator[Row]:
     itself, are under the key that the recipe reads prompts from.
 
     Memory: one tree; of rows that are turns, all of them.
-    Raises PromptError for a turn whose parent is not there, and for one that is marked as deleted.
+    Raises PromptError for a turn whose parent is not there, and for one that is marked as deleted; of a tree that is a
+    row, that is the row's fault.
     """
     rows = iter(rows)
-    if (first := next(rows, None)) is None:
+    first = None
+    for first in rows:
+        if not first.fault:
+            break
+        yield first
+    if first is None or first.fault:
         return
     every = chain((first,), rows)
     if isinstance(first.data.get("prompt"), dict):
         for row in every:
-            yield from _nested(row, section)
+            try:
+                found = [row] if row.fault else list(_nested(row, section))
+            except PromptError as error:
+                found = [Row(row.source, row.place, {}, error)]
+            yield from found
     else:
         yield from _flat(every, section)
 
@@ -66,6 +77,9 @@ def _flat(rows: Iterable[Row], section: PromptsSection) -> Iterator[Row]:
     turns: dict[Any, tuple[Row, Node]] = {}
     replies: dict[Any, list[Node]] = {}
     for row in rows:
+        if row.fault:
+            yield row
+            continue
         id, parent = row.value("message_id", _HINT), row.data.get("parent_id")
         if id in turns:
             row.refuse(f"message_id {id!r:.100} is twice in the file")

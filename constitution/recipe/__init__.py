@@ -32,12 +32,12 @@ from constitution.recipe.models import (
     VLLMModel,
     dated,
 )
+from constitution.recipe.prompts import PromptsSection
 from constitution.recipe.sections import (
     BudgetSection,
     JudgeSection,
     OutputSection,
     PerturbSection,
-    PromptsSection,
     Recipe,
     ReviseSection,
     SampleSection,

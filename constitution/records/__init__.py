@@ -31,6 +31,7 @@ from constitution.records.principles import (
     SystemPrompt,
     as_dicts,
 )
+from constitution.records.prompts import Prompt, SkippedRow
 from constitution.records.rows import (
     Annotation,
     Counterfactual,
@@ -38,7 +39,6 @@ from constitution.records.rows import (
     Figure,
     Judgement,
     Preference,
-    Prompt,
     Response,
     Row,
     Sampling,
@@ -80,6 +80,7 @@ __all__ = [
     "Run",
     "Sampling",
     "Score",
+    "SkippedRow",
     "SystemPrompt",
     "Usage",
     "as_dicts",

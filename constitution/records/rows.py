@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from constitution.identity import row_id
 from constitution.measures import refuses
 from constitution.records.kinds import (
     CopiedFrom,
@@ -18,35 +17,6 @@ from constitution.records.kinds import (
     ResponseKind,
 )
 from constitution.records.principles import Messages
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    messages: Messages
-    """The whole conversation, ending with the user turn to be answered."""
-    source: str = ""
-    """Where it was read: file and row, e.g. `prompts.jsonl#17`."""
-    tags: tuple[str, ...] = ()
-    answers: tuple[str, ...] = ()
-    """Answers that came with the prompt, to be judged as they are (e.g. a human-labelled pair)."""
-    gold: int | None = None
-    """Index into `answers` of the one that people prefer; None: not known, or `golds` says."""
-    repeat: int = 0
-    """0 for the first prompt of a source with these messages, 1 for the second, and so on."""
-    golds: tuple[int, ...] = ()
-    """Where a benchmark gives more than two answers, indices of those that are better than all others: a pair is then
-    of one of these and one of the others. Empty: of every two."""
-
-    @property
-    def better(self) -> tuple[int, ...]:
-        """Indices of the answers that people prefer; empty: not known."""
-        return self.golds or (() if self.gold is None else (self.gold,))
-
-    @property
-    def id(self) -> str:
-        """Digest of the canonical messages; a repeated conversation is told apart by its `repeat`."""
-        messages = [[message.role, message.content] for message in self.messages]
-        return row_id(messages, self.repeat) if self.repeat else row_id(messages)
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,9 @@ class Run:
     """Wall time over all starts, without loading models; of a start that was killed up to its last ten seconds."""
     counts: dict[str, int] = field(default_factory=dict)
     """Prompts, rows per table, votes missing, and tokens."""
+    beside: str = ""
+    """Digest of what came with the prompts and decides no row but theirs (`Prompt.source_id`, `metadata`, `cut_answer`)
+    and of the rows that were skipped; empty: nothing."""
     usage: tuple[Usage, ...] = ()
     """Calls and tokens per stage and model, over all starts."""
     engines: dict[str, dict[str, Any]] = field(default_factory=dict)

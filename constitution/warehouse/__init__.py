@@ -15,11 +15,25 @@ if TYPE_CHECKING:
     from constitution.warehouse.lookup import Found, find
     from constitution.warehouse.notes import Warehouse
     from constitution.warehouse.query import Answer, ask, connect
-    from constitution.warehouse.spool import Spool, spooled
+    from constitution.warehouse.spool import SkipSpool, Spool, skipping, spooled
     from constitution.warehouse.tally import Tally
     from constitution.warehouse.writer import Writer
 
-__all__ = ["Answer", "Damage", "Found", "Spool", "Tally", "Warehouse", "Writer", "ask", "connect", "find", "spooled"]
+__all__ = [
+    "Answer",
+    "Damage",
+    "Found",
+    "SkipSpool",
+    "Spool",
+    "Tally",
+    "Warehouse",
+    "Writer",
+    "ask",
+    "connect",
+    "find",
+    "skipping",
+    "spooled",
+]
 
 __getattr__ = names_of(
     __name__,
@@ -27,7 +41,7 @@ __getattr__ = names_of(
         "Damage": "damage",
         **dict.fromkeys(("Found", "find"), "lookup"),
         **dict.fromkeys(("Answer", "ask", "connect"), "query"),
-        **dict.fromkeys(("Spool", "spooled"), "spool"),
+        **dict.fromkeys(("SkipSpool", "Spool", "skipping", "spooled"), "spool"),
         "Warehouse": "notes",
         "Tally": "tally",
         "Writer": "writer",

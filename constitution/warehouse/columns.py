@@ -124,3 +124,10 @@ def sql_type(kind: pa.DataType) -> str:
     return {"string": "varchar", "int32": "integer", "int64": "bigint", "double": "double", "bool": "boolean"}[
         str(kind)
     ]
+
+
+MESSAGE = pa.struct([pa.field("role", pa.string(), nullable=False), pa.field("content", pa.string(), nullable=False)])
+MESSAGES = pa.list_(MESSAGE)
+
+RUN_ID = few("run_id", "The run that the row belongs to; also the name of its folder, so a filter on it skips files.")
+CREATED_AT = Column("created_at", pa.timestamp("us", tz="UTC"), "When the row was written.", few=("created_at",))

@@ -34,10 +34,11 @@ from constitution.records import (
     Row,
     Sampling,
     Score,
+    SkippedRow,
     SystemPrompt,
 )
-from constitution.warehouse.columns import Table
-from constitution.warehouse.schema import IDS, MESSAGES, SAMPLING, TABLES
+from constitution.warehouse.columns import MESSAGES, Table
+from constitution.warehouse.schema import IDS, SAMPLING, TABLES
 
 Note = Annotation | Figure | Score | Counterfactual
 Identified = Prompt | Row | Score | Counterfactual
@@ -61,6 +62,9 @@ NOTE_TABLES: dict[str, type[Note]] = {
     "scores": Score,
 }
 """The tables of what is said of a run afterwards; scores are also of counterfactuals."""
+
+BESIDE = ("source_id", "metadata", "cut_answer")
+"""Columns of `prompts` that are kept with a prompt and decide nothing that is made of it."""
 
 TABLE_OF: dict[type[Row | Note], str] = {kind: name for name, kind in (ROW_TABLES | NOTE_TABLES).items()}
 
@@ -95,6 +99,17 @@ def prompts_to_arrow(run_id: str, n: int, prompts: Sequence[Prompt]) -> pa.Table
         len(prompts),
         lambda name: columns[name]() if name in columns else list(map(attrgetter(name), prompts)),
         special,
+    )
+
+
+def skipped_to_arrow(run_id: str, rows: Sequence[SkippedRow]) -> pa.Table:
+    """Rows of the run's source that were skipped."""
+    columns = {"run_id": [run_id] * len(rows)}
+    return _build(
+        TABLES["skipped"],
+        len(rows),
+        lambda name: columns[name] if name in columns else list(map(attrgetter(name), rows)),
+        {},
     )
 
 
@@ -169,12 +184,12 @@ def _records(kind: type[R], data: pa.Table) -> list[R]:
 
 
 def prompts_from_arrow(data: pa.Table) -> list[Prompt]:
-    names = ("messages", "source", "tags", "answers", "gold", "repeat", "golds")
+    names = ("messages", "source", "tags", "answers", "gold", "repeat", "golds", *BESIDE)
     nothing = [None] * data.num_rows  # of a column that was not there when the part was written
     columns = [data.column(name).to_pylist() if name in data.column_names else nothing for name in names]
     return [
-        Prompt(_messages(messages), source, tuple(tags), tuple(answers), gold, repeat, tuple(golds or ()))
-        for messages, source, tags, answers, gold, repeat, golds in zip(*columns, strict=True)
+        Prompt(_messages(messages), source, tuple(tags), tuple(answers), gold, repeat, tuple(golds or ()), *beside)
+        for messages, source, tags, answers, gold, repeat, golds, *beside in zip(*columns, strict=True)
     ]
 
 

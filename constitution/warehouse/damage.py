@@ -20,7 +20,7 @@ from constitution.warehouse.views import NO_RUN_ID
 
 QUARANTINE = "quarantine"
 
-INPUT = ("principles", "prompts")
+INPUT = ("principles", "prompts", "skipped")
 """Copies of what the recipe names: preparing the run writes them again."""
 
 ROWS = ("responses", "judgements", "preferences", "failures")

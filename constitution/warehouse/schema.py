@@ -8,10 +8,21 @@ from __future__ import annotations
 import pyarrow as pa
 
 from constitution.sandbox import quoted
-from constitution.warehouse.columns import Column, Table, few, flag, integer, real, sql_type, text
+from constitution.warehouse.columns import (
+    CREATED_AT,
+    MESSAGES,
+    RUN_ID,
+    Column,
+    Table,
+    few,
+    flag,
+    integer,
+    real,
+    sql_type,
+    text,
+)
+from constitution.warehouse.schema_input import PRINCIPLES, PROMPTS, SKIPPED
 
-MESSAGE = pa.struct([pa.field("role", pa.string(), nullable=False), pa.field("content", pa.string(), nullable=False)])
-MESSAGES = pa.list_(MESSAGE)
 SAMPLING = pa.struct(
     [
         pa.field("temperature", pa.float64(), nullable=False),
@@ -20,90 +31,11 @@ SAMPLING = pa.struct(
         pa.field("stop", pa.list_(pa.string()), nullable=False),
     ]
 )
-EXEMPLARS = pa.list_(
-    pa.struct(
-        [
-            ("messages", MESSAGES),
-            ("response", pa.string()),
-            ("critique_request", pa.string()),
-            ("critique", pa.string()),
-            ("revision_request", pa.string()),
-            ("revision", pa.string()),
-        ]
-    )
-)
-CRITERIA = pa.list_(pa.struct([("question", pa.string()), ("good", pa.string()), ("weight", pa.float64())]))
-EXAMPLES = pa.list_(pa.struct([("messages", MESSAGES), ("better", pa.string()), ("worse", pa.string())]))
-
-SYSTEM_PROMPTS = pa.list_(pa.struct([("id", pa.string()), ("text", pa.string()), ("thought", pa.string())]))
-
 IDS = pa.list_(pa.string())
 READINGS = pa.list_(pa.float64())
 
-RUN_ID = few("run_id", "The run that the row belongs to; also the name of its folder, so a filter on it skips files.")
 PROMPT_ID = text("prompt_id", "`prompts.id`.")
-CREATED_AT = Column("created_at", pa.timestamp("us", tz="UTC"), "When the row was written.", few=("created_at",))
 PRINCIPLE_DIGEST = "`principles.digest`: the exact words of the principle, whatever its version is called."
-
-PRINCIPLES = Table(
-    "principles",
-    "One row per principle of the run's constitution, in the constitution's order: every word that was used.",
-    (
-        RUN_ID,
-        few("constitution", "Name of the constitution."),
-        few("version", "Its semantic version."),
-        few("constitution_digest", "SHA-256 of the whole constitution."),
-        text("description", "The constitution's description."),
-        text("constitution_source", "Where the constitution comes from; empty: written here."),
-        text("license", "The constitution's licence; may be empty."),
-        few("language", "Language of its words (BCP 47); empty or null: not declared.", null=True),
-        few("translation_of", "name@version of the constitution that it translates; empty or null: none.", null=True),
-        integer("position", "Place in the constitution, from 0."),
-        text("principle_id", "Id of the principle, unique in its constitution."),
-        text("digest", "SHA-256 of the principle with all its fields."),
-        text("critique_request", "Asks for a critique of an answer; empty: the principle only compares."),
-        text("revision_request", "Asks for a revised answer; empty: the principle only compares."),
-        text("comparison_question", "Asked of two answers; empty: the principle only revises."),
-        real("weight", "Relative chance of being drawn, and weight of its votes."),
-        Column("tags", pa.list_(pa.string()), "Tags."),
-        text("source", "Where the principle comes from; empty: written here."),
-        Column("exemplars", EXEMPLARS, "Its own worked critiques and revisions."),
-        Column("examples", EXAMPLES, "Its unit tests: a judge that follows it prefers `better`."),
-        Column("criteria", CRITERIA, "Its checklist: yes/no questions about one answer, and which reply is good."),
-        Column("shared_exemplars", EXEMPLARS, "The constitution's exemplars, for principles without."),
-        text("aim", "An instruction to answer as it wants, for system prompts; null: none.", null=True),
-        text("against", "The opposite of `aim`, for contrast; null: none.", null=True),
-        text("why", "The reason for `aim`; null: none is given.", null=True),
-        Column(
-            "system_prompts", SYSTEM_PROMPTS, "The constitution's system prompts, for samplers; null: none.", null=True
-        ),
-        CREATED_AT,
-    ),
-)
-
-PROMPTS = Table(
-    "prompts",
-    "One row per prompt of the run's input; part-<n> is slice n of it.",
-    (
-        RUN_ID,
-        text("id", "Digest of the messages (and of `repeat`, where it is not 0).", sought=True),
-        integer("slice", "Number of the slice, from 0."),
-        integer("position", "Place in the slice, from 0."),
-        Column("messages", MESSAGES, "The whole conversation, ending with the user turn to be answered.",
-               few=("messages.list.element.role",)),
-        integer("turns", "Number of messages."),
-        text("last_user", "Text of the last user turn."),
-        text("source", "File and row that it was read from; may be empty."),
-        Column("tags", pa.list_(pa.string()), "Tags.", few=("tags.list.element",)),
-        Column("answers", pa.list_(pa.string()), "Answers that came with the prompt, to be judged as they are."),
-        integer("gold", "Index into `answers` of the one that people prefer; null: not known, or `golds` says.",
-                null=True),
-        integer("repeat", "0 for the first prompt of a source with these messages, 1 for the second, and so on."),
-        Column("golds", pa.list_(pa.int32()), "Of a benchmark with more than two answers, indices of those that are "
-               "better than all others; null: `gold` says.", null=True),
-        CREATED_AT,
-    ),
-)  # fmt: skip
 
 RESPONSES = Table(
     "responses",
@@ -374,7 +306,7 @@ EXPORTED = Table(
 TABLES = {
     table.name: table
     for table in (
-        *(PRINCIPLES, PROMPTS, RESPONSES, JUDGEMENTS, PREFERENCES, FAILURES),
+        *(PRINCIPLES, PROMPTS, SKIPPED, RESPONSES, JUDGEMENTS, PREFERENCES, FAILURES),
         *(ANNOTATIONS, FIGURES, SCORES, COUNTERFACTUALS, EXPORTED),
     )
 }

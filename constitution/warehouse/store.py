@@ -137,12 +137,11 @@ class Store:
         """Slice `n` of the run's input, in place of what was there: writing it again changes nothing."""
         return self._write_whole("prompts", run_id, n, convert.prompts_to_arrow(run_id, n, prompts))
 
-    def replace_prompts(self, run_id: str, slices: Iterable[pa.Table]) -> None:
-        """These slices (rows of `prompts`) in place of the run's, holding its lock; killed at any moment, all of them
-        or none."""
-        named = ((f"part-{n}.parquet", rows) for n, rows in enumerate(slices))
+    def replace_input(self, table: str, run_id: str, parts: Iterable[pa.Table]) -> None:
+        """These parts of `prompts` or `skipped` in place of the run's, holding its lock: all of them or none."""
+        named = ((f"part-{n}.parquet", rows) for n, rows in enumerate(parts))
         self._place.make()
-        replace_folder(TABLES["prompts"], self.folder("prompts", run_id), named)
+        replace_folder(TABLES[table], self.folder(table, run_id), named)
 
     def read_prompts(self, path: Path) -> list[Prompt]:
         """The prompts of one slice, in their order."""
@@ -287,6 +286,7 @@ class Store:
         try:
             if run := self.read_run(run_id):
                 known = {name: run.counts[name] for name in damage.ROWS if name in run.counts and run.finished_at}
+                known["skipped"] = run.counts.get("skipped", 0)
                 counts = {"principles": None, "prompts": run.counts.get("prompts"), **known}
         except DamagedPart:
             damages.append(damage.Damage("runs", self._run_path(run_id), "cannot be read as a run"))

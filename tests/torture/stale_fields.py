@@ -122,6 +122,11 @@ SAME: dict[str, dict[str, tuple[Any, str]]] = {
         "gold_highest": (["of good", "of bad"], "which answer is gold is covered, not how that is said"),
         "gold_lowest": (["of bad", "of good"], "which answer is gold is covered, not how that is said"),
         "dataset": ("same-set", "what the folder holds is covered"),
+        "last_answer": ("refuse", "the prompts that are read are covered"),
+        "roles": ({"robot": "user"}, "the prompts that are read are covered"),
+        "on_bad_row": ("skip", "the prompts that are read are covered"),
+        "id_field": ("phrasing", "it is kept with the prompts, and asked of no model"),
+        "metadata": (["rule"], "it is kept with the prompts, and asked of no model"),
     },
     "BudgetSection": {"limit": (BIG, "how much is done, not what"), "currency": ("EUR", "a name of the limit")},
     "Price": dict.fromkeys(("input", "cached", "output", "gpu_hour"), (0.5, "what it costs"))
