@@ -1,7 +1,4 @@
-"""The figures of a run, measured section by section, and the tables that show them.
-
-python -m constitution.audit.figures     every figure as a Markdown table, for the docs
-"""
+"""The figures of a run, measured section by section, and the tables that show them."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from types import ModuleType
 
 from constitution.audit import gold, style
 from constitution.audit.evidence import Evidence
-from constitution.audit.kinds import KINDS, SECTIONS, Exhibit, Section
+from constitution.audit.kinds import SECTIONS, Exhibit, Section
 from constitution.records import Figure
 
 
@@ -34,13 +31,3 @@ def tables(section: Section) -> Iterator[Exhibit]:
 
 def _module(section: Section) -> ModuleType | None:
     return import_module(f"{__package__}.{section.module}") if section.module else None
-
-
-def markdown() -> str:
-    lines = ["| figure | unit | is | n |", "|---|---|---|---|"]
-    lines += [f"| `{kind.name}` | {kind.unit} | {kind.says} | {kind.n} |" for kind in KINDS.values()]
-    return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    print(markdown())
