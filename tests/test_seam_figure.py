@@ -47,7 +47,7 @@ sys.path.append({str(Path(__file__).parent)!r})
 from audit_rows import RUN, Pair, store
 
 from constitution.audit import audit
-from constitution.audit.figures import markdown
+from constitution.audit.kinds import KINDS
 from constitution.audit.report import report
 from constitution.audit.summary import summary
 
@@ -58,7 +58,7 @@ assert (figure.value, figure.n) == (1.0, 40), figure
 page = report(root, RUN)
 assert "Shorter answer preferred" in page and "<td>" in page
 assert "prefers brevity" in page.partition("<nav")[0] and "prefers brevity" in summary(root, RUN)
-assert "| `brevity` | share | Share of pairs whose label prefers the shorter answer | pairs |" in markdown()
+assert KINDS["brevity"].n == "pairs"
 """
 
 
