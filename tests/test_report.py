@@ -119,7 +119,7 @@ def test_the_summary_is_a_table(root: Path) -> None:
     assert text.startswith(f"# Audit of {RUN}\n")
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     assert all(line.count("|") == 7 for line in lines)
-    first = lines[1] + lines[2]  # what puts the labels in doubt
+    first = "".join(lines[1:4])  # what puts the labels in doubt
     assert "the position decides more votes" in first
     assert "prefers answers that are wrong but polished" in first
 
