@@ -96,7 +96,7 @@ SIDES = ("answer", "other")
 _TEXTS = """
 CREATE VIEW export.texts AS
 SELECT
-    c.id, c.place, c.prompt_id, q.messages,
+    c.id, c.place, c.prompt_id, q.messages, q.source_id, q.metadata,
     array_to_string(list_transform(list_filter(q.messages, lambda m: m.role = 'user'), lambda m: m.content), chr(10)
         || chr(10)) AS user_text,
     {answer}, {other}, {thoughts}

@@ -134,7 +134,7 @@ def card(facts: CardFacts, options: CardOptions) -> str:
         audit=[cells_of(row) for row in facts.headlines],
         layout=settings.layout_spec,
         limits=(*settings.spec.limits, *settings.task.limits),
-        lost=Markdown(", ".join(f"`{name}`" for name in settings.task.lost(settings.spec))),
+        lost=Markdown(", ".join(f"`{name}`" for name in settings.task.lost(settings.spec.of_run(facts.run)))),
         loading=Markdown(fenced(loading(facts), settings.task.lines[0] or "python")),
         scorecard=[figure for name in SCORECARD for figure in facts.figures if _shown(figure, name)],
     )

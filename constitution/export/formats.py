@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+from constitution.records import Run
 
 
 class Field(NamedTuple):
@@ -55,6 +57,11 @@ class Format:
     needs_reward: bool = False
     """The trainer takes a reward function."""
 
+    def of_run(self, run: Run) -> Format:
+        """With the columns of what this run's recipe keeps with its prompts."""
+        asked = run.recipe.get("prompts") or {}
+        return replace(self, fields=(*self.fields, *(field for key, field in KEPT.items() if asked.get(key))))
+
     @property
     def table(self) -> str:
         """The table that a run must have rows in."""
@@ -62,16 +69,17 @@ class Format:
         return "judgements" if self.scored else tables[self.unit]
 
 
-def _formats() -> dict[str, Format]:
+def _formats() -> tuple[dict[str, Format], dict[str, Field]]:
     sections = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
     shared = sections.pop("columns")
+    kept = {key: Field(name, *shared[name]) for key, name in (("id_field", "source_id"), ("metadata", "metadata"))}
     formats = {}
     for name, section in sections.items():
         known = shared | section.pop("column", {})
         fields = tuple(Field(column, *known[column]) for column in section.pop("columns"))
         formats[name] = Format(fields=fields, **section)
-    return formats
+    return formats, kept
 
 
-FORMATS = _formats()
-"""By the name that `--format` takes."""
+FORMATS, KEPT = _formats()
+"""By the name that `--format` takes; and the columns that a field of [prompts] asks for."""

@@ -71,7 +71,7 @@ def make(root: Path, run_id: str, settings: Settings, out: Path, options: CardOp
                 settings=settings,
                 run=run,
                 constitution=constitution,
-                columns=fields(settings),
+                columns=fields(settings, run),
                 done=done,
                 figures=tuple(warehouse.read_figures(run_id)),
                 headlines=measured,

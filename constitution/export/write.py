@@ -64,7 +64,7 @@ SELECT id, prompt_id, place, split, {epsilon} AS epsilon, {config} AS config FRO
 _ROWS = """
 SELECT {columns} FROM (
     SELECT
-        c.*, t.messages, t.answer, t.other, t.answer_thought, k.split, k.config, k.epsilon,
+        c.*, t.messages, t.source_id, t.metadata, t.answer, t.other, t.answer_thought, k.split, k.config, k.epsilon,
         {sampled} AND md5_number_lower(concat({seed}, ' label ', c.id)) / 18446744073709551616 >= c.p AS turned,
         CASE WHEN turned THEN t.other ELSE t.answer END AS won,
         CASE WHEN turned THEN t.answer ELSE t.other END AS lost,
@@ -99,15 +99,16 @@ def split(work: Work) -> list[Group]:
     return [Group(*row) for row in counted.fetchall()]
 
 
-def fields(settings: Settings) -> tuple[Field, ...]:
-    """The layout's of the format; with reasoning, those that hold an answer have it as `reasoning_content` of their
-    messages, the key by which chat templates know it. It is null in all other turns, and where none is known."""
+def fields(settings: Settings, run: Run) -> tuple[Field, ...]:
+    """The layout's of the format, with what the run keeps with its prompts; with reasoning, those that hold an answer
+    have it as `reasoning_content` of their messages, the key by which chat templates know it. It is null in all other
+    turns, and where none is known."""
     thinking = settings.with_reasoning
     return tuple(
         field._replace(type="thoughts", doc=f"{field.doc[:-1]}, with `reasoning_content`.")
         if thinking and field.thinks
         else field
-        for field in settings.task.of(settings.spec)
+        for field in settings.task.of(settings.spec.of_run(run))
     )
 
 
@@ -135,7 +136,7 @@ def write(work: Work, folder: Path, groups: list[Group], constitution: Constitut
 
     Raises WarehouseError where a row's prompt or answer is not in the warehouse, or is there twice.
     """
-    columns = fields(work.settings)
+    columns = fields(work.settings, work.run)
     types = {field.name: TYPES[field.type] for field in columns}
     schema = pa.schema(list(types.items()))  # without metadata, as `datasets` reads it
     always = constants(work.run, constitution, work.settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from constitution.identity import digest
+from constitution.recipe import Recipe
 from constitution.records import Constitution, Run
 from constitution.warehouse import SkipSpool, Spool, Warehouse
 
@@ -17,8 +18,13 @@ class Input:
     prompts: Spool
     skipped: SkipSpool
     constitution: Constitution
-    slice: int
-    """Prompts to a slice."""
+    recipe: Recipe
+
+    @property
+    def slice(self) -> int:
+        """Prompts to a slice. Where the recipe does not say, few enough slices for Prefect's server, which takes about
+        12 task runs a second and is slow over long lists of them."""
+        return self.recipe.output.slice or max(500, -(-self.prompts.count // 200))
 
     @property
     def beside(self) -> str:
@@ -46,6 +52,7 @@ class Input:
         self.write(warehouse, run.run_id)
         run = warehouse.read_run(run.run_id) or run
         others = {name: count for name, count in run.counts.items() if name not in COUNTS}
-        run = replace(run, counts=others | self.counts, beside=self.beside)
+        recipe = {**run.recipe, "prompts": self.recipe.prompts.model_dump(mode="json")}
+        run = replace(run, recipe=recipe, counts=others | self.counts, beside=self.beside)
         warehouse.write_run(run)
         return run

@@ -108,7 +108,7 @@ def prepare(
         skipping(warehouse_root) as skipped,
         spooled(_stored(warehouse, wanted) if stored else draw(read(skipped.add)), warehouse_root) as source,
     ):
-        input = Input(source, skipped, constitution, recipe.output.slice or slice_of(source.count))
+        input = Input(source, skipped, constitution, recipe)
         decisive = _decisive(recipe, constitution, source.digest)
         run_id, run = _which(warehouse, recipe.name, decisive, fresh, wanted)
         if run and not stored and run.beside != input.beside:
@@ -203,12 +203,6 @@ def batch_steps(recipe: Recipe) -> int:
         once = max((1 + (method.written and not method.sampled) for method in voting), default=0)
         steps += once * (WAVES if recipe.judge.votes == "adaptive" else 1)
     return steps
-
-
-def slice_of(prompts: int) -> int:
-    """Prompts to a slice where the recipe does not say: few enough slices for Prefect's server, which takes about 12
-    task runs a second and is slow over long lists of them."""
-    return max(500, -(-prompts // 200))
 
 
 def judging(recipe: Recipe, constitution: Constitution) -> tuple[Principle, ...]:
