@@ -5,7 +5,7 @@
 
 The tables, in the order in which they are made:
 
-    audit.prompts     prompt_id, cluster: what a bootstrap draws
+    audit.prompts     prompt_id, cluster: what a bootstrap draws; the turns of a conversation are one
     audit.pairs       the run's preferences; place: their order; swapped: the toss of a coin by which a pair's answers
                       change places where it must not matter that b is the later one; what is known of both answers;
                       is_step: b revises a; their differences in style
@@ -67,9 +67,15 @@ CREATE SCHEMA audit;
 CREATE TABLE audit.prompts AS
 SELECT
     prompt_id,
-    CASE WHEN count(*) OVER () > {clusters} THEN (md5_number_lower(prompt_id) % {clusters})::INTEGER
-         ELSE row_number() OVER (ORDER BY prompt_id)::INTEGER END AS cluster
-FROM (SELECT prompt_id FROM responses WHERE run_id = $run UNION SELECT prompt_id FROM preferences WHERE run_id = $run);
+    CASE WHEN count(*) OVER () > {clusters} THEN (md5_number_lower(conversation) % {clusters})::INTEGER
+         ELSE dense_rank() OVER (ORDER BY conversation)::INTEGER END AS cluster
+FROM (
+    SELECT prompt_id, coalesce(q.conversation_id, prompt_id) AS conversation
+    FROM (
+        SELECT prompt_id FROM responses WHERE run_id = $run UNION SELECT prompt_id FROM preferences WHERE run_id = $run
+    )
+    LEFT JOIN (SELECT id AS prompt_id, conversation_id FROM prompts WHERE run_id = $run) AS q USING (prompt_id)
+);
 
 CREATE TYPE audit.judge AS ENUM (
     SELECT '' AS name UNION SELECT DISTINCT judge FROM judgements WHERE run_id = {run} ORDER BY name

@@ -60,6 +60,7 @@ def _figures(found: Inspection) -> dict[str, object]:
         "read": found.read,
         "refused": found.refusals,
         "turns": dict(sorted(found.turns.items())),
+        **({"with scripted turns": found.scripted} if found.scripted else {}),
         "with a system turn": found.systems,
         "repeated conversations": found.repeated,
         "characters, median": int(statistics.median(lengths)) if lengths else 0,
@@ -92,6 +93,8 @@ def _show(found: Inspection) -> None:
         click.echo(f"\nprompt {number}")
         for turn in prompt.messages:
             click.echo(f"  {turn.role}: {printable(brief(turn.content, 200))}")
+        for said in prompt.script:
+            click.echo(f"  (the model's answer)\n  user: {printable(brief(said, 200))}")
         for place, answer in enumerate(prompt.answers):
             better = " (gold)" if place == prompt.gold else ""
             click.echo(f"  answer {place + 1}{better}: {printable(brief(answer, 200))}")

@@ -27,7 +27,8 @@ class Request:
     choices: tuple[str, ...] = ()
     """Labels whose log-probabilities, as the next text, are wanted. With choices, one token is generated at most."""
     affinity: str = ""
-    """Requests of equal affinity (a prompt's id) begin alike: a fleet keeps them on one server, whose cache has it."""
+    """Requests of equal affinity (the id of a prompt, or of its conversation) begin alike: a fleet keeps them on one
+    server, whose cache has it."""
     step: str = ""
     """What it is for (initial, critique, vote …): whether an engine can be used at all is told by its steps."""
     answered: int = 0

@@ -21,14 +21,17 @@ from constitution.principles.selection import select
 from constitution.records import HELD_BACK, Constitution, Run
 from constitution.warehouse.query import FUNCTIONS
 
-# Of a prompt that is asked again, the conversation is the id that it would have had the first time.
+# All turns of a script are one conversation; that of a prompt with a script, or asked again, is the id that its first
+# turn would have had without.
 _PROMPTS = """
 CREATE TABLE export.asked AS
 SELECT
-    id AS prompt_id, (row_number() OVER (ORDER BY slice, position) - 1)::BIGINT AS nth,
-    coalesce(again.conversation, id) AS conversation, tags, source, turns
+    id AS prompt_id, (row_number() OVER (ORDER BY slice, position, turn) - 1)::BIGINT AS nth,
+    coalesce(again.conversation, conversation_id, id) AS conversation, tags, source, turns, turn
 FROM prompts
-LEFT JOIN (SELECT unnest($ids::VARCHAR[]) AS id, unnest($conversations::VARCHAR[]) AS conversation) AS again USING (id)
+LEFT JOIN (
+    SELECT unnest($ids::VARCHAR[]) AS conversation_id, unnest($conversations::VARCHAR[]) AS conversation
+) AS again USING (conversation_id)
 """
 
 _PAIR_CANDIDATES = """
@@ -40,7 +43,7 @@ SELECT
     p.kind, p.a_id, p.b_id, p.p_b, p.votes, p.votes_missing, p.votes_spared, p.consistency, p.agreement, p.label_mass,
     p.drop_reason, p.gold_id, p.p_mean, p.p_low, p.p_high, p.label_by, p.ties, p.dissent, p.drop_reason IS NULL AS kept,
     p.chosen_id, p.rejected_id,
-    p.p_chosen, b.kind AS answer_kind, b.round, q.source, q.turns
+    p.p_chosen, b.kind AS answer_kind, b.round, q.source, q.turns, q.turn
 FROM {labelled} AS p
 LEFT JOIN export.asked AS q USING (prompt_id)
 LEFT JOIN (SELECT id, kind, round FROM responses) AS b ON b.id = p.b_id
@@ -63,7 +66,7 @@ SELECT
     r.id, r.prompt_id, (row_number() OVER (ORDER BY q.nth, r.id) - 1)::BIGINT AS place,
     coalesce(q.conversation, r.prompt_id) AS conversation, coalesce(q.tags, []) AS tags, r.id AS answer_id,
     NULL::VARCHAR AS other_id, s.score AS p, s.score, s.readings,
-    r.* EXCLUDE (id, prompt_id), nullif(r.text_outcome, 'ok') AS drop_reason, q.source, q.turns
+    r.* EXCLUDE (id, prompt_id), nullif(r.text_outcome, 'ok') AS drop_reason, q.source, q.turns, q.turn
 FROM answer AS r
 {scored} AS s ON s.response_id = r.id
 LEFT JOIN export.asked AS q USING (prompt_id)
@@ -75,7 +78,7 @@ _PROMPT_CANDIDATES = """
 CREATE TABLE export.candidates AS
 SELECT
     prompt_id AS id, prompt_id, nth AS place, conversation, tags, NULL::VARCHAR AS answer_id,
-    NULL::VARCHAR AS other_id, NULL::DOUBLE AS p, source, turns, NULL::VARCHAR AS drop_reason
+    NULL::VARCHAR AS other_id, NULL::DOUBLE AS p, source, turns, turn, NULL::VARCHAR AS drop_reason
 FROM export.asked
 """
 
@@ -172,7 +175,7 @@ def choose(work: Work) -> None:
 def _number_prompts(work: Work) -> None:
     again = [
         (row["id"], row_id([[message["role"], message["content"]] for message in row["messages"]]))
-        for batch in work.batches("SELECT id, messages FROM prompts WHERE repeat > 0")
+        for batch in work.batches("SELECT id, messages FROM prompts WHERE turn = 1 AND (repeat > 0 OR len(script) > 0)")
         for row in batch.to_pylist()
     ]
     ids, conversations = zip(*again, strict=True) if again else ((), ())

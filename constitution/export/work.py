@@ -4,14 +4,15 @@
         id            preferences.id, responses.id or prompts.id, by the format's unit
         prompt_id
         place         0, 1, 2 …: the order of the run's prompts, and within a prompt that of the rows' ids
-        conversation  digest of the prompt's messages, which a prompt that is asked again shares
+        conversation  digest of the prompt's messages, which a prompt that is asked again shares; of a scripted turn,
+                      those of its conversation's first
         tags          of the prompt
         answer_id     responses.id of the answer to be learnt (of a pair the chosen one); null: prompts
         other_id      responses.id of the rejected answer; null: not a pair
         p             pairs: probability that `answer_id` is the better one; kto: the answer's score; else null
         and, for --where, columns of what the format is made of: of pairs those of preferences (with --principles as
         these principles' votes make them) and the later answer's kind and round; of answers those of responses but the
-        texts; of all the prompt's source and number of turns
+        texts; of all the prompt's source, number of turns (messages) and place in its script (`turn`)
     export.dropped      id, drop_reason, drop_detail: each dropped candidate once
     export.alive        view: candidates that are not dropped
     export.texts        view: id, place, prompt_id, messages, user_text (all user turns, a blank line between), answer,

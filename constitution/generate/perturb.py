@@ -88,7 +88,8 @@ class Perturb(Generator):
         messages = templates.perturb_messages(prompt.messages, parent.text, kind, texts)
         # Only its votes come after it.
         used = answered(have, setup.run_id, prompt_id, step, id, setup.start)
-        request = Request(messages, sampling, chosen, priority=1, affinity=prompt_id, step=step, answered=used)
+        affinity = prompt.first_id or prompt_id
+        request = Request(messages, sampling, chosen, priority=1, affinity=affinity, step=step, answered=used)
         try:
             done = await setup.policy.generate(request)
         except EngineError as error:

@@ -215,7 +215,8 @@ class _Walk:
         """`target` is the id of the row that this call is for; `priority` the calls left: near the end goes first."""
         setup, prompt_id = self.setup, self.prompt_id
         used = answered(self.have, setup.run_id, prompt_id, step, target, setup.start)
-        request = Request(messages, sampling, seed, priority, affinity=prompt_id, step=step, answered=used)
+        affinity = self.prompt.first_id or prompt_id
+        request = Request(messages, sampling, seed, priority, affinity=affinity, step=step, answered=used)
         try:
             return await setup.policy.generate(request)
         except EngineError as error:

@@ -141,7 +141,7 @@ class Sample(Generator):
             sampling,
             chosen,
             priority=2,
-            affinity=prompt_id,
+            affinity=prompt.first_id or prompt_id,
             step=step,
             answered=answered(have, setup.run_id, prompt_id, step, id, setup.start),
             thought=system.thought if system else "",

@@ -188,7 +188,7 @@ class Vote:
             self.nonce,
             texts,
             chosen,
-            affinity=prompt_id,
+            affinity=prompt.first_id or prompt_id,
             answered=used,
         )
         try:

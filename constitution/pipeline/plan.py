@@ -129,7 +129,7 @@ def prepare(
                 warehouse.recover(run_id)
                 warehouse.repair(run_id)
                 run = input.write_again(warehouse, run)
-    return Plan(run, recipe, constitution, warehouse_root, tuple(warehouse.parts("prompts", run_id)), note)
+    return Plan(run, recipe, constitution, warehouse_root, tuple(warehouse.slices(run_id)), note)
 
 
 def _check_texts(recipe: Recipe, constitution: Constitution) -> None:
@@ -151,7 +151,7 @@ def _mixed(recipe: Recipe, constitution: Constitution) -> str:
 
 def _stored(warehouse: Warehouse, run_id: str) -> Iterator[Prompt]:
     """The prompts of a run, in their order."""
-    for part in warehouse.parts("prompts", run_id):
+    for part in warehouse.slices(run_id):
         yield from warehouse.read_prompts(part)
 
 

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from constitution.pipeline.cost import COUNTED, Cost, Ledger
-from constitution.records import UNSAID, Failure, Judgement, Preference, Response, Row
+from constitution.records import UNSAID, Failure, Judgement, Preference, Response, Row, Turn
 from constitution.warehouse import Tally
 from constitution.warehouse.tally import OFF_LABEL
 
@@ -19,7 +19,7 @@ class Progress:
     """How far a run is. Prompts are counted as this start takes them up; rows and tokens are those of all starts."""
 
     total: int
-    """Prompts of the run."""
+    """Prompts of the run; all turns of a scripted conversation are one."""
     done: int = 0
     """Prompts worked to their end in this start, those that were finished before among them."""
     open: int = 0
@@ -31,9 +31,10 @@ class Progress:
     before: int = 0
     """Prompts that were finished before this start, as the rows on disk let it be known: taken up or not."""
     rows: Counter[str] = field(default_factory=Counter)
-    """Rows per table; also `off_label`, votes with most of their probability on other words, `censored`, votes of which
-    a label was not read but bounded, `kept`, the preferences that were not dropped, `votes_missing` and `votes_spared`,
-    what the preferences do without, and `unsaid`, failures of records.UNSAID."""
+    """Rows per table; also `turns`, later turns that were asked, `off_label`, votes with most of their probability on
+    other words, `censored`, votes of which a label was not read but bounded, `kept`, the preferences that were not
+    dropped, `votes_missing` and `votes_spared`, what the preferences do without, and `unsaid`, failures of
+    records.UNSAID."""
     ledger: Ledger = field(default_factory=Ledger)
     """Calls and tokens; `ledger.calls` are those of this start."""
     ended_calls: int = 0
@@ -102,6 +103,8 @@ class Progress:
         elif isinstance(row, Failure):
             rows["failures"] += 1
             rows["unsaid"] += row.error in UNSAID
+        elif isinstance(row, Turn):
+            rows["turns"] += 1
 
     def counts(self) -> dict[str, int]:
         """For the run's record."""

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from constitution.generate.failures import tried_again
 from constitution.pipeline.plan import Plan
-from constitution.records import UNSAID
+from constitution.records import NOT_ASKED, UNSAID
 from constitution.warehouse import Warehouse
 
 
@@ -37,7 +37,11 @@ def reopen(warehouse: Warehouse, run_id: str) -> int:
     kept = labels.filter(pc.invert(pc.is_in(labels["prompt_id"], pa.array(sorted(prompts)))))
     if len(kept) < len(labels):
         warehouse.replace_rows("preferences", run_id, kept)
-    final = _final(failures)
+    # With them goes that a later turn was not asked for it.
+    unasked = pc.and_(
+        pc.equal(failures["error"], NOT_ASKED), pc.is_in(failures["prompt_id"], pa.array(sorted(prompts)))
+    )
+    final = pc.or_(_final(failures), pc.and_(unasked, pc.invert(failures["retryable"])))
     ids = [
         tried_again(id, run.starts) if again else id
         for id, again in zip(failures["id"].to_pylist(), final.to_pylist(), strict=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from constitution.engines import Engines, Request, open_engines
 from constitution.errors import EngineGone
@@ -25,8 +26,10 @@ from constitution.pipeline.proven import Proving
 from constitution.pipeline.relabel import relabel_run
 from constitution.pipeline.state import State, take_stock
 from constitution.pipeline.tasks import Window, end, first_error, seldom_collected, sigterm_cancels, to_its_end
-from constitution.records import UNSAID, Failure, Prompt, Row, Run
+from constitution.pipeline.turns import after
+from constitution.records import UNSAID, Failure, Prompt, Row, Run, Turn
 from constitution.warehouse import Warehouse, Writer
+from constitution.warehouse.files import number_of
 from constitution.warehouse.tally import most_left_first
 
 FEEDING = 2
@@ -41,7 +44,8 @@ class Observer(Protocol):
         ...
 
     def worked(self, prompt: Prompt, rows: Sequence[Row], used: Ledger, seconds: float) -> None:
-        """A prompt left the window after this time in it, with all its rows. One that is asked again comes again."""
+        """A prompt left the window after this time in it, with all its rows, those of its later turns among them. One
+        that is asked again comes again."""
         ...
 
 
@@ -64,6 +68,17 @@ async def open_run(plan: Plan, retry_failed: bool = False, observer: Observer | 
         steps = None if state.admission.stopped else await _begin(state, stack, observer)
         state.progress.started = time.monotonic()
         yield Session(state, steps, retry_failed, observer)
+
+
+class Taken(NamedTuple):
+    """A prompt that is taken up, with all turns of its conversation where it has a script."""
+
+    prompt: Prompt
+    rows: Sequence[Row]
+    """That there are of it."""
+    slice: int
+    position: int
+    """In the slice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +152,8 @@ class Session:
         self._noted = False
         self._begun: set[Path] = set()
         """Slices that `begin` has worked."""
-        self._again: list[tuple[Prompt, list[Row]]] = []
-        """Prompts that were refused something before it was known whether that was theirs, with their rows."""
+        self._again: list[Taken] = []
+        """Prompts that were refused something before it was known whether that was theirs."""
 
     @property
     def plan(self) -> Plan:
@@ -204,8 +219,8 @@ class Session:
     async def _ask_again(self, group: asyncio.TaskGroup) -> None:
         """The prompts that were refused something early: what is refused now is final."""
         again, self._again = self._again, []
-        for prompt, rows in again:
-            if not await self._take(group, prompt, rows):
+        for taken in again:
+            if not await self._take(group, taken):
                 return
             self.progress.done -= 1
             self.progress.open -= 1
@@ -226,14 +241,17 @@ class Session:
         prompts = await asyncio.to_thread(state.warehouse.read_prompts, part)
         have: Mapping[str, list[Row]] = {}
         if state.resumes:
-            ids = [prompt.id for prompt in prompts]
+            ids = [id for prompt in prompts for id in (prompt.id, *prompt.later_ids())]
             have = await asyncio.to_thread(state.warehouse.rows_of, state.plan.run_id, ids)
-        for taken, prompt in enumerate(prompts):
-            if not await self._take(group, prompt, have.get(prompt.id, ()) if have else ()):
-                return taken
+        number = number_of(part)
+        for position, prompt in enumerate(prompts):
+            turns = (prompt.id, *prompt.later_ids()) if have else ()
+            rows = [row for id in turns for row in have.get(id, ())]
+            if not await self._take(group, Taken(prompt, rows, number, position)):
+                return position
         return len(prompts)
 
-    async def _take(self, group: asyncio.TaskGroup, prompt: Prompt, rows: Sequence[Row]) -> bool:
+    async def _take(self, group: asyncio.TaskGroup, taken: Taken) -> bool:
         """A task for the prompt, once the window has room for it: so tasks are as many as the window. False: the run
         takes up no more."""
         await self._window.acquire()
@@ -243,7 +261,7 @@ class Session:
         if self._watcher and self.progress.note and not self._noted:
             self._noted = True  # before the first prompt is asked for, which may take a batch's day
             self._watcher(self.progress)
-        self._window.start(group, self._in_window(self._steps, prompt, rows))
+        self._window.start(group, self._in_window(self._steps, taken))
         return True
 
     async def finish(self) -> Run:
@@ -283,49 +301,64 @@ class Session:
 
     # --- one prompt
 
-    async def _in_window(self, steps: Steps, prompt: Prompt, rows: Sequence[Row]) -> None:
+    async def _in_window(self, steps: Steps, taken: Taken) -> None:
         progress, admission, used, new = self.progress, self._state.admission, Ledger(), 0
-        began = time.monotonic()
-        have = {row.id: row for row in rows}
+        began, prompt = time.monotonic(), taken.prompt
+        have: defaultdict[str, dict[str, Row]] = defaultdict(dict)
+        """By prompt, which are the conversation's turns, and by id."""
+        for row in taken.rows:
+            have[row.prompt_id][row.id] = row
 
         async def emit(made: Sequence[Row]) -> None:
             nonlocal new
-            made = [_under_its_own_id(row, have) for row in made]
+            made = [_under_its_own_id(row, have[row.prompt_id]) for row in made]
             await steps.writer.put(made)
             new += len(made)
             for row in made:
-                have[row.id] = row
+                have[row.prompt_id][row.id] = row
                 progress.count(row)
                 used.add(row)
 
         done = False
         try:
-            failure = await self._prompt(steps, prompt, have, emit)
+            failure = await self._conversation(steps, taken, have, emit)
+            rows = [row for own in have.values() for row in own.values()]
             early = any(proving.early(prompt.id) for proving in steps.proving)
             again = bool(failure and failure.retryable and early)
             if again:
-                self._again.append((prompt, list(have.values())))
-            worked = bool(new) or not rows
+                self._again.append(taken._replace(rows=rows))
+            worked = bool(new) or not taken.rows
             progress.resumed += not worked
             if worked and not again:  # what is asked again counts when it is final
                 admission.saw(failure)
             done = worked and not (failure and failure.retryable)
             if self._observer:
-                self._observer.worked(prompt, list(have.values()), used, time.monotonic() - began)
+                self._observer.worked(prompt, rows, used, time.monotonic() - began)
         finally:
             admission.ended(used, done)
         progress.ended_calls += used.calls
         if self._watcher:
             self._watcher(progress)
 
-    async def _prompt(self, steps: Steps, prompt: Prompt, have: Mapping[str, Row], emit: Emit) -> Failure | None:
-        """What an engine failed it by, one that a restart tries again before one that is final."""
-        made = await answer(steps.generators, prompt, have, emit)
-        failures = [failure for answers in made for failure in answers.failures]
-        if steps.labeller:
-            # To those that a restart adds no answer to.
-            final = [response for answers in made if answers.complete for response in answers.responses]
-            failures += await steps.labeller.label(prompt, final, have, emit)
+    async def _conversation(
+        self, steps: Steps, taken: Taken, have: Mapping[str, Mapping[str, Row]], emit: Emit
+    ) -> Failure | None:
+        """All turns, one after the other. Returns what an engine failed them by, one that a restart tries again before
+        one that is final. have: rows by turn, an empty mapping for one that has none."""
+        run_id, rounds = self.plan.run_id, self.plan.recipe.revise.rounds
+        turn: Prompt | None = taken.prompt
+        failures: list[Failure] = []
+        while turn is not None:
+            own = have[turn.id]
+            made = await answer(steps.generators, turn, own, emit)
+            failures += [failure for answers in made for failure in answers.failures]
+            if steps.labeller:
+                # To those that a restart adds no answer to.
+                final = [response for answers in made if answers.complete for response in answers.responses]
+                failures += await steps.labeller.label(turn, final, own, emit)
+            turn, unasked = after(run_id, turn, own, rounds, all(answers.complete for answers in made))
+            following: list[Row] = [*unasked, *([Turn(run_id, taken.slice, taken.position, turn)] if turn else [])]
+            await emit([row for row in following if row.id not in have[row.prompt_id]])
         failures = [failure for failure in failures if failure.retryable or failure.error not in UNSAID]
         failure = min(failures, key=lambda each: (each.error != EngineGone.__name__, not each.retryable), default=None)
         self.progress.ended(failure)

@@ -25,6 +25,7 @@ from constitution.prompts.keys import (
 from constitution.prompts.messages import Turns
 from constitution.prompts.paths import values
 from constitution.prompts.row import Row, check_text
+from constitution.prompts.scripts import Scripts
 from constitution.prompts.transcripts import is_transcript, parse_transcript, split_answers
 from constitution.prompts.turn_lists import turn_list
 from constitution.recipe import PromptsSection
@@ -47,6 +48,7 @@ class Fields:
         self._section = section
         self._turns = Turns(section, self.keys)
         self._golds = Golds(section)
+        self._scripts = Scripts(section, self._turns)
         self._has_system = section.system is None
         self._to_join = {*section.join, *((section.history,) if section.history else ())}
         self._kept = Kept(section, self._shape)
@@ -59,7 +61,11 @@ class Fields:
             raise row.fault
         row = replace(row, data=self.keys.parted(row.data))
         section = self._section
-        if self._shape:
+        answers, golds, script = tuple[str, ...](), tuple[int, ...](), tuple[str, ...]()
+        if section.turns is not None:
+            key = section.turns
+            messages, script = self._scripts.of(row, key)
+        elif self._shape:
             key, messages = section.field, self._turns.of(row, section.field, row.value(section.field))
             answers, golds = self._shape.answers_of(row)
         else:
@@ -75,9 +81,9 @@ class Fields:
             messages = self._with_system(row, section.system, messages)
         if messages[-1].role != "user":
             row.refuse("the last turn is not the user's", _FOLLOWS)
-        for number, message in enumerate(messages, 1):
-            check_text(row, f"turn {number}", message.content)
-            if not message.content.strip():
+        for number, text in enumerate((*(message.content for message in messages), *script), 1):
+            check_text(row, f"turn {number}", text)
+            if not text.strip():
                 row.refuse(f"turn {number} has no text")
         for number, answer in enumerate(answers, 1):
             check_text(row, f"answer {number}", answer)
@@ -90,6 +96,7 @@ class Fields:
             metadata=self._kept.metadata(row),
             source_id=self._kept.name(row),
             cut_answer=cut,
+            script=script,
         )
 
     def _without_last(self, messages: Messages) -> tuple[Messages, str | None]:

@@ -22,6 +22,7 @@ from constitution.prompts.keys import CONVERSATIONS, SYSTEMS, AnyKeys, Keys, is_
 from constitution.prompts.known import known
 from constitution.prompts.paths import parted
 from constitution.prompts.row import Row, Unused
+from constitution.prompts.scripts import ALONE
 from constitution.prompts.transcripts import is_transcript
 from constitution.prompts.trees import prompts_of
 from constitution.recipe import PromptsSection
@@ -40,6 +41,9 @@ _PROMPTS = (
     *("conversation", "items", "inputs", "dialog", "dialogue", "goal", "behavior", "prompt_text"),
 )
 """Keys that hold prompts in public data sets, the likeliest first."""
+_SCRIPTS = ("turns", "prompt", "history", "questions", "conversation")
+"""Keys that hold lists of what the user says, turn after turn, in public data sets."""
+_ALONE = {*ALONE}
 _PAIRS = (
     *(("chosen", "rejected"), ("preferred_output", "non_preferred_output"), ("chosen_response", "rejected_response")),
     *(("conversation_a", "conversation_b"), ("response_a", "response_b"), ("response_A", "response_B")),
@@ -94,6 +98,8 @@ class Inspection:
     """The first three as they would be read."""
     read: int = 0
     turns: Counter[int] = field(default_factory=Counter)
+    scripted: int = 0
+    """Rows with turns that are asked after the model's own answers."""
     systems: int = 0
     characters: list[int] = field(default_factory=list)
     """Length of each prompt, all turns together."""
@@ -153,9 +159,10 @@ def _read_all(found: Inspection, rows: Iterator[Row]) -> None:
         found.read += 1
         if len(found.prompts) < 3:
             found.prompts.append(prompt)
-        found.turns[len(prompt.messages)] += 1
+        found.turns[len(prompt.messages) + len(prompt.script)] += 1
+        found.scripted += bool(prompt.script)
         found.systems += prompt.messages[0].role == "system"
-        found.characters.append(sum(len(turn.content) for turn in prompt.messages))
+        found.characters.append(sum(len(turn.content) for turn in prompt.messages) + sum(map(len, prompt.script)))
         found.repeated += (key := int(prompt.id[:15], 16)) in seen
         seen.add(key)
         found.answers[len(prompt.answers)] += 1
@@ -205,6 +212,12 @@ def _candidates(sample: list[Row]) -> Iterator[dict[str, Any]]:
             base = {**base, "json_text": "messages"}
         for answers in _answers(rows, key):
             yield _without_rest(sample, base | answers)
+    for key in _SCRIPTS:
+        items = [item for row in rows if isinstance(held := _held(row, key), list) for item in held]
+        if items and all(isinstance(item, str) or (isinstance(item, dict) and _ALONE & item.keys()) for item in items):
+            others = dict.fromkeys(name for item in items if isinstance(item, dict) for name in item)
+            ignore = {"ignore": beside} if (beside := [name for name in others if name not in _ALONE]) else {}
+            yield _without_rest(sample, {"turns": key, **ignore})
     for pair in _PAIRS:
         if all(_held(rows[0], key) for key in pair):  # whole conversations, that share the prompt
             transcript = isinstance(text := _held(rows[0], pair[0]), str) and is_transcript(text)

@@ -125,7 +125,8 @@ class Keys(AnyKeys):
 
     def __init__(self, section: PromptsSection, more: Iterable[str] = ()) -> None:
         """more: further keys that are read."""
-        named = {section.field, *section.answers, *section.join, section.tags_field, section.system, *more}
+        prompt = section.field if section.turns is None else section.turns
+        named = {prompt, *section.answers, *section.join, section.tags_field, section.system, *more}
         named |= {*section.gold_highest, *section.gold_lowest, section.history}
         named |= {*section.metadata, section.id_field}
         if section.gold_values:

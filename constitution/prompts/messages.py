@@ -44,6 +44,9 @@ _PYTHON = re.compile(r"\s*\[\s*\{\s*'(?:role|content|from|value)'\s*:")
 """A list of messages as Python prints it, which pandas puts into CSV."""
 _AS_TEXT = 'prompts.json_text = "messages" reads them, "text" takes the text as it is'
 
+_SCRIPT = (
+    "if the user says them one after the other, prompts.turns = {} asks each after the model's answer to the one before"
+)
 _LIST = 'format sql can make turns of its parts; prompts.json_text = "text" takes the text as it is'
 _TEMPLATED = 'give its turns as messages; prompts.json_text = "text" takes the text as it is, as one turn'
 _LONGEST_PRINTED = 2**20
@@ -70,6 +73,8 @@ class Turns:
         if not isinstance(value, list) or not value:
             is_tree = isinstance(value, dict) and "replies" in value
             row.refuse(f"{key} is neither a text nor a list of messages", "prompts.trees = true" if is_tree else None)
+        if are_texts(value):
+            row.refuse(f"{key}, turn 1: expected {{role, content}}, and is a text", _SCRIPT.format(json.dumps(key)))
         return tuple(self._turn(row, f"{key}, turn {number}", item) for number, item in enumerate(value, 1))
 
     def plain(self, row: Row, key: str, text: str) -> Any:

@@ -52,6 +52,8 @@ class Row:
             known = ", ".join(sorted(self.data)) or "none"
             if "instruction" in self.data and key == "prompt":
                 hint = 'Alpaca\'s rows: prompts.field = "instruction", prompts.join = ["input"]'
+            if "turns" in self.data and key == "prompt":
+                hint = 'turns that are asked one after the other, as MT-bench has them: prompts.turns = "turns"'
             hint += "; `constitution prompts inspect FILE` finds the settings"
             self.refuse(f"there is no {key!r} (it has: {known})", hint)
         return self.data[key]

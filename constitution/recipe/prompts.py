@@ -11,6 +11,14 @@ from constitution.recipe.base import Count, Section
 from constitution.records import Benchmark, Role
 
 _GOLDS = ("gold", "gold_values", "gold_highest", "gold_lowest")
+_NO_SCRIPT = {
+    "field": "it takes the place of `field`",
+    "join": "nothing can be joined to a list of turns",
+    "history": "turns before them, with their answers, are no script",
+    "trees": "a tree's turns are each a prompt",
+    "answers": "answers that are given belong to one turn, and here the model's own are said before the next",
+}
+"""Field of [prompts] → why it does not go with `turns`."""
 
 
 class PromptsSection(Section):
@@ -30,6 +38,9 @@ class PromptsSection(Section):
     field: str = "prompt"
     """Column or key that holds the prompt: a string, or a list of {role, content}; `messages` is tried next. For
     transcripts: the key that holds the transcript."""
+    turns: str | None = None
+    """In place of `field`: column or key that holds a list of what the user says, turn after turn; each is asked after
+    the model's own answer to the one before. MT-bench's `turns`."""
     join: tuple[str, ...] = ()
     """Keys whose texts follow the prompt's, each after a line break where it has one: Alpaca's `input`."""
     history: str | None = None
@@ -96,11 +107,13 @@ class PromptsSection(Section):
         for only in ("split", "config"):
             if source != "dataset" and getattr(self, only) != type(self).model_fields[only].default:
                 raise ValueError(f"{only}: is of format hub, and the format is {self.format}")
-        used = (self.field, *self.join, *self.answers, self.system, self.history, self.tags_field)
+        self._check_turns()
+        prompt = self.field if self.turns is None else self.turns
+        used = (prompt, *self.join, *self.answers, self.system, self.history, self.tags_field)
         used = (*used, self.id_field, *self.metadata)
         if both := [key for key in used if key in self.ignore]:
             raise ValueError(f"ignore: {both[0]!r} is used")
-        known = ("field", "join", "history", "trees", "answers", "families", "json_text", *_GOLDS)
+        known = ("field", "turns", "join", "history", "trees", "answers", "families", "json_text", *_GOLDS)
         for key in known if self.benchmark else ():
             if getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"{key}: benchmark {self.benchmark} says what its keys hold; leave {key} out")
@@ -122,6 +135,13 @@ class PromptsSection(Section):
     def lists_answers(self) -> bool:
         """Whether a key holds several answers."""
         return any("[]" in key for key in self.answers)
+
+    def _check_turns(self) -> None:
+        for other in _NO_SCRIPT if self.turns is not None else ():
+            if getattr(self, other) != type(self).model_fields[other].default:
+                raise ValueError(f"turns: {_NO_SCRIPT[other]}; leave `{other}` or `turns` out")
+        if self.turns is not None and self.format == "transcripts":
+            raise ValueError("turns: a transcript is whole, with its answers")
 
     def _check_gold(self) -> None:
         if self.gold_values and self.gold is None:

@@ -254,6 +254,11 @@ class Recipe(Section):
         pairs = self.judge.pairs if self.judge else ()
         if self.revise.rounds == 0 and {"first-last", "parent"} & set(pairs):
             raise ValueError("judge.pairs: first-last and parent need revise.rounds of 1 or more")
+        if self.prompts.turns is not None and not self.chain:
+            raise ValueError(
+                "prompts.turns: the next turn is asked after the last answer of a chain, and there are samplers alone; "
+                "set revise.rounds to 1 or more"
+            )
         if self.prompts.benchmark and "given" not in pairs:
             raise ValueError('prompts.benchmark: its answers are there to be judged: judge.pairs = ["given"]')
         several = len(self.prompts.answers) > 1 or self.prompts.lists_answers or self.prompts.benchmark

@@ -7,6 +7,7 @@ documented under their names, with units and what None means; docs/warehouse.md 
 from constitution.records.kinds import (
     FIXED_DROPS,
     HELD_BACK,
+    NOT_ASKED,
     REPEATS,
     UNSAID,
     Benchmark,
@@ -31,7 +32,7 @@ from constitution.records.principles import (
     SystemPrompt,
     as_dicts,
 )
-from constitution.records.prompts import Prompt, SkippedRow
+from constitution.records.prompts import Prompt, SkippedRow, Turn
 from constitution.records.rows import (
     Annotation,
     Counterfactual,
@@ -49,6 +50,7 @@ from constitution.records.runs import Run, Usage
 __all__ = [
     "FIXED_DROPS",
     "HELD_BACK",
+    "NOT_ASKED",
     "REPEATS",
     "UNSAID",
     "Annotation",
@@ -82,6 +84,7 @@ __all__ = [
     "Score",
     "SkippedRow",
     "SystemPrompt",
+    "Turn",
     "Usage",
     "as_dicts",
 ]

@@ -23,5 +23,7 @@ DropReason = Literal[
 ]
 FIXED_DROPS = ("perturbation", "empty", "identical", "cut", "refused", "filtered", "copied")
 """Those that the answers alone decide: no vote changes them."""
-UNSAID = ("EmptyOutput", "CritiqueRefused", "AnswerRefused", "ContentFiltered", "NothingToSee")
+NOT_ASKED = "TurnNotAsked"
+"""Error of a scripted turn that is not asked, because the one before has no whole answer."""
+UNSAID = ("EmptyOutput", "CritiqueRefused", "AnswerRefused", "ContentFiltered", "NothingToSee", NOT_ASKED)
 """Failures that are what a model, or its server, did not want to say: no engine failed, and no chain ends by them."""

@@ -17,6 +17,7 @@ from constitution.records.kinds import (
     ResponseKind,
 )
 from constitution.records.principles import Messages
+from constitution.records.prompts import Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +230,7 @@ class Failure:
     run_id: str
     prompt_id: str
     step: str
-    """The step of the chain: initial, critique-1, revision-1, vote, …"""
+    """The step of the chain: initial, critique-1, revision-1, vote, …; turn-2, …: that later turn is not asked."""
     error: str
     """Class name in `constitution.errors`, or one of UNSAID."""
     message: str
@@ -239,7 +240,7 @@ class Failure:
     """Whose vote it was, as `Judgement.judge`; None: no vote."""
 
 
-Row = Response | Judgement | Preference | Failure
+Row = Turn | Response | Judgement | Preference | Failure
 
 
 @dataclass(frozen=True, slots=True)

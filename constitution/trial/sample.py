@@ -39,8 +39,9 @@ class Draw:
 
 
 def size(prompt: Prompt) -> int:
-    """Characters that models will read of a prompt: its conversation and the answers that came with it."""
-    return sum(len(message.content) for message in prompt.messages) + sum(map(len, prompt.answers))
+    """Characters that models will read of a prompt: its conversation, its script and the answers that came with it."""
+    texts = (*(message.content for message in prompt.messages), *prompt.script, *prompt.answers)
+    return sum(map(len, texts))
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,14 +26,14 @@ TARGET_BYTES = 512 * 2**20
 READ_ROWS = 1024
 
 
-def compact_folder(table: Table, folder: Path, target_bytes: int = TARGET_BYTES) -> int:
+def compact_folder(table: Table, folder: Path, target_bytes: int = TARGET_BYTES, keep: Collection[Path] = ()) -> int:
     """Merges the parts in `folder`; returns how many parts are gone, 0 if there was nothing to merge or no way to.
 
-    Memory: one row group at a time. Parts of half the target's size or more are kept as they are. Raises DamagedPart
-    rather than give what is damaged a new checksum.
+    Memory: one row group at a time. Parts of half the target's size or more are kept as they are, and those of `keep`.
+    Raises DamagedPart rather than give what is damaged a new checksum.
     """
     old = files.parts(folder)
-    large = [path for path in old if path.stat().st_size * 2 >= target_bytes]
+    large = [path for path in old if path in keep or path.stat().st_size * 2 >= target_bytes]
     small = [path for path in old if path not in large]
     if len(small) < 2:
         return 0

@@ -6,8 +6,9 @@ The tables are built from one Python list per column, never from a dict per row 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import accumulate, chain
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -36,24 +37,28 @@ from constitution.records import (
     Score,
     SkippedRow,
     SystemPrompt,
+    Turn,
 )
 from constitution.warehouse.columns import MESSAGES, Table
 from constitution.warehouse.schema import IDS, SAMPLING, TABLES
 
 Note = Annotation | Figure | Score | Counterfactual
-Identified = Prompt | Row | Score | Counterfactual
+Identified = Prompt | Response | Judgement | Preference | Failure | Score | Counterfactual
 """What is found by its id (lookup.KINDS)."""
 N = TypeVar("N", Annotation, Figure, Score, Counterfactual)
 R = TypeVar("R")
 
-ROW_TABLES: dict[str, type[Row]] = {
+ROW_TABLES: dict[str, type[Response | Judgement | Failure | Preference]] = {
     "responses": Response,
     "judgements": Judgement,
     "failures": Failure,
     "preferences": Preference,
 }
-"""The tables of rows that a run writes as it goes, in the order that they depend on each other: a label is made of the
-votes that there are and of those that failed for good."""
+"""The tables of rows that a run alone writes, in the order that they depend on each other: a label is made of the votes
+that there are and of those that failed for good."""
+
+MADE_TABLES: dict[str, type[Row]] = {"prompts": Turn, **ROW_TABLES}
+"""Those with rows that a run writes as it goes: of `prompts` later turns, on which their other rows depend."""
 
 NOTE_TABLES: dict[str, type[Note]] = {
     "annotations": Annotation,
@@ -66,11 +71,14 @@ NOTE_TABLES: dict[str, type[Note]] = {
 BESIDE = ("source_id", "metadata", "cut_answer")
 """Columns of `prompts` that are kept with a prompt and decide nothing that is made of it."""
 
-TABLE_OF: dict[type[Row | Note], str] = {kind: name for name, kind in (ROW_TABLES | NOTE_TABLES).items()}
+TABLE_OF: dict[type[Row | Note], str] = {kind: name for name, kind in (MADE_TABLES | NOTE_TABLES).items()}
 
 
 def rows_to_arrow(table: str, rows: Sequence[Row | Note]) -> pa.Table:
     """`rows`, all of the table's class, as one Arrow table with the table's schema."""
+    if table == "prompts":
+        turns = [row for row in rows if isinstance(row, Turn)]
+        return _prompts([row.prompt for row in turns], lambda name: [getattr(row, name) for row in turns])
     special: dict[str, Callable[[], pa.Array]] = {}
     if table == "responses":
         responses = [row for row in rows if isinstance(row, Response)]
@@ -83,15 +91,24 @@ def rows_to_arrow(table: str, rows: Sequence[Row | Note]) -> pa.Table:
 
 def prompts_to_arrow(run_id: str, n: int, prompts: Sequence[Prompt]) -> pa.Table:
     """Slice `n` of the run's input."""
+    places: dict[str, list[Any]] = {
+        "run_id": [run_id] * len(prompts),
+        "slice": [n] * len(prompts),
+        "position": list(range(len(prompts))),
+    }
+    return _prompts(prompts, places.__getitem__)
+
+
+def _prompts(prompts: Sequence[Prompt], place: Callable[[str], list[Any]]) -> pa.Table:
+    """place: values of the columns that say whose they are and where."""
     columns: dict[str, Callable[[], list[Any]]] = {
-        "run_id": lambda: [run_id] * len(prompts),
-        "slice": lambda: [n] * len(prompts),
-        "position": lambda: list(range(len(prompts))),
+        **{name: partial(place, name) for name in ("run_id", "slice", "position")},
         "turns": lambda: [len(prompt.messages) for prompt in prompts],
         "last_user": lambda: [_last_user(prompt.messages) for prompt in prompts],
         "tags": lambda: [list(prompt.tags) for prompt in prompts],
         "answers": lambda: [list(prompt.answers) for prompt in prompts],
         "golds": lambda: [list(prompt.golds) or None for prompt in prompts],
+        "script": lambda: [list(prompt.script) or None for prompt in prompts],
     }
     special = {"messages": lambda: _message_lists([prompt.messages for prompt in prompts])}
     return _build(
@@ -148,6 +165,9 @@ def principles_to_arrow(run_id: str, constitution: Constitution) -> pa.Table:
 
 def rows_from_arrow(table: str, data: pa.Table) -> list[Row]:
     """The records of an Arrow table that has the table's columns (in any order, more are ignored)."""
+    if table == "prompts":
+        places = [data.column(name).to_pylist() for name in ("run_id", "slice", "position")]
+        return list(map(Turn, *places, prompts_from_arrow(data)))
     return _records(ROW_TABLES[table], data)
 
 
@@ -184,13 +204,21 @@ def _records(kind: type[R], data: pa.Table) -> list[R]:
 
 
 def prompts_from_arrow(data: pa.Table) -> list[Prompt]:
-    names = ("messages", "source", "tags", "answers", "gold", "repeat", "golds", *BESIDE)
+    names = ("messages", "source", "tags", "answers", "gold", "repeat", "golds", "script", "turn", "conversation_id")
     nothing = [None] * data.num_rows  # of a column that was not there when the part was written
-    columns = [data.column(name).to_pylist() if name in data.column_names else nothing for name in names]
-    return [
-        Prompt(_messages(messages), source, tuple(tags), tuple(answers), gold, repeat, tuple(golds or ()), *beside)
-        for messages, source, tags, answers, gold, repeat, golds, *beside in zip(*columns, strict=True)
-    ]
+    columns = [data.column(name).to_pylist() if name in data.column_names else nothing for name in (*names, *BESIDE)]
+    prompts = []
+    for messages, source, tags, answers, gold, repeat, golds, script, turn, first, *beside in zip(
+        *columns, strict=True
+    ):
+        prompt = Prompt(
+            _messages(messages), source, tuple(tags), tuple(answers), gold, repeat, tuple(golds or ()), *beside
+        )
+        later = (turn or 1) > 1
+        if script or later:
+            prompt = replace(prompt, script=tuple(script or ()), turn=turn, first_id=first if later else "")
+        prompts.append(prompt)
+    return prompts
 
 
 def constitution_from_arrow(data: pa.Table) -> Constitution:

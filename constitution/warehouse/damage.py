@@ -14,7 +14,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from constitution.warehouse import checksums, files
+from constitution.errors import WarehouseError
+from constitution.warehouse import checksums, files, turns
 from constitution.warehouse.schema import TABLES
 from constitution.warehouse.views import NO_RUN_ID
 
@@ -100,6 +101,17 @@ def _without_sums(folder: Path) -> dict[str, str]:
 def count(folder: Path) -> int:
     """Rows of the parts in the folder, by what each says of itself."""
     return sum(pq.read_metadata(path).num_rows for path in files.parts(folder))
+
+
+def check_counts(root: Path, run_id: str, counts: Mapping[str, int]) -> None:
+    """Raises WarehouseError where the tables have others than the rows that the run has made, which `counts` has."""
+    for table in ("prompts", *ROWS):
+        folder, made = folder_of(root, table, run_id), turns.rows_made(counts, table)
+        if (there := count(folder)) != made:
+            raise WarehouseError(
+                f"run {run_id} has made {made:,} {table}, and {folder} has {there:,}",
+                hint="the same command makes again what is gone; does anything else write there?",
+            )
 
 
 def strays(root: Path, known: Collection[str]) -> dict[str, list[str]]:

@@ -89,9 +89,13 @@ def parts(folder: Path) -> list[Path]:
     return [folder / name for _, name in sorted(found)]
 
 
+def number_of(part: Path) -> int:
+    return int(part.stem.removeprefix("part-"))
+
+
 def next_number(folder: Path) -> int:
     last = parts(folder)[-1:]
-    return int(PART.fullmatch(last[0].name)[1]) + 1 if last else 0  # type: ignore[index]
+    return number_of(last[0]) + 1 if last else 0
 
 
 @contextmanager

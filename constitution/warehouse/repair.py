@@ -1,7 +1,8 @@
 """What rests on rows that are gone is taken out, so that the run makes it again; what is taken out is kept aside.
 
 A revision rests on all earlier rounds of its chain, a perturbation on the answer that it spoils, a vote on both
-answers, a label on both answers and on all its votes. A prompt that lost an answer (or may have lost its last one,
+answers, a label on both answers and on all its votes. A later turn of a scripted conversation rests, with all its rows,
+on the whole chains of those before it. A prompt that lost an answer (or may have lost its last one,
 since its chain is short) also loses its final failures and what was said of it afterwards: they may be about other
 words. Whatever rests on nothing that is gone stays, and is not paid for again.
 """
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 
 from constitution.errors import WarehouseError
 from constitution.records import Run
-from constitution.warehouse import checksums, files
+from constitution.warehouse import checksums, files, turns
 from constitution.warehouse.columns import Table
 from constitution.warehouse.damage import INPUT, ROWS, Damage, folder_of, quarantine, quarantine_part
 from constitution.warehouse.schema import TABLES
@@ -49,6 +50,30 @@ UNION SELECT * FROM blind
 UNION ALL
 SELECT id, prompt_id FROM responses WHERE kind = 'perturbation' AND parent_id NOT IN (FROM kept);
 
+CREATE TEMP TABLE gone_prompts AS
+WITH whole AS (
+    SELECT prompt_id AS id FROM responses ANTI JOIN gone_responses USING (id)
+    WHERE kind IN ('initial', 'revision') GROUP BY ALL HAVING count(*) > getvariable('rounds')
+),
+-- Also where the row of one of those turns is gone itself.
+rows_of AS (
+    SELECT prompt_id FROM responses
+    UNION SELECT prompt_id FROM judgements
+    UNION SELECT prompt_id FROM preferences
+    UNION SELECT prompt_id FROM failures
+)
+SELECT q.id FROM prompts AS q
+LEFT JOIN (FROM prompts SEMI JOIN whole USING (id)) AS e
+    ON e.conversation_id = q.conversation_id AND e.turn < q.turn
+WHERE q.turn > 1 AND getvariable('answers_gone')
+GROUP BY q.id, q.turn HAVING count(e.id) < q.turn - 1
+UNION ALL
+SELECT prompt_id FROM rows_of
+WHERE prompt_id NOT IN (SELECT id FROM prompts) AND getvariable('answers_gone') AND getvariable('scripted');
+
+INSERT INTO gone_responses
+SELECT id, prompt_id FROM responses ANTI JOIN gone_responses USING (id) WHERE prompt_id IN (FROM gone_prompts);
+
 CREATE TEMP TABLE answers AS SELECT id FROM responses ANTI JOIN gone_responses USING (id);
 
 CREATE TEMP TABLE gone_judgements AS
@@ -65,6 +90,7 @@ WHERE dangles OR coalesce(c.votes, 0) < p.votes + p.votes_missing;
 
 CREATE TEMP TABLE touched AS
 SELECT prompt_id FROM gone_responses
+UNION FROM gone_prompts
 UNION SELECT prompt_id FROM gone_judgements
 UNION SELECT prompt_id FROM gone_preferences WHERE dangles
 UNION
@@ -79,7 +105,7 @@ WHERE getvariable('answers_gone')
 GROUP BY prompt_id HAVING count(*) FILTER (answers) < getvariable('answers');
 
 CREATE TEMP TABLE gone_failures AS
-SELECT id FROM failures WHERE NOT retryable AND prompt_id IN (FROM touched);
+SELECT id FROM failures WHERE NOT retryable AND prompt_id IN (FROM touched) OR prompt_id IN (FROM gone_prompts);
 """
 
 
@@ -90,7 +116,7 @@ def repair(root: Path, run: Run, found: Iterable[Damage]) -> None:
     damages = [damage for damage in found if damage.table in TABLES]
     for damage in damages:
         quarantine_part(root, run_id, damage)
-    _take_out_what_rests(root, run_id, _answers(run), {damage.table for damage in damages})
+    _take_out_what_rests(root, run, {damage.table for damage in damages})
     for damage in damages:
         # Those of the input are missed until they are written again.
         if damage.table not in INPUT:
@@ -106,22 +132,28 @@ def _answers(run: Run) -> int:
     return samples + (rounds + 1 if rounds or not samples else 0)
 
 
-def _take_out_what_rests(root: Path, run_id: str, answers: int, damaged: set[str]) -> None:
+def _take_out_what_rests(root: Path, run: Run, damaged: set[str]) -> None:
     if damaged.isdisjoint(ROWS):
         return
+    run_id, scripted = run.run_id, turns.scripted(run)
+    there = {table: files.parts(folder_of(root, table, run_id)) for table in ("prompts", *ROWS)}
+    if not scripted:  # then they have no part in it
+        there["prompts"] = []
     try:
-        with over(root, {table: files.parts(folder_of(root, table, run_id)) for table in ROWS}) as connection:
-            connection.execute("SET VARIABLE answers = ?", [answers])
+        with over(root, there) as connection:
+            connection.execute("SET VARIABLE answers = ?", [_answers(run)])
+            connection.execute("SET VARIABLE rounds = ?", [int(run.recipe.get("revise", {}).get("rounds", 0))])
+            connection.execute("SET VARIABLE scripted = ?", [scripted])
             connection.execute("SET VARIABLE answers_gone = ?", ["responses" in damaged])
             connection.execute(_GONE)
-            gone = {table: connection.sql(f"SELECT id FROM gone_{table}").to_arrow_table().column(0) for table in ROWS}
+            gone = {table: connection.sql(f"SELECT id FROM gone_{table}").to_arrow_table().column(0) for table in there}
             touched = connection.sql("FROM touched").to_arrow_table().column(0)
     except duckdb.Error as error:
         raise WarehouseError(f"{root}: run {run_id} cannot be read: {str(error).splitlines()[0]}") from error
     # What rests on others first: a kill in between leaves nothing that has lost what it rests on.
     for table in NOTES:
         _take_out(root, table, run_id, "prompt_id", touched)
-    for table in ("failures", "preferences", "judgements", "responses"):
+    for table in ("failures", "preferences", "judgements", "responses", "prompts"):
         _take_out(root, table, run_id, "id", gone[table])
 
 

@@ -186,8 +186,12 @@ FAILURES = Table(
         RUN_ID,
         text("id", "Digest of what failed."),
         PROMPT_ID,
-        few("step", "Step of the chain: initial, critique-1, revision-1, vote, …"),
-        few("error", "Class of the error, or EmptyOutput, CritiqueRefused, AnswerRefused, ContentFiltered."),
+        few("step", "Step of the chain: initial, critique-1, revision-1, vote, …; turn-2, …: a later turn."),
+        few(
+            "error",
+            "Class of the error, or EmptyOutput, CritiqueRefused, AnswerRefused, ContentFiltered, TurnNotAsked "
+            "(a later turn, by the prompt of the one that has no whole answer).",
+        ),
         text("message", "What it said."),
         Column("retryable", pa.bool_(), "True: trying again can help."),
         few("judge", "Of a vote: whose it was, as `judgements.judge`; null: no vote.", null=True),

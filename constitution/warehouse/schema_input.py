@@ -61,11 +61,12 @@ PRINCIPLES = Table(
 
 PROMPTS = Table(
     "prompts",
-    "One row per prompt of the run's input; part-<n> is slice n of it.",
+    "One row per prompt of the run's input, part-<n> being slice n of it; in further parts one per later turn asked.",
     (
         RUN_ID,
-        text("id", "Digest of the messages (and of `repeat`, where it is not 0).", sought=True),
-        integer("slice", "Number of the slice, from 0."),
+        text("id", "Digest of the messages (of `script` too, and of `repeat`, where it is not 0); of a later turn, of "
+             "conversation and turn.", sought=True),
+        integer("slice", "Number of the slice, from 0; of a later turn, its conversation's."),
         integer("position", "Place in the slice, from 0."),
         Column("messages", MESSAGES, "The whole conversation, ending with the user turn to be answered.",
                few=("messages.list.element.role",)),
@@ -85,6 +86,10 @@ PROMPTS = Table(
              null=True),
         text("cut_answer", "What the assistant said after the last user turn, cut off (`prompts.last_answer`); null: "
              "nothing.", null=True),
+        text("conversation_id", "`prompts.id` of the conversation's first scripted turn; its own, without a script."),
+        integer("turn", "Place among the scripted turns of its conversation, from 1."),
+        Column("script", pa.list_(pa.string()), "What the user says after this turn, each asked after the model's "
+               "answer to the one before; null: nothing.", null=True),
         CREATED_AT,
     ),
 )  # fmt: skip

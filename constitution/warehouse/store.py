@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from constitution.errors import DamagedPart, InputError, RunLocked, WarehouseError
 from constitution.records import Constitution, Prompt, Row, Run
 from constitution.sandbox import quiet
-from constitution.warehouse import checksums, convert, damage, files, record, tally, views
+from constitution.warehouse import checksums, convert, damage, files, record, tally, turns, views
 from constitution.warehouse.compact import TARGET_BYTES, compact_folder, recover_folder, replace_folder
 from constitution.warehouse.layout import Place, is_run_id
 from constitution.warehouse.schema import TABLES
@@ -56,6 +56,14 @@ class Store:
 
     def parts(self, table: str, run_id: str) -> list[Path]:
         return files.parts(self.folder(table, run_id))
+
+    def made(self, table: str, run_id: str) -> list[Path]:
+        """Those that the run writes as it goes: of `prompts` without the slices of its input."""
+        return turns.made(self.parts(table, run_id)) if table == "prompts" else self.parts(table, run_id)
+
+    def slices(self, run_id: str) -> list[Path]:
+        """The parts of `prompts` that are the run's input."""
+        return turns.slices(self.parts("prompts", run_id))
 
     def require(self) -> None:
         """Raises WarehouseError where there is no warehouse: what is said of a run makes none."""
@@ -93,20 +101,20 @@ class Store:
     def rows_of(self, run_id: str, prompt_ids: Iterable[str]) -> dict[str, list[Row]]:
         """The rows that the run has written for these prompts; a prompt with none is not in the answer.
 
-        Responses come first (by round), then judgements, failures, preferences. Reads only the ids of other prompts'
-        rows, and nothing at all if the run has no parts.
+        Later turns first, then responses (by round), judgements, failures, preferences. Of other prompts' rows only ids
+        are read, and nothing at all if the run has no parts.
         """
         wanted = list(dict.fromkeys(prompt_ids))
         rows: dict[str, list[Row]] = defaultdict(list)
-        for table in convert.ROW_TABLES if wanted else ():
-            if not (paths := self.parts(table, run_id)):
+        for table in convert.MADE_TABLES if wanted else ():
+            if not (paths := self.made(table, run_id)):
                 continue
-            by_round = "round, " if table == "responses" else ""
+            by_round, id = "round, " if table == "responses" else "", "id" if table == "prompts" else "prompt_id"
             with reading(self.folder(table, run_id)), quiet(duckdb.connect()) as connection:
-                connection.register("wanted", pa.table({"prompt_id": wanted}))
+                connection.register("wanted", pa.table({id: wanted}))
                 data = connection.sql(
                     f"FROM ({TABLES[table].select(tally.from_files(paths), 'file_row_number')}) "
-                    f"SEMI JOIN wanted USING (prompt_id) ORDER BY {by_round}created_at, file_row_number"
+                    f"SEMI JOIN wanted USING ({id}) ORDER BY {by_round}created_at, file_row_number"
                 ).to_arrow_table()
             for row in convert.rows_from_arrow(table, data):
                 rows[row.prompt_id].append(row)
@@ -122,14 +130,14 @@ class Store:
 
     def has_rows(self, run_id: str) -> bool:
         """Whether the run has written anything: False for one that never got to its first flush."""
-        return any(self.parts(table, run_id) for table in convert.ROW_TABLES)
+        return any(self.made(table, run_id) for table in convert.MADE_TABLES)
 
     def tally(self, run_id: str) -> tally.Tally:
         """What the run's rows on disk add up to; everything is 0 for a run without rows."""
         if not self.has_rows(run_id):
             return tally.Tally()
         with reading(self.root):
-            return tally.tally(self.root, {table: self.parts(table, run_id) for table in convert.ROW_TABLES})
+            return tally.tally(self.root, {table: self.made(table, run_id) for table in convert.MADE_TABLES})
 
     # Prompts and principles
 
@@ -287,7 +295,7 @@ class Store:
             if run := self.read_run(run_id):
                 known = {name: run.counts[name] for name in damage.ROWS if name in run.counts and run.finished_at}
                 known["skipped"] = run.counts.get("skipped", 0)
-                counts = {"principles": None, "prompts": run.counts.get("prompts"), **known}
+                counts = {"principles": None, "prompts": turns.prompts_of(run), **known}
         except DamagedPart:
             damages.append(damage.Damage("runs", self._run_path(run_id), "cannot be read as a run"))
         with reading(self.root):
@@ -317,9 +325,7 @@ class Store:
         if any(each.table in (*damage.INPUT, *damage.ROWS) for each in damages):
             run = replace(run, finished_at=None)
         self.write_run(replace(run, repairs=tuple(dict.fromkeys((*run.repairs, *repairs)))))
-        from constitution.warehouse.repair import (
-            repair,  # with Arrow's functions, which take a tenth of a second to load
-        )
+        from constitution.warehouse.repair import repair  # with Arrow's functions: a tenth of a second
 
         repair(self.root, run, damages)
         return damages
@@ -340,17 +346,11 @@ class Store:
 
         counts: rows that the run has made. WarehouseError, and nothing is merged, where its tables have others.
         """
-        for table in damage.ROWS if counts is not None else ():
-            folder, made = self.folder(table, run_id), (counts or {}).get(table, 0)
+        if counts is not None:
             with reading(self.root):
-                there = damage.count(folder)
-            if there != made:
-                raise WarehouseError(
-                    f"run {run_id} has made {made:,} {table}, and {folder} has {there:,}",
-                    hint="the same command makes again what is gone; does anything else write there?",
-                )
-        folders = {table: self.folder(table, run_id) for table in convert.ROW_TABLES}
-        return sum(compact_folder(TABLES[table], folder, target_bytes) for table, folder in folders.items())
+                damage.check_counts(self.root, _checked(run_id), counts)
+        folders, keep = {table: self.folder(table, run_id) for table in convert.MADE_TABLES}, self.slices(run_id)
+        return sum(compact_folder(TABLES[table], folder, target_bytes, keep) for table, folder in folders.items())
 
     def rebuild_views(self) -> Path:
         """warehouse.duckdb again, beside its place and renamed: a process that has the old one open keeps it."""

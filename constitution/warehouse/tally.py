@@ -24,14 +24,15 @@ class Tally:
     """Sums over a run's rows."""
 
     COUNTS: ClassVar[tuple[str, ...]] = (
-        "responses", "judgements", "off_label", "censored", "preferences", "kept", "votes_missing", "votes_spared",
-        "failures",
+        "turns", "responses", "judgements", "off_label", "censored", "preferences", "kept", "votes_missing",
+        "votes_spared", "failures",
     )  # fmt: skip
 
     usage: tuple[Usage, ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
-    """Rows per table; `off_label`: votes under OFF_LABEL; `censored`: votes of which a label was bounded and not read;
-    `kept`: of the preferences, those that were not dropped; `votes_missing`, `votes_spared`: their sums."""
+    """Rows per table; `turns`: later turns that were asked; `off_label`: votes under OFF_LABEL; `censored`: votes of
+    which a label was bounded and not read; `kept`: of the preferences, those that were not dropped; `votes_missing`,
+    `votes_spared`: their sums."""
     errors: dict[str, int] = field(default_factory=dict)
     """Failures per class of error."""
     answered: dict[int, int] = field(default_factory=dict)
@@ -47,7 +48,8 @@ def tally(root: Path, parts: Mapping[str, Sequence[Path]]) -> Tally:
     with over(root, parts) as connection:
         usage = connection.execute(f"SELECT * EXCLUDE run_id FROM ({views.usage_query()})").fetchall()
         ask = connection.execute(
-            "SELECT (SELECT count(*) FROM responses), (SELECT count(*) FROM judgements), (SELECT count(*) FROM "
+            "SELECT (SELECT count(*) FROM prompts), (SELECT count(*) FROM responses), (SELECT count(*) FROM "
+            "judgements), (SELECT count(*) FROM "
             f"judgements WHERE label_mass < {OFF_LABEL}), (SELECT count(*) FROM judgements WHERE censored), "
             "(SELECT count(*) FROM preferences), (SELECT count(*) FROM preferences WHERE kept), "
             "(SELECT coalesce(sum(votes_missing), 0)::BIGINT FROM preferences), (SELECT coalesce(sum(votes_spared), "

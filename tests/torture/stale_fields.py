@@ -17,6 +17,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "Recipe": {"name": "other", "seed": BIG, "constitution": "small@1.1.0"},
     "PromptsSection": {
         "field": "phrasing",
+        "turns": "later",
         "join": ["phrasing"],
         "system": "rule",
         "split": "test",
@@ -199,6 +200,8 @@ ROWS = [
         "phrasing": f"What is {n}?",
         "rule": "Be brief.",
         "kinds": [f"k{n}"],
+        "said": [f"Why {n}?", "And then?"],
+        "later": [f"Why {n}?", "And after that?"],
         "good": "So.",
         "bad": "No",
         "of good": 2,

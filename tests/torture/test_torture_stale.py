@@ -116,6 +116,7 @@ def bases() -> dict[str, dict[str, Any]]:
     found["hub"] = {**RECIPE, "prompts": {**prompts, "format": "hub", "dataset": "set", "config": "one"}}
     query = "SELECT * REPLACE (wording || '!' AS wording, phrasing || '!' AS phrasing) FROM 'prompts.jsonl'"
     found["sql"] = {**RECIPE, "prompts": {**prompts, "format": "sql", "query": query}}
+    found["turns"] = {**RECIPE, "prompts": {"path": "prompts.jsonl", "turns": "said"}}
     found["json"] = {**RECIPE, "prompts": {**prompts, "path": "sets.json", "rows": "one"}}
     samples = {"a": {"n": 2, "system_prompt": "kind"}, "b": {"model": "other"}}
     found["samples"] = {**RECIPE, "sample": samples, "revise": {"rounds": 2}}
@@ -135,6 +136,8 @@ def cases() -> Iterator[tuple[str, tuple[str, ...], str, str]]:
         for place, kind, name in leaves(Recipe.model_validate(data)):
             of_hub = {"dataset", "split", "config"}
             unused = {"file": {*of_hub, "query", "rows"}, "hub": {"path", "query", "format", "rows"}, "json": of_hub}
+            if kind == "PromptsSection" and (name == "turns") != (base == "turns"):
+                continue  # which takes the place of others
             if kind == "PromptsSection" and name in unused.get(base, {"path", "format", "rows", *of_hub}):
                 continue
             left_out = {"Recipe": ("perturb", "sample"), "Models": ("judge", "jury", "pool")}

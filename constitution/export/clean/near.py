@@ -20,12 +20,18 @@ COMPARED = 8_000_000
 cost the square of their number."""
 ROUNDS = 3
 
-# One row per conversation, its first by place; those with the same 3-grams have the same `twin`, the first of them. A
-# text shorter than 3 words is one gram, so it is near to its equal alone.
+# One row per conversation: the place of its first and the user's words of its longest. Those of the same 3-grams have
+# one `twin`, the first of them. A text shorter than 3 words is one gram, so it is near to its equal alone.
 _PRINTS = f"""
 CREATE TABLE export.prints AS
-WITH firsts AS (
-    SELECT place, user_text FROM export.texts WHERE place IN (SELECT min(place) FROM export.alive GROUP BY conversation)
+WITH long AS (
+    SELECT c.conversation, c.place, len(t.messages) AS turns FROM export.texts AS t JOIN export.alive AS c USING (id)
+),
+longest AS (
+    SELECT min(place) AS first, arg_max(place, (turns, -place)) AS place FROM long GROUP BY conversation
+),
+firsts AS (
+    SELECT first AS place, user_text FROM export.texts JOIN longest USING (place)
 ),
 split AS (SELECT place, {words("user_text")} AS words, {plain("user_text")} AS plain FROM firsts),
 cut AS (
