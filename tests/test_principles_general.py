@@ -120,7 +120,7 @@ def test_diff_tells_by_its_exit_code_and_as_data() -> None:
     assert {change["kind"] for change in json.loads(data.output)} >= {"added", "reworded"}
 
 
-@pytest.mark.parametrize("command", ["", "list", "show", "check", "lock", "bump", "diff", "import", "templates"])
+@pytest.mark.parametrize("command", ["", "list", "show", "check", "lock", "bump", "diff", "import", "new", "templates"])
 def test_every_command_has_help_with_an_example(command: str) -> None:
     help_text = CliRunner().invoke(principles, [*command.split(), "--help"])
     assert help_text.exit_code == 0

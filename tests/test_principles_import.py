@@ -122,12 +122,12 @@ def test_chats_become_exemplars(root: Path) -> None:
 
 def test_nothing_is_overwritten(root: Path) -> None:
     path = put(root, "c.json", CRITIQUES)
-    target = import_files([path], root, "c")
+    target = import_files([path], root, "c").path
     before = target.read_bytes()
     with pytest.raises(PrincipleError, match="is there already, and nothing is overwritten"):
         import_files([put(root, "d.json", COMPARISONS)], root, "c")
     assert target.read_bytes() == before
-    assert import_files([path], root, "c", "1.0.1").name == "1.0.1.toml"
+    assert import_files([path], root, "c", "1.0.1").path.name == "1.0.1.toml"
 
 
 def test_a_result_with_findings_is_written_and_reported(root: Path) -> None:
@@ -148,6 +148,7 @@ _LAST_FOUR = CHATS["system_chat"][0][-4:]
 WRONG: dict[str, tuple[Any, str]] = {
     "no list": ({"a": 1}, "is of no published format"),
     "an empty list": ([], "is of no published format"),
+    "worked choices": ([{"prompt": "x", "corrects": ["a"], "incorrects": ["b"]}], "and no principle"),
     "a list of numbers": ([1, 2], "is of no published format"),
     "an entry with more in it": (
         {"a": {**CRITIQUES["kind0"], "note": "x"}},

@@ -17,7 +17,7 @@ from constitution.cli._lazy import LazyGroup
 from constitution.errors import PrincipleError
 from constitution.records import Constitution, Messages, Principle
 from constitution.shown import brief, printable, printable_lines
-from constitution.templates.wording import FOLDER, check_wordings, start_wording
+from constitution.templates.wording import check_wordings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,6 +39,9 @@ def root_of(root: Path | None) -> Path:
 @click.group(
     cls=LazyGroup,
     lazy={
+        "new": ("constitution.cli.principles_write:new", "Begin a constitution."),
+        "import": ("constitution.cli.principles_write:import_command", "Turn files of principles into a constitution."),
+        "templates": ("constitution.cli.principles_write:templates", "Write the templates out, to be translated."),
         "test": ("constitution.cli.principles_judge:test", "Put each principle's own examples to a judge."),
         "impact": ("constitution.cli.principles_impact:impact_command", "Which labels flip under another version."),
     },
@@ -162,7 +165,7 @@ def _last(messages: Messages) -> str:
     return messages[-1].content + more
 
 
-def _report(findings: Sequence[library.Finding | str]) -> None:
+def report(findings: Sequence[library.Finding | str]) -> None:
     """Prints findings, one a line, and ends with exit code 1 if there are any."""
     if findings:
         for finding in findings:
@@ -191,7 +194,7 @@ def check(constitutions: tuple[str, ...], root: Path | None) -> None:
     wrong, known = check_wordings(root.parent) if not only else ([], [])
     for note in (*library.notes(root, only), *known):
         click.echo(printable(f"note: {brief(str(note))}"))
-    _report([*library.check(root, only), *wrong])
+    report([*library.check(root, only), *wrong])
     count = len(library.files_of(root, only))
     click.echo(f"{count} constitution{'s' if count != 1 else ''} checked, nothing to report")
 
@@ -207,7 +210,7 @@ def lock(constitutions: tuple[str, ...], root: Path | None) -> None:
     Example:  constitution principles lock
     """
     added, findings = library.lock(root_of(root), constitutions)
-    _report(findings)
+    report(findings)
     for label in added:
         click.echo(f"locked {label}")
     if not added:
@@ -240,23 +243,6 @@ def bump(constitution: str, level: library.Level, root: Path | None) -> None:
 
 
 @principles.command()
-@click.argument("name", metavar="NAME")
-@root_option
-def templates(name: str, root: Path | None) -> None:
-    """Write the texts around the principles' words into templates/NAME, to be translated.
-
-    A recipe with templates = NAME uses them. Files that exist are not changed.
-
-    Example:  constitution principles templates german
-    """
-    project = root_of(root).parent
-    written, left = start_wording(project, name)
-    kept = f", {len(left)} left as they were" if left else ""
-    click.echo(f"{FOLDER}/{name}: {len(written)} files written{kept}")
-    click.echo(f'Next: translate them, constitution principles check, and templates = "{name}" in the recipe')
-
-
-@principles.command()
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @click.option("--json", "as_json", is_flag=True, help="Print the changes as a JSON list.")
@@ -284,28 +270,3 @@ def either(text: str, root: Path | None) -> Constitution:
     folder = root_of(root)
     name, version = library.resolve(folder, text)
     return library.read_constitution(folder / name / f"{version}.toml", f"{folder.name}/{name}/{version}.toml")
-
-
-@principles.command("import")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
-@click.option("--name", required=True, help="Name of the new constitution.")
-@click.option("--version", default="1.0.0", show_default=True, help="Its version.")
-@click.option("--source", default="", help="Where the files come from: a paper, an address.")
-@click.option("--license", default="", help="Their license.")
-@root_option
-def import_command(
-    files: tuple[Path, ...], name: str, version: str, source: str, license: str, root: Path | None
-) -> None:
-    """Turn published principle files into a constitution.
-
-    Files given together become one constitution. Nothing is overwritten. Exit code 1 if the check finds anything in the
-    result.
-
-    Example:  constitution principles import critiques.json comparisons.json --name published
-    """
-    root = root_of(root)
-    path = library.import_files(files, root, name, version, source=source, license=license)
-    found = library.read_constitution(path)
-    label = f"{root.name}/{name}/{version}.toml"
-    click.echo(f"{label}: {len(found.principles)} principles, {len(found.exemplars)} shared exemplars")
-    _report([finding for finding in library.check(root) if finding.file == label])

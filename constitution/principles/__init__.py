@@ -19,9 +19,11 @@ from constitution.principles.files import (
     status,
     versions,
 )
-from constitution.principles.importers import import_files
+from constitution.principles.importers import Imported, import_files
 from constitution.principles.lint import PLACEHOLDERS
 from constitution.principles.lock import Bump, Level, bump, lock
+from constitution.principles.new import new_constitution
+from constitution.principles.statements import How
 from constitution.principles.toml_writer import write_toml
 
 __all__ = [
@@ -29,6 +31,8 @@ __all__ = [
     "Bump",
     "Change",
     "Finding",
+    "How",
+    "Imported",
     "Level",
     "Lock",
     "bump",
@@ -41,6 +45,7 @@ __all__ = [
     "load_constitution",
     "lock",
     "names",
+    "new_constitution",
     "notes",
     "read_constitution",
     "render_diff",

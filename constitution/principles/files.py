@@ -16,6 +16,7 @@ from typing import Any, Literal
 from constitution.errors import PrincipleError
 from constitution.principles.lint import placeholder_faults
 from constitution.principles.schema import NAME_PATTERN, SEMVER_PATTERN, Fault, Parsed, parse
+from constitution.principles.texts import TODO, own_texts
 from constitution.reading import toml_of
 from constitution.records import Constitution, Exemplar, Principle
 from constitution.writing import beside
@@ -146,8 +147,9 @@ def resolve(root: Path, name_at_version: str) -> tuple[str, str]:
 def load_constitution(root: Path, name_at_version: str) -> Constitution:
     """The constitution "name@1.0.0", or the highest version of "name", ready for a run.
 
-    Raises PrincipleError for an unknown one, for the first fault of its file, and for a locked file whose content has
-    changed: a locked name and version mean one text for ever. A draft, which is not locked yet, is fine.
+    Raises PrincipleError for an unknown one, for the first fault of its file, for a text that is still to be written
+    (TODO), and for a locked file whose content has changed: a locked name and version mean one text for ever. A draft,
+    which is not locked yet, is fine.
     """
     name, version = resolve(root, name_at_version)
     path = path_of(root, name, version)
@@ -155,6 +157,10 @@ def load_constitution(root: Path, name_at_version: str) -> Constitution:
     constitution = read_constitution(path, label)
     if (constitution.name, constitution.version) != (name, version):
         raise PrincipleError(f"{label}: says that it is {constitution.label}; name and version are those of its path")
+    for (principle, place), text in own_texts(constitution).items():
+        if text.startswith(TODO):
+            where = f"principle {principle}: {place}" if principle else place
+            raise PrincipleError(f"{label}: {where} is still to be written", hint=f"it says {text[:60]!r}")
     locked = Lock.read(root).get(name, version)
     if locked is not None and locked != constitution.digest:
         raise PrincipleError(

@@ -1,11 +1,12 @@
-"""Published principle files, as our constitutions. Four shapes are known, told apart by what they hold:
+"""Principles that people have, as our constitutions: published files, told apart by what they hold, and lists.
 
     {"harmful0": {"prompt": ["\\n\\nCritiqueRequest: … \\n\\nCritique:"], "edit_request": "…"}, …}   critiques
-    ["\\nChoose the … Options:", …]                                                       comparison questions
-    ["\\n\\nHuman: … \\n\\nAssistant: … \\n\\nCritiqueRequest: … Revision: …", …]               few-shot transcripts
+    ["\\nChoose the … Options:", "The AI should …", …]                        questions and statements
+    ["\\n\\nHuman: … \\n\\nAssistant: … \\n\\nCritiqueRequest: … Revision: …", …]   few-shot transcripts
     {"system_chat": [[{role, content}, …], …], "constitutions": [{"critic", "revision"}, …]}
+    a line, an item, a row or an object for each principle                      lists.py, statements.py
 
-The first three are those of Constitutional AI (arXiv 2212.08073), the last that of an open re-implementation. The
+The first three are those of Constitutional AI (arXiv 2212.08073), the fourth that of an open re-implementation. The
 scaffolding around a text is dropped, and nothing else: a key that has no place in our format is an error.
 """
 
@@ -15,18 +16,32 @@ import itertools
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from constitution.errors import PrincipleError
 from constitution.principles.files import create_file, is_semver, path_of, shown
+from constitution.principles.languages import known
+from constitution.principles.lists import TABLES, TEXTS, Entry, entries_of, json_lines_of, objects_of, rows_of
 from constitution.principles.schema import NAME_PATTERN, parse
+from constitution.principles.statements import How, kind_of, principles_of, table_entries
 from constitution.principles.toml_writer import write_toml
 from constitution.reading import json_of
 from constitution.records import Constitution, Exemplar, Message, Principle
 
-_FORMATS = "docs/principles.md shows the four formats"
+ENGLISH = How()
+"""Words in English, which the file does not declare; columns by their names."""
+_FORMATS = "docs/principles.md shows the formats"
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What `import_files` did."""
+
+    path: Path
+    notes: tuple[str, ...]
+    """What lines and rows became, and what was left out."""
 
 
 def import_files(
@@ -37,8 +52,9 @@ def import_files(
     *,
     source: str = "",
     license: str = "",  # the field's name in the file
-) -> Path:
-    """Writes principles/<name>/<version>.toml from published `files`, taken together, and returns its path.
+    how: How = ENGLISH,
+) -> Imported:
+    """Writes principles/<name>/<version>.toml from `files`, taken together.
 
     Lists of critiques and lists of comparisons are independent, so each entry becomes its own principle. Raises
     PrincipleError for a file of no known shape, and where the target exists.
@@ -48,7 +64,8 @@ def import_files(
     if not is_semver(version):
         raise PrincipleError(f"--version {version}: is not a semantic version, such as 1.0.0")
     named = ", ".join(path.name for path in files)
-    found = [each for path in files for each in _read(path)]
+    notes: list[str] = []
+    found = [each for path in files for each in _read(path, how, notes)]
     principles = [each for each in found if isinstance(each, Principle)]
     if not principles:
         raise PrincipleError(
@@ -63,6 +80,7 @@ def import_files(
         exemplars=tuple(dict.fromkeys(each for each in found if isinstance(each, Exemplar))),
         source=source,
         license=license,
+        language=how.language,
     )
     target = path_of(root, name, version)
     try:
@@ -74,7 +92,7 @@ def import_files(
         where = f"principle {faults[0].principle}: " if faults[0].principle else ""
         raise PrincipleError(f"{named}: {where}{faults[0].message}", hint="mend the file, then import")
     create_file(target, text, shown(root, target))
-    return target
+    return Imported(target, tuple(notes))
 
 
 def _unique_ids(principles: Iterable[Principle]) -> Iterator[Principle]:
@@ -87,23 +105,54 @@ def _unique_ids(principles: Iterable[Principle]) -> Iterator[Principle]:
         yield replace(principle, id=id)
 
 
-def _read(path: Path) -> Iterator[Principle | Exemplar]:
-    data = json_of(path, str(path), PrincipleError)
+def _read(path: Path, how: How, notes: list[str]) -> Iterator[Principle | Exemplar]:
+    suffix = path.suffix.casefold()
+    if suffix in TEXTS:
+        yield from principles_of(entries_of(path, notes), how, notes)
+        return
+    if suffix in TABLES:
+        yield from principles_of(table_entries(path, rows_of(path), how, notes), how, notes)
+        return
+    data = json_lines_of(path) if suffix == ".jsonl" else json_of(path, str(path), PrincipleError)
     if isinstance(data, dict) and "constitutions" in data:
         yield from _swarm(path, data)
     elif isinstance(data, dict) and data and all(isinstance(v, dict) and "edit_request" in v for v in data.values()):
         yield from _critique_revision(path, data)
     elif isinstance(data, list) and data and all(isinstance(item, str) for item in data):
-        transcripts = any("CritiqueRequest:" in item for item in data)
-        for number, text in enumerate(data):
-            if transcripts:
+        if any("CritiqueRequest:" in item for item in data):
+            for number, text in enumerate(data):
                 yield from _transcript(path, number, text)
-            else:
-                question = _stripped(text, closing="Options")
-                _not_empty(path, f"entry {number}", question)
-                yield Principle(f"compare-{number}", comparison_question=question, source=f"{path.name}: {number}")
+        else:
+            yield from _texts_of_list(path, data, how, notes)
+    elif isinstance(data, list) and data and all(isinstance(item, dict) for item in data):
+        _check_pairs(path, data)
+        yield from principles_of(table_entries(path, objects_of(path, data), how, notes), how, notes)
     else:
         raise PrincipleError(f"{path}: is of no published format that we know", hint=_FORMATS)
+
+
+def _texts_of_list(path: Path, texts: Sequence[str], how: How, notes: list[str]) -> Iterator[Principle]:
+    """`Options:` at its end says that a text is put to a judge; without it, the text's words say what it is."""
+    language, others = known(how.language), []
+    for number, text in enumerate(texts):
+        question = _stripped(text, closing="Options")
+        _not_empty(path, f"entry {number}", question)
+        if text.rstrip().endswith("Options:") or (language and kind_of(question, language) == "asks"):
+            yield Principle(f"compare-{number}", comparison_question=question, source=f"{path.name}: {number}")
+        else:
+            others.append(Entry(f"{path.name}: entry {number}", question))
+    if others:
+        yield from principles_of(others, how, notes)
+
+
+def _check_pairs(path: Path, data: Sequence[dict[str, Any]]) -> None:
+    """The paper's few-shot examples of choices have no principle."""
+    keys = {key for item in data for key in item}
+    if keys in ({"prompt"}, {"prompt", "corrects", "incorrects"}):
+        raise PrincipleError(
+            f"{path}: holds worked choices between answers ({', '.join(sorted(keys))}) and no principle",
+            hint="a pair of answers is an example: [[principles.examples]] of the principle that it belongs to",
+        )
 
 
 def _stripped(text: str, opening: str = "", closing: str = "") -> str:

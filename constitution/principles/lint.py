@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from constitution.measures import refuses
 from constitution.principles.languages import Language
+from constitution.principles.texts import TODO
 from constitution.records import Criterion, Exemplar, Principle
 
 PLACEHOLDERS = ("prompt", "response")
@@ -55,6 +56,8 @@ _LEFTOVER = re.compile(
 
 def text_faults(text: str, *, plain: bool = True) -> Iterator[str]:
     """Faults of a text in which nothing is filled in. plain: False for a text that may have placeholders."""
+    if text.startswith(TODO):
+        yield f"is still to be written ({text.splitlines()[0][:60]!r})"
     for name in PLACEHOLDERS if plain else ():
         if f"{{{{{name}}}}}" in text:
             yield f"{{{{{name}}}}} is filled in only in critique_request and revision_request"

@@ -7,6 +7,9 @@ from collections.abc import Iterator, Sequence
 from constitution.records import Constitution, Criterion, Example, Exemplar, Principle
 
 REQUESTS = ("critique_request", "revision_request", "comparison_question")
+TODO = "TODO"
+"""Begins a text that is still to be written: a run does not take it."""
+
 _WORKED = ("response", "critique_request", "critique", "revision_request", "revision", "better", "worse", "question")
 
 Place = tuple[str | None, str]

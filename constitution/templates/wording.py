@@ -101,7 +101,9 @@ def read_wording(project: Path, name: str) -> Wording:
 
 def start_wording(project: Path, name: str) -> tuple[list[str], list[str]]:
     """Writes the package's texts into `templates/<name>`, to be translated; files that are there are left as they are.
-    The files written, and those left."""
+    The files written, and those left. Raises RecipeError for what is no name of a folder."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,63}", name):
+        raise RecipeError(f"{name}: a folder's name is lower-case letters, digits and hyphens")
     folder = project / FOLDER / name
     folder.mkdir(parents=True, exist_ok=True)
     left = [each for each in NAMES if (folder / each).exists()]
