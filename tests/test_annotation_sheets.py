@@ -162,6 +162,19 @@ def test_what_is_said_twice_alike_is_taken_once(root: Path, tmp_path: Path) -> N
     assert found.skipped == {"saying again what the same rater says in another row": ["two.csv, row 1 (line 2)"]}
 
 
+def test_raters_are_called_by_their_names(tmp_path: Path) -> None:
+    """Label Studio's own export from its pages has a user's number."""
+    root, rows = pairs(tmp_path / "warehouse"), label_studio()
+    for row in rows:
+        for number, each in enumerate(row["annotations"]):
+            each["completed_by"] = number
+    path = put(tmp_path, "project.json", rows)
+    result = command(root, "annotations", "import", "--name", "0=ann", "--name", "1=ben", str(path))
+    assert "6 annotations by ann and ben" in result.output
+    wrong = command(root, "annotations", "import", "--name", "ann", str(path))
+    assert "--name ann: is not ID=NAME" in str(wrong.exception)
+
+
 def test_several_files_by_a_pattern(tmp_path: Path) -> None:
     root = pairs(tmp_path / "warehouse")
     for number in range(3):

@@ -48,9 +48,9 @@ FORMS: list[tuple[str, Callable[[], Any], dict[str, int]]] = [
     ("said.json", argilla_1_records, {DISCARDED: 1, DRAFT: 1}),
     ("project-1.json", label_studio, {"skipped in Label Studio": 1, "saved as a draft in Label Studio": 1}),
     ("project-1.json", label_studio_pairwise, {"skipped in Label Studio": 1, "saved as a draft in Label Studio": 1}),
-    ("project-1-min.json", label_studio_small, {}),
-    ("project-1.csv", label_studio_small, {}),
-    ("project-1.tsv", label_studio_small, {}),
+    ("project-1-min.json", label_studio_small, {"left blank": 1}),
+    ("project-1.csv", label_studio_small, {"left blank": 1}),
+    ("project-1.tsv", label_studio_small, {"left blank": 1}),
     ("said.jsonl", prodigy, {"ignored in Prodigy": 1, "rejected in Prodigy: the task, and none of its options": 1}),
     (
         "said.jsonl",
@@ -205,7 +205,7 @@ def test_other_questions_and_types_are_counted_and_not_read(root: Path, tmp_path
 @pytest.mark.parametrize("who", ["2026-01-02_10-17-19", "data-2026-01-02_10-17-19", ""])
 def test_a_session_without_a_name_is_no_rater(root: Path, tmp_path: Path, who: str) -> None:
     path = put(tmp_path, "said.jsonl", [{**prodigy()[0], "_annotator_id": who, "_session_id": who}])
-    found = read_annotations(root, path, rater="ann")
+    found = read_annotations(root, path, raters={"": "ann"})
     assert [each.rater for each in found.annotations] == ["ann"]
     assert "?session=NAME" in next(iter(found.notes))
 

@@ -164,7 +164,7 @@ def test_raters_and_principles(root: Path) -> None:
         {"pair_id": "pair0", "preferred": "a", "rater": "bob", "principle_id": "true"},
         {"pair_id": "pair0", "preferred": "b", "rater": "", "principle_id": ""},
     ]
-    found = read(root, rows, rater="ann").annotations
+    found = read(root, rows, raters={"": "ann"}).annotations
     assert [(annotation.rater, annotation.principle_id, annotation.value) for annotation in found] == [
         ("bob", "true", 0.0),
         ("ann", None, 1.0),

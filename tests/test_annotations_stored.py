@@ -94,7 +94,9 @@ def test_the_same_file_changes_nothing_and_a_corrected_one_replaces_its_raters_w
 
 
 def test_another_file_of_the_same_rater_adds_to_the_first(root: Path) -> None:
-    first = read(root, [{"pair_id": "pair0", "preferred": "a"}, {"pair_id": "pair1", "preferred": "a"}], rater="ann")
+    first = read(
+        root, [{"pair_id": "pair0", "preferred": "a"}, {"pair_id": "pair1", "preferred": "a"}], raters={"": "ann"}
+    )
     second = read(
         root, [{"pair_id": "pair1", "preferred": "b"}, {"pair_id": "pair2", "preferred": "b"}], "more.csv", rater="ann"
     )

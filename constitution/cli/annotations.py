@@ -41,6 +41,7 @@ def group() -> None:
 @group.command("import")
 @click.argument("files", nargs=-1, required=True, metavar="FILE…")
 @click.option("--rater", default="", help="The annotator, for rows that name none.  [default: the file's name]")
+@click.option("--name", "names", metavar="ID=NAME", multiple=True, help="What to call a rater; can be given again.")
 @click.option(
     "--run", "run_id", shell_complete=run_ids, help="Only pairs and responses of this run (or how its id begins)."
 )
@@ -62,7 +63,9 @@ def group() -> None:
 )
 @click.option("--dry-run", is_flag=True, help="Read and count, and write nothing.")
 @warehouse_option
-def import_command(files: tuple[str, ...], run_id: str | None, dry_run: bool, warehouse: Path, **settings: Any) -> None:
+def import_command(
+    files: tuple[str, ...], rater: str, names: tuple[str, ...], dry_run: bool, warehouse: Path, **settings: Any
+) -> None:
     """Import annotations: CSV, TSV, JSONL, JSON or Parquet, also .gz and .zst, several files and patterns of names.
 
     A row has `pair_id` with `preferred` (a: the earlier answer, b: the later, tie, or the id of a response) or with
@@ -73,8 +76,8 @@ def import_command(files: tuple[str, ...], run_id: str | None, dry_run: bool, wa
 
     Exports of Argilla (records as JSON, flat or on the hub), Label Studio (JSON, JSON_MIN, CSV) and Prodigy (db-out)
     are known by their keys. pair_id, first_id and second_id are in the task's data or metadata, as `annotations sheet`
-    puts them there; each annotator is a rater. What was discarded, skipped or ignored, or is a draft, is counted and
-    not taken.
+    puts them there; each annotator is a rater, by an address, a number or an id, for which --name gives a name. What
+    was discarded, skipped or ignored, or is a draft, is counted and not taken.
 
     The same file again changes nothing; a corrected one, under the same name, takes the place of what its raters said
     in it before. The view `annotation_sheet` makes a file to fill in. In it `preferred` is first or A, second or B, or
@@ -86,9 +89,9 @@ def import_command(files: tuple[str, ...], run_id: str | None, dry_run: bool, wa
       constitution annotations import ann.csv
       constitution annotations import 'exports/*.json' --dry-run
     """
-    if run_id is not None:
-        run_id = Warehouse(warehouse).find_run(run_id).run_id
-    found = read_annotations(warehouse, *_paths(files), run_id=run_id, **settings)
+    if settings["run_id"] is not None:
+        settings["run_id"] = Warehouse(warehouse).find_run(settings["run_id"]).run_id
+    found = read_annotations(warehouse, *_paths(files), raters={"": rater, **_names(names)}, **settings)
     store = Warehouse(warehouse)
     by_run = sorted(found.annotations, key=lambda annotation: annotation.run_id)
     for run, group in groupby(by_run, lambda annotation: annotation.run_id):
@@ -110,6 +113,14 @@ def _paths(files: Sequence[str]) -> list[Path]:
         if paths.count(path) > 1:
             raise InputError(f"{path}: is named twice", hint="name it once")
     return paths
+
+
+def _names(given: Sequence[str]) -> dict[str, str]:
+    pairs = [each.rpartition("=") for each in given]
+    for (id, _, name), each in zip(pairs, given, strict=True):
+        if not id or not name:
+            raise InputError(f"--name {each}: is not ID=NAME", hint="for example --name 1=ann")
+    return {id: name for id, _, name in pairs}
 
 
 def _take(store: Warehouse, run: str, annotations: Sequence[Annotation], dry_run: bool) -> None:

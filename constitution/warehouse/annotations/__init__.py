@@ -1,6 +1,6 @@
 """People's annotations: from a file (of an annotation sheet, any table, or a tool of annotators), and to such a tool.
 
-    found = read_annotations(root, Path("ann.csv"), rater="ann")
+    found = read_annotations(root, Path("ann.csv"), raters={"": "ann"})
     found.annotations, found.skipped, found.notes
     write_sheet(root, run_id, "label-studio", Path("sheet"))
 
@@ -88,7 +88,7 @@ class _Keys(AnyKeys):
 def read_annotations(
     root: Path,
     *paths: Path,
-    rater: str = "",
+    raters: Mapping[str, str] | None = None,
     run_id: str | None = None,
     skip_unknown: bool = False,
     spreadsheet_safe: bool = False,
@@ -97,7 +97,8 @@ def read_annotations(
 ) -> AnnotationFile:
     """The annotations in the files `paths`, for the warehouse in `root`.
 
-    rater: of rows that name none; empty: the file's name up to its first dot. run_id: the only run whose pairs and
+    raters: names, by what a file calls a rater; of "", for rows that name none, else the file's name up to its first
+    dot. run_id: the only run whose pairs and
     responses are known; None: all runs'. skip_unknown: skip rows whose pair, response or principle is not known.
     spreadsheet_safe: the texts of a CSV or TSV have the apostrophes of `shown.spreadsheet`, as an annotation sheet's
     always have. question: which of a task's questions says what is better; None: `preferred`, or the only one.
@@ -115,7 +116,9 @@ def read_annotations(
             continue
         path = line.path
         try:
-            made = known.annotation(line.said.row, rater or path.name.partition(".")[0], path.name, line.words)
+            own = line.said.row.get("rater", "")
+            rater = (raters or {}).get(own) or own or path.name.partition(".")[0]
+            made = known.annotation(line.said.row, rater, path.name, line.words)
             taken.add(made, line.place)
         except Refused as fault:
             if not (fault.unknown and skip_unknown):

@@ -72,9 +72,7 @@ class Known:
         return cls(pairs, between, {id: (run, prompt) for id, run, prompt in answers}, principles)
 
     def annotation(self, row: Row, rater: str, source: str, words: Mapping[str, str]) -> Annotation:
-        """rater: where the row names none. words: for an answer, and what each names: `a`, `b`, or the column that has
-        its id. Raises Refused."""
-        rater = row.get("rater") or rater
+        """words: for an answer, and what each names: `a`, `b`, or the column that has its id. Raises Refused."""
         if rater == PROMPTS_RATER:
             hint = "name another rater"
             raise Refused(f"the rater is {rater!r}, which is the gold that came with the prompts", hint)

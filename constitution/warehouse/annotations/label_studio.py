@@ -79,6 +79,8 @@ def _of_one(annotation: Mapping[str, Any], ids: Mapping[str, str], question: str
 
 
 def _row(data: Mapping[str, Any], question: str | None) -> Said:
+    if as_text(data["annotation_id"]) == "":  # a task without an annotation, where all tasks were exported
+        return skipped(BLANK)
     known = [name for name in QUESTIONS if name in data] if question is None else [question]
     if len(known) != 1:
         named = ", ".join(data)
