@@ -94,12 +94,11 @@ def test_the_same_file_changes_nothing_and_a_corrected_one_replaces_its_raters_w
 
 
 def test_another_file_of_the_same_rater_adds_to_the_first(root: Path) -> None:
-    first = read(
-        root, [{"pair_id": "pair0", "preferred": "a"}, {"pair_id": "pair1", "preferred": "a"}], raters={"": "ann"}
-    )
-    second = read(
-        root, [{"pair_id": "pair1", "preferred": "b"}, {"pair_id": "pair2", "preferred": "b"}], "more.csv", rater="ann"
-    )
+    rows = [
+        {"pair_id": f"pair{number}", "preferred": word} for number, word in ((0, "a"), (1, "a"), (1, "b"), (2, "b"))
+    ]
+    first = read(root, rows[:2], raters={"": "ann"})
+    second = read(root, rows[2:], "more.csv", raters={"": "ann"})
     warehouse = Warehouse(root)
     assert warehouse.write_annotations(RUN, first.annotations) == (2, 0, 0, 0)
     assert warehouse.write_annotations(RUN, second.annotations) == (1, 1, 0, 0)
