@@ -162,6 +162,18 @@ def test_all_that_the_user_says_in_a_row_is_compared(tmp_path: Path) -> None:
         {"Question": OTHER, "choices": {"text": ["one", "two"], "label": ["A", "B"]}},
         {"definition": "Say when.", "inputs": OTHER, "examples": ["An example. " * 90]},
         {"userInput": OTHER},
+        {"messages": {"role": ["user", "assistant"], "content": [OTHER, "An answer. " * 90]}},
+        {"conversation": [{"input": OTHER, "output": "An answer. " * 90}]},
+        {"items": [{"from": "human", "value": OTHER}, {"from": "gpt", "value": "An answer. " * 90}]},
+        {"custom_id": "1", "body": {"model": "m", "messages": [{"role": "user", "content": OTHER}]}},
+        {"input": {"messages": [{"role": "user", "content": OTHER}]}, "preferred_output": [{"content": "a " * 90}]},
+        {"question": {"dataset": "eli5", "full_text": OTHER}, "answer_0": "An answer. " * 90},
+        {"info": {"post": OTHER, "title": "t"}, "summaries": [{"text": "An answer. " * 90}]},
+        {"messages": [{"role": "user", "parts": [{"text": OTHER}]}, {"role": "model", "parts": [{"text": "a " * 90}]}]},
+        {"transcript": f"\n\nHuman: {OTHER}\n\nAssistant: " + "An answer. " * 90},
+        {"Behavior": OTHER, "SemanticCategory": "x"},
+        {"goal": OTHER, "target": "An answer. " * 90},
+        {"instruction": "When does it arrive?", "input": OTHER, "history": [["Hello", "An answer. " * 90]]},
     ],
 )
 def test_rows_of_every_kind_are_compared(tmp_path: Path, row: dict[str, object]) -> None:
@@ -171,6 +183,16 @@ def test_rows_of_every_kind_are_compared(tmp_path: Path, row: dict[str, object])
         assert dropped(
             [Row(f"{OTHER}. When does it arrive?"), Row("Something else")], decontaminate=(tmp_path / name,)
         ) == {"r0": ("contaminated", f"{name}#1")}
+
+
+def test_turns_of_trees_are_compared_by_what_users_say(tmp_path: Path) -> None:
+    answer = {"message_id": "2", "parent_id": "1", "role": "assistant", "text": f"{TEST}. " * 9}
+    root = {"message_id": "1", "parent_id": None, "role": "prompter", "text": OTHER}
+    (tmp_path / "flat.jsonl").write_text(json.dumps(root) + "\n" + json.dumps(answer))
+    (tmp_path / "trees.jsonl").write_text(json.dumps({"message_tree_id": "1", "prompt": {**root, "replies": [answer]}}))
+    for name, source in (("flat.jsonl", "flat.jsonl#1"), ("trees.jsonl", "trees.jsonl#1/1")):
+        found = dropped([Row(OTHER), Row(TEST)], decontaminate=(tmp_path / name,))
+        assert found == {"r0": ("contaminated", source)}
 
 
 @pytest.mark.parametrize(

@@ -12,26 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from constitution.prompts.files import read_file
-from constitution.prompts.keys import CONVERSATIONS, TEXTS, AnyKeys, is_empty, plain_key
+from constitution.prompts.keys import CONVERSATIONS, TEXTS, USERS, AnyKeys, is_empty, plain_key
 from constitution.prompts.row import Row
 from constitution.prompts.transcripts import is_templated, is_transcript, parse_transcript
+from constitution.prompts.trees import as_prompts
+from constitution.prompts.turn_lists import turn_list
 
 QUESTIONS = (
     *("prompt", "question", "instruction", "problem", "query", "input", "inputs", *CONVERSATIONS, "turns"),
-    *("userprompt", "usermessage", "userinput"),
+    *("userprompt", "usermessage", "userinput", "goal", "behavior"),
 )
 """Keys of what is asked; the first that a row has is its question."""
-OTHERWISE = ("text", "conversation", "chosen")
+OTHERWISE = ("text", "conversation", "items", "dialog", "transcript", "fulltext", "post", "chosen")
 """Keys that are looked at where a row has none of those: they may hold the answer too."""
 _PARTS = {*QUESTIONS, *TEXTS} - {"examples", "demonstrations"}
 """What is asked of the model; what it is shown as well would only thin that out."""
-
-
-class _Keys(AnyKeys):
-    """Those that are looked at, in place of those that a recipe names."""
-
-    def uses(self, key: str) -> bool:
-        return plain_key(key) in _PARTS or plain_key(key) in OTHERWISE
 
 
 def user_texts(path: Path) -> Iterator[tuple[str, str, str]]:
@@ -39,13 +34,9 @@ def user_texts(path: Path) -> Iterator[tuple[str, str, str]]:
 
     Raises PromptError for a file that cannot be read and a row without any such text.
     """
-    for row in read_file(path, _Keys()):
+    for row in as_prompts(read_file(path, AnyKeys())):
         keys = {plain_key(key): key for key in row.data if not is_empty(row.data[key])}
-        found = {name: text for name, key in keys.items() if name in _PARTS and (text := _said(row.data[key])).strip()}
-        if not found:
-            name = next((name for name in OTHERWISE if name in keys), "")
-            found = {name: text} if name and (text := _said(row.data[keys[name]])).strip() else {}
-        if not found:
+        if not (found := _asked(row.data)):
             known = ", ".join(sorted(row.data)) or "none"
             looked_for = f"looked for: {', '.join((*QUESTIONS, *OTHERWISE))}"
             row.refuse(f"there is no text of a prompt (it has: {known})", looked_for)
@@ -56,6 +47,18 @@ def user_texts(path: Path) -> Iterator[tuple[str, str, str]]:
         _check_alone(row, keys, texts)
         question = next((found[name] for name in QUESTIONS if name in found), next(iter(found.values())))
         yield row.source, "\n\n".join(texts), question
+
+
+def _asked(data: Mapping[str, Any]) -> dict[str, str]:
+    """What the user says under each key, in plain spelling; of the keys inside objects where no other has it, as in a
+    request's `body`."""
+    keys = {plain_key(key): key for key in data if not is_empty(data[key])}
+    found = {name: text for name, key in keys.items() if name in _PARTS and (text := _said(data[key])).strip()}
+    for name in OTHERWISE if not found else ():
+        if name in keys and (text := _said(data[keys[name]])).strip():
+            return {name: text}
+    inner = (value for value in data.values() if isinstance(value, dict)) if not found else ()
+    return found or next((texts for value in inner if (texts := _asked(value))), {})
 
 
 def _check_alone(row: Row, keys: Mapping[str, str], texts: Iterable[str]) -> None:
@@ -83,11 +86,12 @@ def _said(value: Any) -> str:
             except (ValueError, RecursionError):
                 return value
         return value
+    value = turn_list(value)
     if isinstance(value, list):
         return "\n\n".join(text for item in value if (text := _said(item)).strip())
     if isinstance(value, dict):
         speaker = value.get("role", value.get("from"))
-        if speaker is not None and speaker not in ("user", "human"):
+        if speaker is not None and (not isinstance(speaker, str) or plain_key(speaker) not in USERS):
             return ""
-        return _said(value.get("content", value.get("value", value.get("text"))))
+        return _said(next((value[key] for key in ("content", "value", "text", "parts") if key in value), None))
     return ""

@@ -54,6 +54,19 @@ def prompts_of(rows: Iterable[Row], section: PromptsSection) -> Iterator[Row]:
         yield from _flat(every, section)
 
 
+def as_prompts(rows: Iterable[Row]) -> Iterator[Row]:
+    """Rows of a source, and where they are trees, their prompts, those that are marked as deleted too."""
+    rows = iter(rows)
+    if (first := next(rows, None)) is None:
+        return
+    every, root = chain((first,), rows), first.data.get("prompt")
+    is_turn = {"message_id", "parent_id", "role", "text"} <= first.data.keys()
+    if is_turn or (isinstance(root, dict) and "replies" in root):
+        yield from prompts_of(every, PromptsSection(path="trees", trees=True, ignore=("deleted",)))
+    else:
+        yield from every
+
+
 def _nested(row: Row, section: PromptsSection) -> Iterator[Row]:
     beside = _without(row.data, {"prompt"})
     stack: list[tuple[Node, list[Node]]] = [(row.value("prompt", _HINT), [])]
