@@ -171,7 +171,8 @@ CASES: dict[str, Case] = {
     ),
     "TRL stepwise": Case(
         "https://huggingface.co/docs/trl/dataset_formats",
-        [{"prompt": "q", "completions": ["step 1", "step 2"], "labels": [True, False]}], prompts=1, turns=1, answers=2,
+        [{"prompt": "q", "completions": ["step 1", "step 2"], "labels": [True, False]}], prompts=1, turns=1,
+        beside=("completions",),
     ),
     "OpenAI batch": Case(
         "https://platform.openai.com/docs/guides/batch",

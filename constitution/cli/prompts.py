@@ -40,10 +40,8 @@ def inspect(file: Path, rows: str | None, as_json: bool) -> None:
     """
     found = inspect_file(file, rows)
     if as_json:
-        show_json(
-            _figures(found)
-            | {"section": found.section(), "settings": found.settings, "keys": dict(found.keys), "unused": found.unused}
-        )
+        more = {"section": found.section(), "settings": found.settings, "keys": dict(found.keys)}
+        show_json(_figures(found) | more | {"unused": found.unused, "notes": found.notes})
     else:
         _show(found)
     if found.refusals:
@@ -102,4 +100,6 @@ def _show(found: Inspection) -> None:
         click.echo(f"\n{found.refusals:,} of {found.rows:,} rows are refused by the section below:")
         for reason in found.refused:
             click.echo(f"  {printable(reason)}")
+    for note in found.notes:
+        click.echo(f"\nnote: {printable(note)}")
     click.echo(f"\n{found.section()}")

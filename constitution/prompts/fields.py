@@ -17,6 +17,7 @@ from constitution.prompts.keys import (
     OTHERS,
     SPEAKERS,
     SYSTEMS,
+    TEXTS,
     USERS,
     Keys,
     is_empty,
@@ -152,12 +153,22 @@ class Fields:
         if not lost:
             return
         it = "it" if len(lost) == 1 else "them"
-        ways = [f"prompts.ignore = {json.dumps(lost, ensure_ascii=False)} leaves {it} out"]
-        if len(lost) == 1 and self._section.system is None and plain_key(lost[0]) in SYSTEMS:
-            ways.insert(0, f'prompts.system = "{lost[0]}" puts it before the turns as the system\'s')
+        ways = [way for key in lost if (way := self._way(key, row.data[key], messages))]
+        ways.append(f"prompts.ignore = {json.dumps(lost, ensure_ascii=False)} leaves {it} out")
         if self._section.format != "sql":
             ways.append(f"format sql can join {it} to the prompt")
         row.unused(lost, f"also has {', '.join(lost)}, which a model would have been shown", "; ".join(ways))
+
+    def _way(self, key: str, value: Any, messages: Messages) -> str | None:
+        """How what is under a key may be used; None: by no setting of its own."""
+        section, plain = self._section, plain_key(key.rpartition(".")[2])
+        if plain in SYSTEMS and section.system is None and isinstance(value, str | list):
+            return f'prompts.system = "{key}" puts it before the turns as the system\'s'
+        if "history" in plain and section.history is None and isinstance(value, list) and len(messages) == 1:
+            return f'prompts.history = "{key}" puts its turns before the prompt'
+        if plain in TEXTS and isinstance(value, str) and len(messages) == 1 and section.format != "transcripts":
+            return f"prompts.join = {json.dumps([*section.join, key], ensure_ascii=False)} puts it after the prompt"
+        return None
 
     def _repeats(self, row: Row, key: str, messages: Messages) -> bool:
         """Whether `key` is the same conversation once more, and its answer perhaps, or a turn of it."""

@@ -112,6 +112,8 @@ class Inspection:
     refusals: int = 0
     answers: Counter[int] = field(default_factory=Counter)
     """How many answers each prompt has."""
+    notes: list[str] = field(default_factory=list)
+    """What no setting reads."""
 
     @property
     def unused(self) -> list[str]:
@@ -137,8 +139,22 @@ def inspect_file(path: Path, rows: str | None = None) -> Inspection:
         raise PromptError(f"{path}: there are no rows in it")
     settings = max(_candidates(sample), key=lambda each: _reads(each, sample), default={})
     inspection = Inspection(path, ({"rows": rows} if rows else {}) | settings)
+    inspection.notes += _thumbs(path, settings, sample)
     _read_all(inspection, chain(sample, found))
     return inspection
+
+
+def _thumbs(path: Path, settings: Mapping[str, Any], sample: list[Row]) -> Iterator[str]:
+    """A note where a truth value says of each answer alone whether it is good (TRL's unpaired preference, for KTO)."""
+    answers, is_good = settings.get("answers", []), {str(row.data.get("label")).casefold() for row in sample}
+    if len(answers) == 1 and "[" not in answers[0] and is_good <= {"true", "false"}:
+        prompt = settings.get("field", "prompt")
+        yield (
+            "label says of each answer alone whether it is good, and a run compares answers. Where a prompt has a good "
+            f"one and a bad one, a query makes a pair of them: SELECT good.{prompt}, good.{answers[0]} AS chosen, "
+            f"bad.{answers[0]} AS rejected FROM '{path.name}' AS good JOIN '{path.name}' AS bad USING ({prompt}) WHERE "
+            "good.label AND NOT bad.label"
+        )
 
 
 def _read_all(found: Inspection, rows: Iterator[Row]) -> None:
@@ -237,7 +253,7 @@ def _answers(rows: list[dict[str, Any]], key: str) -> Iterator[dict[str, Any]]:
     for pair in _PAIRS:
         if all(name in rows[0] for name in pair):
             yield more | _with_gold(rows, pair)
-    for name in _LISTS:
+    for name in _LISTS if not isinstance(rows[0].get("labels"), list) else ():  # they are then steps of one answer
         held = next((row[name] for row in rows if isinstance(row.get(name), list) and row[name]), None)
         if held and isinstance(held[0], dict):
             yield from (more | {"answers": [f"{name}[].{text}"]} for text in _TEXTS if text in held[0])
