@@ -14,7 +14,7 @@ from read_prompts import asked, of, parquet
 from constitution.errors import PromptError
 from constitution.prompts import read_prompts
 from constitution.recipe import PromptsSection
-from constitution.records import Prompt
+from constitution.records import Prompt, SkippedRow
 
 
 def node(id: str, text: str, *replies: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -117,6 +117,19 @@ def test_turns_that_are_no_trees(tmp_path: Path) -> None:
         of(tmp_path, {"prompt": "q"}, **SETTINGS)
     with pytest.raises(PromptError, match="no prompts"):
         of(tmp_path, **SETTINGS)
+
+
+def test_turns_without_their_parents_can_be_skipped(tmp_path: Path) -> None:
+    rows = [row for row in flat(TREE) if row["message_id"] != "1.1"]
+    skipped: list[SkippedRow] = []
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    section = PromptsSection(path="p.jsonl", on_bad_row="skip", **SETTINGS)
+    found = list(read_prompts(section, tmp_path, skip=skipped.append))
+    assert table(found) == {path: said for path, said in WANTED.items() if "Because." not in path} | {
+        ("Why?",): (("So.",), None)
+    }
+    assert [row.source for row in skipped] == ["p.jsonl#2"]
+    assert "parent_id '1.1' is no turn of the file" in skipped[0].reason
 
 
 def test_a_tree_that_is_not_said_to_be_one_is_refused(tmp_path: Path) -> None:

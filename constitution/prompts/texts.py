@@ -35,6 +35,8 @@ def user_texts(path: Path) -> Iterator[tuple[str, str, str]]:
     Raises PromptError for a file that cannot be read and a row without any such text.
     """
     for row in as_prompts(read_file(path, AnyKeys())):
+        if row.fault:
+            raise row.fault
         keys = {plain_key(key): key for key in row.data if not is_empty(row.data[key])}
         if not (found := _asked(row.data)):
             known = ", ".join(sorted(row.data)) or "none"

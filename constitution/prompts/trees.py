@@ -31,8 +31,8 @@ def prompts_of(rows: Iterable[Row], section: PromptsSection) -> Iterator[Row]:
     itself, are under the key that the recipe reads prompts from.
 
     Memory: one tree; of rows that are turns, all of them.
-    Raises PromptError for a turn whose parent is not there, and for one that is marked as deleted; of a tree that is a
-    row, that is the row's fault.
+    Raises PromptError for rows that are no turns, and for one that is marked as deleted. A turn whose parent is not
+    there, and a tree of one row that is none, are rows with that fault.
     """
     rows = iter(rows)
     first = None
@@ -99,8 +99,12 @@ def _flat(rows: Iterable[Row], section: PromptsSection) -> Iterator[Row]:
         turns[id] = row, _turn(row, row.data, section.ignore)
         replies.setdefault(parent, []).append(row.data)
     for id, (row, turn) in turns.items():
-        if turn["role"] == "user":
+        if turn["role"] != "user":
+            continue
+        try:
             yield _row(row, _path(turns, id), replies.get(id, []), section.field)
+        except PromptError as error:
+            yield Row(row.source, row.place, {}, error)
 
 
 def _path(turns: dict[Any, tuple[Row, Node]], id: Any) -> list[Node]:
