@@ -93,8 +93,10 @@ def test_drift_against_the_version_before_on_the_same_prompts(tmp_path: Path) ->
     drift = found("drift", principle_id="true", subject="1.9.0")
     assert drift.value == pytest.approx(0.5)
     assert drift.n == 2
+    assert drift.note == "over the prompts of both runs; 2 are only in this one, 0 only in hand-old"
     assert found.value("drift", principle_id="kind", subject="1.9.0") == 0.0
     assert "lower version" in Audited(tmp_path, "hand-old")("drift").note
+    assert Audited(tmp_path, "hand-later")("drift", principle_id="true", subject="1.10.0").note == ""
 
 
 def test_another_judges_votes_are_no_drift(tmp_path: Path) -> None:

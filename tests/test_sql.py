@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow.parquet as pq
@@ -124,17 +125,42 @@ def test_versions_are_compared_figure_by_figure_and_principle_by_principle(tmp_p
     warehouse.write_principles(other, changed)
     with connect(tmp_path) as connection:
         figures = {row[0]: row[1:] for row in ask(connection, f"FROM compare_versions('{RUN}', '{other}')").rows}
-        assert figures["pairs"] == (5, 3, -2)
-        assert figures["mean_p_chosen"] == (0.75, 0.75, 0.0)
-        assert figures["failures"] == (1, 0, -1)
+        differ = "not the same prompts: 3 answered in both, 3 only in a, 0 only in b"
+        assert figures["pairs"] == (5, 3, -2, differ)
+        assert figures["mean_p_chosen"] == (0.75, 0.75, 0.0, differ)
+        assert figures["failures"] == (1, 0, -1, differ)
         answer = ask(connection, f"FROM compare_principles('{RUN}', '{other}')")
         found = {row[0]: dict(zip(answer.columns, row, strict=True)) for row in answer.rows}
     assert {name: row["principle"] for name, row in found.items()} == {
         "kind": "changed", "true": "removed", "plain": "removed",
     }  # fmt: skip
+    assert {row["note"] for row in found.values()} == {differ}
     assert found["kind"]["votes_a"] == 10
     assert found["kind"]["votes_b"] == 6
     assert found["kind"]["p_b_b"] == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        ("x", "same", (3, 0, 0, None)),
+        ("x", "moved", (1, 2, 2, "not the same prompts: 1 answered in both, 2 only in a, 2 only in b")),
+        ("moved", "far", (0, 3, 2, "not the same prompts: 0 answered in both, 3 only in a, 2 only in b")),
+        ("x", "no-such-run", (0, 3, 0, "not the same prompts: 0 answered in both, 3 only in a, 0 only in b")),
+        ("no-such-run", "nor-this", (0, 0, 0, "neither run has answers")),
+    ],
+)
+def test_what_compares_runs_says_whether_their_prompts_are_the_same(
+    tmp_path: Path, a: str, b: str, expected: tuple[Any, ...]
+) -> None:
+    warehouse = Warehouse(tmp_path)
+    for run_id, numbers in {"x": range(3), "same": range(3), "moved": range(2, 5), "far": range(8, 10)}.items():
+        rows = [row for number in numbers for row in chain(number, run_id) if isinstance(row, Response)]
+        warehouse.write_part("responses", run_id, rows)
+    with connect(tmp_path) as connection:
+        assert list(ask(connection, f"FROM compare_prompts('{a}', '{b}')").rows) == [expected]
+        notes = {row[-1] for row in ask(connection, f"FROM compare_versions('{a}', '{b}')").rows}
+    assert notes == {expected[-1]}
 
 
 def test_pairs_and_votes_carry_their_texts(connection: duckdb.DuckDBPyConnection) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from constitution.audit.evidence import Evidence
 from constitution.principles.files import is_semver, version_key
@@ -38,7 +39,15 @@ def figures(evidence: Evidence) -> Iterator[Figure]:
         f"{before.run_id}, of version {_version(before)}, has no votes by the same judges and principles on the same "
         "prompts"
     )
-    yield from evidence.means("drift", sql, nothing)
+    asked = f"FROM compare_prompts({quoted(evidence.run.run_id)}, {quoted(before.run_id)})"
+    [prompts] = evidence.rows(asked)
+    note = (
+        f"over the prompts of both runs; {prompts['only_a']:,} are only in this one, {prompts['only_b']:,} only in "
+        f"{before.run_id}"
+    )
+    for figure in evidence.means("drift", sql, nothing):
+        differs = figure.value is not None and prompts["note"] is not None
+        yield replace(figure, note="; ".join(filter(None, (figure.note, note)))) if differs else figure
 
 
 def previous(evidence: Evidence) -> Run | None:

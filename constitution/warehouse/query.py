@@ -28,7 +28,9 @@ from constitution.warehouse import layout, views
 
 BATCH = 64
 
-FUNCTIONS = sandbox.READING_FUNCTIONS | {"provenance", "run_figures", "compare_versions", "compare_principles"}
+FUNCTIONS = sandbox.READING_FUNCTIONS | {
+    *("provenance", "run_figures", "compare_prompts", "compare_versions", "compare_principles"),
+}
 """Table functions that a query may call: those that read, and the warehouse's own macros."""
 
 _RECORD = re.compile(r'Invalid Input Error: Malformed JSON in file "(.*/runs/[^/"]+\.json)"')

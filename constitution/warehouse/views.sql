@@ -323,10 +323,25 @@ failure AS (SELECT count(*)::DOUBLE AS failures FROM failures WHERE run_id = run
 wide AS (SELECT * FROM pair, revision, failure)
 SELECT figure, value FROM wide UNPIVOT INCLUDE NULLS (value FOR figure IN (COLUMNS(*)));
 
--- Two runs side by side, figure by figure: FROM compare_versions('<run_id>', '<run_id>').
+-- How far two runs are about the same: prompts (their messages, and the copy) that are answered in both, or in one alone.
+-- note: null where the prompts are the same.
+CREATE OR REPLACE MACRO compare_prompts(run_a, run_b) AS TABLE
+WITH answered AS (
+    SELECT prompt_id, bool_or(run_id = run_a) AS in_a, bool_or(run_id = run_b) AS in_b
+    FROM responses WHERE run_id IN (run_a, run_b) GROUP BY prompt_id
+)
+SELECT
+    count(*) FILTER (in_a AND in_b) AS shared, count(*) FILTER (NOT in_b) AS only_a, count(*) FILTER (NOT in_a) AS only_b,
+    CASE WHEN count(*) = 0 THEN 'neither run has answers'
+         WHEN only_a + only_b > 0 THEN concat(
+            'not the same prompts: ', shared, ' answered in both, ', only_a, ' only in a, ', only_b, ' only in b'
+         ) END AS note
+FROM answered;
+
+-- Two runs side by side, figure by figure: FROM compare_versions('<run_id>', '<run_id>'). note: as compare_prompts has it.
 CREATE OR REPLACE MACRO compare_versions(run_a, run_b) AS TABLE
-SELECT a.figure, a.value AS a, b.value AS b, b.value - a.value AS difference
-FROM run_figures(run_a) AS a JOIN run_figures(run_b) AS b USING (figure);
+SELECT a.figure, a.value AS a, b.value AS b, b.value - a.value AS difference, p.note
+FROM run_figures(run_a) AS a JOIN run_figures(run_b) AS b USING (figure), compare_prompts(run_a, run_b) AS p;
 
 -- The same, principle by principle: FROM compare_principles('<run_id>', '<run_id>').
 CREATE OR REPLACE MACRO compare_principles(run_a, run_b) AS TABLE
@@ -354,6 +369,6 @@ SELECT
     CASE WHEN text.a IS NULL THEN 'added' WHEN text.b IS NULL THEN 'removed'
          WHEN text.a = text.b THEN 'same' ELSE 'changed' END AS principle,
     coalesce(votes_a, 0) AS votes_a, coalesce(votes_b, 0) AS votes_b, p_b_a, p_b_b, p_b_b - p_b_a AS p_b_difference,
-    coalesce(revisions_a, 0) AS revisions_a, coalesce(revisions_b, 0) AS revisions_b, changed_a, changed_b
-FROM text LEFT JOIN vote USING (principle_id) LEFT JOIN revision USING (principle_id)
+    coalesce(revisions_a, 0) AS revisions_a, coalesce(revisions_b, 0) AS revisions_b, changed_a, changed_b, p.note
+FROM text LEFT JOIN vote USING (principle_id) LEFT JOIN revision USING (principle_id), compare_prompts(run_a, run_b) AS p
 ORDER BY principle_id;
