@@ -161,7 +161,7 @@ def test_alignment_with_gold_of_the_principle_or_of_the_whole(tmp_path: Path) ->
         scene.say("ann", kind, pair=pair, about="kind")
     scene.write(tmp_path)
     found = answer(tmp_path, "FROM alignment ORDER BY principle_id")
-    assert column(found, "principle_id", "gold", "n") == [("kind", "principle", 3), ("true", "whole", 3)]
+    assert column(found, "principle_id", "gold_of", "n") == [("kind", "principle", 3), ("true", "whole", 3)]
     by_kind, by_true = found
     assert (by_true["one_order"], by_true["both_orders"]) == pytest.approx(((1 + 0.5 + 0.5) / 3, (1 + 1 + 0.5) / 3))
     assert (by_kind["one_order"], by_kind["both_orders"]) == pytest.approx(((0 + 0.5 + 0.5) / 3, (0 + 0 + 0.5) / 3))

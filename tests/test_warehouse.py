@@ -20,6 +20,7 @@ from constitution.errors import RunLocked, WarehouseError
 from constitution.records import Failure, Judgement, Message, Preference, Prompt, Response, Row, Sampling
 from constitution.warehouse import Warehouse, checksums, convert
 from constitution.warehouse.columns import ROW_GROUP_ROWS
+from constitution.warehouse.dictionary import VIEWS
 from constitution.warehouse.query import connect
 from constitution.warehouse.schema import TABLES
 
@@ -292,13 +293,45 @@ def test_recover_sweeps_what_a_killed_write_left(warehouse: Warehouse) -> None:
 
 
 def test_the_dictionary_lists_every_column(tmp_path: Path) -> None:
+    """Of the tables, and of the views with a name of theirs for something else: in order, with their types."""
     Warehouse(tmp_path).rebuild_views()
+    described = {name: table.columns for name, table in TABLES.items()} | VIEWS
     with connect(tmp_path) as connection:
-        listed = connection.execute("SELECT table_name, column_name, says FROM dictionary ORDER BY ALL").fetchall()
-        (names,) = zip(*connection.execute("SELECT DISTINCT table_name FROM dictionary").fetchall(), strict=True)
-        shown = {(n, c[0]) for n in names for c in connection.execute(f"DESCRIBE {n}").fetchall()}
-    assert listed == sorted((t.name, c.name, c.doc) for t in TABLES.values() for c in t.columns)
-    assert {row[:2] for row in listed} == shown
+        listed = connection.execute("SELECT table_name, column_name, type, says FROM dictionary").fetchall()
+        shown = [(name, *row[:2]) for name in described for row in connection.execute(f"DESCRIBE {name}").fetchall()]
+    assert [row[3] for row in listed] == [column.doc for columns in described.values() for column in columns]
+    assert [row[:3] for row in _plain(listed)] == _plain(shown)
+
+
+def _plain(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Types in one spelling."""
+    others = {"timestamp with time zone": "timestamptz"}
+    return [
+        (table, name, others.get(kind.lower(), kind.lower().replace('"', "")), *more)
+        for table, name, kind, *more in rows
+    ]
+
+
+def test_a_name_that_two_views_have_means_the_same_or_says_what_it_means(tmp_path: Path) -> None:
+    """Every view that has a column of a described table is described too, or has it from there; `pairs` has all of a
+    preference's columns, so that nothing is joined twice."""
+    assert {column.name for column in TABLES["preferences"].columns} <= {column.name for column in VIEWS["pairs"]}
+    warehouse = Warehouse(tmp_path)
+    write_chains(warehouse, range(4))
+    with connect(tmp_path) as connection:
+        names = ", ".join(TABLES["preferences"].schema.names)
+        pairs, preferences = (
+            connection.execute(f"SELECT {names} FROM {name} ORDER BY id").fetchall()
+            for name in ("pairs", "preferences")
+        )
+    assert pairs == preferences != []
+    meanings: dict[str, set[str]] = {}
+    for name, columns in ({name: table.columns for name, table in TABLES.items()} | VIEWS).items():
+        for column in columns:
+            meanings.setdefault(column.name, set()).add(column.doc)
+            assert column.doc, (name, column.name)
+    assert len(meanings["p_b"]) >= 4
+    assert len(meanings["p_chosen"]) == len(meanings["gold"]) == 1
 
 
 def test_every_field_of_a_record_is_a_column() -> None:

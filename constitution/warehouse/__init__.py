@@ -1,9 +1,9 @@
 """The only module that touches stored data: the folder of Parquet tables and the DuckDB file of views over them.
 
-schema (columns) → convert (records ↔ Arrow) → checksums, files, compact (how files come to be) → views → tally, damage,
-repair → store (a run's rows) → notes (Warehouse: what is said of a run, too) → writer (Writer). spool keeps prompts
-until their run is known; query asks, read-only; lookup finds a row by its id; annotations reads the files in which
-people say something.
+schema (columns) → dictionary → convert (records ↔ Arrow) → checksums, files, compact (how files come to be) → views →
+tally, damage, repair → store (a run's rows) → notes (Warehouse: what is said of a run, too) → writer (Writer). spool
+keeps prompts until their run is known; query asks, read-only; lookup finds a row by its id; annotations reads the files
+in which people say something.
 """
 
 from typing import TYPE_CHECKING

@@ -139,17 +139,17 @@ WITH own AS (SELECT DISTINCT run_id, principle_id FROM gold WHERE principle_id <
 meant AS (
     SELECT
         c.*, CASE WHEN o.principle_id IS NULL THEN '' ELSE c.principle_id END AS gold_principle,
-        CASE WHEN o.principle_id IS NULL THEN 'whole' ELSE 'principle' END AS gold
+        CASE WHEN o.principle_id IS NULL THEN 'whole' ELSE 'principle' END AS gold_of
     FROM training_votes AS c LEFT JOIN own AS o ON o.run_id = c.run_id AND o.principle_id = c.principle_id
 )
 SELECT
-    m.run_id, m.judge, m.principle_id, m.gold, count(*) AS n,
+    m.run_id, m.judge, m.principle_id, m.gold_of, count(*) AS n,
     avg((1 + side(g.p_b) * (side(m.p_ab) + coalesce(side(m.p_ba), side(m.p_ab))) / 2) / 2) AS one_order,
     avg((1 + side(g.p_b) * side(m.p_b)) / 2) AS both_orders
 FROM meant AS m
 JOIN gold AS g ON g.run_id = m.run_id AND g.pair_id = m.pair_id AND g.principle_id = m.gold_principle
 WHERE side(g.p_b) <> 0
-GROUP BY m.run_id, m.judge, m.principle_id, m.gold;
+GROUP BY m.run_id, m.judge, m.principle_id, m.gold_of;
 
 -- One row per judge, principle and perturbation: share of the order-averaged votes that prefer
 -- the original.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from constitution.sandbox import quoted
 from constitution.warehouse.columns import (
     CREATED_AT,
     MESSAGES,
@@ -18,7 +17,6 @@ from constitution.warehouse.columns import (
     flag,
     integer,
     real,
-    sql_type,
     text,
 )
 from constitution.warehouse.schema_input import PRINCIPLES, PROMPTS, SKIPPED
@@ -314,14 +312,3 @@ TABLES = {
         *(ANNOTATIONS, FIGURES, SCORES, COUNTERFACTUALS, EXPORTED),
     )
 }
-
-
-def dictionary() -> str:
-    """The view `dictionary`: a row per column of every table: its type, whether it can be null, and what it says."""
-    rows = []
-    for table in TABLES.values():
-        for place, column in enumerate(table.columns):
-            words = (quoted(word) for word in (table.name, column.name, sql_type(column.type), column.doc))
-            rows.append(f"({', '.join(words)}, {place}, {column.null})")
-    columns = "table_name, column_name, type, says, position, nullable"
-    return f"SELECT * FROM (VALUES {', '.join(rows)}) AS d({columns})"

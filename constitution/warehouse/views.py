@@ -26,7 +26,8 @@ from constitution.records import REPEATS, UNSAID
 from constitution.sandbox import as_pattern as as_pattern
 from constitution.sandbox import quoted as quoted
 from constitution.warehouse import files
-from constitution.warehouse.schema import TABLES, dictionary
+from constitution.warehouse.dictionary import dictionary
+from constitution.warehouse.schema import TABLES
 from constitution.writing import beside
 
 DATABASE = "warehouse.duckdb"

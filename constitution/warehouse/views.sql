@@ -112,7 +112,7 @@ LEFT JOIN principles AS c ON c.run_id = j.run_id AND c.principle_id = j.principl
 LEFT JOIN responses AS f ON f.run_id = j.run_id AND f.id = j.first_id
 LEFT JOIN responses AS s ON s.run_id = j.run_id AND s.id = j.second_id;
 
--- Every preference with its texts: what an export or a reader wants to see. Answers that were spoiled on purpose are no
+-- Every preference, with all its columns, and its texts: what an export or a reader wants to see. Answers that were spoiled on purpose are no
 -- preferences; they are in `perturbations`. Of a tie and of a pair without votes, chosen is the later answer for want of
 -- another;
 -- it agrees with no rater's gold.
@@ -121,11 +121,11 @@ SELECT
     p.run_id, p.id, p.prompt_id, p.kind, q.messages AS prompt, q.last_user,
     c.text AS chosen, r.text AS rejected, p.p_chosen, p.p_b, p.kept, p.drop_reason,
     p.votes, p.votes_missing, p.votes_spared, p.consistency, p.agreement, p.label_mass,
-    p.chosen_id, p.rejected_id, c.round AS chosen_round, r.round AS rejected_round,
+    p.a_id, p.b_id, p.chosen_id, p.rejected_id, c.round AS chosen_round, r.round AS rejected_round,
     c.model AS chosen_model, r.model AS rejected_model, c.family AS chosen_family, r.family AS rejected_family,
     p.gold_id, CASE WHEN side(p.p_b) <> 0 THEN p.gold_id = p.chosen_id END AS agrees_with_gold,
     p.p_mean, p.p_low, p.p_high, p.label_by, p.ties, p.dissent,
-    q.source, q.tags
+    q.source, q.tags, p.created_at
 FROM training_pairs AS p
 LEFT JOIN prompts AS q ON q.run_id = p.run_id AND q.id = p.prompt_id
 LEFT JOIN responses AS c ON c.run_id = p.run_id AND c.id = p.chosen_id
