@@ -222,6 +222,16 @@ def test_nothing_is_english_in_silence(project: Path) -> None:
     assert note.startswith("freundlich@1.0.0 is in de, and the texts around its words are English")
 
 
+def test_a_link_to_a_text_elsewhere_is_refused(project: Path) -> None:
+    recipe, path = project / "recipe.toml", project / "templates" / "german" / "terse.txt"
+    (project.parent / "secret.txt").write_text("a secret", encoding="utf-8")
+    path.unlink()
+    path.symlink_to(project.parent / "secret.txt")
+    with pytest.raises(RecipeError, match=r"templates: templates/german/terse.txt lies outside the recipe's project"):
+        prepare(load_recipe(recipe), recipe, project / "warehouse")
+    prepare(load_recipe(recipe, ["templates=german"]), recipe, project / "warehouse")
+
+
 def test_a_folder_is_begun_with_the_english_texts(project: Path) -> None:
     def begin(name: str) -> str:
         return CliRunner().invoke(principles, ["templates", name, "--root", str(project / "principles")]).output
@@ -240,3 +250,12 @@ def test_line_ends_and_a_byte_order_mark_change_no_text(ends: str, project: Path
     path = project / "templates" / "german" / "vote.txt"
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", ends.encode()))
     assert read_wording(project, "german").of(JUDGE).texts == before
+
+
+@pytest.mark.parametrize("method", ["rationale", "verdict"])
+def test_the_fake_judge_finds_the_answers_between_german_marks(method: str, project: Path) -> None:
+    recipe = load_recipe(project / "recipe.toml", [f"judge.method={method}"])
+    assert run(recipe, project / "warehouse").finished_at
+    assert table(project / "warehouse", "SELECT message FROM failures") == []
+    said = table(project / "warehouse", "SELECT DISTINCT rationale LIKE 'Answer A has%tokens.%' FROM judgements")
+    assert said == [(True,)]

@@ -21,6 +21,7 @@ from constitution.errors import PrincipleError, RecipeError
 from constitution.principles import find_root
 from constitution.prompts.files import files_of
 from constitution.recipe import ModelSection, Recipe, TransformersModel, VLLMModel
+from constitution.templates.wording import FOLDER
 
 VARIABLE = "CONSTITUTION_ALLOW"
 """Folders that every recipe may read in, parted as in PATH."""
@@ -52,6 +53,11 @@ def check_places(recipe: Recipe, recipe_path: Path, folders: Sequence[Path]) -> 
                 _check("prompts.path", named, path, folders)
     if recipe.prompts.dataset and not recipe.given("prompts.dataset"):
         _check_dataset(recipe.prompts.dataset, base, folders)
+    if recipe.templates and not recipe.given("templates"):
+        named = f"{FOLDER}/{recipe.templates}"
+        own = find_root(base).parent / named
+        for path in (own, *sorted(own.glob("*.txt"))):
+            _check("templates", named if path == own else f"{named}/{path.name}", path, folders)
 
 
 def _check_dataset(named: str, base: Path, folders: Sequence[Path]) -> None:

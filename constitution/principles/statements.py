@@ -49,6 +49,7 @@ _SAID = {
     "asks": "questions and requests to choose, put to the judge as they are",
     "critiques": "requests for a critique; the revision_request is still to be written",
     "one_answer": "questions about one answer, made criteria; the comparison_question is still to be written",
+    "unknown": "principles whose comparison_question is still to be written",
     "statement": "statements, quoted in a question, a critique request and a revision request",
 }
 
@@ -68,17 +69,14 @@ class How:
 def principles_of(entries: Iterable[Entry], how: How, notes: list[str], *, first: int = 1) -> Iterator[Principle]:
     """One principle an entry, numbered from `first`; how many of each kind there were is added to `notes`."""
     language, kinds = known(how.language), Counter[str]()
-    if language is None:
-        raise PrincipleError(
-            f"--language {how.language}: statements are not told from questions in it; known are {named()}",
-            hint="write the principles into the form of `constitution principles new`",
-        )
     for number, entry in enumerate(entries, first):
         principle, kind = _principle(entry, number, language)
         kinds[kind] += 1
         yield principle
     del kinds[""]
     notes += [f"{_SAID[kind]}: {count}" for kind, count in kinds.items()]
+    if language is None:
+        notes.append(f"statements are not told from questions in {how.language}; known are {named()}")
 
 
 def kind_of(text: str, language: Language) -> str:
@@ -92,7 +90,7 @@ def kind_of(text: str, language: Language) -> str:
     return "one_answer" if question and language.pattern("one_answer").match(text) else "statement"
 
 
-def _principle(entry: Entry, number: int, language: Language) -> tuple[Principle, str]:
+def _principle(entry: Entry, number: int, language: Language | None) -> tuple[Principle, str]:
     """The principle, and the kind of its text; no kind where the row's cells say all."""
     given = {_FIELDS[name]: text for name, text in entry.cells.items() if text}
     made, kind = _texts(entry.text, language) if entry.text else ({}, "")
@@ -118,7 +116,9 @@ def _principle(entry: Entry, number: int, language: Language) -> tuple[Principle
 _ASKED = ("_request", "_question")
 
 
-def _texts(text: str, language: Language) -> tuple[dict[str, str], str]:
+def _texts(text: str, language: Language | None) -> tuple[dict[str, str], str]:
+    if language is None:
+        return {"comparison_question": f"{TODO}: ask which of two answers keeps to this better: {text}"}, "unknown"
     kind = kind_of(text, language)
     if kind == "asks":
         return {"comparison_question": text}, kind

@@ -37,10 +37,14 @@ PITFALL = re.compile(
 right for nine of ten criteria of the constitutions that ship with the project."""
 DENIAL = re.compile(r"\b(avoid|free of|instead|plainly|say so|supported|without)", re.IGNORECASE)
 
+_NONCE_MARK = r"\[[^\[\]\n]*(?<![A-Za-z]){} ?[0-9a-f]{{6}}\]"
+"""A mark of a template in another language: words, a label, six hex digits."""
+_TRANSLATED = re.compile("(?m)^" + _NONCE_MARK.format("A"))
 _END = re.compile(r"\n\s*\[/?\s*end\b[^\n]*|\n\s*</", re.IGNORECASE)
+_ANY_MARK = re.compile("\n" + _NONCE_MARK.format(""))
 _MARKED = re.compile(r"(?im)^\[answer\b(?! +[A-Z]\b)[^\]\n]*\]\n")
 _OPTIONS = re.compile(r"\n(?:Options|Grades|\nReason first):")
-_WRITTEN = re.compile(r"“Verdict: A”")
+_WRITTEN = re.compile("[“„«「]Verdict: A[”“»」]")
 """Asks for a verdict in writing."""
 _VERDICT = re.compile(r"\bso answer ([A-Z]) is better\b", re.IGNORECASE)
 
@@ -73,7 +77,7 @@ def reason(messages: Messages, bits: str, section: FakeModel, temperature: float
     in the end; None where there are none. A verdict is drawn at the temperature, with the probability that a label
     would have at 1; a rationale names what it leans to."""
     asked = next((turn.content for turn in reversed(messages) if turn.role == "user"), "")
-    shown = _compared(asked, "A", "B") if "[answer A" in asked else None
+    shown = _compared(asked, "A", "B") if "[answer A" in asked or _TRANSLATED.search(asked) else None
     if shown is None:
         return None
     lean = _lean(shown, bits, section)
@@ -168,8 +172,9 @@ def _compared(text: str, first: str, second: str) -> Shown | None:
         opening = pattern[0].search(text)
         middle = pattern[1].search(text, opening.end()) if opening else None
         if opening and middle:
-            one = _END.split(text[opening.end() : middle.start()], maxsplit=1)[0]
-            two = _END.split(text[middle.end() :], maxsplit=1)
+            end = pattern[2]
+            one = end.split(text[opening.end() : middle.start()], maxsplit=1)[0]
+            two = end.split(text[middle.end() :], maxsplit=1)
             # Without an end mark the second answer is one paragraph: what follows it is the question.
             if len(two) == 1:
                 two = [*two[0].strip().split("\n\n", 1), ""]
@@ -191,10 +196,12 @@ def _alone(text: str) -> Shown | None:
 
 
 @lru_cache(maxsize=64)
-def _marks(first: str, second: str) -> list[tuple[re.Pattern[str], re.Pattern[str]]]:
+def _marks(first: str, second: str) -> list[tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]]:
+    """Ways to mark the answers: what opens the first, the second, and what ends each."""
     named = r"(?im)^\W*(?:answer|response|option) +\(?{}\b[^\n]*\n"
     short = r"(?m)^\(?{}[):]"
+    translated = "(?m)^" + _NONCE_MARK + r"\n"
     return [
-        (re.compile(shape.format(re.escape(first))), re.compile(shape.format(re.escape(second))))
-        for shape in (named, short)
+        (re.compile(shape.format(re.escape(first))), re.compile(shape.format(re.escape(second))), end)
+        for shape, end in ((named, _END), (translated, _ANY_MARK), (short, _END))
     ]
