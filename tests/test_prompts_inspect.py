@@ -86,7 +86,7 @@ def test_what_is_said_of_a_file(tmp_path: Path) -> None:
     path.write_text("\n".join(map(json.dumps, rows)))
     shown = inspect(path)
     assert shown.exit_code == 1
-    for said in ("repeated conversations  1", "with a system turn      2", "chosen: 2", "1 of 3 rows are refused",
+    for said in ("repeated conversations  1", "with a system turn      2", "chosen: 2", "1 of 3 rows are skipped",
                  "turn 1 has no text", 'ignore = ["tools"]', 'system = "system"', 'gold = "chosen"'):  # fmt: skip
         assert said in shown.output, said
     data = json.loads(inspect(path, "--json").output)
@@ -97,7 +97,7 @@ def test_what_is_said_of_a_file(tmp_path: Path) -> None:
 def test_a_conversation_that_ends_with_its_answer_or_without(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"messages": turns("a", "b", "c")}))
-    assert "answers" not in inspect(path).output
+    assert "answers = " not in inspect(path).output
     path.write_text(json.dumps({"messages": turns("a", "b")}))
     [one] = pasted(inspect(path))
     assert one.answers == ("b",)
@@ -143,3 +143,51 @@ def test_words_that_may_mean_the_other_answer_are_no_gold(tmp_path: Path, values
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     assert ("gold_values" in inspect(path).output) is told
+
+
+def test_bad_rows_are_skipped_and_said(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    tool = {"messages": [*turns("a"), {"role": "tool", "tool_call_id": "c", "content": "18"}, *turns("b")]}
+    path.write_text("\n".join(["{", *map(json.dumps, [{"messages": turns("a")}, tool, {"messages": turns("b")}] * 2)]))
+    shown = inspect(path)
+    assert shown.exit_code == 1
+    assert "3 of 7 rows are skipped by the section below, and refused without on_bad_row" in shown.output
+    skipped: list[str] = []
+    section = tomllib.loads(shown.output[shown.output.index("\n[prompts]\n") :])["prompts"]
+    found = read_prompts(PromptsSection.model_validate(section), Path("/"), skip=lambda row: skipped.append(row.source))
+    assert texts(list(found)) == ["a", "b"] * 2
+    assert skipped == [f"rows.jsonl#{line}" for line in (1, 3, 6)]
+    path.write_text('{"prmt": "a"}\n{"prmt": "b"}\n')
+    assert "on_bad_row" not in inspect(path).output, "what no row has is no fault of a row"
+
+
+def test_what_only_names_a_role_is_mapped(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows = [[{"role": "developer", "content": "Be brief."}, *turns("a")], [{"role": "Human", "content": "b"}]]
+    path.write_text("\n".join(json.dumps({"messages": each}) for each in rows))
+    shown = inspect(path)
+    assert 'roles = { "Human" = "user", "developer" = "system" }' in shown.output
+    assert [[turn.role for turn in prompt.messages] for prompt in pasted(shown)] == [["system", "user"], ["user"]]
+    path.write_text(json.dumps({"messages": [{"role": "narrator", "content": "b"}]}))
+    assert "roles" not in json.loads(inspect(path, "--json").output)["settings"]
+
+
+def test_last_answers_that_would_be_cut_off_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(json.dumps({"messages": turns(*asked)}) for asked in ("a", "ab", "abc", "abcd", "c")))
+    shown = inspect(path)
+    assert "last answers cut off    2" in shown.output
+    assert "cut off: b" in shown.output
+    assert [prompt.cut_answer for prompt in pasted(shown)] == [None, "b", None, "d", None]
+
+
+def test_keys_that_can_be_kept_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows = [{"id": number, "prompt": f"p{number}", "lang": "de", "when": None} for number in range(300)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    lines = [line.removeprefix("# ") for line in inspect(path).output.splitlines() if line.startswith("# ")]
+    assert [line.partition(" = ")[0] for line in lines] == ["id_field", "metadata"]
+    section = PromptsSection.model_validate({"path": str(path), **tomllib.loads("\n".join(lines))})
+    assert [prompt.source_id for prompt in read_prompts(section, Path("/"))] == [str(number) for number in range(300)]
+    path.write_text("\n".join(map(json.dumps, [*rows, {**rows[0], "prompt": "again"}])))
+    assert "id_field" not in inspect(path).output, "two rows have one name"

@@ -60,6 +60,7 @@ def _figures(found: Inspection) -> dict[str, object]:
         "turns": dict(sorted(found.turns.items())),
         **({"with scripted turns": found.scripted} if found.scripted else {}),
         "with a system turn": found.systems,
+        "last answers cut off": found.cut,
         "repeated conversations": found.repeated,
         "characters, median": int(statistics.median(lengths)) if lengths else 0,
         "characters, most": max(lengths, default=0),
@@ -93,11 +94,19 @@ def _show(found: Inspection) -> None:
             click.echo(f"  {turn.role}: {printable(brief(turn.content, 200))}")
         for said in prompt.script:
             click.echo(f"  (the model's answer)\n  user: {printable(brief(said, 200))}")
+        if prompt.cut_answer:
+            click.echo(f"  cut off: {printable(brief(prompt.cut_answer, 200))}")
         for place, answer in enumerate(prompt.answers):
             better = " (gold)" if place == prompt.gold else ""
             click.echo(f"  answer {place + 1}{better}: {printable(brief(answer, 200))}")
     if found.refused:
-        click.echo(f"\n{found.refusals:,} of {found.rows:,} rows are refused by the section below:")
+        skips = "on_bad_row" in found.settings
+        what = (
+            "are skipped by the section below, and refused without on_bad_row"
+            if skips
+            else ("are refused by the section below")
+        )
+        click.echo(f"\n{found.refusals:,} of {found.rows:,} rows {what}:")
         for reason in found.refused:
             click.echo(f"  {printable(reason)}")
     for note in found.notes:

@@ -21,6 +21,7 @@ from constitution.cli._progress import Bar, Lines
 from constitution.cli._summary import show
 from constitution.errors import ConstitutionError, NotFinished
 from constitution.pipeline import Progress, watcher
+from constitution.pipeline.report import beside
 from constitution.recipe import load_recipe
 from constitution.records import Run
 from constitution.shown import printable
@@ -252,6 +253,8 @@ def _tell(run: Run, warehouse: Path) -> None:
     """The summary: what there is, where it is, what to do next."""
     show(run, "finished" if run.finished_at else "not finished")
     click.echo(f"Data: {warehouse}/")
+    for sentence in beside(run):
+        click.echo(sentence)
     open_, lost = run.counts.get("open", 0), run.counts.get("lost", 0)
     if run.stopped:
         remedy = REMEDIES.get(run.stopped.partition(":")[0], "The same command resumes the run.")

@@ -84,7 +84,7 @@ def _facts(store: Warehouse, run: Run, figures: Sequence[int]) -> dict[str, Any]
         "status": _status(store, run), "stopped": run.stopped, "started_at": run.started_at,
         "finished_at": run.finished_at, "starts": run.starts, "seconds": run.seconds, "cost": run.cost,
         "currency": (run.recipe.get("budget") or {}).get("currency", "USD"), **dict(zip(names, figures, strict=True)),
-        "models": run.models,
+        "skipped": run.counts.get("skipped", 0), "models": run.models,
     }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from constitution.measures import Estimate
 from constitution.pipeline import watcher
 from constitution.pipeline.cost import money
 from constitution.pipeline.plan import batch_steps
-from constitution.pipeline.report import duration
+from constitution.pipeline.report import beside, duration
 from constitution.recipe import load_recipe
 from constitution.records import Figure, as_dicts
 from constitution.shown import printable, printable_lines
@@ -111,6 +111,8 @@ def trial(
 def _tell(found: Trial) -> None:
     echo = click.echo
     echo(f"{printable(found.recipe.name)}: {found.worked:,} of {found.population:,} prompts tried")
+    for sentence in beside(found.run):
+        echo(sentence)
     if found.run.stopped:
         echo(f"Stopped early: {printable(found.run.stopped)}")
     heads: Sequence[str] = ("step", "asked", "failed", *BAD, "copied", "reasoned", "tokens")

@@ -100,6 +100,19 @@ def events(run: Run) -> list[str]:
     return [*(f"damaged: {clause}; made again" for clause in run.repairs), *again]
 
 
+def beside(run: Run) -> list[str]:
+    """A sentence on what of the source was not taken as it is."""
+    skipped, cut = run.counts.get("skipped", 0), run.counts.get("cut_answers", 0)
+    said = []
+    if skipped:
+        rows = "One row of the source was" if skipped == 1 else f"{skipped:,} rows of the source were"
+        said.append(f"{rows} skipped: the table `skipped` says which, and why.")
+    if cut:
+        prompts = "One prompt ends" if cut == 1 else f"{cut:,} prompts end"
+        said.append(f"In the source {prompts} with an answer, which was cut off (`prompts.cut_answer`).")
+    return said
+
+
 def cost(run: Run) -> str:
     """`9.98 USD`; empty without prices."""
     return "" if run.cost is None else f"{money(run.cost)} {(run.recipe.get('budget') or {}).get('currency', 'USD')}"

@@ -20,8 +20,10 @@ from constitution.prompts.fields import Fields
 from constitution.prompts.files import read_file
 from constitution.prompts.keys import CONVERSATIONS, SYSTEMS, AnyKeys, Keys, is_empty, plain_key
 from constitution.prompts.known import known
+from constitution.prompts.messages import likely_role
+from constitution.prompts.names import Names
 from constitution.prompts.paths import parted
-from constitution.prompts.row import Row, Unused
+from constitution.prompts.row import Row, UnknownRole, Unused
 from constitution.prompts.scripts import ALONE
 from constitution.prompts.transcripts import is_transcript
 from constitution.prompts.trees import prompts_of
@@ -114,6 +116,10 @@ class Inspection:
     """How many answers each prompt has."""
     notes: list[str] = field(default_factory=list)
     """What no setting reads."""
+    cut: int = 0
+    """Prompts whose last answer would be cut off."""
+    name: str | None = None
+    """A key that names the rows: each has another text or number there."""
 
     @property
     def unused(self) -> list[str]:
@@ -125,6 +131,10 @@ class Inspection:
         """The [prompts] section to paste, in TOML."""
         lines = [f"path = {_toml(str(self.path))}"]
         lines += [f"{name} = {_toml(value)}" for name, value in self.settings.items()]
+        if self.name:
+            lines.append(f"# id_field = {_toml(self.name)}  # each row has another one: kept, and exported")
+        if others := [key for key in self.unused if key != self.name]:
+            lines.append(f"# metadata = {_toml(others)}  # kept and exported, where it is asked for")
         return "\n".join(["[prompts]", *lines])
 
 
@@ -140,7 +150,11 @@ def inspect_file(path: Path, rows: str | None = None) -> Inspection:
     settings = max(_candidates(sample), key=lambda each: _reads(each, sample), default={})
     inspection = Inspection(path, ({"rows": rows} if rows else {}) | settings)
     inspection.notes += _thumbs(path, settings, sample)
-    _read_all(inspection, chain(sample, found))
+    names = Names(row.data for row in sample if not row.fault)
+    _read_all(inspection, names.watched(chain(sample, found)))
+    inspection.name = names.found
+    if 0 < inspection.refusals < inspection.read and not settings.get("trees"):
+        inspection.settings = {**inspection.settings, "on_bad_row": "skip"}
     return inspection
 
 
@@ -183,6 +197,7 @@ def _read_all(found: Inspection, rows: Iterator[Row]) -> None:
         seen.add(key)
         found.answers[len(prompt.answers)] += 1
         found.gold[prompt.gold] += 1
+        found.cut += prompt.cut_answer is not None
 
 
 def _tried(section: PromptsSection, rows: Iterable[Row]) -> Iterator[Prompt | PromptError]:
@@ -212,7 +227,9 @@ def _reads(settings: Mapping[str, Any], sample: list[Row]) -> tuple[int, int, in
 
 def _candidates(sample: list[Row]) -> Iterator[dict[str, Any]]:
     """Settings that may read these rows; the likeliest first."""
-    rows = [row.data for row in sample]
+    rows = [row.data for row in sample if not row.fault]
+    if not rows:
+        return
     for shape in known(rows[0]):
         yield _without_rest(sample, shape.settings)
     spelt = {plain_key(key): key for row in rows for key in row}
@@ -295,11 +312,17 @@ def _without_rest(sample: list[Row], settings: dict[str, Any]) -> dict[str, Any]
     if "system" not in settings and (system := _system(sample, settings)):
         settings = {**settings, "system": system}
     for _ in range(_ROUNDS):
-        tried = [found for found in _tried(_section(settings), sample) if isinstance(found, Unused)]
-        beside = dict.fromkeys(key for found in tried for key in found.keys if key not in CONVERSATIONS)
-        if not beside:
+        tried = list(_tried(_section(settings), sample))
+        unused = [found for found in tried if isinstance(found, Unused)]
+        beside = dict.fromkeys(key for found in unused for key in found.keys if key not in CONVERSATIONS)
+        names = {found.role for found in tried if isinstance(found, UnknownRole)}
+        roles = {name: role for name in sorted(names) if (role := likely_role(name))}
+        if not beside and not roles:
             break
-        settings = {**settings, "ignore": [*settings.get("ignore", ()), *beside]}
+        if beside:
+            settings = {**settings, "ignore": [*settings.get("ignore", ()), *beside]}
+        if roles:
+            settings = {**settings, "roles": settings.get("roles", {}) | roles}
     return settings
 
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from constitution.errors import PromptError
-from constitution.prompts.keys import Keys, is_empty, is_seen, plain_key
-from constitution.prompts.row import Row, are_texts
+from constitution.prompts.keys import OTHERS, SYSTEMS, USERS, Keys, is_empty, is_seen, plain_key
+from constitution.prompts.row import Row, UnknownRole, are_texts
 from constitution.prompts.transcripts import is_templated, is_transcript
 from constitution.prompts.turn_lists import turn_list
 from constitution.reading import parse_json
@@ -118,7 +118,8 @@ class Turns:
         if not isinstance(content, str):
             row.refuse(f"{place}: expected {{{name}, {said}}} with a text in each")
         if not isinstance(role, str) or role not in roles:
-            row.refuse(f"{place}: {name} is {role!r:.200}", _role_hint(role, roles))
+            said = f"{row.place}: {place}: {name} is {role!r:.200}"
+            raise UnknownRole(said, hint=_role_hint(role, roles), role=str(role))
         return Message(roles[role], content)
 
     def _part(self, row: Row, place: str, part: Any) -> str:
@@ -153,10 +154,20 @@ def _role_hint(role: Any, roles: Mapping[str, Role]) -> str:
     taken = f"taken are {', '.join(roles)}"
     if not isinstance(role, str) or len(role) > _LONGEST_ROLE:
         return taken
-    system = "; OpenAI's API takes developer for system, and system for developer, as the model has it"
-    ours = "system" if role == "developer" else "user"
-    mapped = f'prompts.roles = {{ {json.dumps(role, ensure_ascii=False)} = "{ours}" }} takes it for the {ours}\'s'
-    return f"{taken}; {mapped}{system if role == 'developer' else ', if it is'}"
+    likely = likely_role(role)
+    mapped = f'prompts.roles = {{ {json.dumps(role, ensure_ascii=False)} = "{likely or "user"}" }}'
+    return f"{taken}; {mapped} takes it for the {likely or 'user'}'s{'' if likely else ', if it is'}"
+
+
+def likely_role(role: str) -> Role | None:
+    """Whose a turn of this role is, as its name has it in public data sets. OpenAI's API takes `developer` for
+    `system`, and `system` for `developer`, by what the model was trained with. None: the name does not say."""
+    plain = plain_key(role)
+    if plain in USERS:
+        return "user"
+    if plain in SYSTEMS:
+        return "system"
+    return "assistant" if plain in OTHERS else None
 
 
 def _left_out(keys: list[str]) -> str:

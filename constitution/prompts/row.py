@@ -26,6 +26,14 @@ class Unused(PromptError):
         self.keys = tuple(keys)
 
 
+class UnknownRole(PromptError):
+    """A turn of a role that a recipe does not map."""
+
+    def __init__(self, message: str, *, hint: str, role: str) -> None:
+        super().__init__(message, hint=hint)
+        self.role = role
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A row as it was read, and where."""
