@@ -207,3 +207,23 @@ def test_a_tree_that_cannot_be_read_is_skipped_whole(tmp_path: Path) -> None:
     prompts, skipped = taken(tmp_path, path="p.jsonl", trees=True)
     assert [prompt.source for prompt in prompts] == ["p.jsonl#2/1", "p.jsonl#4/1"]
     assert [row.source for row in skipped] == ["p.jsonl#1", "p.jsonl#3"]
+
+
+def test_later_turns_stay_when_other_rows_are_skipped(tmp_path: Path) -> None:
+    """Of scripted turns the later ones are in the table `prompts` too, which is then not written again."""
+    head = f'name = "scripted"\nconstitution = "general@1.1.0"\n[prompts]\n{SKIP}\nturns = "turns"\n'
+    recipe = small_project(tmp_path, 0, head + '[model.policy]\nengine = "fake"\n[revise]\nrounds = 0\n')
+    rows = [json.dumps({"id": n, "turns": [f"What is {n}?", "And then?"]}) for n in range(3)]
+    (tmp_path / "prompts.jsonl").write_text("\n".join([*rows, '{"turns": 3}']))
+    run = asyncio.run(run_once(recipe, tmp_path / "w", []))
+    prompts = "SELECT turn, count(*) FROM prompts GROUP BY ALL ORDER BY ALL"
+    assert (run.counts["skipped"], table(tmp_path / "w", prompts)) == (1, [(1, 3), (2, 3)])
+    (tmp_path / "prompts.jsonl").write_text("\n".join(rows))
+    plan = prepare(load_recipe(recipe), recipe, tmp_path / "w")
+    assert (plan.run_id, plan.finished, plan.run.counts.get("skipped")) == (run.run_id, True, None)
+    assert (stored(tmp_path / "w"), table(tmp_path / "w", prompts)) == ([], [(1, 3), (2, 3)])
+    assert Warehouse(tmp_path / "w").verify(run.run_id) == []
+    named = asyncio.run(run_once(recipe, tmp_path / "w", ["prompts.id_field=id"]))
+    assert named.run_id != run.run_id, "later turns have the name of their first one"
+    query = f"SELECT source_id, count(*) FROM prompts WHERE run_id = '{named.run_id}' GROUP BY ALL ORDER BY ALL"
+    assert table(tmp_path / "w", query) == [("0", 2), ("1", 2), ("2", 2)]

@@ -38,18 +38,27 @@ class Input:
         found = dict(zip(COUNTS, (self.prompts.cut, self.skipped.count), strict=True))
         return {"prompts": self.prompts.count, **{name: count for name, count in found.items() if count}}
 
-    def write(self, warehouse: Warehouse, run_id: str) -> None:
-        """In place of what the run has, whose lock is held; killed, it can be done again."""
+    @property
+    def decisive(self) -> str:
+        """What of the prompts is in the run's id. Later turns have what is kept with their first one: with another name
+        or other metadata they are others."""
+        beside = self.prompts.beside if self.recipe.prompts.turns is not None else ""
+        return digest([self.prompts.digest, beside]) if beside else self.prompts.digest
+
+    def write(self, warehouse: Warehouse, run_id: str, *, prompts: bool = True) -> None:
+        """In place of what the run has, whose lock is held; killed, it can be done again. prompts: False leaves those,
+        which are as they were."""
         warehouse.recover(run_id)
-        warehouse.replace_input("prompts", run_id, self.prompts.slices(run_id, self.slice))
+        if prompts:
+            warehouse.replace_input("prompts", run_id, self.prompts.slices(run_id, self.slice))
         if self.skipped.count or warehouse.parts("skipped", run_id):
             warehouse.replace_input("skipped", run_id, self.skipped.parts(run_id))
         warehouse.write_principles(run_id, self.constitution)
 
-    def write_again(self, warehouse: Warehouse, run: Run) -> Run:
+    def write_again(self, warehouse: Warehouse, run: Run, *, prompts: bool = True) -> Run:
         """The same for a run that was prepared before, and its record then: what models are asked is the same, so it is
         the same run."""
-        self.write(warehouse, run.run_id)
+        self.write(warehouse, run.run_id, prompts=prompts)
         run = warehouse.read_run(run.run_id) or run
         others = {name: count for name, count in run.counts.items() if name not in COUNTS}
         recipe = {**run.recipe, "prompts": self.recipe.prompts.model_dump(mode="json")}

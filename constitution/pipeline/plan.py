@@ -109,11 +109,11 @@ def prepare(
         spooled(_stored(warehouse, wanted) if stored else draw(read(skipped.add)), warehouse_root) as source,
     ):
         input = Input(source, skipped, constitution, recipe)
-        decisive = _decisive(recipe, constitution, source.digest)
+        decisive = _decisive(recipe, constitution, input.decisive)
         run_id, run = _which(warehouse, recipe.name, decisive, fresh, wanted)
         if run and not stored and run.beside != input.beside:
             with warehouse.lock(run_id):
-                run = input.write_again(warehouse, run)
+                run = input.write_again(warehouse, run, prompts=recipe.prompts.turns is None)
         if run is None:
             note = (not fresh and _open_with_other_prompts(warehouse, recipe, constitution, source.count)) or note
             with warehouse.lock(run_id):
