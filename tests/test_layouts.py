@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import tomllib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from constitution.export import Cleaning, Exported, Settings, export
 from constitution.export.formats import FORMATS
 from constitution.export.layouts import LAYOUTS
 from constitution.export.push import check
+from constitution.prompts import read_prompts
+from constitution.recipe import PromptsSection
 from constitution.warehouse import ask, connect
 
 RECIPE = """
@@ -160,6 +163,25 @@ def test_a_layout_says_what_trls_says_in_its_trainers_words(made: Any, layout: s
         for name in ("p_chosen", "margin", "epsilon", "tags", "prompt_id"):
             assert (name in rows[0]) is (name in plain[0] and "Not kept" not in card_of(done))
     assert len({json.dumps(rows_of(exports[layout, format, each])) for each in files_of(layout, format)}) == 1
+
+
+@pytest.mark.parametrize(("layout", "format"), [pair for pair in PAIRS if LAYOUTS[pair[0]].tasks[pair[1]].columns])
+def test_a_layout_is_read_back_by_the_section_that_inspect_prints(made: Any, layout: str, format: str) -> None:
+    """The same prompts, with the same answers, the preferred one first and known as such."""
+    _, exports = made
+    for file_type in files_of(layout, format):
+        done = exports[layout, format, file_type]
+        found, wanted = [], Counter(map(said, rows_of(done)))
+        for file in done.files:
+            shown = CliRunner().invoke(app, ["prompts", "inspect", str(done.out / file.path)])
+            assert shown.exit_code == 0, shown.output
+            section = tomllib.loads(shown.output[shown.output.index("\n[prompts]\n") :])["prompts"]
+            found += list(read_prompts(PromptsSection.model_validate(section), Path("/")))
+        turns = [tuple((turn.role, turn.content) for turn in prompt.messages) for prompt in found]
+        answers = [[(("assistant", answer),) for answer in prompt.answers] for prompt in found]
+        assert Counter((asked, *given) for asked, given in zip(turns, answers, strict=True)) == wanted
+        pairs = format in ("dpo", "robust", "reward")
+        assert {prompt.gold for prompt in found} == {0 if pairs else None}
 
 
 def test_the_schemas_refuse_what_the_readers_refuse() -> None:

@@ -251,6 +251,9 @@ def _candidates(sample: list[Row]) -> Iterator[dict[str, Any]]:
             others = dict.fromkeys(name for item in items if isinstance(item, dict) for name in item)
             ignore = {"ignore": beside} if (beside := [name for name in others if name not in _ALONE]) else {}
             yield _without_rest(sample, {"turns": key, **ignore})
+    for name in _ANSWERS:
+        if isinstance(rows[0].get(name), list):  # a whole conversation, as Axolotl has it for KTO
+            yield _without_rest(sample, {"field": name, "answers": [name]})
     for pair in _PAIRS:
         if all(_held(rows[0], key) for key in pair):  # whole conversations, that share the prompt
             transcript = isinstance(text := _held(rows[0], pair[0]), str) and is_transcript(text)
