@@ -69,8 +69,8 @@ def _type(kind: Any) -> Any:
 @json_option
 @warehouse_option
 def export(run: str | None, format_: str, out: Path, warehouse: Path, overwrite: bool, **options: Any) -> None:
-    """Make a data set of RUN (or how its id begins) that trainers load unchanged: Parquet, split into train and test by
-    conversation, with a card that says what it is.
+    """Make a data set of RUN (or how its id begins) that trainers load unchanged, split into train and test by
+    conversation, with a card that says what it is and has the lines to write. Parquet of TRL's columns, or --layout.
 
     \b
     dpo     prompt, chosen, rejected          kto   prompt, completion, label (needs scores)
@@ -85,6 +85,7 @@ def export(run: str | None, format_: str, out: Path, warehouse: Path, overwrite:
       constitution export --format dpo --out data/dpo
       constitution export hh-harmless-0a7d1f --format sft --rounds all --out data/sft
       constitution export --format dpo --out data/dpo --min-margin 0.1 --consistent-only --decontaminate eval.jsonl
+      constitution export --format dpo --layout llama-factory --out data/dpo-lf
       constitution export --format reward --out data/reward --license cc-by-4.0 --push me/harmless-reward
     """  # fmt: skip
     card = CardOptions(license=options.pop("license"), title=options.pop("title"))
@@ -143,8 +144,8 @@ def _tell(done: Exported, warehouse: Path) -> None:
     table.add_column()
     table.add_column(justify="right")
     table.add_row("candidates", f"{done.candidates:,}")
-    for split, rows in done.rows.items():
-        table.add_row(split, f"{rows:,}")
+    for split in ("train", "test"):
+        table.add_row(split, f"{done.rows.get(split, 0):,}")
     for reason, count in done.dropped.items():
         table.add_row(f"dropped: {reason}", f"{count:,}")
     console.print(table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
@@ -101,8 +102,9 @@ def write_card(out: Path, facts: CardFacts, options: CardOptions) -> None:
     (out / "README.md").write_text(card(facts, options), encoding="utf-8", newline="\n")
 
 
-def card(facts: CardFacts, options: CardOptions) -> str:
-    """The text of README.md."""
+@cache
+def _template() -> Any:
+    """The card's, compiled: which takes longer than to fill it."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
@@ -114,9 +116,13 @@ def card(facts: CardFacts, options: CardOptions) -> str:
         "ours": Markdown,
         "share": lambda value: written(value, "share"),
     }
-    template = environment.from_string(package_files(__package__).joinpath("card.md.j2").read_text("utf-8"))
+    return environment.from_string(package_files(__package__).joinpath("card.md.j2").read_text("utf-8"))
+
+
+def card(facts: CardFacts, options: CardOptions) -> str:
+    """The text of README.md."""
     settings = facts.settings
-    body = template.render(
+    body = _template().render(
         settings=settings,
         spec=settings.spec,
         run=facts.run,
