@@ -20,18 +20,14 @@ MODEL = Path(__file__).parents[1] / "constitution" / "pocket" / "model"
 
 
 @pytest.fixture
-def exports(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def ready(made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
+    """The exports and a tokenizer, once it is known that a reader is there."""
+    from transformers import AutoTokenizer
+
     datasets = importlib.import_module("datasets")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     datasets.disable_progress_bars()
-    return request.getfixturevalue("made")[1]
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(MODEL)
+    return made[1], AutoTokenizer.from_pretrained(MODEL)
 
 
 def each(exports: dict[tuple[str, str, str], Exported], layout: str, format: str) -> Iterator[Exported]:
@@ -50,12 +46,13 @@ LLAMA_FACTORY = [("dpo", "rm", "chosen_labels"), ("reward", "rm", "chosen_labels
 
 
 @pytest.mark.parametrize(("format", "stage", "learnt"), [*LLAMA_FACTORY, ("kto", "kto", "labels")])
-def test_llama_factory(request: Any, tokenizer: Any, format: str, stage: str, learnt: str) -> None:
+def test_llama_factory(request: Any, format: str, stage: str, learnt: str) -> None:
     loader = pytest.importorskip("llamafactory.data.loader")
+    exports, tokenizer = request.getfixturevalue("ready")
     template = importlib.import_module("llamafactory.data.template")
     arguments = importlib.import_module("llamafactory.hparams").DataArguments
     training = SimpleNamespace(seed=1, local_process_index=0, should_log=False, predict_with_generate=False)
-    for done in each(request.getfixturevalue("exports"), "llama-factory", format):
+    for done in each(exports, "llama-factory", format):
         _, lines = lines_of(done)
         names = {"train": lines["dataset"], "test": lines["eval_dataset"]}
         more = {"mask_history": lines.get("mask_history", False), "template": "default", "overwrite_cache": True}
@@ -73,10 +70,11 @@ def test_llama_factory(request: Any, tokenizer: Any, format: str, stage: str, le
 
 
 @pytest.mark.parametrize("format", ["dpo", "robust", "reward", "sft", "kto"])
-def test_axolotl(request: Any, tokenizer: Any, format: str) -> None:
+def test_axolotl(request: Any, format: str) -> None:
     shared = pytest.importorskip("axolotl.utils.data.shared")
+    exports, tokenizer = request.getfixturevalue("ready")
     wrapped = importlib.import_module("axolotl.utils.dict").DictDefault
-    for done in each(request.getfixturevalue("exports"), "axolotl", format):
+    for done in each(exports, "axolotl", format):
         _, lines = lines_of(done)
         lines = json.loads(json.dumps(lines).replace("DATA", str(done.out)))
         config = wrapped(
@@ -110,11 +108,11 @@ def axolotl_answers(config: Any, part: Any, data: Any, tokenizer: Any) -> Iterat
         yield tokenizer.decode(learnt)
 
 
-def test_verl(request: Any, tokenizer: Any) -> None:
+def test_verl(request: Any) -> None:
     rl = pytest.importorskip("verl.utils.dataset.rl_dataset")
+    exports, tokenizer = request.getfixturevalue("ready")
     sft = importlib.import_module("verl.utils.dataset.multiturn_sft_dataset")
     create = importlib.import_module("omegaconf").OmegaConf.create
-    exports = request.getfixturevalue("exports")
     for done in each(exports, "verl", "grpo"):
         for split in ("train", "test"):
             files = [str(done.out / file.path) for file in done.files if file.split == split]
@@ -130,7 +128,7 @@ def test_verl(request: Any, tokenizer: Any) -> None:
         assert len([found[place] for place in range(len(found))]) == done.rows[split]
 
 
-OPENRLHF = {
+OPENRLHF: dict[str, dict[str, str | None]] = {
     "dpo": {"prompt_key": "prompt", "chosen_key": "chosen", "rejected_key": "rejected"},
     "reward": {"prompt_key": None, "chosen_key": "chosen", "rejected_key": "rejected"},
     "sft": {"input_key": "prompt", "output_key": "completion"},
@@ -139,12 +137,13 @@ OPENRLHF = {
 
 
 @pytest.mark.parametrize("format", OPENRLHF)
-def test_openrlhf(request: Any, tokenizer: Any, format: str) -> None:
+def test_openrlhf(request: Any, format: str) -> None:
     blend = pytest.importorskip("openrlhf.datasets.utils").blending_datasets
+    exports, tokenizer = request.getfixturevalue("ready")
     keys = OPENRLHF[format]
     options = SimpleNamespace(data=SimpleNamespace(apply_chat_template=True, **keys), use_ms=False)
     strategy = SimpleNamespace(args=options, print=lambda *words: None, is_rank_0=lambda: False)
-    for done in each(request.getfixturevalue("exports"), "openrlhf", format):
+    for done in each(exports, "openrlhf", format):
         for split in ("train", "test"):
             data = blend(str(done.out), None, strategy, dataset_split=split)
             if format == "grpo":
