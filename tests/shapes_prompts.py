@@ -188,9 +188,28 @@ CASES: dict[str, Case] = {
     ),
     "Anthropic batch": Case(
         "https://docs.anthropic.com/en/docs/build-with-claude/batch-processing",
-        [{"custom_id": "r1", "params": {"model": "m", "max_tokens": 9, "system": "Be kind.", "messages": [
+        [{"custom_id": "r1", "params": {"model": "m", "max_tokens": 9, "system": [
+            {"type": "text", "text": "Be kind."}], "messages": [
             {"role": "user", "content": [{"type": "text", "text": "q"}]}]}}],
         prompts=1, turns=2, systems=1, beside=("custom_id", "model", "type"),
+    ),
+    "ShareGPT, other names": Case(
+        "https://github.com/lm-sys/FastChat/blob/main/fastchat/data/clean_sharegpt.py",
+        [{"id": "x", "conversations": chat("q1", "a1", "q2", "a2", roles=("user", "chatgpt"), keys=("from", "value"))}],
+        prompts=1, turns=3, answers=1, form="json", beside=("id",),
+    ),
+    "Gemini tuning": Case(
+        "https://cloud.google.com/vertex-ai/generative-ai/docs/models/gemini-supervised-tuning-prepare",
+        [{"systemInstruction": {"role": "system", "parts": [{"text": "Be kind."}]}, "contents": [
+            {"role": "user", "parts": [{"text": "q1"}]}, {"role": "model", "parts": [{"text": "a1"}]}]}],
+        prompts=1, turns=2, systems=1, answers=1,
+    ),
+    "OpenAI Responses, batch": Case(
+        "https://platform.openai.com/docs/api-reference/responses",
+        [{"custom_id": "r1", "method": "POST", "url": "/v1/responses", "body": {"model": "m", "input": [
+            {"role": "developer", "content": "Be kind."},
+            {"role": "user", "content": [{"type": "input_text", "text": "q"}]}]}}],
+        prompts=1, turns=2, systems=1, beside=("custom_id", "method", "url", "model", "type"),
     ),
     "verl": Case(
         "https://verl.readthedocs.io/en/latest/preparation/prepare_data.html",

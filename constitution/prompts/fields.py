@@ -162,7 +162,7 @@ class Fields:
     def _way(self, key: str, value: Any, messages: Messages) -> str | None:
         """How what is under a key may be used; None: by no setting of its own."""
         section, plain = self._section, plain_key(key.rpartition(".")[2])
-        if plain in SYSTEMS and section.system is None and isinstance(value, str | list):
+        if plain in SYSTEMS and section.system is None:
             return f'prompts.system = "{key}" puts it before the turns as the system\'s'
         if "history" in plain and section.history is None and isinstance(value, list) and len(messages) == 1:
             return f'prompts.history = "{key}" puts its turns before the prompt'
@@ -190,9 +190,7 @@ class Fields:
         text = row.data.get(key)
         if is_empty(text):
             return messages
-        if not isinstance(text, str):
-            row.refuse(f"{key} is not a text")
-        turn = Message("system", text)
+        turn = Message("system", self._turns.text(row, key, text))
         if messages[0].role != "system":
             return (turn, *messages)
         if messages[0] != turn:

@@ -39,8 +39,17 @@ SIDES = 8
 
 _PROMPTS = (
     *("prompt", "messages", "conversations", "instruction", "question", "query", "input", "problem", "text", "history"),
-    *("body.messages", "input.messages", "params.messages", "user_prompt", "user_input", "context", "transcript"),
-    *("conversation", "items", "inputs", "dialog", "dialogue", "goal", "behavior", "prompt_text"),
+    *(
+        "body.messages",
+        "body.input",
+        "input.messages",
+        "params.messages",
+        "user_prompt",
+        "user_input",
+        "context",
+        "transcript",
+    ),
+    *("conversation", "items", "contents", "inputs", "dialog", "dialogue", "goal", "behavior", "prompt_text"),
 )
 """Keys that hold prompts in public data sets, the likeliest first."""
 _SCRIPTS = ("turns", "prompt", "history", "questions", "conversation")
@@ -65,6 +74,12 @@ _TEXTS = ("text", "response", "answer", "content", "output", "completion")
 _JOINED = ("input", "context")
 """Keys of what an instruction is about, which follows it."""
 _BETTER = ("chosen", "preferred_output", "chosen_response")
+_ROLES = {
+    **dict.fromkeys(("model", "bot", "ai", "gpt", "chatgpt", "bing", "bard", "claude"), "assistant"),
+    **dict.fromkeys(("human", "prompter"), "user"),
+    "developer": "system",
+}
+"""Other names of who speaks: Gemini's, ShareGPT's variants, OpenAssistant's, OpenAI's."""
 _SIDES = ("winner", "label", "labels", "preference", "preferred", "better_response_id", "safer_response_id", "choice")
 _TIE = re.compile(r"tie|both|neither|equal|same|=|none|0\.5", re.IGNORECASE)
 
@@ -243,6 +258,7 @@ def _candidates(sample: list[Row]) -> Iterator[dict[str, Any]]:
             base = {**base, "format": "transcripts"}
         elif isinstance(held[0], str) and held[0].lstrip()[:1] in ("[", "{"):
             base = {**base, "json_text": "messages"}
+        base = base | _roles(held)
         for answers in _answers(rows, key):
             yield _without_rest(sample, base | answers)
     for key in _SCRIPTS:
@@ -259,6 +275,15 @@ def _candidates(sample: list[Row]) -> Iterator[dict[str, Any]]:
             transcript = isinstance(text := _held(rows[0], pair[0]), str) and is_transcript(text)
             form = {"format": "transcripts"} if transcript else {}
             yield _without_rest(sample, form | _with_gold(rows, pair))
+
+
+def _roles(held: list[Any]) -> dict[str, Any]:
+    """Roles of turns that are no words of ours, where it is known whose they are."""
+    turns = [turn for value in held if isinstance(value, list) for turn in value if isinstance(turn, dict)]
+    roles = {role for turn in turns if isinstance(role := turn.get("role"), str)}
+    roles |= {who for turn in turns if isinstance(who := turn.get("from"), str)} - {"human", "gpt"}
+    found = {role: _ROLES[plain_key(role)] for role in sorted(roles) if plain_key(role) in _ROLES}
+    return {"roles": found} if found else {}
 
 
 def _answers(rows: list[dict[str, Any]], key: str) -> Iterator[dict[str, Any]]:
@@ -281,7 +306,7 @@ def _answers(rows: list[dict[str, Any]], key: str) -> Iterator[dict[str, Any]]:
             yield more | {"answers": [f"{name}[]"]}
     yield from (more | {"answers": [name]} for name in _ANSWERS if name in rows[0] and name != key)
     text = next((row[key] for row in rows if key in row), None)
-    if key in (*CONVERSATIONS, "conversation", "items") or (isinstance(text, str) and is_transcript(text)):
+    if key in (*CONVERSATIONS, "conversation", "items", "contents") or (isinstance(text, str) and is_transcript(text)):
         yield more | {"answers": [key]}
 
 
@@ -333,9 +358,7 @@ def _system(sample: list[Row], settings: dict[str, Any]) -> str | None:
     """Key of the system's turn, of those that would be left out."""
     keys = Fields(_section(settings)).keys
     beside = dict.fromkeys(key for row in sample for key in keys.beside(keys.parted(row.data)))
-    system = next((key for key in beside if plain_key(key.rpartition(".")[2]) in SYSTEMS and "[" not in key), None)
-    texts = [_held(row.data, system) for row in sample] if system else []
-    return system if all(isinstance(text, str | None) for text in texts) else None
+    return next((key for key in beside if plain_key(key.rpartition(".")[2]) in SYSTEMS and "[" not in key), None)
 
 
 def _held(row: Mapping[str, Any], key: str) -> Any:

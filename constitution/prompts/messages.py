@@ -77,6 +77,16 @@ class Turns:
             row.refuse(f"{key}, turn 1: expected {{role, content}}, and is a text", _SCRIPT.format(json.dumps(key)))
         return tuple(self._turn(row, f"{key}, turn {number}", item) for number, item in enumerate(value, 1))
 
+    def text(self, row: Row, key: str, value: Any) -> str:
+        """A text, or parts of it, as Anthropic's `system` may have them, and Gemini's `systemInstruction`."""
+        if isinstance(value, dict) and value.keys() <= {"role", "parts"}:
+            value = value.get("parts")
+        if isinstance(value, list) and value:
+            value = "".join(self._part(row, key, part) for part in value)
+        if not isinstance(value, str):
+            row.refuse(f"{key} is not a text")
+        return value
+
     def plain(self, row: Row, key: str, text: str) -> Any:
         """`text`, or the messages that it is the JSON of."""
         if self._json_text == "text":
