@@ -107,6 +107,18 @@ def test_a_conversation_that_ends_with_its_answer_or_without(tmp_path: Path) -> 
         list(read_prompts(section, tmp_path))
 
 
+def test_an_error_about_a_file_ends_with_the_command(tmp_path: Path) -> None:
+    command = "`constitution prompts inspect FILE` "
+    (tmp_path / "p.jsonl").write_text(json.dumps({"prompt": "q", "tools": ["t"]}))
+    for section in ({"path": "p.jsonl"}, {"path": "p.jsonl", "field": "asked"}):
+        with pytest.raises(PromptError) as caught:
+            list(read_prompts(PromptsSection.model_validate(section), tmp_path))
+        assert str(caught.value.hint).count(command) == 1
+    with pytest.raises(PromptError) as caught:
+        list(read_prompts(PromptsSection(format="sql", query="SELECT 'q' AS prompt, ['t'] AS tools"), tmp_path))
+    assert command not in str(caught.value.hint)
+
+
 def test_files_that_cannot_be_looked_at(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("words\n")
     (tmp_path / "e.jsonl").write_text("")

@@ -136,7 +136,7 @@ def test_a_transcript_that_is_left_out(tmp_path: Path) -> None:
     row = {"prompt": "other", "chosen": TRANSCRIPT + " a"}
     with pytest.raises(PromptError) as caught:
         of(tmp_path, row, **CHOSEN)
-    assert caught.value.hint == 'prompts.field = "chosen" and prompts.ignore = ["prompt"] leave it out'
+    assert caught.value.hint.startswith('prompts.field = "chosen" and prompts.ignore = ["prompt"] leave it out; ')
     [found] = of(tmp_path, row, **CHOSEN, field="chosen", ignore=["prompt"])
     assert said(found) == (["q"], ("a",), None)
 

@@ -31,6 +31,9 @@ from constitution.records import Prompt, SkippedRow
 
 __all__ = ["parse_transcript", "read_prompts", "split_answers", "user_texts"]
 
+_INSPECT = "constitution prompts inspect"
+_LOOK = "{}; `" + _INSPECT + " FILE` shows what is in it and finds the settings"
+
 
 def read_prompts(
     section: PromptsSection,
@@ -48,7 +51,7 @@ def read_prompts(
     seen: set[int] = set()  # the first 60 bits of their ids
     repeats: dict[str, int] = {}
     count, fields = 0, Fields(section)
-    sound = _Sound(fields, skip if section.on_bad_row == "skip" else None)
+    sound = _Sound(fields, skip if section.on_bad_row == "skip" else None, files=bool(section.paths))
     rows = _rows(section, base, folders, fields.keys)
     for prompt in islice(sound.prompts(prompts_of(rows, section) if section.trees else rows), section.limit):
         key = int(prompt.id[:15], 16)
@@ -67,9 +70,9 @@ def read_prompts(
 class _Sound:
     """Rows as prompts, but for those that are skipped."""
 
-    def __init__(self, fields: Fields, skip: Callable[[SkippedRow], object] | None) -> None:
-        """skip: None refuses the first row that cannot be read as a prompt."""
-        self._fields, self._skip = fields, skip
+    def __init__(self, fields: Fields, skip: Callable[[SkippedRow], object] | None, *, files: bool) -> None:
+        """skip: None refuses the first row that cannot be read as a prompt. files: the rows are those of files."""
+        self._fields, self._skip, self._files = fields, skip, files
         self._count = 0
         self._first: PromptError | None = None
 
@@ -79,6 +82,7 @@ class _Sound:
                 prompt = self._fields.prompt(row)
             except PromptError as error:
                 if self._skip is None:
+                    error.hint = _LOOK.format(error.hint) if self._files and _INSPECT not in error.hint else error.hint
                     raise
                 self._first = self._first or error
                 self._count += 1
