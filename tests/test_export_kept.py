@@ -26,6 +26,7 @@ constitution = "general@1.2.0"
 [prompts]
 path = "prompts.jsonl"
 id_field = "id"
+on_bad_row = "skip"
 [model.policy]
 engine = "fake"
 [revise]
@@ -43,7 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
     """A run that was finished before its recipe asked for metadata."""
     folder = tmp_path_factory.mktemp("kept")
     rows = [{"prompt": f"Why is {n}?", "id": f"q{n}", "lang": "de", "n": n} for n in range(12)]
-    recipe = small_project(folder, rows, RECIPE)
+    recipe = small_project(folder, [*rows, {"prompt": 3, "id": "bad"}], RECIPE)
     run = asyncio.run(run_once(recipe, folder / "warehouse", []))
     again = prepare(load_recipe(recipe, LATER), recipe, folder / "warehouse")
     assert (again.run_id, again.finished) == (run.run_id, True)
@@ -72,6 +73,7 @@ def test_each_format_has_them(made: tuple[Path, Run], tmp_path: Path, format: st
         assert (row["source_id"], json.loads(row["metadata"])) == (f"q{number}", {"lang": "de", "n": number})
     assert "`source_id`" in card
     assert "`metadata`" in card
+    assert "could not be read, and were skipped: 1." in card
 
 
 @pytest.mark.parametrize(("layout", "has"), [("messages", True), ("openai", False), ("llama-factory", True)])

@@ -227,3 +227,16 @@ def test_later_turns_stay_when_other_rows_are_skipped(tmp_path: Path) -> None:
     assert named.run_id != run.run_id, "later turns have the name of their first one"
     query = f"SELECT source_id, count(*) FROM prompts WHERE run_id = '{named.run_id}' GROUP BY ALL ORDER BY ALL"
     assert table(tmp_path / "w", query) == [("0", 2), ("1", 2), ("2", 2)]
+
+
+def test_a_trial_and_a_run_say_what_was_skipped_and_cut_off(tmp_path: Path) -> None:
+    recipe = small_project(tmp_path, 0, RECIPE.replace('path = "prompts.jsonl"', SKIP))
+    turns = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
+    rows = [{"messages": turns, "good": "a", "bad": "b"}, 3]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for command in ("try", "run"):
+        shown = CliRunner().invoke(app, [command, str(recipe), "--warehouse", str(tmp_path / "w")])
+        assert "One row of the source was skipped: the table `skipped` says which, and why." in shown.output
+        assert "One prompt ended with an answer, which was cut off" in shown.output
+    listed = CliRunner().invoke(app, ["runs", "--json", "--warehouse", str(tmp_path / "w")])
+    assert [run["skipped"] for run in json.loads(listed.output)] == [1]

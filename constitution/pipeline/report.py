@@ -108,8 +108,8 @@ def beside(run: Run) -> list[str]:
         rows = "One row of the source was" if skipped == 1 else f"{skipped:,} rows of the source were"
         said.append(f"{rows} skipped: the table `skipped` says which, and why.")
     if cut:
-        prompts = "One prompt ends" if cut == 1 else f"{cut:,} prompts end"
-        said.append(f"In the source {prompts} with an answer, which was cut off (`prompts.cut_answer`).")
+        ended = "One prompt ended" if cut == 1 else f"{cut:,} prompts ended"
+        said.append(f"{ended} with an answer, which was cut off and is kept in `prompts.cut_answer`.")
     return said
 
 
