@@ -130,6 +130,12 @@ ONE: list[tuple[Row, str, list[tuple[str, float]]]] = [
         [("b1", 2.0)],
     ),
     ({"pair_id": "pair1", "verdict": "b1", "rater": "ann"}, "verdict", [("pair1", 1.0)]),
+    (label_studio_task(chosen("first"), response_id="a1", **ids(1)), "", [("pair1", 0.0)]),
+    (
+        label_studio_task({"from_name": "r", "type": "number", "value": {"number": 2}}, response_id="a1", **ids(1)),
+        "",
+        [("a1", 2.0)],
+    ),
 ]  # fmt: skip
 
 

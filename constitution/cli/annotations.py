@@ -149,7 +149,7 @@ def _say(places: Mapping[str, Sequence[str]], verb: str) -> None:
         named = "; ".join(printable(brief(place, 200)) for place in where[:MOST_NAMED])
         more = f"; and {len(where) - MOST_NAMED:,} more" if len(where) > MOST_NAMED else ""
         rows = f"{len(where):,} row{'' if len(where) == 1 else 's'}"
-        click.echo(f"{verb} {rows} {printable(why)}: {named}{more}.")
+        click.echo(f"{verb} {rows} {printable(brief(why, 200))}: {named}{more}.")
 
 
 @group.command("sheet")

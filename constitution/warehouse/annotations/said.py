@@ -11,6 +11,7 @@ COLUMNS = ("pair_id", "response_id", "preferred", "value", "rater", "principle_i
 ALIASES = {"winner": "preferred", "annotator": "rater", "a_id": "first_id", "b_id": "second_id"}
 """Other names of these columns."""
 IDS = ("pair_id", "response_id", "principle_id", "first_id", "second_id")
+PAIR = frozenset({"pair_id", "first_id", "second_id"})
 QUESTIONS = ("preferred", "winner")
 """Names of the question that says which answer is better."""
 
@@ -104,7 +105,8 @@ def others(names: Collection[str], read: str | None) -> Iterator[Said]:
 
 
 def choice(ids: Mapping[str, str], word: str) -> dict[str, str]:
-    return {**ids, "preferred": word}
+    about = {name: id for name, id in ids.items() if name != "response_id" or not PAIR & ids.keys()}
+    return {**about, "preferred": word}
 
 
 def rating(ids: Mapping[str, str], number: Any) -> dict[str, str]:
@@ -112,4 +114,4 @@ def rating(ids: Mapping[str, str], number: Any) -> dict[str, str]:
     if "response_id" not in ids:
         hint = "put the id of the response that was rated beside its text, as `response_id`"
         raise Refused(f"has the rating {as_text(number)} and no response_id", hint)
-    return {**{name: id for name, id in ids.items() if name not in ("first_id", "second_id")}, "value": as_text(number)}
+    return {**{name: id for name, id in ids.items() if name not in PAIR}, "value": as_text(number)}
