@@ -130,6 +130,7 @@ ONE: list[tuple[Row, str, list[tuple[str, float]]]] = [
         [("b1", 2.0)],
     ),
     ({"pair_id": "pair1", "verdict": "b1", "rater": "ann"}, "verdict", [("pair1", 1.0)]),
+    ({"a_id": "a1", "b_id": "b1", "value": 0.25}, "", [("pair1", 0.25)]),
     (label_studio_task(chosen("first"), response_id="a1", **ids(1)), "", [("pair1", 0.0)]),
     (
         label_studio_task({"from_name": "r", "type": "number", "value": {"number": 2}}, response_id="a1", **ids(1)),
@@ -184,7 +185,9 @@ REFUSED: list[tuple[Row, str, str]] = [
         "response_id",
     ),
     ({"winner": "a", "a_id": "a1", "b_id": "b2"}, "there is no pair of the responses 'a1 and b2'", "--skip-unknown"),
+    ({"first_id": "a1", "second_id": "b1", "value": 1}, "the file shows a first and a second", "into `preferred`"),
     ({"winner": "a", "text": "x"}, "has the columns winner, text", "Label Studio"),
+    ({"a_id": "b1", "b_id": "a1", "value": 0.25}, "the file shows a first and a second", "into `preferred`"),
 ]
 
 

@@ -26,7 +26,7 @@ from constitution.reading import check_file
 from constitution.records import Annotation
 from constitution.shown import from_spreadsheet
 from constitution.warehouse.annotations import argilla, label_studio, prodigy, table
-from constitution.warehouse.annotations.known import IN_A_TABLE, ON_A_SHEET, Known
+from constitution.warehouse.annotations.known import IN_A_TABLE, ON_A_SHEET, WITH_IDS, Known
 from constitution.warehouse.annotations.said import ALIASES, BLANK, COLUMNS, Refused, Said, whole
 from constitution.warehouse.annotations.sheet import sheets
 from constitution.writing import beside
@@ -97,9 +97,9 @@ def read_annotations(
 ) -> AnnotationFile:
     """The annotations in the files `paths`, for the warehouse in `root`.
 
-    raters: names, by what a file calls a rater; of "", for rows that name none, else the file's name up to its first
-    dot. run_id: the only run whose pairs and
-    responses are known; None: all runs'. skip_unknown: skip rows whose pair, response or principle is not known.
+    raters: names, by what a file calls a rater; "" is of rows that name none, by default the file's name up to its
+    first dot. run_id: the only run whose pairs and responses are known; None: all runs'. skip_unknown: skip rows whose
+    pair, response or principle is not known.
     spreadsheet_safe: the texts of a CSV or TSV have the apostrophes of `shown.spreadsheet`, as an annotation sheet's
     always have. question: which of a task's questions says what is better; None: `preferred`, or the only one.
     on_conflict: what becomes of two rows in which one rater says two things of one.
@@ -213,9 +213,10 @@ def _words(wanted: set[str], names: Mapping[str, None]) -> Mapping[str, str]:
     Where two answers were shown, A and B are what was seen: first and second. Else they are the earlier and the later
     answer, unless texts without ids leave open what A was.
     """
+    plain = {name.strip().lower() for name in names}
     if "first_id" in wanted:
-        return ON_A_SHEET
-    return {} if set(table.SHOWN) <= {name.strip().lower() for name in names} else IN_A_TABLE
+        return ON_A_SHEET if "first_id" in plain else WITH_IDS
+    return {} if set(table.SHOWN) <= plain else IN_A_TABLE
 
 
 def _check_file(path: Path) -> None:

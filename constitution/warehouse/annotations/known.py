@@ -34,6 +34,8 @@ Pair = tuple[str, str, str, str, str]
 """Id, run, prompt, response a, response b."""
 
 ON_A_SHEET = {"first": "first_id", "second": "second_id", "a": "first_id", "b": "second_id"}
+WITH_IDS = {"a": "first_id", "b": "second_id"}
+"""In a table with a_id and b_id."""
 IN_A_TABLE = {"a": "a", "b": "b"}
 
 
@@ -125,7 +127,7 @@ def _side(row: Row, words: Mapping[str, str], a_id: str, b_id: str) -> float:
         raise Refused("first_id and second_id are not the pair's two responses", hint)
     if "preferred" not in row:
         value = _number(row["value"], {}, "a number from 0 (a is better) to 1 (b is)", lambda value: 0 <= value <= 1)
-        if "first_id" in words.values() and value != 0.5:
+        if value != 0.5 and ("first" in words or shown.get("first_id", a_id) != a_id):
             hint = "write first, second or tie into `preferred`, or take the columns first_id and second_id out"
             raise Refused("`value` is of a and b, and the file shows a first and a second", hint)
         return value

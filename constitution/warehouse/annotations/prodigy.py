@@ -84,7 +84,9 @@ def write(sheets: Iterable[Sheet], folder: Path, title: str) -> str:
             ]
             task = {"text": sheet.texts["conversation"], "options": options, **sheet.ids}
             file.write(json.dumps(task, ensure_ascii=False) + "\n")
-    put_json(folder / "prodigy.json", {"choice_style": "single", "feed_overlap": True})
+    # Pairs of one prompt are tasks of the same input; and each session is shown all of them.
+    settings = {"choice_style": "single", "feed_overlap": True, "exclude_by": "task"}
+    put_json(folder / "prodigy.json", settings)
     return (
         f"in {{}}: prodigy mark {title} tasks.jsonl --view-id choice, opened with ?session=NAME; afterwards "
         f"prodigy db-out {title} > said.jsonl"

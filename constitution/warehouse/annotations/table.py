@@ -49,15 +49,9 @@ def check_columns(path: Path, names: Collection[str], question: str | None) -> s
         if column := column_of(name, question) or column_of(re.sub(r"_\d+\s*$", "", name)):
             by_column.setdefault(column, []).append(name)
     wanted = {column for column, named in by_column.items() if any(column_of(name, question) for name in named)}
-    if not {"pair_id", "response_id"} & wanted and not {"first_id", "second_id"} <= wanted:
-        missing = True
-    else:
-        missing = not {"preferred", "value"} & wanted
-    if missing:
-        raise InputError(
-            f"{path}: has the columns {', '.join(names)}",
-            hint=NEEDED,
-        )
+    is_about = {"pair_id", "response_id"} & wanted or {"first_id", "second_id"} <= wanted
+    if not is_about or not {"preferred", "value"} & wanted:
+        raise InputError(f"{path}: has the columns {', '.join(names)}", hint=NEEDED)
     for column in wanted:
         if len(alike := by_column[column]) > 1:
             message = f"{path}: has the columns {' and '.join(alike)}, or two of one name"
