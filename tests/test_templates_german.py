@@ -218,6 +218,8 @@ def test_nothing_is_english_in_silence(project: Path) -> None:
     with pytest.raises(RecipeError, match="there is no folder templates/deutsch; there are: german"):
         load_recipe(recipe, ["templates=deutsch"])
     recipe.write_text(recipe.read_text("utf-8").replace('templates = "german"\n', ""), encoding="utf-8")
+    asked = ["test", "freundlich", "--model", "fake", "--root", str(project / "principles")]
+    assert "and the texts around its words are English" in CliRunner().invoke(principles, asked).output
     note = prepare(load_recipe(recipe), recipe, project / "warehouse").note
     assert note.startswith("freundlich@1.0.0 is in de, and the texts around its words are English")
 

@@ -17,6 +17,7 @@ from constitution.cli.principles import root_of
 from constitution.principles import load_constitution, read_constitution
 from constitution.records import Constitution, Run
 from constitution.shown import printable
+from constitution.templates.wording import ENGLISH, mixed
 
 if TYPE_CHECKING:
     from constitution.ask.questions import Asked
@@ -79,6 +80,8 @@ async def ask(warehouse: Path, run: Run, **options: Any) -> str:
     from constitution.pipeline import watcher
 
     scorecard = _load(options["scorecard"])
+    if said := mixed(scorecard, ENGLISH):
+        click.echo(printable(said), err=True)
     order = Order(
         scorecard,
         panel_of(options["model"], options["recipe"]),

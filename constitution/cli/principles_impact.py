@@ -20,7 +20,8 @@ from constitution.cli.principles import aligned, either, root_option
 from constitution.cli.principles_judge import panel_of
 from constitution.measures import Estimate
 from constitution.records import Constitution, Run
-from constitution.shown import printable_lines, spreadsheet
+from constitution.shown import printable, printable_lines, spreadsheet
+from constitution.templates.wording import mixed
 from constitution.warehouse import Warehouse
 
 SHOWN = 10
@@ -60,6 +61,8 @@ def impact_command(a: str, b: str, **options: Any) -> None:
     panel = panel_of(options["model"], options["recipe"])
     run = warehouse.find_run(options["run_id"])
     panel = (panel or Panel.of_run(run)).on(run)
+    if said := mixed(new, panel.wording):
+        click.echo(f"{printable(said)}; --recipe FILE may name other templates", err=True)
     stored = sample_pairs(warehouse, run.run_id, options["sample"], options["seed"])
     found = asyncio.run(impact(old, new, stored, panel))
     if options["out"]:

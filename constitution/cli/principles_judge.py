@@ -21,6 +21,7 @@ from constitution.pipeline.path_policy import allowed_folders, check_models
 from constitution.recipe import FakeModel, JudgeSection, ModelSection, TransformersModel, load_recipe
 from constitution.records import Constitution
 from constitution.shown import printable
+from constitution.templates.wording import mixed
 
 POCKET = TransformersModel(engine="transformers", model="pocket")
 
@@ -60,6 +61,8 @@ def test(constitution: str, model: str | None, recipe: Path | None, as_json: boo
             f"{found.label}: no principle has an example, so there is nothing to test",
             hint="add [[principles.examples]] with prompt, better and worse",
         )
+    if said := mixed(found, panel.wording):
+        click.echo(f"{printable(said)}; --recipe FILE may name other templates", err=True)
     trials = asyncio.run(try_examples(found, panel))
     if as_json:
         told: dict[str, Any] = {"constitution": found.label, "digest": found.digest, "method": _methods(panel)}

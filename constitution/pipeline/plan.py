@@ -36,6 +36,7 @@ from constitution.principles.selection import select
 from constitution.prompts import read_prompts
 from constitution.recipe import Recipe
 from constitution.records import Constitution, Principle, Prompt, Run
+from constitution.templates.wording import mixed
 from constitution.warehouse import Warehouse, skipping, spooled
 from constitution.warehouse.damage import INPUT, ROWS
 
@@ -140,13 +141,9 @@ def _check_texts(recipe: Recipe, constitution: Constitution) -> None:
 
 
 def _mixed(recipe: Recipe, constitution: Constitution) -> str:
-    """A sentence where the constitution is not English and the templates are."""
-    if recipe.templates or constitution.language.partition("-")[0].casefold() in ("", "en"):
-        return ""
-    return (
-        f"{constitution.label} is in {constitution.language}, and the texts around its words are English: "
-        "`constitution principles templates NAME` writes them out to be translated, and templates = NAME uses them"
-    )
+    said = mixed(constitution, recipe.wording)
+    remedy = "`constitution principles templates NAME` writes them out to be translated, and templates = NAME uses them"
+    return f"{said}: {remedy}" if said else ""
 
 
 def _stored(warehouse: Warehouse, run_id: str) -> Iterator[Prompt]:

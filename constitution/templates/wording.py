@@ -17,6 +17,7 @@ from pathlib import Path
 
 from constitution.errors import RecipeError
 from constitution.reading import text_of
+from constitution.records import Constitution
 from constitution.templates import SETS, SPEAKERS, TemplateSet, read_text, speakers_of
 
 FOLDER = "templates"
@@ -81,6 +82,14 @@ class Wording:
 
 
 ENGLISH = Wording("")
+
+
+def mixed(constitution: Constitution, wording: Wording) -> str:
+    """A sentence where the constitution is not English and the texts around its words are; empty: they go together, or
+    the texts are the project's, whose language is not known."""
+    if wording.name or constitution.language.partition("-")[0].casefold() in ("", "en"):
+        return ""
+    return f"{constitution.label} is in {constitution.language}, and the texts around its words are English"
 
 
 def read_wording(project: Path, name: str) -> Wording:
