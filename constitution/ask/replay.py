@@ -29,6 +29,7 @@ from constitution.pipeline.label import labeller
 from constitution.pipeline.plan import all_templates
 from constitution.recipe import ModelSection, Recipe
 from constitution.records import (
+    NOT_ASKED,
     Constitution,
     Counterfactual,
     Criterion,
@@ -208,6 +209,8 @@ def _asked(stored: Stored, sampler: str | None) -> str:
 
 
 async def _failed_answer(stored: Stored, row: Failure) -> Replay:
+    if row.error == NOT_ASKED:
+        return Replay("", note="no model was asked for it")
     for answer in stored.responses:
         if (said := unsaid(answer)) and said.id == row.id:
             return await _answer(stored, answer)

@@ -24,7 +24,7 @@ LABELS = {
     "preferences": "preferences",
     "kept": "of these kept",
     "failures": "failures",
-    "unsaid": "of these empty, refused or filtered output, or a turn not asked for it",
+    "unsaid": "of these empty, refused, filtered or not asked",
     "open": "prompts to be tried again",
     "lost": "prompts that failed for good",
     "prompt_tokens": "tokens in",

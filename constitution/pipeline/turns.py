@@ -45,7 +45,7 @@ def _fault(chain: list[Response]) -> str:
 
 
 _FAULTS = {
-    "cut": "its last answer was cut",
+    "cut": "its last answer was cut, by max_tokens or to call a tool",
     "empty": "its last answer has no text",
     "refused": "its last answer was refused by the server",
     "filtered": "its last answer was held back by the server's content filter",

@@ -108,6 +108,12 @@ KINDS = {
         40,
         {"policy": POLICY, "one": {**JUDGE, "noise": 5.0}, "two": {**JUDGE, "noise": 3.0}},
     ),
+    "turns": Kind(
+        HEAD + judge() + "[revise]\nrounds = 1\n[judge]\nprinciples = 1\n" + OUTPUT,
+        30,
+        {"policy": POLICY, "judge": JUDGE},
+        changes={"prompts": 'turns = "turns"'},
+    ),
     "fleet": Kind(
         HEAD
         + judge()
@@ -141,14 +147,16 @@ def write_project(folder: Path, kind: Kind, seed: int) -> None:
     for name in ("principles", "flows"):
         shutil.copytree(ROOT / name, folder / name)
     (folder / "recipes").mkdir()
-    rows = (
+    rows: list[dict[str, Any]] = [
         {
             "prompt": f"What is to be known of matter {seed}-{number}?",
             "good": f"Of {number}: Check the label before you begin. Ask someone who knows if you are unsure.",
             "bad": f"Of {number}: Nobody reads labels, just begin. " + "Opinions differ. " * (number % 3),
         }
         for number in range(kind.prompts)
-    )
+    ]
+    if "turns" in kind.changes.get("prompts", ""):
+        rows = [{"turns": [row["prompt"], "Say it shorter.", "And why?"][: 1 + n % 3]} for n, row in enumerate(rows)]
     (folder / "recipes" / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 

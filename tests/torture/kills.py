@@ -103,7 +103,7 @@ def whole(root: Path, run_id: str, applied: str) -> None:
     assert run is not None
     assert run.finished_at
     assert not run.stopped
-    assert states == {"complete": run.counts["prompts"]}
+    assert states == {"complete": run.counts["prompts"] + run.counts["turns"]}
     assert run.counts["done"] == run.counts["prompts"]
     assert not run.counts["open"]
     assert not run.counts["lost"]
