@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from pydantic import ValidationError
 from run_once import run_once, stop_midway
 from small_project import RECIPE, numbered, small_project, table
 
@@ -96,6 +97,11 @@ def test_what_is_wrong_with_all_of_a_source_is_refused(
     for path in ("p.parquet", "none.jsonl"):
         with pytest.raises(PromptError):
             taken(tmp_path, path=path)
+
+
+def test_a_benchmark_is_scored_on_all_of_its_rows() -> None:
+    with pytest.raises(ValidationError, match="on_bad_row: a benchmark is scored on all of its rows"):
+        PromptsSection(path="p.jsonl", benchmark="llmbar", on_bad_row="skip")
 
 
 def test_a_limit_counts_prompts_and_a_name_that_is_there_twice_is_a_bad_row(tmp_path: Path) -> None:

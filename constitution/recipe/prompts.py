@@ -117,6 +117,8 @@ class PromptsSection(Section):
         for key in known if self.benchmark else ():
             if getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"{key}: benchmark {self.benchmark} says what its keys hold; leave {key} out")
+        if self.benchmark and self.on_bad_row == "skip":
+            raise ValueError("on_bad_row: a benchmark is scored on all of its rows")
         if self.benchmark and self.format == "transcripts":
             raise ValueError(f"benchmark: {self.benchmark} has no transcripts")
         for key in ("join", "history", "trees"):
