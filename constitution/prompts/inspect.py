@@ -74,12 +74,6 @@ _TEXTS = ("text", "response", "answer", "content", "output", "completion")
 _JOINED = ("input", "context")
 """Keys of what an instruction is about, which follows it."""
 _BETTER = ("chosen", "preferred_output", "chosen_response")
-_ROLES = {
-    **dict.fromkeys(("model", "bot", "ai", "gpt", "chatgpt", "bing", "bard", "claude"), "assistant"),
-    **dict.fromkeys(("human", "prompter"), "user"),
-    "developer": "system",
-}
-"""Other names of who speaks: Gemini's, ShareGPT's variants, OpenAssistant's, OpenAI's."""
 _SIDES = ("winner", "label", "labels", "preference", "preferred", "better_response_id", "safer_response_id", "choice")
 _TIE = re.compile(r"tie|both|neither|equal|same|=|none|0\.5", re.IGNORECASE)
 
@@ -258,7 +252,6 @@ def _candidates(sample: list[Row]) -> Iterator[dict[str, Any]]:
             base = {**base, "format": "transcripts"}
         elif isinstance(held[0], str) and held[0].lstrip()[:1] in ("[", "{"):
             base = {**base, "json_text": "messages"}
-        base = base | _roles(held)
         for answers in _answers(rows, key):
             yield _without_rest(sample, base | answers)
     for key in _SCRIPTS:
@@ -275,15 +268,6 @@ def _candidates(sample: list[Row]) -> Iterator[dict[str, Any]]:
             transcript = isinstance(text := _held(rows[0], pair[0]), str) and is_transcript(text)
             form = {"format": "transcripts"} if transcript else {}
             yield _without_rest(sample, form | _with_gold(rows, pair))
-
-
-def _roles(held: list[Any]) -> dict[str, Any]:
-    """Roles of turns that are no words of ours, where it is known whose they are."""
-    turns = [turn for value in held if isinstance(value, list) for turn in value if isinstance(turn, dict)]
-    roles = {role for turn in turns if isinstance(role := turn.get("role"), str)}
-    roles |= {who for turn in turns if isinstance(who := turn.get("from"), str)} - {"human", "gpt"}
-    found = {role: _ROLES[plain_key(role)] for role in sorted(roles) if plain_key(role) in _ROLES}
-    return {"roles": found} if found else {}
 
 
 def _answers(rows: list[dict[str, Any]], key: str) -> Iterator[dict[str, Any]]:

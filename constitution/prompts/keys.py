@@ -54,7 +54,7 @@ SPEAKERS = _plain("role", "speaker", "from", "author_role")
 """Key of a row that is one turn: who says it."""
 USERS, OTHERS = (
     _plain("user", "human", "prompter"),
-    _plain("assistant", "gpt", "chatgpt", "bot", "ai", "model", "system"),
+    _plain("assistant", "gpt", "chatgpt", "bing", "bard", "claude", "bot", "ai", "model", "system"),
 )
 
 _SEEN = (
