@@ -192,10 +192,12 @@ def test_a_warehouse_that_cannot_be_written_is_read_all_the_same(tmp_path: Path)
 def test_a_project_that_has_runs_of_its_own_is_no_warehouse(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "1.json").write_text("{}")
+    (tmp_path / "prompts" / "train").mkdir(parents=True)
+    (tmp_path / "prompts" / "train" / "mine.parquet").write_bytes(b"")
     assert "no warehouse here" in str(
         CliRunner().invoke(app, ["sql", "SELECT 1", "--warehouse", str(tmp_path)]).exception
     )
-    assert os.listdir(tmp_path) == ["runs"]
+    assert sorted(os.listdir(tmp_path)) == ["prompts", "runs"]
 
 
 # --- links and full disks

@@ -86,7 +86,10 @@ _EMPTY = b"{}"
 def exists(root: Path) -> bool:
     """Whether `root` is a warehouse, however damaged."""
     local(root)
-    return (root / "runs" / views.NO_RUN).exists() or any(any((root / name).glob("*/*.parquet")) for name in TABLES)
+    ours = (views.NO_ROWS, "*/part-[0-9]*.parquet")
+    return (root / "runs" / views.NO_RUN).exists() or any(
+        any((root / name).glob(each)) for name in TABLES for each in ours
+    )
 
 
 def make(root: Path, check: Callable[[], None] = lambda: None) -> None:
