@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml  # type: ignore[import-untyped]
@@ -23,6 +24,7 @@ from small_project import small_project
 from constitution.cli import app
 from constitution.errors import InputError
 from constitution.export import Cleaning, Exported, Settings, export
+from constitution.export.card import feature
 from constitution.export.formats import FORMATS
 from constitution.export.layouts import LAYOUTS
 from constitution.export.push import check
@@ -327,7 +329,30 @@ def test_datasets_does_not_take_one_folder_for_another_of_its_name(made: Any, tm
     _, exports = made
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     datasets.disable_progress_bars()
-    for layout in ("trl", "axolotl", "openrlhf"):
+    for layout in ("trl", "axolotl", "llama-factory"):
         done = exports[layout, "dpo", "parquet"]
         loaded = datasets.load_dataset(str(done.out))
         assert [row for split in ("train", "test") for row in loaded[split].to_list()] == rows_of(done)
+
+
+def test_the_header_of_json_lines_says_each_columns_type(made: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    """`datasets` guesses a type from the first 10 MB alone, and fails on a column that has values only behind them."""
+    datasets = pytest.importorskip("datasets")
+    _, exports = made
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+    for (layout, format, file_type), done in exports.items():
+        if file_type == "jsonl":
+            config = sorted({file.config for file in done.files})[0]
+            loaded = datasets.load_dataset(str(done.out), config)["train"]
+            rows = [row for row in rows_of(done) if format != "robust" or f"eps-{row['epsilon']:.2f}" == config]
+            if layout != "openai":  # its files have no keys of null
+                assert loaded.to_list() == rows[: len(loaded)]
+            if (layout, format, "parquet") in exports:
+                file = next(file for file in exports[layout, format, "parquet"].files if file.config == config)
+                plain = datasets.Dataset.from_parquet(str(exports[layout, format, "parquet"].out / file.path))
+                assert loaded.features == plain.features
+    assert feature("a", pa.list_(pa.struct([("b", pa.list_(pa.string())), ("c", pa.float64())]))) == {
+        "name": "a",
+        "list": [{"name": "b", "list": "string"}, {"name": "c", "dtype": "float64"}],
+    }

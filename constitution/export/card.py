@@ -9,6 +9,7 @@ from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from pydantic import BaseModel
 
 from constitution import __version__
@@ -229,7 +230,21 @@ def _configs(facts: CardFacts) -> Iterator[dict[str, Any]]:
         config: dict[str, Any] = {"config_name": name, "description": f"data {facts.done.digest[:16]}"}
         # Of several none is the default: who names none would load a part and take it for the whole.
         config |= {"default": True} if len(facts.configs) == 1 else {}
+        if (
+            facts.settings.suffix == "jsonl"
+        ):  # else a column that is empty in the first 10 MB is of no type, and then none
+            config |= {"features": [feature(column.name, TYPES[column.type]) for column in facts.columns]}
         yield config | {"data_files": [{"split": split, "path": path} for split, path in splits.items()]}
+
+
+def feature(name: str, type: pa.DataType) -> dict[str, Any]:
+    """A column as the hub's header has it: {name, dtype}, {name, struct: […]}, {name, list: …}."""
+    if pa.types.is_list(type):
+        inner = feature("", type.value_type)
+        return {"name": name, "list": inner.get("struct") or inner["dtype"]}
+    if pa.types.is_struct(type):
+        return {"name": name, "struct": [feature(field.name, field.type) for field in type]}
+    return {"name": name, "dtype": {"double": "float64"}.get(str(type), str(type))}
 
 
 def _finalized(value: Any) -> Any:
