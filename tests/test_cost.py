@@ -117,6 +117,7 @@ def test_the_tally_of_rows_on_disk_is_the_ledgers(tmp_path: Path) -> None:
     assert set(tally.usage) == set(made.ledger.usage())
     assert made.counts() == stored.counts()
     assert tally.counts == {
+        "turns": 0,
         "responses": 8,
         "judgements": 4,
         "off_label": 2,
