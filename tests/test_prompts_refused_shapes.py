@@ -75,7 +75,7 @@ def test_the_setting_that_the_message_names_reads_it(tmp_path: Path, name: str) 
 
 
 def test_a_context_that_comes_before_is_joined_by_a_query(tmp_path: Path) -> None:
-    """HarmBench's contextual behaviours: centerforaisafety/HarmBench, baselines/baseline.py puts the context first."""
+    """As HarmBench has contextual behaviours."""
     path = write(tmp_path, PROMPTS["HarmBench"])
     with pytest.raises(PromptError, match="also has ContextString") as caught:
         read({"path": str(path), "field": "Behavior"})

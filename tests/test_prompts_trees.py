@@ -11,10 +11,13 @@ import pyarrow as pa
 import pytest
 from read_prompts import asked, of, parquet
 
+from constitution import load_recipe, query, run
 from constitution.errors import PromptError
 from constitution.prompts import read_prompts
 from constitution.recipe import PromptsSection
 from constitution.records import Prompt, SkippedRow
+
+ROOT = Path(__file__).parents[1]
 
 
 def node(id: str, text: str, *replies: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -150,3 +153,24 @@ def test_deep_trees(tmp_path: Path) -> None:
     assert len(found.messages) == 2001
     with pytest.raises(PromptError, match=r"no row has the key 'replies\[\].rank'"):
         of(tmp_path, *rows[:9], **SETTINGS)
+
+
+def test_a_run_judges_the_replies_of_a_tree_and_its_ranks_are_gold(tmp_path: Path) -> None:
+    third = node("1.3", "Well, well.", rank=2)
+    (tmp_path / "p.jsonl").write_text(json.dumps({"prompt": {**TREE, "replies": [*TREE["replies"], third]}}))
+    settings = ["trees=true", 'answers=["replies[].text"]', 'gold_lowest=["replies[].rank"]']
+    prompts = [f"prompts.{each}" for each in (f"path={tmp_path / 'p.jsonl'}", *settings)]
+    recipe = load_recipe(ROOT / "recipes" / "fake.toml", [*prompts, "revise.rounds=0", 'judge.pairs=["given"]'])
+    run(recipe, tmp_path / "w")
+    pairs = query(
+        tmp_path / "w",
+        "SELECT a.text AS a, b.text AS b, g.text AS gold FROM preferences AS p JOIN responses AS a ON a.id = p.a_id "
+        "JOIN responses AS b ON b.id = p.b_id LEFT JOIN responses AS g ON g.id = p.gold_id WHERE p.kind = 'given' "
+        "ORDER BY a, b",
+    )
+    assert [tuple(pair.values()) for pair in pairs] == [
+        ("Because.", "So.", "So."),
+        ("Because.", "Well, well.", None),
+        ("So.", "Well, well.", "So."),
+        ("Yes.", "No.", "No."),
+    ]
