@@ -20,11 +20,12 @@ from constitution.cli.show import show
 from constitution.export import export
 from constitution.export.settings import Cleaning, Settings
 from constitution.labels import Rules
+from constitution.labels.run_votes import RunVotes
 from constitution.pipeline.relabel import relabel_run
 from constitution.recipe import load_recipe
 from constitution.records import Run
 from constitution.trial import try_recipe
-from constitution.warehouse import Warehouse
+from constitution.warehouse import Warehouse, connect
 
 TOPICS = ("bread", "tides", "clocks", "moss", "chess", "glass", "trains", "bees", "salt", "paper")
 ROWS = [
@@ -94,6 +95,15 @@ def test_a_bootstrap_draws_conversations(done: tuple[Path, Run]) -> None:
     evidence = load(root, run.run_id, replicates=50)
     counted = evidence.connection.execute("SELECT count(*), count(DISTINCT cluster) FROM audit.prompts").fetchall()
     assert counted == [(32, 11)]
+
+
+def test_labels_are_calibrated_by_other_conversations(done: tuple[Path, Run]) -> None:
+    root, run = done
+    with connect(root) as connection:
+        votes = RunVotes.read(connection, run.run_id, Rules(), {})
+        found = dict(zip(votes.column("id"), votes.conversations(), strict=True))
+    query = "SELECT p.id, q.conversation_id FROM preferences AS p JOIN prompts AS q ON q.id = p.prompt_id"
+    assert found == dict(table(root, query))
 
 
 def test_labels_are_made_again_and_pairs_are_drawn_of_all_turns(done: tuple[Path, Run]) -> None:

@@ -66,7 +66,7 @@ CREATE SCHEMA audit;
 
 CREATE TABLE audit.prompts AS
 SELECT
-    prompt_id,
+    prompt_id, conversation,
     CASE WHEN count(*) OVER () > {clusters} THEN (md5_number_lower(conversation) % {clusters})::INTEGER
          ELSE dense_rank() OVER (ORDER BY conversation)::INTEGER END AS cluster
 FROM (

@@ -187,8 +187,8 @@ def _lean(ece: Estimate, bins: Sequence[calibrate.Bin]) -> str:
 
 def _calibrated(evidence: Evidence, whole: dict[tuple[str, str], Calls]) -> Iterator[Figure]:
     """Each judge's, from the stage that the labels are made from; and the jury's plain mean's."""
-    prompts = evidence.ask("SELECT prompt_id FROM audit.pairs ORDER BY place").column("prompt_id").to_pylist()
-    second = calibrate.half(prompts)
+    asked = "SELECT conversation FROM audit.pairs JOIN audit.prompts USING (prompt_id) ORDER BY place"
+    second = calibrate.half(evidence.ask(asked).column("conversation").to_pylist())
     control = evidence.judge.get("control", "off") != "off"
     for judge in dict.fromkeys(judge for judge, _ in whole):
         base = whole.get((judge, "controlled")) if control else None

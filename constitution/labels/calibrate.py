@@ -30,7 +30,7 @@ def calibrated(run: RunVotes, p_b: Floats) -> Calibration:
     labelled = ~np.isnan(p_b) & ~run.perturbed
     gold = np.full(len(p_b), np.nan)
     gold[found["place"]] = found["p_b"]
-    second = calibrate.half(run.column("prompt_id"))
+    second = calibrate.half(run.conversations())
     taught = [labelled & ~np.isnan(gold) & (second == half) for half in (False, True)]
     counts = [int(each.sum()) for each in taught]
     if min(counts) < calibrate.LEAST:

@@ -39,7 +39,7 @@ def style_control(run: RunVotes, votes: AveragedVotes, log_odds: Floats) -> Cont
     features = np.full((len(run.pairs), len(names)), np.nan)
     features[found["place"]] = np.column_stack([found[name] for name in names])
     known = ~run.perturbed & ~np.isnan(features).any(axis=1)
-    ids, kinds, prompts = run.column("id"), run.column("kind").astype(str), run.column("prompt_id")
+    ids, kinds, prompts = run.column("id"), run.column("kind").astype(str), run.conversations()
     shifts, judges, notes = [nothing], set(), []
     for judge in sorted({judge for judge, _ in run.names}):
         own = np.array([name == judge for name, _ in run.names])[votes.voter]

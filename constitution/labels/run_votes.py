@@ -110,6 +110,13 @@ class RunVotes:
         log_odds = columns.pop("l_b")
         return AveragedVotes(**columns), log_odds
 
+    def conversations(self) -> NDArray[Any]:
+        """Whose turns share what was said before: `prompts.conversation_id` of each pair."""
+        return self.ask(
+            "SELECT coalesce(q.conversation_id, p.prompt_id) AS conversation FROM label_pairs AS p LEFT JOIN "
+            "(SELECT id, conversation_id FROM prompts WHERE run_id = $run) AS q ON q.id = p.prompt_id ORDER BY place"
+        )["conversation"]
+
     def column(self, name: str) -> NDArray[Any]:
         return array(self.pairs.column(name))
 

@@ -38,9 +38,10 @@ class Bin(NamedTuple):
     """Pairs in the bin, each of which is in two bins: once as p, once as 1 − p."""
 
 
-def half(prompt_ids: Iterable[str]) -> NDArray[np.bool_]:
-    """Which half of the prompts each belongs to, by the digest of its id: the same in every run and in any order."""
-    return np.array([int(digest(["half", id])[:8], 16) % 2 == 1 for id in prompt_ids], dtype=np.bool_)
+def half(conversations: Iterable[str]) -> NDArray[np.bool_]:
+    """Which half of the conversations each belongs to, by the digest of its id: the same in every run and in any
+    order."""
+    return np.array([int(digest(["half", id])[:8], 16) % 2 == 1 for id in conversations], dtype=np.bool_)
 
 
 def fit(method: Calibration, p: ArrayLike, y: ArrayLike) -> Callable[[ArrayLike], Floats]:
