@@ -314,6 +314,18 @@ def test_what_a_trainer_has_no_reader_for_is_refused(made: Any, tmp_path: Path, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(("layout", "format"), [("messages", "sft"), ("messages", "dpo"), ("openrlhf", "reward")])
+def test_reasoning_goes_with_the_answer(made: Any, tmp_path: Path, layout: str, format: str) -> None:
+    root, exports = made
+    done = exports[layout, format, LAYOUTS[layout].tasks[format].files[0]]
+    settings = Settings(format=format, layout=layout, with_reasoning=True, test=0.3, cleaning=Cleaning(dedupe="off"))
+    thought = export(root, done.run_id, settings, tmp_path / "out")
+    assert Counter(map(said, rows_of(thought))) == Counter(map(said, rows_of(done)))
+    for row in rows_of(thought):
+        answers = [row[key] for key in ("chosen", "rejected") if key in row] or [row["messages"]]
+        assert all("reasoning_content" in turns[-1] for turns in answers)
+
+
 def test_every_format_has_trls_layout_and_every_layout_is_documented() -> None:
     assert set(LAYOUTS["trl"].tasks) == set(FORMATS)
     assert set(DOCUMENTED) == {pair for pair in PAIRS if pair[0] != "trl"}

@@ -63,7 +63,7 @@ class Settings(_Section):
     layout: str = Field(default="trl", json_schema_extra={"enum": list(LAYOUTS)})
     """Whose columns and files: trl, or those of another trainer's own reader. Not each has each format."""
     file_type: Literal["parquet", "jsonl"] | None = None
-    """Type of the files; None: the layout's usual one."""
+    """Type of the files; where it is not given, the layout's usual one."""
     rounds: Literal["last", "all"] | tuple[Annotated[int, Field(ge=0)], ...] = "last"
     """Rounds whose answers are taken, by number (0 is the initial answer), or last, or all. sft: last is each prompt's
     last answer with text, and all takes answers that came with the prompts too. Pairs: of the later answer; last and
