@@ -84,6 +84,34 @@ def test_a_context_that_comes_before_is_joined_by_a_query(tmp_path: Path) -> Non
     assert [words(each) for each in asked(tmp_path, query)] == [["q1"], ["c2\n\n---\n\nq2"]]
 
 
+@pytest.mark.parametrize("json_text", ["refuse", "messages"])
+def test_messages_as_datasets_prints_them_into_csv_are_not_taken_for_a_text(tmp_path: Path, json_text: str) -> None:
+    for value in ({"role": ["user", "assistant"], "content": ["q", "a"]}, chat("q", "a"), {"messages": chat("q")}):
+        with pytest.raises(PromptError, match="as Python prints them, which is no JSON") as caught:
+            of(tmp_path, {"prompt": str(value)}, json_text=json_text)
+        assert 'json_text = "text"' in caught.value.hint
+        assert words(of(tmp_path, {"prompt": str(value)}, json_text="text")[0]) == [str(value)]
+    for text in ("{'a': 1} is a dictionary", "{'role'} is a set", "['role']: why?"):
+        assert words(of(tmp_path, {"prompt": text})[0]) == [text]
+
+
+def test_columns_of_turns_in_a_cell(tmp_path: Path) -> None:
+    cell = json.dumps({"role": ["user", "assistant", "user"], "content": ["q1", "a1", "q2"]})
+    with pytest.raises(PromptError, match="holds messages"):
+        of(tmp_path, {"prompt": cell})
+    [found] = of(tmp_path, {"prompt": cell}, json_text="messages")
+    assert words(found) == ["q1", "a1", "q2"]
+
+
+def test_columns_of_answers(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text(
+        json.dumps({"prompt": "q", "answers": {"answer": ["x", "y"], "rank": [2.0, 1.0]}})
+    )
+    section = printed(tmp_path / "p.jsonl")
+    [found] = read({**section, "gold_lowest": ["answers.rank[]"]})
+    assert (words(found), found.answers, found.gold) == (["q"], ("x", "y"), 1)
+
+
 def test_one_answer_with_a_thumb_makes_no_pair_and_two_rows_do(tmp_path: Path) -> None:
     rows = [{"prompt": "q", "completion": f"a{n}", "label": bool(n)} for n in range(2)]
     path = tmp_path / "kto.jsonl"

@@ -288,6 +288,9 @@ def _answers(rows: list[dict[str, Any]], key: str) -> Iterator[dict[str, Any]]:
             yield from (more | {"answers": [f"{name}[].{text}"]} for text in _TEXTS if text in held[0])
         elif held:
             yield more | {"answers": [f"{name}[]"]}
+        if isinstance(columns := rows[0].get(name), dict):
+            listed = [text for text in _TEXTS if isinstance(columns.get(text), list)]
+            yield from (more | {"answers": [f"{name}.{text}[]"]} for text in listed)
     yield from (more | {"answers": [name]} for name in _ANSWERS if name in rows[0] and name != key)
     text = next((row[key] for row in rows if key in row), None)
     if key in (*CONVERSATIONS, "conversation", "items", "contents") or (isinstance(text, str) and is_transcript(text)):

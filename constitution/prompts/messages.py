@@ -40,8 +40,11 @@ _LONGEST_ROLE = 40
 """Characters of a role that may be one."""
 
 _BRACKET = re.compile(r"\s*[\[{]")
-_PYTHON = re.compile(r"\s*\[\s*\{\s*'(?:role|content|from|value)'\s*:")
-"""A list of messages as Python prints it, which pandas puts into CSV."""
+_PYTHON = re.compile(r"\s*(?:\[\s*)?\{\s*'(?:role|content|from|value|messages|conversations)'\s*:")
+"""Messages as Python prints them, which pandas and datasets put into CSV."""
+_PRINTED = (
+    'write them by json.dumps, or the rows as JSONL or Parquet; prompts.json_text = "text" takes the text as it is'
+)
 _AS_TEXT = 'prompts.json_text = "messages" reads them, "text" takes the text as it is'
 
 _SCRIPT = (
@@ -95,6 +98,8 @@ class Turns:
             row.refuse(f"{key} is a conversation that a chat template has written out", _TEMPLATED)
         if _BRACKET.match(text) is None:
             return text
+        if _PYTHON.match(text):
+            row.refuse(f"{key} is a text that holds messages as Python prints them, which is no JSON", _PRINTED)
         if self._json_text == "messages":
             value = parse_json(text, f"{row.place}: {key}", PromptError)
             if (turns := _messages_in(value)) is None:
@@ -104,8 +109,8 @@ class Turns:
             value = json.loads(text)
         except (ValueError, RecursionError):
             value = None
-        if _messages_in(value) is not None or _PYTHON.match(text):
-            row.refuse(f"{key} is a text that holds messages, in JSON or as Python prints them", _AS_TEXT)
+        if _messages_in(value) is not None:
+            row.refuse(f"{key} is a text that holds messages, in JSON", _AS_TEXT)
         if are_texts(value) or are_texts(_printed(text)):
             row.refuse(f"{key} is a text that holds a list of texts, in JSON or as Python prints them", _LIST)
         return text
@@ -186,6 +191,7 @@ def _left_out(keys: list[str]) -> str:
 
 def _messages_in(value: Any) -> Any:
     """The list of messages that `value` is or holds; None: it is none."""
+    value = turn_list(value)
     if isinstance(value, dict):
         if any(name in value and said in value for name, said in _CONTENT.items()):
             return [value]
