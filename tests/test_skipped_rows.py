@@ -58,7 +58,8 @@ def test_a_row_is_skipped_with_the_words_that_refuse_it(tmp_path: Path, name: st
         ("p.jsonl#1", "one"),
         ("p.jsonl#3", "two"),
     ]
-    assert skipped == [SkippedRow("p.jsonl#2", str(refused.value), refused.value.hint)]
+    assert [(row.source, row.reason) for row in skipped] == [("p.jsonl#2", str(refused.value))]
+    assert refused.value.hint.startswith(skipped[0].hint)
 
 
 @pytest.mark.parametrize(
@@ -91,8 +92,9 @@ def test_what_is_wrong_with_all_of_a_source_is_refused(
     tmp_path: Path, text: str, settings: dict[str, Any], said: str
 ) -> None:
     (tmp_path / "p.jsonl").write_text(text)
-    with pytest.raises(PromptError, match=said):
+    with pytest.raises(PromptError, match=said) as caught:
         taken(tmp_path, path="p.jsonl", **settings)
+    assert ("prompts inspect" in caught.value.hint) is ("line 1" in said)
     (tmp_path / "p.parquet").write_bytes(b"PAR1 and then nothing of the kind PAR1")
     for path in ("p.parquet", "none.jsonl"):
         with pytest.raises(PromptError):

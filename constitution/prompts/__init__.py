@@ -82,7 +82,7 @@ class _Sound:
                 prompt = self._fields.prompt(row)
             except PromptError as error:
                 if self._skip is None:
-                    error.hint = _LOOK.format(error.hint) if self._files and _INSPECT not in error.hint else error.hint
+                    error.hint = self._hint(error)
                     raise
                 self._first = self._first or error
                 self._count += 1
@@ -94,9 +94,12 @@ class _Sound:
         """What is wrong with all rows is no fault of one. name: the source's."""
         if (first := self._first) is None:
             raise PromptError(f"{name}: there are no prompts in it")
-        if self._count == 1:
-            raise first
-        raise PromptError(f"{first}; and none of all {self._count:,} rows is read as a prompt", hint=first.hint)
+        none = f"; and none of all {self._count:,} rows is read as a prompt" if self._count > 1 else ""
+        raise PromptError(f"{first}{none}", hint=self._hint(first))
+
+    def _hint(self, error: PromptError) -> str:
+        """With the command that looks at a file."""
+        return _LOOK.format(error.hint) if self._files and _INSPECT not in error.hint else error.hint
 
 
 def _name(section: PromptsSection) -> str:
