@@ -203,3 +203,15 @@ def test_keys_that_can_be_kept_are_named(tmp_path: Path) -> None:
     assert [prompt.source_id for prompt in read_prompts(section, Path("/"))] == [str(number) for number in range(300)]
     path.write_text("\n".join(map(json.dumps, [*rows, {**rows[0], "prompt": "again"}])))
     assert "id_field" not in inspect(path).output, "two rows have one name"
+
+
+def test_languages_are_counted_by_their_frequent_words(tmp_path: Path) -> None:
+    said = [
+        "How can I tell whether the bread that is in the oven is done, and what if it is not?",
+        "Wie kann ich das Brot backen, das meine Mutter mir gemacht hat, als ich ein Kind war?",
+        "我怎么做我妈妈在我小时候做的面包？这是我的问题，你可以告诉我吗",
+        "ok",
+    ]
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("\n".join(json.dumps({"prompt": text}) for text in said), encoding="utf-8")
+    assert inspect_file(path).languages == {"English": 1, "German": 1, "Chinese": 1, "": 1}

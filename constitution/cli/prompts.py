@@ -60,6 +60,7 @@ def _figures(found: Inspection) -> dict[str, object]:
         "turns": dict(sorted(found.turns.items())),
         **({"with scripted turns": found.scripted} if found.scripted else {}),
         "with a system turn": found.systems,
+        "languages": {name or "not told": count for name, count in found.languages.most_common()},
         "last answers cut off": found.cut,
         "repeated conversations": found.repeated,
         "characters, median": int(statistics.median(lengths)) if lengths else 0,

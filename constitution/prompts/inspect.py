@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from constitution.errors import PromptError
+from constitution.principles.languages import looks_like
 from constitution.prompts.fields import Fields
 from constitution.prompts.files import read_file
 from constitution.prompts.keys import CONVERSATIONS, SYSTEMS, AnyKeys, Keys, is_empty, plain_key
@@ -34,6 +35,8 @@ SAMPLE = 200
 """Rows that settings are tried on before all rows are read by them."""
 _ROUNDS = 8
 """Times that keys are left out: those of turns are seen when those of rows are left out."""
+TOLD = 2000
+"""Prompts whose language is looked at."""
 SIDES = 8
 """Values that a key may have at most that says which answer is better."""
 
@@ -114,6 +117,8 @@ class Inspection:
     systems: int = 0
     characters: list[int] = field(default_factory=list)
     """Length of each prompt, all turns together."""
+    languages: Counter[str] = field(default_factory=Counter)
+    """Languages of the first `TOLD` prompts, by their frequent words; empty: not plain, or of no known language."""
     repeated: int = 0
     """Rows whose conversation an earlier row has."""
     gold: Counter[int | None] = field(default_factory=Counter)
@@ -202,6 +207,9 @@ def _read_all(found: Inspection, rows: Iterator[Row]) -> None:
         found.scripted += bool(prompt.script)
         found.systems += prompt.messages[0].role == "system"
         found.characters.append(sum(len(turn.content) for turn in prompt.messages) + sum(map(len, prompt.script)))
+        if found.read <= TOLD:
+            language = looks_like([*(turn.content for turn in prompt.messages), *prompt.script])
+            found.languages[language.name if language else ""] += 1
         found.repeated += (key := int(prompt.id[:15], 16)) in seen
         seen.add(key)
         found.answers[len(prompt.answers)] += 1
