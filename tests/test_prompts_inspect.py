@@ -16,6 +16,7 @@ from test_prompts_shapes import SHAPES, turns
 from constitution.cli import app
 from constitution.errors import PromptError
 from constitution.prompts import read_prompts
+from constitution.prompts.inspect import inspect_file
 from constitution.recipe import PromptsSection
 from constitution.records import Prompt
 
