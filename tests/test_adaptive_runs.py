@@ -154,7 +154,17 @@ OF_VOTES = {
 """Figures that are means of votes: those of close pairs must not count for more."""
 OF_PAIRS = {"agreement", "labels_changed", "pairs", "kept", "dropped", "change_won"}
 """Of each pair as a whole."""
-COUNTED = {"votes_cast", "votes_missing", "votes_spared", "failures", "drawn", "changed", "copied", "dead"}
+COUNTED = {
+    "votes_cast",
+    "votes_missing",
+    "votes_spared",
+    "failures",
+    "drawn",
+    "changed",
+    "copied",
+    "answers_copied",
+    "dead",
+}
 OF_FEWER = {"majority_agreement"}
 """What most of the other principles say is less clear where fewer are asked."""
 NOT_HERE = {"repetition_stability", "alpha", "self_preference", "drift"}
