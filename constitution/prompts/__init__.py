@@ -86,7 +86,7 @@ class _Sound:
                     raise
                 self._first = self._first or error
                 self._count += 1
-                self._skip(SkippedRow(row.source, str(error), error.hint))
+                self._skip(SkippedRow(row.source, _storable(str(error)), _storable(error.hint)))
                 continue
             yield prompt
 
@@ -100,6 +100,11 @@ class _Sound:
     def _hint(self, error: PromptError) -> str:
         """With the command that looks at a file."""
         return _LOOK.format(error.hint) if self._files and _INSPECT not in error.hint else error.hint
+
+
+def _storable(text: str) -> str:
+    """With escapes in place of halves of surrogate pairs, which a key may have that a message names."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _name(section: PromptsSection) -> str:

@@ -95,5 +95,5 @@ def _parts_alike(path: Path, delimiter: str) -> bool:
 
 def _check_header(path: Path, header: Sequence[str], keys: AnyKeys) -> None:
     for key in keys.wanted(header):
-        if (count := header.count(key)) > 1:
+        if (count := header.count(key)) > 1 and (key.strip() or not keys.lenient):  # a spreadsheet's empty columns
             raise PromptError(f"{path}: has {count} columns {key!r}", hint="give each another name")

@@ -24,7 +24,7 @@ from constitution.prompts.keys import (
     plain_key,
 )
 from constitution.prompts.messages import Turns
-from constitution.prompts.paths import values
+from constitution.prompts.paths import is_path, values
 from constitution.prompts.row import Row, check_text
 from constitution.prompts.scripts import Scripts
 from constitution.prompts.transcripts import is_transcript, parse_transcript, split_answers
@@ -60,7 +60,7 @@ class Fields:
         """Raises PromptError for a row that cannot be used, or of which something would be lost."""
         if row.fault:
             raise row.fault
-        row = replace(row, data=self.keys.parted(row.data))
+        whole, row = row.data, self._parted(row)
         section = self._section
         answers, golds, script = tuple[str, ...](), tuple[int, ...](), tuple[str, ...]()
         if section.turns is not None:
@@ -88,17 +88,26 @@ class Fields:
                 row.refuse(f"turn {number} has no text")
         for number, answer in enumerate(answers, 1):
             check_text(row, f"answer {number}", answer)
+        check_text(row, "the answer that is cut off", cut or "")
         several = self._shape is not None and len(answers) > 2
         gold = None if several or not golds else golds[0]
         tags = (*section.tags, *self._kept.tags(row))
         return Prompt(
             *(messages, row.source, tags, answers, gold),
             golds=golds if several else (),
-            metadata=self._kept.metadata(row),
+            metadata=self._kept.metadata(row, whole),
             source_id=self._kept.name(row),
             cut_answer=cut,
             script=script,
         )
+
+    def _parted(self, row: Row) -> Row:
+        """The row with the keys inside its values. Refuses one of which a key of the same name would be lost."""
+        inside = self.keys.parted(row.data)
+        for key, value in row.data.items() if inside is not row.data else ():
+            if is_path(key) and inside.get(key, value) != value:
+                row.refuse(f"has {key} as a key and inside a value, and they are not the same", "rename one of them")
+        return replace(row, data=inside)
 
     def _without_last(self, messages: Messages) -> tuple[Messages, str | None]:
         """The turns up to the last that is not the assistant's, and what the assistant says after it; None: nothing,

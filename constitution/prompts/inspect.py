@@ -15,6 +15,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from constitution.errors import PromptError
 from constitution.principles.languages import looks_like
 from constitution.prompts.fields import Fields
@@ -226,12 +228,22 @@ def _tried(section: PromptsSection, rows: Iterable[Row]) -> Iterator[Prompt | Pr
                 yield fields.prompt(row)
             except PromptError as error:
                 yield error
-    except PromptError as error:  # trees that are none
-        yield error
+    except PromptError as error:
+        if not section.trees:  # of the file
+            raise
+        yield error  # trees that are none
 
 
 def _section(settings: Mapping[str, Any]) -> PromptsSection:
     return PromptsSection.model_validate({"path": "file", **settings})
+
+
+def _is_valid(settings: Mapping[str, Any]) -> bool:
+    try:
+        _section(settings)
+    except ValidationError:  # a key that would be used and ignored, or settings that do not go together
+        return False
+    return True
 
 
 def _reads(settings: Mapping[str, Any], sample: list[Row]) -> tuple[int, int, int]:
@@ -260,8 +272,9 @@ def _candidates(sample: list[Row]) -> Iterator[dict[str, Any]]:
             base = {**base, "format": "transcripts"}
         elif isinstance(held[0], str) and held[0].lstrip()[:1] in ("[", "{"):
             base = {**base, "json_text": "messages"}
-        for answers in _answers(rows, key):
-            yield _without_rest(sample, base | answers)
+        no_part = ("history", "join") if "format" in base else ()  # of transcripts, which are whole
+        for more in _answers(rows, key):
+            yield _without_rest(sample, base | {name: value for name, value in more.items() if name not in no_part})
     for key in _SCRIPTS:
         items = [item for row in rows if isinstance(held := _held(row, key), list) for item in held]
         if items and all(isinstance(item, str) or (isinstance(item, dict) and _ALONE & item.keys()) for item in items):
@@ -301,7 +314,8 @@ def _answers(rows: list[dict[str, Any]], key: str) -> Iterator[dict[str, Any]]:
             yield from (more | {"answers": [f"{name}.{text}[]"]} for text in listed)
     yield from (more | {"answers": [name]} for name in _ANSWERS if name in rows[0] and name != key)
     text = next((row[key] for row in rows if key in row), None)
-    if key in (*CONVERSATIONS, "conversation", "items", "contents") or (isinstance(text, str) and is_transcript(text)):
+    answered = isinstance(text, str) and is_transcript(text) and not text.rstrip().endswith("Assistant:")
+    if key in (*CONVERSATIONS, "conversation", "items", "contents") or answered:
         yield more | {"answers": [key]}
 
 
@@ -310,7 +324,10 @@ def _with_gold(rows: list[dict[str, Any]], pair: tuple[str, str]) -> dict[str, A
     if pair[0] in _BETTER:
         return {"answers": list(pair), "gold": pair[0]}
     for name in _SIDES:
-        values = Counter(_text(row[name]) for row in rows if row.get(name) is not None)
+        held = [row[name] for row in rows if row.get(name) is not None]
+        if not all(isinstance(value, str | int | float) for value in held):  # a column of another type is refused
+            continue
+        values = Counter(map(_text, held))
         sides = {value: _side(value, pair) for value in values}
         scale = any(_NUMBER.fullmatch(value) and (not sides[value] or value[0] in "+-") for value in values)
         if values and len(values) <= SIDES and set(pair) <= set(sides.values()) and not scale:
@@ -331,7 +348,9 @@ def _side(value: str, pair: tuple[str, str]) -> str:
 
 
 def _without_rest(sample: list[Row], settings: dict[str, Any]) -> dict[str, Any]:
-    """With the system's turn, and with the keys named that would be left out."""
+    """With the system's turn, and with the keys named that would be left out. Empty where no recipe takes them."""
+    if not _is_valid(settings):
+        return {}
     if "system" not in settings and (system := _system(sample, settings)):
         settings = {**settings, "system": system}
     for _ in range(_ROUNDS):
@@ -342,10 +361,12 @@ def _without_rest(sample: list[Row], settings: dict[str, Any]) -> dict[str, Any]
         roles = {name: role for name in sorted(names) if (role := likely_role(name))}
         if not beside and not roles:
             break
-        if beside:
-            settings = {**settings, "ignore": [*settings.get("ignore", ()), *beside]}
+        more = {"ignore": [*settings.get("ignore", ()), *beside]} if beside else {}
         if roles:
-            settings = {**settings, "roles": settings.get("roles", {}) | roles}
+            more["roles"] = settings.get("roles", {}) | roles
+        if not _is_valid(settings | more):
+            break
+        settings = settings | more
     return settings
 
 
@@ -367,5 +388,6 @@ def _text(value: Any) -> str:
 
 def _toml(value: Any) -> str:
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{json.dumps(k, ensure_ascii=False)} = {_toml(v)}" for k, v in value.items()) + " }"
-    return json.dumps(value, ensure_ascii=False)
+        return "{ " + ", ".join(f"{_toml(k)} = {_toml(v)}" for k, v in value.items()) + " }"
+    text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # which TOML refuses
+    return text.encode(errors="backslashreplace").decode()

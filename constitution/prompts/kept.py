@@ -41,12 +41,13 @@ class Kept:
             row.refuse(f"{key} is {name!r:.200}, and that of {place} too", "each row has a name that no other has")
         return name
 
-    def metadata(self, row: Row) -> str | None:
+    def metadata(self, row: Row, whole: dict[str, Any]) -> str | None:
         """The keys `metadata` as a JSON object, in the recipe's order; one that the row has not is null. None: the
-        recipe names none."""
+        recipe names none. whole: the row as it was before values gave way to what is inside them."""
         keys = self._section.metadata
-        self._missing -= row.data.keys()
-        values = [f"{json.dumps(key, ensure_ascii=False)}: {_json(row, key, row.data.get(key))}" for key in keys]
+        data = {**whole, **row.data} if keys else {}
+        self._missing -= data.keys()
+        values = [f"{json.dumps(key, ensure_ascii=False)}: {_json(row, key, data.get(key))}" for key in keys]
         return f"{{{', '.join(values)}}}" if keys else None
 
     def tags(self, row: Row) -> list[str]:

@@ -88,13 +88,19 @@ def is_seen(key: str) -> bool:
 
 def is_empty(value: Any) -> bool:
     """Whether a value says nothing: null, no text, an empty list or object, or those of nothing else."""
-    if isinstance(value, str):
-        return not value.strip()
-    if isinstance(value, dict):
-        return all(is_empty(inner) for inner in value.values())
-    if isinstance(value, list):
-        return all(is_empty(inner) for inner in value)
-    return value is None
+    if not isinstance(value, dict | list):
+        return not value.strip() if isinstance(value, str) else value is None
+    inside = [iter((value,))]  # no recursion: JSON may be nested as deep as Python's own calls
+    while inside:
+        for each in inside[-1]:
+            if isinstance(each, dict | list):
+                inside.append(iter(each.values() if isinstance(each, dict) else each))
+                break
+            if not is_empty(each):
+                return False
+        else:
+            inside.pop()
+    return True
 
 
 class AnyKeys:

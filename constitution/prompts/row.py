@@ -13,6 +13,8 @@ MOST_ROW = 16 * 2**20
 """Bytes of a line, or of a row's values."""
 FREE = 256 * 2**20
 """Bytes that every file may unpack to."""
+_MOST_NAMED = 100
+"""Keys of a row that a message names."""
 RATIO = 500
 """Times its own size that a file may unpack to: text packs to a third or a tenth, forms filled in to a fiftieth."""
 
@@ -52,18 +54,23 @@ class Row:
     def unused(self, keys: Sequence[str], what: str, hint: str) -> NoReturn:
         raise Unused(f"{self.place}: {what}", hint=hint, keys=keys)
 
+    @property
+    def names(self) -> str:
+        """Its keys, for messages."""
+        more = len(self.data) - _MOST_NAMED
+        return (", ".join(sorted(self.data)[:_MOST_NAMED]) or "none") + (f" and {more:,} more" if more > 0 else "")
+
     def value(self, key: str, hint: str = "name the key in prompts.field or prompts.answers") -> Any:
         """What `key` holds. Raises PromptError where the row has it not, or it is null. hint: where it has it not."""
         if self.data.get(key) is None:
             if key in self.data:
                 self.refuse(f"{key} is null", "leave such rows out; format sql can: WHERE … IS NOT NULL")
-            known = ", ".join(sorted(self.data)) or "none"
             if "instruction" in self.data and key == "prompt":
                 hint = 'Alpaca\'s rows: prompts.field = "instruction", prompts.join = ["input"]'
             if "turns" in self.data and key == "prompt":
                 hint = 'turns that are asked one after the other, as MT-bench has them: prompts.turns = "turns"'
             hint += "; `constitution prompts inspect FILE` finds the settings"
-            self.refuse(f"there is no {key!r} (it has: {known})", hint)
+            self.refuse(f"there is no {key!r} (it has: {self.names})", hint)
         return self.data[key]
 
 

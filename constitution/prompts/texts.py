@@ -20,11 +20,13 @@ from constitution.prompts.turn_lists import turn_list
 
 QUESTIONS = (
     *("prompt", "question", "instruction", "problem", "query", "input", "inputs", *CONVERSATIONS, "turns"),
-    *("userprompt", "usermessage", "userinput", "goal", "behavior"),
+    *("userprompt", "usermessage", "userinput", "goal", "behavior", "questionstem", "stem"),
 )
 """Keys of what is asked; the first that a row has is its question."""
 OTHERWISE = ("text", "conversation", "items", "dialog", "transcript", "fulltext", "post", "chosen")
 """Keys that are looked at where a row has none of those: they may hold the answer too."""
+_CHOICES = {"choices", "options"}
+"""What is never asked alone: where a row has no other part, its question is under a key that is not known."""
 _PARTS = {*QUESTIONS, *TEXTS} - {"examples", "demonstrations"}
 """What is asked of the model; what it is shown as well would only thin that out."""
 
@@ -37,18 +39,25 @@ def user_texts(path: Path) -> Iterator[tuple[str, str, str]]:
     for row in as_prompts(read_file(path, AnyKeys())):
         if row.fault:
             raise row.fault
-        keys = {plain_key(key): key for key in row.data if not is_empty(row.data[key])}
-        if not (found := _asked(row.data)):
-            known = ", ".join(sorted(row.data)) or "none"
-            looked_for = f"looked for: {', '.join((*QUESTIONS, *OTHERWISE))}"
-            row.refuse(f"there is no text of a prompt (it has: {known})", looked_for)
-        texts: list[str] = []
-        for text in found.values():
-            if not any(text in other for other in texts):  # the same once more, as where messages repeat the prompt
-                texts = [other for other in texts if other not in text] + [text]
-        _check_alone(row, keys, texts)
-        question = next((found[name] for name in QUESTIONS if name in found), next(iter(found.values())))
-        yield row.source, "\n\n".join(texts), question
+        try:
+            yield row.source, *_texts_of(row)
+        except RecursionError:
+            row.refuse("is nested too deeply")
+
+
+def _texts_of(row: Row) -> tuple[str, str]:
+    """All that the user says, and the question alone."""
+    keys = {plain_key(key): key for key in row.data if not is_empty(row.data[key])}
+    if not (found := _asked(row.data)):
+        looked_for = f"looked for: {', '.join((*QUESTIONS, *OTHERWISE))}"
+        row.refuse(f"there is no text of a prompt (it has: {row.names})", looked_for)
+    texts: list[str] = []
+    for text in found.values():
+        if not any(text in other for other in texts):  # the same once more, as where messages repeat the prompt
+            texts = [other for other in texts if other not in text] + [text]
+    _check_alone(row, keys, texts)
+    question = next((found[name] for name in QUESTIONS if name in found), next(iter(found.values())))
+    return "\n\n".join(texts), question
 
 
 def _asked(data: Mapping[str, Any]) -> dict[str, str]:
@@ -56,10 +65,11 @@ def _asked(data: Mapping[str, Any]) -> dict[str, str]:
     request's `body`."""
     keys = {plain_key(key): key for key in data if not is_empty(data[key])}
     found = {name: text for name, key in keys.items() if name in _PARTS and (text := _said(data[key])).strip()}
+    found = found if found.keys() - _CHOICES else {}
     for name in OTHERWISE if not found else ():
         if name in keys and (text := _said(data[keys[name]])).strip():
             return {name: text}
-    inner = (value for value in data.values() if isinstance(value, dict)) if not found else ()
+    inner = (data[key] for name, key in keys.items() if isinstance(data[key], dict) and name not in _CHOICES)
     return found or next((texts for value in inner if (texts := _asked(value))), {})
 
 

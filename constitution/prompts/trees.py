@@ -20,6 +20,7 @@ from constitution.recipe import PromptsSection
 KEYS = frozenset({"message_id", "parent_id", "role", "text", "deleted", "prompt", "replies"})
 """What is read of turns, besides what a recipe names."""
 _ROLES = {"prompter": "user", "user": "user", "assistant": "assistant"}
+_ANSWERING = [role for role, ours in _ROLES.items() if ours == "assistant"]
 _HINT = "a tree a row has its turns under `prompt` and `replies`, a turn a row message_id, parent_id, role and text"
 _DELETED = 'take the file of trees that are ready for export; or prompts.ignore = ["deleted"] takes such turns too'
 
@@ -94,6 +95,8 @@ def _flat(rows: Iterable[Row], section: PromptsSection) -> Iterator[Row]:
             yield row
             continue
         id, parent = row.value("message_id", _HINT), row.data.get("parent_id")
+        if not isinstance(id, str | int) or not isinstance(parent, str | int | None):
+            row.refuse(f"message_id is {id!r:.100} and parent_id {parent!r:.100}, and they name turns", _HINT)
         if id in turns:
             row.refuse(f"message_id {id!r:.100} is twice in the file")
         turns[id] = row, _turn(row, row.data, section.ignore)
@@ -132,7 +135,7 @@ def _turn(row: Row, node: Node, ignored: Collection[str]) -> Node:
 
 def _row(row: Row, path: list[Node], replies: list[Node], field: str) -> Row:
     """What lies beside the turn stays; of its replies those that answer it."""
-    answers = [reply for reply in replies if _ROLES.get(reply.get("role", "")) == "assistant"]
+    answers = [reply for reply in replies if reply.get("role") in _ANSWERING]
     said = [_without(reply, KEYS - {"message_id", "text"}) for reply in answers]
     return Row(row.source, row.place, {**_without(row.data, KEYS - {"message_id"}), field: path, "replies": said})
 
