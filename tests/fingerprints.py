@@ -12,7 +12,7 @@ from typing import Any
 
 from messages_server import text_of
 
-from constitution.ask.replay import Exchange
+from constitution.ask.stored import Exchange
 from constitution.engines.base import Completion, Engine, Request
 from constitution.records import Counterfactual, Failure, Judgement, Response, Score
 from constitution.templates import GRADES, LABELS, LETTERS, REPLIES
@@ -119,6 +119,7 @@ class Ledger:
         if isinstance(row, Counterfactual):
             return self.written(row.text)
         if isinstance(row, Score):
+            assert row.p_yes is not None
             return self.read(REPLIES, (row.p_yes, 1 - row.p_yes))
         if isinstance(row, Failure):
             return self.written(row.message)

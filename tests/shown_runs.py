@@ -13,9 +13,10 @@ from run_once import run_once
 from small_project import ROOT
 
 from constitution.ask import SHIPPED
-from constitution.ask.replay import Replay, Shown, Stored, replayed
+from constitution.ask.replay import replayed
 from constitution.ask.scorecard import Order, score
 from constitution.ask.sent import as_sent
+from constitution.ask.stored import Replay, Shown, Stored
 from constitution.ask.swaps import load_swaps
 from constitution.principles import load_constitution
 from constitution.records import Counterfactual, Preference, Score

@@ -18,7 +18,7 @@ from run_once import run_once, stop_midway
 from shown_runs import CHAIN, METHODS, NEIGHBOURS, PROMPTS, RECIPE, TALK, Ran, project, runs, show
 from small_project import table
 
-from constitution.ask.replay import Exchange
+from constitution.ask.stored import Exchange
 from constitution.generate.failures import unsaid
 from constitution.identity import seed
 from constitution.pipeline import open_run, prepare

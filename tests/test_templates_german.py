@@ -15,7 +15,8 @@ from click.testing import CliRunner
 from small_project import table
 
 from constitution import load_recipe, run
-from constitution.ask.replay import Stored, replayed
+from constitution.ask.replay import replayed
+from constitution.ask.stored import Stored
 from constitution.cli.principles import principles
 from constitution.engines.base import Completion, Request
 from constitution.errors import RecipeError

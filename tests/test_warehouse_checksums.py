@@ -32,7 +32,8 @@ def test_every_part_is_named_whatever_wrote_it(tmp_path: Path) -> None:
     warehouse.write_annotations(RUN, [Annotation("l", RUN, prompt(0).id, "ann", 1.0, "ann.csv", pair_id="p")])
     warehouse.write_annotations(RUN, [Annotation("m", RUN, prompt(0).id, "ben", 1.0, "ben.csv", pair_id="p")])
     folders = [tmp_path / path.parent.relative_to(tmp_path / "checksums") for path in tmp_path.rglob("SHA256SUMS")]
-    assert {folder.parent.name for folder in folders} == {"principles", "prompts", "annotations", *convert.ROW_TABLES}
+    made = {"responses", "judgements", "preferences", "failures"}
+    assert {folder.parent.name for folder in folders} == {"principles", "prompts", "annotations", *made}
     for folder in folders:
         assert sound(folder) == len(files.parts(folder))
     assert warehouse.compact(RUN) == 2

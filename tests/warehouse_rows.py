@@ -137,7 +137,8 @@ def _filled() -> Path:
     rows = [row for number in range(PROMPTS - 1) for row in chain(number)]
     rows += [*list(chain(PROMPTS - 1))[:2], failure(PROMPTS - 1)]
     for table, kind in convert.ROW_TABLES.items():
-        warehouse.write_part(table, RUN, [row for row in rows if isinstance(row, kind)])
+        if own := [row for row in rows if isinstance(row, kind)]:
+            warehouse.write_part(table, RUN, own)
     warehouse.write_run(run())
     warehouse.rebuild_views()
     return warehouse.root

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from constitution.ask.questions import differs, opened
-from constitution.ask.replay import Exchange, Replay, Shown, Stored, cast_by, models_of, section_of
+from constitution.ask.replay import cast_by
 from constitution.ask.replies import Reply, of_completion
+from constitution.ask.stored import Exchange, Replay, Shown, Stored, models_of, section_of
 from constitution.engines import Completion, Engine, Request
 from constitution.errors import EngineError, InputError
 from constitution.judge.read import read_choices
@@ -75,10 +76,10 @@ async def _probability(
     if isinstance(row, Score):
         [(request, done)] = fresh.items()
         try:
-            yes, no = read_choices(done, request.choices).found
+            found = read_choices(done, request.choices).found
         except EngineError:
             return None
-        return yes / (yes + no)
+        return found[0] / sum(found) if row.grades is None else None
     if not isinstance(row, Judgement):
         return None
     made = await cast_by(stored, row, _Replies(row.judge, fresh))

@@ -11,168 +11,51 @@ says so, and the requests are not the ones that were sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
 from constitution import __version__
 from constitution.ask import scorecard, swaps
-from constitution.ask.panel import recipe_of
-from constitution.ask.replies import Reply, of_answer, of_score, of_text, of_vote
-from constitution.engines import Completion, Engine, Request
-from constitution.errors import InputError, RequestRefused
+from constitution.ask.replies import of_answer, of_score, of_text, of_vote
+from constitution.ask.stored import JUDGE, POLICY, POOL, Exchange, Recorder, Replay, Shown, Stored
+from constitution.engines import Engine, Request
 from constitution.generate import Setup, generators
 from constitution.generate.failures import failure_id, tried_again, unsaid
 from constitution.judge.ask import Judge, Vote, votes_of
 from constitution.judge.pairs import Pair, pairs
+from constitution.judge.reward import Reading, Rewarder, rewarder, step_of
 from constitution.judge.ways import AFTER
 from constitution.pipeline.label import labeller
 from constitution.pipeline.plan import all_templates
-from constitution.recipe import ModelSection, Recipe
 from constitution.records import (
     NOT_ASKED,
-    Constitution,
     Counterfactual,
     Criterion,
     Failure,
     Judgement,
     Messages,
-    Prompt,
     Response,
     Row,
-    Run,
     Score,
 )
-from constitution.warehouse import Warehouse
-
-Shown = Response | Judgement | Score | Counterfactual | Failure
-"""Rows that models were asked for."""
-
-POLICY, POOL, JUDGE = "policy", "pool ", "judge "
 
 _SAME = (
     *("id", "kind", "round", "parent_id", "principle_id", "principle_digest", "template_digest", "perturbation"),
     *("sampler", "system_prompt", "system_prompt_digest"),
-    *("pair_id", "first_id", "second_id", "judge", "method", "repeat", "seed", "critique_seed"),
+    *(
+        "response_id",
+        "criterion",
+        "question",
+        "pair_id",
+        "first_id",
+        "second_id",
+        "judge",
+        "method",
+        "repeat",
+        "seed",
+        "critique_seed",
+    ),
 )
 """What a row that is made again must have in common with the stored one, as far as it has them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """One request, and what is stored of the reply."""
-
-    request: Request
-    reply: Reply | None
-    """None: nothing."""
-    sent: Messages | None = None
-    """The messages as a server was sent them; None: as they are in `request`."""
-
-    text: str | None = None
-    """What the model's chat template makes of them; None: that is not known here, or was not asked."""
-
-    @property
-    def messages(self) -> Messages:
-        return self.request.messages if self.sent is None else self.sent
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    role: str
-    """Who was asked: POLICY, POOL and the name of a model, or JUDGE and the name of the judge of the vote or score."""
-    exchanges: tuple[Exchange, ...] = ()
-    """In the order in which they were asked for."""
-    doubt: str = ""
-    """Why `exchanges` is empty; empty: these are the requests."""
-    note: str = ""
-    """What of the row's requests is missing, and why; empty: nothing."""
-    askable: bool = True
-    """Whether the run's recipe names what was asked."""
-    unsent: tuple[str, ...] = ()
-    """Those of seed, temperature and top_p that the server was not sent, as the row says."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What a run has stored of one prompt, and of itself."""
-
-    run: Run
-    recipe: Recipe
-    constitution: Constitution
-    prompt: Prompt
-    rows: Mapping[str, Row]
-    warehouse: Warehouse
-
-    @classmethod
-    def load(cls, warehouse: Warehouse, run_id: str, prompt_id: str) -> Stored:
-        """Raises InputError where this version cannot read the run's recipe, or its constitution is not there."""
-        run, constitution = warehouse.read_run(run_id), warehouse.read_principles(run_id)
-        if run is None or constitution is None:
-            raise InputError(
-                f"run {run_id}: its record or its principles are not there",
-                hint="`constitution verify` looks for damaged files",
-            )
-        prompt = warehouse.record("prompts", run_id, prompt_id)
-        assert isinstance(prompt, Prompt)
-        rows = {row.id: row for row in warehouse.rows_of(run_id, [prompt_id]).get(prompt_id, ())}
-        return cls(run, recipe_of(run), constitution, prompt, rows, warehouse)
-
-    @property
-    def responses(self) -> list[Response]:
-        return [row for row in self.rows.values() if isinstance(row, Response)]
-
-    def until(self, last: int) -> list[Response]:
-        """The answers that there were when the chain's last round was this one."""
-        answers = [answer for answer in self.responses if answer.kind != "revision" or answer.round <= last]
-        ids = {answer.id for answer in answers}
-        return [answer for answer in answers if answer.kind != "perturbation" or answer.parent_id in ids]
-
-
-class Recorder(Engine):
-    """Keeps each request, and replies what `reply` has for it; of None it is a refusal."""
-
-    def __init__(self, model: str, reply: Callable[[Request], Reply | None], steps: Sequence[str] = ()) -> None:
-        """steps: those whose requests are answered and kept; empty: all."""
-        self._model = model
-        self._reply = reply
-        self._steps = steps
-        self.exchanges: list[Exchange] = []
-
-    @property
-    def model(self) -> str:
-        return self._model
-
-    async def generate(self, request: Request) -> Completion:
-        if self._steps and request.step not in self._steps:
-            raise RequestRefused("it belongs to another row")
-        reply = self._reply(request)
-        self.exchanges.append(Exchange(request, reply))
-        if reply is None:
-            raise RequestRefused("no reply to it is stored")
-        return reply.completion(request)
-
-
-def models_of(run: Run, role: str) -> dict[str, dict[str, str]]:
-    """What the run's record says of the model of `Replay.role`: as it was last, and before earlier restarts where it
-    said something else."""
-    judge = role.removeprefix(JUDGE)
-    told = {name: (name.split(" until start ")[0], facts) for name, facts in run.models.items()}
-    own = {name: facts for name, (of, facts) in told.items() if of == role}
-    if own or not role.startswith(JUDGE):
-        return own
-    # A judge alone has its model's name; it may be the policy.
-    alone = [of for of, facts in told.values() if of in ("judge", POLICY) and facts.get("name") == judge]
-    return {name: facts for name, (of, facts) in told.items() if alone and of == min(alone)}
-
-
-def section_of(stored: Stored, role: str) -> ModelSection:
-    """The run's section of `Replay.role`. Raises InputError where its recipe has none: another recipe asked."""
-    models = stored.recipe.model
-    if role in models.roles and not role.startswith("judge"):
-        return models.roles[role]
-    name = role.removeprefix(JUDGE) if models.jury else ""
-    if name not in models.judges or not models_of(stored.run, role):
-        raise InputError(f"run {stored.run.run_id} has no {role}: another recipe asked")
-    return models.judges[name]
 
 
 async def replayed(stored: Stored, row: Shown) -> Replay:
@@ -182,13 +65,15 @@ async def replayed(stored: Stored, row: Shown) -> Replay:
     if isinstance(row, Judgement):
         return await _vote(stored, row)
     if isinstance(row, Score):
-        return _score(stored, row)
+        return _score(stored, row) if row.scorecard else await _reading(stored, row)
     if isinstance(row, Counterfactual):
         return _counterfactual(stored, row)
     # A failure has no digest of its templates.
     if unknown := {texts.digest for texts in all_templates(stored.recipe)} - stored.run.templates.keys():
         return Replay("", doubt=_other_templates(stored, "another", min(unknown)))
-    return await (_failed_vote(stored, row) if row.judge is not None else _failed_answer(stored, row))
+    if row.judge is None:
+        return await _failed_answer(stored, row)
+    return await (_failed_reading(stored, row) if row.step.startswith("reward-") else _failed_vote(stored, row))
 
 
 # --- answers
@@ -276,13 +161,18 @@ async def cast_by(stored: Stored, row: Judgement, engine: Engine) -> Judgement |
 async def _failed_vote(stored: Stored, row: Failure) -> Replay:
     recorder = Recorder(row.judge or "", lambda request: None)
     for vote in _votes(stored, row.judge or "", recorder):
-        starts = range(stored.run.starts + 1)
-        final, *others = [failure_id(row.run_id, row.prompt_id, "vote", vote.id, each) for each in starts]
-        if row.id in {final, *others, *(tried_again(final, each) for each in starts)}:
+        if row.id in _failure_ids(stored, row, vote.id):
             await vote.cast(vote.id, stored.prompt, used=0)
             note = _NOT_BUILT.format(f"the {AFTER}") if row.message.startswith(AFTER) else ""
             return Replay(JUDGE + (row.judge or ""), tuple(recorder.exchanges), note=note)
     return Replay(JUDGE + (row.judge or ""), doubt="it cannot be told which of the prompt's votes it was")
+
+
+def _failure_ids(stored: Stored, row: Failure, target: str) -> set[str]:
+    """That a failure of the row's step to make the row `target` may have."""
+    starts = range(stored.run.starts + 1)
+    final, *others = [failure_id(row.run_id, row.prompt_id, row.step, target, each) for each in starts]
+    return {final, *others, *(tried_again(final, each) for each in starts)}
 
 
 def _votes(stored: Stored, name: str, engine: Engine) -> list[Vote]:
@@ -303,7 +193,7 @@ def _pairs(stored: Stored) -> list[Pair]:
     return list(found.values())
 
 
-def _held(stored: Stored, row: Response | Judgement, made: Row | None, role: str, recorder: Recorder) -> Replay:
+def _held(stored: Stored, row: Response | Judgement | Score, made: Row | None, role: str, recorder: Recorder) -> Replay:
     """What was recorded, if what came of it is the stored row."""
     if made is None or isinstance(made, Failure):
         return Replay(role, doubt=_elsewhere(f": {made.message}" if made else ""))
@@ -317,7 +207,7 @@ def _held(stored: Stored, row: Response | Judgement, made: Row | None, role: str
     return Replay(role, tuple(recorder.exchanges), unsent=_unsent(row, recorder.exchanges[-1].request))
 
 
-def _unsent(row: Response | Judgement, request: Request) -> tuple[str, ...]:
+def _unsent(row: Response | Judgement | Score, request: Request) -> tuple[str, ...]:
     """request: the row's last, whose settings it has."""
     missing = ("seed",) if row.seed is None else ()
     sent = row.sampling if isinstance(row, Response) else request.sampling
@@ -340,6 +230,36 @@ def _other_templates(stored: Stored, was: str | None, now: str) -> str:
     )
 
 
+# --- readings for rewards
+
+
+async def _reading(stored: Stored, row: Score) -> Replay:
+    recorder = Recorder(row.judge, lambda request: of_score(row))
+    for made, answer, reading in _readings(stored, row.judge, recorder):
+        if made.id(answer, reading) == row.id:
+            again = await made.read(stored.prompt, [answer], reading)
+            return _held(stored, row, again if isinstance(again, Failure) else again[0], JUDGE + row.judge, recorder)
+    return Replay(JUDGE + row.judge, doubt=_elsewhere())
+
+
+async def _failed_reading(stored: Stored, row: Failure) -> Replay:
+    recorder = Recorder(row.judge or "", lambda request: None)
+    for made, answer, reading in _readings(stored, row.judge or "", recorder):
+        if step_of(reading.source) == row.step and row.id in _failure_ids(stored, row, made.id(answer, reading)):
+            await made.read(stored.prompt, [answer], reading)
+            return Replay(JUDGE + (row.judge or ""), tuple(recorder.exchanges))
+    return Replay(JUDGE + (row.judge or ""), doubt="it cannot be told which of the prompt's readings it was")
+
+
+def _readings(stored: Stored, name: str, engine: Engine) -> Iterator[tuple[Rewarder, Response, Reading]]:
+    """All that the judge of this name was to read of the prompt's answers."""
+    jury = stored.recipe.model.jury
+    made = rewarder(stored.recipe, stored.constitution, stored.run, dict.fromkeys(jury or [name], engine))
+    for reading in made.readings() if made else ():
+        if made and reading.judge == name:
+            yield from ((made, answer, reading) for answer in stored.responses)
+
+
 # --- what was asked after the run
 
 
@@ -348,6 +268,8 @@ def _score(stored: Stored, row: Score) -> Replay:
     assert isinstance(about, Response | Counterfactual)
     messages: Messages = about.messages if isinstance(about, Counterfactual) else stored.prompt.messages
     answer = scorecard.Answer(row.prompt_id, messages, about.text, (row.response_id,), frozenset())
+    assert row.criterion is not None
+    assert row.good is not None
     criterion = Criterion(row.question, row.good)
     if row.template_digest != scorecard.TEMPLATES:
         return Replay(JUDGE + row.judge, doubt=_other_templates(stored, row.template_digest, scorecard.TEMPLATES))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,14 +89,20 @@ def _shares(row: Judgement) -> Iterator[tuple[float, ...]]:
     if METHODS[row.method].reads == "criteria":
         yield from ((p, 1 - p) for p in both)
     elif METHODS[row.method].reads == "grades":
-        yield from (tuple(p / math.fsum(found) for p in found) for found in (row.read_first, row.read_second) if found)
+        yield from (_of_one(found) for found in (row.read_first, row.read_second) if found)
     else:
         yield row.p_first, 1 - row.p_first
 
 
 def of_score(row: Score) -> Reply:
     tokens = row.prompt_tokens, row.cached_tokens, row.completion_tokens
-    return Reply(None, None, None, *tokens, shares=(row.p_yes, 1 - row.p_yes), label_mass=row.label_mass)
+    shares = (row.p_yes, 1 - row.p_yes) if row.p_yes is not None else _of_one(row.grades or ())
+    return Reply(None, None, None, *tokens, shares=shares, label_mass=row.label_mass)
+
+
+def _of_one(found: Sequence[float]) -> tuple[float, ...]:
+    """Probabilities, renormalised."""
+    return tuple(p / math.fsum(found) for p in found)
 
 
 def of_completion(done: Completion, request: Request) -> Reply:
@@ -104,7 +110,7 @@ def of_completion(done: Completion, request: Request) -> Reply:
     if not request.choices:
         return Reply(done.text, done.reasoning, done.finish_reason, **_tokens(done))
     found, mass, _ = read_choices(done, request.choices)
-    return Reply(shares=tuple(p / math.fsum(found) for p in found), label_mass=mass, **_tokens(done))
+    return Reply(shares=_of_one(found), label_mass=mass, **_tokens(done))
 
 
 def _tokens(of: Response | Counterfactual | Judgement | Completion) -> dict[str, Any]:

@@ -52,7 +52,8 @@ answers AS (
     FROM (FROM counterfactuals WHERE run_id = $run) AS c SEMI JOIN drawn USING (prompt_id)
 ),
 known AS (
-    SELECT response_id, list(id) AS ids FROM scores WHERE run_id = $run AND judge = $judge GROUP BY response_id
+    SELECT response_id, list(id) AS ids FROM scores
+    WHERE run_id = $run AND judge = $judge AND scorecard <> '' GROUP BY response_id
 )
 SELECT
     a.prompt_id, a.swap, any_value(a.messages) AS messages, a.text, list(a.id ORDER BY a.id) AS ids,
@@ -232,6 +233,7 @@ class Examiner:
                 request.seed,
                 *tokens,
                 censored=censored,
+                calls=int(not place),
             )
-            for (response_id, id), tokens in zip(ids.items(), spent, strict=True)
+            for place, ((response_id, id), tokens) in enumerate(zip(ids.items(), spent, strict=True))
         ]

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from constitution.ask.replay import Exchange, Replay, Stored, models_of, section_of
+from constitution.ask.stored import Exchange, Replay, Stored, models_of, section_of
 from constitution.engines.base import Request
 from constitution.engines.control import ControlTokens, spellings
 from constitution.engines.odd import SENT_APART, SHORTENED, SPELLED

@@ -111,7 +111,8 @@ def figures(evidence: Evidence) -> Iterator[Figure]:
 def create_tables(evidence: Evidence, tags: Tags) -> bool:
     """Makes the tables of the scorecard. False, and none is made, where the run has no scores of it."""
     named = f"AND scorecard = {quoted(evidence.scorecard)}" if evidence.scorecard else ""
-    last = f"SELECT max_by(scorecard, created_at) FROM scores WHERE run_id = {quoted(evidence.run.run_id)} {named}"
+    own = f"run_id = {quoted(evidence.run.run_id)} AND scorecard <> ''"
+    last = f"SELECT max_by(scorecard, created_at) FROM scores WHERE {own} {named}"
     ((found,),) = evidence.connection.execute(last).fetchall()
     if found is None:
         return False

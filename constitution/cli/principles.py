@@ -142,7 +142,10 @@ def _show_principle(principle: Principle) -> None:
         ("source", principle.source),
     ]
     for criterion in principle.criteria:
-        texts.append(("criterion", f"{criterion.question} ({criterion.good} is good, weight {criterion.weight:g})"))
+        kind = f", {criterion.kind}" if criterion.kind else ""
+        texts.append(
+            ("criterion", f"{criterion.question} ({criterion.good} is good, weight {criterion.weight:g}{kind})")
+        )
     for example in principle.examples:
         texts += [("prompt", _last(example.messages)), ("better", example.better), ("worse", example.worse)]
     _show_texts(principle.id, f"  ({'; '.join(notes)})", texts)

@@ -15,14 +15,14 @@ from constitution import __version__
 from constitution.cli._options import json_option, run_ids, show_json, warehouse_option, where
 from constitution.cli._tables import readable
 from constitution.errors import InputError
-from constitution.records import Failure, Judgement, Message, Preference, Prompt, Response
+from constitution.records import Failure, Judgement, Message, Preference, Prompt, Response, Reward, Row, Score
 from constitution.shown import printable, printable_lines
 from constitution.warehouse import Found, Warehouse, find
 
 if TYPE_CHECKING:
     from constitution.ask.again import Again
-    from constitution.ask.replay import Exchange, Replay
     from constitution.ask.replies import Reply
+    from constitution.ask.stored import Exchange, Replay
     from constitution.engines.base import Request
 
 _TEXTS = ("text", "critique", "rationale", "reasoning", "critique_reasoning", "rationale_reasoning", "messages")
@@ -39,8 +39,8 @@ _TEXTS = ("text", "critique", "rationale", "reasoning", "critique_reasoning", "r
 @json_option
 @warehouse_option
 def show(id: str, again: bool, templated: bool, run: str | None, as_json: bool, warehouse: Path) -> None:
-    """Print the row ID (or how it begins) of a vote, answer, score, preference, prompt or failure: the exact messages
-    that were sent, how, what came back, and where it comes from.
+    """Print the row ID (or how it begins) of a vote, answer, score, reward, preference, prompt or failure: the exact
+    messages that were sent, how, what came back, and where it comes from.
 
     The messages are rendered again by the code that a run renders them with, and only shown where the row comes out
     the same. What a chat template makes of them is shown by --templated, for models in this process.
@@ -59,13 +59,14 @@ def show(id: str, again: bool, templated: bool, run: str | None, as_json: bool, 
     command = f"constitution show {found.id} --run {found.run_id} --again{where(warehouse)}"
     facts: dict[str, Any] = {"kind": found.kind, "table": found.table, "id": found.id, "run_id": found.run_id}
     facts["row"] = asdict(row) if not isinstance(row, Prompt) else {"id": row.id, **asdict(row)}
-    if isinstance(row, Prompt | Preference):
+    if isinstance(row, Prompt | Preference | Reward):
         if again:
             raise InputError(f"{found.id}: a {found.kind} is asked of no model", hint="ask its answers or votes again")
         _show_whole(store, found, row, facts, as_json)
         return
-    from constitution.ask.replay import Stored, models_of, replayed
+    from constitution.ask.replay import replayed
     from constitution.ask.sent import as_sent, with_text
+    from constitution.ask.stored import Stored, models_of
 
     stored = Stored.load(store, found.run_id, found.prompt_id)
     replay = asyncio.run(as_sent(stored, asyncio.run(replayed(stored, row))))
@@ -208,15 +209,20 @@ def _show_rest(replay: Replay, models: dict[str, dict[str, str]], code_version: 
         click.echo(f"Ask it again:\n  {command}")
 
 
-def _show_whole(store: Warehouse, found: Found, row: Prompt | Preference, facts: dict[str, Any], as_json: bool) -> None:
-    """A prompt and its answers, or a preference and its votes."""
+def _show_whole(
+    store: Warehouse, found: Found, row: Prompt | Preference | Reward, facts: dict[str, Any], as_json: bool
+) -> None:
+    """A prompt and its answers, a preference and its votes, or a reward and its readings."""
     rows = store.rows_of(found.run_id, [found.prompt_id]).get(found.prompt_id, [])
     wanted: type = Response if isinstance(row, Prompt) else Judgement
-    parts = [each for each in rows if isinstance(each, wanted)]
+    parts: Sequence[Row] = [each for each in rows if isinstance(each, wanted)]
     if isinstance(row, Preference):
         votes = [vote for vote in parts if isinstance(vote, Judgement) and vote.pair_id == row.id]
         votes.sort(key=lambda vote: (vote.judge, vote.principle_id, vote.first_id != row.a_id, vote.repeat))
         parts = [*votes]
+    if isinstance(row, Reward):
+        own = [each for each in rows if isinstance(each, Score) and each.response_id == row.response_id]
+        parts = [each for each in own if each.metric == row.source]
     failures = [each for each in rows if isinstance(each, Failure)] if isinstance(row, Prompt) else []
     if as_json:
         show_json(facts | {"parts": [asdict(part) for part in (*parts, *failures)]})
@@ -243,6 +249,8 @@ def _show_parts(parts: Iterable[object]) -> None:
             what = f"{part.kind} {part.perturbation or part.round}, {part.outcome}: {readable(part.text)}"
         elif isinstance(part, Judgement):
             what = f"{part.judge}, {part.principle_id}, first {part.first_id[:12]}: p_first {part.p_first:.4g}"
+        elif isinstance(part, Score):
+            what = f"{part.judge}, {part.principle_id}, {part.value:.4g}: {readable(part.question)}"
         else:
             assert isinstance(part, Failure)
             what = f"{part.step}: {part.error}: {part.message}"

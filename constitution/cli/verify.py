@@ -11,7 +11,7 @@ import click
 from constitution.cli._options import warehouse_option, where
 from constitution.shown import printable
 from constitution.warehouse import Damage, Warehouse, connect
-from constitution.warehouse.damage import INPUT, QUARANTINE, REMEDIES, ROWS, folder_of, strays
+from constitution.warehouse.damage import INPUT, QUARANTINE, REMEDIES, folder_of, made_by, strays
 from constitution.warehouse.layout import is_run_id
 
 
@@ -88,12 +88,13 @@ def _verify(store: Warehouse, run_id: str, repair: bool) -> bool:
 def _tell_remedies(store: Warehouse, run_id: str, found: Sequence[Damage]) -> None:
     tables = {damage.table for damage in found}
     click.echo(f"  Quarantined in {store.root / QUARANTINE}/.")
-    if not tables.isdisjoint(("runs", *INPUT, *ROWS)):
-        record = store.read_run(run_id)
+    record = store.read_run(run_id)
+    made = made_by(record.counts if record else {})
+    if not tables.isdisjoint(("runs", *INPUT, *made)):
         name = f" {record.recipe['name']}" if record and "name" in record.recipe else ""
         click.echo(
             f"  `constitution run` of its recipe{name} makes again what is gone; audit and export it after that."
         )
     for table, remedy in REMEDIES.items():
         if table in tables:
-            click.echo(f"  {table}: {remedy}.")
+            click.echo(f"  {table}: {remedy}{', or run its recipe, where they were for rewards' * (table in made)}.")

@@ -20,8 +20,10 @@ class Given(Generator):
 
     @classmethod
     def of(cls, setup: Setup) -> Self | None:
-        judge = setup.recipe.judge
-        return cls(setup.run_id, families(setup)) if judge and "given" in judge.pairs else None
+        """For pairs of them, or their rewards."""
+        judge, prompts = setup.recipe.judge, setup.recipe.prompts
+        wanted = (judge and "given" in judge.pairs) or (setup.recipe.reward and prompts.answers)
+        return cls(setup.run_id, families(setup)) if wanted else None
 
     async def answers(self, prompt: Prompt, have: Mapping[str, Row], emit: Emit) -> Answers:
         given = given_answers(self.run_id, prompt, self.families)

@@ -101,19 +101,24 @@ class Read(NamedTuple):
 
 
 async def read(question: Question, part: str, messages: Messages, labels: tuple[str, ...] = templates.LABELS) -> Read:
-    done = await generate(part, question, question.request(messages, SAMPLING, labels))
+    return await read_labels(part, question.engine, question.request(messages, SAMPLING, labels))
+
+
+async def read_labels(part: str, engine: Engine, request: Request) -> Read:
+    """What the reply says of the request's labels. Raises PartFailed."""
+    done = await generate(part, engine, request)
     try:
-        found = read_choices(done, labels)
+        found = read_choices(done, request.choices)
     except MalformedReply as error:
         raise final(part, error) from None
     return Read(found, done)
 
 
-async def generate(part: str, question: Question, request: Request) -> Completion:
+async def generate(part: str, engine: Engine, request: Request) -> Completion:
     """Raises PartFailed also where the server refused or filtered what was asked for; log-probabilities that it gave
     all the same are the model's."""
     try:
-        done = await question.engine.generate(request)
+        done = await engine.generate(request)
     except EngineError as error:
         raise PartFailed(part, error) from error
     if done.finish_reason in _HELD_BACK and done.choice_logprobs is None:

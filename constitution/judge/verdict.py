@@ -30,7 +30,7 @@ ASCII: beyond them İ and ı are an i too where case is ignored."""
 
 async def verdict(q: Question) -> Verdict:
     asked = templates.verdict_messages(q.prompt, q.first, q.second, q.principle, q.nonce, q.texts)
-    done = await generate("verdict", q, q.request(asked, q.section.verdict.sampling))
+    done = await generate("verdict", q.engine, q.request(asked, q.section.verdict.sampling))
     text = clean(done.text)
     return Verdict(
         p_first=P_FIRST[said(text, done)],

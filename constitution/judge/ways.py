@@ -48,7 +48,7 @@ async def rationale(q: Question) -> Verdict:
     asked = templates.rationale_messages(q.prompt, q.first, q.second, q.principle, q.nonce, texts=q.texts)
     sampling = replace(written, stop=(*written.stop, stop_of(q.texts)))
     # Priority: the second call, which finds all but its last words in the cache, goes before other votes' first.
-    reasoning = await generate("rationale", q, q.request(asked, sampling, priority=1))
+    reasoning = await generate("rationale", q.engine, q.request(asked, sampling, priority=1))
     text = clean(reasoning.text)
     if not text and reasoning.finish_reason == "length":
         raise final("rationale", MalformedReply("max_tokens were used up before any text"))

@@ -9,6 +9,7 @@
     forecast   what a whole will come to, by a sample of it
     benchmarks how public benchmarks score a judge
     refusals   answers that begin like a refusal
+    lengths    how long a text is
 
 Arguments that are not finite numbers are a ValueError; too little data is an Estimate without a value.
 """
@@ -19,10 +20,12 @@ from constitution.lazy import names_of
 
 if TYPE_CHECKING:
     from constitution.measures.estimate import Estimate
+    from constitution.measures.lengths import words
     from constitution.measures.refusals import refuses, refuses_briefly, refuses_sql
     from constitution.measures.style import StyleFit
 
-__all__ = ["Estimate", "StyleFit", "refuses", "refuses_briefly", "refuses_sql"]
+__all__ = ["Estimate", "StyleFit", "refuses", "refuses_briefly", "refuses_sql", "words"]
 
 _REFUSALS = ("refuses", "refuses_briefly", "refuses_sql")
-__getattr__ = names_of(__name__, {"Estimate": "estimate", "StyleFit": "style", **dict.fromkeys(_REFUSALS, "refusals")})
+_OTHERS = {"Estimate": "estimate", "StyleFit": "style", "words": "lengths"}
+__getattr__ = names_of(__name__, _OTHERS | dict.fromkeys(_REFUSALS, "refusals"))

@@ -13,7 +13,7 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from constitution.records import Judgement, Response, Row, Usage
+from constitution.records import Judgement, Response, Row, Score, Usage
 
 if TYPE_CHECKING:
     from constitution.engines import Engines
@@ -22,12 +22,19 @@ if TYPE_CHECKING:
 Stats = Mapping[str, Mapping[str, Any]]
 """Per role what its engine reports of its work, as `Engines.stats` gives it."""
 
-STAGES = ("sample", "initial", "critique", "revision", "perturbation", "vote")
-"""In the order of a prompt's way. A sampler's is `sample-NAME`; its model is the policy or of the pool, and all others
-but the vote are the policy's."""
+STAGES = ("sample", "initial", "critique", "revision", "perturbation", "reward", "vote")
+"""In the order of a prompt's way. A sampler's is `sample-NAME`, whose model is the policy or of the pool; a reward's is
+`reward-SOURCE`, and its and the vote's models are the judges; all others are the policy's."""
+
+
+def of_judges(stage: str) -> bool:
+    return stage.partition("-")[0] in ("reward", "vote")
+
+
 COUNTED = ("calls", "prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
 """Tokens of a stage and model, in the order of `Usage`."""
 _TOKENS = attrgetter(*COUNTED[1:])
+_SCORE_TOKENS = attrgetter(*COUNTED[1:4])
 _CRITIQUE_TOKENS = attrgetter(*(f"critique_{name}" for name in COUNTED[1:]))
 SUMS = ("calls", "failures", "busy_seconds", "open_seconds")
 """Engine's stats that are added up over a run's starts."""
@@ -47,9 +54,12 @@ class Ledger:
 
     def add(self, row: Row) -> None:
         """Counts the calls that made the row: none for an answer that came with its prompt, a critique and a revision
-        for a revision that was not skipped, as many as it took for a vote."""
+        for a revision that was not skipped, as many as it took for a vote or a reading."""
         if isinstance(row, Judgement):
             self._add("vote", row.judge, row.calls, _TOKENS(row))
+        elif isinstance(row, Score):
+            if row.calls:
+                self._add(f"reward-{row.metric}", row.judge, row.calls, (*_SCORE_TOKENS(row), 0))
         elif isinstance(row, Response):
             if row.critique_outcome is not None:
                 self._add("critique", row.model, 1, _CRITIQUE_TOKENS(row))
@@ -139,7 +149,7 @@ class Cost:
         return {role: _together(self._before.get(role, {}), now.get(role, {})) for role in {**self._before, **now}}
 
     def _price(self, used: Usage) -> Price | None:
-        if used.stage == "vote":
+        if of_judges(used.stage):
             return self._vote_price(used.model)
         model = self._samplers.get(used.stage.removeprefix("sample-"), "policy")
         return self._prices["policy" if model == "policy" else f"pool {model}"]

@@ -28,6 +28,8 @@ from constitution.generate.sample import samplers
 from constitution.identity import ROWS_VERSION, digest
 from constitution.judge.methods import METHODS, templates_of
 from constitution.judge.methods import check as check_judging
+from constitution.judge.reward import rewarding
+from constitution.judge.sources import texts_of
 from constitution.judge.units import WAVES
 from constitution.pipeline.input import Input
 from constitution.pipeline.path_policy import allowed_folders, check_places, query_folders
@@ -38,7 +40,7 @@ from constitution.recipe import Recipe
 from constitution.records import Constitution, Principle, Prompt, Run
 from constitution.templates.wording import mixed
 from constitution.warehouse import Warehouse, skipping, spooled
-from constitution.warehouse.damage import INPUT, ROWS
+from constitution.warehouse.damage import INPUT, made_by
 
 WAVE = 50_000
 """Prompts in flight that fill any batch."""
@@ -123,7 +125,7 @@ def prepare(
                     input.write(warehouse, run_id)
                     warehouse.write_run(run := _new_run(run_id, recipe, constitution, input))  # last: it has prompts
         elif run.finished_at:
-            if found := warehouse.verify(run_id, (*INPUT, *ROWS), read_parts=False):
+            if found := warehouse.verify(run_id, (*INPUT, *made_by(run.counts)), read_parts=False):
                 raise DamagedPart(f"run {run_id} finished on {run.finished_at}, but {found[0]}")
         elif warehouse.verify(run_id, INPUT):
             with warehouse.lock(run_id):
@@ -135,7 +137,7 @@ def prepare(
 
 def _check_texts(recipe: Recipe, constitution: Constitution) -> None:
     """Raises RecipeError for principles, system prompts or templates that are asked for and that are not there."""
-    for check in (revising, samplers, judging):
+    for check in (revising, samplers, judging, rewarding):
         check(recipe, constitution)
     all_templates(recipe)
 
@@ -194,6 +196,8 @@ def batch_steps(recipe: Recipe) -> int:
     # One sampler is asked while another is.
     seeing = {each.sees for each in recipe.sample.values() if models.generator(each.model).batched}
     steps += len(seeing)
+    if recipe.reward and recipe.reward.asks and any(judge.batched for judge in models.judges.values()):
+        steps += 1
     if recipe.judge:
         voting = [METHODS[recipe.judge.of(judge).method] for judge in models.judges.values() if judge.batched]
         # A label is read after what was written for it.
@@ -203,14 +207,15 @@ def batch_steps(recipe: Recipe) -> int:
 
 
 def judging(recipe: Recipe, constitution: Constitution) -> tuple[Principle, ...]:
-    """The principles to judge by; none where the recipe has no votes.
+    """The principles to vote by; none where the recipe has no votes.
 
     Raises RecipeError where it asks for principles that the constitution does not have, or for a checklist that one of
-    them does not have; and for judges of a recipe without votes, which would load for nothing.
+    them does not have; and for judges of a recipe with neither votes nor rewards that are read, which would load for
+    nothing.
     """
     section = recipe.judge
     if section is None:
-        if recipe.model.judge or recipe.model.jury:
+        if (recipe.model.judge or recipe.model.jury) and not recipe.asks_judges:
             unused = "jury" if recipe.model.jury else "judge"
             raise RecipeError(
                 f"model.{unused}: there would be no votes, for there is no section [judge]",
@@ -305,4 +310,5 @@ def all_templates(recipe: Recipe) -> tuple[templates.TemplateSet, ...]:
     voting = (
         [templates_of(section.of(judge), recipe.wording) for judge in recipe.model.judges.values()] if section else []
     )
-    return *template_sets(recipe), *{texts.digest: texts for texts in voting}.values()
+    judged = {texts.digest: texts for texts in (*voting, *texts_of(recipe).values())}
+    return *template_sets(recipe), *judged.values()

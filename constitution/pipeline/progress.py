@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from constitution.pipeline.cost import COUNTED, Cost, Ledger
-from constitution.records import UNSAID, Failure, Judgement, Preference, Response, Row, Turn
+from constitution.records import UNSAID, Failure, Judgement, Preference, Response, Reward, Row, Score, Turn
 from constitution.warehouse import Tally
 from constitution.warehouse.tally import OFF_LABEL
 
@@ -33,8 +33,9 @@ class Progress:
     rows: Counter[str] = field(default_factory=Counter)
     """Rows per table; also `turns`, later turns that were asked, `off_label`, votes with most of their probability on
     other words, `censored`, votes of which a label was not read but bounded, `kept`, the preferences that were not
-    dropped, `votes_missing` and `votes_spared`, what the preferences do without, and `unsaid`, failures of
-    records.UNSAID."""
+    dropped, `votes_missing` and `votes_spared`, what the preferences do without, `scores_off_label` and
+    `rewards_missing`, readings with most of their probability on other words and rewards without a value for want of
+    readings, and `unsaid`, failures of records.UNSAID."""
     ledger: Ledger = field(default_factory=Ledger)
     """Calls and tokens; `ledger.calls` are those of this start."""
     ended_calls: int = 0
@@ -100,6 +101,13 @@ class Progress:
             rows["kept"] += row.kept
             rows["votes_missing"] += row.votes_missing
             rows["votes_spared"] += row.votes_spared
+        elif isinstance(row, Score):
+            rows["scores"] += 1
+            rows["scores_off_label"] += row.label_mass < OFF_LABEL
+            self.ledger.add(row)
+        elif isinstance(row, Reward):
+            rows["rewards"] += 1
+            rows["rewards_missing"] += row.reason == "readings-missing"
         elif isinstance(row, Failure):
             rows["failures"] += 1
             rows["unsaid"] += row.error in UNSAID

@@ -104,7 +104,7 @@ class Proving:
         if isinstance(error, EngineError) and error.no_logprobs and step not in self._earlier:
             self._bare.append(error)
             if len(self._bare) == BARE:
-                self._stop(self._no_logprobs(error))
+                self._stop(self._no_logprobs(step, error))
         tried = self._tried[step]
         prompt = tried[request.affinity]
         prompt.in_flight -= 1
@@ -144,7 +144,12 @@ class Proving:
             del self._tried[step]
         self._early = {}
 
-    def _no_logprobs(self, error: EngineError) -> str:
+    def _no_logprobs(self, step: str, error: EngineError) -> str:
+        if step == "reward":
+            return (
+                f"servers: {self._role} gives no log-probabilities, which rewards are read from; name judges that give "
+                f"them: {_quoted(error)}"
+            )
         _, _, member = self._role.partition(" ")
         setting = f'method = "verdict" in [model.jury.{member}]' if member else 'judge.method = "verdict"'
         return (

@@ -1,8 +1,8 @@
 """`--retry-failed`: what failed for good in earlier starts is tried again, in a run that is finished too.
 
 A final failure says that the same request fails again. It is made one that a start tries again, under another id, and
-is kept: a failure of the new start is another row. The labels of these prompts are made again, from the votes that
-there are and those that come.
+is kept: a failure of the new start is another row. The rewards and labels of these prompts are made again, from the
+readings and votes that there are and those that come.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ def reopen(warehouse: Warehouse, run_id: str) -> int:
     if not prompts or run is None:
         return 0
     warehouse.write_run(replace(run, finished_at=None))
-    labels = warehouse.table("preferences", run_id)
-    kept = labels.filter(pc.invert(pc.is_in(labels["prompt_id"], pa.array(sorted(prompts)))))
-    if len(kept) < len(labels):
-        warehouse.replace_rows("preferences", run_id, kept)
+    for table in ("rewards", "preferences"):
+        made = warehouse.table(table, run_id)
+        kept = made.filter(pc.invert(pc.is_in(made["prompt_id"], pa.array(sorted(prompts)))))
+        if len(kept) < len(made):
+            warehouse.replace_rows(table, run_id, kept)
     # With them goes that a later turn was not asked for it.
     unasked = pc.and_(
         pc.equal(failures["error"], NOT_ASKED), pc.is_in(failures["prompt_id"], pa.array(sorted(prompts)))

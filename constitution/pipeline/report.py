@@ -21,6 +21,10 @@ LABELS = {
     "censored": "of these with a label not read but bounded",
     "votes_missing": "votes not counted",
     "votes_spared": "votes not needed",
+    "scores": "readings for rewards",
+    "scores_off_label": "of these mostly not on a reply",
+    "rewards": "rewards",
+    "rewards_missing": "of these without value, for want of readings",
     "preferences": "preferences",
     "kept": "of these kept",
     "failures": "failures",
@@ -35,17 +39,8 @@ LABELS = {
 """Names of `Run.counts` in the words of a reader, in the order that they are shown in."""
 
 UNWANTED = (
-    "cut_answers",
-    "skipped",
-    "turns",
-    "off_label",
-    "censored",
-    "votes_missing",
-    "votes_spared",
-    "unsaid",
-    "open",
-    "lost",
-    "reasoning_tokens",
+    *("cut_answers", "skipped", "turns", "off_label", "censored", "votes_missing", "votes_spared", "scores"),
+    *("scores_off_label", "rewards", "rewards_missing", "unsaid", "open", "lost", "reasoning_tokens"),
 )
 """Those of `LABELS` that are shown only where there are any."""
 

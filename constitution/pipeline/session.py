@@ -17,8 +17,9 @@ from constitution.errors import EngineGone
 from constitution.generate import Generator, Setup, answer, generators
 from constitution.generate.base import Emit
 from constitution.identity import row_id
+from constitution.judge.reward import Rewarder, rewarder
 from constitution.labels import Rules
-from constitution.pipeline.cost import Ledger
+from constitution.pipeline.cost import Ledger, of_judges
 from constitution.pipeline.label import Labeller, labeller
 from constitution.pipeline.plan import Plan
 from constitution.pipeline.progress import Progress, watcher
@@ -64,6 +65,8 @@ async def open_run(plan: Plan, retry_failed: bool = False, observer: Observer | 
     async with AsyncExitStack() as stack:
         stack.enter_context(seldom_collected())
         stack.enter_context(warehouse.lock(plan.run_id, prepared=True))
+        if plan.recipe.reward:
+            stack.enter_context(warehouse.rewarding(plan.run_id))
         state = await take_stock(plan, warehouse, retry_failed)
         steps = None if state.admission.stopped else await _begin(state, stack, observer)
         state.progress.started = time.monotonic()
@@ -86,6 +89,7 @@ class Steps:
     """What every prompt of this start goes through, and where its rows go."""
 
     generators: tuple[Generator, ...]
+    rewarder: Rewarder | None
     labeller: Labeller | None
     proving: tuple[Proving, ...]
     """One an engine."""
@@ -102,13 +106,14 @@ async def _begin(state: State, stack: AsyncExitStack, observer: Observer | None)
             recipe.model.on(state.before.day),
             answers=recipe.asks_policy,
             notes=state.warehouse.batches(plan.run_id),
-            votes=recipe.asks_policy or recipe.judge is not None,
+            votes=recipe.asks_policy or recipe.asks_judges,
         )
     )
     await state.begin(engines)
     run = state.run
     makers = generators(Setup(run.run_id, recipe, plan.constitution, run.starts, engines.policy, engines.pool))
     judges = labeller(recipe, plan.constitution, run, engines.judges)
+    rewards = rewarder(recipe, plan.constitution, run, engines.judges)
     proving = _prove(state, engines, observer)
     writer = Writer(state.warehouse, run.run_id, flush_rows=output.flush_rows, flush_seconds=output.flush_seconds)
     stack.push_async_callback(_leave, state)
@@ -116,7 +121,7 @@ async def _begin(state: State, stack: AsyncExitStack, observer: Observer | None)
     await stack.enter_async_context(writer)
     heart = asyncio.create_task(state.beat(), name=f"heartbeat of {run.run_id}")
     stack.push_async_callback(end, heart)
-    return Steps(makers, judges, proving, writer, heart)
+    return Steps(makers, rewards, judges, proving, writer, heart)
 
 
 def _prove(state: State, engines: Engines, observer: Observer | None) -> tuple[Proving, ...]:
@@ -124,7 +129,12 @@ def _prove(state: State, engines: Engines, observer: Observer | None) -> tuple[P
     made = []
     for role, engine in engines.distinct.items():
         names = {name for name, judge in engines.judges.items() if judge is engine}
-        earlier = {used.stage for used in state.tally.usage if used.stage != "vote" or used.model in names}
+        # A judge's name is its model's where there is one judge, and may be the policy's.
+        earlier = {
+            used.stage.partition("-")[0]
+            for used in state.tally.usage
+            if not of_judges(used.stage) or used.model in names
+        }
         asked = observer.asked if observer else None
         engine.watch = proving = Proving(role, earlier, state.admission.stop, able=able, asked=asked)
         made.append(proving)
@@ -190,7 +200,8 @@ class Session:
         window stays full over the seams. Those that have the most left to do come first.
         """
         plan, warehouse = self.plan, self._state.warehouse
-        ended = warehouse.parts("preferences" if plan.recipe.judge else "responses", plan.run_id)
+        last = "preferences" if plan.recipe.judge else "rewards" if plan.recipe.reward else "responses"
+        ended = warehouse.parts(last, plan.run_id)
         parts = await asyncio.to_thread(most_left_first, plan.parts, ended)
         await self._each([part for part in parts if part not in self._begun], work or self.work)
         try:
@@ -352,9 +363,11 @@ class Session:
             own = have[turn.id]
             made = await answer(steps.generators, turn, own, emit)
             failures += [failure for answers in made for failure in answers.failures]
+            # Those to which a restart adds none.
+            final = [response for answers in made if answers.complete for response in answers.responses]
+            if steps.rewarder:
+                failures += (await steps.rewarder.rewards(turn, final, own, emit)).failures
             if steps.labeller:
-                # To those that a restart adds no answer to.
-                final = [response for answers in made if answers.complete for response in answers.responses]
                 failures += await steps.labeller.label(turn, final, own, emit)
             turn, unasked = after(run_id, turn, own, rounds, all(answers.complete for answers in made))
             following: list[Row] = [*unasked, *([Turn(run_id, taken.slice, taken.position, turn)] if turn else [])]

@@ -108,8 +108,9 @@ async def take_stock(plan: Plan, warehouse: Warehouse, retry_failed: bool) -> St
     before = warehouse.read_run(run_id) or plan.run
     tally = await asyncio.to_thread(warehouse.tally, run_id)
     answered = tally.answered.get(recipe.revise.rounds, 0) if recipe.chain else tally.sampled // max(recipe.samples, 1)
+    ended = tally.labelled if recipe.judge else tally.rewarded if recipe.reward else answered
     # Of a scripted conversation, whose turns are one prompt here, each turn that was asked follows one at its end.
-    finished = max(0, (tally.labelled if recipe.judge else answered) - tally.counts.get("turns", 0))
+    finished = max(0, ended - tally.counts.get("turns", 0))
     waits = BATCHES if recipe.model.batched else ""
     note = "; ".join(filter(None, (plan.note, waits, small_window(recipe, plan.prompts))))
     progress = Progress(plan.prompts, before=finished, note=note, started=time.monotonic())

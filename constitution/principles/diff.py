@@ -99,7 +99,8 @@ def _system_prompts(a: Constitution, b: Constitution) -> Iterator[Change]:
 def _text(item: Exemplar | Example | Criterion) -> str:
     """All of it, a line per field, so that any difference shows; a criterion in one line."""
     if isinstance(item, Criterion):
-        return f"{item.question} (good: {item.good}, weight {item.weight!r})"
+        kind = f", {item.kind}" if item.kind else ""
+        return f"{item.question} (good: {item.good}, weight {item.weight!r}{kind})"
     lines = [f"{message.role}: {message.content}" for message in item.messages]
     fields = ("response", "critique_request", "critique", "revision_request", "revision", "better", "worse")
     return "\n".join(lines + [f"{name}: {value}" for name in fields if (value := getattr(item, name, ""))])

@@ -104,10 +104,17 @@ class CriterionTable(_Table):
     question: Text
     good: Literal["yes", "no"] = "yes"
     weight: float = Field(1.0, gt=0, allow_inf_nan=False)
+    kind: Literal["", "essential", "important", "optional", "pitfall"] = ""
+
+    @model_validator(mode="after")
+    def _pitfall(self) -> CriterionTable:
+        if self.kind == "pitfall" and self.good == "yes":
+            raise ValueError('kind: a pitfall is asked about as it is, so that its good reply is no: good = "no"')
+        return self
 
     @property
     def record(self) -> Criterion:
-        return Criterion(self.question, self.good, self.weight)
+        return Criterion(self.question, self.good, self.weight, self.kind)
 
 
 class PrincipleTable(_Table):

@@ -33,6 +33,7 @@ from constitution.recipe.models import (
     dated,
 )
 from constitution.recipe.prompts import PromptsSection
+from constitution.recipe.reward import LengthSection, RewardSection, RulesSection
 from constitution.recipe.sections import (
     BudgetSection,
     JudgeSection,
@@ -49,6 +50,7 @@ __all__ = [
     "FakeModel",
     "GivenModel",
     "JudgeSection",
+    "LengthSection",
     "ModelSection",
     "Models",
     "OpenAIModel",
@@ -58,6 +60,8 @@ __all__ = [
     "PromptsSection",
     "Recipe",
     "ReviseSection",
+    "RewardSection",
+    "RulesSection",
     "SampleSection",
     "SamplingSection",
     "TransformersModel",

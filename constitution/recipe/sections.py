@@ -13,6 +13,7 @@ from constitution.principles import find_root
 from constitution.recipe.base import Count, SamplingSection, Section, Whole
 from constitution.recipe.models import Models, ModelSection, Name, given
 from constitution.recipe.prompts import PromptsSection
+from constitution.recipe.reward import RewardSection
 from constitution.records import Method, Perturbation
 from constitution.templates.wording import ENGLISH, Wording, read_wording
 
@@ -148,6 +149,8 @@ class Recipe(Section):
     revise: ReviseSection = ReviseSection()
     perturb: PerturbSection | None = None
     """Absent: no answer is spoiled."""
+    reward: RewardSection | None = None
+    """Absent: answers have no rewards."""
     judge: JudgeSection | None = None
     """Absent: no votes."""
     output: OutputSection = OutputSection()
@@ -159,14 +162,19 @@ class Recipe(Section):
 
     @property
     def only_judges(self) -> bool:
-        """Whether given answers are judged, and none are made."""
-        alone = self.judge and self.judge.pairs == ("given",)
+        """Whether given answers are judged or rewarded, and none are made."""
+        alone = self.judge.pairs == ("given",) if self.judge else bool(self.reward and self.prompts.answers)
         return bool(alone and not self.revise.rounds and not self.perturb and not self.sample)
 
     @property
     def chain(self) -> bool:
         """Whether the policy's answer is made, and revised; beside samplers only where there are rounds."""
         return bool(self.revise.rounds or not self.sample) and not self.only_judges
+
+    @property
+    def asks_judges(self) -> bool:
+        """Whether there are votes, or rewards that judges read."""
+        return self.judge is not None or bool(self.reward and self.reward.asks)
 
     @property
     def samples(self) -> int:
@@ -230,11 +238,12 @@ class Recipe(Section):
     @model_validator(mode="before")
     @classmethod
     def _no_answers_for_nothing(cls, given: Any) -> Any:
-        """Without [revise] there is no chain where given answers alone are judged, which would have no use of it, and
-        where there are samplers."""
+        """Without [revise] there is no chain where given answers alone are judged or rewarded, which would have no use
+        of it, and where there are samplers."""
         if isinstance(given, dict) and "revise" not in given:
-            judge = given.get("judge")
+            judge, prompts = given.get("judge"), given.get("prompts")
             alone = isinstance(judge, dict) and judge.get("pairs") in (["given"], ("given",))
+            alone |= bool("reward" in given and not judge and isinstance(prompts, dict) and prompts.get("answers"))
             if given.get("sample") or (alone and "perturb" not in given):
                 return {**given, "revise": {"rounds": 0}}
         return given

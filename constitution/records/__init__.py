@@ -12,6 +12,7 @@ from constitution.records.kinds import (
     UNSAID,
     Benchmark,
     CopiedFrom,
+    CriterionKind,
     CritiqueOutcome,
     DropReason,
     Method,
@@ -19,6 +20,7 @@ from constitution.records.kinds import (
     PairKind,
     Perturbation,
     ResponseKind,
+    RewardSource,
 )
 from constitution.records.principles import (
     Constitution,
@@ -33,6 +35,7 @@ from constitution.records.principles import (
     as_dicts,
 )
 from constitution.records.prompts import Prompt, SkippedRow, Turn
+from constitution.records.rewards import Reward, Score
 from constitution.records.rows import (
     Annotation,
     Counterfactual,
@@ -41,11 +44,12 @@ from constitution.records.rows import (
     Judgement,
     Preference,
     Response,
-    Row,
     Sampling,
-    Score,
 )
 from constitution.records.runs import Run, Usage
+
+Row = Turn | Response | Judgement | Preference | Failure | Score | Reward
+"""What a run writes as it goes."""
 
 __all__ = [
     "FIXED_DROPS",
@@ -59,6 +63,7 @@ __all__ = [
     "CopiedFrom",
     "Counterfactual",
     "Criterion",
+    "CriterionKind",
     "CritiqueOutcome",
     "DropReason",
     "Example",
@@ -77,6 +82,8 @@ __all__ = [
     "Prompt",
     "Response",
     "ResponseKind",
+    "Reward",
+    "RewardSource",
     "Role",
     "Row",
     "Run",

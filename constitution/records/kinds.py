@@ -14,6 +14,10 @@ CritiqueOutcome = Literal["ok", "cut", "empty", "refused", "filtered"]
 CopiedFrom = Literal["exemplar", "principle", "template", "critique", "turn", "system-prompt"]
 """What a model was shown and repeats instead of answering (measures.copies)."""
 Method = Literal["label", "rationale", "score", "rubric", "verdict"]
+CriterionKind = Literal["", "essential", "important", "optional", "pitfall"]
+"""As in Rubrics as Rewards (arXiv 2507.17746). Empty: not said."""
+RewardSource = Literal["rubric", "grade", "rule"]
+"""What a reward is made of (judge/sources.py)."""
 Benchmark = Literal["hhh", "judgebench", "llmbar", "rewardbench-2"]
 """Public benchmarks of judges: prompts/benchmarks.py knows their rows, audit/benchmark.py their rules."""
 Perturbation = Literal["polished", "terse", "sarcastic"]

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from constitution.identity import digest
+from constitution.records.kinds import CriterionKind
 
 Role = Literal["system", "user", "assistant"]
 
@@ -64,6 +65,8 @@ class Criterion:
     """Which reply speaks for the answer: a pitfall is asked about as it is, and `no` is good."""
     weight: float = 1.0
     """Share of the checklist's sum; > 0."""
+    kind: CriterionKind = ""
+    """essential: where rewards are combined by veto, an answer that fails it has none, whatever else speaks for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from constitution.measures import refuses
 from constitution.records.kinds import (
@@ -17,7 +16,6 @@ from constitution.records.kinds import (
     ResponseKind,
 )
 from constitution.records.principles import Messages
-from constitution.records.prompts import Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,17 +228,15 @@ class Failure:
     run_id: str
     prompt_id: str
     step: str
-    """The step of the chain: initial, critique-1, revision-1, vote, …; turn-2, …: that later turn is not asked."""
+    """The step of the chain: initial, critique-1, revision-1, vote, reward-rubric, …; turn-2, …: that later turn is not
+    asked."""
     error: str
     """Class name in `constitution.errors`, or one of UNSAID."""
     message: str
     retryable: bool
     """True: a restarted run tries again."""
     judge: str | None = None
-    """Whose vote it was, as `Judgement.judge`; None: no vote."""
-
-
-Row = Turn | Response | Judgement | Preference | Failure
+    """Whose vote or reading it was, as `Judgement.judge`; None: neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,47 +281,6 @@ class Figure:
     subject: str = ""
     """What else it is about: a feature, a kind of pair, a round, a bin, another principle."""
     note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """What a judge says of one answer by itself: one criterion of one principle of a scorecard."""
-
-    id: str
-    """Digest of run, answer, judge, its model and settings, seed, scorecard, principle (its digest), criterion and
-    template."""
-    run_id: str
-    prompt_id: str
-    response_id: str
-    """`Response.id` or `Counterfactual.id`."""
-    judge: str
-    scorecard: str
-    """name@version of the constitution that asks."""
-    principle_id: str
-    principle_digest: str
-    metric: str
-    """The principle's first tag: refusal-full, refusal-partial, undesired, helpful."""
-    category: str
-    """Its second tag, of `undesired` what it is; empty: none."""
-    criterion: int
-    """Place in the principle's `criteria`, from 0."""
-    question: str
-    """The criterion's words."""
-    good: Literal["yes", "no"]
-    """The reply that speaks for the answer."""
-    weight: float
-    """The principle's times the criterion's."""
-    p_yes: float
-    """P(yes) / (P(yes) + P(no)), as it was read."""
-    label_mass: float
-    """Probability that fell on both replies together, before renormalising."""
-    template_digest: str
-    seed: int | None = None
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    censored: bool = False
-    """True: one of the replies was not read but bounded, as `Judgement.censored`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from constitution.judge.methods import METHODS
-from constitution.records import UNSAID, DropReason, Failure, Judgement, Preference, Response, Row
+from constitution.records import UNSAID, DropReason, Failure, Judgement, Preference, Response, Row, Score
 from constitution.warehouse.tally import OFF_LABEL
 
 BAD = ("refused", "filtered", "cut", "empty", "unchanged")
@@ -81,6 +81,12 @@ class Step:
         self.censored += vote.censored
         self._spent(vote.completion_tokens, vote.reasoning_tokens, vote.rationale_reasoning)
 
+    def read(self, row: Score) -> None:
+        self.done += 1
+        self.masses.append(row.label_mass)
+        self.censored += row.censored
+        self._spent(row.completion_tokens, 0, None)
+
     def _came(self, outcome: str, text: str, copied_from: str | None) -> None:
         self.done += 1
         self.outcomes[outcome] += 1
@@ -93,7 +99,7 @@ class Step:
         self.thought += bool(reasoning or reasoning_tokens)
 
 
-ORDER = ("sample", "initial", "critique", "revision", "perturbation", "vote")
+ORDER = ("sample", "initial", "critique", "revision", "perturbation", "reward", "vote")
 
 
 def steps(rows: Iterable[Row]) -> Sequence[Step]:
@@ -108,10 +114,13 @@ def steps(rows: Iterable[Row]) -> Sequence[Step]:
     for row in rows:
         if isinstance(row, Judgement):
             at("vote", row.prompt_id, row.judge).voted(row)
+        elif isinstance(row, Score):
+            if row.calls:
+                at(f"reward-{row.metric}", row.prompt_id, row.judge).read(row)
         elif isinstance(row, Failure):
             if row.error not in UNSAID:
-                sampled = row.step.startswith("sample-")
-                name = row.step.rpartition("-")[0] if sampled else row.step.partition("-")[0]
+                kind = row.step.partition("-")[0]
+                name = {"sample": row.step.rpartition("-")[0], "reward": row.step}.get(kind, kind)
                 step = at(name, row.prompt_id, row.judge or "")
                 step.failed += 1
                 step.errors[row.error] += 1

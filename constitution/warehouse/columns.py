@@ -128,6 +128,8 @@ def sql_type(kind: pa.DataType) -> str:
 
 MESSAGE = pa.struct([pa.field("role", pa.string(), nullable=False), pa.field("content", pa.string(), nullable=False)])
 MESSAGES = pa.list_(MESSAGE)
-
+IDS = pa.list_(pa.string())
+READINGS = pa.list_(pa.float64())
 RUN_ID = few("run_id", "The run that the row belongs to; also the name of its folder, so a filter on it skips files.")
+PROMPT_ID = text("prompt_id", "`prompts.id`.")
 CREATED_AT = Column("created_at", pa.timestamp("us", tz="UTC"), "When the row was written.", few=("created_at",))

@@ -32,6 +32,7 @@ from constitution.records import (
     Principle,
     Prompt,
     Response,
+    Reward,
     Row,
     Sampling,
     Score,
@@ -39,23 +40,25 @@ from constitution.records import (
     SystemPrompt,
     Turn,
 )
-from constitution.warehouse.columns import MESSAGES, Table
-from constitution.warehouse.schema import IDS, SAMPLING, TABLES
+from constitution.warehouse.columns import IDS, MESSAGES, Table
+from constitution.warehouse.schema import SAMPLING, TABLES
 
 Note = Annotation | Figure | Score | Counterfactual
-Identified = Prompt | Response | Judgement | Preference | Failure | Score | Counterfactual
+Identified = Prompt | Response | Judgement | Preference | Failure | Score | Reward | Counterfactual
 """What is found by its id (lookup.KINDS)."""
 N = TypeVar("N", Annotation, Figure, Score, Counterfactual)
 R = TypeVar("R")
 
-ROW_TABLES: dict[str, type[Response | Judgement | Failure | Preference]] = {
+ROW_TABLES: dict[str, type[Response | Judgement | Failure | Score | Reward | Preference]] = {
     "responses": Response,
     "judgements": Judgement,
     "failures": Failure,
+    "scores": Score,
+    "rewards": Reward,
     "preferences": Preference,
 }
-"""The tables of rows that a run alone writes, in the order that they depend on each other: a label is made of the votes
-that there are and of those that failed for good."""
+"""The tables of rows that a run writes as it goes, in the order that they depend on each other: a label is made of the
+votes that there are and of those that failed for good, a reward of such readings. `scores` also has a scorecard's."""
 
 MADE_TABLES: dict[str, type[Row]] = {"prompts": Turn, **ROW_TABLES}
 """Those with rows that a run writes as it goes: of `prompts` later turns, on which their other rows depend."""
@@ -188,7 +191,7 @@ def one_from_arrow(table: str, data: pa.Table) -> Identified:
 _READ: dict[str, Callable[[Any], Any]] = {
     "sampling": lambda value: Sampling(**{**value, "stop": tuple(value["stop"])}),
     "messages": lambda value: _messages(value),  # noqa: PLW0108  (which is defined below)
-    **dict.fromkeys(("read_first", "read_second", "dissent", "seen_ids"), tuple),
+    **dict.fromkeys(("read_first", "read_second", "dissent", "seen_ids", "grades", "judges"), tuple),
 }
 """Fields that are not of the same type in Python as Arrow has them."""
 
@@ -307,6 +310,6 @@ def _principle(row: Mapping[str, Any]) -> Principle:
         source=row["source"],
         exemplars=_exemplars(row["exemplars"]),
         examples=tuple(Example(**{**value, "messages": _messages(value["messages"])}) for value in row["examples"]),
-        criteria=tuple(Criterion(**value) for value in row["criteria"]),
+        criteria=tuple(Criterion(**{**value, "kind": value.get("kind") or ""}) for value in row["criteria"]),
         **{name: row.get(name) or "" for name in _OPTIONAL},
     )

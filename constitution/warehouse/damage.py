@@ -24,8 +24,15 @@ QUARANTINE = "quarantine"
 INPUT = ("principles", "prompts", "skipped")
 """Copies of what the recipe names: preparing the run writes them again."""
 
-ROWS = ("responses", "judgements", "preferences", "failures")
+ROWS = ("responses", "judgements", "rewards", "preferences", "failures")
 """What the run makes, in the order that rows name each other."""
+
+
+def made_by(counts: Mapping[str, int]) -> tuple[str, ...]:
+    """The tables of rows that a run made, by its record's counts: also `scores` where it read some for rewards. That
+    table also holds what was asked afterwards."""
+    return (*ROWS, "scores") if counts.get("scores") else ROWS
+
 
 REMEDIES = {
     "annotations": "import them again",
@@ -35,6 +42,11 @@ REMEDIES = {
     "exported": "export it again",
 }
 """What makes the rows of the other tables again."""
+
+
+def known(counts: Mapping[str, int]) -> dict[str, int | None]:
+    """How many rows these tables have, as far as the record of a finished run counts them; None: some."""
+    return {name: None if name == "scores" else counts[name] for name in made_by(counts) if name in counts}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +86,11 @@ def find(
         faults = checksums.check(folder, read_parts=read_parts) or _without_sums(folder)
         places = {checksums.SUMS: checksums.aside(folder)}
         found += [Damage(table, places.get(name, folder) / name, fault) for name, fault in faults.items()]
-        known = counts.get(table, 0)
-        if not faults and known != 0 and not files.parts(folder):
+        rows = counts.get(table, 0)
+        if not faults and rows != 0 and not files.parts(folder):
             found.append(Damage(table, folder, checksums.MISSING))
-        elif not faults and table in counts and known is not None and (there := count(folder)) != known:
-            found.append(Damage(table, folder, f"has {there:,} rows, and the run's record counts {known:,}"))
+        elif not faults and table in counts and rows is not None and (there := count(folder)) != rows:
+            found.append(Damage(table, folder, f"has {there:,} rows, and the run's record counts {rows:,}"))
     return found
 
 
@@ -105,9 +117,10 @@ def count(folder: Path) -> int:
 
 def check_counts(root: Path, run_id: str, counts: Mapping[str, int]) -> None:
     """Raises WarehouseError where the tables have others than the rows that the run has made, which `counts` has."""
-    for table in ("prompts", *ROWS):
+    for table in ("prompts", *made_by(counts)):
         folder, made = folder_of(root, table, run_id), turns.rows_made(counts, table)
-        if (there := count(folder)) != made:
+        there = count(folder)
+        if there != made and not (table == "scores" and there > made):  # a scorecard's are among them
             raise WarehouseError(
                 f"run {run_id} has made {made:,} {table}, and {folder} has {there:,}",
                 hint="the same command makes again what is gone; does anything else write there?",

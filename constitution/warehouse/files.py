@@ -135,11 +135,14 @@ def sweep(folder: Path) -> None:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """For as long as the block lasts, no other process is in such a block of this folder; waits for one that is."""
+def alone(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """For as long as the block lasts, no other process is in such a block of this folder. wait: for one that is; False:
+    BlockingIOError is raised."""
     with storing(folder):
         descriptor = os.open(make_aside(folder) / ".lock", OPEN, 0o644)
     try:
+        if not wait:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with storing(folder):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -14,6 +14,7 @@ KINDS: dict[str, str] = {
     "responses": "answer",
     "preferences": "preference",
     "scores": "score",
+    "rewards": "reward",
     "counterfactuals": "counterfactual",
     "failures": "failure",
     "prompts": "prompt",

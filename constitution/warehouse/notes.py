@@ -1,13 +1,14 @@
 """The warehouse whole: a run's rows (store), and what is said of a run afterwards: annotations, an audit's figures,
 scorecards, what an export took and what it dropped.
 
-The run's lock is not needed for these: a run writes none of them. Processes that write one of them wait for each other.
+The run's lock is not needed for these: a run writes none of them, but the scores that its rewards are made of.
+Processes that write one of them wait for each other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from typing import NamedTuple
 import duckdb
 import pyarrow as pa
 
-from constitution.errors import WarehouseError
+from constitution.errors import RunLocked, WarehouseError
 from constitution.records import Annotation, Figure
 from constitution.sandbox import quiet
 from constitution.warehouse import convert, files
@@ -98,9 +99,14 @@ class Warehouse(Store):
         """For as long as the block lasts, no other process scores the run. What a killed process left is cleared
         before it, and at its end, however it ends, the parts are merged."""
         self.require()
+        run = self.read_run(run_id)
+        if run and run.recipe.get("reward") and self.locked(run_id):
+            raise RunLocked(
+                f"run {run_id} is at work, and its rewards are in the table that scores go to",
+                hint="wait until it ends",
+            )
         folders = {name: self.folder(name, run_id) for name in ("scores", "counterfactuals")}
-        # Not in a table's own folder: merging puts another folder in its place.
-        with files.alone(folders["scores"].with_name(f".scoring-{run_id}")):
+        with files.alone(_scoring(folders["scores"])):
             for folder in folders.values():
                 recover_folder(folder)
             try:
@@ -109,6 +115,19 @@ class Warehouse(Store):
                 for name, folder in folders.items():
                     compact_folder(TABLES[name], folder)
                 self.rebuild_views()
+
+    @contextmanager
+    def rewarding(self, run_id: str) -> Iterator[None]:
+        """For as long as the block lasts, the run, whose lock is held, writes scores, and no other process does. Raises
+        RunLocked where one does. What a killed process left is cleared before it."""
+        folder = self.folder("scores", run_id)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(files.alone(_scoring(folder), wait=False))
+            except BlockingIOError:
+                raise RunLocked(f"run {run_id} is being scored by another process") from None
+            recover_folder(folder)
+            yield
 
     def write_exported(self, run_id: str, export_id: str, batches: Iterable[pa.RecordBatch]) -> None:
         """A row per candidate of this export, in place of those of the same run and settings. batches: with columns
@@ -136,6 +155,11 @@ class Warehouse(Store):
         with reading(folder), files.alone(folder):
             files.sweep(folder)
             yield folder
+
+
+def _scoring(folder: Path) -> Path:
+    """Where the lock of the scores in `folder` is: not in it, for merging puts another folder in its place."""
+    return folder.with_name(f".scoring-{folder.name}")
 
 
 def _replace(table: str, folder: Path, data: pa.Table) -> None:

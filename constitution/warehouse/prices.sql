@@ -9,7 +9,7 @@ priced AS (
         ) AS asked,
         CASE WHEN asked <> 'policy'
              THEN CAST(r.recipe -> '$.model.pool' AS MAP(VARCHAR, JSON))[asked]
-             WHEN u.stage <> 'vote' THEN r.recipe -> '$.model.policy'
+             WHEN u.stage <> 'vote' AND u.stage NOT LIKE 'reward-%' THEN r.recipe -> '$.model.policy'
              WHEN len(json_keys(r.recipe -> '$.model.jury')) > 0
              THEN CAST(r.recipe -> '$.model.jury' AS MAP(VARCHAR, JSON))[u.model]
              WHEN json_type(r.recipe, '$.model.judge') = 'OBJECT' THEN r.recipe -> '$.model.judge'

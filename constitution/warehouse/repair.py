@@ -1,7 +1,8 @@
 """What rests on rows that are gone is taken out, so that the run makes it again; what is taken out is kept aside.
 
 A revision rests on all earlier rounds of its chain, a perturbation on the answer that it spoils, a vote on both
-answers, a label on both answers and on all its votes. A later turn of a scripted conversation rests, with all its rows,
+answers, a label on both answers and on all its votes, a reading for a reward on its answer, a reward on its answer and
+on all its readings. A later turn of a scripted conversation rests, with all its rows,
 on the whole chains of those before it. A prompt that lost an answer (or may have lost its last one,
 since its chain is short) also loses its final failures and what was said of it afterwards: they may be about other
 words. Whatever rests on nothing that is gone stays, and is not paid for again.
@@ -24,7 +25,7 @@ from constitution.warehouse.damage import INPUT, ROWS, Damage, folder_of, quaran
 from constitution.warehouse.schema import TABLES
 from constitution.warehouse.tally import over
 
-NOTES = ("annotations", "scores", "counterfactuals")
+NOTES = ("annotations", "counterfactuals")
 """What is said of answers afterwards."""
 
 BATCH = 4096
@@ -88,11 +89,20 @@ SELECT p.id, p.prompt_id, p.a_id NOT IN (FROM answers) OR p.b_id NOT IN (FROM an
 FROM preferences AS p LEFT JOIN cast_votes AS c ON c.pair_id = p.id
 WHERE dangles OR coalesce(c.votes, 0) < p.votes + p.votes_missing;
 
+CREATE TEMP TABLE gone_rewards AS
+WITH read AS (
+    SELECT response_id, metric AS source, count(*) AS readings FROM scores WHERE scorecard = '' GROUP BY ALL
+)
+SELECT w.id, w.prompt_id, w.response_id NOT IN (FROM answers) AS dangles
+FROM rewards AS w LEFT JOIN read AS r USING (response_id, source)
+WHERE dangles OR coalesce(r.readings, 0) < w.readings + w.missing;
+
 CREATE TEMP TABLE touched AS
 SELECT prompt_id FROM gone_responses
 UNION FROM gone_prompts
 UNION SELECT prompt_id FROM gone_judgements
 UNION SELECT prompt_id FROM gone_preferences WHERE dangles
+UNION SELECT prompt_id FROM gone_rewards WHERE dangles
 UNION
 SELECT prompt_id
 FROM (
@@ -106,6 +116,11 @@ GROUP BY prompt_id HAVING count(*) FILTER (answers) < getvariable('answers');
 
 CREATE TEMP TABLE gone_failures AS
 SELECT id FROM failures WHERE NOT retryable AND prompt_id IN (FROM touched) OR prompt_id IN (FROM gone_prompts);
+
+-- What was read for rewards is of the very answer; a scorecard's may be of other words.
+CREATE TEMP TABLE gone_scores AS
+SELECT id FROM scores
+WHERE CASE WHEN scorecard = '' THEN response_id NOT IN (FROM answers) ELSE prompt_id IN (FROM touched) END;
 """
 
 
@@ -133,10 +148,11 @@ def _answers(run: Run) -> int:
 
 
 def _take_out_what_rests(root: Path, run: Run, damaged: set[str]) -> None:
-    if damaged.isdisjoint(ROWS):
+    tables = (*ROWS, "scores")
+    if damaged.isdisjoint(tables):
         return
     run_id, scripted = run.run_id, turns.scripted(run)
-    there = {table: files.parts(folder_of(root, table, run_id)) for table in ("prompts", *ROWS)}
+    there = {table: files.parts(folder_of(root, table, run_id)) for table in ("prompts", *tables)}
     if not scripted:  # then they have no part in it
         there["prompts"] = []
     try:
@@ -153,7 +169,7 @@ def _take_out_what_rests(root: Path, run: Run, damaged: set[str]) -> None:
     # What rests on others first: a kill in between leaves nothing that has lost what it rests on.
     for table in NOTES:
         _take_out(root, table, run_id, "prompt_id", touched)
-    for table in ("failures", "preferences", "judgements", "responses", "prompts"):
+    for table in ("failures", "preferences", "rewards", "scores", "judgements", "responses", "prompts"):
         _take_out(root, table, run_id, "id", gone[table])
 
 

@@ -9,7 +9,9 @@ import pyarrow as pa
 
 from constitution.warehouse.columns import (
     CREATED_AT,
-    MESSAGES,
+    IDS,
+    PROMPT_ID,
+    READINGS,
     RUN_ID,
     Column,
     Table,
@@ -20,6 +22,7 @@ from constitution.warehouse.columns import (
     text,
 )
 from constitution.warehouse.schema_input import PRINCIPLES, PROMPTS, SKIPPED
+from constitution.warehouse.schema_notes import ANNOTATIONS, COUNTERFACTUALS, EXPORTED, FIGURES, REWARDS, SCORES
 
 SAMPLING = pa.struct(
     [
@@ -29,10 +32,6 @@ SAMPLING = pa.struct(
         pa.field("stop", pa.list_(pa.string()), nullable=False),
     ]
 )
-IDS = pa.list_(pa.string())
-READINGS = pa.list_(pa.float64())
-
-PROMPT_ID = text("prompt_id", "`prompts.id`.")
 PRINCIPLE_DIGEST = "`principles.digest`: the exact words of the principle, whatever its version is called."
 
 RESPONSES = Table(
@@ -184,7 +183,10 @@ FAILURES = Table(
         RUN_ID,
         text("id", "Digest of what failed."),
         PROMPT_ID,
-        few("step", "Step of the chain: initial, critique-1, revision-1, vote, …; turn-2, …: a later turn."),
+        few(
+            "step",
+            "Step of the chain: initial, critique-1, revision-1, reward-rubric, vote, …; turn-2, …: a later turn.",
+        ),
         few(
             "error",
             "Class of the error, or EmptyOutput, CritiqueRefused, AnswerRefused, ContentFiltered, TurnNotAsked "
@@ -192,123 +194,15 @@ FAILURES = Table(
         ),
         text("message", "What it said."),
         Column("retryable", pa.bool_(), "True: trying again can help."),
-        few("judge", "Of a vote: whose it was, as `judgements.judge`; null: no vote.", null=True),
+        few("judge", "Of a vote or a reading: whose it was, as `judgements.judge`; null: neither.", null=True),
         CREATED_AT,
     ),
 )
-
-ANNOTATIONS = Table(
-    "annotations",
-    "One row per word of a person (or of a truth that is known) on a pair or a response, imported.",
-    (
-        RUN_ID,
-        text("id", "Digest of run, rater, target and principle; of equal ones the newest counts."),
-        PROMPT_ID,
-        few("rater", "Who says it."),
-        real("value", "Of a pair: 0 prefers a, 1 prefers b, 0.5 neither. Of a response: any number, more is better."),
-        few("source", "The file that it came from."),
-        text("pair_id", "`preferences.id`; null: it is about a response.", null=True),
-        text("response_id", "`responses.id`; null: it is about a pair.", null=True),
-        few("principle_id", "The principle that it is about; null: about the whole.", null=True),
-        CREATED_AT,
-    ),
-)
-
-FIGURES = Table(
-    "figures",
-    "One row per number of a run's last audit.",
-    (
-        RUN_ID,
-        few("figure", "What was measured, e.g. position_bias; docs/judging.md lists them."),
-        few("judge", "Empty: all judges."),
-        few("principle_id", "Empty: all principles."),
-        few("subject", "What else it is about: a feature, a kind of pair, a round, a bin, another principle."),
-        real("value", "The number; null: there is nothing to measure it on, and `note` says why.", null=True),
-        real("low", "Lower end of the 95 % interval; null: it has none.", null=True),
-        real("high", "Upper end of the 95 % interval; null: it has none.", null=True),
-        integer("n", "How many things it was measured on."),
-        text("note", "What a reader must know with it; may be empty."),
-        CREATED_AT,
-    ),
-)
-
-SCORES = Table(
-    "scores",
-    "One row per reading of a scorecard: one judge, one answer by itself, one criterion of one principle.",
-    (
-        RUN_ID,
-        text("id", "Digest of run, answer, judge (model, settings, seed), scorecard, principle, criterion, template."),
-        PROMPT_ID,
-        text("response_id", "`responses.id` or `counterfactuals.id`."),
-        few("judge", "Name of the judge."),
-        few("scorecard", "name@version of the constitution that asks."),
-        few("principle_id", "The principle of the scorecard."),
-        few("principle_digest", "SHA-256 of that principle with all its fields."),
-        few("metric", "Its first tag: refusal-full · refusal-partial · undesired · helpful."),
-        few("category", "Its second tag, of `undesired` what it is; empty: none."),
-        integer("criterion", "Place in its criteria, from 0."),
-        few("question", "The criterion's words."),
-        few("good", "yes · no: the reply that speaks for the answer."),
-        real("weight", "The principle's times the criterion's."),
-        real("p_yes", "P(yes) / (P(yes) + P(no)), as it was read."),
-        real("label_mass", "Probability on both replies together before renormalising."),
-        few("template_digest", "`templates.digest` of what rendered the question."),
-        Column("seed", pa.int64(), "Seed of the request; null: none.", null=True),
-        integer("prompt_tokens", "Tokens of input."),
-        integer("cached_tokens", "Of these, found in the engine's prefix cache."),
-        integer("completion_tokens", "Tokens of output."),
-        flag("censored", "True: one of the replies was not read but bounded, as `judgements.censored`."),
-        CREATED_AT,
-    ),
-)
-
-COUNTERFACTUALS = Table(
-    "counterfactuals",
-    "One row per prompt with a term swapped for another, and the policy's answer to it.",
-    (
-        RUN_ID,
-        text("id", "Digest of run, prompt and swap."),
-        text("prompt_id", "`prompts.id` of the prompt as it was."),
-        text("response_id", "`responses.id` of the answer to the prompt as it was."),
-        few("terms", "Name of the group of terms, e.g. gender."),
-        few("swap", "What became what, e.g. he → she."),
-        Column("messages", MESSAGES, "The prompt with the swap.", few=("messages.list.element.role",)),
-        text("text", "The answer."),
-        few("model", "Short name of the model."),
-        Column("seed", pa.int64(), "Seed of the answer; null: none.", null=True),
-        few("finish_reason", "As of `responses`; null: not known.", null=True),
-        integer("prompt_tokens", "Tokens of input."),
-        integer("cached_tokens", "Of these, found in the engine's prefix cache."),
-        integer("completion_tokens", "Tokens of output."),
-        text("reasoning", "What the model thought before the answer; null: nothing that is known.", null=True),
-        integer("reasoning_tokens", "Of the tokens of output, those of reasoning; 0: none that are known."),
-        CREATED_AT,
-    ),
-)
-
-EXPORTED = Table(
-    "exported",
-    "One row per candidate of an export: the split that it went to, or the reason that it was dropped.",
-    (
-        RUN_ID,
-        few("export_id", "Format and digest of the settings; an export made again takes the place of the one before."),
-        few("format", "dpo · reward · kto · sft · grpo · robust."),
-        text("id", "Of the candidate: `preferences.id` (dpo, reward, robust), `responses.id` (kto, sft), `prompts.id` "
-              "(grpo)."),
-        PROMPT_ID,
-        few("split", "train · test; null: dropped.", null=True),
-        few("drop_reason", "Why it was dropped, the first reason that held (docs/export.md lists them); null: kept.",
-             null=True),
-        text("drop_detail", "What the reason found, e.g. the id of the row that this one repeats; null: nothing more "
-              "to say, or kept.", null=True),
-        CREATED_AT,
-    ),
-)  # fmt: skip
 
 TABLES = {
     table.name: table
     for table in (
         *(PRINCIPLES, PROMPTS, SKIPPED, RESPONSES, JUDGEMENTS, PREFERENCES, FAILURES),
-        *(ANNOTATIONS, FIGURES, SCORES, COUNTERFACTUALS, EXPORTED),
+        *(ANNOTATIONS, FIGURES, SCORES, REWARDS, COUNTERFACTUALS, EXPORTED),
     )
 }

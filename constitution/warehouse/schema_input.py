@@ -18,7 +18,9 @@ EXEMPLARS = pa.list_(
         ]
     )
 )
-CRITERIA = pa.list_(pa.struct([("question", pa.string()), ("good", pa.string()), ("weight", pa.float64())]))
+CRITERIA = pa.list_(
+    pa.struct([("question", pa.string()), ("good", pa.string()), ("weight", pa.float64()), ("kind", pa.string())])
+)
 EXAMPLES = pa.list_(pa.struct([("messages", MESSAGES), ("better", pa.string()), ("worse", pa.string())]))
 
 SYSTEM_PROMPTS = pa.list_(pa.struct([("id", pa.string()), ("text", pa.string()), ("thought", pa.string())]))

@@ -101,8 +101,7 @@ class Store:
     def rows_of(self, run_id: str, prompt_ids: Iterable[str]) -> dict[str, list[Row]]:
         """The rows that the run has written for these prompts; a prompt with none is not in the answer.
 
-        Later turns first, then responses (by round), judgements, failures, preferences. Of other prompts' rows only ids
-        are read, and nothing at all if the run has no parts.
+        Later turns first, then responses (by round), then as convert.ROW_TABLES has them. Reads others' ids alone.
         """
         wanted = list(dict.fromkeys(prompt_ids))
         rows: dict[str, list[Row]] = defaultdict(list)
@@ -110,11 +109,12 @@ class Store:
             if not (paths := self.made(table, run_id)):
                 continue
             by_round, id = "round, " if table == "responses" else "", "id" if table == "prompts" else "prompt_id"
+            own = f"WHERE {tally.OF_REWARDS}" if table == "scores" else ""
             with reading(self.folder(table, run_id)), quiet(duckdb.connect()) as connection:
                 connection.register("wanted", pa.table({id: wanted}))
                 data = connection.sql(
                     f"FROM ({TABLES[table].select(tally.from_files(paths), 'file_row_number')}) "
-                    f"SEMI JOIN wanted USING ({id}) ORDER BY {by_round}created_at, file_row_number"
+                    f"SEMI JOIN wanted USING ({id}) {own} ORDER BY {by_round}created_at, file_row_number"
                 ).to_arrow_table()
             for row in convert.rows_from_arrow(table, data):
                 rows[row.prompt_id].append(row)
@@ -130,7 +130,7 @@ class Store:
 
     def has_rows(self, run_id: str) -> bool:
         """Whether the run has written anything: False for one that never got to its first flush."""
-        return any(self.made(table, run_id) for table in convert.MADE_TABLES)
+        return any(self.made(table, run_id) for table in ("prompts", *damage.ROWS))
 
     def tally(self, run_id: str) -> tally.Tally:
         """What the run's rows on disk add up to; everything is 0 for a run without rows."""
@@ -293,9 +293,9 @@ class Store:
         damages: list[damage.Damage] = []
         try:
             if run := self.read_run(run_id):
-                known = {name: run.counts[name] for name in damage.ROWS if name in run.counts and run.finished_at}
-                known["skipped"] = run.counts.get("skipped", 0)
-                counts = {"principles": None, "prompts": turns.prompts_of(run), **known}
+                known = damage.known(run.counts) if run.finished_at else {}
+                known |= {"principles": None, "prompts": turns.prompts_of(run)}
+                counts = {**known, "skipped": run.counts.get("skipped", 0)}
         except DamagedPart:
             damages.append(damage.Damage("runs", self._run_path(run_id), "cannot be read as a run"))
         with reading(self.root):
@@ -322,7 +322,7 @@ class Store:
         if run is None or not damages:  # what the run was to make is in its record: its next start repairs
             return damages
         repairs = [f"{each.path.relative_to(self.root)} {each.fault}" for each in damages]
-        if any(each.table in (*damage.INPUT, *damage.ROWS) for each in damages):
+        if not {*damage.INPUT, *damage.made_by(run.counts)}.isdisjoint(each.table for each in damages):
             run = replace(run, finished_at=None)
         self.write_run(replace(run, repairs=tuple(dict.fromkeys((*run.repairs, *repairs)))))
         from constitution.warehouse.repair import repair  # with Arrow's functions: a tenth of a second
@@ -349,8 +349,8 @@ class Store:
         if counts is not None:
             with reading(self.root):
                 damage.check_counts(self.root, _checked(run_id), counts)
-        folders, keep = {table: self.folder(table, run_id) for table in convert.MADE_TABLES}, self.slices(run_id)
-        return sum(compact_folder(TABLES[table], folder, target_bytes, keep) for table, folder in folders.items())
+        tables, keep = ("prompts", *damage.made_by(counts or {})), self.slices(run_id)
+        return sum(compact_folder(TABLES[name], self.folder(name, run_id), target_bytes, keep) for name in tables)
 
     def rebuild_views(self) -> Path:
         """warehouse.duckdb again, beside its place and renamed: a process that has the old one open keeps it."""

@@ -17,6 +17,13 @@ from constitution.warehouse.schema import TABLES
 
 OFF_LABEL = 0.5
 """A vote with less of its probability on the labels is mostly about other words: read from the rest, it says little."""
+OF_REWARDS = "scorecard = ''"
+"""What tells the `scores` that the run read for its rewards."""
+_OF_REWARDS = (
+    f"(SELECT count(*) FROM scores WHERE {OF_REWARDS}), "
+    f"(SELECT count(*) FROM scores WHERE {OF_REWARDS} AND label_mass < {OFF_LABEL}), "
+    "(SELECT count(*) FROM rewards), (SELECT count(*) FROM rewards WHERE reason = 'readings-missing')"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +32,23 @@ class Tally:
 
     COUNTS: ClassVar[tuple[str, ...]] = (
         "turns", "responses", "judgements", "off_label", "censored", "preferences", "kept", "votes_missing",
-        "votes_spared", "failures",
+        "votes_spared", "failures", "scores", "scores_off_label", "rewards", "rewards_missing",
     )  # fmt: skip
 
     usage: tuple[Usage, ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
     """Rows per table; `turns`: later turns that were asked; `off_label`: votes under OFF_LABEL; `censored`: votes of
     which a label was bounded and not read; `kept`: of the preferences, those that were not dropped; `votes_missing`,
-    `votes_spared`: their sums."""
+    `votes_spared`: their sums; `scores`: readings for rewards, and `scores_off_label` those under OFF_LABEL;
+    `rewards_missing`: rewards without a value for want of readings."""
     errors: dict[str, int] = field(default_factory=dict)
     """Failures per class of error."""
     answered: dict[int, int] = field(default_factory=dict)
     """Prompts per round that have its answer."""
     sampled: int = 0
     """Samples of all prompts."""
+    rewarded: int = 0
+    """Prompts that have a reward."""
     labelled: int = 0
     """Prompts that have a preference."""
 
@@ -53,7 +63,7 @@ def tally(root: Path, parts: Mapping[str, Sequence[Path]]) -> Tally:
             f"judgements WHERE label_mass < {OFF_LABEL}), (SELECT count(*) FROM judgements WHERE censored), "
             "(SELECT count(*) FROM preferences), (SELECT count(*) FROM preferences WHERE kept), "
             "(SELECT coalesce(sum(votes_missing), 0)::BIGINT FROM preferences), (SELECT coalesce(sum(votes_spared), "
-            "0)::BIGINT FROM preferences), (SELECT count(*) FROM failures)"
+            f"0)::BIGINT FROM preferences), (SELECT count(*) FROM failures), {_OF_REWARDS}"
         )
         counts = dict(zip(Tally.COUNTS, ask.fetchall()[0], strict=True))
         errors = connection.execute("SELECT error, count(*) FROM failures GROUP BY ALL").fetchall()
@@ -61,8 +71,9 @@ def tally(root: Path, parts: Mapping[str, Sequence[Path]]) -> Tally:
         prompts = "SELECT round, count(*) FROM responses WHERE kind IN ('initial', 'revision') GROUP BY ALL"
         answered = connection.execute(prompts).fetchall()
         [sampled] = connection.execute("SELECT count(*) FROM responses WHERE kind = 'sample'").fetchall()[0]
+        [rewarded] = connection.execute("SELECT count(DISTINCT prompt_id) FROM rewards").fetchall()[0]
         [labelled] = connection.execute("SELECT count(DISTINCT prompt_id) FROM preferences").fetchall()[0]
-    return Tally(tuple(Usage(*row) for row in usage), counts, dict(errors), dict(answered), sampled, labelled)
+    return Tally(tuple(Usage(*row) for row in usage), counts, dict(errors), dict(answered), sampled, rewarded, labelled)
 
 
 @contextmanager

@@ -49,6 +49,7 @@ SELECT
     (run ->> '$.counts.judgements')::BIGINT AS judgements,
     (run ->> '$.counts.votes_missing')::BIGINT AS votes_missing,
     (run ->> '$.counts.votes_spared')::BIGINT AS votes_spared,
+    (run ->> '$.counts.rewards')::BIGINT AS rewards,
     (run ->> '$.counts.preferences')::BIGINT AS preferences,
     (run ->> '$.counts.kept')::BIGINT AS kept,
     (run ->> '$.counts.failures')::BIGINT AS failures,
@@ -145,7 +146,7 @@ WHERE p.kind = 'perturbation';
 
 -- One row per prompt: how far its chain is. complete: every round that the recipe asks for is there (or the initial
 -- answer has no text, and so no revisions; or max_tokens were used up before any text), and a preference of every kind
--- of pair that can then be. stopped: an engine failed it for good in a later round, and what it has is paired. failed: an
+-- of pair that can then be, and a reward of every answer by every source that the recipe has. stopped: an engine failed it for good in a later round, and what it has is paired. failed: an
 -- engine failed it for good. open: the rest. stopped_at, stopped_by: of the last two, the step and the error. Spoiled
 -- answers and what is said of them do not count.
 CREATE OR REPLACE VIEW chains AS
@@ -154,9 +155,13 @@ WITH wanted AS (
         run_id,
         coalesce((recipe ->> '$.revise.rounds')::INTEGER, 0) AS rounds,
         coalesce((recipe -> '$.judge.pairs')::VARCHAR[], []) AS pairs,
-        -- Given answers are judged, and none are made.
         coalesce(list_sum((recipe -> '$.sample.*.n')::BIGINT[]), 0)::BIGINT AS samples,
-        rounds = 0 AND pairs = ['given'] AND (recipe ->> '$.perturb') IS NULL AND samples = 0 AS only_judges,
+        -- Given answers are judged or rewarded, and none are made.
+        coalesce((recipe -> '$.reward.by')::VARCHAR[], []) AS sources,
+        rounds = 0 AND (recipe ->> '$.perturb') IS NULL AND samples = 0 AND (
+            pairs = ['given']
+            OR ((recipe ->> '$.judge') IS NULL AND len(sources) > 0 AND json_array_length(recipe, '$.prompts.answers') > 0)
+        ) AS only_judges,
         -- Beside samplers only where it has rounds.
         (rounds > 0 OR samples = 0) AND NOT only_judges AS chain
     FROM runs
@@ -175,12 +180,14 @@ paired AS (
     FROM training_pairs
     GROUP BY ALL
 ),
+rewarded AS (SELECT run_id, prompt_id, count(*) AS rewards FROM rewards GROUP BY ALL),
 broken AS (
-    -- What a model did not say, a vote that cannot be had and a perturbation stop no chain.
+    -- What a model did not say, a vote or reading that cannot be had and a perturbation stop no chain.
     SELECT
         run_id, prompt_id, count(*) AS failures,
         arg_max({'step': step, 'why': error || ': ' || message}, created_at) FILTER (
-            NOT retryable AND step <> 'vote' AND step NOT LIKE 'perturbation-%' AND NOT unsaid(error)
+            NOT retryable AND step <> 'vote' AND step NOT LIKE 'reward-%' AND step NOT LIKE 'perturbation-%'
+            AND NOT unsaid(error)
         ) AS final
     FROM failures
     GROUP BY ALL
@@ -189,7 +196,8 @@ joined AS (
     SELECT
         q.run_id, q.id AS prompt_id, a.rounds, w.rounds AS rounds_wanted, coalesce(a.samples, 0) AS samples,
         coalesce(a.responses, 0) AS responses, coalesce(p.pairs, 0) AS pairs, coalesce(p.kept, 0) AS kept,
-        coalesce(b.failures, 0) AS failures, b.final,
+        coalesce(b.failures, 0) AS failures, b.final, coalesce(e.rewards, 0) AS rewards,
+        coalesce(e.rewards, 0) >= coalesce(a.responses, 0) * len(w.sources) AS rewarded,
         (NOT w.chain OR coalesce(a.rounds >= w.rounds OR a.ended, false))
             AND coalesce(a.samples, 0) >= w.samples
             AND (NOT w.only_judges OR coalesce(a.responses, 0) >= len(q.answers)) AS answered,
@@ -208,14 +216,16 @@ joined AS (
     LEFT JOIN wanted AS w USING (run_id)
     LEFT JOIN answered AS a ON a.run_id = q.run_id AND a.prompt_id = q.id
     LEFT JOIN paired AS p ON p.run_id = q.run_id AND p.prompt_id = q.id
+    LEFT JOIN rewarded AS e ON e.run_id = q.run_id AND e.prompt_id = q.id
     LEFT JOIN broken AS b ON b.run_id = q.run_id AND b.prompt_id = q.id
 )
 SELECT
-    run_id, prompt_id, rounds, rounds_wanted, samples, responses, pairs, kept, failures, missing AS pairs_missing,
+    run_id, prompt_id, rounds, rounds_wanted, samples, responses, rewards, pairs, kept, failures,
+    missing AS pairs_missing,
     CASE
-        WHEN answered AND len(missing) = 0 THEN 'complete'
+        WHEN answered AND rewarded AND len(missing) = 0 THEN 'complete'
         WHEN answered OR final IS NULL THEN 'open'
-        WHEN (rounds > 0 OR samples > 0) AND len(missing) = 0 THEN 'stopped'
+        WHEN (rounds > 0 OR samples > 0) AND rewarded AND len(missing) = 0 THEN 'stopped'
         ELSE 'failed'
     END AS state,
     state = 'complete' AS complete,

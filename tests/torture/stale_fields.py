@@ -63,6 +63,17 @@ OTHER: dict[str, dict[str, Any]] = {
         "max_tokens": 99,
         "stop": ["\n"],
     },
+    "RewardSection": {
+        "by": ["rubric", "rule"],
+        "principles": ["harmless"],
+        "steps": 20,
+        "combine": "veto",
+        "bar": 0.7,
+        "quorum": 0.5,
+        "min_label_mass": 0.1,
+    },
+    "LengthSection": {"limit": 50, "penalty": 0.5, "ramp": 3},
+    "RulesSection": {"words": [1, BIG], "refusal": "wanted", "wanted": ["x"], "unwanted": ["y"]},
     "VerdictSection": {"n": 3, "temperature": 0.5, "top_p": 0.5, "max_tokens": 99, "stop": ["\n"]},
     "ScoreSection": {"steps": 20},
     "PerturbSection": {"share": 0.5, "kinds": ["terse"]},
@@ -190,7 +201,7 @@ revision_request = "Take that out."
 comparison_question = "Which answer is more {name}?"
 aim = "Be {name}."
 against = "Do not be {name}."
-criteria = [{{ question = "Is it {name}?" }}]
+criteria = [{{ question = "Is it {name}?", kind = "essential" }}]
 """
     for name in ("harmless", "helpful", "honest")
 )

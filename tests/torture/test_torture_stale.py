@@ -120,7 +120,10 @@ def bases() -> dict[str, dict[str, Any]]:
     found["json"] = {**RECIPE, "prompts": {**prompts, "path": "sets.json", "rows": "one"}}
     samples = {"a": {"n": 2, "system_prompt": "kind"}, "b": {"model": "other"}}
     found["samples"] = {**RECIPE, "sample": samples, "revise": {"rounds": 2}}
-    found["samples"] = changed(found["samples"], ("model", "pool"), {"other": {"engine": "fake", "model": "other"}})
+    found["samples"] = changed(found["samples"], ("model", "pool"), {"other": {"engine": "fake", "model": "another"}})
+    rules = {"words": [1, 9], "refusal": "unwanted"}
+    reward = {"by": ["rubric", "grade", "rule"], "length": {"limit": 40}, "rules": rules}
+    found["rewards"] = {**RECIPE, "reward": reward}
     for name, section in ENGINES.items():
         found[f"{name} policy"] = changed(RECIPE, ("model", "policy"), {**section, "price": {}})
         found[f"{name} jury"] = changed(RECIPE, ("model", "jury"), {"a": section})
@@ -140,7 +143,7 @@ def cases() -> Iterator[tuple[str, tuple[str, ...], str, str]]:
                 continue  # which takes the place of others
             if kind == "PromptsSection" and name in unused.get(base, {"path", "format", "rows", *of_hub}):
                 continue
-            left_out = {"Recipe": ("perturb", "sample"), "Models": ("judge", "jury", "pool")}
+            left_out = {"Recipe": ("perturb", "sample", "reward"), "Models": ("judge", "jury", "pool")}
             if name in left_out.get(kind, ()) or place[:2] == ("sample", "b"):
                 continue  # sections that the base leaves out
             if name == "method" and "jury" not in place and kind != "JudgeSection":

@@ -1,0 +1,309 @@
+"""The rewards of a prompt's answers: readings by judges, a row each, and what they come to, a row an answer and source.
+
+    made = await rewarder.rewards(prompt, answers, have, emit)
+    made.rewards, made.failures
+
+Answers of one prompt that have the same text are read once, and each has its rows. An answer without text is not read;
+its rewards say so. Everything that is asked of one answer goes out together and begins alike (conversation, answer), so
+that a prefix cache serves it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from constitution.engines.base import Engine, Request
+from constitution.errors import RecipeError
+from constitution.generate.base import Emit
+from constitution.generate.failures import answered, failed, final_failure
+from constitution.generate.outcomes import clean
+from constitution.identity import row_id, seed
+from constitution.judge.ask import nonce
+from constitution.judge.question import SAMPLING, PartFailed, Read, read_labels
+from constitution.judge.sources import Combined, Item, Part, Reads, combine, length_penalty, reads_of, texts_of
+from constitution.measures import words
+from constitution.principles.selection import digest_of
+from constitution.recipe import Recipe, RewardSection
+from constitution.records import Constitution, Failure, Prompt, Response, Reward, RewardSource, Row, Run, Score
+from constitution.templates import TemplateSet
+
+
+@dataclass(frozen=True, slots=True)
+class Rewarded:
+    rewards: tuple[Reward, ...] = ()
+    """By source, in the order of the answers; without those of which a reading may still come."""
+    failures: tuple[Failure, ...] = ()
+    """That left a reward without value, or to be made."""
+
+
+class Reading(NamedTuple):
+    """One item, to be asked of one judge."""
+
+    source: RewardSource
+    judge: str
+    engine: Engine
+    item: Item
+
+
+@dataclass(frozen=True, slots=True)
+class Rewarder:
+    """What the rewards of one start of a run have in common."""
+
+    run_id: str
+    seed: int
+    attempt: int
+    section: RewardSection
+    judges: Mapping[str, Engine]
+    """By name; none where no source asks any."""
+    sources: Mapping[RewardSource, Reads]
+    texts: Mapping[RewardSource, TemplateSet]
+    """What the requests are rendered with."""
+
+    async def rewards(
+        self, prompt: Prompt, answers: Iterable[Response], have: Mapping[str, Row], emit: Emit
+    ) -> Rewarded:
+        """answers: those to which no restart adds one; what was spoiled on purpose is passed over. have: the prompt's
+        rows by id. An engine's error is a Failure."""
+        alike: dict[str, list[Response]] = {}
+        for answer in answers:
+            if answer.kind != "perturbation":
+                alike.setdefault(answer.text, []).append(answer)
+        groups = list(alike.values())
+        if len(groups) == 1:
+            made = [await self._text(prompt, groups[0], have, emit)]
+        else:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._text(prompt, each, have, emit)) for each in groups]
+            made = [task.result() for task in tasks]
+        return Rewarded(
+            tuple(reward for each in made for reward in each.rewards),
+            tuple(failure for each in made for failure in each.failures),
+        )
+
+    def readings(self) -> list[Reading]:
+        """All of one answer, in the order in which they are asked."""
+        return [
+            Reading(source, name, engine, item)
+            for name, engine in self.judges.items()
+            for source, reads in self.sources.items()
+            for item in reads.items
+        ]
+
+    def id(self, answer: Response, reading: Reading) -> str:
+        """The reading's row has it. The run's id covers the judges' models, the templates and the seed."""
+        number = -1 if reading.item.number is None else reading.item.number
+        return row_id(
+            self.run_id, answer.id, "reading", reading.judge, reading.source, digest_of(reading.item.principle), number
+        )
+
+    async def read(
+        self, prompt: Prompt, alike: Sequence[Response], reading: Reading, used: int = 0
+    ) -> list[Score] | Failure:
+        """Asks one item of the text that the answers `alike` have; a row each. used: replies to it that earlier starts
+        could not use."""
+        source, name, engine, item = reading
+        step, ids = step_of(source), [self.id(answer, reading) for answer in alike]
+        request = Request(
+            item.messages(prompt.messages, alike[0].text, nonce(self.seed, prompt.id), self.texts[source]),
+            SAMPLING,
+            seed(self.seed, prompt.id, "reward", source, item.principle.id, item.number),
+            choices=item.labels,
+            affinity=prompt.id,
+            step=step,
+            answered=used,
+        )
+        try:
+            found = await read_labels(_part(item), engine, request)
+        except PartFailed as failure:
+            row = failed(self.run_id, prompt.id, step, ids[0], failure.error, self.attempt)
+            return replace(row, message=clean(str(failure)), judge=name)
+        first = self._score(alike[0], ids[0], reading, found, request)
+        return [first, *(_same(first, answer, id) for answer, id in zip(alike[1:], ids[1:], strict=True))]
+
+    def _score(self, answer: Response, id: str, reading: Reading, found: Read, request: Request) -> Score:
+        item, (probabilities, mass, censored), done = reading.item, found.read, found.done
+        return Score(
+            id=id,
+            run_id=self.run_id,
+            prompt_id=answer.prompt_id,
+            response_id=answer.id,
+            judge=reading.judge,
+            scorecard="",
+            principle_id=item.principle.id,
+            principle_digest=digest_of(item.principle),
+            metric=reading.source,
+            category="",
+            criterion=item.number,
+            question=item.question,
+            good=item.good,
+            weight=item.weight,
+            p_yes=None if item.good is None else probabilities[0] / (probabilities[0] + probabilities[1]),
+            label_mass=mass,
+            template_digest=self.texts[reading.source].digest,
+            seed=None if "seed" in done.unsent else request.seed,
+            prompt_tokens=done.prompt_tokens,
+            cached_tokens=done.cached_tokens,
+            completion_tokens=done.completion_tokens,
+            censored=censored,
+            grades=probabilities if item.good is None else None,
+        )
+
+    async def _text(self, prompt: Prompt, alike: Sequence[Response], have: Mapping[str, Row], emit: Emit) -> Rewarded:
+        """The rewards of the answers `alike`, which have one text."""
+        readings = self.readings() if alike[0].text else []
+        ids = {source: [self._reward_id(answer, source) for answer in alike] for source in self.sources}
+        known = all(id in have for those in ids.values() for id in those)
+        found: list[Score | Failure | None] = []
+        if known or len(readings) < 2:
+            found = [await self._reading(prompt, alike, each, have, emit, known) for each in readings]
+        else:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._reading(prompt, alike, each, have, emit)) for each in readings]
+            found = [task.result() for task in tasks]
+        rewards: list[Reward] = []
+        failures: list[Failure] = []
+        for source in self.sources:
+            own = [(each, row) for each, row in zip(readings, found, strict=True) if each.source == source]
+            made, left = self._of_source(alike, source, own, have)
+            failures += left
+            rewards += made
+            await emit([reward for reward in made if reward.id not in have])
+        return Rewarded(tuple(rewards), tuple(failures))
+
+    async def _reading(
+        self,
+        prompt: Prompt,
+        alike: Sequence[Response],
+        reading: Reading,
+        have: Mapping[str, Row],
+        emit: Emit,
+        known: bool = False,
+    ) -> Score | Failure | None:
+        """Looked up or asked, with a row for each of the answers. known: it is not asked any more; None: then it is
+        not there."""
+        ids = [self.id(answer, reading) for answer in alike]
+        there = next((row for id in ids if isinstance(row := have.get(id), Score)), None)
+        step = step_of(reading.source)
+        if there is not None:
+            missing = [(answer, id) for answer, id in zip(alike, ids, strict=True) if id not in have]
+            await emit([_same(there, answer, id) for answer, id in missing])
+            return there
+        for id in ids:
+            if failure := final_failure(have, self.run_id, prompt.id, id, step):
+                return failure
+        if known:
+            return None
+        used = answered(have, self.run_id, prompt.id, step, ids[0], self.attempt)
+        made = await self.read(prompt, alike, reading, used)
+        await emit([made] if isinstance(made, Failure) else made)
+        return made if isinstance(made, Failure) else made[0]
+
+    def _of_source(
+        self,
+        alike: Sequence[Response],
+        source: RewardSource,
+        found: Sequence[tuple[Reading, Score | Failure | None]],
+        have: Mapping[str, Row],
+    ) -> tuple[list[Reward], list[Failure]]:
+        """Each answer's reward, made once: not while a reading may still come that the quorum waits for, and never
+        again; and the failures that left it without value."""
+        least = self.section.min_label_mass
+        there = [(each.item, row) for each, row in found if isinstance(row, Score) and row.label_mass >= least]
+        failures = [row for _, row in found if isinstance(row, Failure)]
+        enough = len(there) >= self.section.quorum * len(found) - 1e-9
+        stored = {answer.id: have.get(self._reward_id(answer, source)) for answer in alike}
+        made = [row for row in stored.values() if isinstance(row, Reward)]
+        if not enough and any(failure.retryable for failure in failures):
+            return made, failures
+        fresh = [answer for answer in alike if stored[answer.id] is None]
+        if fresh:
+            first = self._reward(fresh[0], source, there, len(found), enough)
+            made += [replace(first, id=self._reward_id(each, source), response_id=each.id) for each in fresh]
+        return made, failures if any(reward.reason == "readings-missing" for reward in made) else []
+
+    def _reward(
+        self,
+        answer: Response,
+        source: RewardSource,
+        there: Sequence[tuple[Item, Score]],
+        asked: int,
+        enough: bool,
+    ) -> Reward:
+        reads, text = self.sources[source], answer.text
+        parts = [*_means(there), *(reads.rules(text) if reads.rules and text else ())]
+        combined = Combined(None, 0.0, None)
+        if parts:
+            essential = sum(item.essential for item in reads.items) or sum(part.essential for part in parts)
+            combined = combine(self.section, parts, essential, reads.scale)
+        value = combined.value if enough else None
+        return Reward(
+            id=self._reward_id(answer, source),
+            run_id=self.run_id,
+            prompt_id=answer.prompt_id,
+            response_id=answer.id,
+            source=source,
+            value=value,
+            raw=combined.raw if value is not None else None,
+            readings=len(there),
+            missing=asked - len(there),
+            least_essential=combined.least_essential,
+            length_penalty=length_penalty(self.section, words(text)) if text else None,
+            judges=tuple(name for name in self.judges if any(row.judge == name for _, row in there)),
+            reason=None if value is not None else "readings-missing" if text else "no-text",
+        )
+
+    def _reward_id(self, answer: Response, source: RewardSource) -> str:
+        return row_id(self.run_id, answer.id, "reward", source)
+
+
+def rewarding(recipe: Recipe, constitution: Constitution) -> Mapping[RewardSource, Reads]:
+    """What each source of the recipe reads; empty where it has no rewards. Raises RecipeError for what cannot be."""
+    section = recipe.reward
+    if section is None:
+        return {}
+    for model in recipe.model.judges.values() if section.asks else ():
+        if model.engine == "openai" and not model.logprobs:
+            raise RecipeError(
+                f"reward.by: readings are made of log-probabilities, which the API of {model.model} does not have "
+                f"(dialect = {model.dialect!r})",
+                hint='name judges that give them, or set reward.by = ["rule"]',
+            )
+    return {source: reads_of(source, section, constitution) for source in section.by}
+
+
+def rewarder(recipe: Recipe, constitution: Constitution, run: Run, judges: Mapping[str, Engine]) -> Rewarder | None:
+    """For this start of the run; None where the recipe has no rewards. judges: as Engines has them."""
+    section = recipe.reward
+    if section is None:
+        return None
+    own = judges if section.asks else {}
+    reads, texts = rewarding(recipe, constitution), texts_of(recipe)
+    return Rewarder(run.run_id, recipe.seed, run.starts, section, own, reads, texts)
+
+
+def step_of(source: RewardSource) -> str:
+    """The step that failures and requests name."""
+    return f"reward-{source}"
+
+
+def _part(item: Item) -> str:
+    what = "grade" if item.number is None else f"criterion {item.number + 1}"
+    return f"{what} of {item.principle.id}"
+
+
+def _same(there: Score, answer: Response, id: str) -> Score:
+    """The reading as another answer of the same text has it."""
+    return replace(there, id=id, response_id=answer.id, prompt_tokens=0, cached_tokens=0, completion_tokens=0, calls=0)
+
+
+def _means(found: Sequence[tuple[Item, Score]]) -> list[Part]:
+    """What each item that was read comes to, over the judges."""
+    values: dict[int, list[float]] = {}
+    items: dict[int, Item] = {}
+    for item, row in found:
+        values.setdefault(id(item), []).append(row.value)
+        items[id(item)] = item
+    return [Part(sum(each) / len(each), items[key].weight, items[key].essential) for key, each in values.items()]

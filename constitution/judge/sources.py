@@ -1,0 +1,134 @@
+"""What a reward can be made of, as data: a table of sources, and what each one gives.
+
+A further source takes its own module with a function `(RewardSection, Constitution) -> Reads`, a row here, and its name
+in `records.RewardSource`. Nothing here loads an engine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from constitution import templates
+from constitution.errors import RecipeError
+from constitution.principles.selection import select
+from constitution.records import Constitution, Messages, Principle, RewardSource
+from constitution.templates import TemplateSet
+
+if TYPE_CHECKING:
+    from constitution.recipe import Recipe, RewardSection
+
+
+class Item(NamedTuple):
+    """One thing that a judge reads of an answer, by one call."""
+
+    principle: Principle
+    number: int | None
+    """Place in the principle's criteria, from 0; None: it is no criterion."""
+    question: str
+    good: Literal["yes", "no"] | None
+    weight: float
+    essential: bool
+    labels: tuple[str, ...]
+    messages: Callable[[Messages, str, str, TemplateSet], Messages]
+    """Its chat, by the prompt, the answer's text, the nonce of the marks around it, and the templates."""
+
+
+class Part(NamedTuple):
+    """What an item, by its mean over judges, or a rule says of an answer."""
+
+    value: float
+    """From 0 to 1."""
+    weight: float = 1.0
+    essential: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """What one source reads of every answer of a run."""
+
+    items: tuple[Item, ...] = ()
+    """That each judge is asked."""
+    rules: Callable[[str], Sequence[Part]] | None = None
+    """What code says of a text; None: nothing."""
+    scale: tuple[float, float] = (0.0, 1.0)
+    """Lowest and highest raw reward."""
+
+
+class Combined(NamedTuple):
+    value: float | None
+    """None: an essential item was not read, and it may be under the bar."""
+    raw: float
+    least_essential: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    reads: str
+    """`module:function` that gives its `Reads`, or raises RecipeError."""
+    templates: Callable[[RewardSection], TemplateSet | None]
+    """What its requests are rendered with, of the package's own; None: it asks nothing."""
+
+
+def _grades(section: RewardSection) -> TemplateSet:
+    return templates.SCORE if section.steps == len(templates.GRADES) else templates.SCORE_FINE
+
+
+SOURCES: Mapping[RewardSource, Source] = {
+    "rubric": Source("constitution.judge.by_rubric:reads", lambda section: templates.RUBRIC),
+    "grade": Source("constitution.judge.by_grade:reads", _grades),
+    "rule": Source("constitution.judge.by_rule:reads", lambda section: None),
+}
+
+
+def reads_of(source: RewardSource, section: RewardSection, constitution: Constitution) -> Reads:
+    """Raises RecipeError for what the section asks of it in vain."""
+    module, _, name = SOURCES[source].reads.partition(":")
+    found: Reads = getattr(import_module(module), name)(section, constitution)
+    return found
+
+
+def texts_of(recipe: Recipe) -> Mapping[RewardSource, TemplateSet]:
+    """What the requests of each source that asks any are rendered with, in the recipe's words."""
+    section = recipe.reward
+    found = {source: SOURCES[source].templates(section) for source in section.by} if section else {}
+    return {source: recipe.wording.of(texts) for source, texts in found.items() if texts is not None}
+
+
+def able(section: RewardSection, constitution: Constitution, those: Sequence[Principle], what: str) -> list[Principle]:
+    """Those of the principles that the source can use which the section asks for. what: of the source, that they need.
+    Raises RecipeError where there are none."""
+    if not those:
+        raise RecipeError(
+            f"reward.by: no principle of {constitution.label} has {what}",
+            hint="give principles some in a new version, or name another source",
+        )
+    return list(select(those, section.principles, f"reward.principles ({constitution.label}, with {what})"))
+
+
+def combine(section: RewardSection, parts: Sequence[Part], essential: int, scale: tuple[float, float]) -> Combined:
+    """The mean by weight, and 0 where it is vetoed. parts: at least one. essential: essential items that were to be
+    read. scale: of the raw reward."""
+    mean = math.fsum(part.weight * part.value for part in parts) / math.fsum(part.weight for part in parts)
+    found = [part.value for part in parts if part.essential]
+    least = min(found, default=None)
+    value: float | None = min(max(mean, 0.0), 1.0)
+    if section.combine == "veto":
+        vetoed = least is not None and least < section.bar
+        value = 0.0 if vetoed else value if len(found) == essential else None
+    low, high = scale
+    return Combined(value, low + mean * (high - low), least)
+
+
+def length_penalty(section: RewardSection, words: int) -> float | None:
+    """0 or less (recipe/reward.py); None: the recipe has none."""
+    length = section.length
+    if length is None:
+        return None
+    if words > length.limit:
+        return -length.penalty
+    over = words - (length.limit - length.ramp)
+    return -length.penalty * over / length.ramp if over > 0 else 0.0

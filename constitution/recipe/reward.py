@@ -1,0 +1,86 @@
+"""What answers are rewarded by ([reward])."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from constitution.recipe.base import Count, Section, Whole
+from constitution.records import RewardSource
+
+
+class LengthSection(Section):
+    """What an answer that is too long loses: `penalty` over `limit`, and from `limit - ramp` on a part that grows with
+    each word (DAPO's soft overlong punishment, arXiv 2503.14476, equation 13; without a ramp CaT's step, -1 over 750
+    tokens, arXiv 2509.14234). They count tokens; words are counted here, which do not depend on a tokenizer."""
+
+    limit: Count
+    """Words (`measures.words`)."""
+    penalty: float = Field(default=1.0, gt=0, le=10)
+    ramp: Whole = 0
+
+    @model_validator(mode="after")
+    def _within(self) -> Self:
+        if self.ramp >= self.limit:
+            raise ValueError("ramp: is to be shorter than limit, or the shortest answer would lose something")
+        return self
+
+
+class RulesSection(Section):
+    """Source rule: what code looks at. Each that is set is one rule; an answer keeps it or breaks it."""
+
+    words: tuple[Whole, Count] | None = None
+    """At least and at most so many words (`measures.words`)."""
+    refusal: Literal["wanted", "unwanted"] | None = None
+    """What answers are that begin like a refusal (`measures.refuses`, English)."""
+    wanted: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Regular expressions (RE2's), each of which is to be found in the answer."""
+    unwanted: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Those that are not."""
+
+    @property
+    def count(self) -> int:
+        return (self.words is not None) + (self.refusal is not None) + len(self.wanted) + len(self.unwanted)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.words and self.words[0] > self.words[1]:
+            raise ValueError("words: [least, most], and the least is more than the most")
+        return self
+
+
+class RewardSection(Section):
+    by: tuple[RewardSource, ...] = Field(default=("rubric",), min_length=1)
+    """rubric: the principles' criteria, a call each. grade: a grade by each principle, a call each. rule: code. Each
+    makes a reward of its own."""
+    principles: tuple[str, ...] = ()
+    """Tags or ids of those that are read by; empty: all that can be."""
+    steps: Literal[9, 20] = 9
+    """Source grade: the digits 1 to 9, or the letters T to A."""
+    combine: Literal["mean", "veto"] = "mean"
+    """mean: by the weights of principles and criteria. veto: the same, but 0 where an essential criterion, or a rule,
+    is under `bar` (Rubric Anchors, arXiv 2508.12790)."""
+    bar: float = Field(default=0.5, gt=0, le=1)
+    length: LengthSection | None = None
+    """Absent: no answer loses by its length."""
+    rules: RulesSection = RulesSection()
+    quorum: float = Field(default=1.0, gt=0, le=1)
+    """Share of the readings of an answer that have to be there for it to have a reward."""
+    min_label_mass: float = Field(default=0.0, ge=0, le=1)
+    """A reading with less probability on its replies counts as missing."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether judges are asked."""
+        return bool(set(self.by) - {"rule"})
+
+    @model_validator(mode="after")
+    def _each_has_use(self) -> Self:
+        if len(set(self.by)) < len(self.by):
+            raise ValueError("by: a source is there twice")
+        if ("rule" in self.by) != bool(self.rules.count):
+            raise ValueError('rules and "rule" in `by` come together')
+        if self.combine == "veto" and self.by == ("grade",):
+            raise ValueError("combine: a grade has no essential criteria; veto is for rubric and rule")
+        return self

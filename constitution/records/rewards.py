@@ -1,0 +1,98 @@
+"""What judges read of single answers, and the rewards that are made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from constitution.records.kinds import RewardSource
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a judge says of one answer by itself: one criterion of one principle, or a grade by one principle; of a
+    scorecard, which is asked afterwards, or of the rewards of the run."""
+
+    id: str
+    """Digest of run, answer, judge, its model and settings, seed, scorecard, principle (its digest), criterion and
+    template; of a reward, of run, answer, judge, source, principle (its digest) and criterion."""
+    run_id: str
+    prompt_id: str
+    response_id: str
+    """`Response.id` or `Counterfactual.id`."""
+    judge: str
+    scorecard: str
+    """name@version of the constitution that asks; empty: it is of a reward of the run."""
+    principle_id: str
+    principle_digest: str
+    metric: str
+    """The principle's first tag: refusal-full, refusal-partial, undesired, helpful; of a reward, its source: rubric,
+    grade."""
+    category: str
+    """Its second tag, of `undesired` what it is; empty: none."""
+    criterion: int | None
+    """Place in the principle's `criteria`, from 0; None: a grade."""
+    question: str
+    """The words that were asked: the criterion's, or the principle's comparison question."""
+    good: Literal["yes", "no"] | None
+    """The reply that speaks for the answer; None: a grade."""
+    weight: float
+    """The principle's times the criterion's."""
+    p_yes: float | None
+    """P(yes) / (P(yes) + P(no)), as it was read; None: a grade."""
+    label_mass: float
+    """Probability that fell on all replies together, before renormalising."""
+    template_digest: str
+    seed: int | None = None
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    censored: bool = False
+    """True: one of the replies was not read but bounded, as `Judgement.censored`."""
+    grades: tuple[float, ...] | None = None
+    """Raw probability of each grade, from the lowest; None: a criterion."""
+    calls: int = 1
+    """Calls to the engine; 0: an answer to the same prompt has the same text, and that was asked."""
+
+    @property
+    def value(self) -> float:
+        """How well it speaks for the answer, from 0 to 1: P(the good reply), or the expected grade between the lowest
+        and the highest."""
+        if self.grades is not None:
+            expected = sum(place * p for place, p in enumerate(self.grades)) / sum(self.grades)
+            return min(expected / (len(self.grades) - 1), 1.0)
+        assert self.p_yes is not None
+        return self.p_yes if self.good == "yes" else 1 - self.p_yes
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """One number of one answer by one source. Rewards of different sources are not comparable."""
+
+    id: str
+    """Digest of run, answer and source."""
+    run_id: str
+    prompt_id: str
+    response_id: str
+    source: RewardSource
+    value: float | None
+    """From 0 to 1; None: `reason` says why there is none."""
+    raw: float | None
+    """Before a veto, on the source's own scale: of grades the expected one, from 1; of the others as `value`."""
+    readings: int
+    """Rows of `scores` that it is made of; 0 for rules, which no judge reads."""
+    missing: int
+    """Readings that were asked for and are not among them: failed, or short of label mass."""
+    least_essential: float | None
+    """The worst of the essential criteria, from 0 to 1, a mean over judges; None: there is none, or it was not read."""
+    length_penalty: float | None
+    """To be added to `value`, which is without it; 0 or less. None: the recipe has none."""
+    judges: tuple[str, ...] = ()
+    """Whose readings it is made of."""
+    reason: Literal["no-text", "readings-missing"] | None = None
+    """Why there is no value; None: there is one."""
+
+    @property
+    def total(self) -> float | None:
+        """With the length penalty: what answers are ranked by."""
+        return None if self.value is None else self.value + (self.length_penalty or 0.0)

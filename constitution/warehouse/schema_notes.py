@@ -1,0 +1,159 @@
+"""The columns of what is said of answers by themselves, and of a run afterwards (schema.py has the others)."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from constitution.warehouse.columns import (
+    CREATED_AT,
+    IDS,
+    MESSAGES,
+    PROMPT_ID,
+    READINGS,
+    RUN_ID,
+    Column,
+    Table,
+    few,
+    flag,
+    integer,
+    real,
+    text,
+)
+
+ANNOTATIONS = Table(
+    "annotations",
+    "One row per word of a person (or of a truth that is known) on a pair or a response, imported.",
+    (
+        RUN_ID,
+        text("id", "Digest of run, rater, target and principle; of equal ones the newest counts."),
+        PROMPT_ID,
+        few("rater", "Who says it."),
+        real("value", "Of a pair: 0 prefers a, 1 prefers b, 0.5 neither. Of a response: any number, more is better."),
+        few("source", "The file that it came from."),
+        text("pair_id", "`preferences.id`; null: it is about a response.", null=True),
+        text("response_id", "`responses.id`; null: it is about a pair.", null=True),
+        few("principle_id", "The principle that it is about; null: about the whole.", null=True),
+        CREATED_AT,
+    ),
+)
+
+FIGURES = Table(
+    "figures",
+    "One row per number of a run's last audit.",
+    (
+        RUN_ID,
+        few("figure", "What was measured, e.g. position_bias; docs/judging.md lists them."),
+        few("judge", "Empty: all judges."),
+        few("principle_id", "Empty: all principles."),
+        few("subject", "What else it is about: a feature, a kind of pair, a round, a bin, another principle."),
+        real("value", "The number; null: there is nothing to measure it on, and `note` says why.", null=True),
+        real("low", "Lower end of the 95 % interval; null: it has none.", null=True),
+        real("high", "Upper end of the 95 % interval; null: it has none.", null=True),
+        integer("n", "How many things it was measured on."),
+        text("note", "What a reader must know with it; may be empty."),
+        CREATED_AT,
+    ),
+)
+
+SCORES = Table(
+    "scores",
+    "One row per reading of an answer by itself: one judge, one criterion of one principle, or a grade by one "
+    "principle; of a scorecard, or for the run's rewards.",
+    (
+        RUN_ID,
+        text("id", "Digest of run, answer, judge (model, settings, seed), scorecard, principle, criterion, template; "
+             "for a reward of run, answer, judge, source, principle, criterion."),
+        PROMPT_ID,
+        text("response_id", "`responses.id` or `counterfactuals.id`."),
+        few("judge", "Name of the judge."),
+        few("scorecard", "name@version of the constitution that asks; empty: it is for a reward of the run."),
+        few("principle_id", "The principle that is asked about."),
+        few("principle_digest", "SHA-256 of that principle with all its fields."),
+        few("metric", "Its first tag: refusal-full · refusal-partial · undesired · helpful; for a reward its source: "
+            "rubric · grade."),
+        few("category", "Its second tag, of `undesired` what it is; empty: none."),
+        integer("criterion", "Place in its criteria, from 0; null: a grade.", null=True),
+        few("question", "The criterion's words; of a grade, the principle's comparison question."),
+        few("good", "yes · no: the reply that speaks for the answer; null: a grade.", null=True),
+        real("weight", "The principle's times the criterion's."),
+        real("p_yes", "P(yes) / (P(yes) + P(no)), as it was read; null: a grade.", null=True),
+        real("label_mass", "Probability on all replies together before renormalising."),
+        few("template_digest", "`templates.digest` of what rendered the question."),
+        Column("seed", pa.int64(), "Seed of the request; null: none.", null=True),
+        integer("prompt_tokens", "Tokens of input."),
+        integer("cached_tokens", "Of these, found in the engine's prefix cache."),
+        integer("completion_tokens", "Tokens of output."),
+        flag("censored", "True: one of the replies was not read but bounded, as `judgements.censored`."),
+        Column("grades", READINGS, "Raw probability of each grade, from the lowest; null: a criterion.", null=True),
+        integer("calls", "Calls to the engine; 0: an answer to the same prompt has the same text, and that was asked; "
+                "null: not known.", null=True),
+        CREATED_AT,
+    ),
+)  # fmt: skip
+
+REWARDS = Table(
+    "rewards",
+    "One row per answer and source: one number of it, by what judges read of it or by rules.",
+    (
+        RUN_ID,
+        text("id", "Digest of run, answer and source."),
+        PROMPT_ID,
+        text("response_id", "`responses.id`."),
+        few("source", "rubric (criteria) · grade · rule. Rewards of different sources are not comparable."),
+        real("value", "From 0 to 1, without the length penalty; null: `reason` says why there is none.", null=True),
+        real("raw", "Before a veto, on the source's own scale: of grades the expected one, from 1; null: no value.",
+             null=True),
+        integer("readings", "Rows of `scores` that it is made of; 0 for rules, which no judge reads."),
+        integer("missing", "Readings that were asked for and are not among them: failed, or short of label mass."),
+        real("least_essential", "The worst of the essential criteria, or rules, from 0 to 1, a mean over judges; null: "
+             "there is none, or it was not read.", null=True),
+        real("length_penalty", "To be added to `value`: 0 or less; null: the recipe has none, or there is no text.",
+             null=True),
+        Column("judges", IDS, "Whose readings it is made of.", few=("judges.list.element",)),
+        few("reason", "Why there is no value: no-text · readings-missing; null: there is one.", null=True),
+        CREATED_AT,
+    ),
+)  # fmt: skip
+
+COUNTERFACTUALS = Table(
+    "counterfactuals",
+    "One row per prompt with a term swapped for another, and the policy's answer to it.",
+    (
+        RUN_ID,
+        text("id", "Digest of run, prompt and swap."),
+        text("prompt_id", "`prompts.id` of the prompt as it was."),
+        text("response_id", "`responses.id` of the answer to the prompt as it was."),
+        few("terms", "Name of the group of terms, e.g. gender."),
+        few("swap", "What became what, e.g. he → she."),
+        Column("messages", MESSAGES, "The prompt with the swap.", few=("messages.list.element.role",)),
+        text("text", "The answer."),
+        few("model", "Short name of the model."),
+        Column("seed", pa.int64(), "Seed of the answer; null: none.", null=True),
+        few("finish_reason", "As of `responses`; null: not known.", null=True),
+        integer("prompt_tokens", "Tokens of input."),
+        integer("cached_tokens", "Of these, found in the engine's prefix cache."),
+        integer("completion_tokens", "Tokens of output."),
+        text("reasoning", "What the model thought before the answer; null: nothing that is known.", null=True),
+        integer("reasoning_tokens", "Of the tokens of output, those of reasoning; 0: none that are known."),
+        CREATED_AT,
+    ),
+)
+
+EXPORTED = Table(
+    "exported",
+    "One row per candidate of an export: the split that it went to, or the reason that it was dropped.",
+    (
+        RUN_ID,
+        few("export_id", "Format and digest of the settings; an export made again takes the place of the one before."),
+        few("format", "dpo · reward · kto · sft · grpo · robust."),
+        text("id", "Of the candidate: `preferences.id` (dpo, reward, robust), `responses.id` (kto, sft), `prompts.id` "
+              "(grpo)."),
+        PROMPT_ID,
+        few("split", "train · test; null: dropped.", null=True),
+        few("drop_reason", "Why it was dropped, the first reason that held (docs/export.md lists them); null: kept.",
+             null=True),
+        text("drop_detail", "What the reason found, e.g. the id of the row that this one repeats; null: nothing more "
+              "to say, or kept.", null=True),
+        CREATED_AT,
+    ),
+)  # fmt: skip
