@@ -131,6 +131,33 @@ def test_a_reply_of_no_role(tmp_path: Path) -> None:
         of(tmp_path, {"prompt": {"role": "prompter", "text": "q", "replies": [reply]}}, trees=True)
 
 
+@pytest.mark.parametrize("role", ["assistant", "prompter"])
+def test_a_turn_whose_parent_is_not_there_is_not_passed_over(tmp_path: Path, role: str) -> None:
+    root = {"message_id": 1, "parent_id": None, "role": "prompter", "text": "q"}
+    rows = [root, {"message_id": 2, "parent_id": 99, "role": role, "text": "a"}]
+    with pytest.raises(PromptError, match="line 2: parent_id 99 is no turn of the file"):
+        of(tmp_path, *rows, trees=True)
+    skipped: list[SkippedRow] = []
+    section = PromptsSection(path="p.jsonl", trees=True, on_bad_row="skip")
+    assert len(list(read_prompts(section, tmp_path, skip=skipped.append))) == 1
+    assert [row.source for row in skipped] == ["p.jsonl#2"]
+
+
+# --- several files
+
+
+def test_files_of_one_name_in_two_folders_are_told_apart(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        file(tmp_path / name, {"prompt": name}, {"text": name})
+    file(tmp_path, {"prompt": "three"}, name="q.jsonl")
+    skipped: list[SkippedRow] = []
+    section = PromptsSection(path=("one/p.jsonl", "two/p.jsonl", "q.jsonl"), on_bad_row="skip")
+    read = list(read_prompts(section, tmp_path, skip=skipped.append))
+    assert [prompt.source for prompt in read] == ["one/p.jsonl#1", "two/p.jsonl#1", "q.jsonl#1"]
+    assert [row.source for row in skipped] == ["one/p.jsonl#2", "two/p.jsonl#2"]
+
+
 # --- inspect
 
 

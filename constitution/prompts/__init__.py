@@ -10,6 +10,7 @@ skipped and recorded with them where the recipe says so.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -119,6 +120,8 @@ def _rows(section: PromptsSection, base: Path, folders: Sequence[Path], keys: Ke
         return rows
     files = [file for path in section.paths for file in files_of(path, base)]
     _check_files([path for path, _ in files])
+    names = Counter(name for _, name in files)  # two folders may have files of one name
+    files = [(path, os.path.relpath(path, base) if names[name] > 1 else name) for path, name in files]
     return chain.from_iterable(read_file(path, keys, section.format, name, faulty=True) for path, name in files)
 
 

@@ -102,7 +102,8 @@ def _flat(rows: Iterable[Row], section: PromptsSection) -> Iterator[Row]:
         turns[id] = row, _turn(row, row.data, section.ignore)
         replies.setdefault(parent, []).append(row.data)
     for id, (row, turn) in turns.items():
-        if turn["role"] != "user":
+        parent = row.data.get("parent_id")
+        if turn["role"] != "user" and (parent is None or parent in turns):  # it is in the path to others, or a reply
             continue
         try:
             yield _row(row, _path(turns, id), replies.get(id, []), section.field)
