@@ -300,8 +300,11 @@ def test_the_cards_lines_are_of_their_language_and_name_what_is_there(made: Any,
         ("--layout openai --format kto", "layout openai has dpo, sft, grpo: OpenAI fine-tuning has no task for kto"),
         ("--layout openrlhf --format kto", "OpenRLHF has no task for kto"),
         ("--layout llama-factory --format robust", "LLaMA-Factory has no task for robust"),
-        ("--layout openai --format dpo --file-type parquet", "reads dpo as jsonl, not parquet"),
-        ("--layout verl --format sft --file-type jsonl", "verl reads sft as parquet, not jsonl"),
+        (
+            "--layout openai --format dpo --file-type parquet",
+            "--file-type: OpenAI fine-tuning reads dpo as jsonl, not parquet",
+        ),
+        ("--layout verl --format sft --file-type jsonl", "--file-type: verl reads sft as parquet, not jsonl"),
         ("--layout axolotl --format dpo --with-reasoning", "Axolotl does not read `reasoning_content`"),
     ],
 )

@@ -119,7 +119,9 @@ class Settings(_Section):
         if self.format not in tasks:
             raise ValueError(f"layout {self.layout} has {', '.join(tasks)}: {title} has no task for {self.format}")
         if self.file_type and self.file_type not in self.task.files:
-            raise ValueError(f"{title} reads {self.format} as {' or '.join(self.task.files)}, not {self.file_type}")
+            raise ValueError(
+                f"file-type: {title} reads {self.format} as {' or '.join(self.task.files)}, not {self.file_type}"
+            )
         if self.with_reasoning and not self.task.reasoning:
             raise ValueError(f"with-reasoning: {title} does not read `reasoning_content`")
         return self
