@@ -85,9 +85,9 @@ def kind_of(text: str, language: Language) -> str:
     answer = re.search(language.data["answer"], text, re.IGNORECASE)
     if language.pattern("asks").match(text) and (question or answer):
         return "asks"
-    if language.pattern("critiques").match(text) and answer:
-        return "critiques"
-    return "one_answer" if question and language.pattern("one_answer").match(text) else "statement"
+    if question and language.pattern("one_answer").match(text):  # Russian "Объясняет ли …" begins as a request does
+        return "one_answer"
+    return "critiques" if language.pattern("critiques").match(text) and answer else "statement"
 
 
 def _principle(entry: Entry, number: int, language: Language | None) -> tuple[Principle, str]:
