@@ -230,8 +230,11 @@ def test_a_link_to_a_text_elsewhere_is_refused(project: Path) -> None:
     (project.parent / "secret.txt").write_text("a secret", encoding="utf-8")
     path.unlink()
     path.symlink_to(project.parent / "secret.txt")
-    with pytest.raises(RecipeError, match=r"templates: templates/german/terse.txt lies outside the recipe's project"):
+    with pytest.raises(
+        RecipeError, match=r"templates: templates/german/terse.txt lies outside the recipe's project"
+    ) as told:
         prepare(load_recipe(recipe), recipe, project / "warehouse")
+    assert told.value.hint.endswith("--set templates=german")
     prepare(load_recipe(recipe, ["templates=german"]), recipe, project / "warehouse")
 
 

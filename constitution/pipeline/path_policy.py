@@ -57,7 +57,7 @@ def check_places(recipe: Recipe, recipe_path: Path, folders: Sequence[Path]) -> 
         named = f"{FOLDER}/{recipe.templates}"
         own = find_root(base).parent / named
         for path in (own, *sorted(own.glob("*.txt"))):
-            _check("templates", named if path == own else f"{named}/{path.name}", path, folders)
+            _check("templates", named if path == own else f"{named}/{path.name}", path, folders, recipe.templates)
 
 
 def _check_dataset(named: str, base: Path, folders: Sequence[Path]) -> None:
@@ -70,10 +70,7 @@ def _check_dataset(named: str, base: Path, folders: Sequence[Path]) -> None:
 
 def check_models(recipe: Recipe, folders: Sequence[Path]) -> None:
     """The same for the folders of local models and adapters alone."""
-    models = recipe.model
-    sections: dict[str, ModelSection | None] = {"policy": models.policy, "judge": models.judge}
-    sections |= {f"jury.{name}": section for name, section in models.jury.items()}
-    for name, section in sections.items():
+    for name, section in recipe.model.sections.items():
         for key, named in _named_by(section):
             path = Path(os.path.expanduser(named))
             if os.path.exists(path) and not recipe.given(f"model.{name}.{key}"):
@@ -85,7 +82,7 @@ def query_folders(recipe: Recipe, folders: Sequence[Path]) -> Sequence[Path]:
     return ANYWHERE if recipe.given("prompts.query") else folders
 
 
-def _named_by(section: ModelSection | None) -> Iterator[tuple[str, str]]:
+def _named_by(section: ModelSection) -> Iterator[tuple[str, str]]:
     """Fields of a local model's section that may name a folder, with what they hold."""
     if isinstance(section, TransformersModel | VLLMModel) and section.model not in SHIPPED:
         yield "model", section.model
@@ -106,12 +103,13 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(inner)
 
 
-def _check(key: str, named: str, path: Path, folders: Sequence[Path]) -> None:
+def _check(key: str, named: str, path: Path, folders: Sequence[Path], value: str = "") -> None:
+    """value: what the recipe says, where that is not `named`."""
     real = Path(os.path.realpath(path))  # Path.resolve raises for a link to itself
     if not any(real.is_relative_to(folder.resolve()) for folder in folders):
         raise RecipeError(
             f"{key}: {named} lies outside the recipe's project",
-            hint=f"if it is yours, add --allow {real.parent}, or --set {key}={named}",
+            hint=f"if it is yours, add --allow {real.parent}, or --set {key}={value or named}",
         )
 
 

@@ -243,13 +243,10 @@ def _decisive(recipe: Recipe, constitution: Constitution, source: str) -> dict[s
     """What the run's id is made of. Paths are not in it, their contents are; of the prompts' section, which says
     where they are and how they are read, only what the prompts themselves do not tell."""
     left_out = {"name", "description", "output", "budget", "model", "constitution", "prompts", "templates"}
-    model, prompts = recipe.model, recipe.prompts
-    models = {"policy": model.policy, **({"judge": model.judge} if model.judge else {})}
-    models |= {f"pool.{name}": section for name, section in model.pool.items()}
-    models |= {f"jury.{name}": section for name, section in model.jury.items()}
+    prompts = recipe.prompts
     return {
         "settings": recipe.model_dump(mode="json", exclude=left_out, exclude_defaults=True),
-        "models": {role: model_identity(section) for role, section in models.items()},
+        "models": {role: model_identity(section) for role, section in recipe.model.sections.items()},
         "constitution": constitution.digest,
         "templates": [texts.digest for texts in all_templates(recipe)],
         "prompts": source,

@@ -316,6 +316,14 @@ class Models(Section):
         return self.jury or {"": self.judge or self.policy}
 
     @property
+    def sections(self) -> dict[str, ModelSection]:
+        """Those that are there, by their places below `model`: policy, judge, pool.<name>, jury.<name>."""
+        judge = {"judge": self.judge} if self.judge else {}
+        pool = {f"pool.{name}": section for name, section in self.pool.items()}
+        jury = {f"jury.{name}": section for name, section in self.jury.items()}
+        return {"policy": self.policy} | judge | pool | jury
+
+    @property
     def batched(self) -> bool:
         """Whether any of them is asked in batches."""
         return any(section.batched for section in self.roles.values())

@@ -291,8 +291,6 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _budget_has_prices(self) -> Self:
-        models = self.model
-        sections = [models.policy, models.judge, *models.jury.values(), *models.pool.values()]
-        if self.budget and not any(section and section.price for section in sections):
+        if self.budget and not any(section.price for section in self.model.sections.values()):
             raise ValueError("budget: without a price of any model ([model.policy.price]) nothing counts towards it")
         return self

@@ -46,7 +46,8 @@ OUTSIDE: list[dict[str, Any]] = [
     )),
     *({f"model.{role}": {"engine": kind, "model": folder}} for kind in ("transformers", "vllm") for role, folder in (
         ("policy", "{outside}/model"), ("policy", "../outside/model"), ("judge", "{outside}/model"),
-        ("jury", "{outside}/model"), ("policy", "{project}/recipes/linked/model"), ("judge", "{outside}/model/."),
+        ("jury", "{outside}/model"), ("pool", "{outside}/model"),
+        ("policy", "{project}/recipes/linked/model"), ("judge", "{outside}/model/."),
     )),
     {"model.policy": {"engine": "vllm", "model": "pocket", "adapter": "{outside}/adapter"}},
     {"model.policy": {"engine": "vllm", "model": "pocket", "adapter": "{project}/recipes/linked/adapter"}},
@@ -111,7 +112,9 @@ def written(recipe: Path, changes: dict[str, Any]) -> Recipe:
             section = section[parent]
         if last == "jury":
             section.pop("judge", None)
-        section[last] = {"one": value} if last == "jury" else value
+        section[last] = {"one": value} if last in ("jury", "pool") else value
+    if "model.pool" in changes:
+        data |= {"sample": {"more": {"model": "one"}}, "revise": {"rounds": 1}}
     data["judge"] = {**data["judge"], "pairs": ["first-last"]}
     data["prompts"].pop("answers")
     if any(key in changes for key in ("prompts.dataset", "prompts.query")):
