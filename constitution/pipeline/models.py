@@ -17,7 +17,7 @@ def check_same_models(stored: Run, now: Mapping[str, Mapping[str, str]]) -> None
     for role, facts in now.items():
         if facts.get("engine") != "openai":
             continue
-        section = role.replace("judge ", "jury.")
+        section = role.replace("judge ", "jury.").replace("pool ", "pool.")
         earlier = [old for name, old in stored.models.items() if name.split(" until ")[0] == role]
         for fact in ("name", "server_model"):
             before = {old[fact] for old in earlier if old.get(fact, "unknown") != "unknown"}

@@ -112,7 +112,7 @@ def _first_fault(error: ValidationError) -> str:
     words = [str(part) for part in fault["loc"]]
     if words[:1] == ["model"]:
         # After the section's name pydantic says the engine's, which is no part of the way to the field.
-        engine = 3 if words[1:2] == ["jury"] else 2
+        engine = 3 if words[1:2] in (["jury"], ["pool"]) else 2
         del words[engine : engine + 1]
     # Of a field that takes one of several kinds pydantic names the kind too, and has a fault for each.
     words = [word for word in words if not _KIND.fullmatch(word)]
