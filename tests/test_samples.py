@@ -12,6 +12,7 @@ from small_project import table
 
 from constitution.engines.base import Completion, Engine, Request
 from constitution.errors import EngineUnavailable, RecipeError
+from constitution.export import Settings, export
 from constitution.pipeline import open_run, prepare
 from constitution.principles.files import read_constitution
 from constitution.principles.toml_writer import write_toml
@@ -152,6 +153,22 @@ async def test_its_cost_is_that_of_each_models_tokens(project: Path) -> None:
     assert kind.cost == pytest.approx((kind.prompt_tokens * 10 + kind.completion_tokens * 20) / 1e6)
 
 
+def test_a_model_of_the_pool_lies_in_the_project(project: Path) -> None:
+    elsewhere = project.parent / f"{project.name}-elsewhere"
+    elsewhere.mkdir()
+    recipe = project / "recipe.toml"
+    strong = 'engine = "fake"\nmodel = "fake-strong"\nverbosity = 3'
+    assert strong in RECIPE
+    recipe.write_text(RECIPE.replace(strong, f'engine = "transformers"\nmodel = "{elsewhere}"'), "utf-8")
+    with pytest.raises(RecipeError, match=r"model\.pool\.strong\.model: \S+-elsewhere lies outside"):
+        prepare(load_recipe(recipe), recipe, project / "w")
+
+
+def test_a_fault_in_the_pool_names_its_place(project: Path) -> None:
+    with pytest.raises(RecipeError, match=r"model\.pool\.strong\.modle: unknown field; did you mean model"):
+        load_recipe(project / "recipe.toml", ["model.pool.strong.modle=x"])
+
+
 async def test_one_more_sampler_changes_no_other(project: Path) -> None:
     await run_once(project / "recipe.toml", project / "a", [])
     more = project / "more.toml"
@@ -184,8 +201,22 @@ async def test_what_the_models_are_sent(project: Path) -> None:
     assert all(f"of sample-{name}" in shown for name in ("plain-0", "plain-2", "kind-1", "unkind-0"))
     assert {request.step for request in strong.requests} == {"sample-kind-0", "sample-kind-1"}
     rows = table(project / "w", "SELECT text, reasoning FROM responses WHERE sampler = 'kind'")
-    assert all("Rules" not in text and "keep in mind" not in text for text, _ in rows)
-    assert {reasoning.partition(":")[0] for _, reasoning in rows} == {"I keep in mind"}
+    assert len(rows) == 2
+    assert all("Rules" not in text and "keep in mind" not in text and reasoning is None for text, reasoning in rows)
+
+
+async def test_a_thought_that_was_put_into_its_mouth_is_in_no_export(project: Path) -> None:
+    thinks = ["model.pool.strong.thoughts=2", "model.pool.strong.reasoning=auto"]
+    run = await run_once(project / "recipe.toml", project / "w", thinks)
+    settings = Settings(format="sft", layout="messages", file_type="jsonl", rounds="all", with_reasoning=True, test=0)
+    done = export(project / "w", run.run_id, settings, project / "out")
+    [text] = [(done.out / file.path).read_text(encoding="utf-8") for file in done.files]
+    rows = [json.loads(line) for line in text.splitlines()]
+    thoughts = [row["messages"][-1]["reasoning_content"] for row in rows if row["model"] == "fake-strong"]
+    assert len(thoughts) == 26
+    assert all(thoughts)  # what the model itself thought is there
+    assert "keep in mind" not in text
+    assert "Rules of the house" not in text
 
 
 async def test_a_sampler_that_sees_waits_for_all_others(project: Path) -> None:

@@ -153,8 +153,6 @@ class Sample(Generator):
         text = clean(done.text)
         outcome = outcome_of(text, done.finish_reason)
         how = generation(done, sampling, chosen)
-        if request.thought:
-            how["reasoning"] = "\n\n".join(filter(None, (request.thought, how["reasoning"])))
         answer = Response(
             id=id,
             run_id=setup.run_id,
