@@ -138,9 +138,29 @@ def test_a_markdown_list_keeps_headings_and_names_what_it_leaves(root: Path) -> 
     assert [each.source for each in found] == [f"rules.md: line {n}, Tone" for n in (7, 9, 12, 13)]
     assert "“The AI should be kind.”" in found[0].comparison_question
     assert [each.comparison_question for each in found[2:]] == ["Which answer is calmer?", "Which answer is shorter?"]
+    assert notes.pop(0).endswith("without the other's words: line 13 ('- Which answer is')")
     assert notes[0].endswith("heading: line 3 ('These are ours.'), line 16 ('An end.')")
     with pytest.raises(PrincipleError, match="has no list, and which lines are principles cannot be told"):
         imported(root, "prose.md", "# Rules\n\nBe kind. Be calm.\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "inner"),
+    [
+        ("- Be kind.\n- Be calm.\n", ""),
+        (" 9. Be kind.\n10. Be calm.\n", ""),  # numbers with one end
+        ("   - Be kind.\n   - Be calm.\n", ""),
+        ("1. Be kind.\n\t- to all\n2. Be calm.\n", "line 2 ('- to all')"),
+        ("- Be kind.\n    * to all\n      * always\n", "line 2 ('* to all'), line 3 ('* always')"),
+    ],
+)
+def test_items_inside_items_are_said(root: Path, text: str, inner: str) -> None:
+    """Each is a principle alone: “to all” may mean nothing without what it is part of."""
+    _, notes = imported(root, "rules.md", text)
+    said = [note for note in notes if "inside" in note]
+    assert said == (
+        [f"rules.md: items inside others, each a principle alone, without the other's words: {inner}"] if inner else []
+    )
 
 
 POLIS = """\

@@ -41,15 +41,24 @@ def entries_of(path: Path, notes: list[str]) -> Iterator[Entry]:
 
     Raises PrincipleError for Markdown without a list: which of its paragraphs are principles cannot be told."""
     lines = _lines(path)
-    items = [number for number, line in enumerate(lines, 1) if _ITEM.match(line) and not _RULE.match(line)]
+    items = [(number, line) for number, line in enumerate(lines, 1) if _ITEM.match(line) and not _RULE.match(line)]
     if not items and path.suffix != ".txt":
         raise PrincipleError(f"{path}: has no list, and which lines are principles cannot be told", hint=_ONE_A_LINE)
+    depths = [len(line.expandtabs(4)) - len(line.expandtabs(4).lstrip()) for _, line in items]
+    inner = [item for item, depth in zip(items, depths, strict=True) if depth > min(depths) + 1]
     entries, other = (_listed if items else _plain)(path, lines)
+    if inner:
+        notes.append(
+            f"{path.name}: items inside others, each a principle alone, without the other's words: {_shown(inner)}"
+        )
     if other:
-        shown = ", ".join(f"line {number} ({line.strip()[:40]!r})" for number, line in other[:3])
-        more = f" and {len(other) - 3} more" if len(other) > 3 else ""
-        notes.append(f"{path.name}: not read, for they are no item of a list and no heading: {shown}{more}")
+        notes.append(f"{path.name}: not read, for they are no item of a list and no heading: {_shown(other)}")
     yield from entries
+
+
+def _shown(lines: Lines) -> str:
+    first = ", ".join(f"line {number} ({line.strip()[:40]!r})" for number, line in lines[:3])
+    return first + (f" and {len(lines) - 3} more" if len(lines) > 3 else "")
 
 
 _ONE_A_LINE = "write one principle a line into a .txt file, or make each the item of a list"
