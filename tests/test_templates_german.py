@@ -24,7 +24,7 @@ from constitution.pipeline import prepare
 from constitution.principles import load_constitution
 from constitution.recipe import Recipe
 from constitution.records import Judgement, Response, Run
-from constitution.templates import JUDGE, PERTURB, SETS
+from constitution.templates import JUDGE, PERTURB, SETS, read_text
 from constitution.templates.wording import ENGLISH, NAMES, faults, read_wording
 from constitution.warehouse import Warehouse
 
@@ -223,6 +223,20 @@ def test_nothing_is_english_in_silence(project: Path) -> None:
     assert "and the texts around its words are English" in CliRunner().invoke(principles, asked).output
     note = prepare(load_recipe(recipe), recipe, project / "warehouse").note
     assert note.startswith("freundlich@1.0.0 is in de, and the texts around its words are English")
+
+
+def test_a_run_names_the_files_of_its_folder_that_are_still_english(project: Path) -> None:
+    """As `constitution principles templates` writes them; a file that the run does not use is not named."""
+    recipe = project / "recipe.toml"
+
+    def note() -> str:
+        return prepare(load_recipe(recipe), recipe, project / "warehouse", fresh=True).note
+
+    assert note() == ""
+    for name in ("critique.txt", "vote.txt", "rubric.txt"):
+        (project / "templates/german" / name).write_text(read_text(name) + "\n", encoding="utf-8")
+    said = "freundlich@1.0.0 is in de, and the texts around its words are English"
+    assert note() == f"{said} in templates/german: critique.txt, vote.txt"
 
 
 def test_a_link_to_a_text_elsewhere_is_refused(project: Path) -> None:

@@ -143,9 +143,10 @@ def _check_texts(recipe: Recipe, constitution: Constitution) -> None:
 
 
 def _mixed(recipe: Recipe, constitution: Constitution) -> str:
-    said = mixed(constitution, recipe.wording)
+    used = {name for texts in all_templates(recipe) for name in texts.texts}
+    said = mixed(constitution, recipe.wording, used)
     remedy = "`constitution principles templates NAME` writes them out to be translated, and templates = NAME uses them"
-    return f"{said}: {remedy}" if said else ""
+    return said if recipe.templates or not said else f"{said}: {remedy}"
 
 
 def _stored(warehouse: Warehouse, run_id: str) -> Iterator[Prompt]:

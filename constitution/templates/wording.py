@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,12 +84,19 @@ class Wording:
 ENGLISH = Wording("")
 
 
-def mixed(constitution: Constitution, wording: Wording) -> str:
+def mixed(constitution: Constitution, wording: Wording, used: Collection[str] = NAMES) -> str:
     """A sentence where the constitution is not English and the texts around its words are; empty: they go together, or
-    the texts are the project's, whose language is not known."""
-    if wording.name or constitution.language.partition("-")[0].casefold() in ("", "en"):
+    the texts are the project's own words, whose language is not known. used: the files that matter."""
+    left = [name for name in _untranslated(wording) if name in used]
+    if not left or constitution.language.partition("-")[0].casefold() in ("", "en"):
         return ""
-    return f"{constitution.label} is in {constitution.language}, and the texts around its words are English"
+    said = f"{constitution.label} is in {constitution.language}, and the texts around its words are English"
+    return said + (f" in {FOLDER}/{wording.name}: {', '.join(left)}" if wording.name else "")
+
+
+def _untranslated(wording: Wording) -> list[str]:
+    """Files that are the English text: all, where no folder is named."""
+    return [name for name in NAMES if not wording.name or wording.texts.get(name) == read_text(name)]
 
 
 def read_wording(project: Path, name: str) -> Wording:
@@ -140,7 +147,7 @@ def check_wordings(project: Path) -> tuple[list[str], list[str]]:
                 wrong.append(f"{place}/{name}: is no template{f'; did you mean {near[0]}?' if near else ''}")
                 continue
             wrong += [f"{place}/{name}: {fault}" for fault in faults(name, wording.texts)]
-        english = [name for name in NAMES if wording.texts.get(name) == read_text(name)]
+        english = _untranslated(wording)
         missing = [name for name in NAMES if name not in wording.texts]
         if english:
             known.append(f"{place}: not translated, for they are the English text: {', '.join(english)}")
