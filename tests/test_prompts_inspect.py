@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import tomllib
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 from read_prompts import texts
@@ -216,3 +220,58 @@ def test_languages_are_counted_by_their_frequent_words(tmp_path: Path) -> None:
     path = tmp_path / "prompts.jsonl"
     path.write_text("\n".join(json.dumps({"prompt": text}) for text in said), encoding="utf-8")
     assert inspect_file(path).languages == {"English": 1, "German": 1, "Chinese": 1, "": 1}
+
+
+EXCEL = '\ufeffFrage;Antwort alt;Antwort neu\r\n"Was kostet; ein Paket?";3,90 €;4 €\r\n'
+
+
+def test_a_file_whose_keys_have_no_public_name_says_which_settings_name_them(tmp_path: Path) -> None:
+    (tmp_path / "excel.csv").write_text(EXCEL)
+    shown = inspect(tmp_path / "excel.csv")
+    assert shown.exit_code == 1
+    assert (
+        "note: no key is called as public data sets call a prompt: name the key that holds it in field" in shown.output
+    )
+    assert "finds the settings" not in shown.output  # this is the command that finds them
+
+
+def test_no_metadata_is_offered_that_a_run_refuses(tmp_path: Path) -> None:
+    day = datetime(2024, 1, 2)
+    columns = {
+        "prompt": ["Hi", "Yo"],
+        "when": [None, day],
+        "raw": [b"1", None],
+        "score": [0.5, math.nan],
+        "lang": ["en", "de"],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
+    shown = inspect(tmp_path / "rows.parquet")
+    assert '# metadata = ["lang"]  #' in shown.output
+    for number, key in ((2, "when"), (1, "raw"), (2, "score")):
+        assert f"note: {tmp_path / 'rows.parquet'}, row {number}: {key} is nothing that JSON has" in shown.output
+    section = tomllib.loads(shown.output[shown.output.index("\n[prompts]\n") :].replace("# metadata", "metadata"))[
+        "prompts"
+    ]
+    read = list(read_prompts(PromptsSection.model_validate(section), Path("/")))
+    assert [prompt.metadata for prompt in read] == ['{"lang": "en"}', '{"lang": "de"}']
+
+
+@pytest.mark.parametrize("pattern", ["data/rows.jsonl", "data/*.jsonl"])
+def test_a_path_as_inspect_prints_it_is_told_as_the_recipe_needs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "data/rows.jsonl").write_text('{"prompt": "Hi"}\n')
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PromptError, match="there is no such file") as refused:
+        list(read_prompts(PromptsSection(path=pattern), tmp_path / "recipes"))
+    told = refused.value.hint.partition("prompts.path = ")[2]
+    assert told == f'"../{pattern}"'
+    assert list(read_prompts(PromptsSection(path=json.loads(told)), tmp_path / "recipes"))
+
+
+def test_a_line_that_was_cut_is_said_to_be_open(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "Hi"}\r\n{"prompt": "cut of\r\n')
+    shown = inspect(tmp_path / "rows.jsonl")
+    assert "line 2: not valid JSON: Unterminated string starting at" in shown.output

@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from constitution.errors import PromptError
 from constitution.prompts.fields import Fields
-from constitution.prompts.files import CORRECT, files_of, read_file
+from constitution.prompts.files import files_of, read_file, relative
 from constitution.prompts.keys import Keys
 from constitution.prompts.row import Row
 from constitution.prompts.texts import user_texts
@@ -119,20 +119,20 @@ def _rows(section: PromptsSection, base: Path, folders: Sequence[Path], keys: Ke
         rows: Iterator[Row] = source.rows(section, base, folders, keys)
         return rows
     files = [file for path in section.paths for file in files_of(path, base)]
-    _check_files([path for path, _ in files])
+    _check_files([path for path, _ in files], base)
     names = Counter(name for _, name in files)  # two folders may have files of one name
     files = [(path, os.path.relpath(path, base) if names[name] > 1 else name) for path, name in files]
     return chain.from_iterable(read_file(path, keys, section.format, name, faulty=True) for path, name in files)
 
 
-def _check_files(paths: Sequence[Path]) -> None:
+def _check_files(paths: Sequence[Path], base: Path) -> None:
     """All are there before the first is read, and none twice."""
     seen: set[str] = set()
     for path in paths:
         try:
             check_file(path, str(path), PromptError)
         except PromptError as error:
-            raise PromptError(str(error), hint=CORRECT) from None
+            raise PromptError(str(error), hint=relative(os.path.relpath(path, base), base)) from None
         if (real := os.path.realpath(path)) in seen:
             raise PromptError(f"{path}: prompts.path names this file twice", hint="name it once")
         seen.add(real)

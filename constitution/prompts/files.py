@@ -4,6 +4,7 @@ function `read`."""
 from __future__ import annotations
 
 import glob
+import json
 import os
 from collections.abc import Iterator
 from importlib import import_module
@@ -103,6 +104,14 @@ def files_of(pattern: str, base: Path) -> list[tuple[Path, str]]:
         return [(path, path.name)]
     names = (base / name for name in glob.iglob(pattern, root_dir=base, recursive=True))
     if not (found := sorted(name for name in names if not name.is_dir())):
-        raise PromptError(f"{path}: there is no such file", hint=CORRECT)
+        raise PromptError(f"{path}: there is no such file", hint=relative(pattern, base))
     fixed = base / Path(*takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
     return [(each, each.relative_to(fixed).as_posix() if fixed in each.parents else each.name) for each in found]
+
+
+def relative(pattern: str, base: Path) -> str:
+    """What to do about a path that leads nowhere from `base`, the recipe's folder: it may do so from the working
+    directory, as `constitution prompts inspect` prints it."""
+    if not os.path.isabs(pattern) and glob.glob(pattern, recursive=True):
+        return f"paths are relative to the recipe's folder: prompts.path = {json.dumps(os.path.relpath(pattern, base))}"
+    return CORRECT

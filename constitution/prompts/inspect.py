@@ -21,12 +21,13 @@ from constitution.errors import PromptError
 from constitution.principles.languages import looks_like
 from constitution.prompts.fields import Fields
 from constitution.prompts.files import read_file
+from constitution.prompts.kept import as_json
 from constitution.prompts.keys import CONVERSATIONS, SYSTEMS, AnyKeys, Keys, is_empty, plain_key
-from constitution.prompts.known import known
+from constitution.prompts.known import known, thumbs
 from constitution.prompts.messages import likely_role
 from constitution.prompts.names import Names
 from constitution.prompts.paths import parted
-from constitution.prompts.row import Row, UnknownRole, Unused
+from constitution.prompts.row import LOOK, Row, UnknownRole, Unused
 from constitution.prompts.scripts import ALONE
 from constitution.prompts.transcripts import is_transcript
 from constitution.prompts.trees import prompts_of
@@ -136,6 +137,8 @@ class Inspection:
     """Prompts whose last answer would be cut off."""
     name: str | None = None
     """A key that names the rows: each has another text or number there."""
+    unkept: dict[str, str] = field(default_factory=dict)
+    """Why a key without use is nothing that `metadata` keeps."""
 
     @property
     def unused(self) -> list[str]:
@@ -149,7 +152,7 @@ class Inspection:
         lines += [f"{name} = {_toml(value)}" for name, value in self.settings.items()]
         if self.name:
             lines.append(f"# id_field = {_toml(self.name)}  # each row has another one: kept, and exported")
-        if others := [key for key in self.unused if key != self.name]:
+        if others := [key for key in self.unused if key != self.name and key not in self.unkept]:
             lines.append(f"# metadata = {_toml(others)}  # kept and exported, where it is asked for")
         return "\n".join(["[prompts]", *lines])
 
@@ -165,42 +168,44 @@ def inspect_file(path: Path, rows: str | None = None) -> Inspection:
         raise PromptError(f"{path}: there are no rows in it")
     settings = max(_candidates(sample), key=lambda each: _reads(each, sample), default={})
     inspection = Inspection(path, ({"rows": rows} if rows else {}) | settings)
-    inspection.notes += _thumbs(path, settings, sample)
+    inspection.notes += thumbs(path, settings, sample)
     names = Names(row.data for row in sample if not row.fault)
     _read_all(inspection, names.watched(chain(sample, found)))
     inspection.name = names.found
+    inspection.notes += (
+        f"{why}: metadata does not keep it; format sql can CAST it" for why in inspection.unkept.values()
+    )
+    if not inspection.read and not settings:
+        inspection.notes.append(
+            "no key is called as public data sets call a prompt: name the key that holds it in field, keys of given "
+            "answers in answers"
+        )
     if 0 < inspection.refusals < inspection.read and not settings.get("trees"):
         inspection.settings = {**inspection.settings, "on_bad_row": "skip"}
     return inspection
 
 
-def _thumbs(path: Path, settings: Mapping[str, Any], sample: list[Row]) -> Iterator[str]:
-    """A note where a truth value says of each answer alone whether it is good (TRL's unpaired preference, for KTO)."""
-    answers, is_good = settings.get("answers", []), {str(row.data.get("label")).casefold() for row in sample}
-    if len(answers) == 1 and "[" not in answers[0] and is_good <= {"true", "false"}:
-        prompt = settings.get("field", "prompt")
-        yield (
-            "label says of each answer alone whether it is good, and a run compares answers. Where a prompt has a good "
-            f"one and a bad one, a query makes a pair of them: SELECT good.{prompt}, good.{answers[0]} AS chosen, "
-            f"bad.{answers[0]} AS rejected FROM '{path.name}' AS good JOIN '{path.name}' AS bad USING ({prompt}) WHERE "
-            "good.label AND NOT bad.label"
-        )
-
-
 def _read_all(found: Inspection, rows: Iterator[Row]) -> None:
     seen = set[int]()
+    keys = Keys(_section(found.settings))
 
     def counted() -> Iterator[Row]:
         for row in rows:
             found.rows += 1
             found.keys.update(key for key, value in row.data.items() if not is_empty(value))
+            for key in row.data.keys() - found.unkept.keys():
+                if not keys.uses(key):
+                    try:
+                        as_json(row, key, row.data[key])
+                    except PromptError as error:
+                        found.unkept[key] = str(error)
             yield row
 
     for prompt in _tried(_section(found.settings), counted()):
         if isinstance(prompt, PromptError):
             found.refusals += 1
             if len(found.refused) < 3:
-                found.refused.append(f"{prompt}" + (f" ({prompt.hint})" if prompt.hint else ""))
+                found.refused.append(f"{prompt}" + (f" ({hint})" if (hint := prompt.hint.removesuffix(LOOK)) else ""))
             continue
         found.read += 1
         if len(found.prompts) < 3:

@@ -23,7 +23,7 @@ def read(path: Path, name: str, keys: AnyKeys) -> Iterator[Row]:
 
 def _object(line: bytes, place: str) -> dict[str, Any]:
     try:
-        text = line.decode()
+        text = line.decode().rstrip("\r\n")  # of a line that was cut, the text is open, and no line break is in it
     except UnicodeDecodeError as error:
         raise PromptError(f"{place}: byte {error.start} is not UTF-8", hint="save the file as UTF-8") from None
     data = parse_json(text, place, PromptError)

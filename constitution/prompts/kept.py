@@ -47,7 +47,7 @@ class Kept:
         keys = self._section.metadata
         data = {**whole, **row.data} if keys else {}
         self._missing -= data.keys()
-        values = [f"{json.dumps(key, ensure_ascii=False)}: {_json(row, key, data.get(key))}" for key in keys]
+        values = [f"{json.dumps(key, ensure_ascii=False)}: {as_json(row, key, data.get(key))}" for key in keys]
         return f"{{{', '.join(values)}}}" if keys else None
 
     def tags(self, row: Row) -> list[str]:
@@ -81,7 +81,8 @@ def _one(row: Row, key: str, text: str) -> str:
     return text
 
 
-def _json(row: Row, key: str, value: Any) -> str:
+def as_json(row: Row, key: str, value: Any) -> str:
+    """A value of `metadata`. Raises PromptError for one that JSON has not."""
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except TypeError as error:

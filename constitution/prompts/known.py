@@ -7,11 +7,13 @@ for shape in known(row):
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from constitution.prompts.paths import parted
+from constitution.prompts.row import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +99,16 @@ def known(row: dict[str, Any]) -> Iterator[Shape]:
         inside = parted(row, shape.keys)
         if all(key in inside for key in shape.keys):
             yield shape
+
+
+def thumbs(path: Path, settings: Mapping[str, Any], sample: list[Row]) -> Iterator[str]:
+    """A note where a truth value says of each answer alone whether it is good (TRL's unpaired preference, for KTO)."""
+    answers, is_good = settings.get("answers", []), {str(row.data.get("label")).casefold() for row in sample}
+    if len(answers) == 1 and "[" not in answers[0] and is_good <= {"true", "false"}:
+        prompt = settings.get("field", "prompt")
+        yield (
+            "label says of each answer alone whether it is good, and a run compares answers. Where a prompt has a good "
+            f"one and a bad one, a query makes a pair of them: SELECT good.{prompt}, good.{answers[0]} AS chosen, "
+            f"bad.{answers[0]} AS rejected FROM '{path.name}' AS good JOIN '{path.name}' AS bad USING ({prompt}) WHERE "
+            "good.label AND NOT bad.label"
+        )

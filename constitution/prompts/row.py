@@ -9,6 +9,9 @@ from typing import Any, NoReturn
 
 from constitution.errors import PromptError
 
+LOOK = "; `constitution prompts inspect FILE` finds the settings"
+"""Ends the hint of an error about keys."""
+
 MOST_ROW = 16 * 2**20
 """Bytes of a line, or of a row's values."""
 FREE = 256 * 2**20
@@ -69,8 +72,7 @@ class Row:
                 hint = 'Alpaca\'s rows: prompts.field = "instruction", prompts.join = ["input"]'
             if "turns" in self.data and key == "prompt":
                 hint = 'turns that are asked one after the other, as MT-bench has them: prompts.turns = "turns"'
-            hint += "; `constitution prompts inspect FILE` finds the settings"
-            self.refuse(f"there is no {key!r} (it has: {self.names})", hint)
+            self.refuse(f"there is no {key!r} (it has: {self.names})", hint + LOOK)
         return self.data[key]
 
 
