@@ -64,8 +64,12 @@ def read_prompts(
         yield replace(prompt, repeat=repeat) if repeat else prompt
     if not count:
         sound.refuse(_name(section))
-    if count != section.limit:
+    try:
         fields.check_end(_name(section))
+    except PromptError as error:
+        if count == section.limit:
+            error.hint += f"; where a row behind the first {count:,} has it: a higher prompts.limit"
+        raise
 
 
 class _Sound:
