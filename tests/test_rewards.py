@@ -16,14 +16,11 @@ from constitution.ask.replay import replayed
 from constitution.ask.stored import Stored
 from constitution.engines.base import Completion, Engine, Request
 from constitution.errors import EngineUnavailable, RecipeError, RequestRefused
-from constitution.judge.by_rule import reads as rules_of
-from constitution.judge.sources import Part, combine, length_penalty
-from constitution.measures import words
 from constitution.pipeline import open_run, prepare
 from constitution.principles.files import read_constitution
 from constitution.principles.toml_writer import write_toml
-from constitution.recipe import LengthSection, RewardSection, RulesSection, load_recipe
-from constitution.records import Constitution, Failure, Run, Score
+from constitution.recipe import load_recipe
+from constitution.records import Failure, Run, Score
 from constitution.warehouse import Warehouse
 
 CONSTITUTION = """
@@ -167,6 +164,30 @@ async def test_every_answer_has_a_reward_by_each_source(project: Path) -> None:
     assert table(project / "w", lost) == [(True, 0.0)]
 
 
+async def test_groups_are_of_samples_and_advantages_within_them(project: Path) -> None:
+    await run_once(project / "recipe.toml", project / "w", [])
+    groups = """
+        SELECT count(*), min(n), max(n), count(*) FILTER (worst_id = best_id), bool_and(unanimous = (worst_id IS NULL))
+        FROM groups"""
+    assert table(project / "w", groups) == [(24, 3, 3, 0, True)]
+    by_hand = """
+        WITH own AS (
+            SELECT prompt_id, source, response_id, value + length_penalty AS total
+            FROM rewards SEMI JOIN (FROM responses WHERE kind = 'sample') AS r ON r.id = response_id
+        )
+        SELECT prompt_id, source, avg(total), stddev_samp(total), max(total) - min(total) FROM own GROUP BY ALL
+        ORDER BY ALL"""
+    stored = table(project / "w", "SELECT prompt_id, source, mean, std, range FROM groups ORDER BY ALL")
+    assert stored == [(*row[:2], *map(pytest.approx, row[2:])) for row in table(project / "w", by_hand)]
+    best = """
+        SELECT bool_and(a.rank = 1), bool_and(z.rank = last), max(abs(s)) FROM groups AS g
+        JOIN advantages AS a ON a.source = g.source AND a.response_id = best_id
+        JOIN advantages AS z ON z.source = g.source AND z.response_id = worst_id
+        JOIN (SELECT prompt_id, source, sum(advantage) AS s, max(rank) AS last FROM advantages GROUP BY ALL) AS t
+            ON t.source = g.source AND t.prompt_id = g.prompt_id"""
+    assert table(project / "w", best) == [(True, True, pytest.approx(0, abs=1e-9))]
+
+
 async def test_what_it_costs_is_in_the_stage_of_its_source(project: Path) -> None:
     run = await run_once(project / "recipe.toml", project / "w", [])
     found = {used.stage: used for used in run.usage}
@@ -306,49 +327,6 @@ async def test_a_failed_reading_is_shown(project: Path) -> None:
     for row in [row for row in stored.rows.values() if isinstance(row, Failure) and row.judge]:
         [exchange] = (await replayed(stored, row)).exchanges
         assert "Is it brief?" in exchange.messages[0].content
-
-
-def test_the_mean_and_the_veto() -> None:
-    section = RewardSection(combine="veto", bar=0.5)
-    good, bad = Part(0.9, 3.0, essential=True), Part(0.4, 1.0, essential=True)
-    assert list(combine(section, [good, Part(0.1)], 1, (0.0, 1.0))) == [pytest.approx(0.7), pytest.approx(0.7), 0.9]
-    assert list(combine(section, [good, bad], 2, (1.0, 9.0))) == [0.0, pytest.approx(1 + 8 * 0.775), 0.4]
-    assert combine(section, [good], 2, (0.0, 1.0)).value is None  # what was not read may be under the bar
-    assert combine(section, [bad], 2, (0.0, 1.0)).value == 0.0  # one that was read is
-    assert combine(RewardSection(), [good], 2, (0.0, 1.0)).value == pytest.approx(0.9)
-
-
-@pytest.mark.parametrize(
-    ("limit", "ramp", "length", "penalty"),
-    [(10, 0, 10, 0.0), (10, 0, 11, -2.0), (10, 4, 6, 0.0), (10, 4, 7, -0.5), (10, 4, 10, -2.0), (10, 4, 99, -2.0)],
-)
-def test_what_is_too_long_loses(limit: int, ramp: int, length: int, penalty: float) -> None:
-    section = RewardSection(length=LengthSection(limit=limit, ramp=ramp, penalty=2.0))
-    assert length_penalty(section, length) == pytest.approx(penalty)
-    assert length_penalty(RewardSection(), length) is None
-
-
-@pytest.mark.parametrize(
-    ("text", "count"),
-    [
-        ("", 0), ("…!", 0), ("Don't stop: 3.14 is well-known.", 5), ("回答礼貌吗？", 5), ("Straße, naïve café", 3),
-        ("안녕하세요 세계", 2), ("GPT 模型", 3),
-    ],
-)  # fmt: skip
-def test_words(text: str, count: int) -> None:
-    assert words(text) == count
-
-
-def test_rules_and_patterns_that_would_take_hours() -> None:
-    section = RewardSection(
-        by=("rule",),
-        rules=RulesSection(words=(1, 6), refusal="wanted", wanted=("(a+)+$", "^I"), unwanted=("\\bno\\b",)),
-    )
-    constitution = Constitution("c", "1.0.0", "", ())
-    kept = rules_of(section, constitution).rules
-    assert kept is not None
-    assert [part.value for part in kept("I'm sorry, I can't, no a")] == [1.0, 1.0, 1.0, 1.0, 0.0]
-    assert [part.value for part in kept("a" * 50_000 + "!")] == [1.0, 0.0, 0.0, 0.0, 1.0]
 
 
 @pytest.mark.parametrize(

@@ -224,10 +224,11 @@ def _step(step: Step) -> Sequence[str]:
 
 def _judge(step: Step, figures: Sequence[Figure]) -> Sequence[str]:
     said = _votes(step)
-    shown = {figure.figure: _figure(figure) for figure in figures if figure.judge == step.judge and _whole(figure)}
+    own = [figure for figure in figures if figure.judge == step.judge and not step.reads and _whole(figure)]
+    shown = {figure.figure: _figure(figure) for figure in own}
     return (
         printable(step.judge),
-        ", ".join(said["methods"]),
+        step.name if step.reads else ", ".join(said["methods"]),
         f"{step.done:,}",
         _share(step.failed, step.asked),
         written(said["label_mass"], "share"),

@@ -111,7 +111,7 @@ class Rewarder:
             SAMPLING,
             seed(self.seed, prompt.id, "reward", source, item.principle.id, item.number),
             choices=item.labels,
-            affinity=prompt.id,
+            affinity=prompt.first_id or prompt.id,
             step=step,
             answered=used,
         )

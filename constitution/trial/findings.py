@@ -109,7 +109,7 @@ def _failed(step: Step, recipe: Recipe) -> Iterator[Finding]:
 
 def _remedy(step: Step, error: str, recipe: Recipe) -> str:
     place, section = _model(step, recipe)
-    if step.name.startswith("reward-") and _LOGPROBS.search(step.message):
+    if step.reads and _LOGPROBS.search(step.message):
         return f"{place}: a model that returns top_logprobs, as vLLM does"
     if step.judge and _LOGPROBS.search(step.message):
         method = f"{place}.method" if step.judge in recipe.model.jury else "judge.method"
@@ -196,20 +196,23 @@ def _mean_reasoning(step: Step) -> str:
 def _votes(step: Step, recipe: Recipe) -> Iterator[Finding]:
     place, section = _model(step, recipe)
     if step.label_mass is not None and step.label_mass < LABEL_MASS:
-        reads = step.name.startswith("reward-")
-        asked = step.name if reads else f"method {', '.join(sorted(step.methods))}"
+        asked = step.name if step.reads else f"method {', '.join(sorted(step.methods))}"
         yield Finding(
             f"{step.judge} puts {step.label_mass:.0%} of its probability on the labels ({asked}; {LABEL_MASS:.0%} at "
             "least is sound)",
             f'{place}: another model or chat template, reasoning = "off" where it thinks; or '
-            + ("reward.min_label_mass, under which a reading" if reads else "judge.min_label_mass, under which a vote")
+            + (
+                "reward.min_label_mass, under which a reading"
+                if step.reads
+                else "judge.min_label_mass, under which a vote"
+            )
             + " does not count",
         )
     if step.done and step.censored / step.done > CENSORED:
         served = (
             f'a vLLM server, with {place}.dialect = "vllm"' if isinstance(section, OpenAIModel) else "another model"
         )
-        what = "readings" if step.name.startswith("reward-") else "votes"
+        what = "readings" if step.reads else "votes"
         yield Finding(
             f"of {step.censored:,} of {step.done:,} {what} by {step.judge} a label was bounded, not read", served
         )

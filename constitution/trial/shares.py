@@ -54,6 +54,11 @@ class Step:
         return f"{name} by {self.judge}" if self.judge else name
 
     @property
+    def reads(self) -> bool:
+        """Whether it is a judge's readings for rewards, and no votes."""
+        return self.name.startswith("reward-")
+
+    @property
     def asked(self) -> int:
         return self.done + self.failed
 

@@ -205,6 +205,7 @@ def _statements(without: Collection[str]) -> Iterator[str]:
     yield f"CREATE MACRO became(outcome, copied_from) AS {became}"
     yield f"CREATE VIEW methods AS {_METHODS}"
     yield _text("views.sql")
+    yield _text("rewards.sql")
     yield f"CREATE VIEW usage AS WITH used AS ({usage_query()}), {_text('prices.sql')}"
     yield package_files("constitution").joinpath("labels", "votes.sql").read_text(encoding="utf-8")
     yield _text("judging.sql")

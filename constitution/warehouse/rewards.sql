@@ -1,0 +1,32 @@
+-- Views of rewards. A group is the samples of a prompt by one source; of a prompt without samples, all its answers but
+-- perturbations. Only answers with a value are in one; total is the value with the length penalty.
+
+-- One row per answer in a group. rank: 1 is the best, equal totals share one. advantage: (total - mean) / (std + 0.0001)
+-- within the group, as TRL's GRPO has it (arXiv 2402.03300, section 4.1.2), and 0 where all totals are the same.
+CREATE OR REPLACE VIEW advantages AS
+WITH said AS (
+    SELECT
+        w.run_id, w.prompt_id, w.source, w.response_id, r.kind, r.sampler, r.round, w.value, w.length_penalty,
+        w.value + coalesce(w.length_penalty, 0) AS total, r.text,
+        bool_or(r.kind = 'sample') OVER (PARTITION BY w.run_id, w.prompt_id) AS sampled
+    FROM rewards AS w JOIN responses AS r ON r.run_id = w.run_id AND r.id = w.response_id
+)
+SELECT
+    run_id, prompt_id, source, response_id, kind, sampler, round, value, length_penalty, total,
+    rank() OVER (PARTITION BY run_id, prompt_id, source ORDER BY total DESC) AS rank,
+    CASE WHEN max(total) OVER g - min(total) OVER g < 1e-12 THEN 0
+         ELSE (total - avg(total) OVER g) / (stddev_samp(total) OVER g + 1e-4) END AS advantage,
+    text
+FROM said WHERE value IS NOT NULL AND (kind = 'sample' OR NOT sampled)
+WINDOW g AS (PARTITION BY run_id, prompt_id, source);
+
+-- One row per group. Of equal totals the one with the least id, which is a digest, is best or worst: no place is
+-- preferred. Where all are the same there is no worst.
+CREATE OR REPLACE VIEW groups AS
+SELECT
+    run_id, prompt_id, source, count(*) AS n, count(DISTINCT text) AS distinct_texts, avg(total) AS mean,
+    stddev_samp(total) AS std, max(total) - min(total) AS range, range < 1e-12 AS unanimous,
+    first(response_id ORDER BY total DESC, response_id) AS best_id,
+    CASE WHEN NOT unanimous THEN first(response_id ORDER BY total, response_id) END AS worst_id
+FROM advantages
+GROUP BY run_id, prompt_id, source;
