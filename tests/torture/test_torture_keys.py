@@ -27,7 +27,7 @@ from constitution.errors import ConstitutionError
 from constitution.export.formats import FORMATS
 from constitution.export.settings import Cleaning, Settings
 from constitution.principles import load_constitution
-from constitution.records import Constitution, Criterion, Example, Exemplar, Message, Principle
+from constitution.records import Constitution, Criterion, Example, Exemplar, Message, Principle, SystemPrompt
 from constitution.secrets import hide_keys, key_in
 
 
@@ -90,13 +90,19 @@ WHOLE = Constitution(
             "source",
             (Exemplar((Message("user", "q"),), "a", "cr", "c", "rr", "r"),),
             (Example((Message("user", "q"),), "b", "w"),),
-            (Criterion("question", "yes", 2.0), Criterion("another", "no", 3.0)),
+            (Criterion("question", "yes", 2.0, "essential"), Criterion("another", "no", 3.0)),
+            "aim",
+            "against",
+            "why",
         ),
         Principle("other", comparison_question="?"),
     ),
     (Exemplar((Message("system", "s"), Message("user", "q")), "a", "cr", "c", "rr", "r"),),
     "source",
     "license",
+    system_prompts=(SystemPrompt("kind", "text", "thought"), SystemPrompt("other", "text")),
+    language="de",
+    translation_of="other@1.0.0",
 )
 """Every field says something."""
 
@@ -136,7 +142,7 @@ def test_every_word_of_a_constitution_is_in_its_digest(torture: Torture) -> None
         assert other.digest not in digests.values(), where
         digests[where] = other.digest
     kinds = {where.split(".")[0] for where in digests} | {part for where in digests for part in where.split()}
-    for kind in (Constitution, Principle, Exemplar, Example, Criterion, Message):
+    for kind in (Constitution, Principle, SystemPrompt, Exemplar, Example, Criterion, Message):
         for field in fields(kind):
             assert any(f"{kind.__name__}.{field.name}" in each for each in kinds), f"{kind.__name__}.{field.name}"
     torture.count("stale fields", len(digests) - 1)
@@ -167,6 +173,8 @@ EXPORT: dict[str, Any] = {
     "drop_private": True,
     "drop_broken": True,
     "with_reasoning": True,
+    "layout": "messages",
+    "file_type": "jsonl",
 }
 
 

@@ -192,7 +192,8 @@ def test_rows_come_back_from_the_writer_and_from_merged_parts(table: str, empty:
         assert Counter(repr(row) for of_prompt in found.values() for row in of_prompt) == expected
         assert all(row.prompt_id == id for id, of_prompt in found.items() for row in of_prompt)
         with empty.lock(run_id):
-            empty.compact(run_id)
+            # Scores are the run's only where its record counts them.
+            empty.compact(run_id, counts={"scores": len(rows)} if table == "scores" else None)
         assert len(empty.parts(table, run_id)) == 1
         assert Counter(repr(row) for of_prompt in empty.rows_of(run_id, ids).values() for row in of_prompt) == expected
         assert empty.ids(table, run_id) == {row.id for row in rows}
