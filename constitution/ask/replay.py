@@ -21,10 +21,10 @@ from constitution.engines import Engine, Request
 from constitution.generate import Setup, generators
 from constitution.generate.failures import failure_id, tried_again, unsaid
 from constitution.judge.ask import Judge, Vote, votes_of
-from constitution.judge.pairs import Pair, pairs
+from constitution.judge.pairs import Pair
 from constitution.judge.reward import Reading, Rewarder, rewarder, step_of
 from constitution.judge.ways import AFTER
-from constitution.pipeline.label import labeller
+from constitution.pipeline.label import Labeller, labeller
 from constitution.pipeline.plan import all_templates
 from constitution.records import (
     NOT_ASKED,
@@ -180,16 +180,16 @@ def _votes(stored: Stored, name: str, engine: Engine) -> list[Vote]:
     jury = stored.recipe.model.jury
     heard = labeller(stored.recipe, stored.constitution, stored.run, dict.fromkeys(jury or [name], engine))
     judges: list[Judge] = [judge for judge in heard.judges if judge.name == name] if heard else []
-    return [vote for judge in judges for pair in _pairs(stored) for vote in votes_of(judge, pair)]
+    found = _pairs(stored, heard) if heard else []
+    return [vote for judge in judges for pair in found for vote in votes_of(judge, pair)]
 
 
-def _pairs(stored: Stored) -> list[Pair]:
+def _pairs(stored: Stored, heard: Labeller) -> list[Pair]:
     """All that were voted on: of a chain that failed and was taken up again, those of what there was by then, too."""
-    kinds = stored.recipe.judge.pairs if stored.recipe.judge else ()
     found: dict[str, Pair] = {}
     for last in sorted({answer.round for answer in stored.responses}, reverse=True):
-        answers = stored.until(last)
-        found |= {pair.id: pair for pair in pairs(stored.run.run_id, stored.prompt, answers, kinds) if pair.votable}
+        those = heard.pairs(stored.prompt, stored.until(last), stored.rows)
+        found |= {pair.id: pair for pair in those if pair.votable}
     return list(found.values())
 
 

@@ -8,6 +8,7 @@ from itertools import combinations
 
 from constitution.generate.outcomes import last_answer
 from constitution.identity import row_id
+from constitution.judge.groups import Totals, sample_pairs
 from constitution.records import REPEATS, DropReason, PairKind, Prompt, Response
 
 
@@ -31,16 +32,27 @@ class Pair:
     @property
     def place(self) -> tuple[str | int, ...]:
         """Its place in its prompt, for seeds: the same in every run of the same seed."""
-        place = self.kind, self.a.round, self.b.round
+        place: tuple[str | int, ...] = (self.kind, self.a.round, self.b.round)
+        if self.a.sampler and self.b.sampler:
+            place = (*place, self.a.sampler, self.b.sampler)
         return (*place, self.b.perturbation) if self.b.perturbation else place
 
     def shown(self, order: str) -> tuple[Response, Response]:
         return (self.a, self.b) if order == "ab" else (self.b, self.a)
 
 
-def pairs(run_id: str, prompt: Prompt, answers: Iterable[Response], kinds: Sequence[PairKind]) -> list[Pair]:
+def pairs(
+    run_id: str,
+    prompt: Prompt,
+    answers: Iterable[Response],
+    kinds: Sequence[PairKind],
+    known: Totals | None = None,
+    run_seed: int = 0,
+) -> list[Pair]:
     """The pairs of one prompt's answers, of the kinds that are asked for; perturbations always have theirs. Where two
-    kinds choose the same two answers, it is one pair, of the kind that comes first in `CHOICES`."""
+    kinds choose the same two answers, it is one pair, of the kind that comes first in `CHOICES`, and then in groups.py.
+
+    known: rewards of samples (groups.py). run_seed: draws among them."""
     by_id = {answer.id: answer for answer in answers}
     gold = {answer.id for answer in by_id.values() if answer.kind == "given" and answer.round in prompt.better}
     chosen: dict[tuple[str, str], PairKind] = {}
@@ -49,6 +61,8 @@ def pairs(run_id: str, prompt: Prompt, answers: Iterable[Response], kinds: Seque
             several = kind == "given" and prompt.golds
             for a, b in _sides(by_id, gold) if several else choose(by_id):
                 chosen.setdefault((a, b), kind)
+    for kind, ids in sample_pairs(by_id.values(), kinds, known, run_seed):
+        chosen.setdefault(ids, kind)
     return [
         Pair(
             row_id(run_id, by_id[a].prompt_id, "pair", kind, a, b),

@@ -11,6 +11,7 @@ from constitution.engines import Engine
 from constitution.generate.base import Emit
 from constitution.identity import seed
 from constitution.judge.ask import Judge, Votes, all_units, draw_principles, expected, known, vote
+from constitution.judge.groups import totals
 from constitution.judge.methods import apart
 from constitution.judge.pairs import Pair, pairs
 from constitution.judge.units import Unit, in_waves
@@ -18,7 +19,17 @@ from constitution.labels import Rules, label_pair
 from constitution.labels.adaptive import Monitor
 from constitution.pipeline.plan import judging
 from constitution.recipe import JudgeSection, Recipe
-from constitution.records import Constitution, Failure, Judgement, Preference, Prompt, Response, Row, Run
+from constitution.records import (
+    Constitution,
+    Failure,
+    Judgement,
+    Preference,
+    Prompt,
+    Response,
+    RewardSource,
+    Row,
+    Run,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +44,8 @@ class Labeller:
     weights: Mapping[str, float]
     """Per principle id."""
     rules: Rules
+    source: RewardSource | None = None
+    """By whose rewards samples are paired."""
     monitor: Monitor | None = None
     """None: all votes are asked for."""
 
@@ -44,12 +57,18 @@ class Labeller:
 
         answers: those to which no restart adds one.
         """
-        chosen = pairs(self.run_id, prompt, answers, self.section.pairs)
+        chosen = self.pairs(prompt, answers, have)
         if len(chosen) == 1:
             return await self._label(prompt, chosen[0], have, emit)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._label(prompt, pair, have, emit)) for pair in chosen]
         return [failure for task in tasks for failure in task.result()]
+
+    def pairs(self, prompt: Prompt, answers: Iterable[Response], have: Mapping[str, Row]) -> list[Pair]:
+        """Those that are compared; have: the prompt's rows, the rewards of its samples among them."""
+        there = list(answers)
+        known = totals(have, there, self.source) if self.source else None
+        return pairs(self.run_id, prompt, there, self.section.pairs, known, self.judges[0].seed)
 
     def units(self, pair: Pair) -> tuple[Unit, ...]:
         """What is to be asked of the pair, in its order; perturbations, which are to show what judges do, at once."""
@@ -147,5 +166,6 @@ def labeller(recipe: Recipe, constitution: Constitution, run: Run, judges: Mappi
         quorum=section.quorum or len(judges) // 2 + 1,
         weights=weights,
         rules=rules,
+        source=recipe.reward.by[0] if recipe.reward else None,
         monitor=Monitor(weights, rules) if section.votes == "adaptive" else None,
     )

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 
 from constitution.engines import Completion, Engine, Request
 from constitution.errors import InputError
-from constitution.judge.pairs import Pair, pairs
+from constitution.judge.pairs import Pair
 from constitution.labels import Rules
 from constitution.labels.label import pair_mean
 from constitution.labels.votes import drop_reason, side_of
@@ -59,7 +59,7 @@ def replay(warehouse: Warehouse, run: Run, recipe: Recipe, rules: Rules, sures: 
         for prompt in prompts:
             have = {row.id: row for row in rows.get(prompt.id, ())}
             answers = [row for row in have.values() if isinstance(row, Response)]
-            for pair in pairs(run.run_id, prompt, answers, adaptive.pairs):
+            for pair in made.pairs(prompt, answers, have):
                 if pair.kind != "perturbation":
                     _replay(made, pair, have, found)
     return found

@@ -103,7 +103,10 @@ class JudgeSection(Section):
     """Principles that vote on a pair: all that compare, or this many, drawn per pair without replacement."""
     only: tuple[str, ...] = ()
     """Tags or ids to choose from; empty: all that compare."""
-    pairs: tuple[Literal["first-last", "parent", "given"], ...] = ("first-last",)
+    pairs: tuple[Literal["first-last", "parent", "given", "best-worst", "best-random", "best-low", "all"], ...] = (
+        "first-last",
+    )
+    """The last four are of samples, all but `all` by the rewards of the first source (judge/groups.py)."""
     margin: float = Field(default=0.0, ge=0, le=0.5)
     """A pair whose p_chosen is under 0.5 + margin is kept in the table and marked dropped."""
     min_label_mass: float = Field(default=0.0, ge=0, le=1)
@@ -263,6 +266,11 @@ class Recipe(Section):
         pairs = self.judge.pairs if self.judge else ()
         if self.revise.rounds == 0 and {"first-last", "parent"} & set(pairs):
             raise ValueError("judge.pairs: first-last and parent need revise.rounds of 1 or more")
+        by_reward = {"best-worst", "best-random", "best-low"} & set(pairs)
+        if (by_reward or "all" in pairs) and self.samples < 2:
+            raise ValueError(f"judge.pairs: {min(by_reward or ['all'])} needs two samples or more ([sample.NAME])")
+        if by_reward and self.reward is None:
+            raise ValueError(f"judge.pairs: {min(by_reward)} goes by rewards, and there is no section [reward]")
         if self.prompts.turns is not None and not self.chain:
             raise ValueError(
                 "prompts.turns: the next turn is asked after the last answer of a chain, and there are samplers alone; "

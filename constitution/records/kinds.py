@@ -21,7 +21,7 @@ RewardSource = Literal["rubric", "grade", "rule"]
 Benchmark = Literal["hhh", "judgebench", "llmbar", "rewardbench-2"]
 """Public benchmarks of judges: prompts/benchmarks.py knows their rows, audit/benchmark.py their rules."""
 Perturbation = Literal["polished", "terse", "sarcastic"]
-PairKind = Literal["first-last", "parent", "given", "perturbation"]
+PairKind = Literal["first-last", "parent", "given", "best-worst", "best-random", "best-low", "all", "perturbation"]
 DropReason = Literal[
     "tie", "margin", "identical", "empty", "cut", "refused", "filtered", "copied", "votes-missing", "perturbation"
 ]

@@ -164,7 +164,8 @@ class Preference:
     run_id: str
     prompt_id: str
     kind: PairKind
-    """first-last · parent (a round against its parent) · given (answers that came with the prompt) · perturbation (an
+    """first-last · parent (a round against its parent) · given (answers that came with the prompt) · best-worst,
+    best-random, best-low, all (of samples: judge/groups.py) · perturbation (an
     answer against its perturbation)."""
     a_id: str
     """The earlier response of the pair."""

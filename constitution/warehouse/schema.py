@@ -143,6 +143,7 @@ PREFERENCES = Table(
         text("id", "The pair's id, which its judgements name.", sought=True),
         PROMPT_ID,
         few("kind", "first-last · parent (a round against its parent) · given (answers that came with the prompt) · "
+             "best-worst, best-random, best-low, all (of samples) · "
              "perturbation (an answer against itself, spoiled)."),
         text("a_id", "`responses.id` of the earlier answer."),
         text("b_id", "`responses.id` of the later one."),

@@ -170,6 +170,7 @@ answered AS (
     SELECT
         run_id, prompt_id, count(*) AS responses,
         max(round) FILTER (kind IN ('initial', 'revision')) AS rounds, count(*) FILTER (kind = 'sample') AS samples,
+        count(DISTINCT text) FILTER (kind = 'sample' AND text <> '') AS texts,
         coalesce(bool_or(kind = 'initial' AND text = ''), false) AS empty,
         empty OR coalesce(bool_or(kind = 'revision' AND text = '' AND outcome = 'cut'), false) AS ended
     FROM responses WHERE kind <> 'perturbation'
@@ -181,6 +182,15 @@ paired AS (
     GROUP BY ALL
 ),
 rewarded AS (SELECT run_id, prompt_id, count(*) AS rewards FROM rewards GROUP BY ALL),
+spread AS (
+    SELECT
+        w.run_id, w.prompt_id, count(DISTINCT r.text) AS texts, max(w.value + coalesce(w.length_penalty, 0)) AS best,
+        min(w.value + coalesce(w.length_penalty, 0)) AS worst
+    FROM rewards AS w
+    JOIN responses AS r ON r.run_id = w.run_id AND r.id = w.response_id AND r.kind = 'sample'
+    JOIN wanted ON wanted.run_id = w.run_id AND wanted.sources[1] = w.source
+    WHERE w.value IS NOT NULL GROUP BY ALL
+),
 broken AS (
     -- What a model did not say, a vote or reading that cannot be had and a perturbation stop no chain.
     SELECT
@@ -209,6 +219,12 @@ joined AS (
             AND NOT (kind = 'given' AND len(q.answers) < 2)
             AND NOT (kind IN ('first-last', 'parent') AND paired_rounds = 0)
             AND NOT (kind = 'parent' AND coalesce(a.empty, false))
+            -- Samples that no reward tells apart, or that have one text, have no pair; one pair may be of several kinds.
+            AND NOT (kind IN ('best-worst', 'best-low') AND coalesce(s.best <= s.worst, true))
+            AND NOT (kind = 'best-random' AND coalesce(s.texts, 0) < 2)
+            AND NOT (kind = 'all' AND coalesce(a.texts, 0) < 2)
+            AND NOT (kind IN ('best-worst', 'best-random', 'best-low', 'all')
+                     AND list_has_any(coalesce(p.kinds, []), ['best-worst', 'best-random', 'best-low', 'all']))
             AND NOT (coalesce(a.rounds, paired_rounds) = 1 AND kind IN ('first-last', 'parent')
                      AND list_has_any(coalesce(p.kinds, []), ['first-last', 'parent']))
         ) AS missing
@@ -216,6 +232,7 @@ joined AS (
     LEFT JOIN wanted AS w USING (run_id)
     LEFT JOIN answered AS a ON a.run_id = q.run_id AND a.prompt_id = q.id
     LEFT JOIN paired AS p ON p.run_id = q.run_id AND p.prompt_id = q.id
+    LEFT JOIN spread AS s ON s.run_id = q.run_id AND s.prompt_id = q.id
     LEFT JOIN rewarded AS e ON e.run_id = q.run_id AND e.prompt_id = q.id
     LEFT JOIN broken AS b ON b.run_id = q.run_id AND b.prompt_id = q.id
 )
