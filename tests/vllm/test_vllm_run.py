@@ -83,9 +83,11 @@ def heard(monkeypatch: pytest.MonkeyPatch, engine: VLLMEngine) -> Iterator[list[
     noted: list[tuple[Request, Completion]] = []
 
     @asynccontextmanager
-    async def lend(models: Models, answers: bool = True, notes: Path | None = None) -> AsyncIterator[Engines]:
+    async def lend(
+        models: Models, answers: bool = True, notes: Path | None = None, *, votes: bool = True
+    ) -> AsyncIterator[Engines]:
         if not isinstance(models.policy, VLLMModel):
-            async with really_open(models, answers, notes) as opened:
+            async with really_open(models, answers, notes, votes=votes) as opened:
                 yield opened
             return
         assert models.policy.vllm == ARGUMENTS
