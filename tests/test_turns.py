@@ -70,7 +70,7 @@ async def work(recipe: Path, warehouse: Path, policy: Scripted | None = None, re
 
 
 def told(odd: Callable[[Request], Completion | Exception | None]) -> Scripted:
-    """A policy that says something of its own to every request, unless `odd` says otherwise."""
+    """A policy that says something else to every request, unless `odd` says otherwise."""
 
     def reply(request: Request) -> Completion | Exception:
         key = hashlib.sha256(repr((request.messages, request.seed)).encode()).hexdigest()[:8]

@@ -38,7 +38,7 @@ ROWS = [
     }
     for topic in TOPICS
 ]
-# Begins as the first one does, and goes on otherwise: the same conversation up to there.
+# Begins as the first one does, and continues otherwise: the same conversation up to there.
 ROWS.append({"turns": [ROWS[0]["turns"][0], "In French."]})
 
 

@@ -1,4 +1,4 @@
-"""Samples: any number of answers of any number of samplers, each with a seed of its own place.
+"""Samples: any number of answers of any number of samplers, each with the seed of its place.
 
 A sampler is a model, a system prompt and sampling (`[sample.NAME]`). Those that see nothing are asked at once, those
 that see the others' answers once these are there (one round of debate, arXiv 2305.14325). The system prompt is in no

@@ -90,7 +90,7 @@ def _listed(path: Path, lines: Sequence[str]) -> tuple[list[Entry], Lines]:
         elif item := _ITEM.match(line):
             entries.append(Entry(_place(path, number, heading), item[2].strip()))
             inside = True
-        elif inside:  # Markdown goes on with an item's paragraph until a blank line
+        elif inside:  # Markdown continues with an item's paragraph until a blank line
             entries[-1].text += f" {line.strip()}"
         else:
             other.append((number, line))

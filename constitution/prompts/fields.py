@@ -169,7 +169,7 @@ class Fields:
         row.unused(lost, f"also has {', '.join(lost)}, which a model would have been shown", "; ".join(ways))
 
     def _way(self, key: str, value: Any, messages: Messages) -> str | None:
-        """How what is under a key may be used; None: by no setting of its own."""
+        """How what is under a key may be used; None: by no setting."""
         section, plain = self._section, plain_key(key.rpartition(".")[2])
         if plain in SYSTEMS and section.system is None:
             return f'prompts.system = "{key}" puts it before the turns as the system\'s'

@@ -24,8 +24,8 @@ class Golds:
         self._missing: set[str] = set()
 
     def of(self, row: Row, answers: int) -> tuple[int, ...]:
-        """Place of the better one among so many answers; empty: the row has no gold. Raises PromptError where what the
-        recipe names does not say it."""
+        """Place of the better one among this number of answers; empty: the row has no gold. Raises PromptError where
+        what the recipe names does not say it."""
         section = self._section
         if self._numbers:
             return self._by_number(row, answers)

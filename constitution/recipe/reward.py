@@ -31,7 +31,7 @@ class RulesSection(Section):
     """Source rule: what code looks at. Each that is set is one rule; an answer keeps it or breaks it."""
 
     words: tuple[Whole, Count] | None = None
-    """At least and at most so many words (`measures.words`)."""
+    """At least and at most this number of words (`measures.words`)."""
     refusal: Literal["wanted", "unwanted"] | None = None
     """What answers are that begin like a refusal (`measures.refuses`, English)."""
     wanted: tuple[Annotated[str, Field(min_length=1)], ...] = ()
@@ -53,7 +53,7 @@ class RulesSection(Section):
 class RewardSection(Section):
     by: tuple[RewardSource, ...] = Field(default=("rubric",), min_length=1)
     """rubric: the principles' criteria, a call each. grade: a grade by each principle, a call each. rule: code. Each
-    makes a reward of its own."""
+    makes a separate reward."""
     principles: tuple[str, ...] = ()
     """Tags or ids of those that are read by; empty: all that can be."""
     steps: Literal[9, 20] = 9

@@ -30,7 +30,7 @@ class ReviseSection(Section):
 
 
 class SampleSection(SamplingSection):
-    """A sampler: where further answers come from, each with a seed of its own place."""
+    """A sampler: where further answers come from, each with the seed of its place."""
 
     model: str = "policy"
     """`policy`, or a name of `[model.pool.NAME]`."""

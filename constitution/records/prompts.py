@@ -74,7 +74,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A later turn of a scripted conversation: a prompt that a run makes as it goes, of its own answers."""
+    """A later turn of a scripted conversation: a prompt that a run makes of its answers as it works."""
 
     run_id: str
     slice: int

@@ -263,7 +263,7 @@ async def test_a_verdict_is_read_after_our_own_ending(method: Method) -> None:
                     assert request.messages[-1].content.endswith(ending)
                     assert text not in request.messages[-1].content or method == "rationale"
                 else:
-                    assert stop_of(texts) in request.sampling.stop  # a verdict of its own ends the rationale
+                    assert stop_of(texts) in request.sampling.stop  # a translated verdict ends the rationale
     assert len(found) == 1
 
 
