@@ -32,7 +32,7 @@ def read(path: Path, name: str, keys: AnyKeys) -> Iterator[Row]:
     check_file(path, str(path), PromptError)
     try:
         yield from numbered(name, str(path), _rows(path, keys))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: a damaged name of a column
         raise PromptError(f"{path}: cannot be read as Parquet: {error}") from None
 
 

@@ -99,6 +99,8 @@ def aside(folder: Path) -> Path:
 def make_aside(folder: Path) -> Path:
     """The same, made if need be, as far as there is the warehouse: WAREHOUSE/checksums/<table>/<run_id>."""
     found = aside(folder)
+    if not folder.parent.is_dir():  # in an empty folder that took the warehouse's place nothing is made
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder.parent))
     for each in (found.parent.parent, found.parent, found):
         make_folder(each)
     return found

@@ -294,7 +294,7 @@ async def test_no_row_of_an_old_run_stands_in_a_new_one(project: Path, torture: 
         (place, OTHER[kind][name])
         for place, kind, name in leaves(Recipe.model_validate(base))
         if name in OTHER.get(kind, {})
-        and (kind != "PromptsSection" or name not in ("split", "config", "query", "rows", "benchmark"))
+        and (kind != "PromptsSection" or name not in ("split", "config", "query", "rows", "benchmark", "turns"))
         and (name != "method" or kind == "JudgeSection")  # a judge alone votes as judge.method says
     ]
     chosen = random.Random(f"{torture.seed}/runs").sample(every, 25 if torture.full else 1)
