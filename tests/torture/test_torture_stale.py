@@ -326,6 +326,10 @@ async def _run(project: Path, data: dict[str, Any], _: Path) -> str:
     return (await run_once(_toml(project, data), project / "warehouse", [])).run_id
 
 
+TABLES = ("families", "gold_values", "roles")
+"""Fields whose values are tables with any names."""
+
+
 def _toml(project: Path, data: dict[str, Any]) -> Path:
     """The recipe as a file: JSON's values are TOML's, but for tables and what is not there."""
 
@@ -333,11 +337,11 @@ def _toml(project: Path, data: dict[str, Any]) -> Path:
         if place:
             yield f"[{place}]"
         for name, value in table.items():
-            if value is not None and not (isinstance(value, dict) and name not in ("families",)):
+            if value is not None and not (isinstance(value, dict) and name not in TABLES):
                 told = json.dumps(value) if not isinstance(value, dict) else _inline(value)
                 yield f"{name} = {told}"
         for name, value in table.items():
-            if isinstance(value, dict) and name not in ("families",):
+            if isinstance(value, dict) and name not in TABLES:
                 yield from lines(value, f"{place}.{name}" if place else name)
 
     path = project / "recipe.toml"
@@ -346,4 +350,4 @@ def _toml(project: Path, data: dict[str, Any]) -> Path:
 
 
 def _inline(value: dict[str, Any]) -> str:
-    return "{ " + ", ".join(f"{name} = {json.dumps(each)}" for name, each in value.items()) + " }"
+    return "{ " + ", ".join(f"{json.dumps(name)} = {json.dumps(each)}" for name, each in value.items()) + " }"
