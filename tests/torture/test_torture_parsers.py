@@ -311,6 +311,7 @@ def test_checksums(tmp_path: Path, torture: Torture) -> None:
     sound = f"# 12 part-0.parquet\n{'a' * 64}  part-0.parquet\n".encode() * 2
 
     folder = tmp_path / "failures" / RUN
+    folder.parent.mkdir()
 
     def read(data: bytes) -> None:
         (checksums.make_aside(folder) / checksums.SUMS).write_bytes(data)
