@@ -16,7 +16,7 @@ from read_prompts import texts
 from constitution.errors import ConstitutionError, PromptError
 from constitution.overrides import apply
 from constitution.pipeline.path_policy import check_places
-from constitution.prompts import read_prompts
+from constitution.prompts import read_prompts, row
 from constitution.prompts.texts import user_texts
 from constitution.recipe import PromptsSection, load_recipe
 from constitution.records import Prompt
@@ -172,10 +172,11 @@ def test_packed_files_that_are_cut(tmp_path: Path, pack: Any) -> None:
             read(tmp_path, "p.jsonl", data)
 
 
-def test_a_zstd_file_that_unpacks_without_end(tmp_path: Path) -> None:
-    row = json.dumps({"prompt": "a" * 1000}).encode() + b"\n"
-    with pytest.raises(PromptError, match="unpack to more than"):
-        read(tmp_path, "p.jsonl", zstd(row * 400_000))
+def test_a_zstd_file_that_unpacks_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row, "FREE", 2**22)  # of 256 MiB, which take half a minute
+    line = json.dumps({"prompt": "a" * 1000}).encode() + b"\n"
+    with pytest.raises(PromptError, match="unpack to more than 4 MiB"):
+        read(tmp_path, "p.jsonl", zstd(line * 6_000))
 
 
 def test_parquet_whatever_it_is_called(tmp_path: Path) -> None:
