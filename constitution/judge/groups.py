@@ -25,23 +25,24 @@ Totals = Mapping[str, float | None]
 Ids = tuple[str, str]
 
 
-def totals(have: Mapping[str, Row], answers: Iterable[Response], source: RewardSource | None) -> Totals | None:
-    """Those of a prompt's samples by one source. None: one may still come, so that it is not known which is best."""
-    found = {row.response_id: row.total for row in have.values() if isinstance(row, Reward) and row.source == source}
-    return found if all(answer.id in found for answer in answers if answer.kind == "sample") else None
+def totals(have: Mapping[str, Row], source: RewardSource) -> Totals:
+    """Those of a prompt's answers by one source; without those that may still come."""
+    return {row.response_id: row.total for row in have.values() if isinstance(row, Reward) and row.source == source}
 
 
 def sample_pairs(
     answers: Iterable[Response], kinds: Sequence[PairKind], known: Totals | None, run_seed: int
 ) -> list[tuple[PairKind, Ids]]:
-    """Ids of the earlier and of the later answer, by kind in the order of this table; not those that need rewards
-    where these are not `known`."""
-    samples = [answer for answer in answers if answer.kind == "sample" and answer.text]
+    """Ids of the earlier and of the later answer, by kind in the order of this table; not those that need rewards while
+    one may still come, so that it is not known which is best."""
+    every = [answer for answer in answers if answer.kind == "sample"]
+    samples = [answer for answer in every if answer.text]
+    ranked = known if known and all(answer.id in known for answer in every) else {}
     least = {answer.text: answer.id for answer in sorted(samples, key=lambda answer: answer.id, reverse=True)}
     places = {answer.id: place for place, answer in enumerate(samples) if least[answer.text] == answer.id}
     prompt_id = samples[0].prompt_id if samples else ""
     found: list[tuple[PairKind, Ids]] = []
-    rewarded = {id: total for id in places if known and (total := known.get(id)) is not None}
+    rewarded = {id: total for id in places if (total := ranked.get(id)) is not None}
     for kind, other_of in _OTHERS.items():
         if kind in kinds and len(rewarded) > 1:
             best = min(rewarded, key=lambda id: (-rewarded[id], id))

@@ -23,6 +23,11 @@ class Pair:
     """What became of one of the texts where it was written, a's first: cut, refused, filtered, copied; of one that did
     not come, before the other's. None: both are whole."""
     gold_id: str | None = None
+    reward_a: float | None = None
+    """What a has by the first source of [reward], with the length penalty; None: nothing."""
+    reward_b: float | None = None
+    rewarded: bool = True
+    """False: a reward of one of its answers may still come."""
 
     @property
     def votable(self) -> bool:
@@ -52,7 +57,7 @@ def pairs(
     """The pairs of one prompt's answers, of the kinds that are asked for; perturbations always have theirs. Where two
     kinds choose the same two answers, it is one pair, of the kind that comes first in `CHOICES`, and then in groups.py.
 
-    known: rewards of samples (groups.py). run_seed: draws among them."""
+    known: rewards of answers (groups.py); None: the recipe has none. run_seed: draws among them."""
     by_id = {answer.id: answer for answer in answers}
     gold = {answer.id for answer in by_id.values() if answer.kind == "given" and answer.round in prompt.better}
     chosen: dict[tuple[str, str], PairKind] = {}
@@ -71,6 +76,9 @@ def pairs(
             by_id[b],
             _flaw(by_id[a], by_id[b], by_id),
             _gold({a, b} & gold) if kind == "given" else None,
+            reward_a=known.get(a) if known else None,
+            reward_b=known.get(b) if known else None,
+            rewarded=known is None or all(id in known or by_id[id].kind == "perturbation" for id in (a, b)),
         )
         for (a, b), kind in chosen.items()
     ]

@@ -112,6 +112,8 @@ def label_pair(
         p_low=_or_none(ends[0]) if ends else None,
         p_high=_or_none(ends[1]) if ends else None,
         votes_spared=spared,
+        reward_a=pair.reward_a,
+        reward_b=pair.reward_b,
     )
 
 

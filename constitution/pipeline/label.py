@@ -45,7 +45,7 @@ class Labeller:
     """Per principle id."""
     rules: Rules
     source: RewardSource | None = None
-    """By whose rewards samples are paired."""
+    """Whose rewards samples are paired by and labels name; None: there are none."""
     monitor: Monitor | None = None
     """None: all votes are asked for."""
 
@@ -65,10 +65,9 @@ class Labeller:
         return [failure for task in tasks for failure in task.result()]
 
     def pairs(self, prompt: Prompt, answers: Iterable[Response], have: Mapping[str, Row]) -> list[Pair]:
-        """Those that are compared; have: the prompt's rows, the rewards of its samples among them."""
-        there = list(answers)
-        known = totals(have, there, self.source) if self.source else None
-        return pairs(self.run_id, prompt, there, self.section.pairs, known, self.judges[0].seed)
+        """Those that are compared; have: the prompt's rows, its rewards among them."""
+        known = totals(have, self.source) if self.source else None
+        return pairs(self.run_id, prompt, answers, self.section.pairs, known, self.judges[0].seed)
 
     def units(self, pair: Pair) -> tuple[Unit, ...]:
         """What is to be asked of the pair, in its order; perturbations, which are to show what judges do, at once."""
@@ -80,12 +79,13 @@ class Labeller:
         return in_waves(ids, apart(judge.section for judge in self.judges), draw)
 
     async def _label(self, prompt: Prompt, pair: Pair, have: Mapping[str, Row], emit: Emit) -> list[Failure]:
-        """A label is made once: not while a vote may still come that the quorum waits for, and never again."""
+        """A label is made once: not while a vote may still come that the quorum waits for, or a reward, and never
+        again."""
         label, units = have.get(pair.id), self.units(pair)
         if isinstance(label, Preference):
             return self._left(pair, have, units, label)
         heard, left = await self._ask(prompt, pair, units, have, emit)
-        if self._settled(heard):
+        if self._settled(heard) and pair.rewarded:
             cast = [vote for votes in heard for vote in votes.judgements]
             asked = sum(votes.expected for votes in heard)
             await emit([label_pair(pair, cast, asked, self.weights, self.rules, self._votes_by(left))])

@@ -202,6 +202,10 @@ class Preference:
     p_high: float | None = None
     votes_spared: int = 0
     """Votes that were not asked for, because the others had decided the pair (judge.votes adaptive)."""
+    reward_a: float | None = None
+    """Reward of a by the first source of the recipe's [reward], with the length penalty: up to 1, and under 0 where the
+    penalty is more. None: it has none."""
+    reward_b: float | None = None
 
     @property
     def kept(self) -> bool:

@@ -72,8 +72,13 @@ _COUNTED = (
     *of("judgements", "censored wave"),
 )  # fmt: skip
 
+_GAP = real(
+    "reward_gap", "Reward of the chosen answer less that of the rejected one: negative where votes prefer what rewards "
+    "do not; null: one of them has none.", null=True,
+)  # fmt: skip
+
 VIEWS: dict[str, tuple[Column, ...]] = {
-    "training_pairs": TABLES["preferences"].columns,
+    "training_pairs": (*TABLES["preferences"].columns, _GAP),
     "pairs": (
         *of("preferences", "run_id id prompt_id kind"),
         _as("prompts", "messages", "prompt", null=True),
@@ -90,7 +95,8 @@ VIEWS: dict[str, tuple[Column, ...]] = {
         _as("responses", "family", "rejected_family", "Family of the model of `rejected_id`; null: not known."),
         *of("preferences", "gold_id"),
         flag("agrees_with_gold", "Whether the chosen one is gold's; null: no gold, no votes, or a tie.", null=True),
-        *of("preferences", "p_mean p_low p_high label_by ties dissent"),
+        *of("preferences", "p_mean p_low p_high label_by ties dissent reward_a reward_b"),
+        _GAP,
         _as("prompts", "source", "source"),
         _as("prompts", "tags", "tags"),
         *of("preferences", "created_at"),

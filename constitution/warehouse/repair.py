@@ -1,11 +1,11 @@
 """What rests on rows that are gone is taken out, so that the run makes it again; what is taken out is kept aside.
 
 A revision rests on all earlier rounds of its chain, a perturbation on the answer that it spoils, a vote on both
-answers, a label on both answers and on all its votes, a reading for a reward on its answer, a reward on its answer and
-on all its readings. A later turn of a scripted conversation rests, with all its rows,
-on the whole chains of those before it. A prompt that lost an answer (or may have lost its last one,
-since its chain is short) also loses its final failures and what was said of it afterwards: they may be about other
-words. Whatever rests on nothing that is gone stays, and is not paid for again.
+answers, a label on both answers and their rewards and on all its votes, a reading for a reward on its answer, a reward
+on its answer and on all its readings. A later turn of a scripted conversation rests, with all its rows, on the whole
+chains of those before it. A prompt that lost an answer (or may
+have lost its last one, since its chain is short) also loses its final failures and what was said of it afterwards: they
+may be about other words. Whatever rests on nothing that is gone stays, and is not paid for again.
 """
 
 from __future__ import annotations
@@ -81,14 +81,6 @@ CREATE TEMP TABLE gone_judgements AS
 SELECT id, prompt_id, pair_id FROM judgements
 WHERE first_id NOT IN (FROM answers) OR second_id NOT IN (FROM answers);
 
-CREATE TEMP TABLE gone_preferences AS
-WITH cast_votes AS (
-    SELECT pair_id, count(*) AS votes FROM judgements ANTI JOIN gone_judgements USING (id) GROUP BY ALL
-)
-SELECT p.id, p.prompt_id, p.a_id NOT IN (FROM answers) OR p.b_id NOT IN (FROM answers) AS dangles
-FROM preferences AS p LEFT JOIN cast_votes AS c ON c.pair_id = p.id
-WHERE dangles OR coalesce(c.votes, 0) < p.votes + p.votes_missing;
-
 CREATE TEMP TABLE gone_rewards AS
 WITH read AS (
     SELECT response_id, metric AS source, count(*) AS readings FROM scores WHERE scorecard = '' GROUP BY ALL
@@ -96,6 +88,18 @@ WITH read AS (
 SELECT w.id, w.prompt_id, w.response_id NOT IN (FROM answers) AS dangles
 FROM rewards AS w LEFT JOIN read AS r USING (response_id, source)
 WHERE dangles OR coalesce(r.readings, 0) < w.readings + w.missing;
+
+CREATE TEMP TABLE gone_preferences AS
+WITH cast_votes AS (
+    SELECT pair_id, count(*) AS votes FROM judgements ANTI JOIN gone_judgements USING (id) GROUP BY ALL
+),
+rewarded AS (SELECT response_id FROM rewards ANTI JOIN gone_rewards USING (id) WHERE source = getvariable('source'))
+SELECT p.id, p.prompt_id, p.a_id NOT IN (FROM answers) OR p.b_id NOT IN (FROM answers) AS dangles
+FROM preferences AS p LEFT JOIN cast_votes AS c ON c.pair_id = p.id
+WHERE dangles OR coalesce(c.votes, 0) < p.votes + p.votes_missing
+OR getvariable('source') IS NOT NULL AND (
+    p.a_id NOT IN (FROM rewarded) OR p.kind <> 'perturbation' AND p.b_id NOT IN (FROM rewarded)
+);
 
 CREATE TEMP TABLE touched AS
 SELECT prompt_id FROM gone_responses
@@ -159,6 +163,7 @@ def _take_out_what_rests(root: Path, run: Run, damaged: set[str]) -> None:
         with over(root, there) as connection:
             connection.execute("SET VARIABLE answers = ?", [_answers(run)])
             connection.execute("SET VARIABLE rounds = ?", [int(run.recipe.get("revise", {}).get("rounds", 0))])
+            connection.execute("SET VARIABLE source = ?", [(run.recipe.get("reward") or {}).get("by", [None])[0]])
             connection.execute("SET VARIABLE scripted = ?", [scripted])
             connection.execute("SET VARIABLE answers_gone = ?", ["responses" in damaged])
             connection.execute(_GONE)

@@ -169,6 +169,9 @@ PREFERENCES = Table(
               "is one.", null=True),
         real("p_high", "Upper end of it.", null=True),
         integer("votes_spared", "Votes that were not asked for: the others had decided the pair (`judge.votes`)."),
+        real("reward_a", "Reward of a by the first source of the recipe's [reward], with the length penalty; null: it "
+             "has none.", null=True),
+        real("reward_b", "The same of b.", null=True),
         Column("kept", pa.bool_(), "True if `drop_reason` is null."),
         text("chosen_id", "The preferred answer; of a tie or an unjudged pair, b."),
         text("rejected_id", "The other one."),

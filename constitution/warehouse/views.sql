@@ -13,7 +13,10 @@ CREATE OR REPLACE MACRO side(p) AS CASE WHEN abs(p - 0.5) < 1e-12 THEN 0 WHEN p 
 CREATE OR REPLACE MACRO prefers_b(p) AS (side(p) + 1) / 2;
 
 -- Every pair with its label, but for perturbations: answers that were made worse on purpose, for the judges to see.
-CREATE OR REPLACE VIEW training_pairs AS FROM preferences WHERE kind <> 'perturbation';
+-- reward_gap: the chosen answer's reward less the rejected one's.
+CREATE OR REPLACE VIEW training_pairs AS
+SELECT *, CASE WHEN chosen_id = b_id THEN reward_b - reward_a ELSE reward_a - reward_b END AS reward_gap
+FROM preferences WHERE kind <> 'perturbation';
 
 -- One row per run: what was run, with what, and how it went, as its record has it: of a run at work at most ten seconds
 -- old, null where nothing was recorded yet. lost: prompts that failed for good; open: those to be tried again.
@@ -125,7 +128,7 @@ SELECT
     p.a_id, p.b_id, p.chosen_id, p.rejected_id, c.round AS chosen_round, r.round AS rejected_round,
     c.model AS chosen_model, r.model AS rejected_model, c.family AS chosen_family, r.family AS rejected_family,
     p.gold_id, CASE WHEN side(p.p_b) <> 0 THEN p.gold_id = p.chosen_id END AS agrees_with_gold,
-    p.p_mean, p.p_low, p.p_high, p.label_by, p.ties, p.dissent,
+    p.p_mean, p.p_low, p.p_high, p.label_by, p.ties, p.dissent, p.reward_a, p.reward_b, p.reward_gap,
     q.source, q.tags, p.created_at
 FROM training_pairs AS p
 LEFT JOIN prompts AS q ON q.run_id = p.run_id AND q.id = p.prompt_id
@@ -251,7 +254,8 @@ SELECT
 FROM joined;
 
 -- Everything behind one preference row: FROM provenance('<preferences.id>').
--- part: pair, prompt, response (the pair's two answers and all their parents), vote. Texts are the exact ones.
+-- part: pair, prompt, response (the pair's two answers and all their parents), reward (of the two), vote. Texts are the
+-- exact ones.
 CREATE OR REPLACE MACRO provenance(preference_id) AS TABLE
 WITH RECURSIVE pair AS (
     SELECT * FROM preferences WHERE id = preference_id
@@ -291,7 +295,13 @@ steps AS (
     FROM chain
     UNION ALL BY NAME
     SELECT
-        3 AS place, 'vote' AS part, j.run_id, j.id,
+        3 AS place, 'reward' AS part, w.run_id, w.id,
+        concat(CASE WHEN w.response_id = pair.a_id THEN 'a' ELSE 'b' END, ' · ', w.source, ' · ' || w.reason) AS what,
+        array_to_string(w.judges, ', ') AS model, w.value + coalesce(w.length_penalty, 0) AS reward
+    FROM rewards AS w, pair WHERE w.run_id = pair.run_id AND w.response_id IN (pair.a_id, pair.b_id)
+    UNION ALL BY NAME
+    SELECT
+        4 AS place, 'vote' AS part, j.run_id, j.id,
         concat(
             CASE WHEN j.first_id = pair.a_id THEN 'a first' ELSE 'b first' END, ' · ', j.method,
             CASE WHEN j.repeat > 0 THEN ' · repeat ' || j.repeat END
@@ -316,7 +326,7 @@ SELECT
     END AS model_identity,
     s.critique_seed, s.seed, s.sampling, s.principle_id, rules.principle, s.principle_digest,
     CASE s.role WHEN 'policy' THEN rules.exemplars END AS exemplars,
-    s.template_digest, sets.templates, s.critique, s.text, s.p AS p_b, s.label_mass, s.run_id, runs.recipe,
+    s.template_digest, sets.templates, s.critique, s.text, s.p AS p_b, s.label_mass, s.reward, s.run_id, runs.recipe,
     runs.code_version
 FROM steps AS s
 LEFT JOIN rules ON rules.run_id = s.run_id AND rules.principle_id = s.principle_id AND rules.digest = s.principle_digest
