@@ -17,6 +17,7 @@ from constitution.export.card import CardFacts, write_card
 from constitution.export.clean import clean
 from constitution.export.files import info_of
 from constitution.export.outcome import Exported, contents_of, sha256
+from constitution.export.recited import drop_recited
 from constitution.export.settings import CardOptions, Settings
 from constitution.export.work import Work
 from constitution.export.write import fields, split, write
@@ -52,6 +53,8 @@ def make(root: Path, run_id: str, settings: Settings, out: Path, options: CardOp
         measured = tuple(headlines(connection, run_id))
         work = lay(connection, root, run, constitution, settings)
         choose(work)
+        if settings.with_reasoning:
+            drop_recited(work, constitution)
         clean(work)
         groups = split(work)
         dropped = _dropped(work)

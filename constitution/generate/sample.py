@@ -2,7 +2,7 @@
 
 A sampler is a model, a system prompt and sampling (`[sample.NAME]`). Those that see nothing are asked at once, those
 that see the others' answers once these are there (one round of debate, arXiv 2305.14325). The system prompt is in no
-text of the row, and in no export.
+text of the row, and in no export: an answer that recites it is a copy, of which no other sampler sees anything.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from constitution.generate.base import Answers, Emit, Generator, Setup
 from constitution.generate.failures import answered, failed, failure_id, final_failure, unsaid
 from constitution.generate.outcomes import clean, copy_of, generation, outcome_of
 from constitution.identity import digest, row_id, seed
-from constitution.measures.copies import Shown, holds
+from constitution.measures.copies import recites
 from constitution.principles.selection import digest_of, draw_principle
 from constitution.principles.system import DRAWN, fillers, system_prompt_of, used_by
 from constitution.recipe import Recipe, SampleSection
@@ -89,7 +89,7 @@ class Sample(Generator):
         made = await self._wave(first, prompt, (), have, emit)
         second = [each for each in self.samplers if each.section.sees == "others"]
         if second and not any(failure and failure.retryable for _, failure in made):
-            seen = [answer for answer, _ in made if answer and answer.text and answer.outcome not in HELD_BACK]
+            seen = [answer for answer, _ in made if answer and _may_be_shown(answer)]
             made += await self._wave(second, prompt, seen, have, emit)
         responses = tuple(answer for answer, _ in made if answer)
         return Answers(responses, tuple(failure for _, failure in made if failure))
@@ -178,15 +178,12 @@ class Sample(Generator):
         self, text: str, outcome: str, prompt: Prompt, sampler: Sampler, drawn: Principle | None
     ) -> CopiedFrom | None:
         """The answers that a system prompt shows are no part of what is held against the text: it may agree."""
-        shown: Shown[CopiedFrom] | None = None
-        own: tuple[str, ...] = ()
+        turns = [turn.content for turn in prompt.messages]
         if sampler.system_prompt:
             words = filled(sampler.system_prompt, sampler.principles, drawn)
-            own = words.text, words.thought
-            shown = Shown[CopiedFrom]({"system-prompt": own})
-        if outcome in ("ok", "cut") and any(holds(text, each) for each in own if each):
-            return "system-prompt"
-        return copy_of(text, outcome, [turn.content for turn in prompt.messages], shown)
+            if recites(text, (words.text, words.thought), turns):
+                return "system-prompt"
+        return copy_of(text, outcome, turns)
 
     def _filled(
         self, sampler: Sampler, drawn: Principle | None, prompt_id: str, seen: Sequence[Response]
@@ -195,6 +192,12 @@ class Sample(Generator):
             return None
         nonce = row_id(self.setup.recipe.seed, prompt_id, "sample", "nonce")[:12]
         return filled(sampler.system_prompt, sampler.principles, drawn, [each.text for each in seen], nonce)
+
+
+def _may_be_shown(answer: Response) -> bool:
+    """To another sampler: what a server said in place of an answer is none, and one that repeats its system prompt
+    would give it away to others."""
+    return bool(answer.text) and answer.outcome not in HELD_BACK and answer.copied_from is None
 
 
 def step_of(sampler: str, number: int) -> str:

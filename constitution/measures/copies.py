@@ -7,12 +7,15 @@ A text is a copy of a source when more than half of its words lie in runs of at 
 one of them of eleven: the measure by which Tülu 3 finds evaluation prompts in training data (arXiv 2411.15124, section
 3.2: 8-grams, half of the tokens). Words are between blanks, as they are written; of scripts without blanks each
 character is one.
+
+Of a text that is to stay hidden, such as a system prompt, six words in a row are enough (`recites`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import Generic, TypeVar
 
@@ -25,8 +28,16 @@ LEAST = 12
 _BLOCK = RUN // 2
 """Words. A run of eleven holds a block that begins at a multiple of RUN, wherever the run begins."""
 
-_ALONE = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
-"""Characters of scripts that put no blanks between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
+_SYLLABLES, _IDEOGRAPHS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff", "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+_ALONE = re.compile(f"[{_SYLLABLES}{_IDEOGRAPHS}]")
+"""Characters of scripts that put no blanks between words: Thai, Lao, Burmese, Khmer; Japanese, Chinese."""
+
+RECITED = 6.0
+"""Words in a row that give away a text that is to stay hidden."""
+_LIGHT = (re.compile(f"[{_IDEOGRAPHS}]"), 0.5), (re.compile(f"[{_SYLLABLES}]"), 0.25)
+"""What a character alone counts of a word."""
+_SAID = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+"""A word without its punctuation and the marks of markdown."""
 
 S = TypeVar("S", bound=str)
 
@@ -61,6 +72,40 @@ def repeats(text: str, turns: Iterable[str]) -> bool:
 def holds(text: str, other: str) -> bool:
     """Whether all of `other`, which is no mere phrase, is in `text` word for word."""
     return other in text and len(_words(other)) >= RUN
+
+
+def recites(text: str, hidden: Sequence[str], known: Sequence[str] = ()) -> bool:
+    """Whether six words in a row of a text of `hidden` are in `text`, or all of one that is shorter are all of it, in
+    whatever case, spacing, punctuation or markdown. What `known` has too gives nothing away."""
+    said = _said(text)
+    if said in filter(None, map(_said, hidden)):
+        return True
+    secret = frozenset[tuple[str, ...]]().union(*map(_recitable, hidden))
+    if not secret or (found := secret.intersection(_runs(said))) == set():
+        return False
+    return not found <= frozenset[tuple[str, ...]]().union(*map(_recitable, known))
+
+
+@lru_cache(maxsize=256)
+def _recitable(text: str) -> frozenset[tuple[str, ...]]:
+    return frozenset(_runs(_said(text)))
+
+
+def _said(text: str) -> list[str]:
+    return [word for part in _words(text.casefold()) for word in _SAID.findall(part)]
+
+
+def _runs(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """From each word on, as many as make RECITED."""
+    weights = [next((weight for script, weight in _LIGHT if script.match(word)), 1.0) for word in words]
+    end, held = 0, 0.0
+    for start, weight in enumerate(weights):
+        while held < RECITED and end < len(words):
+            held, end = held + weights[end], end + 1
+        if held < RECITED:
+            return
+        yield tuple(words[start:end])
+        held -= weight
 
 
 def _words(text: str) -> list[str]:

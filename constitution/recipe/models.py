@@ -271,6 +271,9 @@ class FakeModel(_Model):
     any words of its comparison question (the first that occur in it count), or "*" for all others."""
     thoughts: int = Field(default=0, ge=0, le=1000)
     """Sentences that it thinks before each text that it writes."""
+    echo: float = Field(default=0.0, ge=0, le=1)
+    """Share of its texts in which it repeats the system turn and the thought that it was given, whole or by halves, in
+    other case or spacing, in code, in bold, or as its thought."""
     verbosity: int = Field(default=0, ge=0, le=8)
     """Lines that say nothing, at most, in answers and revisions, some of them as markdown; they have nothing to do with
     how good the answer is."""

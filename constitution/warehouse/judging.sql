@@ -255,4 +255,5 @@ FROM pair AS p
 JOIN prompts AS q ON q.run_id = p.run_id AND q.id = p.prompt_id
 JOIN responses AS f ON f.run_id = p.run_id AND f.id = CASE WHEN p.a_first THEN p.a_id ELSE p.b_id END
 JOIN responses AS s ON s.run_id = p.run_id AND s.id = CASE WHEN p.a_first THEN p.b_id ELSE p.a_id END
-WHERE f.text <> s.text;
+WHERE f.text <> s.text
+    AND f.copied_from IS DISTINCT FROM 'system-prompt' AND s.copied_from IS DISTINCT FROM 'system-prompt';

@@ -86,6 +86,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "noise": 2.0,
         "accuracy": 0.9,
         "verbosity": 2,
+        "echo": 0.5,
         "thoughts": 1,
         "reasoning": "keep",
         "method": "rationale",

@@ -1,9 +1,10 @@
 """An engine without a model, for trying recipes out and for tests: deterministic text and votes, in microseconds.
 
 It invents answers of careful and careless sentences, critiques the careless ones, and mends most of them when it
-revises; before each it thinks, where its section says so. As a judge it sees how many of each an answer has, with noise
-and the faults that its section plants: a liking for the first, the longer, the better formatted answer, or blindness to
-what is better. What it does follows from the request's content and seed alone.
+revises; before each it thinks, and at times it gives its system prompt away, where its section says so. As a judge it
+sees how many of each an answer has, with noise and the faults that its section plants: a liking for the first, the
+longer, the better formatted answer, or blindness to what is better. What it does follows from the request's content and
+seed alone.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from constitution.engines.base import Completion, Request
-from constitution.engines.fake import judge, world
+from constitution.engines.fake import echo, judge, world
 from constitution.errors import EngineUnavailable
 from constitution.identity import digest
 from constitution.recipe import FakeModel
 
-BEHAVIOUR = {"position_bias", "length_bias", "style_bias", "noise", "accuracy", "verbosity", "thoughts", "reasoning"}
+BEHAVIOUR = {
+    *("position_bias", "length_bias", "style_bias", "noise", "accuracy"),
+    *("verbosity", "echo", "thoughts", "reasoning"),
+}
 """Fields of the section that what it writes and votes depends on."""
 
 
@@ -65,6 +69,8 @@ class FakeEngine:
         thought = world.think(bits, self._section.thoughts) if self._section.reasoning != "off" else ""
         said = judge.reason(request.messages, bits, self._section, request.sampling.temperature)
         said = said or world.write(request.messages, bits, self._section.verbosity)
+        if self._section.echo and echo.echoes(bits, self._section.echo):
+            thought, said = echo.repeated(request, bits, thought, said)
         return _limited(thought, said, request, prompt_tokens, apart=self._section.reasoning != "keep")
 
     def stats(self) -> Mapping[str, Any]:
