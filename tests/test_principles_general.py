@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,8 @@ from click.testing import CliRunner
 
 from constitution.cli.principles import principles
 from constitution.principles import Lock, check, diff_constitutions, load_constitution, status
-from constitution.records import Constitution
+from constitution.principles.system import used_by
+from constitution.records import Constitution, CriterionKind
 
 ROOT = Path(__file__).parent.parent / "principles"
 THEMES = {
@@ -19,7 +22,7 @@ THEMES = {
 }
 
 
-@pytest.fixture(params=["1.0.0", "1.1.0", "1.2.0"])
+@pytest.fixture(params=["1.0.0", "1.1.0", "1.2.0", "1.3.0"])
 def general(request: pytest.FixtureRequest) -> Constitution:
     return load_constitution(ROOT, f"general@{request.param}")
 
@@ -87,6 +90,43 @@ def test_the_general_checklists_have_two_to_five_lines_and_both_polarities() -> 
     assert len(set(questions)) == len(questions)
 
 
+def test_the_newest_general_version_adds_aims_and_system_prompts_and_nothing_else() -> None:
+    before, after = (load_constitution(ROOT, f"general@{version}") for version in ("1.2.0", "1.3.0"))
+    kinds = tuple(replace(criterion, kind="") for principle in after.principles for criterion in principle.criteria)
+    assert kinds == tuple(criterion for principle in before.principles for criterion in principle.criteria)
+    bare = tuple(replace(principle, aim="", against="", why="", criteria=()) for principle in after.principles)
+    assert bare == tuple(replace(principle, criteria=()) for principle in before.principles)
+    assert after.exemplars == before.exemplars
+    used = [used_by(prompt) for prompt in after.system_prompts]
+    assert set().union(*used) == {"principles", "reasons", "aim", "against", "answers"}
+
+
+def test_criteria_of_the_newest_general_version_say_what_their_weight_says() -> None:
+    criteria = [
+        each for principle in load_constitution(ROOT, "general@1.3.0").principles for each in principle.criteria
+    ]
+    for each in criteria:
+        middle: tuple[CriterionKind, ...] = ("pitfall" if each.good == "no" else "important",)
+        assert each.kind in {1.0: ("essential",), 0.7: middle, 0.3: ("optional",)}[each.weight]
+    assert {each.kind for each in criteria} == {"essential", "important", "optional", "pitfall"}
+
+
+def test_aim_and_against_are_one_frame_of_one_length() -> None:
+    """Else contrasted answers would teach the length or the style of what asked for them (RLCD, arXiv 2307.12950)."""
+    general = load_constitution(ROOT, "general@1.3.0")
+    for principle in general.principles:
+        aim, against = principle.aim.split(), principle.against.split()
+        assert abs(len(aim) - len(against)) <= 2, principle.id
+        assert 0.87 < len(principle.aim) / len(principle.against) < 1.15, principle.id
+        assert SequenceMatcher(None, aim, against, autojunk=False).ratio() > 0.55, principle.id
+        assert principle.aim.count(",") == principle.against.count(","), principle.id
+        assert principle.why
+    lengths = [(len(each.aim.split()), len(each.against.split())) for each in general.principles]
+    assert abs(sum(aim - against for aim, against in lengths)) <= len(lengths) / 2
+    by_id = {prompt.id: prompt for prompt in general.system_prompts}
+    assert by_id["aim"].text.replace("{{aim}}", "{{against}}") == by_id["against"].text
+
+
 def test_list_and_show() -> None:
     runner = CliRunner()
     listed = runner.invoke(principles, ["list", "--root", str(ROOT)])
@@ -95,9 +135,9 @@ def test_list_and_show() -> None:
     found = load_constitution(ROOT, "general@1.1.0")
     assert row[1:] == ["16", "16", "16", "5", "locked", found.digest[:12]]
 
-    found = load_constitution(ROOT, "general@1.2.0")
+    found = load_constitution(ROOT, "general@1.3.0")
     shown = runner.invoke(principles, ["show", "general", "--root", str(ROOT)]).output
-    assert shown.startswith(f"general@1.2.0  locked  {found.digest[:12]}")
+    assert shown.startswith(f"general@1.3.0  locked  {found.digest[:12]}")
     flat = " ".join(shown.split())
     for principle in found.principles:
         assert principle.id in shown

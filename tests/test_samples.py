@@ -15,8 +15,11 @@ from constitution.errors import EngineUnavailable, RecipeError
 from constitution.export import Settings, export
 from constitution.pipeline import open_run, prepare
 from constitution.principles.files import read_constitution
+from constitution.principles.system import fillers
 from constitution.principles.toml_writer import write_toml
 from constitution.recipe import load_recipe
+from constitution.records import SystemPrompt
+from constitution.templates.system import filled
 
 CONSTITUTION = """
 name = "samples"
@@ -217,6 +220,14 @@ async def test_a_thought_that_was_put_into_its_mouth_is_in_no_export(project: Pa
     assert all(thoughts)  # what the model itself thought is there
     assert "keep in mind" not in text
     assert "Rules of the house" not in text
+
+
+def test_reasons_are_the_aims_of_all_each_with_why(project: Path) -> None:
+    read = read_constitution(project / "principles" / "samples" / "1.0.0.toml")
+    said = filled(SystemPrompt("all", "So:\n{{reasons}}", "I weigh {{reasons}}"), read.principles)
+    assert said.text == "So:\n- Answer kindly. People learn more from it.\n- Answer briefly."
+    assert said.thought.endswith(said.text.removeprefix("So:\n"))
+    assert fillers(read, SystemPrompt("all", "{{reasons}}"), ["brief"], "here") == read.principles[1:]
 
 
 async def test_a_sampler_that_sees_waits_for_all_others(project: Path) -> None:

@@ -9,11 +9,12 @@ from constitution.errors import RecipeError
 from constitution.principles.selection import select
 from constitution.records import Constitution, Principle, SystemPrompt
 
-PLACEHOLDERS = ("principles", "principle", "aim", "against", "answers")
-"""`{{principles}}`: the aims of all principles, a line each. `{{principle}}`: aim and reason of one that is drawn for
-each answer; `{{aim}}`, `{{against}}`: its aim alone, and the opposite. `{{answers}}`: answers of other samplers, marked
-as theirs."""
+PLACEHOLDERS = ("principles", "reasons", "principle", "aim", "against", "answers")
+"""`{{principles}}`: the aims of all principles, a line each; `{{reasons}}`: each with its reason. `{{principle}}`: aim
+and reason of one that is drawn for each answer; `{{aim}}`, `{{against}}`: its aim alone, and the opposite.
+`{{answers}}`: answers of other samplers, marked as theirs."""
 DRAWN = frozenset({"principle", "aim", "against"})
+LISTED = frozenset({"principles", "reasons"})
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 
 
@@ -43,7 +44,7 @@ def fillers(
     Raises RecipeError for principles that are asked for in vain, and for one without the text that is needed.
     """
     used = used_by(prompt)
-    if not used & {*DRAWN, "principles"}:
+    if not used & {*DRAWN, *LISTED}:
         if names:
             raise RecipeError(f"{where}: system prompt {prompt.id} has no place for a principle", hint="leave it out")
         return ()

@@ -112,8 +112,8 @@ class SystemPrompt:
 
     id: str
     text: str
-    """With placeholders (`templates.system`): `{{principles}}`, `{{principle}}`, `{{aim}}`, `{{against}}`,
-    `{{answers}}`."""
+    """With placeholders (`templates.system`): `{{principles}}`, `{{reasons}}`, `{{principle}}`, `{{aim}}`,
+    `{{against}}`, `{{answers}}`."""
     thought: str = ""
     """What the model is given as its own thought before it answers; the same placeholders but `{{answers}}`. Empty: it
     thinks as it does."""

@@ -23,7 +23,8 @@ def filled(
     shows, each between marks with `nonce`, of which the texts lose whatever looks like one."""
     values = {
         "principles": "\n".join(f"- {principle.aim}" for principle in principles),
-        "principle": " ".join(filter(None, (drawn.aim, drawn.why))) if drawn else "",
+        "reasons": "\n".join(f"- {_reasoned(principle)}" for principle in principles),
+        "principle": _reasoned(drawn) if drawn else "",
         "aim": drawn.aim if drawn else "",
         "against": drawn.against if drawn else "",
         "answers": "\n\n".join(
@@ -31,6 +32,10 @@ def filled(
         ),
     }
     return SystemPrompt(prompt.id, fill(prompt.text, values), fill(prompt.thought, values))
+
+
+def _reasoned(principle: Principle) -> str:
+    return " ".join(filter(None, (principle.aim, principle.why)))
 
 
 def sample_messages(prompt: Messages, system: str) -> Messages:
