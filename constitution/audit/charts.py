@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.sax.saxutils import escape
@@ -50,22 +51,66 @@ def reliability(rows: Rows) -> list[str]:
     drawings = []
     for judge in dict.fromkeys(row["judge"] for row in rows):
         own = [row for row in rows if row["judge"] == judge]
-        parts = [_axes("predicted probability", "observed share")]
+        parts = ['<path class="null" d="M40 300 L320 20"/>', *_axes("predicted probability", "observed share")]
+        parts += _ticks(
+            [(share, f"{share:.0%}") for share in (0, 0.5, 1)], [(share, f"{share:.0%}") for share in (0, 0.5, 1)]
+        )
         stages = list(dict.fromkeys(row["stage"] for row in own))
         for place, stage in enumerate(stages):
             bins = [row for row in own if row["stage"] == stage]
-            points = [(40 + 280 * row["predicted"], 300 - 280 * row["value"]) for row in bins]
-            colour, dash = COLOURS[place % len(COLOURS)], _DASHES[place % len(_DASHES)]
-            path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-            parts.append(f'<polyline points="{path}" stroke="{colour}" stroke-dasharray="{dash}"/>')
-            parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in points]
-            y, n = 352 + 18 * place, sum(row["n"] for row in bins)
-            parts.append(
-                f'<line x1="40" x2="70" y1="{y - 4}" y2="{y - 4}" stroke="{colour}" stroke-dasharray="{dash}"/>'
-            )
-            parts.append(f'<text x="78" y="{y}">{escape(stage)}, n = {n // 2:,} pairs</text>')
+            said = f"{stage}, n = {sum(row['n'] for row in bins) // 2:,} pairs"
+            parts += _path(place, [(row["predicted"], row["value"]) for row in bins], said)
         drawings.append(_drawing(340, 356 + 18 * len(stages), judge or "all judges", parts))
     return drawings
+
+
+def curves(rows: Rows) -> list[str]:
+    """A diagram per source of rewards: what the best of n by it is worth, a line per `seen by`, and intervals; n by
+    its logarithm. A line in another unit than rewards (gold) has its own diagram. rows: chosen by, seen by, best of,
+    value, low, high, n."""
+    drawings = []
+    for source, gold in sorted({(row["chosen by"], row["seen by"] == "gold") for row in rows}):
+        own = [row for row in rows if row["chosen by"] == source and (row["seen by"] == "gold") == gold]
+        ends = [row[end] for row in own for end in ("value", "low", "high") if row[end] is not None]
+        low, high = min(ends), max(*ends, min(ends) + 1e-09)
+        most = max(row["best of"] for row in own)
+        at = {n: math.log2(n) / math.log2(max(most, 2)) for n in sorted({row["best of"] for row in own})}
+        parts = _axes("n", "gold" if gold else "worth")
+        parts += _ticks([(x, str(n)) for n, x in at.items()], [(0, f"{low:.2f}"), (1, f"{high:.2f}")])
+        lines = list(dict.fromkeys(row["seen by"] for row in own))
+        for place, seen_by in enumerate(lines):
+            line = [row for row in own if row["seen by"] == seen_by]
+            points = [(at[row["best of"]], (row["value"] - low) / (high - low)) for row in line]
+            parts += _path(place, points, f"seen by {seen_by}, n = {max(row['n'] for row in line):,} groups")
+            for row in line:
+                if row["low"] is not None:
+                    x, (y, end) = (
+                        40 + 280 * at[row["best of"]],
+                        (300 - 280 * (row[each] - low) / (high - low) for each in ("low", "high")),
+                    )
+                    parts.append(
+                        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y:.1f}" y2="{end:.1f}" stroke="{_colour(place)}"/>'
+                    )
+        drawings.append(_drawing(340, 356 + 18 * len(lines), f"best of n by {source}", parts))
+    return drawings
+
+
+def _colour(place: int) -> str:
+    return COLOURS[place % len(COLOURS)]
+
+
+def _path(place: int, shares: Sequence[tuple[float, float]], said: str) -> list[str]:
+    """A line through points, which are shares of both axes, and what it is, below the diagram."""
+    points = [(40 + 280 * x, 300 - 280 * y) for x, y in shares]
+    colour, dash = _colour(place), _DASHES[place % len(_DASHES)]
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    y = 352 + 18 * place
+    return [
+        f'<polyline points="{path}" stroke="{colour}" stroke-dasharray="{dash}"/>',
+        *(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in points),
+        f'<line x1="40" x2="70" y1="{y - 4}" y2="{y - 4}" stroke="{colour}" stroke-dasharray="{dash}"/>',
+        f'<text x="78" y="{y}">{escape(said)}</text>',
+    ]
 
 
 def heat(rows: Rows) -> list[str]:
@@ -93,17 +138,19 @@ def heat(rows: Rows) -> list[str]:
     return [_drawing(left + len(names) * side + 90, len(names) * side + 110, title, parts)]
 
 
-def _axes(x: str, y: str) -> str:
-    """Axes from 0 to 100 %, and the diagonal."""
-    ticks = "".join(
-        f'<text x="{40 + 280 * share}" y="316" text-anchor="middle">{share:.0%}</text>'
-        f'<text x="34" y="{304 - 280 * share}" text-anchor="end">{share:.0%}</text>'
-        for share in (0, 0.5, 1)
-    )
-    return (
-        '<path class="null" d="M40 300 L320 20"/><path class="axis" d="M40 20 V300 H320"/>'
-        f'{ticks}<text x="180" y="332" text-anchor="middle">{x}</text><text x="40" y="12">{y}</text>'
-    )
+def _axes(x: str, y: str) -> list[str]:
+    return [
+        '<path class="axis" d="M40 20 V300 H320"/>',
+        f'<text x="180" y="332" text-anchor="middle">{x}</text><text x="40" y="12">{y}</text>',
+    ]
+
+
+def _ticks(along: Sequence[tuple[float, str]], up: Sequence[tuple[float, str]]) -> list[str]:
+    """Shares of each axis, and what is written there."""
+    return [
+        *(f'<text x="{40 + 280 * share:.1f}" y="316" text-anchor="middle">{said}</text>' for share, said in along),
+        *(f'<text x="34" y="{304 - 280 * share:.1f}" text-anchor="end">{said}</text>' for share, said in up),
+    ]
 
 
 def _drawing(width: float, height: float, title: str, parts: Sequence[str]) -> str:

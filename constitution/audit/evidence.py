@@ -35,7 +35,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from constitution.audit.kinds import KINDS, SECTIONS
+from constitution.audit.kinds import KINDS, SECTIONS, Kind
 from constitution.audit.tags import Tags
 from constitution.errors import WarehouseError
 from constitution.labels import judge_settings
@@ -218,18 +218,25 @@ class Evidence:
             """
             for about, rows in self.groups(summed, *(keys or ("subject",))):
                 found = True
-                yield self.figure(name, self._mean_of(rows, kind.proportion), **about)
+                yield self.figure(name, self._mean_of(rows, kind), **about)
             if not found and level == 0 and takes is not None and (takes or kind.takes):
                 yield self.missing(name, takes)
 
-    def _mean_of(self, rows: dict[str, Array], proportion: bool) -> Estimate:
+    def _mean_of(self, rows: dict[str, Array], kind: Kind) -> Estimate:
         """The mean of values that were summed by cluster."""
         total, n = rows["total"], rows["n"]
         if rows["lone"].all():
             hits, count = int(total.sum()), int(n.sum())
             return Estimate(hits / count, *estimate.wilson(hits, count), count)
-        parts = estimate.Parts(total, n, rows["low"].min(), rows["high"].max())
-        return estimate.mean_of_parts(parts, rows["cluster"], proportion=proportion, replicates=self.replicates)
+        low, high = rows["low"].min(), rows["high"].max()
+        if kind.signed:  # as shares, so that what is always 1 has an interval
+            total, low, high = (total + n) / 2, (low + 1) / 2, (high + 1) / 2
+        parts, bounded = estimate.Parts(total, n, low, high), kind.proportion or kind.signed
+        found = estimate.mean_of_parts(parts, rows["cluster"], proportion=bounded, replicates=self.replicates)
+        if not kind.signed:
+            return found
+        value, *ends = (None if end is None else 2 * end - 1 for end in (found.value, found.low, found.high))
+        return Estimate(value, ends[0], ends[1], found.n)
 
     def measured(self, section: str) -> Iterator[Figure]:
         """The figures of a section that have a query."""

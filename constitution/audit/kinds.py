@@ -1,4 +1,5 @@
-"""What the figures of an audit are, as figures.toml and scorecard.toml declare them, and the tables that show them."""
+"""What the figures of an audit are, as figures.toml, groups.toml and scorecard.toml declare them, and the tables that
+show them."""
 
 from __future__ import annotations
 
@@ -14,6 +15,9 @@ Rows = Sequence[Mapping[str, Any]]
 
 Chart = Callable[[Rows], list[str]]
 """Draws a table's rows as SVG."""
+
+ANY = "*"
+"""In `summary`: whatever the subject is."""
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
 
@@ -79,6 +83,8 @@ class Kind:
     wilson: bool = False
     takes: str = ""
     stopped: str = ""
+    signed: bool = False
+    """Its values are in [-1, 1], and so are the ends of its interval."""
     null: float | None = None
     table: str = ""
     summary: Mapping[str, Reading] = field(default_factory=dict)
@@ -161,16 +167,17 @@ def _long(title: str, kinds: Sequence[Kind], of_principles: bool, both: bool, ch
 
 
 def _wide(title: str, kinds: Sequence[Kind], key: str) -> Exhibit:
-    """A row for each judge or principle, and a column for each figure."""
+    """A row for each judge, principle or subject, and a column for each figure."""
     cells = [
         f"  max(value) FILTER (figure = '{kind.name}'){'::BIGINT' if kind.unit == 'count' else ''} AS \"{kind.title}\""
         for kind in kinds
     ]
-    other = "principle_id" if key == "judge" else "judge"
+    none = " AND ".join(f"{other} = ''" for other in ("judge", "principle_id", "subject") if other != key)
+    named = f'"{kinds[0].subject}"' if key == "subject" else key.removesuffix("_id")
     sql = (
-        f"SELECT {key} AS {key.removesuffix('_id')},\n" + ",\n".join(cells) + "\nFROM figures\n"
+        f"SELECT {key} AS {named},\n" + ",\n".join(cells) + "\nFROM figures\n"
         f"WHERE run_id = {{run}} AND figure IN ({_listed(kind.name for kind in kinds)})\n"
-        f"  AND {other} = '' AND subject = '' AND value IS NOT NULL\nGROUP BY {key}\nORDER BY {key}"
+        f"  AND {none} AND value IS NOT NULL\nGROUP BY {key}\nORDER BY {key}"
     )
     says = " ".join(f"{kind.title}: {kind.says}." for kind in kinds)
     units = {kind.title: kind.unit for kind in kinds}
@@ -197,6 +204,6 @@ def _kind(name: str, given: dict[str, Any]) -> Kind:
     return Kind(name, **given)
 
 
-SECTIONS = (*_sections("figures.toml"), *_sections("scorecard.toml"))
+SECTIONS = tuple(section for file in ("figures.toml", "groups.toml", "scorecard.toml") for section in _sections(file))
 """In the page's order."""
 KINDS = {kind.name: kind for section in SECTIONS for kind in section.kinds}

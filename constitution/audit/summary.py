@@ -8,7 +8,7 @@ from pathlib import Path
 
 import duckdb
 
-from constitution.audit.kinds import KINDS, Kind, Reading, interval, written
+from constitution.audit.kinds import ANY, KINDS, Kind, Reading, interval, written
 from constitution.shown import markdown
 from constitution.warehouse import ask, connect
 from constitution.warehouse.views import quoted
@@ -19,16 +19,19 @@ _IN_ORDER = [
     for (name, _), rule in _READ.items()
     if rule.only
 ]
+_ANY = [name for name, subject in _READ if subject == ANY]
 _EACH = [name for (name, _), rule in _READ.items() if rule.each]
 QUERY = (
     "SELECT figure, judge, subject, value, low, high, n, note\nFROM figures\n"
     "WHERE run_id = {run} AND principle_id = '' AND (value IS NOT NULL OR figure = 'alignment')\n"
-    f"  AND (figure, subject) IN ({', '.join(map(str, [*_READ, ('alignment', '')]))})\n"
+    f"  AND ((figure, subject) IN ({', '.join(map(str, [*_READ, ('alignment', '')]))})\n"
+    f"    OR figure IN ({', '.join(map(repr, _ANY))}))\n"
     f"  AND NOT ({' OR '.join(_IN_ORDER)})\n"
     "QUALIFY judge = '' OR NOT bool_or(judge = '') OVER (PARTITION BY figure, subject)\n"
     f"  OR (list_contains({_EACH}, figure)\n"
     "    AND (SELECT count(*) > 1 FROM figures WHERE run_id = {run} AND figure = 'votes_cast'))\n"
-    f"ORDER BY list_position([{', '.join(repr(' '.join(each)) for each in _READ)}], figure || ' ' || subject), judge"
+    f"ORDER BY list_position([{', '.join(repr(name) for name in dict.fromkeys(name for name, _ in _READ))}], figure),\n"
+    f"  list_position([{', '.join(repr(' '.join(each)) for each in _READ)}], figure || ' ' || subject), judge, subject"
 )
 """Where all judges together have a figure, those of each are left out, or of some figures those of a judge alone;
 agreement with gold is there without a value too."""
@@ -87,7 +90,7 @@ class Headline:
 
     @property
     def _rule(self) -> Reading:
-        return self.kind.summary.get(self.subject, Reading())
+        return self.kind.summary.get(self.subject) or self.kind.summary.get(ANY) or Reading()
 
     @property
     def _side(self) -> str:

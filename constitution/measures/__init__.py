@@ -8,6 +8,7 @@
     prevalence what a judge that errs has found, corrected
     forecast   what a whole will come to, by a sample of it
     benchmarks how public benchmarks score a judge
+    groups     the best of n, what goes with what inside groups
     refusals   answers that begin like a refusal
     lengths    how long a text is
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import numpy as np
@@ -26,18 +27,26 @@ def kappa(
         return Estimate(None, None, None, 0)
     names, codes = np.unique(np.concatenate([first, second]), return_inverse=True)
     width = len(names)
-
     cells = np.zeros((n, width * width))
     cells[np.arange(n), codes[:n] * width + codes[n:]] = 1
-    value = float(_kappas(cells.sum(axis=0)[None], width)[0]) if width > 1 else np.nan
+    groups = np.arange(n) if clusters is None else np.asarray(clusters)
+    return kappa_of_cells(cells, groups, replicates=replicates, seed=seed)
+
+
+def kappa_of_cells(cells: Floats, clusters: ArrayLike, *, replicates: int = 1000, seed: int = 0) -> Estimate:
+    """`kappa` of items that have been counted, so that millions of them need not be here. cells (k, categories²): how
+    many items of one cluster, or of a part of it, have each two categories, those of the first rater one after the
+    other."""
+    counts = cells.sum(axis=0)
+    n, width = int(counts.sum()), math.isqrt(len(counts))
+    value = float(_kappas(counts[None], width)[0]) if n else np.nan
     if not np.isfinite(value):
         return Estimate(None, None, None, n)
-    groups = np.arange(n) if clusters is None else np.asarray(clusters)
     if value > 1 - 1e-12:
-        margins = np.bincount(codes[:n], minlength=width) * np.bincount(codes[n:], minlength=width)
-        return _full(1 - margins.sum() / n**2, groups)
-    drawn = sums(cells, groups, replicates=replicates, seed=seed)
-    return Estimate(value, *percentiles(_kappas(drawn, width), distinct(groups)), n)
+        table = counts.reshape(width, width)
+        return _full(1 - float(table.sum(axis=0) @ table.sum(axis=1)) / n**2, clusters, n)
+    drawn = sums(cells, clusters, replicates=replicates, seed=seed)
+    return Estimate(value, *percentiles(_kappas(drawn, width), distinct(clusters)), n)
 
 
 def _kappas(cells: Floats, width: int) -> Floats:
@@ -71,17 +80,17 @@ def alpha(table: ArrayLike, clusters: ArrayLike | None = None, *, replicates: in
     groups = np.arange(n) if clusters is None else np.asarray(clusters)[pairable]
     if value > 1 - 1e-12:
         margins, total = counts.sum(axis=0), counts.sum()
-        return _full(1 - (margins * (margins - 1)).sum() / (total * (total - 1)), groups)
+        return _full(1 - (margins * (margins - 1)).sum() / (total * (total - 1)), groups, n)
     drawn = sums(_coincidences(counts), groups, replicates=replicates, seed=seed)
     return Estimate(value, *percentiles(_alphas(drawn, len(values)), distinct(groups)), n)
 
 
-def _full(expected: float, groups: ArrayLike) -> Estimate:
-    """1, of raters who agree on every item, where `expected` is how often chance would have them disagree. No replicate
-    differs, so the interval is that of the share of items on which they agree, Wilson's."""
+def _full(expected: float, groups: ArrayLike, n: int) -> Estimate:
+    """1, of raters who agree on each of n items, where `expected` is how often chance would have them disagree. No
+    replicate differs, so the interval is that of the share of items on which they agree, Wilson's."""
     agree = np.ones(len(np.asarray(groups)))
     low = mean(agree, groups, proportion=True).low or 0.0
-    return Estimate(1.0, float(1 - (1 - low) / expected), 1.0, agree.size)
+    return Estimate(1.0, float(1 - (1 - low) / expected), 1.0, n)
 
 
 def _coincidences(counts: Floats) -> Floats:

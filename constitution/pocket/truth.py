@@ -7,6 +7,8 @@ gold, against which `constitution audit` holds the judge.
 With `--scorecard NAME`, one row per answer and question of that scorecard instead: 1 where the reply is yes. Imported
 after `constitution audit --scorecard`, it is what the next audit takes sensitivity and specificity from.
 
+With `--answers`, one row per answer: minus the number of principles that it breaks. Rewards are held against it.
+
 Prints how many answers of each round break a principle.
 """
 
@@ -81,10 +83,26 @@ def scorecard_rows(root: Path, run_id: str, scorecard: Constitution) -> Iterator
         texts = list(ask(connection, _TEXTS + quoted(run_id) + " AND r.kind <> 'perturbation' ORDER BY r.id").rows)
     known = [(id, reading) for id, request, text, _ in texts if (reading := read(request, text)) is not None]
     if not known:
-        raise QueryError(f"run {run_id}: none of its answers is of the pocket world", hint="run recipes/pocket.toml")
+        raise _foreign(run_id)
     for response_id, reading in known:
         for principle_id, question in asked:
             yield response_id, principle_id, float(reply(question, reading)), RATER
+
+
+def answer_rows(root: Path, run_id: str) -> Iterator[tuple[str, str, float, str]]:
+    """Annotations of the run's answers on the whole, as SCORECARD_COLUMNS has them: minus the number of principles that
+    the answer breaks. An answer whose request is not of the pocket world has none. QueryError where none is."""
+    with connect(root) as connection:
+        texts = list(ask(connection, _TEXTS + quoted(run_id) + " AND r.kind <> 'perturbation' ORDER BY r.id").rows)
+    known = [(id, broken) for id, request, text, _ in texts if (broken := truth(request, text)) is not None]
+    if not known:
+        raise _foreign(run_id)
+    for response_id, broken in known:
+        yield response_id, "", -float(len(broken)), RATER
+
+
+def _foreign(run_id: str) -> QueryError:
+    return QueryError(f"run {run_id}: none of its answers is of the pocket world", hint="run recipes/pocket.toml")
 
 
 def broken_by_round(root: Path, run_id: str) -> list[tuple[int, int, int]]:
@@ -102,15 +120,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", nargs="?", help="run id, or how it begins; default: the newest with pairs, or answers")
     parser.add_argument("--out", type=Path, required=True, help="the file: CSV, for `constitution annotations import`")
-    parser.add_argument("--scorecard", metavar="NAME[@VERSION]", help="its questions on answers, not pairs")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--scorecard", metavar="NAME[@VERSION]", help="its questions on answers, not pairs")
+    what.add_argument("--answers", action="store_true", help="answers on the whole, not pairs")
     parser.add_argument("--warehouse", type=Path, default=Path(os.environ.get("CONSTITUTION_WAREHOUSE", "warehouse")))
     args = parser.parse_args()
     try:
-        having = "responses" if args.scorecard else "preferences"
+        having = "responses" if args.scorecard or args.answers else "preferences"
         run_id = Warehouse(args.warehouse).find_run(args.run, having).run_id
         if args.scorecard:
             scorecard = load_constitution(find_root(Path.cwd()), args.scorecard)
             columns, found = SCORECARD_COLUMNS, list(scorecard_rows(args.warehouse, run_id, scorecard))
+        elif args.answers:
+            columns, found = SCORECARD_COLUMNS, list(answer_rows(args.warehouse, run_id))
         else:
             columns, found = COLUMNS, list(rows(args.warehouse, run_id))
         with args.out.open("w", newline="", encoding="utf-8") as file:
@@ -119,8 +141,8 @@ def main() -> None:
     except (ConstitutionError, OSError) as error:
         hint = getattr(error, "hint", "")
         raise SystemExit(f"{error} ({hint})" if hint else str(error)) from None
-    what = "answers" if args.scorecard else "pairs"
-    print(f"{len(found):,} annotations on {len({row[0] for row in found}):,} {what} of {run_id}: {args.out}")
+    about = "answers" if args.scorecard or args.answers else "pairs"
+    print(f"{len(found):,} annotations on {len({row[0] for row in found}):,} {about} of {run_id}: {args.out}")
     for number, broken, count in by_round:
         print(f"round {number}: {broken:,} of {count:,} answers break a principle ({broken / count:.1%})")
 
