@@ -1,4 +1,5 @@
-"""Each export goes into its TRL trainer as it is, and a few real steps of optimisation are made with it."""
+"""Each export goes into its TRL trainer as it is, and a few real steps of optimisation are made with it; so do those of
+the recipes for groups of answers that ship."""
 
 from __future__ import annotations
 
@@ -6,15 +7,18 @@ import asyncio
 import importlib
 import json
 import math
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from export_runs import NO_CLEANING
 from run_once import run_once
-from small_project import small_project
+from small_project import small_project, table
 
 from constitution.export import Cleaning, Settings, export
 from constitution.export.formats import FORMATS
+from constitution.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "constitution" / "pocket" / "model"
@@ -35,6 +39,27 @@ method = "rubric"
 principles = 2
 pairs = ["first-last", "parent"]
 """
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """What is expected of a recipe in recipes/, and of its export."""
+
+    samples: int
+    """Of each prompt."""
+    trainer: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Of its export, as the recipe's comment has them."""
+    prompts: int = 8
+    labels: str = ""
+    """preferences.label_by."""
+
+
+SHIPPED = {
+    "rl-cai": Shipped(2, "Reward", {"format": "reward"}, 5, "mean"),
+    "self-align": Shipped(1, "SFT", {"format": "sft", "rounds": "all"}),
+}
+
 
 TOPICS = ("bread", "boats", "ink", "knots", "lamps", "maps", "nets", "oars", "paper", "quays", "ropes", "sails")
 
@@ -101,6 +126,14 @@ def causal() -> Any:
     from transformers import AutoModelForCausalLM
 
     return AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32)
+
+
+def scored() -> Any:
+    """The same with a head that gives one number."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    return AutoModelForSequenceClassification.from_pretrained(MODEL, num_labels=1, dtype=torch.float32)
 
 
 def quick(out: Path, **more: Any) -> dict[str, Any]:
@@ -208,11 +241,9 @@ def test_robust_dpo_takes_epsilon(
 
 def test_reward(exports: dict[str, Path], tokenizer: Any, datasets: Any, trl: Any, tmp_path: Path) -> None:
     import torch
-    from transformers import AutoModelForSequenceClassification
 
     data = datasets.load_dataset(str(exports["reward"]))
-    model = AutoModelForSequenceClassification.from_pretrained(MODEL, num_labels=1, dtype=torch.float32)
-    trainer = trainer_of(trl, "Reward", data, tokenizer, tmp_path, model)
+    trainer = trainer_of(trl, "Reward", data, tokenizer, tmp_path, scored())
     for row, tokens in zip(data["train"], trainer.train_dataset, strict=True):
         p = min(row["p_chosen"], 0.99)  # the export's `clip`
         assert tokens["margin"] == row["margin"] == pytest.approx(math.log(p / (1 - p)))
@@ -268,3 +299,33 @@ def test_grpo(exports: dict[str, Path], tokenizer: Any, datasets: Any, trl: Any,
     assert len(seen) == 4 * STEPS
     assert all(rows[id] == (principles, criteria) for id, principles, criteria in seen)
     assert all(criteria and principles for _, principles, criteria in seen)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+async def test_a_recipe_runs_as_it_is_and_is_trained_on(
+    name: str, tokenizer: Any, datasets: Any, trl: Any, tmp_path: Path
+) -> None:
+    shipped, warehouse = SHIPPED[name], tmp_path / "w"
+    run = await run_once(ROOT / "recipes" / f"{name}.toml", warehouse, [f"prompts.limit={shipped.prompts}"])
+    assert run.finished_at
+    states = "SELECT state, samples, failures, count(*) FROM chains GROUP BY ALL"
+    assert table(warehouse, states) == [("complete", shipped.samples, 0, shipped.prompts)]
+    labels = table(warehouse, "SELECT DISTINCT label_by FROM preferences")
+    assert labels == ([(shipped.labels,)] if shipped.labels else [])
+    settings = Settings(test=0.0, cleaning=NO_CLEANING, **shipped.settings)
+    done = export(warehouse, run.run_id, settings, tmp_path / "out")
+    data = {"train": datasets.load_dataset(str(done.out))["train"], "test": None}
+    assert len(data["train"]) == sum(file.rows for file in done.files) >= 2
+    turns = [turn for row in data["train"].to_list() for turn in row.get("prompt", row.get("chosen"))]
+    assert "system" not in {turn["role"] for turn in turns}
+    model = scored() if shipped.trainer == "Reward" else causal()
+    trained(trainer_of(trl, shipped.trainer, data, tokenizer, tmp_path, model))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_recipe_says_why_it_is_with_the_paper(name: str) -> None:
+    path = ROOT / "recipes" / f"{name}.toml"
+    comments = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    assert "arXiv 2" in " ".join(comments[:3])
+    assert f"#   constitution run recipes/{name}.toml" in comments
+    assert load_recipe(path).name == name
