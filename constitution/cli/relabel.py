@@ -118,5 +118,10 @@ def _rules(run: Run, settings: dict[str, Any]) -> Rules:
     own = run.recipe.get("judge")
     if own is None:
         raise InputError(f"{run.run_id}: the run has no votes", hint="its recipe needs a [judge] section")
+    if (by := own.get("confirm", "votes")) != "votes":
+        raise InputError(
+            f"{run.run_id}: its labels are by {by}, and there are no votes to make others of",
+            hint="an export takes --min-margin; another judge.margin in the recipe makes another run, with its labels",
+        )
     given = {name: value for name, value in settings.items() if value is not None}
     return Rules.of(JudgeSection.model_validate({**own, **given}))

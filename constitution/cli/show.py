@@ -212,14 +212,15 @@ def _show_rest(replay: Replay, models: dict[str, dict[str, str]], code_version: 
 def _show_whole(
     store: Warehouse, found: Found, row: Prompt | Preference | Reward, facts: dict[str, Any], as_json: bool
 ) -> None:
-    """A prompt and its answers, a preference and its votes, or a reward and its readings."""
+    """A prompt and its answers, a preference with its rewards and votes, or a reward and its readings."""
     rows = store.rows_of(found.run_id, [found.prompt_id]).get(found.prompt_id, [])
     wanted: type = Response if isinstance(row, Prompt) else Judgement
     parts: Sequence[Row] = [each for each in rows if isinstance(each, wanted)]
     if isinstance(row, Preference):
         votes = [vote for vote in parts if isinstance(vote, Judgement) and vote.pair_id == row.id]
         votes.sort(key=lambda vote: (vote.judge, vote.principle_id, vote.first_id != row.a_id, vote.repeat))
-        parts = [*votes]
+        rewards = [each for each in rows if isinstance(each, Reward) and each.response_id in (row.a_id, row.b_id)]
+        parts = [*sorted(rewards, key=lambda each: (each.source, each.response_id != row.a_id)), *votes]
     if isinstance(row, Reward):
         own = [each for each in rows if isinstance(each, Score) and each.response_id == row.response_id]
         parts = [each for each in own if each.metric == row.source]
@@ -249,6 +250,8 @@ def _show_parts(parts: Iterable[object]) -> None:
             what = f"{part.kind} {part.perturbation or part.round}, {part.outcome}: {readable(part.text)}"
         elif isinstance(part, Judgement):
             what = f"{part.judge}, {part.principle_id}, first {part.first_id[:12]}: p_first {part.p_first:.4g}"
+        elif isinstance(part, Reward):
+            what = f"{part.source}, of {part.response_id[:12]}: {part.reason or f'{part.total:.4g}'}"
         elif isinstance(part, Score):
             what = f"{part.judge}, {part.principle_id}, {part.value:.4g}: {readable(part.question)}"
         else:

@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from constitution.engines.base import Completion, Engine, Request
+from constitution.engines.base import Completion, Engine, Request, Unasked
 from constitution.engines.meter import Metered
 from constitution.engines.openai.batch.notes import at_places
 from constitution.errors import RecipeError
@@ -99,14 +99,14 @@ async def open_engines(
     began = time.monotonic()
     voters = list(models.judges.values()) if votes else []
     others = [*models.pool.values(), *voters]
-    sections = [models.policy if answers else others[0], *others]
+    sections = [*([models.policy] if answers else others[:1]), *others]
     bare = [section.bare for section in sections]
     distinct = [section for place, section in enumerate(bare) if section not in bare[:place]]
     if notes:
         urls = [url for section in sections if isinstance(section, OpenAIModel) for url in section.base_urls]
         at_places(notes, {url.rstrip("/") for url in urls})
     opened = [Metered(engine, began) for engine in await _open(distinct, notes)]
-    policy, *rest = [opened[distinct.index(section)] for section in bare]
+    policy, *rest = [opened[distinct.index(section)] for section in bare] or [Metered(Unasked(), began)]
     pool, judges = rest[: len(models.pool)], rest[len(models.pool) :]
     names = list(models.jury) if models.jury and votes else [judge.model for judge in judges]
     engines = Engines(

@@ -109,3 +109,14 @@ class Engine(Protocol):
     async def close(self) -> None:
         """Frees what the engine holds."""
         return
+
+
+class Unasked(Engine):
+    """Takes the place of an engine where no model is asked."""
+
+    @property
+    def model(self) -> str:
+        return ""
+
+    async def generate(self, request: Request) -> Completion:
+        raise NotImplementedError("no model is asked")

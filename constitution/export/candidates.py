@@ -12,7 +12,7 @@ import duckdb
 
 from constitution import sandbox
 from constitution.errors import InputError, QueryError
-from constitution.export.labelled import choose_principles, relabel, score
+from constitution.export.labelled import check_votes, choose_principles, relabel, score
 from constitution.export.reasons import Dropped
 from constitution.export.settings import Settings
 from constitution.export.work import Work
@@ -125,6 +125,10 @@ def lay(
     if principles or settings.principles:
         choose_principles(connection, select(principles, settings.principles, f"--principles ({constitution.label})"))
     if unit == "pair":
+        about_votes = {"--principles": settings.principles, "--min-agreement": settings.min_agreement,
+                       "--consistent-only": settings.consistent_only}  # fmt: skip
+        for option in (option for option, given in about_votes.items() if given):
+            check_votes(run, option)
         if settings.principles:
             relabel(connection, run)
         labelled = "export.labelled" if settings.principles else "preferences"

@@ -256,10 +256,14 @@ def _finalized(value: Any) -> Any:
 
 def _how(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The recipe's settings that say most of how the data came to be."""
-    for section, setting in (("revise", "rounds"), ("judge", "method"), ("judge", "principles"), ("judge", "pairs")):
+    by = (recipe.get("judge") or {}).get("confirm", "votes")
+    of_votes = (("judge", "method"), ("judge", "principles")) if by == "votes" else ()
+    for section, setting in (("revise", "rounds"), *of_votes, ("judge", "pairs")):
         value = (recipe.get(section) or {}).get(setting)
         if value is not None:
             yield f"{section}.{setting}", ", ".join(value) if isinstance(value, list) else str(value)
+    if by != "votes":
+        yield "judge.confirm", f"{by}: labels are made without votes"
     if (recipe.get("judge") or {}).get("votes") == "adaptive":
         yield "judge.votes", "adaptive: they stop where they have decided a pair, so that probabilities are too sure"
     for name, judge in ((recipe.get("model") or {}).get("jury") or {}).items():

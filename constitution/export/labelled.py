@@ -7,7 +7,8 @@ from dataclasses import replace
 import duckdb
 import pyarrow as pa
 
-from constitution.labels import Rules
+from constitution.errors import InputError
+from constitution.labels import Rules, judge_settings
 from constitution.labels import relabel as labels
 from constitution.records import Principle, Run
 
@@ -39,6 +40,12 @@ def relabel(connection: duckdb.DuckDBPyConnection, run: Run) -> None:
     connection.register("relabelled", preferences)
     connection.execute(_LABELLED)
     connection.unregister("relabelled")
+
+
+def check_votes(run: Run, option: str) -> None:
+    """Raises InputError where `option` is about votes, and the run's labels are made without any."""
+    if (by := judge_settings(run).get("confirm", "votes")) != "votes":
+        raise InputError(f"{option}: is about votes, and the labels of {run.run_id} are by {by}", hint="leave it out")
 
 
 def score(connection: duckdb.DuckDBPyConnection) -> None:

@@ -23,7 +23,8 @@ class Dropped(StrEnum):
     FILTERED = "filtered", "an answer that the server's content filter held back"
     COPIED = "copied", "an answer that repeats an exemplar, a prompt of ours or a turn of the conversation"
     VOTES_MISSING = "votes-missing", "votes failed or never came"
-    TIE = "tie", "the votes prefer neither answer"
+    REWARD_MISSING = "reward-missing", "an answer has no reward to make a label of"
+    TIE = "tie", "neither answer is preferred"
     MARGIN = "margin", "less sure than the recipe wants"
 
     ROUND = "round", "of a round that was not asked for"

@@ -1,13 +1,14 @@
 """Pairs of a prompt's samples: which of them are compared, by their rewards.
 
+contrast        number i of one sampler and number i of another, which is meant to be better (RLCD, arXiv 2307.12950)
 best-worst      the highest reward and the lowest (RLHFlow's max_min)
 best-random     the highest and one of the others, drawn
 best-low        the highest and the one nearest to the mean less two standard deviations (arXiv 2502.16825)
 all             every two
 
-Texts come once, and an answer is never paired with its own text. Of equal texts, and of equal rewards, the one with the
-least id counts, a digest: no place is preferred. Where all rewards are the same, nothing is best, and there is no pair
-by them.
+But for contrasts, texts come once, and an answer is never paired with its own text. Of equal texts, and of equal
+rewards, the one with the least id counts, a digest: no place is preferred. Where all rewards are the same, nothing is
+best, and there is no pair by them.
 """
 
 from __future__ import annotations
@@ -28,6 +29,16 @@ Ids = tuple[str, str]
 def totals(have: Mapping[str, Row], source: RewardSource) -> Totals:
     """Those of a prompt's answers by one source; without those that may still come."""
     return {row.response_id: row.total for row in have.values() if isinstance(row, Reward) and row.source == source}
+
+
+def contrasts(answers: Iterable[Response], better: str, other: str) -> list[Ids]:
+    """The answer of the sampler `other` first, so that the later one is meant to be better."""
+    by_number: dict[str, dict[int, str]] = {better: {}, other: {}}
+    for answer in answers:
+        if answer.sampler in by_number:
+            by_number[answer.sampler][answer.round] = answer.id
+    numbers = sorted(by_number[better].keys() & by_number[other].keys())
+    return [(by_number[other][number], by_number[better][number]) for number in numbers]
 
 
 def sample_pairs(

@@ -8,7 +8,7 @@ from itertools import combinations
 
 from constitution.generate.outcomes import last_answer
 from constitution.identity import row_id
-from constitution.judge.groups import Totals, sample_pairs
+from constitution.judge.groups import Totals, contrasts, sample_pairs
 from constitution.records import REPEATS, DropReason, PairKind, Prompt, Response
 
 
@@ -17,7 +17,7 @@ class Pair:
     id: str
     kind: PairKind
     a: Response
-    """The earlier one."""
+    """The earlier one; of a contrast, the one that is not meant to be better."""
     b: Response
     flaw: DropReason | None = None
     """What became of one of the texts where it was written, a's first: cut, refused, filtered, copied; of one that did
@@ -53,11 +53,13 @@ def pairs(
     kinds: Sequence[PairKind],
     known: Totals | None = None,
     run_seed: int = 0,
+    contrast: tuple[str, str] | None = None,
 ) -> list[Pair]:
     """The pairs of one prompt's answers, of the kinds that are asked for; perturbations always have theirs. Where two
     kinds choose the same two answers, it is one pair, of the kind that comes first in `CHOICES`, and then in groups.py.
 
-    known: rewards of answers (groups.py); None: the recipe has none. run_seed: draws among them."""
+    known: rewards of answers (groups.py); None: the recipe has none. run_seed: draws among them. contrast: two
+    samplers, the first of which is meant to be better."""
     by_id = {answer.id: answer for answer in answers}
     gold = {answer.id for answer in by_id.values() if answer.kind == "given" and answer.round in prompt.better}
     chosen: dict[tuple[str, str], PairKind] = {}
@@ -66,8 +68,11 @@ def pairs(
             several = kind == "given" and prompt.golds
             for a, b in _sides(by_id, gold) if several else choose(by_id):
                 chosen.setdefault((a, b), kind)
+    if "contrast" in kinds and contrast:
+        chosen |= dict.fromkeys(contrasts(by_id.values(), *contrast), "contrast")
     for kind, ids in sample_pairs(by_id.values(), kinds, known, run_seed):
-        chosen.setdefault(ids, kind)
+        if ids[::-1] not in chosen:
+            chosen.setdefault(ids, kind)
     return [
         Pair(
             row_id(run_id, by_id[a].prompt_id, "pair", kind, a, b),

@@ -103,7 +103,7 @@ def label_pair(
         consistency=_or_none(about["consistency"]),
         agreement=_or_none(about["agreement"]),
         label_mass=math.fsum(vote.label_mass for vote in judgements) / len(judgements) if judgements else None,
-        drop_reason=drop_reason(_fixed_drop(pair), float(p_b[0]), rules.margin),
+        drop_reason=drop_reason(fixed_drop(pair), float(p_b[0]), rules.margin),
         gold_id=pair.gold_id,
         p_mean=_or_none(decide(votes, weight, 1) if majority else p_b),
         label_by=made_by(rules.first_aggregate, methods),
@@ -177,7 +177,7 @@ def _trials(by_order: Mapping[str, Sequence[float]]) -> float:
     return len(by_order) ** 2 / math.fsum(1 / len(p) for p in by_order.values())
 
 
-def _fixed_drop(pair: Pair) -> DropReason | None:
+def fixed_drop(pair: Pair) -> DropReason | None:
     """What the answers alone decide: no vote changes it."""
     if pair.kind == "perturbation":
         return "perturbation"

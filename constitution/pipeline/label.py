@@ -17,6 +17,7 @@ from constitution.judge.pairs import Pair, pairs
 from constitution.judge.units import Unit, in_waves
 from constitution.labels import Rules, label_pair
 from constitution.labels.adaptive import Monitor
+from constitution.labels.unvoted import label_unvoted
 from constitution.pipeline.plan import judging
 from constitution.recipe import JudgeSection, Recipe
 from constitution.records import (
@@ -39,6 +40,7 @@ class Labeller:
     run_id: str
     section: JudgeSection
     judges: tuple[Judge, ...]
+    """None where labels are made without votes."""
     quorum: int
     """Judges: a pair is labelled once this many are heard on it (`Votes.heard`), whatever the others fail to."""
     weights: Mapping[str, float]
@@ -48,6 +50,8 @@ class Labeller:
     """Whose rewards samples are paired by and labels name; None: there are none."""
     monitor: Monitor | None = None
     """None: all votes are asked for."""
+    seed: int = 1
+    """The run's."""
 
     async def label(
         self, prompt: Prompt, answers: Iterable[Response], have: Mapping[str, Row], emit: Emit
@@ -67,7 +71,8 @@ class Labeller:
     def pairs(self, prompt: Prompt, answers: Iterable[Response], have: Mapping[str, Row]) -> list[Pair]:
         """Those that are compared; have: the prompt's rows, its rewards among them."""
         known = totals(have, self.source) if self.source else None
-        return pairs(self.run_id, prompt, answers, self.section.pairs, known, self.judges[0].seed)
+        section = self.section
+        return pairs(self.run_id, prompt, answers, section.pairs, known, self.seed, section.contrast)
 
     def units(self, pair: Pair) -> tuple[Unit, ...]:
         """What is to be asked of the pair, in its order; perturbations, which are to show what judges do, at once."""
@@ -81,6 +86,10 @@ class Labeller:
     async def _label(self, prompt: Prompt, pair: Pair, have: Mapping[str, Row], emit: Emit) -> list[Failure]:
         """A label is made once: not while a vote may still come that the quorum waits for, or a reward, and never
         again."""
+        if not self.section.votes_are_cast:
+            if pair.rewarded and pair.id not in have:
+                await emit([label_unvoted(pair, self.section.confirm, self.rules.margin)])
+            return []
         label, units = have.get(pair.id), self.units(pair)
         if isinstance(label, Preference):
             return self._left(pair, have, units, label)
@@ -162,10 +171,13 @@ def labeller(recipe: Recipe, constitution: Constitution, run: Run, judges: Mappi
         judges=tuple(
             Judge(run.run_id, recipe.seed, run.starts, engine, name, principles, section.of(model), recipe.wording)
             for (name, engine), model in zip(judges.items(), recipe.model.judges.values(), strict=True)
-        ),
+        )
+        if section.votes_are_cast
+        else (),
         quorum=section.quorum or len(judges) // 2 + 1,
         weights=weights,
         rules=rules,
         source=recipe.reward.by[0] if recipe.reward else None,
         monitor=Monitor(weights, rules) if section.votes == "adaptive" else None,
+        seed=recipe.seed,
     )

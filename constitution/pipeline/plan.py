@@ -199,7 +199,7 @@ def batch_steps(recipe: Recipe) -> int:
     steps += len(seeing)
     if recipe.reward and recipe.reward.asks and any(judge.batched for judge in models.judges.values()):
         steps += 1
-    if recipe.judge:
+    if recipe.judge and recipe.asks_votes:
         voting = [METHODS[recipe.judge.of(judge).method] for judge in models.judges.values() if judge.batched]
         # A label is read after what was written for it.
         once = max((1 + (method.written and not method.sampled) for method in voting), default=0)
@@ -215,12 +215,15 @@ def judging(recipe: Recipe, constitution: Constitution) -> tuple[Principle, ...]
     nothing.
     """
     section = recipe.judge
-    if section is None:
+    if section is None or not section.votes_are_cast:
         if (recipe.model.judge or recipe.model.jury) and not recipe.asks_judges:
             unused = "jury" if recipe.model.jury else "judge"
+            why = (
+                f"with judge.confirm = {section.confirm!r} none are cast" if section else "there is no section [judge]"
+            )
+            add = "" if section else "add [judge], which may be empty, or "
             raise RecipeError(
-                f"model.{unused}: there would be no votes, for there is no section [judge]",
-                hint=f"add [judge], which may be empty, or leave [model.{unused}] out",
+                f"model.{unused}: there would be no votes, for {why}", hint=f"{add}leave [model.{unused}] out"
             )
         return ()
     able = [principle for principle in constitution.principles if principle.compares]
@@ -306,7 +309,9 @@ def all_templates(recipe: Recipe) -> tuple[templates.TemplateSet, ...]:
     cannot be used."""
     section = recipe.judge
     voting = (
-        [templates_of(section.of(judge), recipe.wording) for judge in recipe.model.judges.values()] if section else []
+        [templates_of(section.of(judge), recipe.wording) for judge in recipe.model.judges.values()]
+        if section and recipe.asks_votes
+        else []
     )
     judged = {texts.digest: texts for texts in (*voting, *texts_of(recipe).values())}
     return *template_sets(recipe), *judged.values()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from constitution.engines import Completion, Engine, Request
+from constitution.engines.base import Unasked
 from constitution.errors import InputError
 from constitution.judge.pairs import Pair
 from constitution.labels import Rules
@@ -41,7 +41,7 @@ def replay(warehouse: Warehouse, run: Run, recipe: Recipe, rules: Rules, sures: 
     (dawid-skene, control, calibrate) they are what comes before it. Raises InputError for a run without votes and for
     one whose votes were not all asked for."""
     constitution = warehouse.read_principles(run.run_id)
-    if recipe.judge is None or constitution is None:
+    if recipe.judge is None or not recipe.asks_votes or constitution is None:
         raise InputError(f"{run.run_id}: the run has no votes", hint="its recipe needs a [judge] section")
     if recipe.judge.votes == "adaptive":
         raise InputError(
@@ -50,7 +50,7 @@ def replay(warehouse: Warehouse, run: Run, recipe: Recipe, rules: Rules, sures: 
         )
     adaptive = recipe.judge.model_copy(update={"votes": "adaptive", **asdict(rules)})
     names = list(recipe.model.jury) or [""]
-    made = labeller(recipe.model_copy(update={"judge": adaptive}), constitution, run, dict.fromkeys(names, _Unasked()))
+    made = labeller(recipe.model_copy(update={"judge": adaptive}), constitution, run, dict.fromkeys(names, Unasked()))
     assert made is not None
     found = [Replayed(sure) for sure in sures]
     for part in warehouse.parts("prompts", run.run_id):
@@ -100,12 +100,3 @@ def _kept(p_b: float | None, rules: Rules) -> int:
     if p_b is None or drop_reason(None, p_b, rules.margin) is not None:
         return 0
     return side_of(p_b)
-
-
-class _Unasked(Engine):
-    @property
-    def model(self) -> str:
-        return ""
-
-    async def generate(self, request: Request) -> Completion:
-        raise NotImplementedError("a replay asks no model")

@@ -36,6 +36,7 @@ from constitution.recipe.prompts import PromptsSection
 from constitution.recipe.reward import LengthSection, RewardSection, RulesSection
 from constitution.recipe.sections import (
     BudgetSection,
+    Confirm,
     JudgeSection,
     OutputSection,
     PerturbSection,
@@ -47,6 +48,7 @@ from constitution.secrets import key_in
 
 __all__ = [
     "BudgetSection",
+    "Confirm",
     "FakeModel",
     "GivenModel",
     "JudgeSection",

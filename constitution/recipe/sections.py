@@ -71,6 +71,9 @@ class ScoreSection(Section):
     """Grades: the digits 1 to 9, or the letters T to A, each one token to any tokenizer."""
 
 
+Confirm = Literal["votes", "reward", "construction"]
+
+
 class JudgeSection(Section):
     method: Method = "label"
     """label: the labels' probabilities, at once. rationale: the judge reasons first. score: it gives each answer a
@@ -103,18 +106,47 @@ class JudgeSection(Section):
     """Principles that vote on a pair: all that compare, or this many, drawn per pair without replacement."""
     only: tuple[str, ...] = ()
     """Tags or ids to choose from; empty: all that compare."""
-    pairs: tuple[Literal["first-last", "parent", "given", "best-worst", "best-random", "best-low", "all"], ...] = (
-        "first-last",
-    )
-    """The last four are of samples, all but `all` by the rewards of the first source (judge/groups.py)."""
+    pairs: tuple[
+        Literal["first-last", "parent", "given", "contrast", "best-worst", "best-random", "best-low", "all"], ...
+    ] = ("first-last",)
+    """The last five are of samples, all but contrast and all by the rewards of the first source (judge/groups.py)."""
+    contrast: tuple[str, str] | None = None
+    """Pairs contrast: two samplers, first the one whose answers are meant to be better."""
+    confirm: Confirm = "votes"
+    """What makes the labels. reward: the gap of the rewards by the first source. construction: pairs contrast, whose
+    better answer is known by how it was made. By these two no judge votes (labels/unvoted.py)."""
     margin: float = Field(default=0.0, ge=0, le=0.5)
     """A pair whose p_chosen is under 0.5 + margin is kept in the table and marked dropped."""
     min_label_mass: float = Field(default=0.0, ge=0, le=1)
     """A vote with less probability on the labels counts as missing."""
 
+    @property
+    def votes_are_cast(self) -> bool:
+        return self.confirm == "votes"
+
+    @model_validator(mode="after")
+    def _labels_can_be_made(self) -> Self:
+        if ("contrast" in self.pairs) != bool(self.contrast):
+            raise ValueError('contrast: names the two samplers of pairs = ["contrast"]; one needs the other')
+        if self.contrast and self.contrast[0] == self.contrast[1]:
+            raise ValueError("contrast: a sampler is compared with another one, not with itself")
+        if self.votes_are_cast:
+            return self
+        if self.confirm == "construction" and set(self.pairs) != {"contrast"}:
+            raise ValueError('confirm: only of pairs = ["contrast"] is it known by construction which answer is better')
+        fields = type(self).model_fields
+        of_votes = [name for name in fields if name not in _OF_PAIRS and getattr(self, name) != fields[name].default]
+        if of_votes:
+            raise ValueError(f"{of_votes[0]}: is about votes, and with confirm = {self.confirm!r} there are none")
+        return self
+
     def of(self, judge: ModelSection) -> Self:
         """As it is for one judge: by the judge's own method, where it has one."""
         return self.model_copy(update={"method": judge.method}) if judge.method else self
+
+
+_OF_PAIRS = ("pairs", "contrast", "confirm", "margin")
+"""Settings of [judge] that labels without votes have a use of."""
 
 
 class BudgetSection(Section):
@@ -177,7 +209,11 @@ class Recipe(Section):
     @property
     def asks_judges(self) -> bool:
         """Whether there are votes, or rewards that judges read."""
-        return self.judge is not None or bool(self.reward and self.reward.asks)
+        return self.asks_votes or bool(self.reward and self.reward.asks)
+
+    @property
+    def asks_votes(self) -> bool:
+        return bool(self.judge and self.judge.votes_are_cast)
 
     @property
     def samples(self) -> int:
@@ -281,6 +317,28 @@ class Recipe(Section):
         several = len(self.prompts.answers) > 1 or self.prompts.lists_answers or self.prompts.benchmark
         if "given" in pairs and not several:
             raise ValueError("judge.pairs: given needs two or more keys in prompts.answers, or one of a list: texts[]")
+        return self
+
+    @model_validator(mode="after")
+    def _labels_can_be_made(self) -> Self:
+        judge = self.judge
+        if judge is None:
+            return self
+        if judge.confirm == "reward" and self.reward is None:
+            raise ValueError("judge.confirm: labels are to be made of rewards, and there is no section [reward]")
+        if not judge.votes_are_cast and (self.perturb or self.prompts.benchmark):
+            what = "perturb: spoiled answers show" if self.perturb else "prompts.benchmark: it shows"
+            raise ValueError(f"{what} how judges vote, and with judge.confirm = {judge.confirm!r} none does")
+        counts = []
+        for name in judge.contrast or ():
+            if name not in self.sample:
+                raise ValueError(f"judge.contrast: there is no sampler {name!r} ([sample.NAME])")
+            counts.append(self.sample[name].n)
+        if len(set(counts)) > 1:
+            raise ValueError(
+                f"judge.contrast: the samplers make {counts[0]} and {counts[1]} answers, and number i of one is "
+                "compared with number i of the other; give both the same n"
+            )
         return self
 
     @model_validator(mode="after")

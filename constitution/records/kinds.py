@@ -21,10 +21,13 @@ RewardSource = Literal["rubric", "grade", "rule"]
 Benchmark = Literal["hhh", "judgebench", "llmbar", "rewardbench-2"]
 """Public benchmarks of judges: prompts/benchmarks.py knows their rows, audit/benchmark.py their rules."""
 Perturbation = Literal["polished", "terse", "sarcastic"]
-PairKind = Literal["first-last", "parent", "given", "best-worst", "best-random", "best-low", "all", "perturbation"]
-DropReason = Literal[
-    "tie", "margin", "identical", "empty", "cut", "refused", "filtered", "copied", "votes-missing", "perturbation"
+PairKind = Literal[
+    "first-last", "parent", "given", "contrast", "best-worst", "best-random", "best-low", "all", "perturbation"
 ]
+DropReason = Literal[
+    "tie", "margin", "identical", "empty", "cut", "refused", "filtered", "copied", "votes-missing", "reward-missing",
+    "perturbation",
+]  # fmt: skip
 FIXED_DROPS = ("perturbation", "empty", "identical", "cut", "refused", "filtered", "copied")
 """Those that the answers alone decide: no vote changes them."""
 NOT_ASKED = "TurnNotAsked"

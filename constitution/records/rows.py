@@ -164,15 +164,15 @@ class Preference:
     run_id: str
     prompt_id: str
     kind: PairKind
-    """first-last · parent (a round against its parent) · given (answers that came with the prompt) · best-worst,
-    best-random, best-low, all (of samples: judge/groups.py) · perturbation (an
-    answer against its perturbation)."""
+    """first-last · parent (a round against its parent) · given (answers that came with the prompt) · contrast,
+    best-worst, best-random, best-low, all (of samples: judge/groups.py) · perturbation (an answer against its
+    perturbation)."""
     a_id: str
-    """The earlier response of the pair."""
+    """The earlier response of the pair; of a contrast, that of the sampler named second."""
     b_id: str
-    """The later one."""
+    """The later one; of a contrast, the one that is meant to be better."""
     p_b: float | None
-    """Soft label: probability that b is better, made of the votes as `label_by` says; None without votes."""
+    """Soft label: probability that b is better, as `label_by` says; None without votes, or what else makes it."""
     votes: int
     """Votes that made the label: those whose other order was cast as well."""
     votes_missing: int
@@ -191,7 +191,8 @@ class Preference:
     weight. Where `p_b` is on its other side, the recipe's further settings changed the label. None without votes."""
     label_by: str = "mean"
     """mean · majority · dawid-skene, and then, each after a comma and a space, the methods of its votes but label, and
-    `style` or `length` (controlled) and `temperature` or `isotonic` (calibrated), where they were applied."""
+    `style` or `length` (controlled) and `temperature` or `isotonic` (calibrated), where they were applied. Of labels
+    without votes, reward · construction (labels/unvoted.py)."""
     ties: int = 0
     """Order-averaged votes (judge, principle) that prefer neither."""
     dissent: tuple[str, ...] = ()

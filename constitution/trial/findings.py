@@ -270,6 +270,7 @@ def _pairs(found: Evidence) -> Iterator[Finding]:
         "tie": ("a larger judge.verdict.n, " if verdicts else "") + "another judge, or another comparison question",
         "margin": f"a smaller judge.margin (now {judge.margin:g}), or another judge",
         "votes-missing": f"a smaller judge.min_label_mass (now {judge.min_label_mass:g}), or another judge",
+        "reward-missing": "a smaller reward.quorum or reward.min_label_mass, or another judge",
         "identical": "judge.pairs, or prompts of which the answers differ",
     }
     known = {"votes-missing"} if any(step.judge and step.failed for step in found.steps) else set()

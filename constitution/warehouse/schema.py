@@ -143,11 +143,11 @@ PREFERENCES = Table(
         text("id", "The pair's id, which its judgements name.", sought=True),
         PROMPT_ID,
         few("kind", "first-last · parent (a round against its parent) · given (answers that came with the prompt) · "
-             "best-worst, best-random, best-low, all (of samples) · "
+             "contrast, best-worst, best-random, best-low, all (of samples) · "
              "perturbation (an answer against itself, spoiled)."),
-        text("a_id", "`responses.id` of the earlier answer."),
-        text("b_id", "`responses.id` of the later one."),
-        real("p_b", "Soft label: probability that b is better, as `label_by` says; null without votes.", null=True),
+        text("a_id", "`responses.id` of the earlier answer; of a contrast, that of the sampler named second."),
+        text("b_id", "`responses.id` of the later one; of a contrast, the one that is meant to be better."),
+        real("p_b", "Soft label: probability that b is better, as `label_by` says; null: there is none.", null=True),
         integer("votes", "Votes that count."),
         integer("votes_missing", "Votes that were asked for and do not count: failed, short of label mass, or without "
                 "the other order."),
@@ -157,11 +157,11 @@ PREFERENCES = Table(
               null=True),
         real("label_mass", "Mean label mass of the votes; null without votes.", null=True),
         few("drop_reason", "tie · margin · identical · empty · cut · refused · filtered · votes-missing · "
-             "perturbation; null: kept.", null=True),
+             "reward-missing · perturbation; null: kept.", null=True),
         text("gold_id", "`responses.id` of the answer that people prefer; null: not known.", null=True),
         real("p_mean", "The label that the plain mean of the votes makes; null without votes.", null=True),
         few("label_by", "mean · majority · dawid-skene, then the methods of its votes but label, then what else was "
-             "applied: style, length, temperature, isotonic."),
+             "applied: style, length, temperature, isotonic. Without votes: reward · construction."),
         integer("ties", "Order-averaged votes (judge, principle) that prefer neither."),
         Column("dissent", pa.list_(pa.string()), "`judge/principle` of the votes that prefer the other answer.",
                few=("dissent.list.element",)),
@@ -173,9 +173,9 @@ PREFERENCES = Table(
              "has none.", null=True),
         real("reward_b", "The same of b.", null=True),
         Column("kept", pa.bool_(), "True if `drop_reason` is null."),
-        text("chosen_id", "The preferred answer; of a tie or an unjudged pair, b."),
+        text("chosen_id", "The preferred answer; of a tie or a pair without a label, b."),
         text("rejected_id", "The other one."),
-        real("p_chosen", "max(p_b, 1 − p_b); null without votes.", null=True),
+        real("p_chosen", "max(p_b, 1 − p_b); null without a label.", null=True),
         CREATED_AT,
     ),
 )  # fmt: skip

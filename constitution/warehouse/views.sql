@@ -158,6 +158,7 @@ WITH wanted AS (
         run_id,
         coalesce((recipe ->> '$.revise.rounds')::INTEGER, 0) AS rounds,
         coalesce((recipe -> '$.judge.pairs')::VARCHAR[], []) AS pairs,
+        coalesce((recipe -> '$.judge.contrast')::VARCHAR[], []) AS contrast,
         coalesce(list_sum((recipe -> '$.sample.*.n')::BIGINT[]), 0)::BIGINT AS samples,
         -- Given answers are judged or rewarded, and none are made.
         coalesce((recipe -> '$.reward.by')::VARCHAR[], []) AS sources,
@@ -179,8 +180,20 @@ answered AS (
     FROM responses WHERE kind <> 'perturbation'
     GROUP BY ALL
 ),
+-- Answers of two contrasted samplers that have the same number.
+contrasted AS (
+    SELECT run_id, prompt_id, count(*) FILTER (sides = 2) AS contrasts
+    FROM (
+        SELECT r.run_id, r.prompt_id, r.round, count(*) AS sides
+        FROM responses AS r JOIN wanted AS w ON w.run_id = r.run_id AND list_contains(w.contrast, r.sampler)
+        GROUP BY ALL
+    )
+    GROUP BY ALL
+),
 paired AS (
-    SELECT run_id, prompt_id, count(*) AS pairs, count(*) FILTER (kept) AS kept, list(DISTINCT kind) AS kinds
+    SELECT
+        run_id, prompt_id, count(*) AS pairs, count(*) FILTER (kept) AS kept, list(DISTINCT kind) AS kinds,
+        count(*) FILTER (kind = 'contrast') AS contrasts
     FROM training_pairs
     GROUP BY ALL
 ),
@@ -218,7 +231,8 @@ joined AS (
         CASE WHEN b.final IS NULL OR answered THEN w.rounds ELSE coalesce(a.rounds, 0) END AS paired_rounds,
         -- A chain of one round has one pair, whichever of the two names it goes by.
         list_filter(w.pairs, lambda kind:
-            NOT list_contains(coalesce(p.kinds, []), kind)
+            (NOT list_contains(coalesce(p.kinds, []), kind) OR kind = 'contrast' AND p.contrasts < d.contrasts)
+            AND NOT (kind = 'contrast' AND coalesce(d.contrasts, 0) = 0)
             AND NOT (kind = 'given' AND len(q.answers) < 2)
             AND NOT (kind IN ('first-last', 'parent') AND paired_rounds = 0)
             AND NOT (kind = 'parent' AND coalesce(a.empty, false))
@@ -227,7 +241,9 @@ joined AS (
             AND NOT (kind = 'best-random' AND coalesce(s.texts, 0) < 2)
             AND NOT (kind = 'all' AND coalesce(a.texts, 0) < 2)
             AND NOT (kind IN ('best-worst', 'best-random', 'best-low', 'all')
-                     AND list_has_any(coalesce(p.kinds, []), ['best-worst', 'best-random', 'best-low', 'all']))
+                     AND list_has_any(
+                         coalesce(p.kinds, []), ['contrast', 'best-worst', 'best-random', 'best-low', 'all']
+                     ))
             AND NOT (coalesce(a.rounds, paired_rounds) = 1 AND kind IN ('first-last', 'parent')
                      AND list_has_any(coalesce(p.kinds, []), ['first-last', 'parent']))
         ) AS missing
@@ -235,6 +251,7 @@ joined AS (
     LEFT JOIN wanted AS w USING (run_id)
     LEFT JOIN answered AS a ON a.run_id = q.run_id AND a.prompt_id = q.id
     LEFT JOIN paired AS p ON p.run_id = q.run_id AND p.prompt_id = q.id
+    LEFT JOIN contrasted AS d ON d.run_id = q.run_id AND d.prompt_id = q.id
     LEFT JOIN spread AS s ON s.run_id = q.run_id AND s.prompt_id = q.id
     LEFT JOIN rewarded AS e ON e.run_id = q.run_id AND e.prompt_id = q.id
     LEFT JOIN broken AS b ON b.run_id = q.run_id AND b.prompt_id = q.id
@@ -279,7 +296,8 @@ sets AS (
 ),
 steps AS (
     SELECT
-        0 AS place, 'pair' AS part, run_id, id, kind AS what, NULL::INTEGER AS round, NULL AS role, NULL AS model,
+        0 AS place, 'pair' AS part, run_id, id,
+        concat(kind, CASE WHEN label_by IN ('reward', 'construction') THEN ' · by ' || label_by END) AS what, NULL::INTEGER AS round, NULL AS role, NULL AS model,
         NULL::BIGINT AS critique_seed, NULL::BIGINT AS seed, NULL::JSON AS sampling, NULL AS principle_id,
         NULL AS principle_digest, NULL AS template_digest, NULL AS critique, coalesce(drop_reason, 'kept') AS text,
         p_b AS p, label_mass

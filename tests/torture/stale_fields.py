@@ -49,6 +49,8 @@ OTHER: dict[str, dict[str, Any]] = {
         "principles": 2,
         "only": ["harmless"],
         "pairs": ["parent"],
+        "contrast": ["b", "a"],
+        "confirm": "reward",
         "margin": 0.1,
         "min_label_mass": 0.1,
     },

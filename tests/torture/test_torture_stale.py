@@ -124,6 +124,10 @@ def bases() -> dict[str, dict[str, Any]]:
     rules = {"words": [1, 9], "refusal": "unwanted"}
     reward = {"by": ["rubric", "grade", "rule"], "length": {"limit": 40}, "rules": rules}
     found["rewards"] = {**RECIPE, "reward": reward}
+    alike = {"a": {"n": 2}, "b": {"n": 2, "temperature": 0.5}}
+    contrast = {"pairs": ["contrast"], "contrast": ["a", "b"]}
+    found["contrast"] = {**RECIPE, "sample": alike, "reward": reward, "judge": contrast}
+    del found["contrast"]["perturb"]  # which is for votes alone
     for name, section in ENGINES.items():
         found[f"{name} policy"] = changed(RECIPE, ("model", "policy"), {**section, "price": {}})
         found[f"{name} jury"] = changed(RECIPE, ("model", "jury"), {"a": section})
@@ -146,6 +150,8 @@ def cases() -> Iterator[tuple[str, tuple[str, ...], str, str]]:
             left_out = {"Recipe": ("perturb", "sample", "reward"), "Models": ("judge", "jury", "pool")}
             if name in left_out.get(kind, ()) or place[:2] == ("sample", "b"):
                 continue  # sections that the base leaves out
+            if name in ("contrast", "confirm") and base != "contrast":
+                continue  # which take samplers and rewards
             if name == "method" and "jury" not in place and kind != "JudgeSection":
                 continue  # a judge alone votes as judge.method says
             if kind in ("_Model",) or ((place, kind) in seen):
@@ -296,6 +302,7 @@ async def test_no_row_of_an_old_run_stands_in_a_new_one(project: Path, torture: 
         if name in OTHER.get(kind, {})
         and (kind != "PromptsSection" or name not in ("split", "config", "query", "rows", "benchmark", "turns"))
         and (name != "method" or kind == "JudgeSection")  # a judge alone votes as judge.method says
+        and name not in ("contrast", "confirm")  # which take samplers and rewards
     ]
     chosen = random.Random(f"{torture.seed}/runs").sample(every, 25 if torture.full else 1)
     ids: dict[str, str] = {}
