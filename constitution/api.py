@@ -71,7 +71,7 @@ def export_run(warehouse: Folder, out: Folder, run_id: str = "", **settings: Any
     from constitution.warehouse import Warehouse
 
     wanted = Settings(**settings)
-    found = Warehouse(Path(warehouse)).find_run(run_id or None, wanted.spec.table).run_id
+    found = Warehouse(Path(warehouse)).find_run(run_id or None, wanted.tables).run_id
     return export(Path(warehouse), found, wanted, Path(out))
 
 

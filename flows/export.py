@@ -54,7 +54,7 @@ async def export(
         public: A data set that is made there is public.
     """
     async with scheduled() as schedule:
-        source = Warehouse(Path(warehouse)).find_run(run, settings.spec.table)
+        source = Warehouse(Path(warehouse)).find_run(run, settings.tables)
         await schedule.mark(source.run_id, Path(warehouse))
         done = await write_files(source, Path(warehouse), settings, Path(out), CardOptions(license=license))
         where = await upload(Path(out), repo, public) if repo else out

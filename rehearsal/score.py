@@ -226,7 +226,7 @@ def main() -> None:
     parser.add_argument("--format", choices=("table", "json", "markdown"), default="table")
     args = parser.parse_args()
     try:
-        run_id = Warehouse(args.warehouse).find_run(args.run, having="scores").run_id
+        run_id = Warehouse(args.warehouse).find_run(args.run, having=("scores",)).run_id
         rows = against(args.warehouse, run_id, load_constitution(find_root(Path.cwd()), args.scorecard))
     except (ConstitutionError, ValueError) as error:
         hint = getattr(error, "hint", "")

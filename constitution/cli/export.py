@@ -73,7 +73,7 @@ def export(run: str | None, format_: str, out: Path, warehouse: Path, overwrite:
     conversation, with a card that says what it is and has the lines to write. Parquet of TRL's columns, or --layout.
 
     \b
-    dpo     prompt, chosen, rejected          kto   prompt, completion, label (needs scores)
+    dpo     prompt, chosen, rejected          kto   prompt, completion, label (needs scores, or rewards)
     reward  chosen, rejected, margin          sft   prompt, completion
     robust  dpo in shards by label noise      grpo  prompt, principles, criteria
 
@@ -84,6 +84,7 @@ def export(run: str | None, format_: str, out: Path, warehouse: Path, overwrite:
     Examples:
       constitution export --format dpo --out data/dpo
       constitution export hh-harmless-0a7d1f --format sft --rounds all --out data/sft
+      constitution export --format sft --select best --out data/best
       constitution export --format dpo --out data/dpo --min-margin 0.1 --consistent-only --decontaminate eval.jsonl
       constitution export --format dpo --layout llama-factory --out data/dpo-lf
       constitution export --format reward --out data/reward --license cc-by-4.0 --push me/harmless-reward
@@ -97,7 +98,7 @@ def export(run: str | None, format_: str, out: Path, warehouse: Path, overwrite:
         ready(repo)
     with connect(warehouse):  # tells where there is no warehouse
         pass
-    found = Warehouse(warehouse).find_run(run, settings.spec.table)
+    found = Warehouse(warehouse).find_run(run, settings.tables)
     done = make(warehouse, found.run_id, settings, out, card=card, overwrite=overwrite)
     if not as_json:
         _tell(done, warehouse)

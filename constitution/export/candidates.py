@@ -14,6 +14,7 @@ from constitution import sandbox
 from constitution.errors import InputError, QueryError
 from constitution.export.labelled import check_votes, choose_principles, relabel, score
 from constitution.export.reasons import Dropped
+from constitution.export.rewarded import JOINED, choose_rewarded, lay_rewards
 from constitution.export.settings import Settings
 from constitution.export.work import Work
 from constitution.identity import row_id
@@ -43,8 +44,9 @@ SELECT
     p.kind, p.a_id, p.b_id, p.p_b, p.votes, p.votes_missing, p.votes_spared, p.consistency, p.agreement, p.label_mass,
     p.drop_reason, p.gold_id, p.p_mean, p.p_low, p.p_high, p.label_by, p.ties, p.dissent, p.drop_reason IS NULL AS kept,
     p.chosen_id, p.rejected_id,
-    p.p_chosen, b.kind AS answer_kind, b.round, q.source, q.turns, q.turn
+    p.p_chosen, b.kind AS answer_kind, b.round, q.source, q.turns, q.turn{columns}
 FROM {labelled} AS p
+{joined}
 LEFT JOIN export.asked AS q USING (prompt_id)
 LEFT JOIN (SELECT id, kind, round FROM responses) AS b ON b.id = p.b_id
 """
@@ -53,7 +55,7 @@ _ANSWER_CANDIDATES = """
 CREATE TABLE export.candidates AS
 WITH answer AS (
     SELECT
-        id, prompt_id, kind, round, outcome, text_outcome, refuses, model, family, parent_id, principle_id,
+        id, prompt_id, kind, round, sampler, outcome, text_outcome, refuses, model, family, parent_id, principle_id,
         critique_outcome, finish_reason, completion_tokens, kind IN ('initial', 'revision') AS in_chain,
         -- As revise.last_answer finds it.
         coalesce(
@@ -66,20 +68,22 @@ SELECT
     r.id, r.prompt_id, (row_number() OVER (ORDER BY q.nth, r.id) - 1)::BIGINT AS place,
     coalesce(q.conversation, r.prompt_id) AS conversation, coalesce(q.tags, []) AS tags, r.id AS answer_id,
     NULL::VARCHAR AS other_id, s.score AS p, s.score, s.readings,
-    r.* EXCLUDE (id, prompt_id), nullif(r.text_outcome, 'ok') AS drop_reason, q.source, q.turns, q.turn
+    r.* EXCLUDE (id, prompt_id), nullif(r.text_outcome, 'ok') AS drop_reason, q.source, q.turns, q.turn{columns}
 FROM answer AS r
 {scored} AS s ON s.response_id = r.id
+{joined}
 LEFT JOIN export.asked AS q USING (prompt_id)
 """
 
-_UNSCORED = "SELECT '' AS response_id, 0 AS readings, 0.0::DOUBLE AS score WHERE false"
+_UNSCORED = "LEFT JOIN (SELECT '' AS response_id, 0 AS readings, 0.0::DOUBLE AS score WHERE false)"
+_BY_REWARD = "JOIN (SELECT response_id, reward_readings AS readings, reward AS score FROM export.rewarded)"
 
 _PROMPT_CANDIDATES = """
 CREATE TABLE export.candidates AS
 SELECT
     prompt_id AS id, prompt_id, nth AS place, conversation, tags, NULL::VARCHAR AS answer_id,
-    NULL::VARCHAR AS other_id, NULL::DOUBLE AS p, source, turns, turn, NULL::VARCHAR AS drop_reason
-FROM export.asked
+    NULL::VARCHAR AS other_id, NULL::DOUBLE AS p, source, turns, turn, NULL::VARCHAR AS drop_reason{columns}
+FROM export.asked {joined}
 """
 
 # A skipped or unchanged revision has the text of an answer before it, and so what was thought before that one.
@@ -115,10 +119,13 @@ def lay(
 
     Raises InputError where the run has nothing that the format could be made of.
     """
-    work = Work(root, run, settings, connection)
+    source = settings.source_of(run)
+    work = Work(root, run, settings, connection, source, _by_reward(connection, settings, source))
     connection.execute("CREATE SCHEMA export")
     _number_prompts(work)
     unit = settings.spec.unit
+    if source:
+        lay_rewards(connection, source)
     principles = constitution.principles
     if unit == "pair":  # only principles that compare have votes on pairs
         principles = tuple(principle for principle in principles if principle.compares) if settings.principles else ()
@@ -132,14 +139,14 @@ def lay(
         if settings.principles:
             relabel(connection, run)
         labelled = "export.labelled" if settings.principles else "preferences"
-        connection.execute(_PAIR_CANDIDATES.format(labelled=labelled))
+        connection.execute(_PAIR_CANDIDATES.format(labelled=labelled, **_joined(work)))
     elif unit == "answer":
-        if settings.spec.scored:
+        scored = _BY_REWARD if work.by_reward else "JOIN export.scored" if settings.spec.scored else _UNSCORED
+        if settings.spec.scored and not work.by_reward:
             score(connection)
-        scored = "JOIN export.scored" if settings.spec.scored else f"LEFT JOIN ({_UNSCORED})"
-        connection.execute(_ANSWER_CANDIDATES.format(scored=scored, held=HELD_BACK))
+        connection.execute(_ANSWER_CANDIDATES.format(scored=scored, held=HELD_BACK, **_joined(work)))
     else:
-        connection.execute(_PROMPT_CANDIDATES)
+        connection.execute(_PROMPT_CANDIDATES.format(**_joined(work)))
     if not connection.execute("SELECT 1 FROM export.candidates LIMIT 1").fetchall():
         raise _nothing(work)
     connection.execute("CREATE TABLE export.dropped (id VARCHAR, drop_reason VARCHAR, drop_detail VARCHAR)")
@@ -159,7 +166,7 @@ def choose(work: Work) -> None:
     if round_ := _round(settings):
         work.drop_where(Dropped.ROUND, f"NOT coalesce({round_}, false)")
     if settings.spec.scored:
-        work.drop_where(Dropped.PRINCIPLE, "p IS NULL")
+        work.drop_where(Dropped.NO_REWARD if work.by_reward else Dropped.PRINCIPLE, "p IS NULL")
     elif settings.spec.unit == "answer" and settings.principles:
         chosen = "SELECT principle_id FROM chosen_principles"
         work.drop_where(Dropped.PRINCIPLE, f"principle_id IS NULL OR principle_id NOT IN ({chosen})")
@@ -174,6 +181,26 @@ def choose(work: Work) -> None:
         _drop_elsewhere(work, settings.where)
     if settings.task.roles:
         work.drop(Dropped.LAYOUT, _ROLES.format(roles=sandbox.quoted(settings.task.roles)))
+    choose_rewarded(work)
+
+
+def _by_reward(connection: duckdb.DuckDBPyConnection, settings: Settings, source: str | None) -> bool:
+    """kto: by rewards where these are asked for, or judges read no answer by itself for its label."""
+    if not settings.spec.scored or not source:
+        return False
+    by_reward = bool(settings.source) or not connection.execute("SELECT 1 FROM readings LIMIT 1").fetchall()
+    if by_reward and settings.principles:
+        raise InputError(
+            "--principles: the scores here are rewards, each made of all principles of the recipe's reward.principles",
+            hint="leave it out",
+        )
+    return by_reward
+
+
+def _joined(work: Work) -> dict[str, str]:
+    """What joins rewards to the candidates, and their columns."""
+    joined, columns = JOINED[work.settings.spec.unit]
+    return {"joined": joined, "columns": f", {columns}"} if work.source else {"joined": "", "columns": ""}
 
 
 def _number_prompts(work: Work) -> None:
@@ -209,7 +236,7 @@ def _round(settings: Settings) -> str:
         rounds = ", ".join(map(str, settings.rounds)) or "NULL"
         kind = "kind" if answers else "answer_kind"
         return f"{kind} IN ('initial', 'revision') AND round IN ({rounds})"
-    if answers and "rounds" in settings.spec.settings and settings.rounds == "last":
+    if answers and "rounds" in settings.spec.settings and settings.rounds == "last" and not settings.selects:
         return "in_chain AND round = last_round"
     return ""
 
@@ -237,7 +264,8 @@ def _nothing(work: Work) -> InputError:
     if work.settings.spec.scored:
         return InputError(
             f"{run_id}: {work.settings.format} needs a judgement of each answer by itself, and this run has none",
-            hint='judge with judge.method = "score" or "rubric"; votes that compare answers leave as dpo or reward',
+            hint='judge with judge.method = "score" or "rubric", or reward answers ([reward]); votes that compare '
+            "answers leave as dpo or reward",
         )
     what = {"answer": "answers", "prompt": "prompts", "pair": "preferences"}[work.settings.spec.unit]
     return InputError(f"{run_id}: the run has no {what}", hint="`constitution runs` tells what each run has")

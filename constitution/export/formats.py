@@ -5,9 +5,12 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from constitution.records import Run
+
+Unit = Literal["pair", "answer", "prompt"]
+UNITS = get_args(Unit)
 
 
 class Field(NamedTuple):
@@ -35,7 +38,7 @@ class Field(NamedTuple):
 class Format:
     title: str
     """What the rows are, for the card."""
-    unit: Literal["pair", "answer", "prompt"]
+    unit: Unit
     """What a row is: its id is that of a preference, of an answer, or of a prompt."""
     trainer: str
     """TRL's: DPO is DPOTrainer."""
@@ -58,9 +61,9 @@ class Format:
     """The trainer takes a reward function."""
 
     def of_run(self, run: Run) -> Format:
-        """With the columns of what this run's recipe keeps with its prompts."""
-        asked = run.recipe.get("prompts") or {}
-        return replace(self, fields=(*self.fields, *(field for key, field in KEPT.items() if asked.get(key))))
+        """With the columns that this run's recipe makes possible."""
+        more = (field for place, of in OF_RUN.items() if _has(run.recipe, place) for field in of.get(self.unit, ()))
+        return replace(self, fields=(*self.fields, *more))
 
     @property
     def table(self) -> str:
@@ -69,17 +72,30 @@ class Format:
         return "judgements" if self.scored else tables[self.unit]
 
 
-def _formats() -> tuple[dict[str, Format], dict[str, Field]]:
+def _has(recipe: dict[str, Any], place: str) -> bool:
+    section, _, field = place.partition(".")
+    found = recipe.get(section)
+    return bool(found.get(field) if found and field else found)
+
+
+def _formats() -> tuple[dict[str, Format], dict[str, dict[str, tuple[Field, ...]]]]:
     sections = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
     shared = sections.pop("columns")
-    kept = {key: Field(name, *shared[name]) for key, name in (("id_field", "source_id"), ("metadata", "metadata"))}
+    of_run = {
+        place: {
+            unit: tuple(Field(name, *shared[name]) for name in names)
+            for unit in UNITS
+            if (names := units.get(unit, units.get("all")))
+        }
+        for place, units in sections.pop("of_run").items()
+    }
     formats = {}
     for name, section in sections.items():
         known = shared | section.pop("column", {})
         fields = tuple(Field(column, *known[column]) for column in section.pop("columns"))
         formats[name] = Format(fields=fields, **section)
-    return formats, kept
+    return formats, of_run
 
 
-FORMATS, KEPT = _formats()
-"""By the name that `--format` takes; and the columns that a field of [prompts] asks for."""
+FORMATS, OF_RUN = _formats()
+"""By the name that `--format` takes; and by a section or field of the recipe the columns that it makes, by unit."""

@@ -33,6 +33,13 @@ class Dropped(StrEnum):
     MIN_AGREEMENT = "min-agreement", "less agreement of the votes than this export wants"
     INCONSISTENT = "inconsistent", "a judge did not prefer the same answer in both orders"
     WHERE = "where", "the condition in SQL does not hold"
+    NO_REWARD = "no-reward", "without a reward by the source that is asked for"
+    GROUP = "group", "its prompt has samples, and the answer is none of them"
+    BELOW = "below", "a reward under the export's bar"
+    UNANIMOUS = "unanimous", "all rewards of its prompt's group are the same: none is best"
+    NOT_BEST = "not-best", "another answer to its prompt has a higher reward, or the same and a lesser id"
+    MIN_GAP = "min-gap", "rewards that differ by less than this export wants, or prefer the other answer"
+    BETWEEN = "between", "neither good nor bad: its score is between the bars"
     LAYOUT = "layout", "the layout's reader cannot take its conversation"
 
     DUPLICATE = "duplicate", "repeats another row"

@@ -14,9 +14,13 @@ from constitution.export.formats import FORMATS, Format
 from constitution.export.layouts import LAYOUTS, Layout, Task
 from constitution.export.outcome import sha256
 from constitution.identity import digest
+from constitution.records import RewardSource, Run
 
 SOME_FORMATS = tuple(dict.fromkeys(name for spec in FORMATS.values() for name in spec.settings))
 """Settings that mean something to some formats only."""
+
+
+_REWARDS = "rewards are made by a run whose recipe has a section [reward]"
 
 
 class _Section(BaseModel):
@@ -71,10 +75,24 @@ class Settings(_Section):
     principles: tuple[str, ...] = ()
     """Ids or tags of the principles that count; empty: all. Pairs are labelled again by their votes alone, answers of
     kto are scored by them, sft takes the revisions that they led to, and grpo lists them in each row."""
+    source: RewardSource | None = None
+    """By what the rewards are that count; not given: the first of the recipe's reward.by. kto: scores are these
+    rewards, also where judges read the answers for their labels."""
+    select: Literal["best"] | None = None
+    """sft: best takes, in place of a round, of each prompt's group the answer with the highest reward, of equal ones
+    that with the least id."""
+    above: float | None = Field(default=None, ge=-10, le=1)
+    """sft: takes, in place of a round, the answers of each prompt's group whose reward is this or more; with select,
+    the best if it is one of them."""
+    unanimous: Literal["drop", "keep"] = "drop"
+    """Groups whose rewards are all the same: select best finds no best answer in them, and they teach grpo nothing;
+    keep takes the answer with the least id, and the prompt, also one without rewards."""
     min_margin: float = Field(default=0.0, ge=0, le=0.5)
     """Drop pairs with p_chosen under 0.5 + this."""
     min_agreement: float = Field(default=0.0, ge=0, le=1)
     """Drop pairs of which a smaller share of (judge, principle) prefers what the label prefers."""
+    min_gap: float = Field(default=0.0, ge=0, le=11)
+    """Drop pairs whose chosen answer's reward is not higher than the rejected one's by this or more."""
     consistent_only: bool = False
     """Drop pairs of which a judge preferred, under some principle, another answer when their order was swapped."""
     where: str = ""
@@ -85,10 +103,16 @@ class Settings(_Section):
     shards: int = Field(default=4, ge=1, le=32)
     """robust: number of groups of about equal size that pairs are sorted into by ε = 1 − p_chosen; each has the mean ε
     of its pairs, rounded to 0.01 and at most 0.49, and groups of one mean are one."""
+    margin: Literal["log-odds", "gap"] = "log-odds"
+    """reward: what `margin` is. log-odds of p_chosen; gap: the chosen answer's reward less the rejected one's; pairs
+    whose rewards prefer the other answer are dropped."""
     clip: float = Field(default=0.99, gt=0.5, lt=1)
     """reward: p_chosen counts as at most this in `margin`, its log-odds."""
-    good: float = Field(default=0.5, gt=0, lt=1)
+    good: float = Field(default=0.5, gt=0, le=1)
     """kto: least score of a good answer, on [0, 1]."""
+    bad: float | None = Field(default=None, ge=-10, le=1)
+    """kto: an answer with a score under this is bad, and those between are dropped; not given: all that are not good
+    are bad."""
     with_reasoning: bool = False
     """Give answers' messages `reasoning_content`, what the model thought before them; not for grpo."""
     test: float = Field(default=0.05, ge=0, lt=1)
@@ -134,6 +158,38 @@ class Settings(_Section):
                 formats = ", ".join(each for each, spec in FORMATS.items() if name in spec.settings)
                 raise ValueError(f"{name.replace('_', '-')} is for {formats} alone, and the format is {self.format}")
         return self
+
+    @model_validator(mode="after")
+    def _chooses_in_one_way(self) -> Self:
+        if self.selects and self.rounds != "last":
+            raise ValueError("rounds: select and above take answers by their rewards, of whatever round")
+        if self.format == "sft" and self.unanimous == "keep" and not self.select:
+            raise ValueError("unanimous: is for select best")
+        if self.bad is not None and self.bad > self.good:
+            raise ValueError("bad: is above good, so that answers would be both")
+        return self
+
+    @property
+    def selects(self) -> bool:
+        """sft: whether answers are taken by their rewards."""
+        return bool(self.select or self.above is not None)
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """A run must have rows in one of these."""
+        if self.selects or (self.source and self.spec.scored):
+            return ("rewards",)
+        return (self.spec.table, "rewards") if self.spec.scored else (self.spec.table,)
+
+    def source_of(self, run: Run) -> str | None:
+        """By what the rewards are; None: the run has none, and none are asked for. Raises InputError where they are."""
+        by = (run.recipe.get("reward") or {}).get("by") or []
+        if self.source and self.source not in by:
+            told = f"those by {', '.join(by)}" if by else "none"
+            raise InputError(f"{run.run_id}: has no rewards by {self.source}, but {told}", hint=_REWARDS)
+        if not by and (self.selects or self.min_gap or self.margin == "gap"):
+            raise InputError(f"{run.run_id}: has no rewards to choose by", hint=_REWARDS)
+        return self.source or next(iter(by), None)
 
     @property
     def spec(self) -> Format:

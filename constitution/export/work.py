@@ -12,7 +12,8 @@
         p             pairs: probability that `answer_id` is the better one; kto: the answer's score; else null
         and, for --where, columns of what the format is made of: of pairs those of preferences (with --principles as
         these principles' votes make them) and the later answer's kind and round; of answers those of responses but the
-        texts; of all the prompt's source, number of turns (messages) and place in its script (`turn`)
+        texts; of all the prompt's source, number of turns (messages) and place in its script (`turn`); of runs with
+        rewards what rewarded.py says
     export.dropped      id, drop_reason, drop_detail: each dropped candidate once
     export.alive        view: candidates that are not dropped
     export.texts        view: id, place, prompt_id, messages, user_text (all user turns, a blank line between), answer,
@@ -45,6 +46,10 @@ class Work:
     run: Run
     settings: Settings
     connection: duckdb.DuckDBPyConnection
+    source: str | None = None
+    """By what the rewards are; None: the run has none."""
+    by_reward: bool = False
+    """kto: scores are rewards, not what judges read of single answers for a label."""
 
     def drop(self, reason: Dropped, sql: str, *values: object) -> None:
         """Drops the rows that `sql` finds, which has columns id and drop_detail (text or null); of rows that are not

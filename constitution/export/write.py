@@ -62,26 +62,33 @@ SELECT id, prompt_id, place, split, {epsilon} AS epsilon, {config} AS config FRO
 # Which answer of a pair is chosen: the preferred one, or, with labels = sampled, drawn by its probability. The draw
 # depends on the seed and the pair alone.
 _ROWS = """
-SELECT {columns} FROM (
-    SELECT
-        c.*, t.messages, t.source_id, t.metadata, t.answer, t.other, t.answer_thought, k.split, k.config, k.epsilon,
-        {sampled} AND md5_number_lower(concat({seed}, ' label ', c.id)) / 18446744073709551616 >= c.p AS turned,
-        CASE WHEN turned THEN t.other ELSE t.answer END AS won,
-        CASE WHEN turned THEN t.answer ELSE t.other END AS lost,
-        CASE WHEN turned THEN t.other_thought ELSE t.answer_thought END AS won_thought,
-        CASE WHEN turned THEN t.answer_thought ELSE t.other_thought END AS lost_thought,
-        CASE WHEN turned THEN c.other_id ELSE c.answer_id END AS won_id,
-        CASE WHEN turned THEN c.answer_id ELSE c.other_id END AS lost_id,
-        CASE WHEN turned THEN 1 - c.p ELSE c.p END AS p_won
-    FROM export.texts AS t JOIN export.alive AS c USING (id) JOIN export.kept AS k USING (id)
-) AS t
-ORDER BY t.config, t.split DESC, t.place
+CREATE VIEW export.rows AS
+SELECT
+    c.*, t.messages, t.source_id, t.metadata, t.answer, t.other, t.answer_thought, k.split, k.config, k.epsilon,
+    {sampled} AND md5_number_lower(concat({seed}, ' label ', c.id)) / 18446744073709551616 >= c.p AS turned,
+    CASE WHEN turned THEN t.other ELSE t.answer END AS won,
+    CASE WHEN turned THEN t.answer ELSE t.other END AS lost,
+    CASE WHEN turned THEN t.other_thought ELSE t.answer_thought END AS won_thought,
+    CASE WHEN turned THEN t.answer_thought ELSE t.other_thought END AS lost_thought,
+    CASE WHEN turned THEN c.other_id ELSE c.answer_id END AS won_id,
+    CASE WHEN turned THEN c.answer_id ELSE c.other_id END AS lost_id,
+    CASE WHEN turned THEN 1 - c.p ELSE c.p END AS p_won,
+    CASE WHEN turned THEN {other_reward} ELSE {answer_reward} END AS won_reward,
+    CASE WHEN turned THEN {answer_reward} ELSE {other_reward} END AS lost_reward
+FROM export.texts AS t JOIN export.alive AS c USING (id) JOIN export.kept AS k USING (id)
 """
+_NULL = "NULL::DOUBLE"
+_REWARDS = {
+    "pair": ("c.reward_chosen", "c.reward_rejected"),
+    "answer": ("c.reward", _NULL),
+    "prompt": (_NULL, _NULL),
+}
+"""By unit, SQL of the reward of the answer to be learnt, and of the other."""
 
 
 def split(work: Work) -> list[Group]:
-    """Makes export.kept: id, prompt_id, place, split, config, epsilon of what is alive. The groups in the order of
-    the rows."""
+    """Makes export.kept: id, prompt_id, place, split, config, epsilon of what is alive; and of it the view
+    export.rows, what the columns are made of. The groups in the order of the rows."""
     settings = work.settings
     sharded = settings.spec.shards
     statement = _KEPT.format(
@@ -92,6 +99,9 @@ def split(work: Work) -> list[Group]:
         config="format('eps-{:.2f}', epsilon)" if sharded else "'default'",
     )
     work.connection.execute(statement)
+    answer, other = _REWARDS[settings.spec.unit] if work.source else _REWARDS["prompt"]
+    sampled = "true" if settings.labels == "sampled" else "false"
+    work.connection.execute(_ROWS.format(sampled=sampled, seed=settings.seed, answer_reward=answer, other_reward=other))
     counted = work.connection.execute(
         "SELECT config, split, count(*), any_value(epsilon) FROM export.kept GROUP BY config, split "
         "ORDER BY config, split DESC"
@@ -118,6 +128,7 @@ def constants(run: Run, constitution: Constitution, settings: Settings) -> dict[
     return {
         "run_id": run.run_id,
         "constitution": constitution.label,
+        "reward_source": settings.source_of(run),
         "principles": [
             {"id": principle.id, "question": principle.comparison_question, "weight": principle.weight}
             for principle in chosen
@@ -179,12 +190,12 @@ def _query(settings: Settings, columns: Sequence[Field], always: Mapping[str, An
         **{text: message(text) for text in ("answer", "won", "lost")},
         "clip": repr(settings.clip),
         "good": repr(settings.good),
+        "margin": settings.margin,
         "constitution": sandbox.quoted(always["constitution"]),
         "asked": sandbox.quoted(json.dumps(asked, ensure_ascii=False)),
     }
     expressions = [f"{field.sql.format(**values)} AS {field.name}" for field in columns if field.sql]
-    sampled = "true" if settings.labels == "sampled" else "false"
-    return _ROWS.format(columns=", ".join(expressions), sampled=sampled, seed=settings.seed)
+    return f"SELECT {', '.join(expressions)} FROM export.rows AS t ORDER BY t.config, t.split DESC, t.place"
 
 
 def _blocks(batches: Iterator[pa.RecordBatch], sizes: Sequence[int]) -> Iterator[pa.Table]:

@@ -127,7 +127,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         having = "responses" if args.scorecard or args.answers else "preferences"
-        run_id = Warehouse(args.warehouse).find_run(args.run, having).run_id
+        run_id = Warehouse(args.warehouse).find_run(args.run, (having,)).run_id
         if args.scorecard:
             scorecard = load_constitution(find_root(Path.cwd()), args.scorecard)
             columns, found = SCORECARD_COLUMNS, list(scorecard_rows(args.warehouse, run_id, scorecard))

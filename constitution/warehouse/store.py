@@ -264,8 +264,8 @@ class Store:
             )
         return ids[0]
 
-    def find_run(self, begins: str | None, having: str = "preferences") -> Run:
-        """The run of this id, or the one whose id begins so; None: the newest that has rows in the table `having`.
+    def find_run(self, begins: str | None, having: tuple[str, ...] = ("preferences",)) -> Run:
+        """The run of this id, or the one whose id begins so; None: the newest with rows in one of the tables `having`.
 
         Raises InputError where there is none, or where several ids begin so.
         """
@@ -273,10 +273,12 @@ class Store:
             run = self.read_run(self.full_id(begins))
             assert run is not None
             return run
-        able = [run for run in self.runs() if self.parts(having, run.run_id)]
+        able = [run for run in self.runs() if any(self.parts(table, run.run_id) for table in having)]
         if not able:
-            judged = ", from a recipe with a [judge] section" if having in ("preferences", "judgements") else ""
-            raise InputError(f"{self.root}: no run has {having}", hint=f"`constitution run` makes some{judged}")
+            judged = ", from a recipe with a [judge] section" if having[0] in ("preferences", "judgements") else ""
+            raise InputError(
+                f"{self.root}: no run has {' or '.join(having)}", hint=f"`constitution run` makes some{judged}"
+            )
         return able[-1]
 
     # What is damaged

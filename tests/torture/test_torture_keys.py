@@ -159,6 +159,13 @@ EXPORT: dict[str, Any] = {
     "shards": 5,
     "clip": 0.9,
     "good": 0.6,
+    "bad": 0.3,
+    "source": "rule",
+    "select": "best",
+    "above": 0.7,
+    "unanimous": "keep",
+    "min_gap": 0.2,
+    "margin": "gap",
     "test": 0.2,
     "seed": BIG,
     "dedupe": "exact",
@@ -182,7 +189,7 @@ def test_an_exports_id_covers_every_setting_and_the_contents_of_files(tmp_path: 
     (tmp_path / "eval.jsonl").write_text('{"prompt": "one"}')
     assert {*Settings.model_fields, *Cleaning.model_fields} == {*EXPORT, "format", "cleaning", "decontaminate"}
     for name, value in EXPORT.items():
-        form = next((form for form, spec in FORMATS.items() if name in spec.settings), "dpo")
+        form = next((form for form, spec in reversed(FORMATS.items()) if name in spec.settings), "dpo")
         cleaning = {name: value} if name in Cleaning.model_fields else {}
         other = Settings(format=form, cleaning=Cleaning(**cleaning), **({} if cleaning else {name: value}))
         assert other.export_id != Settings(format=form).export_id, name
