@@ -266,19 +266,16 @@ class Store:
 
     def find_run(self, begins: str | None, having: tuple[str, ...] = ("preferences",)) -> Run:
         """The run of this id, or the one whose id begins so; None: the newest with rows in one of the tables `having`.
-
-        Raises InputError where there is none, or where several ids begin so.
-        """
+        Raises InputError where there is none, or where several ids begin so."""
         if begins is not None:
             run = self.read_run(self.full_id(begins))
             assert run is not None
             return run
         able = [run for run in self.runs() if any(self.parts(table, run.run_id) for table in having)]
         if not able:
-            judged = ", from a recipe with a [judge] section" if having[0] in ("preferences", "judgements") else ""
-            raise InputError(
-                f"{self.root}: no run has {' or '.join(having)}", hint=f"`constitution run` makes some{judged}"
-            )
+            hint = "`constitution run` makes some"
+            hint += ", from a recipe with a [judge] section" if having[0] in ("preferences", "judgements") else ""
+            raise InputError(f"{self.root}: no run has {' or '.join(having)}", hint=hint)
         return able[-1]
 
     # What is damaged
