@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from constitution.judge.methods import METHODS
+from constitution.principles import load_constitution
+from constitution.principles.selection import select
 from constitution.recipe import Recipe
-from constitution.templates import GRADES
+from constitution.templates import GRADES, LABELS, REPLIES
 from constitution.warehouse.writer import FULL
 
 ROOT = Path(__file__).parents[2]
@@ -124,6 +126,18 @@ KINDS = {
         mortal="second",
         changes={"policy": '["{policy}", "{second}"]'},
     ),
+    "sampled": Kind(
+        HEAD.replace("general@1.2.0", "general@1.3.0")
+        + judge()
+        + '[sample.for]\nsystem_prompt = "aim"\nn = 2\n[sample.against]\nsystem_prompt = "against"\nn = 2\n'
+        + '[sample.second]\nsystem_prompt = "debate"\nsees = "others"\n'
+        + '[reward]\nby = ["rubric", "rule"]\nprinciples = ["even-handed", "no-preaching"]\ncombine = "veto"\n'
+        + "rules = { words = [20, 60] }\nlength = { limit = 50, ramp = 20 }\n"
+        + '[judge]\nprinciples = 1\npairs = ["best-worst", "all"]\n'
+        + OUTPUT,
+        40,
+        {"policy": POLICY, "judge": {**JUDGE, "labels": (*LABELS, *REPLIES)}},
+    ),
     "long": Kind(
         HEAD
         + judge()
@@ -181,8 +195,13 @@ def calls_of_a_row(recipe: Recipe) -> int:
 
 def calls_at_once(recipe: Recipe) -> int:
     """Calls of one prompt that can be answered or in flight without a row that the writer has taken: critique and
-    revision; or all votes on a pair, each with all its readings; or all of its perturbations."""
-    most, section = 2 if recipe.revise.rounds else 1, recipe.judge
+    revision; or all samples of a wave; or all readings of all answers; or all votes on its pairs, each with all its
+    readings; or all of its perturbations."""
+    most, section = 2 if recipe.revise.rounds else max(1, recipe.samples), recipe.judge
+    if recipe.reward is not None:
+        principles = load_constitution(ROOT / "principles", recipe.constitution).principles
+        criteria = sum(len(each.criteria) for each in select(principles, recipe.reward.principles, "reward"))
+        most = max(most, recipe.samples * criteria * max(1, len(recipe.model.jury)))
     if section is not None:
         assert isinstance(section.principles, int)
         readings = 2 if section.method in ("rationale", "score") else 1

@@ -61,11 +61,14 @@ def look(root: Path) -> Seen:
         return seen
     with connect(root) as connection:
         labels = list(ask(connection, "SELECT id, a_id, b_id, votes + votes_missing FROM preferences").rows)
+        rewards = list(ask(connection, "SELECT id, response_id, source, readings FROM rewards").rows)
+        scores = list(ask(connection, "SELECT id, response_id, metric, calls FROM scores").rows)
         failures = list(ask(connection, "SELECT id FROM failures").rows)
         votes = list(ask(connection, "SELECT id, first_id, second_id, pair_id, calls FROM judgements").rows)
         columns = "id, parent_id, critique_seed IS NOT NULL, finish_reason IS NOT NULL"
         answers = list(ask(connection, f"SELECT {columns} FROM responses").rows)
-    for table, rows in {"preferences": labels, "failures": failures, "judgements": votes, "responses": answers}.items():
+    tables = {"preferences": labels, "rewards": rewards, "scores": scores, "failures": failures, "judgements": votes}
+    for table, rows in {**tables, "responses": answers}.items():
         seen.ids[table] = [row[0] for row in rows]
         twice = [id for id, count in Counter(seen.ids[table]).items() if count > 1]
         assert not twice, f"{len(twice)} rows of {table} are there twice"
@@ -73,9 +76,14 @@ def look(root: Path) -> Seen:
     assert known.issuperset(parent for _, parent, _, _ in answers if parent), "a response lacks its parent"
     assert known.issuperset(id for _, first, second, _, _ in votes for id in (first, second)), "a vote lacks its answer"
     assert known.issuperset(id for _, a, b, _ in labels for id in (a, b)), "a label lacks its answer"
+    assert known.issuperset(id for _, id, _, _ in (*rewards, *scores)), "a reading or reward lacks its answer"
+    read = Counter((id, source) for _, id, source, _ in scores)
+    assert all(read[id, source] == readings for _, id, source, readings in rewards), "a reward lacks a reading"
     cast = Counter(pair for _, _, _, pair, _ in votes)
     assert all(cast[id] == expected for id, _, _, expected in labels), "a label lacks a vote"
-    seen.calls = sum(critique + answer for _, _, critique, answer in answers) + sum(row[-1] for row in votes)
+    seen.calls = sum(critique + answer for _, _, critique, answer in answers) + sum(
+        row[-1] for row in (*votes, *scores)
+    )
     seen.failures = len(failures)
     return seen
 
@@ -88,7 +96,7 @@ def rows_of(root: Path, table: str) -> list[tuple[Any, ...]]:
 def same_rows(root: Path, other: Path) -> None:
     """All that the run made and what it said of itself, but for when it was made: no column differs, usage neither,
     since the fake model counts the words of what it is sent, and has no cache."""
-    for table in ("prompts", "responses", "judgements", "preferences"):
+    for table in ("prompts", "responses", "judgements", "scores", "rewards", "preferences"):
         ours, theirs = rows_of(root, table), rows_of(other, table)
         different = [(one, two) for one, two in zip(ours, theirs, strict=False) if one != two]
         assert (len(ours), different[:1]) == (len(theirs), []), f"{table}: {len(different)} rows differ"
@@ -107,7 +115,7 @@ def whole(root: Path, run_id: str, applied: str) -> None:
     assert run.counts["done"] == run.counts["prompts"]
     assert not run.counts["open"]
     assert not run.counts["lost"]
-    for table in ("responses", "judgements", "preferences", "failures"):
+    for table in ("responses", "judgements", "scores", "rewards", "preferences", "failures"):
         assert len(warehouse.ids(table, run_id)) == run.counts[table], table
     assert run.labels.get("applied", "") == applied
     assert not run.repairs, "a kill damages nothing"

@@ -11,7 +11,7 @@ from kill_recipes import KINDS
 from kills import Torment
 
 FULL = {name: 4 if kind.prefect else 18 for name, kind in KINDS.items()}
-"""Kills per recipe in the long version: 148."""
+"""Kills per recipe in the long version: 166."""
 SHORT = {"jury": 2}
 """Of a run of 24 prompts."""
 
