@@ -7,15 +7,16 @@ import asyncio
 import importlib
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from export_runs import NO_CLEANING
+from click.testing import CliRunner
 from run_once import run_once
 from small_project import small_project, table
 
+from constitution.cli import app
 from constitution.export import Cleaning, Settings, export
 from constitution.export.formats import FORMATS
 from constitution.recipe import load_recipe
@@ -43,23 +44,28 @@ pairs = ["first-last", "parent"]
 
 @dataclass(frozen=True)
 class Shipped:
-    """What is expected of a recipe in recipes/, and of its export."""
+    """What is expected of a recipe in recipes/. How its run is exported its comment says."""
 
     samples: int
     """Of each prompt."""
     trainer: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    """Of its export, as the recipe's comment has them."""
-    prompts: int = 8
+    """Of TRL, that its export is for."""
     labels: str = ""
-    """preferences.label_by."""
+    """preferences.label_by; empty: it has no pairs."""
+    prompts: int = 8
 
 
 SHIPPED = {
-    "rl-cai": Shipped(2, "Reward", {"format": "reward"}, 5, "mean"),
-    "self-align": Shipped(1, "SFT", {"format": "sft", "rounds": "all"}),
+    "best-of-n": Shipped(8, "SFT", "reward", 4),
+    "ultrafeedback": Shipped(4, "Reward", "reward"),
+    "rl-cai": Shipped(2, "Reward", "mean", 5),
+    "rlcd": Shipped(2, "DPO", "construction"),
+    "self-align": Shipped(1, "SFT"),
+    "deliberative": Shipped(4, "SFT"),
+    "characters": Shipped(4, "DPO", "construction"),
+    "debate": Shipped(5, "KTO", "reward"),
 }
-
+EXPORTS = "#   constitution export RUN "
 
 TOPICS = ("bread", "boats", "ink", "knots", "lamps", "maps", "nets", "oars", "paper", "quays", "ropes", "sails")
 
@@ -302,30 +308,36 @@ def test_grpo(exports: dict[str, Path], tokenizer: Any, datasets: Any, trl: Any,
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-async def test_a_recipe_runs_as_it_is_and_is_trained_on(
+async def test_a_recipe_runs_as_it_is_and_its_export_is_trained_on(
     name: str, tokenizer: Any, datasets: Any, trl: Any, tmp_path: Path
 ) -> None:
-    shipped, warehouse = SHIPPED[name], tmp_path / "w"
-    run = await run_once(ROOT / "recipes" / f"{name}.toml", warehouse, [f"prompts.limit={shipped.prompts}"])
+    shipped, path, warehouse, out = SHIPPED[name], ROOT / "recipes" / f"{name}.toml", tmp_path / "w", tmp_path / "out"
+    run = await run_once(path, warehouse, [f"prompts.limit={shipped.prompts}"])
     assert run.finished_at
     states = "SELECT state, samples, failures, count(*) FROM chains GROUP BY ALL"
     assert table(warehouse, states) == [("complete", shipped.samples, 0, shipped.prompts)]
     labels = table(warehouse, "SELECT DISTINCT label_by FROM preferences")
     assert labels == ([(shipped.labels,)] if shipped.labels else [])
-    settings = Settings(test=0.0, cleaning=NO_CLEANING, **shipped.settings)
-    done = export(warehouse, run.run_id, settings, tmp_path / "out")
-    data = {"train": datasets.load_dataset(str(done.out))["train"], "test": None}
-    assert len(data["train"]) == sum(file.rows for file in done.files) >= 2
+
+    [words] = [line.removeprefix(EXPORTS) for line in comments(path) if line.startswith(EXPORTS)]
+    where = ["--warehouse", str(warehouse), "--out", str(out)]
+    done = CliRunner().invoke(app, ["export", run.run_id, *words.split(), *where])
+    assert done.exit_code == 0, done.output
+    data = {"train": datasets.load_dataset(str(out))["train"], "test": None}
+    assert len(data["train"]) >= 2
     turns = [turn for row in data["train"].to_list() for turn in row.get("prompt", row.get("chosen"))]
     assert "system" not in {turn["role"] for turn in turns}
     model = scored() if shipped.trainer == "Reward" else causal()
     trained(trainer_of(trl, shipped.trainer, data, tokenizer, tmp_path, model))
 
 
+def comments(path: Path) -> list[str]:
+    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_recipe_says_why_it_is_with_the_paper(name: str) -> None:
     path = ROOT / "recipes" / f"{name}.toml"
-    comments = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
-    assert "arXiv 2" in " ".join(comments[:3])
-    assert f"#   constitution run recipes/{name}.toml" in comments
+    assert "arXiv 2" in " ".join(comments(path)[:3])
+    assert f"#   constitution run recipes/{name}.toml" in comments(path)
     assert load_recipe(path).name == name

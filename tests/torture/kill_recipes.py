@@ -133,7 +133,7 @@ KINDS = {
         + '[sample.second]\nsystem_prompt = "debate"\nsees = "others"\n'
         + '[reward]\nby = ["rubric", "rule"]\nprinciples = ["even-handed", "no-preaching"]\ncombine = "veto"\n'
         + "rules = { words = [20, 60] }\nlength = { limit = 50, ramp = 20 }\n"
-        + '[judge]\nprinciples = 1\npairs = ["best-worst", "all"]\n'
+        + '[judge]\nprinciples = 1\npairs = ["contrast", "best-worst"]\ncontrast = ["for", "against"]\n'
         + OUTPUT,
         40,
         {"policy": POLICY, "judge": {**JUDGE, "labels": (*LABELS, *REPLIES)}},

@@ -125,8 +125,9 @@ def whole(root: Path, run_id: str, applied: str) -> None:
 
 
 def leftovers(root: Path) -> list[str]:
-    """Temporary files and folders."""
-    return [str(path.relative_to(root)) for path in root.rglob(".*") if path.name != ".lock"]
+    """Temporary files and folders; locks, and the folders that hold nothing else, are none."""
+    hidden = [path for path in root.rglob(".*") if path.name != ".lock" and not path.name.startswith(".scoring-")]
+    return [str(path.relative_to(root)) for path in hidden]
 
 
 # --- the torment
