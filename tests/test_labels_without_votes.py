@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
@@ -20,8 +21,8 @@ from constitution.judge.pairs import Pair, pairs
 from constitution.labels.unvoted import label_unvoted
 from constitution.pipeline import open_run, prepare
 from constitution.recipe import Confirm, load_recipe
-from constitution.records import Prompt, Response, Run
-from constitution.warehouse import Warehouse
+from constitution.records import Prompt, Response, Row, Run
+from constitution.warehouse import Warehouse, Writer
 
 __all__ = ["project"]
 
@@ -149,6 +150,7 @@ async def test_by_construction_no_judge_is_asked_and_a_resumed_run_is_the_same(r
     run = await run_once(recipe, root / "w", [])
     assert run.finished_at
     assert [used.stage for used in run.usage] == ["sample-with", "sample-without"]
+    assert list(run.models) == ["policy"]
     assert (run.counts["judgements"], run.counts["votes_missing"], run.counts["preferences"]) == (0, 0, 16)
     made = """
         SELECT c.sampler, r.sampler, p_b, count(*) FROM pairs AS p JOIN responses AS c ON c.id = chosen_id
@@ -179,6 +181,47 @@ async def test_by_reward_the_label_is_the_gap(rewarded: Path) -> None:
     await stop_midway(rewarded, root / "cut", ["judge.margin=0.02"], prompts=3)
     await run_once(rewarded, root / "cut", ["judge.margin=0.02"])
     assert table(root / "cut", ROWS) == table(root / "w", ROWS)
+
+
+async def test_stopped_before_a_row_it_resumes_to_the_same(rewarded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, small = rewarded.parent, ["prompts.limit=1", "sample.with.n=1", "sample.without.n=1", "output.window=1"]
+    put, written, left = Writer.put, 0, -1
+
+    async def counted(self: Writer, made: Sequence[Row]) -> None:
+        nonlocal written, left
+        if made and left == 0:
+            raise OSError("the machine stops here")
+        left -= bool(made)
+        written += bool(made)
+        await put(self, made)
+
+    monkeypatch.setattr(Writer, "put", counted)
+    await run_once(rewarded, root / "whole", small)
+    every = written
+    assert every > 8
+    for stop in (1, every // 2, every - 2, every - 1):
+        left = stop
+        with pytest.raises(OSError, match="the machine stops here"):
+            await run_once(rewarded, root / f"cut{stop}", small)
+        left = -1
+        assert table(root / f"cut{stop}", "SELECT state, pairs FROM chains") == [("open", 0)]
+        await run_once(rewarded, root / f"cut{stop}", small)
+        assert table(root / f"cut{stop}", ROWS) == table(root / "whole", ROWS)
+
+
+async def test_repaired_it_is_the_same(rewarded: Path) -> None:
+    root = rewarded.parent / "w"
+    run = await run_once(rewarded, root, [])
+    whole, warehouse = table(root, ROWS), Warehouse(root)
+    for name in ("rewards", "preferences", "responses"):
+        [part] = warehouse.parts(name, run.run_id)
+        part.write_bytes(part.read_bytes()[:-9] + b"otherwise")
+        with warehouse.lock(run.run_id):
+            assert warehouse.repair(run.run_id)
+        assert table(root, "SELECT count(*) FROM preferences") == [(0,)]
+        assert (await run_once(rewarded, root, [])).finished_at
+        assert table(root, ROWS) == whole
+        assert warehouse.verify(run.run_id) == []
 
 
 @pytest.fixture
@@ -276,6 +319,7 @@ async def test_what_needs_votes_is_refused_in_one_sentence(rewarded: Path, tmp_p
         ([*export, "--principles", "kind"], "--principles: is about votes"),
         ([*export, "--min-agreement", "0.5"], "--min-agreement: is about votes"),
         ([*export, "--consistent-only"], "--consistent-only: is about votes"),
+        ([*export, "--drop-broken"], "--drop-broken: is about votes"),
     ):
         refused = CliRunner().invoke(app, arguments)
         assert isinstance(refused.exception, InputError), refused.output
@@ -284,6 +328,10 @@ async def test_what_needs_votes_is_refused_in_one_sentence(rewarded: Path, tmp_p
     with duckdb.connect() as connection:
         found = connection.execute(f"SELECT DISTINCT label_by FROM '{tmp_path}/out/**/*.parquet'").fetchall()
     assert found == [("reward",)]
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "the one with the higher reward is `chosen`" in card
+    assert "voted" not in card
+    assert "votes of language models" not in card
 
 
 JUDGED = "is about votes, and with confirm = 'construction' there are none"

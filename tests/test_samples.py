@@ -124,7 +124,7 @@ async def recorded(project: Path, fails: Mapping[str, Exception] | None = None) 
 async def test_a_run_has_every_sample_with_what_made_it(project: Path) -> None:
     run = await run_once(project / "recipe.toml", project / "w", [])
     assert run.finished_at
-    assert set(run.models) == {"policy", "pool strong", "judge"}
+    assert set(run.models) == {"policy", "pool strong"}
     found = table(
         project / "w",
         "SELECT sampler, model, family, system_prompt, count(*), count(DISTINCT seed), any_value(principle_id) IS NULL,"

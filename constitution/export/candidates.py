@@ -119,6 +119,7 @@ def lay(
 
     Raises InputError where the run has nothing that the format could be made of.
     """
+    check_votes(run, settings)
     source = settings.source_of(run)
     work = Work(root, run, settings, connection, source, _by_reward(connection, settings, source))
     connection.execute("CREATE SCHEMA export")
@@ -132,10 +133,6 @@ def lay(
     if principles or settings.principles:
         choose_principles(connection, select(principles, settings.principles, f"--principles ({constitution.label})"))
     if unit == "pair":
-        about_votes = {"--principles": settings.principles, "--min-agreement": settings.min_agreement,
-                       "--consistent-only": settings.consistent_only}  # fmt: skip
-        for option in (option for option, given in about_votes.items() if given):
-            check_votes(run, option)
         if settings.principles:
             relabel(connection, run)
         labelled = "export.labelled" if settings.principles else "preferences"

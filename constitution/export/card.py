@@ -98,6 +98,20 @@ class CardFacts:
         return any(model.get("name") in POCKET for model in self.run.models.values())
 
 
+_UNVOTED = {
+    "reward": (
+        "Answers to the same prompt have rewards; the one with the higher reward is `chosen`. No votes were cast.",
+        "The labels are gaps of rewards (`p_chosen` = ½ + gap / 2): they are as right as what the rewards are read by.",
+    ),
+    "construction": (
+        "Answers to the same prompt were made in two ways, one of which is meant to be better: its answer is `chosen`. "
+        "No votes were cast.",
+        "The labels say how the answers were made; whether a chosen answer is better, nothing has looked at.",
+    ),
+}
+"""What is said first of labels without votes, and first of their limits, in place of a format's own."""
+
+
 def write_card(out: Path, facts: CardFacts, options: CardOptions) -> None:
     """Writes README.md into `out`: the hub's YAML header, then the card. The same facts give the same bytes."""
     (out / "README.md").write_text(card(facts, options), encoding="utf-8", newline="\n")
@@ -123,6 +137,7 @@ def _template() -> Any:
 def card(facts: CardFacts, options: CardOptions) -> str:
     """The text of README.md."""
     settings = facts.settings
+    by = _label_by(facts.run.recipe) if settings.spec.unit == "pair" else "votes"
     body = _template().render(
         settings=settings,
         spec=settings.spec,
@@ -140,7 +155,11 @@ def card(facts: CardFacts, options: CardOptions) -> str:
         not_cleaned=not_cleaned(settings),
         audit=[cells_of(row) for row in facts.headlines],
         layout=settings.layout_spec,
-        limits=(*settings.spec.limits, *settings.task.limits),
+        intro=_UNVOTED[by][0] if by in _UNVOTED else settings.spec.intro,
+        limits=(
+            *([_UNVOTED[by][1], *settings.spec.limits[1:]] if by in _UNVOTED else settings.spec.limits),
+            *settings.task.limits,
+        ),
         lost=Markdown(", ".join(f"`{name}`" for name in settings.task.lost(settings.spec.of_run(facts.run)))),
         loading=Markdown(fenced(loading(facts), settings.task.lines[0] or "python")),
         scorecard=[figure for name in SCORECARD for figure in facts.figures if _shown(figure, name)],
@@ -256,7 +275,7 @@ def _finalized(value: Any) -> Any:
 
 def _how(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The recipe's settings that say most of how the data came to be."""
-    by = (recipe.get("judge") or {}).get("confirm", "votes")
+    by = _label_by(recipe)
     of_votes = (("judge", "method"), ("judge", "principles")) if by == "votes" else ()
     for section, setting in (("revise", "rounds"), *of_votes, ("judge", "pairs")):
         value = (recipe.get(section) or {}).get(setting)
@@ -269,6 +288,10 @@ def _how(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, judge in ((recipe.get("model") or {}).get("jury") or {}).items():
         if judge.get("method"):
             yield f"model.jury.{name}.method", judge["method"]
+
+
+def _label_by(recipe: Mapping[str, Any]) -> str:
+    return str((recipe.get("judge") or {}).get("confirm", "votes"))
 
 
 def _prompts_from(run: Run) -> str:

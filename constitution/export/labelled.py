@@ -8,6 +8,7 @@ import duckdb
 import pyarrow as pa
 
 from constitution.errors import InputError
+from constitution.export.settings import Settings
 from constitution.labels import Rules, judge_settings
 from constitution.labels import relabel as labels
 from constitution.records import Principle, Run
@@ -42,10 +43,20 @@ def relabel(connection: duckdb.DuckDBPyConnection, run: Run) -> None:
     connection.unregister("relabelled")
 
 
-def check_votes(run: Run, option: str) -> None:
-    """Raises InputError where `option` is about votes, and the run's labels are made without any."""
-    if (by := judge_settings(run).get("confirm", "votes")) != "votes":
-        raise InputError(f"{option}: is about votes, and the labels of {run.run_id} are by {by}", hint="leave it out")
+def check_votes(run: Run, settings: Settings) -> None:
+    """Raises InputError for a setting about votes, where the run's labels are made without any."""
+    by = judge_settings(run).get("confirm", "votes")
+    about_votes = {
+        "--principles": settings.principles and settings.spec.unit == "pair",
+        "--min-agreement": settings.min_agreement,
+        "--consistent-only": settings.consistent_only,
+        "--drop-broken": settings.cleaning.drop_broken,
+    }
+    for option, given in about_votes.items():
+        if given and by != "votes":
+            raise InputError(
+                f"{option}: is about votes, and the labels of {run.run_id} are by {by}", hint="leave it out"
+            )
 
 
 def score(connection: duckdb.DuckDBPyConnection) -> None:

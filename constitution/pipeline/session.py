@@ -106,7 +106,7 @@ async def _begin(state: State, stack: AsyncExitStack, observer: Observer | None)
             recipe.model.on(state.before.day),
             answers=recipe.asks_policy,
             notes=state.warehouse.batches(plan.run_id),
-            votes=recipe.asks_policy or recipe.asks_judges,
+            votes=recipe.asks_judges,
         )
     )
     await state.begin(engines)
