@@ -5,6 +5,7 @@
     calibrate  labels fitted to gold labels; ECE, Brier score, reliability
     agreement  Cohen's kappa, Krippendorff's alpha
     aggregate  Dawid–Skene
+    bradley_terry  strengths of what was compared two by two
     prevalence what a judge that errs has found, corrected
     forecast   what a whole will come to, by a sample of it
     benchmarks how public benchmarks score a judge
