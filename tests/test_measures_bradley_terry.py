@@ -66,12 +66,14 @@ def test_what_never_lost_and_what_nothing_is_known_of_is_finite() -> None:
     found = standings(4, [0, 0, 1], [1, 2, 2], [1.0, 1.0, 1.0])
     assert found.strength[0] < found.strength[1] < found.strength[2] < 10
     assert np.abs(found.strength[[1, 3]]).max() < 1e-9  # one win and one loss, and no game at all
-    assert (found.low < found.chance).all() and (found.chance < found.high).all()
+    assert (found.low < found.chance).all()
+    assert (found.chance < found.high).all()
     assert found.chance.sum() == pytest.approx(4 / 2)  # every pair is won once
     wide = found.high - found.low
     assert wide[3] > wide[:3].max()
     no_games = standings(3, [], [], [])
-    assert no_games.strength.tolist() == [0, 0, 0] and no_games.chance.tolist() == [0.5] * 3
+    assert no_games.strength.tolist() == [0, 0, 0]
+    assert no_games.chance.tolist() == [0.5] * 3
     assert np.isnan(standings(1, [], [], []).chance).all()
 
 

@@ -2,7 +2,8 @@
 
 Those that did about as well meet, no two meet twice, and where the number is odd one that has met most others sits out.
 So the strongest meet each other early, and n answers take about log2 n rounds of n / 2 pairs in place of n (n - 1) / 2
-pairs. As in other rankings by model judges (Arena-Lite's knock-out, arXiv 2411.01281) the first round is drawn.
+pairs: Swiss-wise iterative matchmaking of models by their judge (Xu et al. 2025, arXiv 2502.14074), here of
+the answers to one prompt.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def next_round(names: Sequence[str], played: Played, rounds: int) -> list[Ids]:
     names: in an order that was drawn, which decides between equals. rounds: that there were before this one.
     """
     met: dict[str, set[str]] = {name: set() for name in names}
-    score = {name: rounds / 2 for name in names}
+    score = dict.fromkeys(names, rounds / 2)
     for (a, b), p_b in played.items():
         met[a].add(b)
         met[b].add(a)
