@@ -70,6 +70,7 @@ def test_circles_are_those_that_a_count_finds(tmp_path: Path) -> None:
         counted = [three[judge] for _, _, circles in made for three in circles if judge in three]
         figure = found("cycles", judge)
         assert 0 < sum(counted) < len(counted) == figure.n
+        assert figure.value is not None
         assert figure.value == pytest.approx(sum(counted) / len(counted))
         assert figure.low is not None
         assert figure.high is not None

@@ -16,11 +16,11 @@ from test_rewards import Judge, project
 from constitution.cli import app
 from constitution.engines.base import Completion, Engine, Request
 from constitution.errors import EngineUnavailable, InputError, RecipeError, RequestRefused
-from constitution.judge.groups import contrasts
+from constitution.judge.groups import chosen_pairs, contrasts
 from constitution.judge.pairs import Pair, pairs
 from constitution.labels.unvoted import label_unvoted
 from constitution.pipeline import open_run, prepare
-from constitution.recipe import Confirm, load_recipe
+from constitution.recipe import Confirm, JudgeSection, load_recipe
 from constitution.records import Prompt, Response, Row, Run
 from constitution.warehouse import Warehouse, Writer
 
@@ -107,7 +107,8 @@ def test_numbers_of_two_samplers_are_contrasted_and_the_better_is_the_later_one(
     answers = [sample("with", 1), sample("with", 0), sample("other", 0), sample("without", 0), sample("with", 2)]
     assert contrasts(answers, "with", "without") == [("without0", "with0")]
     assert contrasts(answers[:3], "with", "without") == []
-    both = pairs("r", Prompt((), "s"), answers, ("contrast", "all"), None, 1, ("with", "without"))
+    section = JudgeSection(pairs=("contrast", "all"), contrast=("with", "without"))
+    both = pairs("r", Prompt((), "s"), answers, section.pairs, None, chosen_pairs(answers, section, None, {}, 1))
     assert Counter(pair.kind for pair in both) == {"contrast": 1, "all": 9}
     assert len({frozenset((pair.a.id, pair.b.id)) for pair in both}) == 10
 

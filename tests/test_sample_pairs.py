@@ -66,6 +66,8 @@ def test_ties_equal_texts_and_missing_values() -> None:
     ]  # fmt: skip
     assert sample_pairs([sample("a", "one"), sample("b", "")], KINDS, {"a": 1.0, "b": 0.5}, 1) == []
     assert sample_pairs([sample("a", "one"), sample("b", "two")], KINDS[:3], None, 1) == []
+    # While the best is not known, it is not known either which kind a pair is of.
+    assert sample_pairs([sample("a", "one"), sample("b", "two")], ("best-worst", "all"), {"a": 0.5}, 1) == []
 
 
 @pytest.fixture

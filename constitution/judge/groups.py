@@ -5,6 +5,7 @@ best-worst      the highest reward and the lowest (RLHFlow's max_min)
 best-random     the highest and one of the others, drawn
 best-low        the highest and the one nearest to the mean less two standard deviations (arXiv 2502.16825)
 all             every two
+tournament      in rounds, those that did about as well so far (swiss.py)
 
 But for contrasts, texts come once, and an answer is never paired with its own text. Of equal texts, and of equal
 rewards, the one with the least id counts, a digest: no place is preferred. Where all rewards are the same, nothing is
@@ -19,11 +20,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 
 from constitution.identity import seed
+from constitution.judge.swiss import Ids, next_round, rounds_of
+from constitution.recipe import JudgeSection
 from constitution.records import PairKind, Response, Reward, RewardSource, Row
 
 Totals = Mapping[str, float | None]
 """Rewards of answers by id, with their length penalty; None: no value."""
-Ids = tuple[str, str]
 
 
 def totals(have: Mapping[str, Row], source: RewardSource) -> Totals:
@@ -41,19 +43,33 @@ def contrasts(answers: Iterable[Response], better: str, other: str) -> list[Ids]
     return [(by_number[other][number], by_number[better][number]) for number in numbers]
 
 
+def waits(answers: Iterable[Response], kinds: Iterable[PairKind], known: Totals | None) -> bool:
+    """Whether a reward may still come of a sample, so that it is not known which is best, where pairs go by that."""
+    by_reward = any(kind in _OTHERS for kind in kinds)
+    return by_reward and not all(answer.id in (known or {}) for answer in answers if answer.kind == "sample")
+
+
+def places_of(answers: Iterable[Response]) -> dict[str, int]:
+    """The samples that are compared, by id, and their places, by sampler and number in whatever order they are given:
+    those with text, and of equal texts the least id."""
+    there = [answer for answer in answers if answer.kind == "sample" and answer.text]
+    samples = sorted(there, key=lambda answer: (answer.sampler or "", answer.round))
+    least = {answer.text: answer.id for answer in sorted(samples, key=lambda answer: answer.id, reverse=True)}
+    return {answer.id: place for place, answer in enumerate(samples) if least[answer.text] == answer.id}
+
+
 def sample_pairs(
     answers: Iterable[Response], kinds: Sequence[PairKind], known: Totals | None, run_seed: int
 ) -> list[tuple[PairKind, Ids]]:
-    """Ids of the earlier and of the later answer, by kind in the order of this table; not those that need rewards while
-    one may still come, so that it is not known which is best."""
-    every = [answer for answer in answers if answer.kind == "sample"]
-    samples = [answer for answer in every if answer.text]
-    ranked = known if known and all(answer.id in known for answer in every) else {}
-    least = {answer.text: answer.id for answer in sorted(samples, key=lambda answer: answer.id, reverse=True)}
-    places = {answer.id: place for place, answer in enumerate(samples) if least[answer.text] == answer.id}
-    prompt_id = samples[0].prompt_id if samples else ""
+    """Ids of the earlier and of the later answer, by kind in the order of this table, without a tournament; none while
+    it waits for a reward."""
+    there = list(answers)
+    places = places_of(there)
+    if not places or waits(there, kinds, known):
+        return []
+    prompt_id = there[0].prompt_id
     found: list[tuple[PairKind, Ids]] = []
-    rewarded = {id: total for id in places if (total := ranked.get(id)) is not None}
+    rewarded = {id: total for id in places if known and (total := known.get(id)) is not None}
     for kind, other_of in _OTHERS.items():
         if kind in kinds and len(rewarded) > 1:
             best = min(rewarded, key=lambda id: (-rewarded[id], id))
@@ -64,6 +80,50 @@ def sample_pairs(
                 found.append((kind, (first, second)))
     if "all" in kinds:
         found += [("all", pair) for pair in combinations(places, 2)]
+    return found
+
+
+def tournament_pairs(
+    answers: Iterable[Response], rounds: int | None, labels: Mapping[Ids, float | None], run_seed: int
+) -> list[Ids]:
+    """Those of the rounds that are known by now: a round follows once all pairs of the one before have a label.
+
+    rounds: None, as many as `rounds_of` finds. labels: of pairs of samples, the probability that the later one is
+    better; None: no vote on it counts. run_seed: draws the first round, and between equals.
+    """
+    there = list(answers)
+    places, found = places_of(there), list[Ids]()
+    names, played = list(places), dict[Ids, float | None]()
+    random.Random(seed(run_seed, there[0].prompt_id if there else "", "tournament")).shuffle(names)
+    for number in range(rounds_of(len(names), rounds)):
+        drawn = [sorted(ids, key=places.__getitem__) for ids in next_round(names, played, number)]
+        new: list[Ids] = [(first, second) for first, second in drawn]
+        found += new
+        if not new or not all(ids in labels for ids in new):
+            break
+        played |= {ids: labels[ids] for ids in new}
+    return found
+
+
+def chosen_pairs(
+    answers: Iterable[Response],
+    section: JudgeSection,
+    known: Totals | None,
+    labels: Mapping[Ids, float | None],
+    run_seed: int,
+) -> list[tuple[PairKind, Ids]]:
+    """All pairs of samples that [judge] asks for, by kind in the order of this table: those that are known by now.
+
+    known: rewards; None: the recipe has none. labels: as of `tournament_pairs`, whichever of the two is named first.
+    """
+    there = list(answers)
+    found: list[tuple[PairKind, Ids]] = []
+    if section.contrast:
+        found += [("contrast", ids) for ids in contrasts(there, *section.contrast)]
+    found += sample_pairs(there, section.pairs, known, run_seed)
+    if "tournament" in section.pairs and not waits(there, section.pairs, known):
+        both = {**labels, **{(b, a): None if p_b is None else 1 - p_b for (a, b), p_b in labels.items()}}
+        found += [("tournament", ids) for ids in tournament_pairs(there, section.tournament.rounds, both, run_seed)]
     return found
 
 
@@ -92,4 +152,4 @@ _OTHERS: Mapping[PairKind, Callable[[Rewarded, str, random.Random], str | None]]
 }
 """What is paired with the best."""
 BY_REWARD = tuple(_OTHERS)
-OF_SAMPLES = (*BY_REWARD, "all")
+OF_SAMPLES = (*BY_REWARD, "all", "tournament")

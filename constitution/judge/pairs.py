@@ -8,7 +8,7 @@ from itertools import combinations
 
 from constitution.generate.outcomes import last_answer
 from constitution.identity import row_id
-from constitution.judge.groups import Totals, contrasts, sample_pairs
+from constitution.judge.groups import Totals
 from constitution.records import REPEATS, DropReason, PairKind, Prompt, Response
 
 
@@ -52,14 +52,12 @@ def pairs(
     answers: Iterable[Response],
     kinds: Sequence[PairKind],
     known: Totals | None = None,
-    run_seed: int = 0,
-    contrast: tuple[str, str] | None = None,
+    of_samples: Iterable[tuple[PairKind, tuple[str, str]]] = (),
 ) -> list[Pair]:
     """The pairs of one prompt's answers, of the kinds that are asked for; perturbations always have theirs. Where two
     kinds choose the same two answers, it is one pair, of the kind that comes first in `CHOICES`, and then in groups.py.
 
-    known: rewards of answers (groups.py); None: the recipe has none. run_seed: draws among them. contrast: two
-    samplers, the first of which is meant to be better."""
+    known: rewards of answers (groups.py); None: the recipe has none. of_samples: those of samples (groups.py)."""
     by_id = {answer.id: answer for answer in answers}
     gold = {answer.id for answer in by_id.values() if answer.kind == "given" and answer.round in prompt.better}
     chosen: dict[tuple[str, str], PairKind] = {}
@@ -68,9 +66,7 @@ def pairs(
             several = kind == "given" and prompt.golds
             for a, b in _sides(by_id, gold) if several else choose(by_id):
                 chosen.setdefault((a, b), kind)
-    if "contrast" in kinds and contrast:
-        chosen |= dict.fromkeys(contrasts(by_id.values(), *contrast), "contrast")
-    for kind, ids in sample_pairs(by_id.values(), kinds, known, run_seed):
+    for kind, ids in of_samples:
         if ids[::-1] not in chosen:
             chosen.setdefault(ids, kind)
     return [

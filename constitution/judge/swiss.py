@@ -20,10 +20,11 @@ MORE = 1
 
 
 def rounds_of(n: int, wanted: int | None = None) -> int:
-    """Rounds among n answers: those `wanted`, or ceil(log2 n), which single out one that never loses, and one more,
-    because judges err; but no more than have pairs."""
-    most = n - 1 if n % 2 == 0 else n
-    return max(min(math.ceil(math.log2(n)) + MORE if wanted is None else wanted, most), 0) if n > 1 else 0
+    """Rounds among n answers, at most: those `wanted`, or ceil(log2 n), which single out one that never loses, and one
+    more, because judges err."""
+    if n < 2:
+        return 0
+    return math.ceil(math.log2(n)) + MORE if wanted is None else wanted
 
 
 def next_round(names: Sequence[str], played: Played, rounds: int) -> list[Ids]:

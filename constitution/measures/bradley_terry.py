@@ -63,7 +63,7 @@ def _fit(
     n: int, a: NDArray[np.int64], b: NDArray[np.int64], p: Floats, spread: float
 ) -> tuple[Floats, NDArray[np.float64]]:
     """The strengths of the highest posterior, and its negative second derivative there (n, n)."""
-    strength, step = np.zeros(n), np.zeros(n)
+    strength: Floats = np.zeros(n)
     for _ in range(_STEPS):
         wins = _sigmoid(strength[b] - strength[a])
         slope = np.bincount(b, p - wins, n) - np.bincount(a, p - wins, n) - strength / spread**2

@@ -11,12 +11,13 @@ from constitution.engines import Engine
 from constitution.generate.base import Emit
 from constitution.identity import seed
 from constitution.judge.ask import Judge, Votes, all_units, draw_principles, expected, known, vote
-from constitution.judge.groups import totals
+from constitution.judge.groups import Totals, chosen_pairs, totals, waits
 from constitution.judge.methods import apart
 from constitution.judge.pairs import Pair, pairs
 from constitution.judge.units import Unit, in_waves
 from constitution.labels import Rules, label_pair
 from constitution.labels.adaptive import Monitor
+from constitution.labels.standings import standing_rewards
 from constitution.labels.unvoted import label_unvoted
 from constitution.pipeline.plan import judging
 from constitution.recipe import JudgeSection, Recipe
@@ -56,23 +57,60 @@ class Labeller:
     async def label(
         self, prompt: Prompt, answers: Iterable[Response], have: Mapping[str, Row], emit: Emit
     ) -> list[Failure]:
-        """Votes on all pairs of the prompt at once and labels them, each once. Returns the failures that left something
-        undone: those of pairs that a quorum labelled are not among them.
+        """Votes on all pairs of the prompt at once, of a tournament's round by round, and labels them, each once.
+        Returns the failures that left something undone: those of pairs that a quorum labelled are not among them.
 
         answers: those to which no restart adds one.
         """
-        chosen = self.pairs(prompt, answers, have)
-        if len(chosen) == 1:
-            return await self._label(prompt, chosen[0], have, emit)
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._label(prompt, pair, have, emit)) for pair in chosen]
-        return [failure for task in tasks for failure in task.result()]
+        there, failures = list(answers), list[Failure]()
+        new = chosen = self.pairs(prompt, there, have)
+        while new:
+            failures += await self._each(prompt, new, have, emit)
+            before, chosen = chosen, self.pairs(prompt, there, have) if self._rounds else chosen
+            new = chosen[len(before) :]
+        if self._stands and not waits(there, self.section.pairs, self._known(have)):
+            await self._stand(there, chosen, have, emit)
+        return failures
 
     def pairs(self, prompt: Prompt, answers: Iterable[Response], have: Mapping[str, Row]) -> list[Pair]:
-        """Those that are compared; have: the prompt's rows, its rewards among them."""
-        known = totals(have, self.source) if self.source else None
-        section = self.section
-        return pairs(self.run_id, prompt, answers, section.pairs, known, self.seed, section.contrast)
+        """Those that are compared, as far as is known by now; have: the prompt's rows, its rewards and labels among
+        them."""
+        there, known = list(answers), self._known(have)
+        # By the plain mean, which no later labelling changes.
+        labels = {(row.a_id, row.b_id): row.p_mean for row in have.values() if isinstance(row, Preference)}
+        chosen = chosen_pairs(there, self.section, known, labels, self.seed)
+        return pairs(self.run_id, prompt, there, self.section.pairs, known, chosen)
+
+    @property
+    def _rounds(self) -> bool:
+        return "tournament" in self.section.pairs
+
+    @property
+    def _stands(self) -> bool:
+        """Whether there are votes on enough pairs for samples to have rewards by them."""
+        return self.section.votes_are_cast and (self._rounds or "all" in self.section.pairs)
+
+    def _known(self, have: Mapping[str, Row]) -> Totals | None:
+        return totals(have, self.source) if self.source else None
+
+    async def _each(self, prompt: Prompt, those: Sequence[Pair], have: Mapping[str, Row], emit: Emit) -> list[Failure]:
+        if len(those) == 1:
+            return await self._label(prompt, those[0], have, emit)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._label(prompt, pair, have, emit)) for pair in those]
+        return [failure for task in tasks for failure in task.result()]
+
+    async def _stand(
+        self, answers: Iterable[Response], chosen: Iterable[Pair], have: Mapping[str, Row], emit: Emit
+    ) -> None:
+        """The samples' rewards by votes, made once, when every pair of two of them has its label: no round is left."""
+        samples = [answer for answer in answers if answer.kind == "sample"]
+        labels = [have.get(pair.id) for pair in chosen if (pair.a.kind, pair.b.kind) == ("sample", "sample")]
+        made = [label for label in labels if isinstance(label, Preference)]
+        if len(made) == len(labels):
+            votes = [row for row in have.values() if isinstance(row, Judgement)]
+            rewards = standing_rewards(samples, made, votes)
+            await emit([reward for reward in rewards if reward.id not in have])
 
     def units(self, pair: Pair) -> tuple[Unit, ...]:
         """What is to be asked of the pair, in its order; perturbations, which are to show what judges do, at once."""

@@ -71,6 +71,12 @@ class ScoreSection(Section):
     """Grades: the digits 1 to 9, or the letters T to A, each one token to any tokenizer."""
 
 
+class TournamentSection(Section):
+    rounds: Count | None = None
+    """In each of them every one of a prompt's n samples meets one that it has not met. None: ceil(log2 n), which
+    single out one that never loses, and one more, because judges err."""
+
+
 Confirm = Literal["votes", "reward", "construction"]
 
 
@@ -107,9 +113,14 @@ class JudgeSection(Section):
     only: tuple[str, ...] = ()
     """Tags or ids to choose from; empty: all that compare."""
     pairs: tuple[
-        Literal["first-last", "parent", "given", "contrast", "best-worst", "best-random", "best-low", "all"], ...
+        Literal[
+            "first-last", "parent", "given", "contrast", "best-worst", "best-random", "best-low", "all", "tournament"
+        ],
+        ...,
     ] = ("first-last",)
-    """The last five are of samples, all but contrast and all by the rewards of the first source (judge/groups.py)."""
+    """The last six are of samples, best-… by the rewards of the first source (judge/groups.py)."""
+    tournament: TournamentSection = TournamentSection()
+    """Pairs tournament: how long it is."""
     contrast: tuple[str, str] | None = None
     """Pairs contrast: two samplers, first the one whose answers are meant to be better."""
     confirm: Confirm = "votes"
@@ -132,6 +143,8 @@ class JudgeSection(Section):
             raise ValueError("contrast: a sampler is compared with another one, not with itself")
         if self.votes_are_cast:
             return self
+        if "tournament" in self.pairs:
+            raise ValueError(f"pairs: a tournament goes by votes, and with confirm = {self.confirm!r} there are none")
         if self.confirm == "construction" and set(self.pairs) != {"contrast"}:
             raise ValueError('confirm: only of pairs = ["contrast"] is it known by construction which answer is better')
         fields = type(self).model_fields
@@ -303,8 +316,11 @@ class Recipe(Section):
         if self.revise.rounds == 0 and {"first-last", "parent"} & set(pairs):
             raise ValueError("judge.pairs: first-last and parent need revise.rounds of 1 or more")
         by_reward = {"best-worst", "best-random", "best-low"} & set(pairs)
-        if (by_reward or "all" in pairs) and self.samples < 2:
-            raise ValueError(f"judge.pairs: {min(by_reward or ['all'])} needs two samples or more ([sample.NAME])")
+        of_samples = by_reward | {"all", "tournament"} & set(pairs)
+        if of_samples and self.samples < 2:
+            raise ValueError(f"judge.pairs: {min(of_samples)} needs two samples or more ([sample.NAME])")
+        if {"all", "tournament"} <= set(pairs):
+            raise ValueError("judge.pairs: all has every pair of a tournament; name one of them")
         if by_reward and self.reward is None:
             raise ValueError(f"judge.pairs: {min(by_reward)} goes by rewards, and there is no section [reward]")
         if self.prompts.turns is not None and not self.chain:

@@ -20,7 +20,9 @@ from constitution.records.kinds import (
     PairKind,
     Perturbation,
     ResponseKind,
+    RewardReason,
     RewardSource,
+    StoredSource,
 )
 from constitution.records.principles import (
     Constitution,
@@ -83,6 +85,7 @@ __all__ = [
     "Response",
     "ResponseKind",
     "Reward",
+    "RewardReason",
     "RewardSource",
     "Role",
     "Row",
@@ -90,6 +93,7 @@ __all__ = [
     "Sampling",
     "Score",
     "SkippedRow",
+    "StoredSource",
     "SystemPrompt",
     "Turn",
     "Usage",

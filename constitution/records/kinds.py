@@ -17,13 +17,18 @@ Method = Literal["label", "rationale", "score", "rubric", "verdict"]
 CriterionKind = Literal["", "essential", "important", "optional", "pitfall"]
 """As in Rubrics as Rewards (arXiv 2507.17746). Empty: not said."""
 RewardSource = Literal["rubric", "grade", "rule"]
-"""What a reward is made of (judge/sources.py)."""
+"""What [reward].by asks for (judge/sources.py)."""
+StoredSource = RewardSource | Literal["votes"]
+"""What a row of rewards is by. votes: the labels of a prompt's pairs (labels/standings.py)."""
+RewardReason = Literal["no-text", "readings-missing", "no-label"]
+"""Why a reward has no value."""
 Benchmark = Literal["hhh", "judgebench", "llmbar", "rewardbench-2"]
 """Public benchmarks of judges: prompts/benchmarks.py knows their rows, audit/benchmark.py their rules."""
 Perturbation = Literal["polished", "terse", "sarcastic"]
 PairKind = Literal[
-    "first-last", "parent", "given", "contrast", "best-worst", "best-random", "best-low", "all", "perturbation"
-]
+    "first-last", "parent", "given", "contrast", "best-worst", "best-random", "best-low", "all", "tournament",
+    "perturbation",
+]  # fmt: skip
 DropReason = Literal[
     "tie", "margin", "identical", "empty", "cut", "refused", "filtered", "copied", "votes-missing", "reward-missing",
     "perturbation",

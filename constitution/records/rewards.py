@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from constitution.records.kinds import RewardSource
+from constitution.records.kinds import RewardReason, StoredSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,23 +74,29 @@ class Reward:
     run_id: str
     prompt_id: str
     response_id: str
-    source: RewardSource
+    source: StoredSource
     value: float | None
-    """From 0 to 1; None: `reason` says why there is none."""
+    """From 0 to 1; of votes, the mean probability of beating each of the prompt's other samples. None: `reason` says
+    why there is none."""
     raw: float | None
-    """Before a veto, on the source's own scale: of grades the expected one, from 1; of the others as `value`."""
+    """Before a veto, on the source's own scale: of grades the expected one, from 1; of votes the log strength, whose
+    mean over the prompt's samples is 0; of the others as `value`."""
     readings: int
-    """Rows of `scores` that it is made of; 0 for rules, which no judge reads."""
+    """Rows of `scores` that it is made of; 0 for rules, which no judge reads. Of votes: its labelled pairs."""
     missing: int
-    """Readings that were asked for and are not among them: failed, or short of label mass."""
+    """Readings that were asked for and are not among them: failed, or short of label mass. Of votes: its pairs without
+    a label."""
     least_essential: float | None
     """The worst of the essential criteria, from 0 to 1, a mean over judges; None: there is none, or it was not read."""
     length_penalty: float | None
     """To be added to `value`, which is without it; 0 or less. None: the recipe has none."""
     judges: tuple[str, ...] = ()
     """Whose readings it is made of."""
-    reason: Literal["no-text", "readings-missing"] | None = None
+    reason: RewardReason | None = None
     """Why there is no value; None: there is one."""
+    low: float | None = None
+    """Ends of the 95 % interval of `value` by votes (measures/bradley_terry.py); None: other sources."""
+    high: float | None = None
 
     @property
     def total(self) -> float | None:

@@ -165,8 +165,8 @@ class Preference:
     prompt_id: str
     kind: PairKind
     """first-last · parent (a round against its parent) · given (answers that came with the prompt) · contrast,
-    best-worst, best-random, best-low, all (of samples: judge/groups.py) · perturbation (an answer against its
-    perturbation)."""
+    best-worst, best-random, best-low, all, tournament (of samples: judge/groups.py) · perturbation (an answer against
+    its perturbation)."""
     a_id: str
     """The earlier response of the pair; of a contrast, that of the sampler named second."""
     b_id: str

@@ -219,7 +219,7 @@ VIEWS: dict[str, tuple[Column, ...]] = {
         integer("rounds_wanted", "Rounds that the recipe asks for.", null=True),
         _number("samples", "Samples that there are."),
         _number("responses", "Answers, without perturbations."),
-        _number("rewards", "Rewards of its answers by all sources: a count, not the table."),
+        _number("rewards", "Rewards of its answers by the sources of [reward]: a count, not the table."),
         _number("pairs", "Labelled pairs, without perturbations: a count, not the view."),
         _number("kept", "How many of them were kept: a count (`preferences.kept` is of one pair)."),
         _number("failures", "Rows in `failures`, retried ones too."),

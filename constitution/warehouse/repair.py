@@ -87,7 +87,7 @@ WITH read AS (
 )
 SELECT w.id, w.prompt_id, w.response_id NOT IN (FROM answers) AS dangles
 FROM rewards AS w LEFT JOIN read AS r USING (response_id, source)
-WHERE dangles OR coalesce(r.readings, 0) < w.readings + w.missing;
+WHERE w.source <> 'votes' AND (dangles OR coalesce(r.readings, 0) < w.readings + w.missing);
 
 CREATE TEMP TABLE gone_preferences AS
 WITH cast_votes AS (
@@ -100,6 +100,10 @@ WHERE dangles OR coalesce(c.votes, 0) < p.votes + p.votes_missing
 OR getvariable('source') IS NOT NULL AND (
     p.a_id NOT IN (FROM rewarded) OR p.kind <> 'perturbation' AND p.b_id NOT IN (FROM rewarded)
 );
+
+-- Rewards by votes rest on all labels of their prompt, one of which may be gone without a trace; to make them again
+-- asks no model.
+INSERT INTO gone_rewards SELECT id, prompt_id, response_id NOT IN (FROM answers) FROM rewards WHERE source = 'votes';
 
 CREATE TEMP TABLE touched AS
 SELECT prompt_id FROM gone_responses

@@ -143,7 +143,7 @@ PREFERENCES = Table(
         text("id", "The pair's id, which its judgements name.", sought=True),
         PROMPT_ID,
         few("kind", "first-last · parent (a round against its parent) · given (answers that came with the prompt) · "
-             "contrast, best-worst, best-random, best-low, all (of samples) · "
+             "contrast, best-worst, best-random, best-low, all, tournament (of samples) · "
              "perturbation (an answer against itself, spoiled)."),
         text("a_id", "`responses.id` of the earlier answer; of a contrast, that of the sampler named second."),
         text("b_id", "`responses.id` of the later one; of a contrast, the one that is meant to be better."),

@@ -93,24 +93,30 @@ SCORES = Table(
 
 REWARDS = Table(
     "rewards",
-    "One row per answer and source: one number of it, by what judges read of it or by rules.",
+    "One row per answer and source: one number of it, by what judges read of it, by rules, or by votes on its pairs.",
     (
         RUN_ID,
         text("id", "Digest of run, answer and source."),
         PROMPT_ID,
         text("response_id", "`responses.id`."),
-        few("source", "rubric (criteria) · grade · rule. Rewards of different sources are not comparable."),
-        real("value", "From 0 to 1, without the length penalty; null: `reason` says why there is none.", null=True),
-        real("raw", "Before a veto, on the source's own scale: of grades the expected one, from 1; null: no value.",
-             null=True),
-        integer("readings", "Rows of `scores` that it is made of; 0 for rules, which no judge reads."),
-        integer("missing", "Readings that were asked for and are not among them: failed, or short of label mass."),
+        few("source", "rubric (criteria) · grade · rule · votes (of a tournament, or of all pairs). Those of different "
+            "sources are not comparable."),
+        real("value", "From 0 to 1, without the length penalty; of votes, the mean probability of beating each other "
+             "sample of the prompt. Null: `reason` says why there is none.", null=True),
+        real("raw", "Before a veto, on the source's own scale: of grades the expected one, from 1; of votes the "
+             "Bradley-Terry log strength, around 0; null: no value.", null=True),
+        integer("readings", "Rows of `scores` that it is made of; 0 for rules; of votes, its labelled pairs."),
+        integer("missing", "Readings that were asked for and are not among them: failed, or short of label mass; of "
+                "votes, its pairs without a label."),
         real("least_essential", "The worst of the essential criteria, or rules, from 0 to 1, a mean over judges; null: "
              "there is none, or it was not read.", null=True),
         real("length_penalty", "To be added to `value`: 0 or less; null: the recipe has none, or there is no text.",
              null=True),
         Column("judges", IDS, "Whose readings it is made of.", few=("judges.list.element",)),
-        few("reason", "Why there is no value: no-text · readings-missing; null: there is one.", null=True),
+        few("reason", "Why there is no value: no-text · readings-missing · no-label (of votes: no pair of it has one); "
+            "null: there is one.", null=True),
+        real("low", "Of votes: lower end of the 95 % interval of `value`; null: other sources.", null=True),
+        real("high", "Upper end of it.", null=True),
         CREATED_AT,
     ),
 )  # fmt: skip

@@ -197,7 +197,11 @@ paired AS (
     FROM training_pairs
     GROUP BY ALL
 ),
-rewarded AS (SELECT run_id, prompt_id, count(*) AS rewards FROM rewards GROUP BY ALL),
+rewarded AS (
+    SELECT run_id, prompt_id, count(*) FILTER (source <> 'votes') AS rewards,
+        count(*) FILTER (source = 'votes') AS standings
+    FROM rewards GROUP BY ALL
+),
 spread AS (
     SELECT
         w.run_id, w.prompt_id, count(DISTINCT r.text) AS texts, max(w.value + coalesce(w.length_penalty, 0)) AS best,
@@ -231,7 +235,8 @@ joined AS (
         CASE WHEN b.final IS NULL OR answered THEN w.rounds ELSE coalesce(a.rounds, 0) END AS paired_rounds,
         -- A chain of one round has one pair, whichever of the two names it goes by.
         list_filter(w.pairs, lambda kind:
-            (NOT list_contains(coalesce(p.kinds, []), kind) OR kind = 'contrast' AND p.contrasts < d.contrasts)
+            (NOT list_contains(coalesce(p.kinds, []), kind) OR kind = 'tournament'
+                OR kind = 'contrast' AND p.contrasts < d.contrasts)
             AND NOT (kind = 'contrast' AND coalesce(d.contrasts, 0) = 0)
             AND NOT (kind = 'given' AND len(q.answers) < 2)
             AND NOT (kind IN ('first-last', 'parent') AND paired_rounds = 0)
@@ -240,6 +245,8 @@ joined AS (
             AND NOT (kind IN ('best-worst', 'best-low') AND coalesce(s.best <= s.worst, true))
             AND NOT (kind = 'best-random' AND coalesce(s.texts, 0) < 2)
             AND NOT (kind = 'all' AND coalesce(a.texts, 0) < 2)
+            -- A tournament ends with its samples' rewards by votes.
+            AND NOT (kind = 'tournament' AND coalesce(e.standings, 0) >= coalesce(a.samples, 0))
             AND NOT (kind IN ('best-worst', 'best-random', 'best-low', 'all')
                      AND list_has_any(
                          coalesce(p.kinds, []), ['contrast', 'best-worst', 'best-random', 'best-low', 'all']

@@ -54,6 +54,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "margin": 0.1,
         "min_label_mass": 0.1,
     },
+    "TournamentSection": {"rounds": 2},
     "SampleSection": {
         "model": "other",
         "n": 3,
