@@ -137,7 +137,7 @@ async def worked(
         have.update({row.id: row for row in made})
 
     judge = Scripted(lambda request: said("", logprobs={"A": -0.1, "B": -3.0}), "judge")
-    made = await answers_of([chain, perturber(policy)], asked, have, emit)
+    made, _ = await answers_of([chain, perturber(policy)], asked, have, emit)
     responses = [response for answers in made if answers.complete for response in answers.responses]
     left = await labeller(section, judge).label(asked, responses, have, emit)
     return [*(failure for answers in made[1:] for failure in answers.failures), *left]

@@ -19,6 +19,7 @@ from constitution.ask.replies import of_answer, of_score, of_text, of_vote
 from constitution.ask.stored import JUDGE, POLICY, POOL, Exchange, Recorder, Replay, Shown, Stored
 from constitution.engines import Engine, Request
 from constitution.generate import Setup, generators
+from constitution.generate.chain import chain_of, revision_id
 from constitution.generate.failures import failure_id, tried_again, unsaid
 from constitution.judge.ask import Judge, Vote, votes_of
 from constitution.judge.pairs import Pair
@@ -27,13 +28,14 @@ from constitution.judge.ways import AFTER
 from constitution.pipeline.label import Labeller, labeller
 from constitution.pipeline.plan import all_templates
 from constitution.records import (
-    NOT_ASKED,
+    UNASKED,
     Counterfactual,
     Criterion,
     Failure,
     Judgement,
     Messages,
     Response,
+    Reward,
     Row,
     Score,
 )
@@ -94,12 +96,16 @@ def _asked(stored: Stored, sampler: str | None) -> str:
 
 
 async def _failed_answer(stored: Stored, row: Failure) -> Replay:
-    if row.error == NOT_ASKED:
+    if row.error in UNASKED:
         return Replay("", note="no model was asked for it")
     for answer in stored.responses:
         if (said := unsaid(answer)) and said.id == row.id:
             return await _answer(stored, answer)
     name, _, number = row.step.rpartition("-")
+    if name in ("critique", "revision") and (source := stored.recipe.start_by):
+        chain = chain_of(stored.rows.values(), source)
+        if row.id not in _failure_ids(stored, row, revision_id(row.run_id, row.prompt_id, int(number), chain)):
+            return Replay(POLICY, doubt="the chain starts from another sample than it did when this failed")
     role = _asked(stored, name.removeprefix("sample-") if name.startswith("sample-") else None)
     steps = (f"critique-{number}", row.step) if row.step.startswith("revision-") else (row.step,)
     target = next((answer for answer in stored.responses if row.step in of_answer(answer)), None)
@@ -119,6 +125,10 @@ async def _generated(stored: Stored, policy: Engine, row: Response | None) -> Ro
     """The row, made again from those that it does not follow from; None: it is not asked for."""
     there = stored.until(row.round) if row and row.kind == "perturbation" else stored.responses
     have: dict[str, Row] = {answer.id: answer for answer in there if not _follows(answer, row, stored.rows)}
+    # The sample that it leads back to was the best then, whatever came since.
+    rewards = [reward for reward in stored.rows.values() if isinstance(reward, Reward)]
+    own = [each for each in rewards if row and _led_to(each.response_id, row, stored.rows)]
+    have |= {reward.id: reward for reward in own or rewards}
     made: dict[str, Row] = {}
 
     async def emit(rows: Sequence[Row]) -> None:
@@ -136,9 +146,14 @@ async def _generated(stored: Stored, policy: Engine, row: Response | None) -> Ro
 
 def _follows(answer: Response, row: Response | None, rows: Mapping[str, Row]) -> bool:
     """Whether the answer is `row`, or was made from it."""
+    return row is not None and _led_to(row.id, answer, rows)
+
+
+def _led_to(id: str, answer: Response, rows: Mapping[str, Row]) -> bool:
+    """Whether the answer has this id, or was made from the one that has it."""
     at: Row | None = answer
-    while isinstance(at, Response) and row is not None:
-        if at.id == row.id:
+    while isinstance(at, Response):
+        if at.id == id:
             return True
         at = rows.get(at.parent_id or "")
     return False

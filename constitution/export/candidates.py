@@ -56,13 +56,14 @@ CREATE TABLE export.candidates AS
 WITH answer AS (
     SELECT
         id, prompt_id, kind, round, sampler, outcome, text_outcome, refuses, model, family, parent_id, principle_id,
-        critique_outcome, finish_reason, completion_tokens, kind IN ('initial', 'revision') AS in_chain,
+        critique_outcome, finish_reason, completion_tokens, in_chain,
+        CASE WHEN kind = 'sample' THEN 0 ELSE round END AS step,
         -- As revise.last_answer finds it.
         coalesce(
-            max(round) FILTER (in_chain AND text <> '' AND outcome NOT IN {held}) OVER of_prompt,
-            max(round) FILTER (in_chain AND text <> '') OVER of_prompt
-        ) AS last_round
-    FROM answers WINDOW of_prompt AS (PARTITION BY prompt_id)
+            max(step) FILTER (in_chain AND text <> '' AND outcome NOT IN {held}) OVER of_prompt,
+            max(step) FILTER (in_chain AND text <> '') OVER of_prompt
+        ) AS last_step
+    FROM (SELECT *, {in_chain} AS in_chain FROM answers) WINDOW of_prompt AS (PARTITION BY prompt_id)
 )
 SELECT
     r.id, r.prompt_id, (row_number() OVER (ORDER BY q.nth, r.id) - 1)::BIGINT AS place,
@@ -74,6 +75,8 @@ FROM answer AS r
 {joined}
 LEFT JOIN export.asked AS q USING (prompt_id)
 """
+
+IN_CHAIN = "{} IN ('initial', 'revision')"
 
 _UNSCORED = "LEFT JOIN (SELECT '' AS response_id, 0 AS readings, 0.0::DOUBLE AS score WHERE false)"
 _BY_REWARD = "JOIN (SELECT response_id, reward_readings AS readings, reward AS score FROM export.rewarded)"
@@ -141,7 +144,10 @@ def lay(
         scored = _BY_REWARD if work.by_reward else "JOIN export.scored" if settings.spec.scored else _UNSCORED
         if settings.spec.scored and not work.by_reward:
             score(connection)
-        connection.execute(_ANSWER_CANDIDATES.format(scored=scored, held=HELD_BACK, **_joined(work)))
+        in_chain = IN_CHAIN.format("kind")
+        if run.recipe.get("revise", {}).get("start") == "best":
+            in_chain = f"({in_chain} OR id IN (SELECT parent_id FROM responses WHERE kind = 'revision'))"
+        connection.execute(_ANSWER_CANDIDATES.format(scored=scored, held=HELD_BACK, in_chain=in_chain, **_joined(work)))
     else:
         connection.execute(_PROMPT_CANDIDATES.format(**_joined(work)))
     if not connection.execute("SELECT 1 FROM export.candidates LIMIT 1").fetchall():
@@ -231,10 +237,10 @@ def _round(settings: Settings) -> str:
     answers = settings.spec.unit == "answer"
     if isinstance(settings.rounds, tuple):
         rounds = ", ".join(map(str, settings.rounds)) or "NULL"
-        kind = "kind" if answers else "answer_kind"
-        return f"{kind} IN ('initial', 'revision') AND round IN ({rounds})"
+        chosen = "in_chain AND step" if answers else f"{IN_CHAIN.format('answer_kind')} AND round"
+        return f"{chosen} IN ({rounds})"
     if answers and "rounds" in settings.spec.settings and settings.rounds == "last" and not settings.selects:
-        return "in_chain AND round = last_round"
+        return "in_chain AND step = last_step"
     return ""
 
 

@@ -8,7 +8,7 @@ A further one is a file here, a line in the table `GENERATORS`, and its section 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, Self
 
@@ -33,6 +33,25 @@ class Answers:
     def complete(self) -> bool:
         """False: a restart may still add an answer."""
         return not any(failure.retryable for failure in self.failures)
+
+
+def final(made: Iterable[Answers]) -> list[Response]:
+    """Those to which no restart adds any; each once."""
+    found = {answer.id: answer for answers in made if answers.complete for answer in answers.responses}
+    return list(found.values())
+
+
+class Unread(Protocol):
+    """What rewards came to."""
+
+    @property
+    def failures(self) -> Sequence[Failure]:
+        """That left a reward without value, or to be made."""
+        ...
+
+
+Rewards = Callable[[Prompt, Sequence[Response], Mapping[str, Row], Emit], Awaitable[Unread]]
+"""Makes the rewards of these answers that `have` lacks (judge/reward.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +87,11 @@ class Generator(Protocol):
     builds_on_others: ClassVar[bool] = False
     """True: it is asked once the answers of those before it in the table are complete."""
 
+    @property
+    def builds_on_rewards(self) -> bool:
+        """True: it is asked once these answers are complete and rewarded."""
+        return False
+
     @classmethod
     def of(cls, setup: Setup) -> Self | None:
         """None: the recipe does not ask for it."""
@@ -82,9 +106,3 @@ class Generator(Protocol):
         """have: the prompt's rows by id, of earlier starts and emitted in this one. An engine's error is a Failure and
         is never raised; what `emit` raises is."""
         ...
-
-
-def of_kinds(have: Mapping[str, Row], *kinds: str) -> list[Response]:
-    """The answers of these kinds that are there, by round."""
-    found = [row for row in have.values() if isinstance(row, Response) and row.kind in kinds]
-    return sorted(found, key=lambda answer: answer.round)

@@ -14,7 +14,8 @@ from typing import ClassVar, Self
 from constitution import templates
 from constitution.engines.base import Request
 from constitution.errors import EngineError
-from constitution.generate.base import Answers, Emit, Generator, Setup, of_kinds
+from constitution.generate.base import Answers, Emit, Generator, Setup
+from constitution.generate.chain import chain_of
 from constitution.generate.failures import answered, failed, final_failure, unsaid
 from constitution.generate.given import families, given_answers
 from constitution.generate.outcomes import clean, generation, last_answer, outcome_of
@@ -69,7 +70,7 @@ class Perturb(Generator):
         text."""
         given = given_answers(self.setup.run_id, prompt, families(self.setup))
         preferred = [given[place] for place in prompt.better]
-        chain = last_answer(of_kinds(have, "initial", "revision"))
+        chain = last_answer(chain_of(have.values(), self.setup.recipe.start_by))
         return chain or next((answer for answer in (*preferred, *given) if answer.text), None)
 
     async def _spoil(

@@ -1,7 +1,7 @@
 """One prompt's chain: initial answer → (principle → critique → revision) × rounds (arXiv 2212.08073, section 3.1).
 
-Every step has an id that depends on the run, the prompt and the round alone, so that a restarted run resumes in
-mid-chain.
+It may start from the prompt's best sample instead. Every step has an id that depends on the run, the prompt, the round
+and that sample alone, so that a restarted run resumes in mid-chain.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from constitution import templates
 from constitution.engines.base import Completion, Request
 from constitution.errors import EngineError, RecipeError
 from constitution.generate.base import Answers, Emit, Generator, Setup
-from constitution.generate.failures import answered, failed, final_failure, unsaid
+from constitution.generate.chain import chain_of, revision_id
+from constitution.generate.failures import answered, failed, failure_id, final_failure, unsaid
 from constitution.generate.outcomes import (
     clean,
     copy_of,
@@ -30,6 +31,7 @@ from constitution.principles.selection import digest_of, draw_principle, select
 from constitution.recipe import Recipe, ReviseSection
 from constitution.records import (
     HELD_BACK,
+    NOTHING_TO_REVISE,
     Constitution,
     CopiedFrom,
     Exemplar,
@@ -70,18 +72,23 @@ class Revise(Generator):
     def templates(cls, recipe: Recipe) -> tuple[TemplateSet, ...]:
         return (recipe.wording.of(templates.REVISE),) if recipe.revise.rounds else ()
 
+    @property
+    def builds_on_rewards(self) -> bool:
+        return self.setup.recipe.start_by is not None
+
     async def answers(self, prompt: Prompt, have: Mapping[str, Row], emit: Emit) -> Answers:
-        """The initial answer, then one revision a round, as far as the chain got."""
+        """The initial answer, where one is made, then one revision a round, as far as the chain got."""
         walk = _Walk(self.setup, self.principles, self.shown, prompt, prompt.id, have, emit)
         try:
-            await walk.initial()
+            await walk.start()
             for round in range(1, walk.section.rounds + 1):
                 if walk.ended:
                     break
                 await walk.round(round)
         except _Stop as stop:
-            return Answers(tuple(walk.responses), (*walk.failures, stop.failure))
-        return Answers(tuple(walk.responses), tuple(walk.failures))
+            walk.failures.append(stop.failure)
+        own = tuple(answer for answer in walk.responses if answer.kind != "sample")
+        return Answers(own, tuple(walk.failures))
 
 
 def revising(recipe: Recipe, constitution: Constitution) -> tuple[Principle, ...]:
@@ -126,6 +133,7 @@ class _Walk:
     have: Mapping[str, Row]
     emit: Emit
     responses: list[Response] = field(default_factory=list)
+    """What it started from, then the revisions."""
     failures: list[Failure] = field(default_factory=list)
 
     @property
@@ -136,8 +144,26 @@ class _Walk:
     def _turns(self) -> Sequence[str]:
         return [turn.content for turn in self.prompt.messages]
 
-    async def initial(self) -> None:
-        id = self._id("initial", 0)
+    async def start(self) -> None:
+        """Raises _Stop where no sample can be revised."""
+        if (source := self.setup.recipe.start_by) is None:
+            await self._initial()
+            return
+        chain = chain_of(self.have.values(), source)
+        if chain:
+            self.responses.append(chain[0])
+            return
+        run_id, prompt_id, step = self.setup.run_id, self.prompt_id, "start"
+        samples = [row for row in self.have.values() if isinstance(row, Response) and row.kind == "sample"]
+        lacks = f"a reward by {source}" if any(answer.text for answer in samples) else "text"
+        why = f"none of {len(samples)} samples has {lacks}" if samples else "there is no sample"
+        id, message = failure_id(run_id, prompt_id, step, prompt_id), f"no chain starts: {why}"
+        failure = Failure(id, run_id, prompt_id, step, NOTHING_TO_REVISE, message, retryable=False)
+        await self.emit([failure] if id not in self.have else [])
+        raise _Stop(failure)
+
+    async def _initial(self) -> None:
+        id = row_id(self.setup.run_id, self.prompt_id, "initial", 0)
         if await self._known(id, "initial"):
             return
         setup = self.setup
@@ -161,7 +187,7 @@ class _Walk:
         await self._add(answer)
 
     async def round(self, round: int) -> None:
-        id = self._id("revision", round)
+        id = revision_id(self.setup.run_id, self.prompt_id, round, self.responses)
         if await self._known(id, f"revision-{round}", f"critique-{round}"):
             return
         setup, parent = self.setup, last_answer(self.responses)
@@ -247,9 +273,6 @@ class _Walk:
         """Nothing more is asked: there is no text to critique, or max_tokens were used up before any."""
         last = self.responses[-1]
         return not last.text and (last.outcome == "cut" or last_answer(self.responses) is None)
-
-    def _id(self, kind: str, round: int) -> str:
-        return row_id(self.setup.run_id, self.prompt_id, kind, round)
 
     def _seed(self, step: str, round: int) -> int:
         return seed(self.setup.recipe.seed, self.prompt_id, step, round)

@@ -24,6 +24,7 @@ from constitution.principles.system import DRAWN, fillers, system_prompt_of, use
 from constitution.recipe import Recipe, SampleSection
 from constitution.records import (
     HELD_BACK,
+    NOTHING_TO_SEE,
     Constitution,
     CopiedFrom,
     Failure,
@@ -122,7 +123,7 @@ class Sample(Generator):
         if sampler.section.sees == "others" and not seen:
             message = "no other sampler's answer has text, so there is nothing to show"
             return None, Failure(
-                failure_id(setup.run_id, prompt_id, step, id), setup.run_id, prompt_id, step, "NothingToSee", message,
+                failure_id(setup.run_id, prompt_id, step, id), setup.run_id, prompt_id, step, NOTHING_TO_SEE, message,
                 retryable=False,
             )  # fmt: skip
         return await self._ask(sampler, number, id, prompt, seen, have)

@@ -19,6 +19,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 
+from constitution.generate.chain import best as best_of
 from constitution.identity import seed
 from constitution.judge.swiss import Ids, next_round, rounds_of
 from constitution.recipe import JudgeSection
@@ -72,7 +73,7 @@ def sample_pairs(
     rewarded = {id: total for id in places if known and (total := known.get(id)) is not None}
     for kind, other_of in _OTHERS.items():
         if kind in kinds and len(rewarded) > 1:
-            best = min(rewarded, key=lambda id: (-rewarded[id], id))
+            best = best_of(rewarded)
             draw = random.Random(seed(run_seed, prompt_id, kind))
             other = other_of(rewarded, best, draw)
             if other is not None:

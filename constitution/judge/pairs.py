@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from constitution.generate.chain import chain_of
 from constitution.generate.outcomes import last_answer
 from constitution.identity import row_id
 from constitution.judge.groups import Totals
@@ -97,10 +98,10 @@ Chosen = Iterable[tuple[str, str]]
 
 
 def _first_last(answers: Answers) -> Chosen:
-    """The initial answer against the last revision that has text, one that the server held back only where there is no
-    other. An initial answer without text is paired with itself, so that the prompt has its (dropped) row; one with text
-    that an engine failed to go on from has no pair."""
-    chain = [answer for answer in answers.values() if answer.kind in ("initial", "revision")]
+    """What the chain started from against the last revision that has text, one that the server held back only where
+    there is no other. An initial answer without text is paired with itself, so that the prompt has its (dropped) row;
+    one with text that an engine failed to go on from has no pair."""
+    chain = chain_of(answers.values())
     if chain and (len(chain) > 1 or not chain[0].text):
         yield chain[0].id, (last_answer(chain[1:]) or chain[-1]).id
 

@@ -154,14 +154,17 @@ class Rewarder:
     async def _text(self, prompt: Prompt, alike: Sequence[Response], have: Mapping[str, Row], emit: Emit) -> Rewarded:
         """The rewards of the answers `alike`, which have one text."""
         readings = self.readings() if alike[0].text else []
-        ids = {source: [self._reward_id(answer, source) for answer in alike] for source in self.sources}
-        known = all(id in have for those in ids.values() for id in those)
+        # What one of them was rewarded by is what another is that comes later with the same text.
+        known = {source for source in self.sources if any(self._reward_id(each, source) in have for each in alike)}
         found: list[Score | Failure | None] = []
-        if known or len(readings) < 2:
-            found = [await self._reading(prompt, alike, each, have, emit, known) for each in readings]
+        if len(known) == len(self.sources) or len(readings) < 2:
+            found = [await self._reading(prompt, alike, each, have, emit, each.source in known) for each in readings]
         else:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._reading(prompt, alike, each, have, emit)) for each in readings]
+                tasks = [
+                    group.create_task(self._reading(prompt, alike, each, have, emit, each.source in known))
+                    for each in readings
+                ]
             found = [task.result() for task in tasks]
         rewards: list[Reward] = []
         failures: list[Failure] = []
@@ -180,7 +183,7 @@ class Rewarder:
         reading: Reading,
         have: Mapping[str, Row],
         emit: Emit,
-        known: bool = False,
+        known: bool,
     ) -> Score | Failure | None:
         """Looked up or asked, with a row for each of the answers. known: it is not asked any more; None: then it is
         not there."""
@@ -216,11 +219,11 @@ class Rewarder:
         enough = len(there) >= self.section.quorum * len(found) - 1e-9
         stored = {answer.id: have.get(self._reward_id(answer, source)) for answer in alike}
         made = [row for row in stored.values() if isinstance(row, Reward)]
-        if not enough and any(failure.retryable for failure in failures):
-            return made, failures
+        if not made and not enough and any(failure.retryable for failure in failures):
+            return [], failures
         fresh = [answer for answer in alike if stored[answer.id] is None]
         if fresh:
-            first = self._reward(fresh[0], source, there, len(found), enough)
+            first = made[0] if made else self._reward(fresh[0], source, there, len(found), enough)
             made += [replace(first, id=self._reward_id(each, source), response_id=each.id) for each in fresh]
         return made, failures if any(reward.reason == "readings-missing" for reward in made) else []
 

@@ -191,14 +191,14 @@ def batch_steps(recipe: Recipe) -> int:
     """Batches that follow on each other until a prompt that is taken up is done, at most."""
     models, steps = recipe.model, 0
     if models.policy.batched and recipe.chain:
-        steps += 1 + 2 * recipe.revise.rounds
+        steps += 2 * recipe.revise.rounds + (recipe.start_by is None)
     if models.policy.batched and recipe.perturb:
         steps += 1
     # One sampler is asked while another is.
     seeing = {each.sees for each in recipe.sample.values() if models.generator(each.model).batched}
     steps += len(seeing)
     if recipe.reward and recipe.reward.asks and any(judge.batched for judge in models.judges.values()):
-        steps += 1
+        steps += 1 + (recipe.start_by is not None)  # the samples' before the chain, its own after it
     if recipe.judge and recipe.asks_votes:
         voting = [METHODS[recipe.judge.of(judge).method] for judge in models.judges.values() if judge.batched]
         # A label is read after what was written for it.

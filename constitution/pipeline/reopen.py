@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from constitution.generate.failures import tried_again
 from constitution.pipeline.plan import Plan
-from constitution.records import NOT_ASKED, UNSAID
+from constitution.records import UNASKED, UNSAID
 from constitution.warehouse import Warehouse
 
 
@@ -38,9 +38,9 @@ def reopen(warehouse: Warehouse, run_id: str) -> int:
         kept = made.filter(pc.invert(pc.is_in(made["prompt_id"], pa.array(sorted(prompts)))))
         if len(kept) < len(made):
             warehouse.replace_rows(table, run_id, kept)
-    # With them goes that a later turn was not asked for it.
+    # With them goes what was not asked for want of it.
     unasked = pc.and_(
-        pc.equal(failures["error"], NOT_ASKED), pc.is_in(failures["prompt_id"], pa.array(sorted(prompts)))
+        pc.is_in(failures["error"], pa.array(UNASKED)), pc.is_in(failures["prompt_id"], pa.array(sorted(prompts)))
     )
     final = pc.or_(_final(failures), pc.and_(unasked, pc.invert(failures["retryable"])))
     ids = [

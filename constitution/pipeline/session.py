@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 from constitution.engines import Engines, Request, open_engines
 from constitution.errors import EngineGone
-from constitution.generate import Generator, Setup, answer, generators
+from constitution.generate import Generator, Setup, answer, final, generators
 from constitution.generate.base import Emit
 from constitution.identity import row_id
 from constitution.judge.reward import Rewarder, rewarder
@@ -356,20 +356,17 @@ class Session:
     ) -> Failure | None:
         """All turns, one after the other. Returns what an engine failed them by, one that a restart tries again before
         one that is final. have: rows by turn, an empty mapping for one that has none."""
-        run_id, rounds = self.plan.run_id, self.plan.recipe.revise.rounds
+        run_id, recipe = self.plan.run_id, self.plan.recipe
         turn: Prompt | None = taken.prompt
         failures: list[Failure] = []
         while turn is not None:
             own = have[turn.id]
-            made = await answer(steps.generators, turn, own, emit)
-            failures += [failure for answers in made for failure in answers.failures]
-            # Those to which a restart adds none.
-            final = [response for answers in made if answers.complete for response in answers.responses]
-            if steps.rewarder:
-                failures += (await steps.rewarder.rewards(turn, final, own, emit)).failures
+            rewards = steps.rewarder.rewards if steps.rewarder else None
+            made, unread = await answer(steps.generators, turn, own, emit, rewards)
+            failures += [*(failure for answers in made for failure in answers.failures), *unread]
             if steps.labeller:
-                failures += await steps.labeller.label(turn, final, own, emit)
-            turn, unasked = after(run_id, turn, own, rounds, all(answers.complete for answers in made))
+                failures += await steps.labeller.label(turn, final(made), own, emit)
+            turn, unasked = after(run_id, turn, own, recipe, all(answers.complete for answers in made))
             following: list[Row] = [*unasked, *([Turn(run_id, taken.slice, taken.position, turn)] if turn else [])]
             await emit([row for row in following if row.id not in have[row.prompt_id]])
         failures = [failure for failure in failures if failure.retryable or failure.error not in UNSAID]

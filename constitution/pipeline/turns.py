@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from constitution.generate.base import of_kinds
+from constitution.generate.chain import chain_of
 from constitution.generate.failures import failure_id
-from constitution.records import NOT_ASKED, REPEATS, Failure, Prompt, Response, Row
+from constitution.recipe import Recipe
+from constitution.records import NOT_ASKED, NOTHING_TO_REVISE, REPEATS, Failure, Prompt, Response, Row
 
 
 class Follow(NamedTuple):
@@ -17,22 +18,28 @@ class Follow(NamedTuple):
     """One for each turn that is left, where none of them is ever asked."""
 
 
-def after(run_id: str, prompt: Prompt, have: Mapping[str, Row], rounds: int, final: bool) -> Follow:
-    """What follows `prompt`, whose answers are made. have: its rows. rounds: of its chain. final: no restart adds an
-    answer to it.
+def after(run_id: str, prompt: Prompt, have: Mapping[str, Row], recipe: Recipe, final: bool) -> Follow:
+    """What follows `prompt`, whose answers are made. have: its rows. final: no restart adds an answer to it.
 
     The next turn is said after the last answer of the chain. A text that was cut, is empty or was held back is no
     answer that a user would have gone on from.
     """
     if not prompt.script:
         return Follow()
-    chain = of_kinds(have, "initial", "revision")
+    chain, rounds = chain_of(have.values(), recipe.start_by), recipe.revise.rounds
     if len(chain) > rounds or final:
-        why = _fault(chain) or ("" if len(chain) > rounds else "an engine failed before its chain ended")
+        why = _fault(chain) or ("" if len(chain) > rounds else _short(have))
         if not why:
             return Follow(prompt.next_turn(chain[-1].text))
         return Follow(unasked=tuple(_unasked(run_id, prompt, place, id, why) for place, id in _left(prompt)))
     return Follow()
+
+
+def _short(have: Mapping[str, Row]) -> str:
+    """Why a chain that no restart adds to has not all its rounds."""
+    failures = [row for row in have.values() if isinstance(row, Failure) and not row.retryable]
+    nothing = any(failure.error == NOTHING_TO_REVISE for failure in failures)
+    return "no sample can be revised" if nothing else "an engine failed before its chain ended"
 
 
 def _fault(chain: list[Response]) -> str:

@@ -14,11 +14,13 @@ from constitution.recipe.base import Count, SamplingSection, Section, Whole
 from constitution.recipe.models import Models, ModelSection, Name, given
 from constitution.recipe.prompts import PromptsSection
 from constitution.recipe.reward import RewardSection
-from constitution.records import Method, Perturbation
+from constitution.records import Method, Perturbation, RewardSource
 from constitution.templates.wording import ENGLISH, Wording, read_wording
 
 
 class ReviseSection(Section):
+    start: Literal["initial", "best"] = "initial"
+    """best: in place of an initial answer, the prompt's sample with the highest reward by the first source."""
     rounds: int = Field(default=2, ge=0, le=32)
     principles: tuple[str, ...] = ()
     """Tags or ids to draw from; empty: all that revise."""
@@ -27,6 +29,14 @@ class ReviseSection(Section):
     initial: SamplingSection = SamplingSection()
     critique: SamplingSection = SamplingSection()
     revision: SamplingSection = SamplingSection()
+
+    @model_validator(mode="after")
+    def _starts(self) -> Self:
+        if self.start == "best" and not self.rounds:
+            raise ValueError("start: best needs rounds of 1 or more, or the sample is the answer")
+        if self.start == "best" and self.initial != SamplingSection():
+            raise ValueError("initial: with start = best no initial answer is made")
+        return self
 
 
 class SampleSection(SamplingSection):
@@ -220,6 +230,11 @@ class Recipe(Section):
         return bool(self.revise.rounds or not self.sample) and not self.only_judges
 
     @property
+    def start_by(self) -> RewardSource | None:
+        """By whose rewards the sample is chosen that a chain starts from; None: it starts from an initial answer."""
+        return self.reward.by[0] if self.reward and self.revise.start == "best" else None
+
+    @property
     def asks_judges(self) -> bool:
         """Whether there are votes, or rewards that judges read."""
         return self.asks_votes or bool(self.reward and self.reward.asks)
@@ -323,6 +338,10 @@ class Recipe(Section):
             raise ValueError("judge.pairs: all has every pair of a tournament; name one of them")
         if by_reward and self.reward is None:
             raise ValueError(f"judge.pairs: {min(by_reward)} goes by rewards, and there is no section [reward]")
+        if self.revise.start == "best" and (self.samples < 2 or self.reward is None):
+            lacks = "goes by rewards, and there is no section [reward]"
+            lacks = lacks if self.samples > 1 else "needs two samples or more ([sample.NAME])"
+            raise ValueError(f"revise.start: best {lacks}")
         if self.prompts.turns is not None and not self.chain:
             raise ValueError(
                 "prompts.turns: the next turn is asked after the last answer of a chain, and there are samplers alone; "

@@ -37,5 +37,11 @@ FIXED_DROPS = ("perturbation", "empty", "identical", "cut", "refused", "filtered
 """Those that the answers alone decide: no vote changes them."""
 NOT_ASKED = "TurnNotAsked"
 """Error of a scripted turn that is not asked, because the one before has no whole answer."""
-UNSAID = ("EmptyOutput", "CritiqueRefused", "AnswerRefused", "ContentFiltered", "NothingToSee", NOT_ASKED)
-"""Failures that are what a model, or its server, did not want to say: no engine failed, and no chain ends by them."""
+NOTHING_TO_SEE = "NothingToSee"
+"""Error of a sample that would be shown the others', none of which has text."""
+NOTHING_TO_REVISE = "NothingToRevise"
+"""Error of a chain that would start from the best sample, where none has a reward."""
+UNASKED = (NOT_ASKED, NOTHING_TO_SEE, NOTHING_TO_REVISE)
+"""Errors of what was asked of no model, for want of what it would be made from."""
+UNSAID = ("EmptyOutput", "CritiqueRefused", "AnswerRefused", "ContentFiltered", *UNASKED)
+"""Failures that are what a model, or its server, did not want to say, and what follows from that: no engine failed."""

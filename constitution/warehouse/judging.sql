@@ -207,17 +207,17 @@ GROUP BY a.run_id, a.judge;
 -- `first-last`, one verdict is that of every round that changed the text.
 CREATE OR REPLACE VIEW drawn AS
 WITH step AS (
-    SELECT p.run_id, p.prompt_id, p.id AS pair_id, a.round AS a_round, b.round AS b_round
+    SELECT p.run_id, p.prompt_id, p.id AS pair_id, a.step AS a_round, b.step AS b_round
     FROM training_pairs AS p
-    JOIN responses AS a ON a.run_id = p.run_id AND a.id = p.a_id AND a.kind IN ('initial', 'revision')
-    JOIN responses AS b ON b.run_id = p.run_id AND b.id = p.b_id AND b.kind = 'revision'
+    JOIN chain_answers AS a ON a.run_id = p.run_id AND a.id = p.a_id
+    JOIN chain_answers AS b ON b.run_id = p.run_id AND b.id = p.b_id AND b.kind = 'revision'
 ),
 judged AS (
     SELECT
         r.run_id, r.id, any_value(r.principle_id) AS principle_id, arg_min(s.pair_id, s.b_round - s.a_round) AS pair_id,
-        arg_min(s.a_round = q.round AND s.b_round = r.round, s.b_round - s.a_round) AS against_parent
+        arg_min(s.a_round = q.step AND s.b_round = r.round, s.b_round - s.a_round) AS against_parent
     FROM responses AS r
-    JOIN responses AS q ON q.run_id = r.run_id AND q.id = r.parent_id
+    JOIN chain_answers AS q ON q.run_id = r.run_id AND q.id = r.parent_id
     JOIN step AS s ON s.run_id = r.run_id AND s.prompt_id = r.prompt_id AND r.round > s.a_round AND r.round <= s.b_round
     WHERE r.kind = 'revision' AND changed(r.outcome, r.text)
     GROUP BY r.run_id, r.id

@@ -33,7 +33,9 @@ BATCH = 4096
 _GONE = """
 CREATE TEMP TABLE gone_responses AS
 WITH chain AS (
-    SELECT id, prompt_id, round, row_number() OVER (PARTITION BY prompt_id ORDER BY round) - 1 AS place
+    SELECT
+        id, prompt_id, round,
+        row_number() OVER (PARTITION BY prompt_id ORDER BY round) - 1 + getvariable('from_sample')::INTEGER AS place
     FROM responses WHERE kind IN ('initial', 'revision')
 ),
 late AS (SELECT id, prompt_id FROM chain WHERE round > place),
@@ -42,19 +44,25 @@ blind AS (
     SELECT id, prompt_id FROM (SELECT id, prompt_id, unnest(seen_ids) AS seen FROM responses)
     WHERE seen NOT IN (SELECT id FROM responses)
 ),
-kept AS (
-    SELECT id FROM responses
-    WHERE kind <> 'perturbation' AND id NOT IN (SELECT id FROM late) AND id NOT IN (SELECT id FROM blind)
-)
-SELECT * FROM late
-UNION SELECT * FROM blind
+-- All rounds of a chain rest on the sample that it started from.
+startless AS (
+    SELECT id, prompt_id FROM responses WHERE kind = 'revision' AND prompt_id IN (
+        SELECT prompt_id FROM responses
+        WHERE kind = 'revision' AND round = 1 AND getvariable('from_sample')
+            AND (parent_id NOT IN (SELECT id FROM responses) OR parent_id IN (SELECT id FROM blind))
+    )
+),
+lost AS (FROM late UNION FROM blind UNION FROM startless),
+kept AS (SELECT id FROM responses WHERE kind <> 'perturbation' AND id NOT IN (SELECT id FROM lost))
+FROM lost
 UNION ALL
 SELECT id, prompt_id FROM responses WHERE kind = 'perturbation' AND parent_id NOT IN (FROM kept);
 
 CREATE TEMP TABLE gone_prompts AS
 WITH whole AS (
     SELECT prompt_id AS id FROM responses ANTI JOIN gone_responses USING (id)
-    WHERE kind IN ('initial', 'revision') GROUP BY ALL HAVING count(*) > getvariable('rounds')
+    WHERE kind IN ('initial', 'revision')
+    GROUP BY ALL HAVING count(*) + getvariable('from_sample')::INTEGER > getvariable('rounds')
 ),
 -- Also where the row of one of those turns is gone itself.
 rows_of AS (
@@ -152,7 +160,12 @@ def _answers(run: Run) -> int:
     """That a prompt ends with, of its chain and its samplers."""
     rounds = int(run.recipe.get("revise", {}).get("rounds", 0))
     samples = sum(int(each["n"]) for each in run.recipe.get("sample", {}).values())
-    return samples + (rounds + 1 if rounds or not samples else 0)
+    return samples + (rounds + 1 - _from_sample(run) if rounds or not samples else 0)
+
+
+def _from_sample(run: Run) -> bool:
+    """Whether its chains start from samples."""
+    return bool(run.recipe.get("revise", {}).get("start") == "best")
 
 
 def _take_out_what_rests(root: Path, run: Run, damaged: set[str]) -> None:
@@ -168,6 +181,7 @@ def _take_out_what_rests(root: Path, run: Run, damaged: set[str]) -> None:
             connection.execute("SET VARIABLE answers = ?", [_answers(run)])
             connection.execute("SET VARIABLE rounds = ?", [int(run.recipe.get("revise", {}).get("rounds", 0))])
             connection.execute("SET VARIABLE source = ?", [(run.recipe.get("reward") or {}).get("by", [None])[0]])
+            connection.execute("SET VARIABLE from_sample = ?", [_from_sample(run)])
             connection.execute("SET VARIABLE scripted = ?", [scripted])
             connection.execute("SET VARIABLE answers_gone = ?", ["responses" in damaged])
             connection.execute(_GONE)

@@ -99,6 +99,16 @@ CREATE OR REPLACE VIEW answers AS
 SELECT r.*, w.written_id, w.text_outcome
 FROM responses AS r JOIN written AS w ON w.run_id = r.run_id AND w.id = r.id WHERE r.kind <> 'perturbation';
 
+-- One row per answer of a chain. step: 0 is what it started from, an initial answer or a sample; r is the revision of
+-- round r.
+CREATE OR REPLACE VIEW chain_answers AS
+SELECT run_id, prompt_id, id, kind, round AS step FROM responses WHERE kind IN ('initial', 'revision')
+UNION ALL
+SELECT s.run_id, s.prompt_id, s.id, s.kind, 0
+FROM responses AS s SEMI JOIN (SELECT run_id, parent_id FROM responses WHERE kind = 'revision') AS r
+    ON r.run_id = s.run_id AND r.parent_id = s.id
+WHERE s.kind = 'sample';
+
 -- Every vote with what it was about: the question and both answers. p_b is the vote for the pair's later answer; while
 -- votes on the pair may still come, it has no preference to say which answer that is, and p_b is null.
 CREATE OR REPLACE VIEW votes AS
@@ -149,9 +159,10 @@ WHERE p.kind = 'perturbation';
 
 -- One row per prompt: how far its chain is. complete: every round that the recipe asks for is there (or the initial
 -- answer has no text, and so no revisions; or max_tokens were used up before any text), and a preference of every kind
--- of pair that can then be, and a reward of every answer by every source that the recipe has. stopped: an engine failed it for good in a later round, and what it has is paired. failed: an
--- engine failed it for good. open: the rest. stopped_at, stopped_by: of the last two, the step and the error. Spoiled
--- answers and what is said of them do not count.
+-- of pair that can then be, and a reward of every answer by every source that the recipe has. stopped: an engine failed
+-- it for good in a later round, or there is no sample to revise, and what it has is paired. failed: an engine failed it
+-- for good. open: the rest. stopped_at, stopped_by: of stopped and failed, the step and the error. Spoiled answers and
+-- what is said of them do not count.
 CREATE OR REPLACE VIEW chains AS
 WITH wanted AS (
     SELECT
@@ -217,8 +228,13 @@ broken AS (
         run_id, prompt_id, count(*) AS failures,
         arg_max({'step': step, 'why': error || ': ' || message}, created_at) FILTER (
             NOT retryable AND step <> 'vote' AND step NOT LIKE 'reward-%' AND step NOT LIKE 'perturbation-%'
-            AND NOT unsaid(error)
-        ) AS final
+            AND (NOT unsaid(error) OR error IN ('NothingToSee', 'NothingToRevise'))
+        ) AS final,
+        -- A sample that failed ends no chain that starts from another.
+        coalesce(bool_or(step NOT LIKE 'sample-%') FILTER (
+            NOT retryable AND step <> 'vote' AND step NOT LIKE 'reward-%' AND step NOT LIKE 'perturbation-%'
+            AND (NOT unsaid(error) OR error = 'NothingToRevise')
+        ), false) AS chain_broken
     FROM failures
     GROUP BY ALL
 ),
@@ -228,8 +244,9 @@ joined AS (
         coalesce(a.responses, 0) AS responses, coalesce(p.pairs, 0) AS pairs, coalesce(p.kept, 0) AS kept,
         coalesce(b.failures, 0) AS failures, b.final, coalesce(e.rewards, 0) AS rewards,
         coalesce(e.rewards, 0) >= coalesce(a.responses, 0) * len(w.sources) AS rewarded,
-        (NOT w.chain OR coalesce(a.rounds >= w.rounds OR a.ended, false))
-            AND coalesce(a.samples, 0) >= w.samples
+        (NOT w.chain OR coalesce(a.rounds >= w.rounds OR a.ended, false)) AS chained,
+        chained OR coalesce(b.chain_broken, false) AS chain_over,
+        chained AND coalesce(a.samples, 0) >= w.samples
             AND (NOT w.only_judges OR coalesce(a.responses, 0) >= len(q.answers)) AS answered,
         -- Of a chain that an engine stopped for good, there are pairs of the answers that it has.
         CASE WHEN b.final IS NULL OR answered THEN w.rounds ELSE coalesce(a.rounds, 0) END AS paired_rounds,
@@ -268,8 +285,8 @@ SELECT
     missing AS pairs_missing,
     CASE
         WHEN answered AND rewarded AND len(missing) = 0 THEN 'complete'
-        WHEN answered OR final IS NULL THEN 'open'
-        WHEN (rounds > 0 OR samples > 0) AND rewarded AND len(missing) = 0 THEN 'stopped'
+        WHEN answered OR final IS NULL OR NOT chain_over OR NOT rewarded THEN 'open'
+        WHEN (rounds > 0 OR samples > 0) AND len(missing) = 0 THEN 'stopped'
         ELSE 'failed'
     END AS state,
     state = 'complete' AS complete,

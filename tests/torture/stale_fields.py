@@ -34,7 +34,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "tags_field": "kinds",
         "limit": 2,
     },
-    "ReviseSection": {"rounds": 3, "principles": ["harmless"], "exemplars": 1},
+    "ReviseSection": {"start": "best", "rounds": 3, "principles": ["harmless"], "exemplars": 1},
     "SamplingSection": {"temperature": 0.5, "top_p": 0.5, "max_tokens": 99, "stop": ["\n"]},
     "JudgeSection": {
         "method": "score",

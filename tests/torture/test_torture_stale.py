@@ -103,6 +103,8 @@ def changed(data: dict[str, Any], place: tuple[str, ...], value: Any) -> dict[st
         inner = inner.setdefault(parent, {})
     if last in ("gold_highest", "gold_lowest"):  # only one of them says which answer is better
         del inner["gold"]
+    if last == "start":  # goes with samples and their rewards
+        data |= {"sample": {"a": {"n": 2}}, "reward": {}}
     if last == "sees":  # goes with a system prompt that shows what is seen
         inner["system_prompt"] = "others"
     inner[last] = value
