@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
 from collections.abc import Iterator
 from dataclasses import replace
@@ -182,24 +183,13 @@ def test_pairs_by_the_gap_of_their_rewards(made: Made, tmp_path: Path) -> None:
     assert {row["chosen_id"]: (row["reward_chosen"], row["reward_rejected"]) for row in rows} == {
         "0a": (0.9, 0.25), "3c": (0.25, 0.625), "4b": (0.75, 0.25), "5b": (0.125, None), "1b": (0.5, 0.5),
     }  # fmt: skip
-    for format in ("dpo", "robust", "reward"):
+    for format in ("dpo", "robust"):
         done, rows = exported(made, tmp_path / format, format, min_gap=0.5)
         assert ids(rows) == {"0a", "4b"}
         assert reasons(made, done) == {"3c-3b": "min-gap", "1b-1a": "min-gap", "5b-5d": "no-reward"}
     done, rows = exported(made, tmp_path / "margin", "reward", margin="gap")
     assert {row["chosen_id"]: row["margin"] for row in rows} == {"0a": 0.65, "4b": 0.5, "1b": 0.0}
     assert reasons(made, done) == {"3c-3b": "min-gap", "5b-5d": "no-reward"}
-    _, rows = exported(made, tmp_path / "odds", "reward")
-    assert {round(row["margin"], 3) for row in rows} == {1.099}
-    # A drawn label takes its rewards with it.
-    drawn = [
-        row
-        for seed in range(4)
-        for row in exported(made, tmp_path / f"drawn{seed}", "dpo", labels="sampled", seed=seed)[1]
-        if row["chosen_id"] == "0c"
-    ]
-    assert drawn
-    assert {(row["reward_chosen"], row["reward_rejected"]) for row in drawn} == {(0.25, 0.9)}
 
 
 def test_grpo_leaves_out_groups_without_variance(made: Made, tmp_path: Path) -> None:
@@ -251,6 +241,75 @@ BY: dict[str, dict[str, Any]] = {
     "sft": {"select": "best"}, "dpo": {"min_gap": 0.25}, "reward": {"margin": "gap"}, "robust": {"min_gap": 0.25},
     "kto": {"source": "rubric"}, "grpo": {},
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("confirm", ["reward", "construction"])
+def test_labels_without_votes(made: Made, tmp_path: Path, confirm: str) -> None:
+    root, judged = made
+    shutil.copytree(root, tmp_path / "w")
+    judged = replace(judged, recipe={**judged.recipe, "judge": {"pairs": ["best-worst"], "confirm": confirm}})
+    Warehouse(tmp_path / "w").write_run(judged)
+    other = (tmp_path / "w", judged)
+    done, rows = exported(other, tmp_path / "out", "reward")
+    wanted = {"0a": 0.65, "4b": 0.5, "1b": 0.0} if confirm == "reward" else dict.fromkeys(PAIRS, 0.0)
+    assert {row["chosen_id"]: row["margin"] for row in rows} == wanted
+    said = {"reward": "the one with the higher reward is", "construction": "one of which is meant to be better"}[
+        confirm
+    ]
+    card = (done.out / "README.md").read_text(encoding="utf-8")
+    assert said in card
+    assert "Language models voted" not in card
+    for format, settings in (("reward", {"margin": "log-odds"}), ("dpo", {"labels": "sampled"}), ("robust", {})):
+        with pytest.raises(InputError, match=f"is about votes, and the labels of {RUN} are by {confirm}"):
+            exported(other, tmp_path / "no", format, **settings)
+
+
+def table_of(done: Exported) -> dict[str, list[str]]:
+    """The card's table of lengths and rewards: cells by side."""
+    card = (done.out / "README.md").read_text(encoding="utf-8")
+    lines = card.split("## Lengths and rewards")[1].split("\n## ")[0].splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    return {first: rest for first, *rest in cells}
+
+
+def written(numbers: list[float]) -> list[str]:
+    texts = [*(f"{each:.1f}" for each in numbers[:4]), *(f"{each:.3f}" for each in numbers[4:])]
+    return [text.replace("-", "−") for text in texts]
+
+
+def test_the_card_has_lengths_and_rewards_of_each_side(made: Made, tmp_path: Path) -> None:
+    known = [each for number in GROUPS for each in answers(number)]
+    texts = {response.id: response.text for response, _ in known}
+    totals = {response.id: rewards[0].total for response, rewards in known}
+    done, rows = exported(made, tmp_path / "out", "dpo", labels="sampled", seed=3)
+    assert {row["chosen_id"] for row in rows} - PAIRS.keys(), "some label is drawn against the votes"
+    sides = {side: [texts[row[f"{side}_id"]] for row in rows] for side in ("chosen", "rejected")}
+    found = table_of(done)
+    words: dict[str, list[int]] = {}
+    means: dict[str, list[float]] = {}
+    for side, said in sides.items():
+        words[side], signs = [len(text.replace(".", "").split()) for text in said], list(map(len, said))
+        assert all(row[f"reward_{side}"] == totals[row[f"{side}_id"]] for row in rows)  # a drawn label takes its own
+        rewards = [total for row in rows if (total := totals[row[f"{side}_id"]]) is not None]
+        means[side] = [
+            f(values) for values in (words[side], signs, rewards) for f in (statistics.fmean, statistics.median)
+        ]
+        assert found[side] == [str(len(rows)), *written(means[side])]
+    less = [one - other for one, other in zip(means["chosen"], means["rejected"], strict=True)]
+    assert found["chosen less rejected"] == ["", *written(less)]
+    card = (done.out / "README.md").read_text(encoding="utf-8")
+    longer = [one > other for one, other in zip(words["chosen"], words["rejected"], strict=True)]
+    shorter = [one < other for one, other in zip(words["chosen"], words["rejected"], strict=True)]
+    shares = [f"{100 * sum(each) / len(each):.1f}\N{NO-BREAK SPACE}%" for each in (longer, shorter)]
+    assert f"more words in {shares[0]} of the pairs, and fewer in {shares[1]}" in card
+    assert "Rewards are by `rubric`, one of the run's sources (rubric, rule)" in card
+    done, _ = exported(made, tmp_path / "kto", "kto")
+    assert {"good", "bad", "good less bad"} <= table_of(done).keys()
+    assert "The score here is the reward." in (done.out / "README.md").read_text(encoding="utf-8")
+    done, _ = exported(made, tmp_path / "sft", "sft", select="best")
+    assert table_of(done)["learnt"][0] == "4"
+    manifest = json.loads((done.out / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["rewards"] == {"source": "rubric", "scores": False}
 
 
 LAID_OUT = (
@@ -305,6 +364,7 @@ def test_a_run_without_rewards(tmp_path: Path, format: str, settings: dict[str, 
         ({"format": "sft", "unanimous": "keep"}, "unanimous: is for select best"),
         ({"format": "kto", "good": 0.4, "bad": 0.6}, "bad: is above good"),
         ({"format": "dpo", "margin": "gap"}, "margin is for reward alone"),
+        ({"format": "reward", "margin": "gap", "clip": 0.9}, "clip: is for log-odds"),
         ({"format": "grpo", "select": "best"}, "select is for sft alone"),
         ({"format": "sft", "min_gap": 0.1}, "min-gap is for dpo, reward, robust alone"),
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files as package_files
 from pathlib import Path
@@ -16,10 +16,11 @@ from constitution import __version__
 from constitution.audit.kinds import written
 from constitution.audit.summary import Headline, cells_of
 from constitution.export.clean import not_cleaned
-from constitution.export.formats import Field
+from constitution.export.formats import Field, confirm_of
 from constitution.export.outcome import DataFile, Exported
 from constitution.export.reasons import Dropped
 from constitution.export.settings import SOME_FORMATS, CardOptions, Settings
+from constitution.export.sides import Sides
 from constitution.export.write import TYPES
 from constitution.records import Constitution, Figure, Principle, Run
 from constitution.shown import Markdown, fenced, markdown
@@ -61,6 +62,8 @@ class CardFacts:
     """Figures of the run's last audit (Warehouse.read_figures); empty: it was never audited."""
     headlines: tuple[Headline, ...] = ()
     """The same's chief numbers (audit.summary.headlines)."""
+    sides: Sides = field(default_factory=Sides)
+    """Lengths and rewards of the answers in the files."""
 
     @property
     def title(self) -> str:
@@ -98,20 +101,6 @@ class CardFacts:
         return any(model.get("name") in POCKET for model in self.run.models.values())
 
 
-_UNVOTED = {
-    "reward": (
-        "Answers to the same prompt have rewards; the one with the higher reward is `chosen`. No votes were cast.",
-        "The labels are gaps of rewards (`p_chosen` = ½ + gap / 2): they are as right as what the rewards are read by.",
-    ),
-    "construction": (
-        "Answers to the same prompt were made in two ways, one of which is meant to be better: its answer is `chosen`. "
-        "No votes were cast.",
-        "The labels say how the answers were made; whether a chosen answer is better, nothing has looked at.",
-    ),
-}
-"""What is said first of labels without votes, and first of their limits, in place of a format's own."""
-
-
 def write_card(out: Path, facts: CardFacts, options: CardOptions) -> None:
     """Writes README.md into `out`: the hub's YAML header, then the card. The same facts give the same bytes."""
     (out / "README.md").write_text(card(facts, options), encoding="utf-8", newline="\n")
@@ -130,17 +119,17 @@ def _template() -> Any:
         "sql_type": lambda type: sql_type(TYPES[type]),
         "ours": Markdown,
         "share": lambda value: written(value, "share"),
+        "decimal": lambda value, places: "–" if value is None else f"{value:,.{places}f}".replace("-", "−"),
     }
     return environment.from_string(package_files(__package__).joinpath("card.md.j2").read_text("utf-8"))
 
 
 def card(facts: CardFacts, options: CardOptions) -> str:
     """The text of README.md."""
-    settings = facts.settings
-    by = _label_by(facts.run.recipe) if settings.spec.unit == "pair" else "votes"
+    settings, spec = facts.settings, facts.settings.spec.of_run(facts.run)
     body = _template().render(
         settings=settings,
-        spec=settings.spec,
+        spec=spec,
         run=facts.run,
         constitution=facts.constitution,
         facts=facts,
@@ -155,12 +144,8 @@ def card(facts: CardFacts, options: CardOptions) -> str:
         not_cleaned=not_cleaned(settings),
         audit=[cells_of(row) for row in facts.headlines],
         layout=settings.layout_spec,
-        intro=_UNVOTED[by][0] if by in _UNVOTED else settings.spec.intro,
-        limits=(
-            *([_UNVOTED[by][1], *settings.spec.limits[1:]] if by in _UNVOTED else settings.spec.limits),
-            *settings.task.limits,
-        ),
-        lost=Markdown(", ".join(f"`{name}`" for name in settings.task.lost(settings.spec.of_run(facts.run)))),
+        limits=(*spec.limits, *settings.task.limits),
+        lost=Markdown(", ".join(f"`{name}`" for name in settings.task.lost(spec))),
         loading=Markdown(fenced(loading(facts), settings.task.lines[0] or "python")),
         scorecard=[figure for name in SCORECARD for figure in facts.figures if _shown(figure, name)],
     )
@@ -275,7 +260,7 @@ def _finalized(value: Any) -> Any:
 
 def _how(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The recipe's settings that say most of how the data came to be."""
-    by = _label_by(recipe)
+    by = confirm_of(recipe)
     of_votes = (("judge", "method"), ("judge", "principles")) if by == "votes" else ()
     for section, setting in (("revise", "rounds"), *of_votes, ("judge", "pairs")):
         value = (recipe.get(section) or {}).get(setting)
@@ -288,10 +273,6 @@ def _how(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, judge in ((recipe.get("model") or {}).get("jury") or {}).items():
         if judge.get("method"):
             yield f"model.jury.{name}.method", judge["method"]
-
-
-def _label_by(recipe: Mapping[str, Any]) -> str:
-    return str((recipe.get("judge") or {}).get("confirm", "votes"))
 
 
 def _prompts_from(run: Run) -> str:

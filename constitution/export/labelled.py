@@ -51,6 +51,9 @@ def check_votes(run: Run, settings: Settings) -> None:
         "--min-agreement": settings.min_agreement,
         "--consistent-only": settings.consistent_only,
         "--drop-broken": settings.cleaning.drop_broken,
+        "--labels sampled": settings.labels == "sampled",
+        "--margin log-odds": settings.margin == "log-odds",
+        "--format robust": settings.spec.shards,
     }
     for option, given in about_votes.items():
         if given and by != "votes":

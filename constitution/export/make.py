@@ -19,6 +19,7 @@ from constitution.export.files import info_of
 from constitution.export.outcome import Exported, contents_of, sha256
 from constitution.export.recited import drop_recited
 from constitution.export.settings import CardOptions, Settings
+from constitution.export.sides import measure
 from constitution.export.work import Work
 from constitution.export.write import fields, split, write
 from constitution.warehouse import Warehouse, connect, files, views
@@ -78,6 +79,7 @@ def make(root: Path, run_id: str, settings: Settings, out: Path, options: CardOp
                 done=done,
                 figures=tuple(warehouse.read_figures(run_id)),
                 headlines=measured,
+                sides=measure(work),
             )
             if settings.layout_spec.info:
                 _write_json(folder / settings.layout_spec.info, info_of(settings, done.files))
@@ -140,6 +142,7 @@ def _write_manifest(folder: Path, facts: CardFacts) -> None:
         "export_id": done.export_id,
         "format": facts.settings.format,
         "settings": facts.settings.as_json(),
+        **({"rewards": {"source": facts.sides.source, "scores": facts.sides.by_reward}} if facts.sides.source else {}),
         "runs": [{name: getattr(run, name) for name in about_run}],
         "counts": {"candidates": done.candidates, "kept": done.rows, "dropped": done.dropped},
         "files": [

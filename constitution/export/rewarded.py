@@ -81,7 +81,7 @@ def choose_rewarded(work: Work) -> None:
 
 def _choose_pairs(work: Work) -> None:
     settings = work.settings
-    if settings.min_gap or settings.margin == "gap":
+    if settings.min_gap or settings.margin_of(work.run) == "gap":
         gap = "reward_chosen - reward_rejected"
         work.drop_where(Dropped.NO_REWARD, f"{gap} IS NULL")
         work.drop(Dropped.MIN_GAP, _detailed(gap, f"{gap} < {settings.min_gap!r}"))

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from constitution.errors import InputError
-from constitution.export.formats import FORMATS, Format
+from constitution.export.formats import FORMATS, Format, confirm_of
 from constitution.export.layouts import LAYOUTS, Layout, Task
 from constitution.export.outcome import sha256
 from constitution.identity import digest
@@ -103,9 +103,10 @@ class Settings(_Section):
     shards: int = Field(default=4, ge=1, le=32)
     """robust: number of groups of about equal size that pairs are sorted into by ε = 1 − p_chosen; each has the mean ε
     of its pairs, rounded to 0.01 and at most 0.49, and groups of one mean are one."""
-    margin: Literal["log-odds", "gap"] = "log-odds"
-    """reward: what `margin` is. log-odds of p_chosen; gap: the chosen answer's reward less the rejected one's; pairs
-    whose rewards prefer the other answer are dropped."""
+    margin: Literal["log-odds", "gap"] | None = None
+    """reward: what `margin` is. log-odds of p_chosen; gap: the chosen answer's reward less the rejected one's, and
+    pairs whose rewards prefer the other answer are dropped. Not given: log-odds of labels by votes, gap of those by
+    reward, and 0 of those by construction."""
     clip: float = Field(default=0.99, gt=0.5, lt=1)
     """reward: p_chosen counts as at most this in `margin`, its log-odds."""
     good: float = Field(default=0.5, gt=0, le=1)
@@ -165,6 +166,8 @@ class Settings(_Section):
             raise ValueError("rounds: select and above take answers by their rewards, of whatever round")
         if self.format == "sft" and self.unanimous == "keep" and not self.select:
             raise ValueError("unanimous: is for select best")
+        if self.margin == "gap" and self.clip != type(self).model_fields["clip"].default:
+            raise ValueError("clip: is for log-odds, and margin is the gap")
         if self.bad is not None and self.bad > self.good:
             raise ValueError("bad: is above good, so that answers would be both")
         return self
@@ -187,9 +190,14 @@ class Settings(_Section):
         if self.source and self.source not in by:
             told = f"those by {', '.join(by)}" if by else "none"
             raise InputError(f"{run.run_id}: has no rewards by {self.source}, but {told}", hint=_REWARDS)
-        if not by and (self.selects or self.min_gap or self.margin == "gap"):
+        if not by and (self.selects or self.min_gap or self.margin_of(run) == "gap"):
             raise InputError(f"{run.run_id}: has no rewards to choose by", hint=_REWARDS)
         return self.source or next(iter(by), None)
+
+    def margin_of(self, run: Run) -> str:
+        """What the column `margin` is: log-odds, gap, or none; of other formats than reward none."""
+        usual = {"votes": "log-odds", "reward": "gap"}.get(confirm_of(run.recipe), "none")
+        return (self.margin or usual) if "margin" in self.spec.settings else "none"
 
     @property
     def spec(self) -> Format:

@@ -153,7 +153,7 @@ def write(work: Work, folder: Path, groups: list[Group], constitution: Constitut
     always = constants(work.run, constitution, work.settings)
     files = [file for group in groups for file in files_of(group, work.settings)]
     blocks = _blocks(
-        work.batches(_query(work.settings, columns, always)),
+        work.batches(_query(work.run, work.settings, columns, always)),
         [min(GROUP_ROWS, file.rows - start) for file in files for start in range(0, file.rows, GROUP_ROWS)],
     )
     for file in files:
@@ -175,7 +175,7 @@ def write(work: Work, folder: Path, groups: list[Group], constitution: Constitut
     return [replace(file, sha256=sha256(folder / file.path)) for file in files]
 
 
-def _query(settings: Settings, columns: Sequence[Field], always: Mapping[str, Any]) -> str:
+def _query(run: Run, settings: Settings, columns: Sequence[Field], always: Mapping[str, Any]) -> str:
     """The rows by config, split (train first) and place, with all columns but the constants. always: `constants`."""
     thinking = settings.with_reasoning
 
@@ -190,7 +190,7 @@ def _query(settings: Settings, columns: Sequence[Field], always: Mapping[str, An
         **{text: message(text) for text in ("answer", "won", "lost")},
         "clip": repr(settings.clip),
         "good": repr(settings.good),
-        "margin": settings.margin,
+        "margin": settings.margin_of(run),
         "constitution": sandbox.quoted(always["constitution"]),
         "asked": sandbox.quoted(json.dumps(asked, ensure_ascii=False)),
     }
