@@ -16,7 +16,7 @@ from small_project import table
 from warehouse_rows import CONSTITUTION, RUN, fill, prompt, run
 
 from constitution.errors import InputError
-from constitution.export import Cleaning, Exported, Settings, export
+from constitution.export import Cleaning, Exported, Settings, card, export, sides
 from constitution.export.formats import FORMATS
 from constitution.export.layouts import LAYOUTS
 from constitution.records import Preference, Response, Reward, Run
@@ -308,8 +308,17 @@ def test_the_card_has_lengths_and_rewards_of_each_side(made: Made, tmp_path: Pat
     assert "The score here is the reward." in (done.out / "README.md").read_text(encoding="utf-8")
     done, _ = exported(made, tmp_path / "sft", "sft", select="best")
     assert table_of(done)["learnt"][0] == "4"
+    assert "drawn by their ids" not in (done.out / "README.md").read_text(encoding="utf-8")
     manifest = json.loads((done.out / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["rewards"] == {"source": "rubric", "scores": False}
+
+
+def test_of_many_rows_some_are_measured(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (card, sides):
+        monkeypatch.setattr(module, "MOST", 3)
+    done, _ = exported(made, tmp_path / "some", "kto")
+    assert sum(int(table_of(done)[side][0]) for side in ("good", "bad")) == 3
+    assert "Of 3 rows, drawn by their ids." in (done.out / "README.md").read_text(encoding="utf-8")
 
 
 LAID_OUT = (

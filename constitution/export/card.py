@@ -20,7 +20,7 @@ from constitution.export.formats import Field, confirm_of
 from constitution.export.outcome import DataFile, Exported
 from constitution.export.reasons import Dropped
 from constitution.export.settings import SOME_FORMATS, CardOptions, Settings
-from constitution.export.sides import Sides
+from constitution.export.sides import MOST, Sides
 from constitution.export.write import TYPES
 from constitution.records import Constitution, Figure, Principle, Run
 from constitution.shown import Markdown, fenced, markdown
@@ -130,6 +130,7 @@ def card(facts: CardFacts, options: CardOptions) -> str:
     body = _template().render(
         settings=settings,
         spec=spec,
+        most_measured=MOST,
         run=facts.run,
         constitution=facts.constitution,
         facts=facts,

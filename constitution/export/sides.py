@@ -7,25 +7,26 @@ from dataclasses import dataclass
 from constitution.export.clean.words import words
 from constitution.export.work import Work
 
+MOST = 20_000
+"""Rows that are measured at most, drawn by their ids: words are counted in 50 µs of an answer of 800 characters."""
+
 # Rewards as whole numbers, so that no sum depends on the order in which threads read.
 _MEASURED = """
-WITH texts AS ({texts}),
-counted AS (
-    SELECT side, len({words}) AS words, length(text) AS characters, round(reward * 1e9)::BIGINT AS reward FROM texts
-)
+CREATE TABLE export.measured AS
+WITH drawn AS (SELECT id FROM export.kept ORDER BY md5_number_lower(id), id LIMIT {most})
+SELECT
+    id, unnest([{sides}]::STRUCT(side VARCHAR, words BIGINT, characters BIGINT, reward BIGINT)[], max_depth := 2)
+FROM export.rows SEMI JOIN drawn USING (id)
+"""
+_SUMMED = """
 SELECT
     side, count(*), avg(words), quantile_cont(words, 0.5), avg(characters), quantile_cont(characters, 0.5),
     count(reward), avg(reward) / 1e9, quantile_cont(reward, 0.5) / 1e9
-FROM counted GROUP BY side
+FROM export.measured GROUP BY side
 """
-_SIDES = {
-    "pair": "SELECT 'chosen' AS side, won AS text, won_reward AS reward FROM export.rows UNION ALL "
-    "SELECT 'rejected', lost, lost_reward FROM export.rows",
-    "answer": "SELECT 'learnt' AS side, answer AS text, {reward} AS reward FROM export.rows",
-    "label": "SELECT if(p >= {good}, 'good', 'bad') AS side, answer AS text, {reward} AS reward FROM export.rows",
-}
 _LONGER = """
-SELECT avg((a > b)::INT), avg((a < b)::INT) FROM (SELECT len({won}) AS a, len({lost}) AS b FROM export.rows)
+SELECT avg((a.words > b.words)::INT), avg((a.words < b.words)::INT)
+FROM export.measured AS a JOIN export.measured AS b USING (id) WHERE a.side = 'chosen' AND b.side = 'rejected'
 """
 ORDER = ("chosen", "rejected", "good", "bad", "learnt")
 
@@ -79,14 +80,22 @@ def measure(work: Work) -> Sides:
     spec = work.settings.spec
     if spec.unit == "prompt":
         return Sides(work.source, work.by_reward)
-    reward = "reward" if work.source else "NULL::DOUBLE"
-    texts = _SIDES["label" if spec.scored else spec.unit].format(reward=reward, good=repr(work.settings.good))
-    found = work.connection.execute(_MEASURED.format(texts=texts, words=words("text"))).fetchall()
-    rows = sorted((Side(*row) for row in found), key=lambda side: ORDER.index(side.name))
+    sides = {
+        "chosen": ("'chosen'", "won", "won_reward"),
+        "rejected": ("'rejected'", "lost", "lost_reward"),
+        "learnt": ("'learnt'", "answer", "won_reward"),
+        "judged": (f"if(p >= {work.settings.good!r}, 'good', 'bad')", "answer", "won_reward"),
+    }
+    names = ("chosen", "rejected") if spec.unit == "pair" else ("judged",) if spec.scored else ("learnt",)
+    shown = ", ".join(
+        f"{{side: {side}, words: len({words(text)}), characters: length({text}), reward: round({reward} * 1e9)}}"
+        for side, text, reward in (sides[name] for name in names)
+    )
+    work.connection.execute(_MEASURED.format(most=MOST, sides=shown))
+    rows = [Side(*row) for row in work.connection.execute(_SUMMED).fetchall()]
+    rows.sort(key=lambda side: ORDER.index(side.name))
     rows += [rows[0].less(rows[1])] if len(rows) == 2 else []
-    longer = shorter = None
-    if spec.unit == "pair":
-        [(longer, shorter)] = work.connection.execute(_LONGER.format(won=words("won"), lost=words("lost"))).fetchall()
+    longer, shorter = work.connection.execute(_LONGER).fetchall()[0] if spec.unit == "pair" else (None, None)
     return Sides(work.source, work.by_reward, tuple(rows), longer, shorter)
 
 
