@@ -4,8 +4,8 @@
     done.rows, done.dropped
 
 formats (the columns) → settings (what is asked for) → candidates (what there is, and the filters) → clean (duplicates,
-contamination, …) → write (split and files) → sides (lengths, rewards) → card (README.md) → push (to a hub). docs/export.md
-explains each.
+contamination, …) → write (split and files) → sides (lengths, rewards) → card (README.md) → push (to a hub).
+docs/export.md explains each.
 """
 
 from __future__ import annotations
