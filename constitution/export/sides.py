@@ -76,7 +76,7 @@ class Sides:
 
 
 def measure(work: Work) -> Sides:
-    """Of export.rows, which `write.split` makes."""
+    """What export.rows has, which `write.split` makes."""
     spec = work.settings.spec
     if spec.unit == "prompt":
         return Sides(work.source, work.by_reward)
