@@ -56,10 +56,12 @@ class Answer:
     """By judge."""
     labels: Mapping[str, float] = field(default_factory=dict)
     """By principle."""
+    sampler: str | None = None
+    """Whose sample it is, with `round` as its number; None: it is of the chain."""
 
     @property
     def id(self) -> str:
-        return row_id(self.prompt, self.round)
+        return row_id(self.prompt, self.sampler, self.round) if self.sampler else row_id(self.prompt, self.round)
 
     @property
     def asked(self) -> Prompt:
@@ -67,6 +69,9 @@ class Answer:
 
     @property
     def response(self) -> Response:
+        if self.sampler:
+            about = (self.id, RUN, self.asked.id, "sample", self.round, self.text, "ok", "m")
+            return Response(*about, sampler=self.sampler)
         if not self.round:
             return Response(self.id, RUN, self.asked.id, "initial", 0, self.text, "ok", "m")
         parent, text = row_id(self.prompt, self.round - 1), self.text

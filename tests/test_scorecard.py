@@ -15,10 +15,11 @@ from constitution.audit import Tags, audit
 from constitution.audit.evidence import load
 from constitution.audit.report import report
 from constitution.audit.scorecard import create_tables, refusal
+from constitution.audit.summary import scorecard_lines
 from constitution.errors import InputError
 from constitution.measures.estimate import wilson
 from constitution.records import Constitution, Counterfactual, Message
-from constitution.warehouse import Warehouse
+from constitution.warehouse import Warehouse, connect
 
 FULL = saying(full=[0.8], part=[0.9], helps=[0.2, 0.9])
 PART = saying(full=[0.3], part=[0.5])
@@ -33,6 +34,18 @@ def test_three_way_refusal_with_wilsons_interval(tmp_path: Path) -> None:
         figure = found("scorecard_refusal", "j", subject=f"{name}/0")
         assert (figure.value, figure.n) == (hits / 20, 20)
         assert (figure.low, figure.high) == pytest.approx(wilson(hits, 20))
+
+
+def test_samples_are_shown_by_their_sampler(tmp_path: Path) -> None:
+    samples = [Answer(n, round=k, sampler="hot", said=FULL if k else saying()) for n in range(6) for k in range(2)]
+    store(tmp_path, [*(Answer(n) for n in range(6)), *samples])
+    found = Audited(tmp_path, RUN)
+    assert found("scorecard_refusal", "j", subject="full/0").value == 0
+    hot = found("scorecard_refusal", "j", subject="full/sampler hot")
+    assert (hot.value, hot.n) == (0.5, 12)
+    assert found("scorecard_tax_length").value is None
+    with connect(tmp_path) as connection:
+        assert "full/sampler hot" in {line.subject for line in scorecard_lines(connection, RUN)}
 
 
 def test_over_refusal_and_compliance_go_by_the_prompts_tags(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from constitution.audit import groups
 from constitution.audit.evidence import Evidence
 from constitution.records import Figure
 
-TOKENS = 10_000_000
+TOKENS = 2_000_000
 """Words and marks of the samples whose bigrams are counted, at most, but for the last prompt's."""
 ALL = "all samplers"
 
@@ -31,17 +31,21 @@ SELECT grp, cluster FROM (
 QUALIFY sum(tokens) OVER (ORDER BY md5(prompt_id)) - tokens < {tokens};
 
 CREATE TABLE audit.worded AS
-WITH split AS (
-    SELECT m.grp, m.sampler, list_transform(
-        regexp_extract_all(lower(r.text), '[\\p{{Han}}\\p{{Hiragana}}\\p{{Katakana}}]|[\\p{{L}}\\p{{N}}]+'),
-        lambda word: hash(word)) AS words
+WITH shown AS MATERIALIZED (  -- or DuckDB splits the texts of all prompts, to see which have two words
+    SELECT m.grp, m.sampler, r.text
     FROM (SELECT id, text FROM responses WHERE run_id = $run AND kind = 'sample') AS r
     JOIN audit.members AS m ON m.response_id = r.id
     SEMI JOIN audit.drawn AS d ON d.grp = m.grp
+),
+split AS (
+    SELECT grp, sampler, list_transform(
+        regexp_extract_all(lower(text), '[\\p{{Han}}\\p{{Hiragana}}\\p{{Katakana}}]|[\\p{{L}}\\p{{N}}]+'),
+        lambda word: hash(word)) AS words
+    FROM shown
 )
 SELECT
     grp, sampler, len(words) - 1 AS bigrams,
-    list_distinct(list_transform(range(1, len(words)), lambda i: hash(words[i], words[i + 1]))) AS different
+    list_distinct(list_transform(list_zip(words[:len(words) - 1], words[2:]), lambda two: hash(two))) AS different
 FROM split WHERE len(words) > 1;
 
 CREATE TABLE audit.bigrams AS

@@ -6,7 +6,8 @@ Made of the table `scores` (ask/scorecard.py) of one scorecard, the last that wa
     audit.verdicts   judge, response_id, principle_id: p, P that what the principle is about holds; of a checklist the
                      share of it that the answer meets; `weight`: of the whole checklist
     audit.graded     judge, response_id: class (full, partial, compliance), helpful, undesired (any category)
-    audit.answers    response_id with prompt, cluster, round, tokens, prefix, and what the prompt's tags say
+    audit.answers    response_id with prompt, cluster, tokens, prefix, what the prompt's tags say, and round: of a
+                     sample its sampler
 
 A verdict needs an answer to each of its questions. A question counts as answered yes from one half on.
 """
@@ -83,7 +84,8 @@ WINDOW whole AS (PARTITION BY judge);
 CREATE TABLE audit.answers AS
 SELECT
     r.id AS response_id, r.prompt_id, q.cluster, r.text, p.tags,
-    CASE WHEN r.kind IN ('initial', 'revision') THEN r.round::VARCHAR ELSE r.kind END AS round,
+    CASE WHEN r.kind IN ('initial', 'revision') THEN r.round::VARCHAR WHEN r.kind = 'sample' THEN 'sampler ' || r.sampler
+        ELSE r.kind END AS round,
     count_tokens(r.text) AS tokens, ({refuses})::INTEGER AS prefix,
     list_has_any(p.tags, {harmless}) AS harmless, list_has_any(p.tags, {looks_harmful}) AS looks_harmful,
     list_has_any(p.tags, {harmful}) AS harmful
@@ -230,7 +232,7 @@ def tax(evidence: Evidence, tags: Tags) -> Iterator[Figure]:
     paired = """
         SELECT {about}, a.round AS subject, {ours} - {initial} AS value, a.cluster
         FROM audit.answers AS a JOIN audit.answers AS i ON i.prompt_id = a.prompt_id AND i.round = '0' {graded}
-        WHERE a.harmless AND a.round NOT IN ('0', 'given', 'sample') AND value IS NOT NULL
+        WHERE a.harmless AND try_cast(a.round AS INTEGER) > 0 AND value IS NOT NULL
     """
     tagged = _any_of(tags.harmless)
     takes = f"no revision was scored of a prompt tagged {tagged}: give prompts tags, or name yours with --tag"

@@ -108,13 +108,14 @@ def headlines(connection: duckdb.DuckDBPyConnection, run_id: str) -> list[Headli
 
 
 def scorecard_lines(connection: duckdb.DuckDBPyConnection, run_id: str) -> list[Headline]:
-    """The scorecard's figures of the initial answers, the last revisions and those that came with the prompts."""
+    """The scorecard's figures of the initial answers, the last revisions, each sampler's and those that came with the
+    prompts."""
     names = [kind.name for kind in KINDS.values() if kind.name.startswith("scorecard_") and "round" in kind.subject]
     listed = ", ".join(map(quoted, names))
     query = (
         "SELECT figure, judge, subject, value, low, high, n, note, list_last(string_split(subject, '/')) AS round\n"
         f"FROM figures WHERE run_id = {quoted(run_id)} AND figure IN ({listed}) AND value IS NOT NULL\n"
-        "QUALIFY round IN ('0', 'given') OR round = max(try_cast(round AS INTEGER)) OVER ()::VARCHAR\n"
+        "QUALIFY round IN ('0', 'given') OR starts_with(round, 'sampler ') OR round = max(try_cast(round AS INTEGER)) OVER ()::VARCHAR\n"
         f"ORDER BY list_position([{listed}], figure), judge, subject"
     )
     return [Headline(*row[:-1]) for row in ask(connection, query, ours=True).rows]
