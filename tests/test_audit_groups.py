@@ -247,7 +247,13 @@ def test_the_page_the_summary_and_the_json_show_them(root: Path) -> None:
     page = Page(file.read_text(encoding="utf-8"))
     assert differences(page, root) == []
     assert page.exhibits["best-of"].drawings == 4  # rewards and gold, by each of two sources
-    assert {"reward-groups", "reward-tau-gold", "reward-votes-by-gap", "sample-texts"} <= page.exhibits.keys()
+    assert {
+        "reward-groups",
+        "reward-unanimous",
+        "reward-tau-gold",
+        "reward-votes-by-gap",
+        "sample-texts",
+    } <= page.exhibits.keys()
     assert "Rewards and gold, rubric" in page.exhibits["headline"].text
     assert "answers with other words than those it is asked for" in summary(root, RUN)
 

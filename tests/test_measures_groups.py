@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from constitution.measures.groups import best_of, sizes
+from constitution.measures.groups import best_of, chances, sizes, within
 
 
 def brute(rewards: list[float], values: list[float], n: int) -> float:
@@ -46,3 +46,28 @@ def test_sizes() -> None:
     assert sizes(1) == (1,)
     assert sizes(8) == (1, 2, 4, 8)
     assert sizes(6) == (1, 2, 4, 6)
+
+
+def test_all_of_a_draw_are_among_the_lowest_as_often_as_subsets_say() -> None:
+    for size, n in ((1, 1), (5, 2), (7, 7), (9, 4)):
+        drawn = list(combinations(range(size), n))
+        for k, found in enumerate(chances(size, n)):
+            assert found == pytest.approx(sum(max(chosen) < k for chosen in drawn) / len(drawn))
+    assert chances(3000, 1500)[-1] == 1  # the number of subsets has 901 digits
+    with pytest.raises(ValueError, match="best of 3"):
+        chances(2, 3)
+
+
+def test_a_slope_inside_groups_and_what_it_needs() -> None:
+    parts = np.array([[2.0, 4.0, 1.0], [1.0, 2.0, 3.0], [3.0, 6.0, 2.0]])
+    slope, correlation = within(parts, np.arange(3), 12)
+    assert (slope.value, slope.n) == (0.5, 12)
+    assert correlation.value == pytest.approx(6 / np.sqrt(12 * 6))
+    for end in (0, 1):  # the slope is the same in each group
+        assert (slope.low, slope.high)[end] == pytest.approx(0.5)
+    _, full = within(np.array([[2.0, 4.0, 1.0]] * 3), np.arange(3), 12)
+    assert full.value == pytest.approx(1)
+    assert full.low is not None
+    assert full.low < 0.5  # three groups know little
+    flat, none = within(np.array([[0.0, 0.0, 3.0]]), np.arange(1), 4)
+    assert (flat.value, none.value, none.n) == (None, None, 4)

@@ -76,8 +76,10 @@ def curves(rows: Rows) -> list[str]:
         most = max(row["best of"] for row in own)
         at = {n: math.log2(n) / math.log2(max(most, 2)) for n in sorted({row["best of"] for row in own})}
         parts = _axes("n", "gold" if gold else "worth")
-        parts += _ticks([(x, str(n)) for n, x in at.items()], [(0, f"{low:.2f}"), (1, f"{high:.2f}")])
-        lines = list(dict.fromkeys(row["seen by"] for row in own))
+        parts += _ticks(
+            [(x, str(n)) for n, x in at.items()], [(0, written(low, "number")), (1, written(high, "number"))]
+        )
+        lines = sorted({row["seen by"] for row in own})
         for place, seen_by in enumerate(lines):
             line = [row for row in own if row["seen by"] == seen_by]
             points = [(at[row["best of"]], (row["value"] - low) / (high - low)) for row in line]

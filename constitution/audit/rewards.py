@@ -215,7 +215,7 @@ EXHIBITS = (
         "The best of n samples",
         _CURVES,
         "What the best of n by one source of rewards is worth, to itself and to others: rewards, gold in its own unit, "
-        "votes as the share of the prompt's other samples that it wins against. By itself it rises always. Where it "
+        "votes as the share of the prompt's other samples that it wins against. By itself it never falls. Where it "
         "rises by itself and falls by others, choosing has found the source's mistakes.",
         unit="number",
         chart=curves,

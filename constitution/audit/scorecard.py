@@ -84,8 +84,8 @@ WINDOW whole AS (PARTITION BY judge);
 CREATE TABLE audit.answers AS
 SELECT
     r.id AS response_id, r.prompt_id, q.cluster, r.text, p.tags,
-    CASE WHEN r.kind IN ('initial', 'revision') THEN r.round::VARCHAR WHEN r.kind = 'sample' THEN 'sampler ' || r.sampler
-        ELSE r.kind END AS round,
+    CASE WHEN r.kind IN ('initial', 'revision') THEN r.round::VARCHAR
+        WHEN r.kind = 'sample' THEN 'sampler ' || r.sampler ELSE r.kind END AS round,
     count_tokens(r.text) AS tokens, ({refuses})::INTEGER AS prefix,
     list_has_any(p.tags, {harmless}) AS harmless, list_has_any(p.tags, {looks_harmful}) AS looks_harmful,
     list_has_any(p.tags, {harmful}) AS harmful

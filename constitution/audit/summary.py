@@ -115,7 +115,8 @@ def scorecard_lines(connection: duckdb.DuckDBPyConnection, run_id: str) -> list[
     query = (
         "SELECT figure, judge, subject, value, low, high, n, note, list_last(string_split(subject, '/')) AS round\n"
         f"FROM figures WHERE run_id = {quoted(run_id)} AND figure IN ({listed}) AND value IS NOT NULL\n"
-        "QUALIFY round IN ('0', 'given') OR starts_with(round, 'sampler ') OR round = max(try_cast(round AS INTEGER)) OVER ()::VARCHAR\n"
+        "QUALIFY round IN ('0', 'given') OR starts_with(round, 'sampler ')\n"
+        "  OR round = max(try_cast(round AS INTEGER)) OVER ()::VARCHAR\n"
         f"ORDER BY list_position([{listed}], figure), judge, subject"
     )
     return [Headline(*row[:-1]) for row in ask(connection, query, ours=True).rows]
