@@ -70,8 +70,8 @@ class Answer:
     @property
     def response(self) -> Response:
         if self.sampler:
-            about = (self.id, RUN, self.asked.id, "sample", self.round, self.text, "ok", "m")
-            return Response(*about, sampler=self.sampler)
+            sampler, text = self.sampler, self.text
+            return Response(self.id, RUN, self.asked.id, "sample", self.round, text, "ok", "m", sampler=sampler)
         if not self.round:
             return Response(self.id, RUN, self.asked.id, "initial", 0, self.text, "ok", "m")
         parent, text = row_id(self.prompt, self.round - 1), self.text

@@ -31,13 +31,15 @@ GOLD, VOTES = "gold", "votes"
 
 _MEMBERS = """
 CREATE TABLE audit.members AS
+WITH counted AS (  -- first, so that no text is held where groups are made
+    SELECT
+        id, prompt_id, kind, round, sampler, hash(text) AS said, text = '' AS empty, count_tokens(text) AS tokens
+    FROM responses WHERE run_id = $run AND kind <> 'perturbation'
+)
 SELECT
     (row_number() OVER () - 1)::INTEGER AS member, r.id AS response_id, q.grp, q.cluster, r.kind, r.round, r.sampler,
-    hash(r.text) AS said, r.text = '' AS empty, count_tokens(r.text) AS tokens,
-    r.kind = 'sample' OR NOT bool_or(r.kind = 'sample') OVER (PARTITION BY q.grp) AS grouped
-FROM (
-    SELECT id, prompt_id, kind, round, sampler, text FROM responses WHERE run_id = $run AND kind <> 'perturbation'
-) AS r
+    r.said, r.empty, r.tokens, r.kind = 'sample' OR NOT bool_or(r.kind = 'sample') OVER (PARTITION BY q.grp) AS grouped
+FROM counted AS r
 JOIN (SELECT prompt_id, cluster, rowid::INTEGER AS grp FROM audit.prompts) AS q USING (prompt_id);
 """
 
