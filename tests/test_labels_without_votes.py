@@ -351,6 +351,11 @@ JUDGED = "is about votes, and with confirm = 'construction' there are none"
         ("[judge]", "[judge]\nrepeats = 2", f"repeats: {JUDGED}"),
         ("[judge]", '[judge]\nvotes = "adaptive"', f"votes: {JUDGED}"),
         ("[judge]", '[judge]\ncalibrate = "temperature"', f"calibrate: {JUDGED}"),
+        (
+            "[judge]",
+            '[model.jury.a]\nengine = "fake"\nmethod = "score"\n[judge]',
+            "model.jury: method says how a member",
+        ),
         ("[judge]", "[perturb]\n[judge]", "perturb: spoiled answers show how judges vote"),
     ],
 )

@@ -357,6 +357,8 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _labels_can_be_made(self) -> Self:
         judge = self.judge
+        if not self.asks_votes and any(member.method for member in self.model.jury.values()):
+            raise ValueError("model.jury: method says how a member votes, and there are no votes")
         if judge is None:
             return self
         if judge.confirm == "reward" and self.reward is None:

@@ -147,7 +147,8 @@ def _hourly(recipe: Recipe) -> float:
     """What the accelerators of all engines cost by the hour; sections that are equal but for the price are one."""
     models = recipe.model
     asked = [models.policy] if recipe.asks_policy else []
-    sections = [*asked, *models.pool.values(), *models.judges.values()]
+    judges = [*models.judges.values()] if recipe.asks_judges else []
+    sections = [*asked, *models.pool.values(), *judges]
     bare = [section.bare for section in sections]
     prices = [section.price for place, section in enumerate(sections) if bare[place] not in bare[:place]]
     return sum(price.gpus * price.gpu_hour for price in prices if price)

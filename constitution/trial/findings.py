@@ -267,7 +267,9 @@ def _pairs(found: Evidence) -> Iterator[Finding]:
         return
     verdicts = any("verdict" in step.methods for step in found.steps)
     settings: Mapping[DropReason, str] = {
-        "tie": ("a larger judge.verdict.n, " if verdicts else "") + "another judge, or another comparison question",
+        "tie": ("a larger judge.verdict.n, " if verdicts else "") + "another judge, or another comparison question"
+        if judge.votes_are_cast
+        else "other sources or principles in [reward], for rewards that tell more answers apart",
         "margin": f"a smaller judge.margin (now {judge.margin:g}), or another judge",
         "votes-missing": f"a smaller judge.min_label_mass (now {judge.min_label_mass:g}), or another judge",
         "reward-missing": "a smaller reward.quorum or reward.min_label_mass, or another judge",
