@@ -13,6 +13,8 @@ from run_once import run_once, stop_midway
 from small_project import table
 from test_rewards import Judge, project
 
+from constitution.ask.replay import replayed
+from constitution.ask.stored import Stored
 from constitution.cli import app
 from constitution.engines.base import Completion, Engine, Request
 from constitution.errors import EngineUnavailable, InputError, RecipeError, RequestRefused
@@ -21,7 +23,7 @@ from constitution.judge.pairs import Pair, pairs
 from constitution.labels.unvoted import label_unvoted
 from constitution.pipeline import open_run, prepare
 from constitution.recipe import Confirm, JudgeSection, load_recipe
-from constitution.records import Prompt, Response, Row, Run
+from constitution.records import Judgement, Prompt, Response, Row, Run
 from constitution.warehouse import Warehouse, Writer
 
 __all__ = ["project"]
@@ -165,6 +167,27 @@ async def test_by_construction_no_judge_is_asked_and_a_resumed_run_is_the_same(r
         assert len(table(cut, ROWS)) < 16
         await run_once(recipe, cut, [])
         assert table(cut, ROWS) == table(root / "w", ROWS)
+
+
+@pytest.fixture
+def voted(recipe: Path) -> Path:
+    recipe.write_text(SAMPLED + "principles = 1\n", encoding="utf-8")
+    return recipe
+
+
+async def test_contrasts_are_voted_on_where_nothing_else_is_said(voted: Path) -> None:
+    root = voted.parent / "w"
+    run = await run_once(voted, root, ["prompts.limit=3"])
+    made = """
+        SELECT bool_and(a.sampler = 'without' AND b.sampler = 'with' AND a.round = b.round), count(*), max(votes),
+            any_value(label_by)
+        FROM preferences JOIN responses AS a ON a.id = a_id JOIN responses AS b ON b.id = b_id"""
+    assert table(root, made) == [(True, 6, 2, "mean")]
+    assert table(root, STATES) == [("complete", 2, [])] * 3
+    [(prompt_id,)] = table(root, "SELECT min(id) FROM prompts")
+    stored = Stored.load(Warehouse(root), run.run_id, prompt_id)
+    votes = [row for row in stored.rows.values() if isinstance(row, Judgement)]
+    assert [(await replayed(stored, vote)).doubt for vote in votes] == [""] * 4
 
 
 async def test_by_reward_the_label_is_the_gap(rewarded: Path) -> None:

@@ -10,6 +10,8 @@ from small_project import table
 from test_rewards import RECIPE, Judge, judged, project
 
 from constitution.errors import EngineUnavailable
+from constitution.labels import Rules
+from constitution.pipeline.relabel import relabel_run
 from constitution.warehouse import Warehouse
 
 __all__ = ["project"]
@@ -36,7 +38,7 @@ def recipe(project: Path) -> Path:
 
 
 async def test_it_is_the_total_by_the_first_source(project: Path, recipe: Path) -> None:
-    await run_once(recipe, project / "w", [])
+    run = await run_once(recipe, project / "w", [])
     by_hand = """
         SELECT kind = 'perturbation' AS spoiled, count(*) > 7, count(reward_a) = count(*), count(reward_b) = count(*),
             count(reward_b), max(abs(reward_a - a.value - a.length_penalty)),
@@ -52,6 +54,11 @@ async def test_it_is_the_total_by_the_first_source(project: Path, recipe: Path) 
         FROM pairs JOIN rewards AS c ON c.response_id = chosen_id AND c.source = 'rubric'
         JOIN rewards AS r ON r.response_id = rejected_id AND r.source = 'rubric'"""
     assert table(project / "w", gap) == [(whole[4], True)]
+    rows = table(project / "w", "SELECT id, reward_a, reward_b FROM preferences ORDER BY ALL")
+    warehouse = Warehouse(project / "w")
+    with warehouse.lock(run.run_id):
+        relabel_run(warehouse, run.run_id, Rules(aggregate="majority"))
+    assert table(project / "w", "SELECT id, reward_a, reward_b FROM preferences ORDER BY ALL") == rows
     shown = """
         SELECT part, count(*), count(reward) FROM provenance((SELECT min(id) FROM preferences WHERE kind = 'given'))
         GROUP BY ALL ORDER BY ALL"""
