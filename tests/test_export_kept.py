@@ -12,6 +12,7 @@ import pytest
 from run_once import run_once
 from small_project import small_project
 
+from constitution.errors import QueryError
 from constitution.export import Cleaning, Settings, export
 from constitution.export.formats import FORMATS
 from constitution.export.layouts import LAYOUTS
@@ -51,9 +52,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
     return folder, again.run
 
 
-def exported(made: tuple[Path, Run], out: Path, format: str, layout: str = "trl") -> tuple[list[dict[str, Any]], str]:
+def exported(
+    made: tuple[Path, Run], out: Path, format: str, layout: str = "trl", where: str = ""
+) -> tuple[list[dict[str, Any]], str]:
     folder, run = made
-    settings = Settings(format=format, layout=layout, cleaning=Cleaning(dedupe="off"))
+    settings = Settings(format=format, layout=layout, where=where, cleaning=Cleaning(dedupe="off"))
     done = export(folder / "warehouse", run.run_id, settings, out)
     rows: list[dict[str, Any]] = []
     for file in done.files:
@@ -61,6 +64,18 @@ def exported(made: tuple[Path, Run], out: Path, format: str, layout: str = "trl"
         text = path.suffix == ".jsonl"
         rows += map(json.loads, path.read_text().splitlines()) if text else pq.read_table(path).to_pylist()
     return rows, (out / "README.md").read_text()
+
+
+@pytest.mark.parametrize("format", ["sft", "dpo", "grpo"])
+def test_a_condition_sees_them(made: tuple[Path, Run], tmp_path: Path, format: str) -> None:
+    where = "source_id = 'q1' OR (metadata ->> '$.n')::INT = 2"
+    rows, _ = exported(made, tmp_path / "out", format, where=where)
+    found = {row["source_id"] for row in rows}
+    assert found == {"q1", "q2"} or (format == "dpo" and found <= {"q1", "q2"} and found)
+    with pytest.raises(QueryError) as error:
+        exported(made, tmp_path / "wrong", format, where="sourceid = 'q1'")
+    assert error.value.hint
+    assert "source_id, metadata" in error.value.hint
 
 
 @pytest.mark.parametrize("format", FORMATS)

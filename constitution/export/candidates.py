@@ -101,6 +101,13 @@ FROM export.alive AS c JOIN prompts AS q ON q.id = c.prompt_id
 WHERE NOT regexp_full_match(array_to_string(list_transform(q.messages, lambda m: m.role), ' '), {roles})
 """
 
+# What --where is about. Long texts are not kept with each candidate.
+_SEEN = """
+CREATE VIEW export.seen AS
+SELECT c.*, q.source_id, q.metadata
+FROM export.candidates AS c LEFT JOIN (SELECT id AS prompt_id, source_id, metadata FROM prompts) AS q USING (prompt_id)
+"""
+
 SIDES = ("answer", "other")
 
 _TEXTS = """
@@ -156,6 +163,7 @@ def lay(
     connection.execute(
         "CREATE VIEW export.alive AS SELECT * FROM export.candidates ANTI JOIN export.dropped USING (id)"
     )
+    connection.execute(_SEEN)
     _view_texts(work)
     return work
 
@@ -246,7 +254,7 @@ def _round(settings: Settings) -> str:
 
 def _drop_elsewhere(work: Work, where: str) -> None:
     """What the user's condition does not hold for. It may read, and nothing else."""
-    chosen = f"SELECT id FROM export.candidates WHERE (\n{where}\n)"
+    chosen = f"SELECT id FROM export.seen WHERE (\n{where}\n)"
     try:
         sandbox.check(work.connection, chosen, FUNCTIONS)
         chosen = sandbox.files_in(work.connection, chosen)
@@ -255,7 +263,7 @@ def _drop_elsewhere(work: Work, where: str) -> None:
             f"SELECT id, NULL::VARCHAR AS drop_detail FROM export.alive ANTI JOIN (\n{chosen}\n) USING (id)",
         )
     except (QueryError, duckdb.Error) as error:
-        columns = work.connection.execute("SELECT column_name FROM (DESCRIBE export.candidates)").fetchall()
+        columns = work.connection.execute("SELECT column_name FROM (DESCRIBE export.seen)").fetchall()
         raise QueryError(
             f"--where {where!r}: {str(error).splitlines()[0]}",
             hint=f"a condition in SQL over {', '.join(name for (name,) in columns)}",

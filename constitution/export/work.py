@@ -14,6 +14,7 @@
         these principles' votes make them) and the later answer's kind and round; of answers those of responses but the
         texts; of all the prompt's source, number of turns (messages) and place in its script (`turn`); of runs with
         rewards what rewarded.py says
+    export.seen         view: the candidates with the prompt's source_id and metadata, which --where is about
     export.dropped      id, drop_reason, drop_detail: each dropped candidate once
     export.alive        view: candidates that are not dropped
     export.texts        view: id, place, prompt_id, messages, user_text (all user turns, a blank line between), answer,
