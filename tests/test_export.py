@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -242,6 +247,35 @@ def test_nothing_is_half_there(root: Path, voted: Run, tmp_path: Path, monkeypat
     export(root, voted.run_id, Settings(format="sft"), out, overwrite=True)
     assert json.loads((out / "manifest.json").read_text(encoding="utf-8"))["format"] == "sft"
     assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from constitution.export import Settings, export, make
+make.write_card = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+export(Path(sys.argv[1]), sys.argv[2], Settings(format="dpo"), Path(sys.argv[3]), overwrite=True)
+"""
+
+
+def test_what_a_killed_export_left_goes(root: Path, voted: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export(root, voted.run_id, Settings(format="sft"), out)
+    killed = subprocess.run([sys.executable, "-c", KILLED, root, voted.run_id, out], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    [left] = [path for path in tmp_path.iterdir() if path != out]
+    at_work, theirs = (tmp_path / f".out.{sign * 16}.tmp" for sign in "01")
+    at_work.mkdir()
+    theirs.mkdir()
+    (theirs / "mine.txt").write_text("mine")
+    lock = os.open(at_work, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        export(root, voted.run_id, Settings(format="grpo"), out, overwrite=True)
+    finally:
+        os.close(lock)
+    assert not left.exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"out", at_work.name, theirs.name}
 
 
 def test_a_folder_with_anything_else_is_left_alone(root: Path, voted: Run, tmp_path: Path) -> None:

@@ -12,21 +12,24 @@ import pyarrow.parquet as pq
 
 from constitution.audit.summary import headlines
 from constitution.errors import InputError, WarehouseError
+from constitution.export.beside import folder_beside
 from constitution.export.candidates import choose, lay
 from constitution.export.card import CardFacts, write_card
 from constitution.export.clean import clean
 from constitution.export.files import info_of
+from constitution.export.layouts import LAYOUTS
 from constitution.export.outcome import Exported, contents_of, sha256
 from constitution.export.recited import drop_recited
 from constitution.export.settings import CardOptions, Settings
 from constitution.export.sides import measure
 from constitution.export.work import Work
 from constitution.export.write import fields, split, write
-from constitution.warehouse import Warehouse, connect, files, views
-from constitution.writing import beside
+from constitution.warehouse import Warehouse, connect, views
 
 MANIFEST, CARD = "manifest.json", "README.md"
 MANIFEST_SCHEMA = 1
+_NAMES = frozenset({MANIFEST, CARD, "data", *(layout.info for layout in LAYOUTS.values() if layout.info)})
+"""What can be in an export's folder."""
 
 MEMORY_MIB = 512
 """What DuckDB may hold, and beyond it BLOCKS blocks of rows, which it works on at a time."""
@@ -62,7 +65,7 @@ def make(root: Path, run_id: str, settings: Settings, out: Path, options: CardOp
         if not groups:
             counts = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items())
             raise InputError(f"{run_id}: no row is left: {counts}", hint="loosen a filter; docs/export.md has them all")
-        with _beside(out) as folder:
+        with folder_beside(out, _NAMES) as folder:
             done = Exported(
                 out=out,
                 export_id=settings.export_id,
@@ -186,24 +189,6 @@ def _files_of_export(out: Path) -> set[str]:
         return {MANIFEST, CARD, *(str(entry["path"]) for entry in contents_of(manifest))}
     except (FileNotFoundError, IsADirectoryError, ValueError, LookupError, TypeError):
         return set()
-
-
-@contextmanager
-def _beside(out: Path) -> Iterator[Path]:
-    """A folder that becomes `out` if all goes well; where `out` is a link, what it leads to."""
-    out = out.resolve()
-    folder = beside(out)
-    with files.storing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir()
-        try:
-            yield folder
-            if out.exists() and not files.exchange(folder, out):
-                files.remove_tree(out)
-            if not out.exists():
-                folder.rename(out)
-        finally:
-            files.remove_tree(folder)
 
 
 @contextmanager
