@@ -173,6 +173,12 @@ EXPORTS = [
     and (format_ != "grpo" or not thinking)
 ]
 """All formats, with reasoning and without; in the other layouts with it where their readers take it."""
+BY_REWARDS: list[dict[str, Any]] = [
+    {"format": "sft", "select": "best"},
+    {"format": "sft", "above": 0.1, "with_reasoning": True},
+    {"format": "reward", "margin": "gap", "with_reasoning": True},
+    {"format": "kto", "source": "rubric", "good": 0.9, "bad": 0.3},
+]
 
 
 def test_the_policy_gives_it_away_in_every_form(folder: Path, run: Run, hidden: list[str]) -> None:
@@ -215,6 +221,16 @@ def test_it_is_in_no_file_of_an_export(
         )
         assert done.dropped["copied"] > detailed
         assert (detailed > 0) == thinking
+
+
+@pytest.mark.parametrize("settings", BY_REWARDS)
+def test_it_is_in_no_file_of_an_export_by_rewards(
+    folder: Path, run: Run, hidden: list[str], tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    done = export(folder / "w", run.run_id, Settings(cleaning=NO_CLEANING, **settings), tmp_path / "out")
+    assert done.dropped["copied"] > 0
+    assert sum(file.rows for file in done.files) > 3
+    assert leaks(tmp_path / "out", hidden) == []
 
 
 @pytest.mark.parametrize("tool", TOOLS)
