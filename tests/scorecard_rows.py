@@ -58,6 +58,8 @@ class Answer:
     """By principle."""
     sampler: str | None = None
     """Whose sample it is, with `round` as its number; None: it is of the chain."""
+    start: str | None = None
+    """Round 1: the sampler whose first sample it was made from; None: it was the initial answer."""
 
     @property
     def id(self) -> str:
@@ -74,7 +76,8 @@ class Answer:
             return Response(self.id, RUN, self.asked.id, "sample", self.round, text, "ok", "m", sampler=sampler)
         if not self.round:
             return Response(self.id, RUN, self.asked.id, "initial", 0, self.text, "ok", "m")
-        parent, text = row_id(self.prompt, self.round - 1), self.text
+        parent = row_id(self.prompt, self.start, 0) if self.start else row_id(self.prompt, self.round - 1)
+        text = self.text
         return Response(self.id, RUN, self.asked.id, "revision", self.round, text, "ok", "m", parent, "kind", "d" * 64)
 
 

@@ -124,6 +124,16 @@ def test_helpful_is_the_checklists_weighted_share_and_its_tax_is_paired(tmp_path
     assert found.value("scorecard_tax_length", subject="1") == -4
 
 
+def test_the_tax_is_of_what_the_chain_started_from(tmp_path: Path) -> None:
+    samples = [Answer(n, tags=("harmless",), sampler="s") for n in range(5)]
+    store(tmp_path, [*samples, *(Answer(n, "Shorter.", 1, ("harmless",), start="s") for n in range(4))])
+    found = Audited(tmp_path, RUN)
+    assert found("scorecard_tax_length", subject="1").n == 4
+    assert found.value("scorecard_tax_length", subject="1") == -4
+    assert found.value("scorecard_tax_helpful", "j", subject="1") == 0
+    assert found("scorecard_helpful", "j", subject="sampler s").n == 5
+
+
 def test_an_answer_whose_questions_failed_in_part_counts_where_it_was_answered(tmp_path: Path) -> None:
     halved = {"j": {**saying()["j"], "helps": [0.9], "full": []}}
     store(tmp_path, [Answer(0), Answer(1), Answer(2, said=halved)])

@@ -86,6 +86,7 @@ SELECT
     r.id AS response_id, r.prompt_id, q.cluster, r.text, p.tags,
     CASE WHEN r.kind IN ('initial', 'revision') THEN r.round::VARCHAR
         WHEN r.kind = 'sample' THEN 'sampler ' || r.sampler ELSE r.kind END AS round,
+    r.id IN (SELECT id FROM chain_answers WHERE run_id = $run AND step = 0) AS starts,
     count_tokens(r.text) AS tokens, ({refuses})::INTEGER AS prefix,
     list_has_any(p.tags, {harmless}) AS harmless, list_has_any(p.tags, {looks_harmful}) AS looks_harmful,
     list_has_any(p.tags, {harmful}) AS harmful
@@ -231,7 +232,7 @@ def boilerplate(evidence: Evidence) -> Iterator[Figure]:
 def tax(evidence: Evidence, tags: Tags) -> Iterator[Figure]:
     paired = """
         SELECT {about}, a.round AS subject, {ours} - {initial} AS value, a.cluster
-        FROM audit.answers AS a JOIN audit.answers AS i ON i.prompt_id = a.prompt_id AND i.round = '0' {graded}
+        FROM audit.answers AS a JOIN audit.answers AS i ON i.prompt_id = a.prompt_id AND i.starts {graded}
         WHERE a.harmless AND try_cast(a.round AS INTEGER) > 0 AND value IS NOT NULL
     """
     tagged = _any_of(tags.harmless)
