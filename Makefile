@@ -36,7 +36,7 @@ INSTALL = $(BIN)/uv pip install -q --verify-hashes --python $(BIN)/python \
   -c requirements/lock.txt --build-constraints requirements/build.txt -e '.[dev]'
 GET_UV = -m pip install -q --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/tools.txt
 
-.PHONY: results audit-dependencies bench-adaptive bench-attacks bench-engine bench-export bench-judges bench-peers bench-scale bench-vllm help setup demo test torture test-install can-test-install test-tables can-test-tables test-vllm can-test-vllm test-model test-model-transformers test-model-vllm can-test-model lint format lock lock-vllm pocket pocket-figures proof pocket-scorer pocket-scorecard clean
+.PHONY: methods results audit-dependencies bench-adaptive bench-attacks bench-engine bench-export bench-judges bench-peers bench-samples bench-scale bench-vllm help setup demo test torture test-install can-test-install test-tables can-test-tables test-vllm can-test-vllm test-model test-model-transformers test-model-vllm can-test-model lint format lock lock-vllm pocket pocket-figures proof pocket-scorer pocket-scorecard clean
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -158,6 +158,10 @@ bench-engine: build/bench/.ready  ## our overhead against a bare loop, on a simu
 	$(BIN)/python -m benchmarks.engine --out benchmarks/results/engine.json \
 	  --page $(RESULTS)
 
+bench-samples: build/bench/.ready  ## the same of eight samples and seven criteria of each, against the chain (about ten minutes)
+	$(BIN)/python -m benchmarks.engine --only fast --only samples --only prefixes --only samples-memory \
+	  --out benchmarks/results/samples.json --page $(RESULTS)
+
 results: $(READY)  ## docs/RESULTS.md from the figures in benchmarks/results, without measuring
 	$(BIN)/python -m benchmarks.results $(RESULTS)
 
@@ -179,6 +183,9 @@ bench-judges: $(READY)  ## does the audit find what was planted in 144 fake judg
 proof: $(READY)  ## do trainers make a better model of the exports? By the grammar's truth (at most 20 minutes)
 	rm -rf build/proof
 	$(BIN)/python -m benchmarks.proof --out benchmarks/results/proof.json --page $(RESULTS)
+
+methods: $(READY)  ## groups of samples, rewards and the pairs made of them, by the grammar's truth (at most 12 minutes)
+	$(BIN)/python -m benchmarks.methods --out benchmarks/results/methods.json --page $(RESULTS)
 
 PEERS := $(patsubst benchmarks/peers/%.txt,build/peers/%/.ready,$(wildcard benchmarks/peers/*.txt))
 build/peers/%/.ready: benchmarks/peers/%.txt | $(READY)

@@ -3,12 +3,14 @@
     make bench-engine                          about ten minutes
     python -m benchmarks.engine --quick        400 prompts, to see that it works
     python -m benchmarks.engine --only long    one part: real, fast, long, flood, memory, profile, peers
+    make bench-samples                         the parts fast, samples, prefixes, samples-memory
 
 Every trial has a new server and does the same job: prompts × 5 calls, 256 prompts in flight. The calls are an initial
 answer, critique, revision and two votes (AB and BA); in the part `long` they are an answer and two rounds of critique
 and revision, each of the length that answers have (log-normal, median 120 tokens, at most 512). Trials are interleaved;
 a verdict is the median of the ratios of neighbours, because a machine's speed drifts by more than what is looked for.
-After each one the server's counter must say 5 calls a prompt, and of ours every row must be in the warehouse.
+The parts of samples have a tenth of the prompts, eight samples to each and seven criteria to each of these. After each
+trial the server's counter must say how many calls a prompt takes, and of ours every row must be in the warehouse.
 """
 
 from __future__ import annotations
@@ -30,13 +32,12 @@ from typing import Any
 import click
 
 from benchmarks.engine_clients import CLIENTS, PARTS, PEER_PROMPTS, ROOT, Job, Part, environment, write_prompts
+from benchmarks.job import QUESTIONS, SAMPLES
 from benchmarks.results import Table, Verdict, finish, options
 from constitution.warehouse import ask, connect
 
 BENCH = ROOT / "build" / "bench" / "bin" / "python"
 """The server's environment (uvloop), made by the Makefile."""
-CALLS = 5
-"""A prompt."""
 CORES = sorted(os.sched_getaffinity(0))
 OURS = ("ours", "command", "profile")
 
@@ -59,6 +60,8 @@ class Trial:
     utilisation: float
     """Held slot-seconds over those there were in that time."""
     replies: int
+    cached: float
+    """Share of the prompts' tokens that the engine had in its prefix cache."""
     profile: Mapping[str, float]
     """CPU seconds by what they were spent in; empty where it was not asked for."""
 
@@ -66,6 +69,11 @@ class Trial:
     def cpu_per_1000(self) -> float:
         """CPU seconds per 1,000 prompts."""
         return 1000 * self.cpu_s / self.prompts
+
+    @property
+    def cpu_per_call(self) -> float:
+        """CPU seconds."""
+        return self.cpu_s / self.replies
 
     @property
     def prompts_per_s(self) -> float:
@@ -77,7 +85,7 @@ def server(part: Part) -> Iterator[str]:
     """A new simulated server on the first core; gives its address."""
     python = str(BENCH) if BENCH.exists() else sys.executable
     line = [python, "-m", "benchmarks.sim_server", "--port", "0", "--speed", str(part.speed)]
-    line += ["--median-tokens", str(part.median_tokens)]
+    line += ["--median-tokens", str(part.median_tokens), "--cache-tokens", str(part.cache_tokens)]
     with on_core(CORES[0]):
         process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
@@ -121,7 +129,7 @@ def run(part: Part, name: str, prompts: int) -> Trial:
             stats = json.load(reply)
         # The command prints for people: the whole process counts, start-up included.
         own = json.loads(printed.strip().rpartition("\n")[2]) if name != "command" else {}
-        trial = figures(name, own, (started, lasted, usage.ru_utime + usage.ru_stime), stats)
+        trial = figures(name, own, part.calls, (started, lasted, usage.ru_utime + usage.ru_stime), stats)
         check(job, trial)
     click.echo(
         f"  {name:<12} {prompts:>6} prompts at {part.speed:g}x: {trial.wall_s:6.1f} s "
@@ -132,13 +140,15 @@ def run(part: Part, name: str, prompts: int) -> Trial:
     return trial
 
 
-def figures(name: str, own: dict[str, Any], process: tuple[float, float, float], stats: dict[str, Any]) -> Trial:
-    """`own`: what the client reported, empty where it reports nothing; `process`: its start, how long it lasted, and
-    its CPU with all children, in seconds."""
+def figures(
+    name: str, own: dict[str, Any], calls: int, process: tuple[float, float, float], stats: dict[str, Any]
+) -> Trial:
+    """`own`: what the client reported, empty where it reports nothing; `calls`: a prompt's; `process`: its start, how
+    long it lasted, and its CPU with all children, in seconds."""
     started, lasted, cpu = process
     return Trial(
         client=name,
-        prompts=own.get("prompts", stats["replies"] // CALLS),
+        prompts=own.get("prompts", stats["replies"] // calls),
         wall_s=own.get("wall_s", lasted),
         # Children that the client has not waited for are in the system's account of the whole process only.
         cpu_s=cpu - own["startup_cpu_s"] if own.get("processes") else own.get("cpu_s", cpu),
@@ -148,20 +158,25 @@ def figures(name: str, own: dict[str, Any], process: tuple[float, float, float],
         server_wall_s=stats["wall_s"],
         utilisation=stats["utilisation"],
         replies=stats["replies"],
+        cached=stats["cached_tokens"] / stats["prompt_tokens"],
         profile=own.get("profile", {}),
     )
 
 
 def check(job: Job, trial: Trial) -> None:
     """Raises SystemExit unless every call was made and, of ours, every row is stored."""
-    n = job.prompts
-    if trial.replies != CALLS * n or trial.prompts != n:
-        raise SystemExit(f"{trial.client}: {trial.replies} calls for {trial.prompts} of {n} prompts, not {CALLS} each")
+    n, calls = job.prompts, job.part.calls
+    if trial.replies != calls * n or trial.prompts != n:
+        raise SystemExit(f"{trial.client}: {trial.replies} calls for {trial.prompts} of {n} prompts, not {calls} each")
     if trial.client not in OURS:
         return
     counted = """SELECT (SELECT count(*) FROM responses), (SELECT count(*) FROM judgements),
         (SELECT count(*) FROM failures), count(*), count(DISTINCT prompt_id) FROM preferences"""
     expected = (3 * n, 0, 0, 0, 0) if job.part.long else (2 * n, 2 * n, 0, n, n)
+    if job.part.samples:
+        counted = """SELECT (SELECT count(*) FROM responses), (SELECT count(*) FROM scores),
+            (SELECT count(*) FROM failures), count(*), count(DISTINCT prompt_id) FROM rewards WHERE value IS NOT NULL"""
+        expected = (SAMPLES * n, SAMPLES * len(QUESTIONS) * n, 0, SAMPLES * n, n)
     with connect(job.warehouse) as connection:
         [rows] = ask(connection, counted).rows
     if tuple(rows) != expected:
@@ -202,15 +217,39 @@ def verdicts(trials: Mapping[str, Sequence[Trial]]) -> list[Verdict]:
                 Verdict(f"{words}, prompts/s ours / bare", measured[0], speed, False),
                 Verdict(f"{words}, client CPU per 1,000 prompts ours / bare", measured[1], cpu),
             ]
-    if "memory" in trials:
-        few, many = (trial.peak_rss_mib for trial in trials["memory"])
-        found.append(Verdict("peak memory, ten times as many prompts / once", many / few, 1.2))
-    return found
+    for part, what in (("memory", ""), ("samples-memory", "samples: ")):
+        if part in trials:
+            few, many = (trial.peak_rss_mib for trial in trials[part])
+            found.append(Verdict(f"{what}peak memory, ten times as many prompts / once", many / few, 1.2))
+    return [*found, *_of_samples(trials)]
+
+
+def _of_samples(trials: Mapping[str, Sequence[Trial]]) -> Iterator[Verdict]:
+    """A call of a group against one of the chain, and what prefixes its requests share."""
+    if not {"fast", "samples"} <= trials.keys():
+        return
+    chain, samples = ({each: medians(trials[part], "ours", each) for each in _OF_CALLS} for part in ("fast", "samples"))
+    bare = {part: medians(trials[part], "bare", "utilisation") for part in ("fast", "samples")}
+    yield Verdict("samples, CPU a call / the chain's", samples["cpu_per_call"] / chain["cpu_per_call"], 1.0)
+    lost = [1 - each["utilisation"] / bare[part] for part, each in (("samples", samples), ("fast", chain))]
+    yield Verdict("samples, share of the slots' time lost against bare, less the chain's", lost[0] - lost[1], 0.0)
+    if "prefixes" in trials:
+        [allowed] = trials["prefixes"]
+        yield Verdict(
+            "samples, prefix hits of those that a cache without end has",
+            samples["cached"] / allowed.cached,
+            0.95,
+            False,
+        )
+
+
+_OF_CALLS = ("cpu_per_call", "utilisation", "cached")
 
 
 def tables(trials: Mapping[str, Sequence[Trial]]) -> Iterator[Table]:
     """A table for each part; medians where a client was tried more than once with as many prompts."""
-    columns = ["client", "prompts", "wall s", "prompts/s", "CPU s per 1,000 prompts", "slots used", "peak MiB"]
+    columns = ["client", "prompts", "wall s", "prompts/s", "CPU s per 1,000 prompts", "CPU µs a call", "slots used"]
+    columns += ["prefix hits", "peak MiB"]
     for name, done in trials.items():
         if name == "profile":
             yield profile_table(done[0])
@@ -226,9 +265,11 @@ def tables(trials: Mapping[str, Sequence[Trial]]) -> Iterator[Table]:
                 )
             )
             known = [f"{memory:.0f}", f"{start:.1f}", f"{start_cpu:.1f}"] if memory else ["–"] * 3
-            cells = [client, f"{prompts:,}", f"{wall:.1f}", f"{speed:.1f}", f"{cpu:.2f}", f"{100 * use:.1f} %"]
+            a_call, cached = (medians(these, client, figure) for figure in ("cpu_per_call", "cached"))
+            cells = [client, f"{prompts:,}", f"{wall:.1f}", f"{speed:.1f}", f"{cpu:.2f}", f"{1e6 * a_call:.0f}"]
+            cells += [f"{100 * use:.1f} %", f"{cached:.1%}"]
             rows.append([*cells, *known])
-        detail = name in ("real", "flood", "memory")
+        detail = name in ("real", "flood", "memory", "samples-memory")
         yield Table([*columns, "start-up s", "start-up CPU s"], rows, PARTS[name].title, detail=detail)
 
 
@@ -252,7 +293,7 @@ def trials_of(name: str, prompts: int, repeats: int) -> Iterator[Trial]:
     for _ in range(1 if part.once else repeats):
         for client in part.clients:
             yield run(part, client, prompts)
-    if name == "memory":
+    if name.endswith("memory"):
         yield run(part, "ours", 10 * prompts)
     if name == "peers":
         for client in (client for client in CLIENTS if client not in ("bare", *OURS)):
@@ -273,8 +314,11 @@ def main(quick: bool, only: tuple[str, ...], prompts: int, repeats: int, out: Pa
         click.echo("one core only: client and server share it, and the figures mean little", err=True)
     if quick:
         prompts, repeats = 400, 1
-    only = only or (("fast", "long", "profile") if quick else tuple(name for name in PARTS if name != "peers"))
-    counts = {"peers": min(prompts, PEER_PROMPTS)}
+    mine = tuple(name for name, part in PARTS.items() if name != "peers" and not part.samples)
+    only = only or (("fast", "long", "profile") if quick else mine)
+    # A group is a dozen times the calls of a chain.
+    groups = {name: max(1, prompts // 10) for name, part in PARTS.items() if part.samples}
+    counts = {"peers": min(prompts, PEER_PROMPTS), **groups}
     trials = {name: list(trials_of(name, counts.get(name, prompts), repeats)) for name in PARTS if name in only}
     finish(out, page, list(tables(trials)), verdicts(trials))
 

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.job import QUESTIONS, SAMPLES
 from benchmarks.sim_engine import WORDS
 
 ROOT = Path(__file__).parent.parent
 PEERS = ROOT / "build" / "peers"
 RECIPE = """
 name = "bench"
-constitution = "general@1.1.0"
+constitution = "{constitution}"
 [prompts]
 path = "prompts.jsonl"
 [model.policy]
@@ -25,16 +26,25 @@ model = "sim"
 base_url = "{base_url}"
 dialect = "vllm"
 concurrency = 512
+{steps}
+[output]
+window = 256
+"""
+CHAIN = """
 [revise]
 rounds = {rounds}
 principles = ["answers-the-request"]
 exemplars = 0
 {judge}
-[output]
-window = 256
 """
 JUDGE = """[judge]
 only = ["answers-the-request"]
+"""
+SAMPLED = f"""
+[sample.eight]
+n = {SAMPLES}
+[reward]
+principles = ["undesired"]
 """
 
 
@@ -48,8 +58,17 @@ class Part:
     """Of the simulated engine; 10: ten times as fast as a large model on a GPU."""
     long: bool = False
     """The chain of five answers, without votes."""
+    samples: bool = False
+    """Eight samples, and seven criteria of each, in place of the chain and its votes."""
     once: bool = False
     """One trial a client; else as many as --repeats."""
+    cache_tokens: int = 524_288
+    """That the engine's prefix cache holds."""
+
+    @property
+    def calls(self) -> int:
+        """A prompt."""
+        return SAMPLES * (1 + len(QUESTIONS)) if self.samples else 5
 
     @property
     def rounds(self) -> int:
@@ -67,6 +86,11 @@ PARTS = {
     "flood": Part("Hundred-fold speed: the client alone is the bottleneck", ("bare", "ours"), 100.0),
     "memory": Part("Memory", ("ours",), 10.0, once=True),
     "profile": Part("Where the CPU goes, ten-fold speed, five answers", ("profile",), 10.0, long=True, once=True),
+    "samples": Part("Ten-fold speed, eight samples and seven criteria of each", ("bare", "ours"), 10.0, samples=True),
+    "prefixes": Part(
+        "The same, with a prefix cache without end", ("ours",), 10.0, samples=True, once=True, cache_tokens=2**40
+    ),
+    "samples-memory": Part("Memory, eight samples", ("ours",), 10.0, samples=True, once=True),
     "peers": Part("Peers, ten-fold speed", ("bare", "ours"), 10.0, once=True),
 }
 PEER_PROMPTS = 1000
@@ -94,8 +118,10 @@ class Job:
         """Ours: a project folder with the recipe."""
         (self.folder / "principles").symlink_to(ROOT / "principles")
         path = self.folder / "bench.toml"
-        judge = "" if self.part.long else JUDGE
-        path.write_text(RECIPE.format(base_url=self.base_url, rounds=self.part.rounds, judge=judge))
+        part, name = self.part, "pocket-scorecard@1.0.0" if self.part.samples else "general@1.1.0"
+        chain = CHAIN.format(rounds=part.rounds, judge="" if part.long else JUDGE)
+        steps = SAMPLED if part.samples else chain
+        path.write_text(RECIPE.format(base_url=self.base_url, constitution=name, steps=steps))
         return path
 
 
@@ -104,7 +130,11 @@ Command = Callable[[Job], list[str]]
 
 def bare(job: Job) -> list[str]:
     given = ["--base-url", job.base_url, "--prompts", str(job.file)]
-    return [sys.executable, "-m", "benchmarks.bare", *given, *(["--long"] if job.part.long else [])]
+    return [sys.executable, "-m", "benchmarks.bare", *given, *_how(job.part)]
+
+
+def _how(part: Part) -> list[str]:
+    return [f"--{name}" for name in ("long", "samples") if getattr(part, name)]
 
 
 def ours(job: Job) -> list[str]:

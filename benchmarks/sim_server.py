@@ -289,14 +289,17 @@ def completion(job: Job) -> dict[str, Any]:
 
 
 def _labels(job: Job) -> list[dict[str, Any]]:
-    """Entries for the ids that were asked for, or else for the `top` most probable tokens, labels first."""
-    first, second = label_logprobs(job.prompt)
-    known = [{"token": "A", "logprob": first, "bytes": [65]}, {"token": "B", "logprob": second, "bytes": [66]}]
-    if job.label_ids:
-        by_id = {65: known[0], 66: known[1]}
-        known = [by_id.get(id) or {"token": chr(id), "logprob": -20.0, "bytes": None} for id in job.label_ids]
-    known.sort(key=lambda entry: -float(entry["logprob"]))  # type: ignore[arg-type]
+    """Entries for the ids that were asked for, of which the first two are likely, or else for the `top` most probable
+    tokens, of which A and B are."""
+    likely = label_logprobs(job.prompt)
+    ids = job.label_ids or (65, 66)
+    known = [_entry(id, likely[place] if place < len(likely) else -20.0) for place, id in enumerate(ids)]
+    known.sort(key=lambda entry: -float(entry["logprob"]))
     return known if job.label_ids else (known + OTHERS)[: max(1, job.top)]
+
+
+def _entry(id: int, logprob: float) -> dict[str, Any]:
+    return {"token": chr(id), "logprob": logprob, "bytes": [id] if id < 128 else None}
 
 
 @click.command()

@@ -71,7 +71,7 @@ def test_every_results_file_makes_a_section(path: Path) -> None:
 
 
 def trial(client: str, **figures: float) -> Trial:
-    sound = Trial(client, 1000, 10.0, 2.0, 0.5, 0.5, 100.0, 9.0, 0.8, 5000, {})
+    sound = Trial(client, 1000, 10.0, 2.0, 0.5, 0.5, 100.0, 9.0, 0.8, 5000, 0.5, {})
     return replace(sound, **figures)  # type: ignore[arg-type]
 
 
@@ -83,6 +83,17 @@ def test_the_engine_is_compared_by_medians_with_the_bare_loop() -> None:
     assert (cpu.measured, cpu.passes) == (1.5, True)
     [memory] = engine_verdicts({"memory": [trial("ours"), trial("ours", prompts=10_000, peak_rss_mib=121.0)]})
     assert (memory.measured, memory.passes) == (1.21, False)
+
+
+def test_a_call_of_a_group_is_compared_with_one_of_the_chain_and_its_prefixes_with_all_that_there_are() -> None:
+    fast = [trial("bare", utilisation=0.8), trial("ours", utilisation=0.6, cpu_s=3.0)]
+    samples = [trial("bare", utilisation=0.9), trial("ours", utilisation=0.72, cpu_s=20.0, replies=64_000, cached=0.9)]
+    parts = {"samples": samples, "prefixes": [trial("ours", cached=1.0)]}
+    assert [each.what for each in engine_verdicts(parts)] == []
+    cpu, lost, hits = engine_verdicts({**parts, "fast": fast})[2:]
+    for verdict, measured, passes in ((cpu, 20 / 64 / 3 * 5, True), (lost, 0.2 - 0.25, True), (hits, 0.9, False)):
+        assert verdict.measured == pytest.approx(measured)
+        assert verdict.passes is passes
 
 
 def test_growth_leaks_losses_and_slow_resumes_break_the_promises_of_scale() -> None:
