@@ -17,6 +17,7 @@ from constitution.lazy import names_of
 if TYPE_CHECKING:
     from constitution.api import audit_run, export_run, query, run
     from constitution.engines.base import Completion, Engine, Request
+    from constitution.generate.own import Asked, Sampler
     from constitution.pipeline.plan import prepare
     from constitution.pipeline.session import Session, open_run
     from constitution.recipe import Recipe, load_recipe
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Asked",
     "Completion",
     "Engine",
     "Recipe",
     "Request",
+    "Sampler",
     "Session",
     "audit_run",
     "export_run",
@@ -43,6 +46,7 @@ __getattr__ = names_of(
     {
         **dict.fromkeys(("audit_run", "export_run", "query", "run"), "api"),
         **dict.fromkeys(("Completion", "Engine", "Request"), "engines.base"),
+        **dict.fromkeys(("Asked", "Sampler"), "generate.own"),
         **dict.fromkeys(("Recipe", "load_recipe"), "recipe"),
         **dict.fromkeys(("Session", "open_run"), "pipeline.session"),
         "prepare": "pipeline.plan",

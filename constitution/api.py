@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from constitution.engines.base import Engine
+from constitution.generate.own import Sampler
 from constitution.recipe import Recipe
 from constitution.records import Figure, Run
 
@@ -16,13 +17,19 @@ Folder = str | PathLike[str]
 
 
 def run(
-    recipe: Recipe, warehouse: Folder = "warehouse", *, engines: Mapping[str, Engine] | None = None, fresh: bool = False
+    recipe: Recipe,
+    warehouse: Folder = "warehouse",
+    *,
+    engines: Mapping[str, Engine] | None = None,
+    samplers: Mapping[str, Sampler] | None = None,
+    fresh: bool = False,
 ) -> Run:
     """Runs a recipe into the folder `warehouse`, and returns the run's record; `finished_at` is None where prompts are
     left, which the same call tries again. A finished run stays as it is; fresh: a new run nevertheless.
 
     engines: by role (policy, judge, or a name of the jury), in place of the recipe's models. What `describe` says of
-    them decides the run's id. They are closed at the end.
+    them decides the run's id. They are closed at the end. samplers: by the name of a section [sample.NAME], to make its
+    answers in place of one request to its model; what `describe` says of them is in the run's id too.
 
     Blocks, and needs a thread without a running event loop: within one, `prepare` and `open_run` are what it does.
     Raises ConstitutionError: its classes are in constitution/errors.py.
@@ -30,7 +37,9 @@ def run(
     from constitution.pipeline.plan import prepare
     from constitution.pipeline.session import open_run
 
-    plan = prepare(recipe.with_engines(engines or {}), recipe.path, Path(warehouse), fresh)
+    plan = prepare(
+        recipe.with_engines(engines or {}).with_samplers(samplers or {}), recipe.path, Path(warehouse), fresh
+    )
 
     async def work() -> Run:
         async with open_run(plan) as session:

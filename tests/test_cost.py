@@ -77,8 +77,8 @@ def test_rows_and_their_calls() -> None:
     first, second = (row for row in rows[:2] if isinstance(row, Response))
     critiqued = replace(second, critique_prompt_tokens=7, critique_cached_tokens=3, critique_completion_tokens=2)
     critiqued = replace(critiqued, critique_reasoning="Hm.", critique_reasoning_tokens=1)
-    rows[1] = replace(critiqued, outcome="skipped", critique_outcome="refused", prompt_tokens=0)
-    rows.append(replace(first, id="given", kind="given", model="given", prompt_tokens=0))
+    rows[1] = replace(critiqued, outcome="skipped", critique_outcome="refused", prompt_tokens=0, calls=0)
+    rows.append(replace(first, id="given", kind="given", model="given", prompt_tokens=0, calls=0))
     for row in rows:
         ledger.add(row)
     assert ledger.usage() == (

@@ -38,7 +38,7 @@ class Drafts(Generator):
             text = clean(done.text)
             made.append(
                 Response(id, setup.run_id, prompt.id, "sample", place, text, outcome_of(text, done.finish_reason),
-                         setup.policy.model, **generation(done, sampling, drawn))
+                         setup.policy.model, sampler="drafts", **generation(done, sampling, drawn))
             )
             await emit(made[-1:])
         return Answers(tuple(made))
@@ -50,7 +50,7 @@ import pyarrow.parquet as pq
 from constitution import query
 rows = query("w", "SELECT kind, count(*) AS n, count(DISTINCT text) AS texts FROM responses GROUP BY ALL ORDER BY kind")
 assert [(row["kind"], row["n"]) for row in rows] == [("initial", 10), ("revision", 20), ("sample", 30)], rows
-assert query("w", "SELECT calls FROM usage WHERE stage = 'sample'") == [{"calls": 30}]
+assert query("w", "SELECT calls FROM usage WHERE stage = 'sample-drafts'") == [{"calls": 30}]
 kinds = {kind for path in Path("sft").rglob("*.parquet") for kind in pq.read_table(path)["kind"].to_pylist()}
 assert "sample" in kinds, kinds
 assert query("w", "SELECT run_id FROM runs WHERE finished_at IS NOT NULL")

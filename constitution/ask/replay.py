@@ -85,6 +85,8 @@ async def _answer(stored: Stored, row: Response) -> Replay:
     replies = of_answer(row)
     if not replies:
         return Replay("", note="the answer came with the prompt: no model was asked for it")
+    if doubt := _by_a_program(stored, row.sampler):
+        return Replay(_asked(stored, row.sampler), doubt=doubt)
     recorder = Recorder(row.model, lambda request: replies[request.step], tuple(replies))
     return _held(stored, row, await _generated(stored, recorder, row), _asked(stored, row.sampler), recorder)
 
@@ -93,6 +95,13 @@ def _asked(stored: Stored, sampler: str | None) -> str:
     """Whom an answer was asked of."""
     section = stored.recipe.sample.get(sampler or "")
     return POOL + section.model if section and section.model != POLICY else POLICY
+
+
+def _by_a_program(stored: Stored, sampler: str | None) -> str:
+    """Why its requests cannot be made again here; empty: they can."""
+    section = stored.recipe.sample.get(sampler or "")
+    name = section.about.get("name") if section else None
+    return f"it was made by {name}, a sampler of a Python program, which alone knows what it asks" if name else ""
 
 
 async def _failed_answer(stored: Stored, row: Failure) -> Replay:
@@ -106,7 +115,10 @@ async def _failed_answer(stored: Stored, row: Failure) -> Replay:
         chain = chain_of(stored.rows.values(), source)
         if row.id not in _failure_ids(stored, row, revision_id(row.run_id, row.prompt_id, int(number), chain)):
             return Replay(POLICY, doubt="the chain starts from another sample than it did when this failed")
-    role = _asked(stored, name.removeprefix("sample-") if name.startswith("sample-") else None)
+    sampler = name.removeprefix("sample-") if name.startswith("sample-") else None
+    role = _asked(stored, sampler)
+    if doubt := _by_a_program(stored, sampler):
+        return Replay(role, doubt=doubt)
     steps = (f"critique-{number}", row.step) if row.step.startswith("revision-") else (row.step,)
     target = next((answer for answer in stored.responses if row.step in of_answer(answer)), None)
     recorder = Recorder(stored.recipe.model.policy.model, lambda request: None, steps)

@@ -53,6 +53,7 @@ def given_answers(run_id: str, prompt: Prompt, families: Sequence[str | None] = 
             model="given",
             reasoning=thought.reasoning,
             family=families[index] if families else None,
+            calls=0,
         )
         for index, thought in enumerate(thoughts)
     )

@@ -155,9 +155,7 @@ class _Walk:
             return
         run_id, prompt_id, step = self.setup.run_id, self.prompt_id, "start"
         samples = [row for row in self.have.values() if isinstance(row, Response) and row.kind == "sample"]
-        said = [answer for answer in samples if answer.text]
-        lacks = f"a reward by {source}" if any(answer.copied_from is None for answer in said) else "text"
-        lacks += " that repeats nothing of what it was shown" if said and lacks == "text" else ""
+        lacks = f"a reward by {source}" if any(answer.text for answer in samples) else "text"
         why = f"none of {len(samples)} samples has {lacks}" if samples else "there is no sample"
         id, message = failure_id(run_id, prompt_id, step, prompt_id), f"no chain starts: {why}"
         failure = Failure(id, run_id, prompt_id, step, NOTHING_TO_REVISE, message, retryable=False)
@@ -225,7 +223,7 @@ class _Walk:
             "template_digest": texts.digest,
         }
         if not critique or outcome in HELD_BACK:
-            await self._add(Response(text=parent.text, outcome="skipped", **criticized))
+            await self._add(Response(text=parent.text, outcome="skipped", calls=0, **criticized))
             return
         said = self.prompt.messages
         messages = templates.revision_messages(said, parent.text, critique, principle, exemplars, texts)

@@ -17,6 +17,7 @@ from constitution.errors import EngineError, RecipeError
 from constitution.generate.base import Answers, Emit, Generator, Setup
 from constitution.generate.failures import answered, failed, failure_id, final_failure, unsaid
 from constitution.generate.outcomes import clean, copy_of, generation, outcome_of
+from constitution.generate.own import Asked, made_by, own_of
 from constitution.identity import digest, row_id, seed
 from constitution.measures.copies import recites
 from constitution.principles.selection import digest_of, draw_principle
@@ -121,7 +122,7 @@ class Sample(Generator):
         if isinstance(known, Failure):
             return None, known
         if sampler.section.sees == "others" and not seen:
-            message = "no other sampler's answer has text that may be shown"
+            message = "no other sampler's answer has text, so there is nothing to show"
             return None, Failure(
                 failure_id(setup.run_id, prompt_id, step, id), setup.run_id, prompt_id, step, NOTHING_TO_SEE, message,
                 retryable=False,
@@ -147,13 +148,15 @@ class Sample(Generator):
             answered=answered(have, setup.run_id, prompt_id, step, id, setup.start),
             thought=system.thought if system else "",
         )
+        asked = Asked(prompt, number, request, tuple(seen), engine)
         try:
-            done = await engine.generate(request)
+            own = own_of(sampler.name, sampler.section)
+            done = await (made_by(own, asked) if own else asked.ask())
         except EngineError as error:
             return None, failed(setup.run_id, prompt_id, step, id, error, setup.start)
         text = clean(done.text)
         outcome = outcome_of(text, done.finish_reason)
-        how = generation(done, sampling, chosen)
+        how = generation(done, sampling, chosen) if asked.calls else {}
         answer = Response(
             id=id,
             run_id=setup.run_id,
@@ -163,8 +166,9 @@ class Sample(Generator):
             text=text,
             outcome=outcome,
             copied_from=self._copied(text, outcome, prompt, sampler, drawn),
-            model=engine.model,
-            family=setup.family_of(sampler.section.model),
+            model=engine.model if asked.calls else type(own).__qualname__,
+            family=setup.family_of(sampler.section.model) if asked.calls else None,
+            calls=asked.calls,
             principle_id=drawn.id if drawn else None,
             principle_digest=digest_of(drawn) if drawn else None,
             sampler=sampler.name,

@@ -63,8 +63,8 @@ class Ledger:
         elif isinstance(row, Response):
             if row.critique_outcome is not None:
                 self._add("critique", row.model, 1, _CRITIQUE_TOKENS(row))
-            if row.kind != "given" and row.outcome != "skipped":
-                self._add(f"sample-{row.sampler}" if row.sampler else row.kind, row.model, 1, _TOKENS(row))
+            if row.calls:
+                self._add(f"sample-{row.sampler}" if row.sampler else row.kind, row.model, row.calls, _TOKENS(row))
 
     def usage(self) -> tuple[Usage, ...]:
         """Stages in their order, models by name."""

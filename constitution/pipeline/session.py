@@ -16,6 +16,7 @@ from constitution.engines import Engines, Request, open_engines
 from constitution.errors import EngineGone
 from constitution.generate import Generator, Setup, answer, final, generators
 from constitution.generate.base import Emit
+from constitution.generate.own import check_passed
 from constitution.identity import row_id
 from constitution.judge.reward import Rewarder, rewarder
 from constitution.labels import Rules
@@ -101,6 +102,7 @@ class Steps:
 async def _begin(state: State, stack: AsyncExitStack, observer: Observer | None) -> Steps:
     """Engines, record, writer and heartbeat, to be closed by `stack` in the opposite order."""
     plan, recipe, output = state.plan, state.plan.recipe, state.plan.recipe.output
+    check_passed(recipe)
     engines = await stack.enter_async_context(
         open_engines(
             recipe.model.on(state.before.day),

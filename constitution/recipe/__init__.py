@@ -34,6 +34,7 @@ from constitution.recipe.models import (
 )
 from constitution.recipe.prompts import PromptsSection
 from constitution.recipe.reward import LengthSection, RewardSection, RulesSection
+from constitution.recipe.sample import SampleSection
 from constitution.recipe.sections import (
     BudgetSection,
     Confirm,
@@ -42,7 +43,6 @@ from constitution.recipe.sections import (
     PerturbSection,
     Recipe,
     ReviseSection,
-    SampleSection,
 )
 from constitution.secrets import key_in
 

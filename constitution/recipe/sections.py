@@ -14,6 +14,7 @@ from constitution.recipe.base import Count, SamplingSection, Section, Whole
 from constitution.recipe.models import Models, ModelSection, Name, given
 from constitution.recipe.prompts import PromptsSection
 from constitution.recipe.reward import RewardSection
+from constitution.recipe.sample import SampleSection
 from constitution.records import Method, Perturbation, RewardSource
 from constitution.templates.wording import ENGLISH, Wording, read_wording
 
@@ -36,28 +37,6 @@ class ReviseSection(Section):
             raise ValueError("start: best needs rounds of 1 or more, or the sample is the answer")
         if self.start == "best" and self.initial != SamplingSection():
             raise ValueError("initial: with start = best no initial answer is made")
-        return self
-
-
-class SampleSection(SamplingSection):
-    """A sampler: where further answers come from, each with the seed of its place."""
-
-    model: str = "policy"
-    """`policy`, or a name of `[model.pool.NAME]`."""
-    n: int = Field(default=1, ge=1, le=256)
-    """Answers to each prompt."""
-    system_prompt: str = ""
-    """Id of a system prompt of the constitution; empty: the conversation alone."""
-    principles: tuple[str, ...] = ()
-    """Tags or ids of those that fill the system prompt's placeholders; empty: all."""
-    sees: Literal["nothing", "others"] = "nothing"
-    """others: it is asked once the samplers that see nothing have answered, and its system prompt shows
-    `{{answers}}`."""
-
-    @model_validator(mode="after")
-    def _differ(self) -> Self:
-        if self.n > 1 and self.temperature == 0:
-            raise ValueError("n: greedy answers (temperature 0) are all the same; set a temperature, or n = 1")
         return self
 
 
@@ -297,6 +276,19 @@ class Recipe(Section):
         pool = {name: sections.get(f"pool.{name}", section) for name, section in models.pool.items()}
         alone = {role: section for role, section in sections.items() if role in ("policy", "judge")}
         return self.model_copy(update={"model": models.model_copy(update={**alone, "jury": jury, "pool": pool})})
+
+    def with_samplers(self, samplers: Mapping[str, Any]) -> Self:
+        """The recipe with these Samplers of a Python program, by the names of [sample.NAME], to make their answers.
+        Raises RecipeError for a name that it does not have."""
+        if unknown := sorted(samplers.keys() - self.sample.keys()):
+            raise RecipeError(
+                f"samplers: the recipe has no [sample.{unknown[0]}]",
+                hint=f'load_recipe(PATH, ["sample.{unknown[0]}.n=2"]) adds one',
+            )
+        made = {
+            name: section.by(samplers[name]) if name in samplers else section for name, section in self.sample.items()
+        }
+        return self.model_copy(update={"sample": made})
 
     def given(self, key: str) -> bool:
         """Whether --set gave `key`, as a.b.c, or a section that it is in: the user's own word."""

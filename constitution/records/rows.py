@@ -94,6 +94,9 @@ class Response:
     """Digest of the system prompt's words as they were sent, and of the thought that was put before the answer."""
     seen_ids: tuple[str, ...] = ()
     """Answers that the model was shown when it wrote this one."""
+    calls: int = 1
+    """Calls to the engine that the text took, whose tokens are added up; the critique's is another. Of an answer that
+    came with its prompt, and of a skipped revision: 0."""
 
     @property
     def refuses(self) -> bool:

@@ -89,6 +89,8 @@ RESPONSES = Table(
             "before the answer; null: none.", null=True),
         Column("seen_ids", IDS, "`responses.id` of the answers that the model was shown when it wrote "
                "this one; null: none.", null=True),
+        integer("calls", "Calls to the engine that the text took, without the critique's; 0: none, as of a given "
+                "answer and a skipped revision."),
         CREATED_AT,
     ),
 )  # fmt: skip

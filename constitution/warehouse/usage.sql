@@ -8,8 +8,8 @@ SELECT
     sum(cached_tokens)::BIGINT AS cached_tokens, sum(completion_tokens)::BIGINT AS completion_tokens,
     sum(reasoning_tokens)::BIGINT AS reasoning_tokens
 FROM (
-    SELECT run_id, concat_ws('-', kind, sampler) AS stage, model, 1 AS calls, prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens
-    FROM responses WHERE kind <> 'given' AND outcome <> 'skipped'
+    SELECT run_id, concat_ws('-', kind, sampler) AS stage, model, calls, prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens
+    FROM responses WHERE calls > 0
     UNION ALL
     SELECT
         run_id, 'critique' AS stage, model, 1 AS calls, critique_prompt_tokens, critique_cached_tokens,

@@ -61,6 +61,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "system_prompt": "harmful",
         "principles": ["harmless"],
         "sees": "others",
+        "about": {"name": "Mine", "version": "1"},
         "temperature": 0.5,
         "top_p": 0.5,
         "max_tokens": 99,
