@@ -303,6 +303,8 @@ def test_the_card_has_lengths_and_rewards_of_each_side(made: Made, tmp_path: Pat
     shares = [f"{100 * sum(each) / len(each):.1f}\N{NO-BREAK SPACE}%" for each in (longer, shorter)]
     assert f"more words in {shares[0]} of the pairs, and fewer in {shares[1]}" in card
     assert "Rewards are by `rubric`, one of the run's sources (rubric, rule)" in card
+    assert "| reward.by | rubric, rule |" in card
+    assert "| sample.plain.n | 3 |" in card
     done, _ = exported(made, tmp_path / "kto", "kto")
     assert {"good", "bad", "good less bad"} <= table_of(done).keys()
     assert "The score here is the reward." in (done.out / "README.md").read_text(encoding="utf-8")

@@ -83,6 +83,7 @@ echo = 0.5
 [model.judge]
 engine = "fake"
 [revise]
+start = "best"
 rounds = 1
 [sample.aims]
 n = 2
@@ -173,6 +174,12 @@ EXPORTS = [
     and (format_ != "grpo" or not thinking)
 ]
 """All formats, with reasoning and without; in the other layouts with it where their readers take it."""
+BY_REWARDS: list[dict[str, Any]] = [
+    {"format": "sft", "select": "best"},
+    {"format": "sft", "above": 0.1, "with_reasoning": True},
+    {"format": "reward", "margin": "gap", "with_reasoning": True},
+    {"format": "kto", "source": "rubric", "good": 0.9, "bad": 0.3},
+]
 
 
 def test_the_policy_gives_it_away_in_every_form(folder: Path, run: Run, hidden: list[str]) -> None:
@@ -215,6 +222,16 @@ def test_it_is_in_no_file_of_an_export(
         )
         assert done.dropped["copied"] > detailed
         assert (detailed > 0) == thinking
+
+
+@pytest.mark.parametrize("settings", BY_REWARDS)
+def test_it_is_in_no_file_of_an_export_by_rewards(
+    folder: Path, run: Run, hidden: list[str], tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    done = export(folder / "w", run.run_id, Settings(cleaning=NO_CLEANING, **settings), tmp_path / "out")
+    assert done.dropped["copied"] > 0
+    assert sum(file.rows for file in done.files) > 3
+    assert leaks(tmp_path / "out", hidden) == []
 
 
 @pytest.mark.parametrize("tool", TOOLS)
@@ -263,3 +280,25 @@ async def test_an_engine_that_was_given_nothing_has_nothing_to_give_away() -> No
     request = Request((Message("user", "How do locks work?"),), Sampling(), 5)
     assert await telling.generate(request) == await plain.generate(request)
     assert telling.describe() != plain.describe()
+
+
+async def test_where_all_give_it_away_no_other_sees_anything_and_no_chain_starts(folder: Path, tmp_path: Path) -> None:
+    recipe = (RECIPE.replace("echo = 0.5", "echo = 1.0").replace("thoughts = 1\n", "")).replace("n = 2\n", "")
+    path = folder / "all.toml"
+    path.write_text(recipe.replace('name = "hidden"', 'name = "all"'), encoding="utf-8")
+    run = await run_once(path, tmp_path / "w", ["prompts.limit=4"])
+    assert run.finished_at
+    failed = "SELECT error, message, retryable FROM failures GROUP BY ALL ORDER BY ALL"
+    assert table(tmp_path / "w", failed) == [
+        (
+            "NothingToRevise",
+            "no chain starts: none of 2 samples has text that repeats nothing of what it was shown",
+            False,
+        ),
+        ("NothingToSee", "no other sampler's answer has text that may be shown", False),
+    ]
+    [(started,)] = table(tmp_path / "w", "SELECT count(*) FROM failures WHERE error = 'NothingToRevise'")
+    all_copied = (
+        "SELECT prompt_id FROM responses WHERE kind = 'sample' GROUP BY ALL HAVING count(*) = count(copied_from)"
+    )
+    assert started == len(table(tmp_path / "w", all_copied)) > 0

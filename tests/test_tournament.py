@@ -6,21 +6,16 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import cast
 
 import pytest
-from adaptive_run import reopened
 from pipeline_run import rows_of
 from run_once import run_once, stop_midway
 from small_project import small_project, table
 
 from constitution.engines import Completion, Engine, Request, open_engines
 from constitution.errors import EngineUnavailable, RecipeError, RequestRefused
-from constitution.labels import Rules
-from constitution.labels.standings import standings_of
 from constitution.pipeline import open_run, prepare
 from constitution.pipeline.label import labeller
-from constitution.pipeline.relabel import relabel_run
 from constitution.recipe import Recipe, load_recipe
 from constitution.records import Failure, Preference, Response, Reward, Row, Run
 from constitution.warehouse import Warehouse
@@ -276,48 +271,6 @@ async def test_equal_texts_stand_alike_and_one_without_text_says_so(tmp_path: Pa
     assert table(tmp_path / "w", best) == table(tmp_path / "w", there)
 
 
-async def test_relabelled_its_rewards_follow_and_its_rounds_do_not_change(tmp_path: Path) -> None:
-    path = small_project(tmp_path, 5, RECIPE)
-    run = await run_once(path, tmp_path / "w", [])
-    warehouse, before = Warehouse(tmp_path / "w"), table(tmp_path / "w", STANDINGS)
-    for rules in (Rules(aggregate="majority"), Rules()):
-        with warehouse.lock(run.run_id):
-            relabel_run(warehouse, run.run_id, rules)
-        now = table(tmp_path / "w", STANDINGS)
-        assert (now == before) == (rules == Rules())
-        rows = rows_of(tmp_path / "w", run.run_id).values()
-        for prompt_id in {row.prompt_id for row in rows}:
-            own = [row for row in rows if row.prompt_id == prompt_id]
-            texts = {row.id: row.text for row in own if isinstance(row, Response)}
-            made = standings_of(texts, [(row.a_id, row.b_id, row.p_b) for row in own if isinstance(row, Preference)])
-            for row in own:
-                if isinstance(row, Reward):
-                    stood = made[row.response_id]
-                    assert (row.value, row.raw, row.low, row.high, row.readings) == stood[:5]
-    # Rounds go by the plain mean: a run whose labels were made again has the same ones.
-    with warehouse.lock(run.run_id):
-        relabel_run(warehouse, run.run_id, Rules(aggregate="majority"))
-    pairs = "SELECT id, p_b FROM preferences ORDER BY ALL"
-    stored, rewards = table(tmp_path / "w", pairs), warehouse.table("rewards", run.run_id)
-    warehouse.replace_rows("rewards", run.run_id, rewards.slice(0, 0))
-    reopened(tmp_path / "w", run)
-    await run_once(path, tmp_path / "w", [])
-    assert table(tmp_path / "w", pairs) == stored
-    assert len(warehouse.table("rewards", run.run_id)) == len(rewards)
-
-
-async def test_with_labels_of_a_whole_run_its_rewards_are_of_these(tmp_path: Path) -> None:
-    path = small_project(tmp_path, 5, RECIPE)
-    run = await run_once(path, tmp_path / "w", ["judge.aggregate=dawid-skene"])
-    rows = rows_of(tmp_path / "w", run.run_id).values()
-    assert {row.label_by for row in rows if isinstance(row, Preference)} == {"dawid-skene"}
-    for prompt_id in {row.prompt_id for row in rows}:
-        own = [row for row in rows if row.prompt_id == prompt_id]
-        texts = {row.id: row.text for row in own if isinstance(row, Response)}
-        made = standings_of(texts, [(row.a_id, row.b_id, row.p_b) for row in own if isinstance(row, Preference)])
-        assert all(row.value == made[row.response_id].value for row in own if isinstance(row, Reward))
-
-
 @pytest.mark.parametrize("name", ["preferences", "rewards", "responses"])
 async def test_what_is_damaged_is_made_again(tmp_path: Path, name: str) -> None:
     path = small_project(tmp_path, 3, RECIPE)
@@ -366,19 +319,6 @@ by = ["rubric"]
     stood = "SELECT source, count(value), max(readings) FROM rewards GROUP BY ALL ORDER BY ALL"
     assert table(tmp_path / "w", stood)[1][:2] == ("votes", 24)
     assert table(tmp_path / "w", "SELECT DISTINCT state FROM chains") == [("complete",)]
-
-
-def test_standings_without_labels_are_missing() -> None:
-    texts = {"a": "one", "b": "two", "c": "three", "d": "one", "e": ""}
-    made = standings_of(texts, [("a", "b", 0.9), ("b", "c", None), ("a", "x", 0.1)])
-    assert made["c"] == (None, None, None, None, 0, 1, "no-label")
-    assert made["e"] == (None, None, None, None, 0, 0, "no-text")
-    assert made["a"] == made["d"]
-    assert (made["a"].readings, made["b"].missing) == (1, 1)
-    low, high = cast(float, made["a"].value), cast(float, made["b"].value)
-    assert low + high == pytest.approx(1)
-    assert low < high < 0.9  # the prior holds it back
-    assert standings_of({"a": "one", "d": "one"}, [])["a"].reason == "no-label"
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,9 @@ SELECT
     w.source::audit.source AS source, m.member, m.grp, m.cluster, m.kind, m.grouped, m.tokens, w.value,
     round(w.value + coalesce(w.length_penalty, 0), 12) AS total, coalesce(w.length_penalty, 0) AS penalty
 FROM (
-    SELECT source, response_id, value, length_penalty FROM rewards WHERE run_id = $run AND value IS NOT NULL
+    -- Those by votes are made of the votes that rewards are held against.
+    SELECT source, response_id, value, length_penalty FROM rewards
+    WHERE run_id = $run AND value IS NOT NULL AND source <> 'votes'
 ) AS w
 JOIN audit.members AS m USING (response_id);
 
@@ -101,7 +103,12 @@ JOIN judged AS j ON j.grp = m.grp AND j.said = m.said
 JOIN (
     SELECT grp, count(DISTINCT said) AS texts FROM audit.members WHERE kind = 'sample' AND NOT empty GROUP BY grp
 ) AS t ON t.grp = m.grp AND j.others = t.texts - 1
-WHERE m.kind = 'sample';
+WHERE m.kind = 'sample'
+UNION ALL
+SELECT 'votes', m.member, m.grp, w.value
+FROM rewards AS w JOIN audit.members AS m USING (response_id)
+WHERE w.run_id = $run AND w.source = 'votes' AND w.value IS NOT NULL
+    AND w.prompt_id IN (SELECT prompt_id FROM preferences WHERE run_id = $run AND kind = 'tournament');
 
 CREATE MACRO audit.compared(one, other) AS TABLE
 SELECT r.member, r.grp, r.cluster, r.kind, r.total AS reward, round(s.worth, 12) AS worth

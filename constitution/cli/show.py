@@ -212,7 +212,8 @@ def _show_rest(replay: Replay, models: dict[str, dict[str, str]], code_version: 
 def _show_whole(
     store: Warehouse, found: Found, row: Prompt | Preference | Reward, facts: dict[str, Any], as_json: bool
 ) -> None:
-    """A prompt and its answers, a preference with its rewards and votes, or a reward and its readings."""
+    """A prompt and its answers, a preference with its rewards and votes, or a reward and its readings
+    or pairs."""
     rows = store.rows_of(found.run_id, [found.prompt_id]).get(found.prompt_id, [])
     wanted: type = Response if isinstance(row, Prompt) else Judgement
     parts: Sequence[Row] = [each for each in rows if isinstance(each, wanted)]
@@ -224,6 +225,11 @@ def _show_whole(
     if isinstance(row, Reward):
         own = [each for each in rows if isinstance(each, Score) and each.response_id == row.response_id]
         parts = [each for each in own if each.metric == row.source]
+    if isinstance(row, Reward) and row.source == "votes":
+        texts = {each.id: each.text for each in rows if isinstance(each, Response) and each.kind == "sample"}
+        alike = {id for id, text in texts.items() if text == texts.get(row.response_id)}
+        pairs = [each for each in rows if isinstance(each, Preference) and {each.a_id, each.b_id} <= texts.keys()]
+        parts = [each for each in pairs if {each.a_id, each.b_id} & alike]
     failures = [each for each in rows if isinstance(each, Failure)] if isinstance(row, Prompt) else []
     if as_json:
         show_json(facts | {"parts": [asdict(part) for part in (*parts, *failures)]})
@@ -252,6 +258,9 @@ def _show_parts(parts: Iterable[object]) -> None:
             what = f"{part.judge}, {part.principle_id}, first {part.first_id[:12]}: p_first {part.p_first:.4g}"
         elif isinstance(part, Reward):
             what = f"{part.source}, of {part.response_id[:12]}: {part.reason or f'{part.total:.4g}'}"
+        elif isinstance(part, Preference):
+            p_b = part.drop_reason if part.p_b is None else f"p_b {part.p_b:.4g}"
+            what = f"{part.kind}, a {part.a_id[:12]}, b {part.b_id[:12]}: {p_b}"
         elif isinstance(part, Score):
             what = f"{part.judge}, {part.principle_id}, {part.value:.4g}: {readable(part.question)}"
         else:

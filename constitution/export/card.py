@@ -259,14 +259,19 @@ def _finalized(value: Any) -> Any:
     return value if isinstance(value, Markdown) or not isinstance(value, str) else markdown(value)
 
 
+_REWARDED = (("reward", "by"), ("reward", "combine"), ("reward", "length"))
+
+
 def _how(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The recipe's settings that say most of how the data came to be."""
     by = confirm_of(recipe)
     of_votes = (("judge", "method"), ("judge", "principles")) if by == "votes" else ()
-    for section, setting in (("revise", "rounds"), *of_votes, ("judge", "pairs")):
+    for section, setting in (("revise", "rounds"), *_REWARDED, *of_votes, ("judge", "pairs")):
         value = (recipe.get(section) or {}).get(setting)
         if value is not None:
             yield f"{section}.{setting}", ", ".join(value) if isinstance(value, list) else str(value)
+    for name, sampler in (recipe.get("sample") or {}).items():
+        yield f"sample.{name}.n", str(sampler.get("n", 1))
     if by != "votes":
         yield "judge.confirm", f"{by}: labels are made without votes"
     if (recipe.get("judge") or {}).get("votes") == "adaptive":

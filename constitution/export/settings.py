@@ -14,7 +14,7 @@ from constitution.export.formats import FORMATS, Format, confirm_of
 from constitution.export.layouts import LAYOUTS, Layout, Task
 from constitution.export.outcome import sha256
 from constitution.identity import digest
-from constitution.records import RewardSource, Run
+from constitution.records import Run, StoredSource
 
 SOME_FORMATS = tuple(dict.fromkeys(name for spec in FORMATS.values() for name in spec.settings))
 """Settings that mean something to some formats only."""
@@ -75,9 +75,10 @@ class Settings(_Section):
     principles: tuple[str, ...] = ()
     """Ids or tags of the principles that count; empty: all. Pairs are labelled again by their votes alone, answers of
     kto are scored by them, sft takes the revisions that they led to, and grpo lists them in each row."""
-    source: RewardSource | None = None
-    """By what the rewards are that count; not given: the first of the recipe's reward.by. kto: scores are these
-    rewards, also where judges read the answers for their labels."""
+    source: StoredSource | None = None
+    """By what the rewards are that count; not given: the first of the recipe's reward.by. votes: what the labels of
+    judge.pairs all or tournament say of each sample. kto: scores are these rewards, also where judges read the answers
+    for their labels."""
     select: Literal["best"] | None = None
     """sft: best takes, in place of a round, of each prompt's group the answer with the highest reward, of equal ones
     that with the least id."""
@@ -186,13 +187,16 @@ class Settings(_Section):
 
     def source_of(self, run: Run) -> str | None:
         """By what the rewards are; None: the run has none, and none are asked for. Raises InputError where they are."""
-        by = (run.recipe.get("reward") or {}).get("by") or []
+        by = [*((run.recipe.get("reward") or {}).get("by") or ()), *(["votes"] if _by_votes(run) else [])]
         if self.source and self.source not in by:
             told = f"those by {', '.join(by)}" if by else "none"
             raise InputError(f"{run.run_id}: has no rewards by {self.source}, but {told}", hint=_REWARDS)
-        if not by and (self.selects or self.min_gap or self.margin_of(run) == "gap"):
-            raise InputError(f"{run.run_id}: has no rewards to choose by", hint=_REWARDS)
-        return self.source or next(iter(by), None)
+        if by in ([], ["votes"]) and not self.source:
+            if self.selects or self.min_gap or self.margin_of(run) == "gap":
+                hint = "--source votes takes those by the votes on its pairs" if by else _REWARDS
+                raise InputError(f"{run.run_id}: has no rewards to choose by", hint=hint)
+            return None
+        return self.source or by[0]
 
     def margin_of(self, run: Run) -> str:
         """What the column `margin` is: log-odds, gap, or none; of other formats than reward none."""
@@ -249,6 +253,12 @@ class CardOptions:
                 f"{self.license!r} is no identifier of a licence",
                 hint="take the hub's, e.g. apache-2.0 or cc-by-4.0; `other` where it has none",
             )
+
+
+def _by_votes(run: Run) -> bool:
+    """Whether its samples have rewards by votes."""
+    pairs = (run.recipe.get("judge") or {}).get("pairs") or ()
+    return confirm_of(run.recipe) == "votes" and not {"all", "tournament"}.isdisjoint(pairs)
 
 
 def _sha256(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Which of a prompt's answers are its chain: what it started from, then its revisions.
 
 A chain starts from the policy's initial answer or, with `[revise].start` best, from the sample with the highest reward.
+A sample that repeats what its model was shown, such as its system prompt, starts none: a revision would pass that on.
 A chain that has a revision keeps the sample that this was made from, though a later start may find a better one.
 """
 
@@ -24,7 +25,8 @@ def chain_of(rows: Iterable[Row], source: RewardSource | None = None) -> list[Re
     if not chain and source is not None:
         rewards = [row for row in there if isinstance(row, Reward) and row.source == source]
         totals = {row.response_id: row.total for row in rewards if row.total is not None}
-        samples = {id: total for id, total in totals.items() if id in answers and answers[id].kind == "sample"}
+        able = {id for id, each in answers.items() if each.kind == "sample" and each.copied_from is None}
+        samples = {id: total for id, total in totals.items() if id in able}
         start = answers[best(samples)] if samples else None
     return [start, *chain] if start is not None and start.kind == "sample" else chain
 

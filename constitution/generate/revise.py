@@ -155,7 +155,9 @@ class _Walk:
             return
         run_id, prompt_id, step = self.setup.run_id, self.prompt_id, "start"
         samples = [row for row in self.have.values() if isinstance(row, Response) and row.kind == "sample"]
-        lacks = f"a reward by {source}" if any(answer.text for answer in samples) else "text"
+        said = [answer for answer in samples if answer.text]
+        lacks = f"a reward by {source}" if any(answer.copied_from is None for answer in said) else "text"
+        lacks += " that repeats nothing of what it was shown" if said and lacks == "text" else ""
         why = f"none of {len(samples)} samples has {lacks}" if samples else "there is no sample"
         id, message = failure_id(run_id, prompt_id, step, prompt_id), f"no chain starts: {why}"
         failure = Failure(id, run_id, prompt_id, step, NOTHING_TO_REVISE, message, retryable=False)

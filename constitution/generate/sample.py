@@ -122,7 +122,7 @@ class Sample(Generator):
         if isinstance(known, Failure):
             return None, known
         if sampler.section.sees == "others" and not seen:
-            message = "no other sampler's answer has text, so there is nothing to show"
+            message = "no other sampler's answer has text that may be shown"
             return None, Failure(
                 failure_id(setup.run_id, prompt_id, step, id), setup.run_id, prompt_id, step, NOTHING_TO_SEE, message,
                 retryable=False,
