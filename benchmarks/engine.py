@@ -9,8 +9,9 @@ Every trial has a new server and does the same job: prompts × 5 calls, 256 prom
 answer, critique, revision and two votes (AB and BA); in the part `long` they are an answer and two rounds of critique
 and revision, each of the length that answers have (log-normal, median 120 tokens, at most 512). Trials are interleaved;
 a verdict is the median of the ratios of neighbours, because a machine's speed drifts by more than what is looked for.
-The parts of samples have a tenth of the prompts, eight samples to each and seven criteria to each of these. After each
-trial the server's counter must say how many calls a prompt takes, and of ours every row must be in the warehouse.
+The parts of samples have a tenth of the prompts (of memory a quarter), eight samples to each and seven criteria to each
+of these. After each trial the server's counter must say how many calls a prompt takes, and of ours every row must be in
+the warehouse.
 """
 
 from __future__ import annotations
@@ -40,6 +41,10 @@ BENCH = ROOT / "build" / "bench" / "bin" / "python"
 """The server's environment (uvloop), made by the Makefile."""
 CORES = sorted(os.sched_getaffinity(0))
 OURS = ("ours", "command", "profile")
+
+
+GROWTH = {"memory": 10, "samples-memory": 5}
+"""Parts that are run with so many times their prompts too."""
 
 
 @dataclass(frozen=True)
@@ -217,10 +222,11 @@ def verdicts(trials: Mapping[str, Sequence[Trial]]) -> list[Verdict]:
                 Verdict(f"{words}, prompts/s ours / bare", measured[0], speed, False),
                 Verdict(f"{words}, client CPU per 1,000 prompts ours / bare", measured[1], cpu),
             ]
-    for part, what in (("memory", ""), ("samples-memory", "samples: ")):
+    for part, times in GROWTH.items():
         if part in trials:
             few, many = (trial.peak_rss_mib for trial in trials[part])
-            found.append(Verdict(f"{what}peak memory, ten times as many prompts / once", many / few, 1.2))
+            what = f"{'samples: ' if PARTS[part].samples else ''}peak memory, {times} times as many prompts / once"
+            found.append(Verdict(what, many / few, 1.2))
     return [*found, *_of_samples(trials)]
 
 
@@ -293,8 +299,8 @@ def trials_of(name: str, prompts: int, repeats: int) -> Iterator[Trial]:
     for _ in range(1 if part.once else repeats):
         for client in part.clients:
             yield run(part, client, prompts)
-    if name.endswith("memory"):
-        yield run(part, "ours", 10 * prompts)
+    if name in GROWTH:
+        yield run(part, "ours", GROWTH[name] * prompts)
     if name == "peers":
         for client in (client for client in CLIENTS if client not in ("bare", *OURS)):
             try:
@@ -316,8 +322,8 @@ def main(quick: bool, only: tuple[str, ...], prompts: int, repeats: int, out: Pa
         prompts, repeats = 400, 1
     mine = tuple(name for name, part in PARTS.items() if name != "peers" and not part.samples)
     only = only or (("fast", "long", "profile") if quick else mine)
-    # A group is a dozen times the calls of a chain.
-    groups = {name: max(1, prompts // 10) for name, part in PARTS.items() if part.samples}
+    # A group is a dozen times the calls of a chain. Window and writer are full for long enough from 1,000 prompts on.
+    groups = {name: max(1, prompts // (4 if name in GROWTH else 10)) for name, part in PARTS.items() if part.samples}
     counts = {"peers": min(prompts, PEER_PROMPTS), **groups}
     trials = {name: list(trials_of(name, counts.get(name, prompts), repeats)) for name in PARTS if name in only}
     finish(out, page, list(tables(trials)), verdicts(trials))
