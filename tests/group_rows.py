@@ -132,7 +132,7 @@ def store(root: Path, answers: list[Answer], preferences: list[Preference], **re
     ]
     if told:
         warehouse.write_annotations(RUN, told)
-    sections = {"name": "groups", "reward": {"by": ["rubric", "rule"]}} | recipe
+    sections = {"name": "groups", "reward": {"by": ["rubric", "rule"]}, "judge": {"pairs": ["all"]}} | recipe
     models = {"policy": {"name": "m"}, "judge": {"name": "j"}}
     started, finished = "2026-11-22T10:00:00+00:00", "2026-11-22T10:05:00+00:00"
     warehouse.write_run(Run(RUN, sections, "hand@1.0.0", "d" * 64, {}, models, "0.1.0", {}, started, finished))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Literal
@@ -282,6 +283,45 @@ def test_a_chain_without_samples(tmp_path: Path) -> None:
     page = Page(report(tmp_path, RUN))
     assert differences(page, tmp_path) == []
     assert "Gain of the revisions" in page.exhibits["headline"].text
+
+
+def test_the_gain_of_a_chain_that_starts_from_a_sample(tmp_path: Path) -> None:
+    draw = np.random.default_rng(3)
+    kinds: tuple[ResponseKind, ...] = ("sample", "sample", "revision")
+    answers = [
+        Answer(prompt, place, kind, "a" if place < 2 else None, f"answer {place}", {"rule": (draw.random(), 0.0)}, {})
+        for prompt in range(4)
+        for place, kind in enumerate(kinds)
+    ]
+    store(tmp_path, answers, [])
+    figure = Audited(tmp_path, RUN)("reward_gain", subject="rule")
+    gains = [answers[n + 2].total("rule") - answers[n + 1].total("rule") for n in range(0, 12, 3)]
+    assert figure.value == pytest.approx(np.mean(gains))
+    assert figure.n == 4
+
+
+def test_all_pairs_count_by_whatever_name_they_go(tmp_path: Path) -> None:
+    named = [replace(pair, kind="best-worst" if n % 5 == 0 else "all") for n, pair in enumerate(PAIRS)]
+    store(tmp_path / "named", ANSWERS, named, judge={"pairs": ["best-worst", "all"]})
+    store(tmp_path / "some", ANSWERS, named, judge={"pairs": ["best-worst"]})
+    store(tmp_path / "plain", ANSWERS, PAIRS)
+    [of_named, of_plain] = [Audited(tmp_path / name, RUN) for name in ("named", "plain")]
+    for name, subject in (("reward_tau", "rule/votes"), ("best_of_gain", "rule/votes")):
+        figure, plain = of_named(name, subject=subject), of_plain(name, subject=subject)
+        assert figure.n > 5
+        assert (figure.value, figure.n) == (plain.value, plain.n)
+    assert not [each for each in Audited(tmp_path / "some", RUN).figures if each.subject == "rule/votes"]
+
+
+def test_no_other_answer_is_in_the_place_of_samples_that_have_no_rewards_yet(tmp_path: Path) -> None:
+    rewards: dict[RewardSource, tuple[float | None, float]] = {"rule": (0.5, 0.0)}
+    answers = [
+        Answer(0, 0, "initial", None, "one", rewards, {}),
+        Answer(0, 1, "sample", "a", "two", {}, {}),
+        Answer(1, 0, "initial", None, "three", rewards, {}),
+    ]
+    store(tmp_path, answers, [])
+    assert table(tmp_path, "SELECT prompt_id, n FROM groups") == [(answers[2].prompt_id, 1)]
 
 
 def test_without_rewards_nothing_is_empty_and_says_what_it_takes(tmp_path: Path) -> None:

@@ -41,8 +41,8 @@ async def test_it_is_the_total_by_the_first_source(project: Path, recipe: Path) 
     run = await run_once(recipe, project / "w", [])
     by_hand = """
         SELECT kind = 'perturbation' AS spoiled, count(*) > 7, count(reward_a) = count(*), count(reward_b) = count(*),
-            count(reward_b), max(abs(reward_a - a.value - a.length_penalty)),
-            max(abs(reward_b - b.value - b.length_penalty))
+            count(reward_b), max(abs(reward_a - round(a.value + a.length_penalty, 12))),
+            max(abs(reward_b - round(b.value + b.length_penalty, 12)))
         FROM preferences AS p
         JOIN rewards AS a ON a.response_id = a_id AND a.source = 'rubric'
         LEFT JOIN rewards AS b ON b.response_id = b_id AND b.source = 'rubric' GROUP BY ALL ORDER BY ALL"""

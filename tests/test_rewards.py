@@ -265,6 +265,15 @@ async def test_one_that_may_still_come_is_waited_for(project: Path) -> None:
     assert table(project / "w", "SELECT state, rewards FROM chains") == [("complete", 15)]
 
 
+async def test_a_veto_waits_for_an_essential_reading_over_the_quorum_too(project: Path) -> None:
+    over = ("reward.quorum=0.6", 'reward.combine="veto"', 'reward.by=["rubric"]', "reward.rules={}")
+    run = await judged(project, Judge({"Is it kind?": EngineUnavailable("away")}), *over)
+    assert run.finished_at is None
+    assert table(project / "w", "SELECT count(*) FROM rewards") == [(0,)]
+    assert (await judged(project, Judge(), *over)).finished_at
+    assert table(project / "w", "SELECT count(value), min(readings) FROM rewards") == [(5, 3)]
+
+
 async def test_an_answer_without_text_has_no_value_and_says_why(project: Path) -> None:
     class Silent(Policy):
         async def generate(self, request: Request) -> Completion:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import duckdb
 import pytest
 from run_once import run_once, stop_midway
 from small_project import table
@@ -16,8 +18,9 @@ from constitution.ask.stored import Stored
 from constitution.errors import RecipeError
 from constitution.judge.groups import sample_pairs
 from constitution.recipe import load_recipe
-from constitution.records import Judgement, PairKind, Response
+from constitution.records import Judgement, PairKind, Response, Reward
 from constitution.warehouse import Warehouse
+from constitution.warehouse.views import _text
 
 KINDS: Sequence[PairKind] = ("best-worst", "best-random", "best-low", "all")
 JUDGED = (
@@ -50,6 +53,24 @@ def test_the_best_against_the_worst_and_what_is_far_below_the_mean() -> None:
     assert chosen(["best-low"], many) == [("best-low", ("w", "x"))]  # 0.08 is nearer to 0 than to 0.25
     drawn = {chosen(["best-random"], rewards, seed=seed)[0][1] for seed in range(60)}
     assert drawn == {("e", "d"), ("d", "c"), ("d", "b"), ("d", "a")}
+
+
+def test_sums_that_are_the_same_number_are_the_same_reward() -> None:
+    rewards = [
+        Reward(id, "r", "p", id, "rule", value, value, 0, 0, None, penalty)
+        for id, value, penalty in (("a", 0.9, -0.3), ("b", 0.6, 0.0), ("c", 2 / 3, None), ("d", 1 - 1 / 3, -0.0))
+    ]
+    assert 0.9 - 0.3 != 0.6
+    assert len({reward.total for reward in rewards[:2]}) == len({reward.total for reward in rewards[2:]}) == 1
+    known = {reward.response_id: reward.total for reward in rewards[:2]}
+    assert chosen(["best-worst", "best-low"], known) == []
+    with duckdb.connect() as connection:
+        macro = re.search(r"CREATE OR REPLACE MACRO total_reward.*?;", _text("views.sql"), re.DOTALL)
+        assert macro
+        connection.execute(macro.group())
+        for reward in rewards:
+            asked = connection.execute("SELECT total_reward($1, $2)", [reward.value, reward.length_penalty])
+            assert asked.fetchall() == [(reward.total,)]
 
 
 def test_ties_equal_texts_and_missing_values() -> None:

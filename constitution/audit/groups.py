@@ -52,7 +52,7 @@ CREATE TYPE audit.source AS ENUM (
 CREATE TABLE audit.rewarded AS
 SELECT
     w.source::audit.source AS source, m.member, m.grp, m.cluster, m.kind, m.grouped, m.tokens, w.value,
-    round(w.value + coalesce(w.length_penalty, 0), 12) AS total, coalesce(w.length_penalty, 0) AS penalty
+    total_reward(w.value, w.length_penalty) AS total, coalesce(w.length_penalty, 0) AS penalty
 FROM (
     -- Those by votes are made of the votes that rewards are held against.
     SELECT source, response_id, value, length_penalty FROM rewards
@@ -83,10 +83,12 @@ whole AS (
 ),
 met AS (
     SELECT a.grp, a.said AS one, b.said AS other, p.p_b FROM (
-        SELECT a_id, b_id, p_b FROM preferences WHERE run_id = $run AND kind = 'all' AND votes > 0 AND p_b IS NOT NULL
+        -- Where all pairs are asked for, some of them go by the name of another kind.
+        SELECT a_id, b_id, p_b FROM preferences
+        WHERE run_id = $run AND {all_pairs} AND votes > 0 AND p_b IS NOT NULL
     ) AS p
-    JOIN audit.members AS a ON a.response_id = p.a_id
-    JOIN audit.members AS b ON b.response_id = p.b_id
+    JOIN audit.members AS a ON a.response_id = p.a_id AND a.kind = 'sample'
+    JOIN audit.members AS b ON b.response_id = p.b_id AND b.kind = 'sample' AND b.said <> a.said
 ),
 judged AS (
     SELECT grp, said, avg(p) AS value, count(DISTINCT other) AS others
@@ -107,8 +109,7 @@ WHERE m.kind = 'sample'
 UNION ALL
 SELECT 'votes', m.member, m.grp, w.value
 FROM rewards AS w JOIN audit.members AS m USING (response_id)
-WHERE w.run_id = $run AND w.source = 'votes' AND w.value IS NOT NULL
-    AND w.prompt_id IN (SELECT prompt_id FROM preferences WHERE run_id = $run AND kind = 'tournament');
+WHERE w.run_id = $run AND w.source = 'votes' AND w.value IS NOT NULL AND NOT {all_pairs};
 
 CREATE MACRO audit.compared(one, other) AS TABLE
 SELECT r.member, r.grp, r.cluster, r.kind, r.total AS reward, round(s.worth, 12) AS worth
@@ -175,7 +176,9 @@ def create(evidence: Evidence) -> bool:
     if not counts["rewards"] and not counts["samples"]:
         return False
     evidence.create(_MEMBERS)
-    evidence.create(_REWARDED.replace("{run}", quoted(evidence.run.run_id)))
+    pairs = (evidence.run.recipe.get("judge") or {}).get("pairs") or ()
+    whole = str("all" in pairs).lower()
+    evidence.create(_REWARDED.replace("{run}", quoted(evidence.run.run_id)).replace("{all_pairs}", whole))
     return True
 
 

@@ -18,7 +18,7 @@ from constitution.export.work import Work
 _LAID = """
 CREATE TABLE export.rewarded AS
 SELECT
-    w.response_id, w.value + coalesce(w.length_penalty, 0) AS reward, w.readings AS reward_readings,
+    w.response_id, total_reward(w.value, w.length_penalty) AS reward, w.readings AS reward_readings,
     a.response_id IS NOT NULL AS in_group
 FROM rewards AS w
 LEFT JOIN (SELECT response_id FROM advantages WHERE source = $source) AS a USING (response_id)

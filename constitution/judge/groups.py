@@ -9,7 +9,7 @@ tournament      in rounds, those that did about as well so far (swiss.py)
 
 But for contrasts, texts come once, and an answer is never paired with its own text. Of equal texts, and of equal
 rewards, the one with the least id counts, a digest: no place is preferred. Where all rewards are the same, nothing is
-best, and there is no pair by them.
+best, and of pairs by them there is only best-random, whose label by reward is a tie, as it may be elsewhere.
 """
 
 from __future__ import annotations

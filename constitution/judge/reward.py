@@ -219,11 +219,12 @@ class Rewarder:
         enough = len(there) >= self.section.quorum * len(found) - 1e-9
         stored = {answer.id: have.get(self._reward_id(answer, source)) for answer in alike}
         made = [row for row in stored.values() if isinstance(row, Reward)]
-        if not made and not enough and any(failure.retryable for failure in failures):
-            return [], failures
         fresh = [answer for answer in alike if stored[answer.id] is None]
         if fresh:
             first = made[0] if made else self._reward(fresh[0], source, there, len(found), enough)
+            # Over the quorum too a veto may wait for an essential reading.
+            if not made and first.value is None and any(failure.retryable for failure in failures):
+                return [], failures
             made += [replace(first, id=self._reward_id(each, source), response_id=each.id) for each in fresh]
         return made, failures if any(reward.reason == "readings-missing" for reward in made) else []
 

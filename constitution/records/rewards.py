@@ -100,5 +100,6 @@ class Reward:
 
     @property
     def total(self) -> float | None:
-        """With the length penalty: what answers are ranked by."""
-        return None if self.value is None else self.value + (self.length_penalty or 0.0)
+        """With the length penalty: what answers are ranked by. Rounded, so that sums that are the same number, such as
+        0.9 - 0.3 and 0.6, are the same reward."""
+        return None if self.value is None else round(self.value + (self.length_penalty or 0.0), 12)

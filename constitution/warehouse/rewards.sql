@@ -7,14 +7,17 @@ CREATE OR REPLACE VIEW advantages AS
 WITH said AS (
     SELECT
         w.run_id, w.prompt_id, w.source, w.response_id, r.kind, r.sampler, r.round, w.value, w.length_penalty,
-        w.value + coalesce(w.length_penalty, 0) AS total, r.text,
-        bool_or(r.kind = 'sample') OVER (PARTITION BY w.run_id, w.prompt_id) AS sampled
-    FROM rewards AS w JOIN responses AS r ON r.run_id = w.run_id AND r.id = w.response_id
+        total_reward(w.value, w.length_penalty) AS total, r.text, s.prompt_id IS NOT NULL AS sampled
+    FROM rewards AS w
+    JOIN responses AS r ON r.run_id = w.run_id AND r.id = w.response_id
+    -- Samples without rewards too: while these may still come, no other answer is in their place.
+    LEFT JOIN (SELECT DISTINCT run_id, prompt_id FROM responses WHERE kind = 'sample') AS s
+        ON s.run_id = w.run_id AND s.prompt_id = w.prompt_id
 )
 SELECT
     run_id, prompt_id, source, response_id, kind, sampler, round, value, length_penalty, total,
     rank() OVER (PARTITION BY run_id, prompt_id, source ORDER BY total DESC) AS rank,
-    CASE WHEN max(total) OVER g - min(total) OVER g < 1e-12 THEN 0
+    CASE WHEN max(total) OVER g = min(total) OVER g THEN 0
          ELSE (total - avg(total) OVER g) / (stddev_samp(total) OVER g + 1e-4) END AS advantage,
     text
 FROM said WHERE value IS NOT NULL AND (kind = 'sample' OR NOT sampled)
@@ -25,7 +28,7 @@ WINDOW g AS (PARTITION BY run_id, prompt_id, source);
 CREATE OR REPLACE VIEW groups AS
 SELECT
     run_id, prompt_id, source, count(*) AS n, count(DISTINCT text) AS distinct_texts, avg(total) AS mean,
-    stddev_samp(total) AS std, max(total) - min(total) AS range, range < 1e-12 AS unanimous,
+    stddev_samp(total) AS std, max(total) - min(total) AS range, range = 0 AS unanimous,
     first(response_id ORDER BY total DESC, response_id) AS best_id,
     CASE WHEN NOT unanimous THEN first(response_id ORDER BY total, response_id) END AS worst_id
 FROM advantages

@@ -12,6 +12,10 @@ CREATE OR REPLACE MACRO side(p) AS CASE WHEN abs(p - 0.5) < 1e-12 THEN 0 WHEN p 
 -- 1, 0 or, of a tie, a half: the mean of it is the share that prefers b.
 CREATE OR REPLACE MACRO prefers_b(p) AS (side(p) + 1) / 2;
 
+-- A reward with its length penalty: what answers are ranked by, as `Reward.total`. Rounded, so that sums that are the
+-- same number are the same reward.
+CREATE OR REPLACE MACRO total_reward(value, penalty) AS round(value + coalesce(penalty, 0), 12);
+
 -- Every pair with its label, but for perturbations: answers that were made worse on purpose, for the judges to see.
 -- reward_gap: the chosen answer's reward less the rejected one's.
 CREATE OR REPLACE VIEW training_pairs AS
@@ -215,8 +219,8 @@ rewarded AS (
 ),
 spread AS (
     SELECT
-        w.run_id, w.prompt_id, count(DISTINCT r.text) AS texts, max(w.value + coalesce(w.length_penalty, 0)) AS best,
-        min(w.value + coalesce(w.length_penalty, 0)) AS worst
+        w.run_id, w.prompt_id, count(DISTINCT r.text) AS texts, max(total_reward(w.value, w.length_penalty)) AS best,
+        min(total_reward(w.value, w.length_penalty)) AS worst
     FROM rewards AS w
     JOIN responses AS r ON r.run_id = w.run_id AND r.id = w.response_id AND r.kind = 'sample'
     JOIN wanted ON wanted.run_id = w.run_id AND wanted.sources[1] = w.source
@@ -339,7 +343,7 @@ steps AS (
     SELECT
         3 AS place, 'reward' AS part, w.run_id, w.id,
         concat(CASE WHEN w.response_id = pair.a_id THEN 'a' ELSE 'b' END, ' · ', w.source, ' · ' || w.reason) AS what,
-        array_to_string(w.judges, ', ') AS model, w.value + coalesce(w.length_penalty, 0) AS reward
+        array_to_string(w.judges, ', ') AS model, total_reward(w.value, w.length_penalty) AS reward
     FROM rewards AS w, pair WHERE w.run_id = pair.run_id AND w.response_id IN (pair.a_id, pair.b_id)
     UNION ALL BY NAME
     SELECT
