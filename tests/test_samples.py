@@ -264,6 +264,13 @@ async def test_an_answer_that_repeats_its_system_prompt_is_a_copy(project: Path)
         ('"unkind"', '"unkind"\nsees = "others"', r"sample\.unkind: it sees others, and its system prompt shows none"),
         ('"others"\n[output]', '"others"\nprinciples = ["kind"]\n[output]', "has no place for a principle"),
         ('"unkind"', '"unkind"\nprinciples = ["mild"]', "no principle of this use has the id or tag 'mild'"),
+        (
+            RECIPE[RECIPE.index("[model.pool") : RECIPE.index("[sample.debate]")],
+            "",
+            r"sample\.debate\.sees: all samplers",
+        ),
+        ("n = 3", 'n = 3\nprinciples = ["kind"]', r"sample\.plain: principles: they fill a system prompt"),
+        ("[output]", '[perturb]\n[judge]\npairs = ["all"]\n[output]', r"perturb: .* there are samplers alone"),
     ],
 )
 def test_what_cannot_be_sampled_is_refused(project: Path, before: str, after: str, said: str) -> None:

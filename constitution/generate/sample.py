@@ -60,6 +60,11 @@ def samplers(recipe: Recipe, constitution: Constitution) -> tuple[Sampler, ...]:
     """Raises RecipeError for a system prompt or principles that the constitution does not have, and for one that shows
     the others' answers to a sampler that does not see them, or the other way round."""
     made = []
+    if recipe.sample and all(section.sees == "others" for section in recipe.sample.values()):
+        raise RecipeError(
+            f"sample.{next(iter(recipe.sample))}.sees: all samplers see others, and there are none to be seen",
+            hint='add a [sample.NAME] that sees = "nothing"',
+        )
     for name, section in recipe.sample.items():
         where = f"sample.{name}.system_prompt"
         prompt = system_prompt_of(constitution, section.system_prompt, where) if section.system_prompt else None

@@ -34,6 +34,8 @@ class SampleSection(SamplingSection):
     def _differ(self) -> Self:
         if self.n > 1 and self.temperature == 0:
             raise ValueError("n: greedy answers (temperature 0) are all the same; set a temperature, or n = 1")
+        if self.principles and not self.system_prompt:
+            raise ValueError("principles: they fill a system prompt, and none is named; set system_prompt")
         return self
 
     @property

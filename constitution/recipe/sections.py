@@ -317,6 +317,8 @@ class Recipe(Section):
             raise ValueError("judge.quorum: more than there are judges")
         if self.perturb and not self.judge:
             raise ValueError("perturb: spoiled answers are for judges, and there is no section [judge]")
+        if self.perturb and not (self.chain or self.prompts.answers or self.prompts.benchmark):
+            raise ValueError("perturb: a chain's last answer or a given one is spoiled, and there are samplers alone")
         if self.judge and not self.judge.pairs and not self.perturb:
             raise ValueError("judge.pairs: there would be nothing to vote on; leave the section [judge] out instead")
         pairs = self.judge.pairs if self.judge else ()

@@ -107,6 +107,8 @@ def changed(data: dict[str, Any], place: tuple[str, ...], value: Any) -> dict[st
         data |= {"sample": {"a": {"n": 2}}, "reward": {}}
     if last == "sees":  # goes with a system prompt that shows what is seen
         inner["system_prompt"] = "others"
+    if last == "principles" and place[0] == "sample":  # fills a system prompt
+        inner.setdefault("system_prompt", "kind")
     inner[last] = value
     return data
 
