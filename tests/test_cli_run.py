@@ -19,7 +19,8 @@ from constitution.cli._progress import Lines
 from constitution.cli.run import run
 from constitution.engines.base import Completion, Request
 from constitution.engines.fake import FakeEngine
-from constitution.errors import RecipeError
+from constitution.errors import InputError, RecipeError
+from constitution.export import Settings, export
 from constitution.pipeline import Pace, Progress
 from constitution.pipeline.report import duration, events, figures
 from constitution.recipe import FakeModel
@@ -128,6 +129,24 @@ def test_a_run_that_keeps_few_pairs_says_how_to_see_why(tmp_path: Path, margin: 
     assert done.exit_code == 0, done.output
     assert said in done.output
     assert ("SELECT drop_reason, count(*) FROM preferences" in done.output) == (said != "Next:")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "view", "model"), [("deliberative", "answers", "fake-judge"), ("characters", "pairs", "fake-teacher")]
+)
+def test_a_run_of_samples_names_its_models_and_shows_what_it_made(
+    tmp_path: Path, recipe: str, view: str, model: str
+) -> None:
+    line = [str(ROOT / "recipes" / f"{recipe}.toml"), "--limit", "2", "--warehouse", str(tmp_path)]
+    done = CliRunner().invoke(run, line, env={"COLUMNS": "80"})
+    assert done.exit_code == 0, done.output
+    assert f" FROM {view} WHERE run_id" in done.output
+    assert f" {model} " in done.output  # whole, though the table is narrow
+    if view == "answers":
+        id = Warehouse(tmp_path).runs()[0].run_id
+        with pytest.raises(InputError, match=r"no row is left: \d+ round") as caught:
+            export(tmp_path, id, Settings(format="sft"), tmp_path / "out")
+        assert "--rounds all" in caught.value.hint
 
 
 def test_a_prefect_server_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:

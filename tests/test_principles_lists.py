@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -277,6 +278,20 @@ path = "prompts.jsonl"
 engine = "fake"
 [judge]
 """
+
+
+def test_what_a_new_file_offers_in_comments_is_sound(root: Path) -> None:
+    command(root, "new", "kind")
+    path = root / "kind" / "1.0.0.toml"
+    offered = re.sub(
+        r"^# (?=\[\[|(?!translation_of)[a-z_]+ = )", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    path.write_text(offered, encoding="utf-8")
+    assert command(root, "check").output == "1 constitution checked, nothing to report\n"
+    made = load_constitution(root, "kind")
+    assert [prompt.id for prompt in made.system_prompts] == ["all-aims"]
+    first = made.principles[0]
+    assert all((first.aim, first.against, first.why, first.criteria[0].kind))
 
 
 @pytest.mark.parametrize("name", ["kind", "rules"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from constitution.pipeline.report import USAGE, engines, events, rows, usage_rows
 from constitution.records import Run
 from constitution.shown import printable
@@ -25,7 +27,9 @@ def show(run: Run, status: str) -> None:
         usage = Table(box=None, padding=(0, 2), header_style="dim")
         for place, name in enumerate(USAGE):
             # In a narrow terminal a model's name continues in the next line, and no number is cut.
-            usage.add_column(name, justify="left" if place < 2 else "right", overflow="fold", no_wrap=place != 1)
+            justify: Literal["left", "right"] = "left" if place < 2 else "right"
+            least = 12 if place == 1 else None
+            usage.add_column(name, justify=justify, overflow="fold", no_wrap=place != 1, min_width=least)
         for row in usage_rows(run):
             usage.add_row(*(escape(printable(cell)) for cell in row))
         console.print()

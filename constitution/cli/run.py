@@ -270,6 +270,8 @@ def _tell(run: Run, warehouse: Path) -> None:
         click.echo("Next:")
         query = f"SELECT prompt, chosen, rejected, p_chosen FROM pairs WHERE run_id = '{run.run_id}' "
         query += "ORDER BY p_chosen DESC LIMIT 5"  # pairs without a label come last
+        if not pairs:
+            query = f"SELECT kind, sampler, round, text FROM answers WHERE run_id = '{run.run_id}' LIMIT 5"
     elif open_ or not run.stopped.startswith("budget"):
         again = ": the same command tries those again" if open_ else ""
         click.echo(f"Engines failed on some prompts{again}. Why they failed:")

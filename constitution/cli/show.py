@@ -262,7 +262,8 @@ def _show_parts(parts: Iterable[object]) -> None:
             p_b = part.drop_reason if part.p_b is None else f"p_b {part.p_b:.4g}"
             what = f"{part.kind}, a {part.a_id[:12]}, b {part.b_id[:12]}: {p_b}"
         elif isinstance(part, Score):
-            what = f"{part.judge}, {part.principle_id}, {part.value:.4g}: {readable(part.question)}"
+            of = "a grade of" if part.grades is not None else f"P({part.good})"
+            what = f"{part.judge}, {part.principle_id}, {of} {part.value:.4g}: {readable(part.question)}"
         else:
             assert isinstance(part, Failure)
             what = f"{part.step}: {part.error}: {part.message}"

@@ -64,7 +64,10 @@ def make(root: Path, run_id: str, settings: Settings, out: Path, options: CardOp
         dropped = _dropped(work)
         if not groups:
             counts = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items())
-            raise InputError(f"{run_id}: no row is left: {counts}", hint="loosen a filter; docs/export.md has them all")
+            hint = "loosen a filter; docs/export.md has them all"
+            if [*dropped][-1:] == ["round"] and settings.format == "sft" and run.recipe.get("sample"):
+                hint = "samples are of no round: --rounds all takes them, --select best each prompt's best by reward"
+            raise InputError(f"{run_id}: no row is left: {counts}", hint=hint)
         with folder_beside(out, _NAMES) as folder:
             done = Exported(
                 out=out,

@@ -34,6 +34,9 @@ revision_request = "Rewrite the answer so that the person knows what to do next.
 comparison_question = "Which answer makes it clearer to the person what to do next?"
 weight = 1.0                      # chance of being drawn, and weight of its votes
 tags = ["helpful"]
+# aim = "Say what to do next."    # for system prompts, as are its opposite and its reason:
+# against = "Leave open what to do next."
+# why = "People come with a task."
 # source = "Customer charter, section 2"
 
 [[principles.examples]]           # a judge that follows the principle prefers `better`
@@ -41,8 +44,9 @@ prompt = "How do I return these shoes?"
 better = "Put them into the box with the enclosed label, and hand it in at any post office within thirty days."
 worse = "Returns are possible under certain conditions."
 
-[[principles.criteria]]           # a checklist, for judge.method = "rubric"
+[[principles.criteria]]           # a checklist, for judge.method = "rubric" and for rewards
 question = "Does the answer say what to do next?"
+# kind = "essential"              # or important, optional, pitfall: reward.combine = "veto" looks at the essential ones
 
 [[principles.criteria]]
 question = "Does the answer send the person elsewhere without need?"
@@ -52,6 +56,10 @@ weight = 0.5
 # [[principles]]                  # one that only votes
 # id = "plain-words"
 # comparison_question = "Which answer says it in plainer words?"
+
+# [[system_prompts]]              # for [sample.NAME] of a recipe; in no export
+# id = "all-aims"
+# text = "You speak for the shop. {{principles}}"  # their aims; or {{principle}}, {{aim}}, {{against}} of a drawn one
 """
 
 
