@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -77,10 +78,13 @@ def test_circles_are_those_that_a_count_finds(tmp_path: Path) -> None:
         assert figure.low < figure.value < figure.high
 
 
-def test_without_three_answers_it_says_what_it_would_take(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("size", "label_by"), [(2, "mean"), (5, "reward"), (5, "construction")])
+def test_without_three_answers_or_votes_it_says_what_it_would_take(tmp_path: Path, size: int, label_by: str) -> None:
     draw = random.Random(5)
     store(tmp_path, [])
-    prompt, rows, _ = tournament(1, 2, draw)
+    prompt, made, _ = tournament(1, size, draw)
+    rows = [replace(row, label_by=label_by) if isinstance(row, Preference) else row for row in made]
+    rows = [row for row in rows if label_by == "mean" or not isinstance(row, Judgement)]
     warehouse = Warehouse(tmp_path)
     warehouse.write_prompts(RUN, 1, [prompt])
     for kind, table in convert.TABLE_OF.items():

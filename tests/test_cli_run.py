@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 from warehouse_rows import run as stored
 
+from constitution.cli import app
 from constitution.cli._progress import Lines
 from constitution.cli.run import run
 from constitution.engines.base import Completion, Request
@@ -147,6 +148,9 @@ def test_a_run_of_samples_names_its_models_and_shows_what_it_made(
         with pytest.raises(InputError, match=r"no row is left: \d+ round") as caught:
             export(tmp_path, id, Settings(format="sft"), tmp_path / "out")
         assert "--rounds all" in caught.value.hint
+        line = ["export", id, "--format", "kto", "--good", "1", "--out", str(tmp_path / "kto")]
+        done = CliRunner().invoke(app, [*line, "--warehouse", str(tmp_path)])
+        assert "No answer is good, and KTO learns from both sides" in done.output
 
 
 def test_a_prefect_server_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:

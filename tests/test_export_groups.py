@@ -88,7 +88,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
     recipe = {
         "name": "groups",
         "sample": {"plain": {"n": 3}},
-        "reward": {"by": ["rubric", "rule"], "combine": "mean"},
+        "reward": {"by": ["rubric", "rule"], "combine": "mean", "length": {"limit": 300, "penalty": 1.0, "ramp": 50}},
         "judge": {"pairs": ["best-worst"]},
     }
     made = replace(made, recipe=recipe)
@@ -172,6 +172,16 @@ def test_kto_by_a_bar_or_two(
     assert between == {f"{n}{row[0]}" for n, rows in GROUPS.items() for row in rows} - good - bad - {
         "2a", "2b", "5d", "3a",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("where", "lacks"), [("reward >= 0.5", "bad"), ("reward < 0.5", "good"), ("reward IS NOT NULL", "")]
+)
+def test_kto_of_one_side_says_so(made: Made, tmp_path: Path, where: str, lacks: str) -> None:
+    done, _ = exported(made, tmp_path / "out", "kto", where=where)
+    assert done.lacks == lacks
+    card = (done.out / "README.md").read_text(encoding="utf-8")
+    assert ("KTO learns from both sides" in card, f"No answer is {lacks}:" in card) == (bool(lacks), bool(lacks))
 
 
 def test_pairs_by_the_gap_of_their_rewards(made: Made, tmp_path: Path) -> None:
@@ -305,6 +315,7 @@ def test_the_card_has_lengths_and_rewards_of_each_side(made: Made, tmp_path: Pat
     assert "Rewards are by `rubric`, one of the run's sources (rubric, rule)" in card
     assert "| reward.by | rubric, rule |" in card
     assert "| sample.plain.n | 3 |" in card
+    assert "| reward.length | limit 300, penalty 1.0, ramp 50 |" in card
     done, _ = exported(made, tmp_path / "kto", "kto")
     assert {"good", "bad", "good less bad"} <= table_of(done).keys()
     assert "The score here is the reward." in (done.out / "README.md").read_text(encoding="utf-8")

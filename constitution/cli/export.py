@@ -152,6 +152,8 @@ def _tell(done: Exported, warehouse: Path) -> None:
     console.print(table)
     if not done.finished:
         click.echo("The run is not finished: this is what it has so far.")
+    if done.lacks:
+        click.echo(f"No answer is {done.lacks}, and KTO learns from both sides: look at the scores, and set --good.")
     click.echo(f"Data set: {done.out}")
     place = "" if str(warehouse) == "warehouse" else f" --warehouse {shlex.quote(str(warehouse))}"
     query = (

@@ -269,6 +269,8 @@ def _how(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for section, setting in (("revise", "rounds"), *_REWARDED, *of_votes, ("judge", "pairs")):
         value = (recipe.get(section) or {}).get(setting)
         if value is not None:
+            if isinstance(value, Mapping):
+                value = [f"{key} {each}" for key, each in value.items()]
             yield f"{section}.{setting}", ", ".join(value) if isinstance(value, list) else str(value)
     for name, sampler in (recipe.get("sample") or {}).items():
         yield f"sample.{name}.n", str(sampler.get("n", 1))

@@ -68,6 +68,7 @@ def make(root: Path, run_id: str, settings: Settings, out: Path, options: CardOp
             if [*dropped][-1:] == ["round"] and settings.format == "sft" and run.recipe.get("sample"):
                 hint = "samples are of no round: --rounds all takes them, --select best each prompt's best by reward"
             raise InputError(f"{run_id}: no row is left: {counts}", hint=hint)
+        sides = measure(work)
         with folder_beside(out, _NAMES) as folder:
             done = Exported(
                 out=out,
@@ -76,6 +77,7 @@ def make(root: Path, run_id: str, settings: Settings, out: Path, options: CardOp
                 finished=run.finished_at is not None,
                 files=tuple(write(work, folder, groups, constitution)),
                 dropped=dropped,
+                lacks=sides.lacks,
             )
             facts = CardFacts(
                 settings=settings,
@@ -85,7 +87,7 @@ def make(root: Path, run_id: str, settings: Settings, out: Path, options: CardOp
                 done=done,
                 figures=tuple(warehouse.read_figures(run_id)),
                 headlines=measured,
-                sides=measure(work),
+                sides=sides,
             )
             if settings.layout_spec.info:
                 _write_json(folder / settings.layout_spec.info, info_of(settings, done.files))

@@ -51,6 +51,8 @@ class Exported:
     files: tuple[DataFile, ...]
     dropped: dict[str, int]
     """Drop reason → candidates, in the order in which the steps ran."""
+    lacks: str = ""
+    """kto: good or bad, where no row is; else empty."""
 
     @property
     def rows(self) -> dict[str, int]:

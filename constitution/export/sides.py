@@ -73,6 +73,8 @@ class Sides:
     longer: float | None = None
     """Share of the pairs whose chosen answer has more words; None: no pairs."""
     shorter: float | None = None
+    lacks: str = ""
+    """kto: good or bad, where no row is; else empty."""
 
 
 def measure(work: Work) -> Sides:
@@ -96,7 +98,12 @@ def measure(work: Work) -> Sides:
     rows.sort(key=lambda side: ORDER.index(side.name))
     rows += [rows[0].less(rows[1])] if len(rows) == 2 else []
     longer, shorter = work.connection.execute(_LONGER).fetchall()[0] if spec.unit == "pair" else (None, None)
-    return Sides(work.source, work.by_reward, tuple(rows), longer, shorter)
+    lacks = ""
+    if spec.scored:
+        good = "count(*) FILTER (p >= ?)"
+        found = work.connection.execute(f"SELECT {good}, count(*) - {good} FROM export.rows", [work.settings.good] * 2)
+        lacks = next((side for side, count in zip(("good", "bad"), found.fetchall()[0], strict=True) if not count), "")
+    return Sides(work.source, work.by_reward, tuple(rows), longer, shorter, lacks)
 
 
 def _less(one: float | None, other: float | None) -> float | None:
