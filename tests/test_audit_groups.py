@@ -313,6 +313,21 @@ def test_all_pairs_count_by_whatever_name_they_go(tmp_path: Path) -> None:
     assert not [each for each in Audited(tmp_path / "some", RUN).figures if each.subject == "rule/votes"]
 
 
+def test_labels_by_rewards_are_held_against_gold_and_taken_for_no_votes_or_probabilities(tmp_path: Path) -> None:
+    unvoted = [replace(pair, votes=0, label_by="reward", p_mean=None) for pair in PAIRS]
+    store(tmp_path, ANSWERS, unvoted, judge={"pairs": ["all"], "confirm": "reward"})
+    found = Audited(tmp_path, RUN)
+    assert found("alignment", subject="label").n > 50
+    assert found("kappa").value is not None
+    for name in ("brier", "ece", "reliability_observed"):
+        [figure] = [each for each in found.figures if each.figure == name]
+        assert (figure.value, figure.note) == (None, "labels by reward are no probabilities")
+    # An order by rewards has no circles.
+    assert found("cycles").value is None
+    assert "by votes" in found("cycles").note
+    assert found("reward_votes").value is None
+
+
 def test_no_other_answer_is_in_the_place_of_samples_that_have_no_rewards_yet(tmp_path: Path) -> None:
     rewards: dict[RewardSource, tuple[float | None, float]] = {"rule": (0.5, 0.0)}
     answers = [

@@ -295,6 +295,28 @@ async def test_all_pairs_stand_too(tmp_path: Path) -> None:
     assert table(tmp_path / "w", order) == [(0,)]
 
 
+async def test_of_all_pairs_one_that_is_open_leaves_its_prompt_open(tmp_path: Path) -> None:
+    text = RECIPE.replace('["tournament"]', '["best-worst", "all"]').replace("n = 7", "n = 4")
+    rewards = """
+[reward]
+by = ["rule"]
+rules = { wanted = ["[02468]$"] }
+"""
+    path = small_project(tmp_path, 2, text + rewards)
+    met: list[Sequence[int]] = []
+
+    def fails(shown: Sequence[int]) -> Exception | None:
+        met.append(sorted(shown))
+        return EngineUnavailable("away") if met[-1] == met[0] else None
+
+    run = await judged(path, Judge(fails), "output.stop_at_failures=1.0")
+    assert run.counts["open"] == 1
+    states = "SELECT state, pairs_missing, pairs FROM chains ORDER BY ALL"
+    assert table(tmp_path / "w", states) == [("complete", [], 6), ("open", ["all"], 5)]
+    await judged(path, Judge(), "output.stop_at_failures=1.0")
+    assert table(tmp_path / "w", states) == [("complete", [], 6)] * 2
+
+
 async def test_beside_pairs_of_other_kinds_no_two_are_compared_twice(tmp_path: Path) -> None:
     two = """[sample.plain]
 n = 3

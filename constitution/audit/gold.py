@@ -30,6 +30,7 @@ from constitution.records import Figure
 STAGES = ("one order", "both orders", "controlled", "label")
 """Those that are stored; `calibrated` is made from one of them."""
 BINS = 10
+_OF_PROBABILITIES = ("brier", "ece", "reliability_predicted", "reliability_observed")
 
 
 _LAYOUT = """
@@ -114,9 +115,7 @@ def figures(evidence: Evidence) -> Iterator[Figure]:
             before = whole.get((call.judge, "both orders")) if call.stage == "controlled" else None
         yield alignment(evidence, call, before)
     if not whole:
-        yield from map(
-            evidence.missing, ("alignment", "brier", "ece", "reliability_predicted", "reliability_observed", "kappa")
-        )
+        yield from map(evidence.missing, ("alignment", *_OF_PROBABILITIES, "kappa"))
     for call in whole.values():
         yield from scores(evidence, call)
         if call.stage == ("both orders" if call.judge else "label"):
@@ -161,7 +160,11 @@ def _against_before(gain: Estimate) -> str:
 
 
 def scores(evidence: Evidence, call: Calls) -> Iterator[Figure]:
-    """Brier score, "ece" and reliability diagram of probabilities."""
+    """Brier score, "ece" and reliability diagram of probabilities, which labels without votes are not."""
+    if (made_by := evidence.judge.get("confirm", "votes")) != "votes":
+        note = f"labels by {made_by} are no probabilities"
+        yield from (evidence.missing(name, note, len(call.p), **call.about) for name in _OF_PROBABILITIES)
+        return
     yield evidence.figure("brier", evidence.mean((call.p - call.y) ** 2, call.clusters), **call.about)
     ece = calibrate.ece_estimate(call.p, call.y, call.clusters, BINS, replicates=evidence.replicates)
     bins = calibrate.reliability(call.p, call.y, BINS)

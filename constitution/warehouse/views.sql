@@ -174,6 +174,9 @@ WITH wanted AS (
         coalesce((recipe ->> '$.revise.rounds')::INTEGER, 0) AS rounds,
         coalesce((recipe -> '$.judge.pairs')::VARCHAR[], []) AS pairs,
         coalesce((recipe -> '$.judge.contrast')::VARCHAR[], []) AS contrast,
+        -- That end with their samples' rewards by votes, once each of their pairs has its label.
+        CASE WHEN recipe ->> '$.judge.confirm' IN ('reward', 'construction') THEN [] ELSE ['all', 'tournament'] END
+            AS standing,
         coalesce(list_sum((recipe -> '$.sample.*.n')::BIGINT[]), 0)::BIGINT AS samples,
         -- Given answers are judged or rewarded, and none are made.
         coalesce((recipe -> '$.reward.by')::VARCHAR[], []) AS sources,
@@ -256,7 +259,7 @@ joined AS (
         CASE WHEN b.final IS NULL OR answered THEN w.rounds ELSE coalesce(a.rounds, 0) END AS paired_rounds,
         -- A chain of one round has one pair, whichever of the two names it goes by.
         list_filter(w.pairs, lambda kind:
-            (NOT list_contains(coalesce(p.kinds, []), kind) OR kind = 'tournament'
+            (NOT list_contains(coalesce(p.kinds, []), kind) OR list_contains(w.standing, kind)
                 OR kind = 'contrast' AND p.contrasts < d.contrasts)
             AND NOT (kind = 'contrast' AND coalesce(d.contrasts, 0) = 0)
             AND NOT (kind = 'given' AND len(q.answers) < 2)
@@ -266,9 +269,8 @@ joined AS (
             AND NOT (kind IN ('best-worst', 'best-low') AND coalesce(s.best <= s.worst, true))
             AND NOT (kind = 'best-random' AND coalesce(s.texts, 0) < 2)
             AND NOT (kind = 'all' AND coalesce(a.texts, 0) < 2)
-            -- A tournament ends with its samples' rewards by votes.
-            AND NOT (kind = 'tournament' AND coalesce(e.standings, 0) >= coalesce(a.samples, 0))
-            AND NOT (kind IN ('best-worst', 'best-random', 'best-low', 'all')
+            AND NOT (list_contains(w.standing, kind) AND coalesce(e.standings, 0) >= coalesce(a.samples, 0))
+            AND NOT (kind IN ('best-worst', 'best-random', 'best-low', 'all') AND NOT list_contains(w.standing, kind)
                      AND list_has_any(
                          coalesce(p.kinds, []), ['contrast', 'best-worst', 'best-random', 'best-low', 'all']
                      ))
