@@ -379,7 +379,7 @@ JUDGED = "is about votes, and with confirm = 'construction' there are none"
             '[model.jury.a]\nengine = "fake"\nmethod = "score"\n[judge]',
             "model.jury: method says how a member",
         ),
-        ("[judge]", "[perturb]\n[judge]", "perturb: spoiled answers show how judges vote"),
+        ("[judge]", "[revise]\nrounds = 1\n[perturb]\n[judge]", "perturb: spoiled answers show how judges vote"),
     ],
 )
 def test_what_cannot_be_is_refused(recipe: Path, before: str, after: str, said: str) -> None:
