@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from chains import Scripted
 from run_once import run_once, stop_midway
-from small_project import table
+from small_project import small_project, table
 
 from constitution.engines.base import Completion, Engine, Request
 from constitution.errors import EngineUnavailable, RecipeError
@@ -20,6 +21,7 @@ from constitution.principles.toml_writer import write_toml
 from constitution.recipe import load_recipe
 from constitution.records import SystemPrompt
 from constitution.templates.system import filled
+from constitution.trial import try_recipe
 
 CONSTITUTION = """
 name = "samples"
@@ -279,6 +281,25 @@ def test_what_cannot_be_sampled_is_refused(project: Path, before: str, after: st
     with pytest.raises(RecipeError, match=said):
         prepare(load_recipe(project / "recipe.toml"), project / "recipe.toml", project / "w")
     assert not (project / "w").exists()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_samples_that_are_one_are_told(tmp_path: Path, kept: bool) -> None:
+    """Of a server that ignores seeds and is greedy, or of a gateway that keeps replies."""
+
+    def reply(request: Request) -> Completion:
+        text = f"An answer by reason {0 if kept else request.seed}: it has rather more than the few words of a name."
+        return Completion(text, "stop", 10, 2)
+
+    path = small_project(tmp_path)
+    alone = ["revise.rounds=0", 'judge.pairs=["given"]']
+    recipe = load_recipe(path, [*alone, "sample.many.n=4", "sample.two.n=2"])
+    found = await try_recipe(recipe.with_engines({"policy": Scripted(reply)}), path, tmp_path / "w", 4)
+    told = [each for each in found.findings if "very text" in each.what]
+    assert len(told) == 2 * kept
+    for finding, (counts, name) in zip(told, [("12 of 12", "many"), ("4 of 4", "two")], strict=False):
+        assert finding.what.startswith(f"{counts} further answers of sample-{name}")
+        assert finding.setting.endswith(f"sample.{name}.temperature")
 
 
 def test_a_principle_without_the_text_that_is_needed_is_refused(project: Path) -> None:

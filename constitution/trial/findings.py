@@ -76,7 +76,7 @@ class Evidence:
     """Prompts of the recipe."""
     pairs: Mapping[DropReason | None, int] = field(default_factory=dict)
     """By the reason for which they are dropped; None: they are kept."""
-    echoed: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    echoed: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     """`shares.echoed`."""
 
 
@@ -249,15 +249,24 @@ def _judging(figures: Iterable[Figure], recipe: Recipe) -> Iterator[Finding]:
 
 
 def _echoed(found: Evidence) -> Iterator[Finding]:
-    steps = {step.judge: step for step in found.steps if step.judge}
-    for judge, (same, of) in found.echoed.items():
-        _, section = _model(steps[judge], found.recipe)
-        if same > ECHOED * of and section.engine != "fake":  # it has one sentence for each verdict
-            yield Finding(
-                f"{same:,} of {of:,} further verdicts by {judge} are the very text of an earlier one, so that "
-                "the interval of their share is too narrow",
-                "a server, or a gateway before it, that does not keep replies; or a higher judge.verdict.temperature",
-            )
+    steps = {(step.name, step.judge): step for step in found.steps}
+    for place, (same, of) in found.echoed.items():
+        step = steps[place]
+        _, section = _model(step, found.recipe)
+        if same <= ECHOED * of or section.engine == "fake":  # it has few sentences
+            continue
+        what = (
+            f"further verdicts by {step.judge} are the very text of an earlier one, so that the interval of their share"
+            " is too narrow"
+            if step.judge
+            else f"further answers of {step.name} are the very text of an earlier one, so that there is less to choose "
+            "from than is paid for"
+        )
+        yield Finding(
+            f"{same:,} of {of:,} {what}",
+            "a server, or a gateway before it, that does not keep replies and heeds seeds; or a higher "
+            f"{_sampling(step) if not step.judge else 'judge.verdict'}.temperature",
+        )
 
 
 def _pairs(found: Evidence) -> Iterator[Finding]:

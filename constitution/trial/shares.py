@@ -144,19 +144,24 @@ def dropped(rows: Iterable[Row]) -> Counter[DropReason | None]:
 
 
 SEVERAL = 12
-"""Words; shorter verdicts of one mind may well be the same."""
+"""Words; shorter verdicts of one mind, and shorter answers, may well be the same."""
 
 
-def echoed(rows: Iterable[Row]) -> Mapping[str, tuple[int, int]]:
-    """By judge, written verdicts of a vote after its first whose text is an earlier one's, and all after the first."""
+def echoed(rows: Iterable[Row]) -> Mapping[tuple[str, str], tuple[int, int]]:
+    """By name and judge of a step, what is asked for several times and came after its first with an earlier one's text,
+    and all that came after the first: written verdicts of a vote, and a sampler's answers to a prompt."""
     texts: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
     for row in rows:
-        if isinstance(row, Judgement) and METHODS[row.method].sampled and len((row.rationale or "").split()) >= SEVERAL:
-            texts[row.judge, row.pair_id, row.principle_id, row.first_id][row.rationale or ""] += 1
-    found: dict[str, tuple[int, int]] = {}
-    for (judge, *_), each in texts.items():
-        same, of = found.get(judge, (0, 0))
-        found[judge] = same + each.total() - len(each), of + each.total() - 1
+        if isinstance(row, Judgement) and METHODS[row.method].sampled:
+            texts["vote", row.judge, row.pair_id, row.principle_id, row.first_id][row.rationale or ""] += 1
+        elif isinstance(row, Response) and row.sampler:
+            texts[f"sample-{row.sampler}", "", row.prompt_id][row.text] += 1
+    found: dict[tuple[str, str], tuple[int, int]] = {}
+    for (name, judge, *_), each in texts.items():
+        counts = [count for text, count in each.items() if len(text.split()) >= SEVERAL]
+        if counts:
+            same, of = found.get((name, judge), (0, 0))
+            found[name, judge] = same + sum(counts) - len(counts), of + sum(counts) - 1
     return found
 
 
