@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def reward(of: str, value: float | None, source: str = "rubric", penalty: float 
 
 
 SAMPLES = [response(id, "sample", n) for n, id in enumerate("dcba")]
+SAMPLE = response("x", "sample", 4)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +54,20 @@ SAMPLES = [response(id, "sample", n) for n, id in enumerate("dcba")]
         ([reward("d", 0.9, "rule"), reward("c", 0.5)], "c"),  # another source does not say which is best
         ([reward("d", 0.9, "rule"), reward("c", None)], ""),
         ([reward("x", 0.9), response("x", "given", 0)], ""),
+        # What is not whole starts a chain only where nothing else can.
+        ([reward("x", 0.9), reward("d", 0.1), replace(SAMPLE, outcome="cut")], "d"),
+        ([reward("x", 0.9), replace(SAMPLE, outcome="cut")], "x"),
+        (
+            [
+                reward("x", 0.1),
+                reward("y", 0.9),
+                replace(SAMPLE, outcome="cut"),
+                replace(SAMPLE, id="y", outcome="refused"),
+            ],
+            "x",
+        ),
+        ([reward("y", 0.9), replace(SAMPLE, id="y", outcome="filtered")], "y"),
+        ([reward("x", 0.9), replace(SAMPLE, copied_from="system-prompt")], ""),
         # One that was made keeps its start, whatever is better now; and the initial answer is before any sample.
         ([reward("a", 0.9), response("1", "revision", 1, "c"), response("2", "revision", 2, "1")], "c12"),
         ([reward("a", 0.9), response("0", "initial", 0), response("1", "revision", 1, "0")], "01"),
@@ -282,7 +298,7 @@ async def test_a_revision_that_says_what_a_sample_said_has_its_reward(project: P
     assert (first[0], second[0]) == ("revision", "sample")
     assert first[1:] == second[1:] == (pytest.approx(first[1]), 2, 1)
     calls = """
-        SELECT kind, sum(calls) FROM scores JOIN responses AS r ON r.id = response_id
+        SELECT kind, sum(scores.calls) FROM scores JOIN responses AS r ON r.id = response_id
         WHERE text LIKE 'Said by%' GROUP BY ALL ORDER BY ALL"""
     assert table(project / "w", calls) == [("revision", 0), ("sample", 2)]
 

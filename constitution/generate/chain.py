@@ -2,6 +2,8 @@
 
 A chain starts from the policy's initial answer or, with `[revise].start` best, from the sample with the highest reward.
 A sample that repeats what its model was shown, such as its system prompt, starts none: a revision would pass that on.
+One that was cut starts one only where no other can, and one that the server refused or filtered only after these: no
+pair of it would be kept.
 A chain that has a revision keeps the sample that this was made from, though a later start may find a better one.
 """
 
@@ -10,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from constitution.identity import row_id
-from constitution.records import Response, Reward, RewardSource, Row
+from constitution.records import HELD_BACK, Response, Reward, RewardSource, Row
 
 
 def chain_of(rows: Iterable[Row], source: RewardSource | None = None) -> list[Response]:
@@ -25,9 +27,11 @@ def chain_of(rows: Iterable[Row], source: RewardSource | None = None) -> list[Re
     if not chain and source is not None:
         rewards = [row for row in there if isinstance(row, Reward) and row.source == source]
         totals = {row.response_id: row.total for row in rewards if row.total is not None}
-        able = {id for id, each in answers.items() if each.kind == "sample" and each.copied_from is None}
-        samples = {id: total for id, total in totals.items() if id in able}
-        start = answers[best(samples)] if samples else None
+        samples = [each for each in answers.values() if each.kind == "sample" and each.id in totals]
+        able = [each for each in samples if each.copied_from is None]
+        whole = [each for each in able if each.outcome == "ok"]
+        said = [each for each in able if each.outcome not in HELD_BACK]
+        start = answers[best({each.id: totals[each.id] for each in whole or said or able})] if able else None
     return [start, *chain] if start is not None and start.kind == "sample" else chain
 
 

@@ -21,7 +21,8 @@ from constitution.templates.wording import ENGLISH, Wording, read_wording
 
 class ReviseSection(Section):
     start: Literal["initial", "best"] = "initial"
-    """best: in place of an initial answer, the prompt's sample with the highest reward by the first source."""
+    """best: in place of an initial answer, the prompt's sample with the highest reward by the first source, of those
+    that are whole where there are any."""
     rounds: int = Field(default=2, ge=0, le=32)
     principles: tuple[str, ...] = ()
     """Tags or ids to draw from; empty: all that revise."""
