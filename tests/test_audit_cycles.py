@@ -83,10 +83,8 @@ def test_without_three_answers_or_votes_it_says_what_it_would_take(tmp_path: Pat
     draw = random.Random(5)
     store(tmp_path, [])
     prompt, made, _ = tournament(1, size, draw)
-    rows = made
-    if label_by != "mean":
-        rows = [row for row in made if not isinstance(row, Judgement)]
-        rows = [replace(row, label_by=label_by, votes=0) if isinstance(row, Preference) else row for row in rows]
+    rows = [replace(row, label_by=label_by) if isinstance(row, Preference) else row for row in made]
+    rows = [row for row in rows if label_by == "mean" or not isinstance(row, Judgement)]
     warehouse = Warehouse(tmp_path)
     warehouse.write_prompts(RUN, 1, [prompt])
     for kind, table in convert.TABLE_OF.items():
