@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from constitution.cli import COMMANDS, app
 
-MAIN = [sys.executable, "-c", "from constitution.cli import main; main()"]
+MAIN = [sys.executable, "-m", "constitution"]
 ROOT = Path(__file__).parents[1]
 
 
@@ -77,7 +77,14 @@ def test_ctrl_c_ends_any_command_with_130(tmp_path: Path) -> None:
     # Whoever runs the tests in the background has Ctrl-C ignored, and children inherit that.
     heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
     process = subprocess.Popen(
-        [sys.executable, "-c", heard + MAIN[-1], "sql", "--warehouse", str(tmp_path)],
+        [
+            sys.executable,
+            "-c",
+            heard + "from constitution.cli import main; main()",
+            "sql",
+            "--warehouse",
+            str(tmp_path),
+        ],
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
