@@ -152,7 +152,7 @@ OF_VOTES = {
     "principle_win_rate", "entropy", "phi", "length_correlation", "markdown_correlation", "perturbation_penalty",
 }  # fmt: skip
 """Figures that are means of votes: those of close pairs must not count for more."""
-OF_PAIRS = {"agreement", "labels_changed", "pairs", "kept", "dropped", "change_won"}
+OF_PAIRS = {"agreement", "labels_changed", "pairs", "kept", "dropped", "change_won", "cycles"}
 """Of each pair as a whole."""
 COUNTED = {
     "votes_cast",
@@ -181,7 +181,9 @@ def test_figures_of_votes_are_those_of_a_run_with_all(audited: tuple[Audited, Au
     listed = OF_VOTES | OF_PAIRS | COUNTED | OF_FEWER | NOT_HERE
     gold = {"alignment", "brier", "ece", "reliability_predicted", "reliability_observed", "kappa"}
     gold |= {"benchmark_score"}
-    others = {each.figure for each in adaptive.figures if not each.figure.startswith(("scorecard_", "round_"))}
+    # Of answers, and of labels beside rewards.
+    apart = ("scorecard_", "round_", "reward_", "best_of", "sample_")
+    others = {each.figure for each in adaptive.figures if not each.figure.startswith(apart)}
     assert others <= listed | gold, "a figure that is not known to hold where votes are adaptive"
     far, seen = [], 0
     key = {(each.figure, each.judge, each.principle_id, each.subject): each for each in whole.figures}

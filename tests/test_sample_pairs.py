@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -53,6 +54,17 @@ def test_the_best_against_the_worst_and_what_is_far_below_the_mean() -> None:
     assert chosen(["best-low"], many) == [("best-low", ("w", "x"))]  # 0.08 is nearer to 0 than to 0.25
     drawn = {chosen(["best-random"], rewards, seed=seed)[0][1] for seed in range(60)}
     assert drawn == {("e", "d"), ("d", "c"), ("d", "b"), ("d", "a")}
+
+
+def test_pairs_are_of_whole_samples_where_two_of_these_differ() -> None:
+    rewards: dict[str, float | None] = {"a": 0.9, "b": 0.8, "c": 0.3, "d": 0.1}
+    cut = replace(sample("a", "cut"), outcome="cut")
+    copied = replace(sample("d", "recited"), copied_from="system-prompt")
+    whole = [sample("b", "two"), sample("c", "three")]
+    for kind in ("best-worst", "best-random", "best-low"):
+        assert sample_pairs([cut, *whole, copied], [kind], rewards, 1) == [(kind, ("b", "c"))]
+        assert sample_pairs([cut, whole[0], copied], [kind], rewards, 1)[0][1][0] == "a", "its row says why it is none"
+    assert sample_pairs([cut, *whole], ["best-worst"], {**rewards, "c": 0.8}, 1) == [("best-worst", ("a", "b"))]
 
 
 def test_sums_that_are_the_same_number_are_the_same_reward() -> None:

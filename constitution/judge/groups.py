@@ -10,6 +10,9 @@ tournament      in rounds, those that did about as well so far (swiss.py)
 But for contrasts, texts come once, and an answer is never paired with its own text. Of equal texts, and of equal
 rewards, the one with the least id counts, a digest: no place is preferred. Where all rewards are the same, nothing is
 best, and of pairs by them there is only best-random, whose label by reward is a tie, as it may be elsewhere.
+
+Pairs by rewards are of samples that are whole, for one of a cut or copied text is dropped; of others only where no two
+whole ones differ in reward.
 """
 
 from __future__ import annotations
@@ -70,7 +73,7 @@ def sample_pairs(
         return []
     prompt_id = there[0].prompt_id
     found: list[tuple[PairKind, Ids]] = []
-    rewarded = {id: total for id in places if known and (total := known.get(id)) is not None}
+    rewarded = _whole_first({id: total for id in places if known and (total := known.get(id)) is not None}, there)
     for kind, other_of in _OTHERS.items():
         if kind in kinds and len(rewarded) > 1:
             best = best_of(rewarded)
@@ -129,6 +132,12 @@ def chosen_pairs(
 
 
 Rewarded = Mapping[str, float]
+
+
+def _whole_first(rewarded: Rewarded, answers: Iterable[Response]) -> Rewarded:
+    whole = {answer.id for answer in answers if answer.outcome == "ok" and answer.copied_from is None}
+    found = {id: total for id, total in rewarded.items() if id in whole}
+    return found if len({*found.values()}) > 1 else rewarded
 
 
 def _worst(rewarded: Rewarded, best: str, draw: random.Random) -> str | None:
