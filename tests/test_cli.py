@@ -12,7 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from constitution.cli import COMMANDS, app
+from constitution.cli import COMMANDS, app, main
 
 MAIN = [sys.executable, "-m", "constitution"]
 ROOT = Path(__file__).parents[1]
@@ -67,6 +67,22 @@ def test_exit_codes(tmp_path: Path) -> None:
     shown = call("init", ".", cwd=tmp_path)
     assert (shown.returncode, len(shown.stderr.splitlines())) == (2, 1)
     assert "principles" in shown.stderr
+
+
+def test_ctrl_c_while_a_class_is_made(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Python 3.11 then raises a RuntimeError."""
+
+    class Named:
+        def __set_name__(self, owner: type, name: str) -> None:
+            raise KeyboardInterrupt
+
+    def opened(*_: object, **__: object) -> None:
+        type("Made", (), {"field": Named()})
+
+    monkeypatch.setattr("constitution.cli.app", opened)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code, capsys.readouterr().err) == (130, "constitution: interrupted\n")
 
 
 def test_ctrl_c_ends_any_command_with_130(tmp_path: Path) -> None:

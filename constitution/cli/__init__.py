@@ -69,8 +69,10 @@ def main() -> None:
         click.echo(printable_lines(brief(hide_keys(shown.getvalue()))), nl=False, err=True)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt, RuntimeError) as error:
-        # DuckDB's word for Ctrl-C is a plain RuntimeError, which click's Abort is too.
-        if type(error) not in (click.Abort, KeyboardInterrupt) and str(error) != "Query interrupted":
+        # DuckDB's word for Ctrl-C is a plain RuntimeError, which click's Abort is too, and Python 3.11's in the middle
+        # of a class.
+        known = type(error) in (click.Abort, KeyboardInterrupt) or isinstance(error.__cause__, KeyboardInterrupt)
+        if not known and str(error) != "Query interrupted":
             raise
         click.echo("constitution: interrupted", err=True)
         code = 130
