@@ -44,7 +44,7 @@ OURS = ("ours", "command", "profile")
 
 
 GROWTH = {"memory": 10, "samples-memory": 5}
-"""Parts that are run with so many times their prompts too."""
+"""Parts that are run with more prompts too: how many times as many."""
 
 
 @dataclass(frozen=True)

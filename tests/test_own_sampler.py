@@ -175,7 +175,7 @@ def test_what_fails_is_tried_again_and_show_says_what_it_cannot_ask(tmp_path: Pa
 
 
 class Says(Sampler):
-    """Says what it is given, and asks nobody."""
+    """Says what it is given, and asks no model."""
 
     version = "1"
 

@@ -28,7 +28,7 @@ class Killed(Exception):
 
 
 async def killed_after(plan: Plan, rows: int) -> None:
-    """A start of which only so many rows are written."""
+    """A start that ends after this number of rows."""
     written = 0
     async with open_run(plan) as session:
         assert session._steps
