@@ -18,6 +18,7 @@ from constitution.records.kinds import (
     CriterionKind,
     CritiqueOutcome,
     DropReason,
+    LintReason,
     Method,
     Outcome,
     PairKind,
@@ -25,6 +26,7 @@ from constitution.records.kinds import (
     ResponseKind,
     RewardReason,
     RewardSource,
+    RubricDrop,
     StoredSource,
 )
 from constitution.records.principles import (
@@ -79,6 +81,7 @@ __all__ = [
     "Failure",
     "Figure",
     "Judgement",
+    "LintReason",
     "Message",
     "Messages",
     "Method",
@@ -95,6 +98,7 @@ __all__ = [
     "RewardSource",
     "Role",
     "Row",
+    "RubricDrop",
     "Run",
     "Sampling",
     "Score",

@@ -22,6 +22,13 @@ StoredSource = RewardSource | Literal["votes"]
 """What a row of rewards is by. votes: the labels of a prompt's pairs (labels/standings.py)."""
 RewardReason = Literal["no-text", "readings-missing", "no-label"]
 """Why a reward has no value."""
+LintReason = Literal[
+    "unanswerable", "subjective", "length", "leaks-reference", "compound", "duplicate", "mirror", "contradicts",
+]  # fmt: skip
+"""What is wrong with an item of a prompt's rubric by its words (judge/rubrics/lint.py)."""
+RubricDrop = LintReason | Literal["check-failed", "dead"]
+"""Why an item of a prompt's rubric is not read. check-failed: with the rubric a judge does not prefer what was
+preferred; dead: it tells no answer from another."""
 Benchmark = Literal["hhh", "judgebench", "llmbar", "rewardbench-2"]
 """Public benchmarks of judges: prompts/benchmarks.py knows their rows, audit/benchmark.py their rules."""
 Perturbation = Literal["polished", "terse", "sarcastic"]
