@@ -15,7 +15,18 @@ from constitution import __version__
 from constitution.cli._options import json_option, run_ids, show_json, warehouse_option, where
 from constitution.cli._tables import readable
 from constitution.errors import InputError
-from constitution.records import Failure, Judgement, Message, Preference, Prompt, Response, Reward, Row, Score
+from constitution.records import (
+    Failure,
+    Judgement,
+    Message,
+    Preference,
+    Prompt,
+    ReferenceCheck,
+    Response,
+    Reward,
+    Row,
+    Score,
+)
 from constitution.shown import printable, printable_lines
 from constitution.warehouse import Found, Warehouse, find
 
@@ -59,7 +70,7 @@ def show(id: str, again: bool, templated: bool, run: str | None, as_json: bool, 
     command = f"constitution show {found.id} --run {found.run_id} --again{where(warehouse)}"
     facts: dict[str, Any] = {"kind": found.kind, "table": found.table, "id": found.id, "run_id": found.run_id}
     facts["row"] = asdict(row) if not isinstance(row, Prompt) else {"id": row.id, **asdict(row)}
-    if isinstance(row, Prompt | Preference | Reward):
+    if isinstance(row, Prompt | Preference | Reward | ReferenceCheck):
         if again:
             raise InputError(f"{found.id}: a {found.kind} is asked of no model", hint="ask its answers or votes again")
         _show_whole(store, found, row, facts, as_json)
@@ -210,10 +221,14 @@ def _show_rest(replay: Replay, models: dict[str, dict[str, str]], code_version: 
 
 
 def _show_whole(
-    store: Warehouse, found: Found, row: Prompt | Preference | Reward, facts: dict[str, Any], as_json: bool
+    store: Warehouse,
+    found: Found,
+    row: Prompt | Preference | Reward | ReferenceCheck,
+    facts: dict[str, Any],
+    as_json: bool,
 ) -> None:
-    """A prompt and its answers, a preference with its rewards and votes, or a reward and its readings
-    or pairs."""
+    """A prompt and its answers, a preference with its rewards and votes, or a reward, or the check of a reference, and
+    its readings or pairs."""
     rows = store.rows_of(found.run_id, [found.prompt_id]).get(found.prompt_id, [])
     wanted: type = Response if isinstance(row, Prompt) else Judgement
     parts: Sequence[Row] = [each for each in rows if isinstance(each, wanted)]
@@ -222,9 +237,10 @@ def _show_whole(
         votes.sort(key=lambda vote: (vote.judge, vote.principle_id, vote.first_id != row.a_id, vote.repeat))
         rewards = [each for each in rows if isinstance(each, Reward) and each.response_id in (row.a_id, row.b_id)]
         parts = [*sorted(rewards, key=lambda each: (each.source, each.response_id != row.a_id)), *votes]
-    if isinstance(row, Reward):
+    if isinstance(row, Reward | ReferenceCheck):
         own = [each for each in rows if isinstance(each, Score) and each.response_id == row.response_id]
-        parts = [each for each in own if each.metric == row.source]
+        metric = row.source if isinstance(row, Reward) else "reference"
+        parts = [each for each in own if each.metric == metric]
     if isinstance(row, Reward) and row.source == "votes":
         texts = {each.id: each.text for each in rows if isinstance(each, Response) and each.kind == "sample"}
         alike = {id for id, text in texts.items() if text == texts.get(row.response_id)}

@@ -9,7 +9,18 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from constitution.pipeline.cost import COUNTED, Cost, Ledger
-from constitution.records import UNSAID, Failure, Judgement, Preference, Response, Reward, Row, Score, Turn
+from constitution.records import (
+    UNSAID,
+    Failure,
+    Judgement,
+    Preference,
+    ReferenceCheck,
+    Response,
+    Reward,
+    Row,
+    Score,
+    Turn,
+)
 from constitution.warehouse import Tally
 from constitution.warehouse.tally import OFF_LABEL
 
@@ -35,7 +46,7 @@ class Progress:
     other words, `censored`, votes of which a label was not read but bounded, `kept`, the preferences that were not
     dropped, `votes_missing` and `votes_spared`, what the preferences do without, `scores_off_label` and
     `rewards_missing`, readings with most of their probability on other words and rewards without a value for want of
-    readings, and `unsaid`, failures of records.UNSAID."""
+    readings, `references_dropped`, those of which nothing may be made, and `unsaid`, failures of records.UNSAID."""
     ledger: Ledger = field(default_factory=Ledger)
     """Calls and tokens; `ledger.calls` are those of this start."""
     ended_calls: int = 0
@@ -108,6 +119,9 @@ class Progress:
         elif isinstance(row, Reward):
             rows["rewards"] += 1
             rows["rewards_missing"] += row.reason == "readings-missing"
+        elif isinstance(row, ReferenceCheck):
+            rows["reference_checks"] += 1
+            rows["references_dropped"] += not row.kept
         elif isinstance(row, Failure):
             rows["failures"] += 1
             rows["unsaid"] += row.error in UNSAID

@@ -1,8 +1,8 @@
 """`--retry-failed`: what failed for good in earlier starts is tried again, in a run that is finished too.
 
 A final failure says that the same request fails again. It is made one that a start tries again, under another id, and
-is kept: a failure of the new start is another row. The rewards and labels of these prompts are made again, from the
-readings and votes that there are and those that come.
+is kept: a failure of the new start is another row. The rewards and labels of these prompts, and the checks of their
+references, are made again, from the readings and votes that there are and those that come.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def reopen(warehouse: Warehouse, run_id: str) -> int:
     if not prompts or run is None:
         return 0
     warehouse.write_run(replace(run, finished_at=None))
-    for table in ("rewards", "preferences"):
+    for table in ("reference_checks", "rewards", "preferences"):
         made = warehouse.table(table, run_id)
         kept = made.filter(pc.invert(pc.is_in(made["prompt_id"], pa.array(sorted(prompts)))))
         if len(kept) < len(made):

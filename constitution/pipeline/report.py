@@ -21,10 +21,12 @@ LABELS = {
     "censored": "of these with a label not read but bounded",
     "votes_missing": "votes not counted",
     "votes_spared": "votes not needed",
-    "scores": "readings for rewards",
+    "scores": "readings of single answers",
     "scores_off_label": "of these mostly not on a reply",
     "rewards": "rewards",
     "rewards_missing": "of these without value, for want of readings",
+    "reference_checks": "references",
+    "references_dropped": "of these of which nothing is made",
     "preferences": "preferences",
     "kept": "of these kept",
     "failures": "failures",
@@ -40,7 +42,8 @@ LABELS = {
 
 UNWANTED = (
     *("cut_answers", "skipped", "turns", "off_label", "censored", "votes_missing", "votes_spared", "scores"),
-    *("scores_off_label", "rewards", "rewards_missing", "unsaid", "open", "lost", "reasoning_tokens"),
+    *("scores_off_label", "rewards", "rewards_missing", "reference_checks", "references_dropped", "unsaid", "open"),
+    *("lost", "reasoning_tokens"),
 )
 """Those of `LABELS` that are shown only where there are any."""
 

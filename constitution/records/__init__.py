@@ -7,6 +7,7 @@ documented under their names, with units and what None means; docs/warehouse.md 
 from constitution.records.kinds import (
     FIXED_DROPS,
     HELD_BACK,
+    NO_REFERENCE,
     NOT_ASKED,
     NOTHING_TO_REVISE,
     NOTHING_TO_SEE,
@@ -23,6 +24,8 @@ from constitution.records.kinds import (
     Outcome,
     PairKind,
     Perturbation,
+    ReferenceDrop,
+    ReferenceSource,
     ResponseKind,
     RewardReason,
     RewardSource,
@@ -42,6 +45,7 @@ from constitution.records.principles import (
     as_dicts,
 )
 from constitution.records.prompts import Prompt, SkippedRow, Turn
+from constitution.records.references import ReferenceCheck
 from constitution.records.rewards import Reward, Score
 from constitution.records.rows import (
     Annotation,
@@ -55,7 +59,7 @@ from constitution.records.rows import (
 )
 from constitution.records.runs import Run, Usage
 
-Row = Turn | Response | Judgement | Preference | Failure | Score | Reward
+Row = Turn | Response | Judgement | Preference | Failure | Score | Reward | ReferenceCheck
 """What a run writes as it goes."""
 
 __all__ = [
@@ -64,6 +68,7 @@ __all__ = [
     "NOTHING_TO_REVISE",
     "NOTHING_TO_SEE",
     "NOT_ASKED",
+    "NO_REFERENCE",
     "REPEATS",
     "UNASKED",
     "UNSAID",
@@ -91,6 +96,9 @@ __all__ = [
     "Preference",
     "Principle",
     "Prompt",
+    "ReferenceCheck",
+    "ReferenceDrop",
+    "ReferenceSource",
     "Response",
     "ResponseKind",
     "Reward",

@@ -29,6 +29,10 @@ LintReason = Literal[
 RubricDrop = LintReason | Literal["check-failed", "dead"]
 """Why an item of a prompt's rubric is not read. check-failed: with the rubric a judge does not prefer what was
 preferred; dead: it tells no answer from another."""
+ReferenceSource = Literal["revision", "synthesis", "best", "given"]
+"""Where a prompt's reference is from (generate/reference.py)."""
+ReferenceDrop = Literal["empty", "cut", "refused", "filtered", "copied", "breaks", "readings-missing"]
+"""Why nothing may be made from a reference. breaks: a criterion of the constitution (judge/reference.py)."""
 Benchmark = Literal["hhh", "judgebench", "llmbar", "rewardbench-2"]
 """Public benchmarks of judges: prompts/benchmarks.py knows their rows, audit/benchmark.py their rules."""
 Perturbation = Literal["polished", "terse", "sarcastic"]
@@ -48,7 +52,9 @@ NOTHING_TO_SEE = "NothingToSee"
 """Error of a sample that would be shown the others', none of which has text."""
 NOTHING_TO_REVISE = "NothingToRevise"
 """Error of a chain that would start from the best sample, where none has a reward."""
-UNASKED = (NOT_ASKED, NOTHING_TO_SEE, NOTHING_TO_REVISE)
+NO_REFERENCE = "NoReference"
+"""Error of a reference that there is nothing to take or to make from."""
+UNASKED = (NOT_ASKED, NOTHING_TO_SEE, NOTHING_TO_REVISE, NO_REFERENCE)
 """Errors of what was asked of no model, for want of what it would be made from."""
 UNSAID = ("EmptyOutput", "CritiqueRefused", "AnswerRefused", "ContentFiltered", *UNASKED)
 """Failures that are what a model, or its server, did not want to say, and what follows from that: no engine failed."""

@@ -31,6 +31,7 @@ from constitution.records import (
     Preference,
     Principle,
     Prompt,
+    ReferenceCheck,
     Response,
     Reward,
     Row,
@@ -44,21 +45,23 @@ from constitution.warehouse.columns import IDS, MESSAGES, Table
 from constitution.warehouse.schema import SAMPLING, TABLES
 
 Note = Annotation | Figure | Score | Counterfactual
-Identified = Prompt | Response | Judgement | Preference | Failure | Score | Reward | Counterfactual
+Identified = Prompt | Response | Judgement | Preference | Failure | Score | Reward | ReferenceCheck | Counterfactual
 """What is found by its id (lookup.KINDS)."""
 N = TypeVar("N", Annotation, Figure, Score, Counterfactual)
 R = TypeVar("R")
 
-ROW_TABLES: dict[str, type[Response | Judgement | Failure | Score | Reward | Preference]] = {
+ROW_TABLES: dict[str, type[Response | Judgement | Failure | Score | ReferenceCheck | Reward | Preference]] = {
     "responses": Response,
     "judgements": Judgement,
     "failures": Failure,
     "scores": Score,
+    "reference_checks": ReferenceCheck,
     "rewards": Reward,
     "preferences": Preference,
 }
 """The tables of rows that a run writes as it goes, in the order that they depend on each other: a label is made of the
-votes that there are and of those that failed for good, a reward of such readings. `scores` also has a scorecard's."""
+votes that there are and of those that failed for good, a reward and the check of a reference of such readings. `scores`
+also has a scorecard's."""
 
 MADE_TABLES: dict[str, type[Row]] = {"prompts": Turn, **ROW_TABLES}
 """Those with rows that a run writes as it goes: of `prompts` later turns, on which their other rows depend."""

@@ -15,6 +15,7 @@ KINDS: dict[str, str] = {
     "preferences": "preference",
     "scores": "score",
     "rewards": "reward",
+    "reference_checks": "check of a reference",
     "counterfactuals": "counterfactual",
     "failures": "failure",
     "prompts": "prompt",

@@ -1,11 +1,11 @@
 """What rests on rows that are gone is taken out, so that the run makes it again; what is taken out is kept aside.
 
-A revision rests on all earlier rounds of its chain, a perturbation on the answer that it spoils, a vote on both
-answers, a label on both answers and their rewards and on all its votes, a reading for a reward on its answer, a reward
-on its answer and on all its readings. A later turn of a scripted conversation rests, with all its rows, on the whole
-chains of those before it. A prompt that lost an answer (or may
-have lost its last one, since its chain is short) also loses its final failures and what was said of it afterwards: they
-may be about other words. Whatever rests on nothing that is gone stays, and is not paid for again.
+A revision rests on all earlier rounds of its chain, a perturbation on the answer that it spoils, a reference on the
+answers that it is made from, a vote on both answers, a label on both answers and their rewards and on all its votes, a
+reading for a reward on its answer, a reward, or a check of a reference, on its answer and on all its readings. A later
+turn of a scripted conversation rests, with all its rows, on the whole chains of those before it. A prompt that lost an
+answer (or may have lost its last one, since its chain is short) also loses its final failures and what was said of it
+afterwards: they may be about other words. Whatever rests on nothing that is gone stays, and is not paid for again.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ startless AS (
     )
 ),
 lost AS (FROM late UNION FROM blind UNION FROM startless),
-kept AS (SELECT id FROM responses WHERE kind <> 'perturbation' AND id NOT IN (SELECT id FROM lost))
+kept AS (SELECT id FROM responses WHERE kind NOT IN ('perturbation', 'reference') AND id NOT IN (SELECT id FROM lost))
 FROM lost
 UNION ALL
-SELECT id, prompt_id FROM responses WHERE kind = 'perturbation' AND parent_id NOT IN (FROM kept);
+SELECT id, prompt_id FROM responses WHERE kind IN ('perturbation', 'reference') AND parent_id NOT IN (FROM kept);
 
 CREATE TEMP TABLE gone_prompts AS
 WITH whole AS (
@@ -89,10 +89,15 @@ CREATE TEMP TABLE gone_judgements AS
 SELECT id, prompt_id, pair_id FROM judgements
 WHERE first_id NOT IN (FROM answers) OR second_id NOT IN (FROM answers);
 
+CREATE TEMP TABLE read AS
+SELECT response_id, metric AS source, count(*) AS readings FROM scores WHERE scorecard = '' GROUP BY ALL;
+
+CREATE TEMP TABLE gone_reference_checks AS
+SELECT c.id, c.prompt_id, c.response_id NOT IN (FROM answers) AS dangles
+FROM reference_checks AS c LEFT JOIN read AS r ON r.response_id = c.response_id AND r.source = 'reference'
+WHERE dangles OR coalesce(r.readings, 0) < c.readings + c.missing;
+
 CREATE TEMP TABLE gone_rewards AS
-WITH read AS (
-    SELECT response_id, metric AS source, count(*) AS readings FROM scores WHERE scorecard = '' GROUP BY ALL
-)
 SELECT w.id, w.prompt_id, w.response_id NOT IN (FROM answers) AS dangles
 FROM rewards AS w LEFT JOIN read AS r USING (response_id, source)
 WHERE w.source <> 'votes' AND (dangles OR coalesce(r.readings, 0) < w.readings + w.missing);
@@ -119,6 +124,7 @@ UNION FROM gone_prompts
 UNION SELECT prompt_id FROM gone_judgements
 UNION SELECT prompt_id FROM gone_preferences WHERE dangles
 UNION SELECT prompt_id FROM gone_rewards WHERE dangles
+UNION SELECT prompt_id FROM gone_reference_checks WHERE dangles
 UNION
 SELECT prompt_id
 FROM (
@@ -192,7 +198,16 @@ def _take_out_what_rests(root: Path, run: Run, damaged: set[str]) -> None:
     # What rests on others first: a kill in between leaves nothing that has lost what it rests on.
     for table in NOTES:
         _take_out(root, table, run_id, "prompt_id", touched)
-    for table in ("failures", "preferences", "rewards", "scores", "judgements", "responses", "prompts"):
+    for table in (
+        "failures",
+        "preferences",
+        "rewards",
+        "reference_checks",
+        "scores",
+        "judgements",
+        "responses",
+        "prompts",
+    ):
         _take_out(root, table, run_id, "id", gone[table])
 
 

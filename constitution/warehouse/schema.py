@@ -22,7 +22,15 @@ from constitution.warehouse.columns import (
     text,
 )
 from constitution.warehouse.schema_input import PRINCIPLES, PROMPTS, SKIPPED
-from constitution.warehouse.schema_notes import ANNOTATIONS, COUNTERFACTUALS, EXPORTED, FIGURES, REWARDS, SCORES
+from constitution.warehouse.schema_notes import (
+    ANNOTATIONS,
+    COUNTERFACTUALS,
+    EXPORTED,
+    FIGURES,
+    REFERENCE_CHECKS,
+    REWARDS,
+    SCORES,
+)
 
 SAMPLING = pa.struct(
     [
@@ -44,14 +52,15 @@ RESPONSES = Table(
         few("kind", "initial · revision · sample · reference · given (it came with the prompt) · perturbation (its "
              "parent, spoiled on purpose)."),
         integer("round", "0 for the initial answer, r for the revision of round r; of a perturbation, its parent's; of "
-                "a sample, its number among its sampler's, from 0."),
+                "a sample, its number among its sampler's, from 0; of a reference 0."),
         text("text", "The answer."),
         few("outcome", "ok · cut (by max_tokens, or to call a tool) · empty · refused, filtered (by the server) · "
              "unchanged (equal to its parent) · skipped (no revision was asked for; the text is the parent's)."),
         Column("refuses", pa.bool_(), "True: the text begins like a refusal (English, a lower bound), a "
                "model's or a person's; null: not looked at.", null=True),
         few("model", "Short name of the model; `given`: it came with the prompt."),
-        text("parent_id", "The response that this one revises or spoils; null: none.", null=True),
+        text("parent_id", "The response that it revises or spoils, or that a reference is taken from; null: none.",
+             null=True),
         few("principle_id", "The principle drawn for this round; null: none.", null=True),
         few("principle_digest", PRINCIPLE_DIGEST + " Null: none.", null=True),
         text("critique", "The critique of the parent; null: none was asked for.", null=True),
@@ -209,6 +218,6 @@ TABLES = {
     table.name: table
     for table in (
         *(PRINCIPLES, PROMPTS, SKIPPED, RESPONSES, JUDGEMENTS, PREFERENCES, FAILURES),
-        *(ANNOTATIONS, FIGURES, SCORES, REWARDS, COUNTERFACTUALS, EXPORTED),
+        *(ANNOTATIONS, FIGURES, SCORES, REWARDS, REFERENCE_CHECKS, COUNTERFACTUALS, EXPORTED),
     )
 }

@@ -70,7 +70,7 @@ SCORES = Table(
         few("principle_id", "The principle that is asked about."),
         few("principle_digest", "SHA-256 of that principle with all its fields."),
         few("metric", "Its first tag: refusal-full · refusal-partial · undesired · helpful; for a reward its source: "
-            "rubric · grade."),
+            "rubric · grade; reference: of a reference, before anything is made from it."),
         few("category", "Its second tag, of `undesired` what it is; empty: none."),
         integer("criterion", "Place in its criteria, from 0; null: a grade.", null=True),
         few("question", "The criterion's words; of a grade, the principle's comparison question."),
@@ -117,6 +117,29 @@ REWARDS = Table(
             "null: there is one.", null=True),
         real("low", "Of votes: lower end of the 95 % interval of `value`; null: other sources.", null=True),
         real("high", "Upper end of it.", null=True),
+        CREATED_AT,
+    ),
+)  # fmt: skip
+
+REFERENCE_CHECKS = Table(
+    "reference_checks",
+    "One row per reference: whether anything may be made from it, by what judges read of it.",
+    (
+        RUN_ID,
+        text("id", "Digest of run and reference."),
+        PROMPT_ID,
+        text("response_id", "`responses.id` of the reference."),
+        few("source", "Where it is from: revision · synthesis · best (of the samples, by their rewards) · given."),
+        real("agrees", "Share of the prompt's samples that say the same; null: it cannot be said.", null=True),
+        Column("majority", pa.bool_(), "Whether it says what more samples say than anything else; null: no such thing "
+               "is known.", null=True),
+        integer("readings", "Rows of `scores` that it was read by (metric reference)."),
+        integer("missing", "Readings that were asked for and are not among them: failed, or short of label mass."),
+        real("least", "The worst of the criteria, P(the good reply), a mean over judges; null: none was read.",
+             null=True),
+        few("principle_id", "The principle of that criterion; null: none was read.", null=True),
+        few("drop_reason", "Why nothing may be made from it: empty · cut · refused · filtered · copied · breaks (a "
+            "criterion) · readings-missing; null: it may.", null=True),
         CREATED_AT,
     ),
 )  # fmt: skip

@@ -18,11 +18,12 @@ from constitution.warehouse.schema import TABLES
 OFF_LABEL = 0.5
 """A vote with less of its probability on the labels is mostly about other words: read from the rest, it says little."""
 OF_REWARDS = "scorecard = ''"
-"""What tells the `scores` that the run read for its rewards."""
+"""What tells the `scores` that the run read for its rewards, and of its references."""
 _OF_REWARDS = (
     f"(SELECT count(*) FROM scores WHERE {OF_REWARDS}), "
     f"(SELECT count(*) FROM scores WHERE {OF_REWARDS} AND label_mass < {OFF_LABEL}), "
-    "(SELECT count(*) FROM rewards), (SELECT count(*) FROM rewards WHERE reason = 'readings-missing')"
+    "(SELECT count(*) FROM rewards), (SELECT count(*) FROM rewards WHERE reason = 'readings-missing'), "
+    "(SELECT count(*) FROM reference_checks), (SELECT count(*) FROM reference_checks WHERE drop_reason IS NOT NULL)"
 )
 
 
@@ -33,6 +34,7 @@ class Tally:
     COUNTS: ClassVar[tuple[str, ...]] = (
         "turns", "responses", "judgements", "off_label", "censored", "preferences", "kept", "votes_missing",
         "votes_spared", "failures", "scores", "scores_off_label", "rewards", "rewards_missing",
+        "reference_checks", "references_dropped",
     )  # fmt: skip
 
     usage: tuple[Usage, ...] = ()
@@ -40,7 +42,8 @@ class Tally:
     """Rows per table; `turns`: later turns that were asked; `off_label`: votes under OFF_LABEL; `censored`: votes of
     which a label was bounded and not read; `kept`: of the preferences, those that were not dropped; `votes_missing`,
     `votes_spared`: their sums; `scores`: readings for rewards, and `scores_off_label` those under OFF_LABEL;
-    `rewards_missing`: rewards without a value for want of readings."""
+    `rewards_missing`: rewards without a value for want of readings; `references_dropped`: references of which
+    nothing may be made."""
     errors: dict[str, int] = field(default_factory=dict)
     """Failures per class of error."""
     answered: dict[int, int] = field(default_factory=dict)

@@ -126,7 +126,12 @@ def undisturbed(folder: Path) -> World:
     warehouse = Warehouse(folder / "open")
     assert all(len(warehouse.parts(table, done.run_id)) > 1 for table in ("responses", "judgements", "preferences"))
     rows = stored(folder / "done", done.run_id)
-    assert {table for table, found in rows.items() if found} == {*INPUT, *ROWS} - {"failures", "rewards", "skipped"}
+    assert {table for table, found in rows.items() if found} == {*INPUT, *ROWS} - {
+        "failures",
+        "rewards",
+        "reference_checks",
+        "skipped",
+    }
     return World(recipe, folder / "done", folder / "open", done.run_id, rows)
 
 
