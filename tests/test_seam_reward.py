@@ -45,9 +45,7 @@ def test_a_further_source_touches_three_files(tmp_path: Path) -> None:
         new={"constitution/judge/by_polite.py": POLITE},
         changed={
             "constitution/judge/sources.py": [('    "rubric": Source(', ROW)],
-            "constitution/records/kinds.py": [
-                ('Literal["rubric", "grade", "rule"]', 'Literal["rubric", "grade", "rule", "polite"]')
-            ],
+            "constitution/records/kinds.py": [('"sentence"]', '"sentence", "polite"]')],
         },
         limit=3,
     )

@@ -282,9 +282,10 @@ def _readings(stored: Stored, name: str, engine: Engine) -> Iterator[tuple[Rewar
     """All that the judge of this name was to read of the prompt's answers."""
     jury = stored.recipe.model.jury
     made = rewarder(stored.recipe, stored.constitution, stored.run, dict.fromkeys(jury or [name], engine))
-    for reading in made.readings() if made else ():
-        if made and reading.judge == name:
-            yield from ((made, answer, reading) for answer in stored.responses)
+    if made is None:
+        return
+    for answer in stored.responses:
+        yield from ((made, answer, reading) for reading in made.readings(answer.text) if reading.judge == name)
 
 
 # --- what was asked after the run

@@ -279,7 +279,8 @@ def _show_parts(parts: Iterable[object]) -> None:
             what = f"{part.kind}, a {part.a_id[:12]}, b {part.b_id[:12]}: {p_b}"
         elif isinstance(part, Score):
             of = "a grade of" if part.grades is not None else f"P({part.good})"
-            what = f"{part.judge}, {part.principle_id}, {of} {part.value:.4g}: {readable(part.question)}"
+            upto = "" if part.upto is None else f" of the first {part.upto:,} characters"
+            what = f"{part.judge}, {part.principle_id}, {of}{upto} {part.value:.4g}: {readable(part.question)}"
         else:
             assert isinstance(part, Failure)
             what = f"{part.step}: {part.error}: {part.message}"

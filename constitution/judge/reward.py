@@ -23,7 +23,8 @@ from constitution.generate.outcomes import clean
 from constitution.identity import row_id, seed
 from constitution.judge.ask import nonce
 from constitution.judge.question import SAMPLING, PartFailed, Read, read_labels
-from constitution.judge.sources import Combined, Item, Part, Reads, combine, length_penalty, reads_of, texts_of
+from constitution.judge.sources import Combined, Item, Reads, combine, length_penalty, means, reads_of, texts_of
+from constitution.judge.steps import by_step, least_of
 from constitution.measures import words
 from constitution.principles.selection import digest_of
 from constitution.recipe import Recipe, RewardSection
@@ -83,20 +84,25 @@ class Rewarder:
             tuple(failure for each in made for failure in each.failures),
         )
 
-    def readings(self) -> list[Reading]:
-        """All of one answer, in the order in which they are asked."""
+    def readings(self, text: str) -> list[Reading]:
+        """All of an answer with this text, in the order in which they are asked."""
+        items = {
+            source: (*reads.items, *(reads.of_text(text) if reads.of_text else ()))
+            for source, reads in self.sources.items()
+        }
         return [
             Reading(source, name, engine, item)
             for name, engine in self.judges.items()
-            for source, reads in self.sources.items()
-            for item in reads.items
+            for source, own in items.items()
+            for item in own
         ]
 
     def id(self, answer: Response, reading: Reading) -> str:
         """The reading's row has it. The run's id covers the judges' models, the templates and the seed."""
-        number = -1 if reading.item.number is None else reading.item.number
+        item = reading.item
+        place = (-1 if item.number is None else item.number, *_place(item))
         return row_id(
-            self.run_id, answer.id, "reading", reading.judge, reading.source, digest_of(reading.item.principle), number
+            self.run_id, answer.id, "reading", reading.judge, reading.source, digest_of(item.principle), *place
         )
 
     async def read(
@@ -109,7 +115,7 @@ class Rewarder:
         request = Request(
             item.messages(prompt.messages, alike[0].text, nonce(self.seed, prompt.id), self.texts[source]),
             SAMPLING,
-            seed(self.seed, prompt.id, "reward", source, item.principle.id, item.number),
+            seed(self.seed, prompt.id, "reward", source, item.principle.id, item.number, *_place(item)),
             choices=item.labels,
             affinity=prompt.first_id or prompt.id,
             step=step,
@@ -149,11 +155,12 @@ class Rewarder:
             completion_tokens=done.completion_tokens,
             censored=censored,
             grades=probabilities if item.good is None else None,
+            upto=item.upto,
         )
 
     async def _text(self, prompt: Prompt, alike: Sequence[Response], have: Mapping[str, Row], emit: Emit) -> Rewarded:
         """The rewards of the answers `alike`, which have one text."""
-        readings = self.readings() if alike[0].text else []
+        readings = self.readings(alike[0].text) if alike[0].text else []
         # What one of them was rewarded by is what another is that comes later with the same text.
         known = {source for source in self.sources if any(self._reward_id(each, source) in have for each in alike)}
         found: list[Score | Failure | None] = []
@@ -221,7 +228,8 @@ class Rewarder:
         made = [row for row in stored.values() if isinstance(row, Reward)]
         fresh = [answer for answer in alike if stored[answer.id] is None]
         if fresh:
-            first = made[0] if made else self._reward(fresh[0], source, there, len(found), enough)
+            asked = [each.item for each, _ in found]
+            first = made[0] if made else self._reward(fresh[0], source, there, asked, enough)
             # Over the quorum too a veto may wait for an essential reading.
             if not made and first.value is None and any(failure.retryable for failure in failures):
                 return [], failures
@@ -233,13 +241,16 @@ class Rewarder:
         answer: Response,
         source: RewardSource,
         there: Sequence[tuple[Item, Score]],
-        asked: int,
+        asked: Sequence[Item],
         enough: bool,
     ) -> Reward:
         reads, text = self.sources[source], answer.text
-        parts = [*_means(there), *(reads.rules(text) if reads.rules and text else ())]
-        combined = Combined(None, 0.0, None)
-        if parts:
+        parts = [*means(there), *(reads.rules(text) if reads.rules and text else ())]
+        combined, steps = Combined(None, 0.0, None), None
+        if reads.of_text:
+            steps = by_step(asked, there)
+            combined = least_of(steps)
+        elif parts:
             essential = sum(item.essential for item in reads.items) or sum(part.essential for part in parts)
             combined = combine(self.section, parts, essential, reads.scale)
         value = combined.value if enough else None
@@ -252,11 +263,12 @@ class Rewarder:
             value=value,
             raw=combined.raw if value is not None else None,
             readings=len(there),
-            missing=asked - len(there),
+            missing=len(asked) - len(there),
             least_essential=combined.least_essential,
             length_penalty=length_penalty(self.section, words(text)) if text else None,
             judges=tuple(name for name in self.judges if any(row.judge == name for _, row in there)),
             reason=None if value is not None else "readings-missing" if text else "no-text",
+            steps=steps or None,
         )
 
     def _reward_id(self, answer: Response, source: RewardSource) -> str:
@@ -295,19 +307,15 @@ def step_of(source: RewardSource) -> str:
 
 def _part(item: Item) -> str:
     what = "grade" if item.number is None else f"criterion {item.number + 1}"
-    return f"{what} of {item.principle.id}"
+    upto = "" if item.upto is None else f", of the answer's first {item.upto:,} characters"
+    return f"{what} of {item.principle.id}{upto}"
+
+
+def _place(item: Item) -> tuple[int, ...]:
+    """What tells its readings of parts of one answer apart; of a whole answer nothing."""
+    return () if item.upto is None else (item.upto,)
 
 
 def _same(there: Score, answer: Response, id: str) -> Score:
     """The reading as another answer of the same text has it."""
     return replace(there, id=id, response_id=answer.id, prompt_tokens=0, cached_tokens=0, completion_tokens=0, calls=0)
-
-
-def _means(found: Sequence[tuple[Item, Score]]) -> list[Part]:
-    """What each item that was read comes to, over the judges."""
-    values: dict[int, list[float]] = {}
-    items: dict[int, Item] = {}
-    for item, row in found:
-        values.setdefault(id(item), []).append(row.value)
-        items[id(item)] = item
-    return [Part(sum(each) / len(each), items[key].weight, items[key].essential) for key, each in values.items()]

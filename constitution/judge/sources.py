@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from constitution import templates
 from constitution.errors import RecipeError
 from constitution.principles.selection import select
-from constitution.records import Constitution, Messages, Principle, RewardSource
+from constitution.records import Constitution, Messages, Principle, RewardSource, Score
 from constitution.templates import TemplateSet
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ class Item(NamedTuple):
     labels: tuple[str, ...]
     messages: Callable[[Messages, str, str, TemplateSet], Messages]
     """Its chat, by the prompt, the answer's text, the nonce of the marks around it, and the templates."""
+    upto: int | None = None
+    """Characters of the answer that are shown; None: all."""
 
 
 class Part(NamedTuple):
@@ -54,6 +56,8 @@ class Reads:
     """That each judge is asked."""
     rules: Callable[[str], Sequence[Part]] | None = None
     """What code says of a text; None: nothing."""
+    of_text: Callable[[str], Sequence[Item]] | None = None
+    """Further items, of a text's sentences, each with `upto`: the reward is by steps."""
     scale: tuple[float, float] = (0.0, 1.0)
     """Lowest and highest raw reward."""
 
@@ -81,6 +85,7 @@ SOURCES: Mapping[RewardSource, Source] = {
     "rubric": Source("constitution.judge.by_rubric:reads", lambda section: templates.RUBRIC),
     "grade": Source("constitution.judge.by_grade:reads", _grades),
     "rule": Source("constitution.judge.by_rule:reads", lambda section: None),
+    "sentence": Source("constitution.judge.by_sentence:reads", lambda section: templates.RUBRIC),
 }
 
 
@@ -107,6 +112,16 @@ def able(section: RewardSection, constitution: Constitution, those: Sequence[Pri
             hint="give principles some in a new version, or name another source",
         )
     return list(select(those, section.principles, f"reward.principles ({constitution.label}, with {what})"))
+
+
+def means(found: Sequence[tuple[Item, Score]]) -> list[Part]:
+    """What each item that was read comes to, over the judges."""
+    values: dict[int, list[float]] = {}
+    items: dict[int, Item] = {}
+    for item, row in found:
+        values.setdefault(id(item), []).append(row.value)
+        items[id(item)] = item
+    return [Part(sum(each) / len(each), items[key].weight, items[key].essential) for key, each in values.items()]
 
 
 def combine(section: RewardSection, parts: Sequence[Part], essential: int, scale: tuple[float, float]) -> Combined:

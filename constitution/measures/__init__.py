@@ -12,6 +12,7 @@
     groups     the best of n, what goes with what inside groups
     refusals   answers that begin like a refusal
     lengths    how long a text is
+    sentences  where its sentences end
 
 Arguments that are not finite numbers are a ValueError; too little data is an Estimate without a value.
 """

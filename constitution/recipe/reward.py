@@ -52,8 +52,9 @@ class RulesSection(Section):
 
 class RewardSection(Section):
     by: tuple[RewardSource, ...] = Field(default=("rubric",), min_length=1)
-    """rubric: the principles' criteria, a call each. grade: a grade by each principle, a call each. rule: code. Each
-    makes a separate reward."""
+    """rubric: the principles' criteria, a call each. grade: a grade by each principle, a call each. rule: code.
+    sentence: after each sentence, the criteria whose good reply is no, a call each (judge/by_sentence.py). Each makes a
+    separate reward."""
     principles: tuple[str, ...] = ()
     """Tags or ids of those that are read by; empty: all that can be."""
     steps: Literal[9, 20] = 9
@@ -81,6 +82,6 @@ class RewardSection(Section):
             raise ValueError("by: a source is there twice")
         if ("rule" in self.by) != bool(self.rules.count):
             raise ValueError('rules and "rule" in `by` come together')
-        if self.combine == "veto" and self.by == ("grade",):
-            raise ValueError("combine: a grade has no essential criteria; veto is for rubric and rule")
+        if self.combine == "veto" and set(self.by) <= {"grade", "sentence"}:
+            raise ValueError("combine: veto is for rubric and rule; by grade or by sentence nothing is essential")
         return self

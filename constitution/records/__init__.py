@@ -46,7 +46,7 @@ from constitution.records.principles import (
 )
 from constitution.records.prompts import Prompt, SkippedRow, Turn
 from constitution.records.references import ReferenceCheck
-from constitution.records.rewards import Reward, Score
+from constitution.records.rewards import Reward, Score, Step
 from constitution.records.rows import (
     Annotation,
     Counterfactual,
@@ -111,6 +111,7 @@ __all__ = [
     "Sampling",
     "Score",
     "SkippedRow",
+    "Step",
     "StoredSource",
     "SystemPrompt",
     "Turn",

@@ -16,7 +16,7 @@ CopiedFrom = Literal["exemplar", "principle", "template", "critique", "turn", "s
 Method = Literal["label", "rationale", "score", "rubric", "verdict"]
 CriterionKind = Literal["", "essential", "important", "optional", "pitfall"]
 """As in Rubrics as Rewards (arXiv 2507.17746). Empty: not said."""
-RewardSource = Literal["rubric", "grade", "rule"]
+RewardSource = Literal["rubric", "grade", "rule", "sentence"]
 """What [reward].by asks for (judge/sources.py)."""
 StoredSource = RewardSource | Literal["votes"]
 """What a row of rewards is by. votes: the labels of a prompt's pairs (labels/standings.py)."""

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from constitution.records.kinds import RewardReason, StoredSource
+
+
+class Step(NamedTuple):
+    """A sentence of an answer."""
+
+    upto: int
+    """Characters of the answer up to its end (measures/sentences.py)."""
+    value: float | None
+    """How surely nothing up to there breaks a criterion, from 0 to 1: the least of them, a mean over judges. None: a
+    reading is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +25,7 @@ class Score:
 
     id: str
     """Digest of run, answer, judge, its model and settings, seed, scorecard, principle (its digest), criterion and
-    template; of a reward, of run, answer, judge, source, principle (its digest) and criterion."""
+    template; of a reward, of run, answer, judge, source, principle (its digest), criterion and, by sentence, `upto`."""
     run_id: str
     prompt_id: str
     response_id: str
@@ -27,7 +37,7 @@ class Score:
     principle_digest: str
     metric: str
     """The principle's first tag: refusal-full, refusal-partial, undesired, helpful; of a reward, its source: rubric,
-    grade."""
+    grade, sentence."""
     category: str
     """Its second tag, of `undesired` what it is; empty: none."""
     criterion: int | None
@@ -53,6 +63,8 @@ class Score:
     """Raw probability of each grade, from the lowest; None: a criterion."""
     calls: int = 1
     """Calls to the engine; 0: an answer to the same prompt has the same text, and that was asked."""
+    upto: int | None = None
+    """Characters of the answer that were shown, from its beginning; None: all."""
 
     @property
     def value(self) -> float:
@@ -97,6 +109,8 @@ class Reward:
     low: float | None = None
     """Ends of the 95 % interval of `value` by votes (measures/bradley_terry.py); None: other sources."""
     high: float | None = None
+    steps: tuple[Step, ...] | None = None
+    """By sentence: the sentences in their order, of which `value` is the least. None: other sources, or no text."""
 
     @property
     def total(self) -> float | None:

@@ -130,6 +130,7 @@ MESSAGE = pa.struct([pa.field("role", pa.string(), nullable=False), pa.field("co
 MESSAGES = pa.list_(MESSAGE)
 IDS = pa.list_(pa.string())
 READINGS = pa.list_(pa.float64())
+STEPS = pa.list_(pa.struct([pa.field("upto", pa.int32(), nullable=False), pa.field("value", pa.float64())]))
 RUN_ID = few("run_id", "The run that the row belongs to; also the name of its folder, so a filter on it skips files.")
 PROMPT_ID = text("prompt_id", "`prompts.id`.")
 CREATED_AT = Column("created_at", pa.timestamp("us", tz="UTC"), "When the row was written.", few=("created_at",))

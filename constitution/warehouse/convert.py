@@ -38,6 +38,7 @@ from constitution.records import (
     Sampling,
     Score,
     SkippedRow,
+    Step,
     SystemPrompt,
     Turn,
 )
@@ -194,6 +195,7 @@ def one_from_arrow(table: str, data: pa.Table) -> Identified:
 _READ: dict[str, Callable[[Any], Any]] = {
     "sampling": lambda value: Sampling(**{**value, "stop": tuple(value["stop"])}),
     "messages": lambda value: _messages(value),  # noqa: PLW0108  (which is defined below)
+    "steps": lambda value: tuple(Step(**each) for each in value),
     **dict.fromkeys(("read_first", "read_second", "dissent", "seen_ids", "grades", "judges"), tuple),
 }
 """Fields that are not of the same type in Python as Arrow has them."""

@@ -11,6 +11,7 @@ from constitution.warehouse.columns import (
     PROMPT_ID,
     READINGS,
     RUN_ID,
+    STEPS,
     Column,
     Table,
     few,
@@ -62,7 +63,7 @@ SCORES = Table(
     (
         RUN_ID,
         text("id", "Digest of run, answer, judge (model, settings, seed), scorecard, principle, criterion, template; "
-             "for a reward of run, answer, judge, source, principle, criterion."),
+             "for a reward of run, answer, judge, source, principle, criterion, and by sentence `upto`."),
         PROMPT_ID,
         text("response_id", "`responses.id` or `counterfactuals.id`."),
         few("judge", "Name of the judge."),
@@ -70,7 +71,7 @@ SCORES = Table(
         few("principle_id", "The principle that is asked about."),
         few("principle_digest", "SHA-256 of that principle with all its fields."),
         few("metric", "Its first tag: refusal-full · refusal-partial · undesired · helpful; for a reward its source: "
-            "rubric · grade; reference: of a reference, before anything is made from it."),
+            "rubric · grade · sentence; reference: of a reference, before anything is made from it."),
         few("category", "Its second tag, of `undesired` what it is; empty: none."),
         integer("criterion", "Place in its criteria, from 0; null: a grade.", null=True),
         few("question", "The criterion's words; of a grade, the principle's comparison question."),
@@ -87,6 +88,7 @@ SCORES = Table(
         Column("grades", READINGS, "Raw probability of each grade, from the lowest; null: a criterion.", null=True),
         integer("calls", "Calls to the engine; 0: an answer to the same prompt has the same text, and that was asked; "
                 "null: not known.", null=True),
+        integer("upto", "Characters of the answer that were shown, from its beginning; null: all.", null=True),
         CREATED_AT,
     ),
 )  # fmt: skip
@@ -99,8 +101,8 @@ REWARDS = Table(
         text("id", "Digest of run, answer and source."),
         PROMPT_ID,
         text("response_id", "`responses.id`."),
-        few("source", "rubric (criteria) · grade · rule · votes (of a tournament, or of all pairs). Those of different "
-            "sources are not comparable."),
+        few("source", "rubric (criteria) · grade · rule · sentence · votes (of a tournament, or of all pairs). Those "
+            "of different sources are not comparable."),
         real("value", "From 0 to 1, without the length penalty; of votes, the mean probability of beating each other "
              "sample of the prompt. Null: `reason` says why there is none.", null=True),
         real("raw", "Before a veto, on the source's own scale: of grades the expected one, from 1; of votes the "
@@ -117,6 +119,9 @@ REWARDS = Table(
             "null: there is one.", null=True),
         real("low", "Of votes: lower end of the 95 % interval of `value`; null: other sources.", null=True),
         real("high", "Upper end of it.", null=True),
+        Column("steps", STEPS, "By sentence: of each one `upto`, characters of the answer up to its end, and `value`, "
+               "the least criterion so far, a mean over judges (null: a reading is missing). Null: other sources.",
+               null=True),
         CREATED_AT,
     ),
 )  # fmt: skip
