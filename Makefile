@@ -36,7 +36,7 @@ INSTALL = $(BIN)/uv pip install -q --verify-hashes --python $(BIN)/python \
   -c requirements/lock.txt --build-constraints requirements/build.txt -e '.[dev]'
 GET_UV = -m pip install -q --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/tools.txt
 
-.PHONY: methods results audit-dependencies bench-adaptive bench-attacks bench-engine bench-export bench-judges bench-peers bench-samples bench-scale bench-vllm help setup demo test torture test-install can-test-install test-tables can-test-tables test-vllm can-test-vllm test-model test-model-transformers test-model-vllm can-test-model lint format lock lock-vllm pocket pocket-figures proof pocket-scorer pocket-scorecard clean
+.PHONY: methods results audit-dependencies bench-adaptive bench-attacks bench-engine bench-export bench-judges bench-peers bench-samples bench-scale bench-vllm help setup demo test torture test-install can-test-install test-tables can-test-tables test-vllm can-test-vllm test-model test-model-transformers test-model-vllm can-test-model lint format lock lock-vllm pocket pocket-figures proof pocket-reward pocket-scorer pocket-scorecard clean
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -184,7 +184,7 @@ proof: $(READY)  ## do trainers make a better model of the exports? By the gramm
 	rm -rf build/proof
 	$(BIN)/python -m benchmarks.proof --out benchmarks/results/proof.json --page $(RESULTS)
 
-methods: $(READY)  ## groups of samples, rewards and the pairs made of them, by the grammar's truth (at most 12 minutes)
+methods: $(READY)  ## groups of samples, rewards and the pairs made of them, by the grammar's truth (at most 24 minutes)
 	$(BIN)/python -m benchmarks.methods --out benchmarks/results/methods.json --page $(RESULTS)
 
 PEERS := $(patsubst benchmarks/peers/%.txt,build/peers/%/.ready,$(wildcard benchmarks/peers/*.txt))
@@ -218,6 +218,9 @@ pocket-figures: $(READY)  ## measure the pocket model, and its judge, on 600 hel
 
 pocket-scorer: $(READY)  ## train the pocket scorer again, from the pocket model (about a quarter of an hour on two cores)
 	$(BIN)/python -m rehearsal.train_scorer
+
+pocket-reward: $(READY)  ## train the pocket reward model again, from the pocket model (a minute or two on two cores)
+	$(BIN)/python -m rehearsal.train_reward
 
 SCORECARD = $(BIN)/constitution audit --scorecard pocket-scorecard --warehouse build/pocket --out build/pocket/report.html
 pocket-scorecard: $(READY)  ## the scorecard of what pocket-figures ran, each figure against the truth

@@ -1,11 +1,13 @@
-"""Groups of samples and their rewards, against the truth: best of n, rules that make pairs, a gap between rewards.
+"""Groups of samples and their rewards, against the truth: best of n, rules that make pairs, a gap between rewards; and
+what a rubric puts on top, by the answer that it was written from.
 
-    make methods                              all of it, into docs/RESULTS.md: at most 12 minutes on two CPU cores
+    make methods                              all of it, into docs/RESULTS.md: at most 24 minutes on two CPU cores
     python -m benchmarks.methods --prompts 30
 
-An ordinary run of methods.toml by the public API: the pocket policy answers held-out requests eight times, the pocket
-scorer reads every answer by seven criteria. Then the grammar says what each answer breaks, as
-`constitution.pocket.truth` does: any of the seven principles of the pocket world.
+Ordinary runs by the public API: the pocket policy answers held-out requests eight times and the pocket scorer reads
+every answer by seven criteria (methods.toml); the policy answers once and revises twice (methods_revised.toml). Then
+the grammar says what each answer breaks, as `constitution.pocket.truth` does: any of the seven principles of the
+pocket world.
 """
 
 from __future__ import annotations
@@ -13,27 +15,46 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
+from benchmarks import methods_references
 from benchmarks.methods_figures import Group, Result, group_of, note, pairs_of, tables, verdicts
-from benchmarks.results import finish, options
-from constitution import load_recipe, query, run
+from benchmarks.methods_references import Rollouts
+from benchmarks.results import Verdict, finish, options
+from constitution import Engine, Recipe, load_recipe, query, run
 from constitution.measures import words
-from constitution.pocket.world import truth
+from constitution.pocket.world import PRINCIPLES, Reading, read
 
 RECIPE = Path(__file__).with_suffix(".toml")
+REVISED = RECIPE.with_name("methods_revised.toml")
+FURTHER_S = 720.0
+"""CPU seconds that all but the groups may take."""
 ANSWERS = """
-SELECT r.id, r.run_id, r.prompt_id, r.round AS number, r.text, r.model, a.total, p.last_user, p.tags[-1] AS request_type
+SELECT r.id, r.run_id, r.prompt_id, r.round AS number, r.text, r.model, a.total, p.last_user, p.position,
+    p.tags[-1] AS request_type
 FROM advantages AS a
 JOIN responses AS r ON r.run_id = a.run_id AND r.id = a.response_id
 JOIN prompts AS p ON p.run_id = a.run_id AND p.id = a.prompt_id
-WHERE a.run_id = '{run_id}' AND a.kind = 'sample'
+WHERE a.run_id = '{run_id}' AND a.kind = 'sample' AND a.source = 'rubric'
 ORDER BY r.prompt_id, r.round
+"""
+JUDGED = """
+SELECT s.prompt_id, s.response_id, p.tags[-1] AS fault, 1 - s.p_good AS judged
+FROM (SELECT *, CASE good WHEN 'yes' THEN p_yes ELSE 1 - p_yes END AS p_good FROM scores) AS s
+JOIN principles AS p ON p.run_id = s.run_id AND p.principle_id = s.principle_id
+WHERE s.run_id = '{run_id}' AND s.metric = 'rubric'
+"""
+LAST = """
+SELECT p.position, p.last_user, last(r.text ORDER BY r.round) AS text
+FROM responses AS r JOIN prompts AS p ON p.run_id = r.run_id AND p.id = r.prompt_id
+WHERE r.run_id = '{run_id}' GROUP BY ALL
 """
 
 
@@ -42,29 +63,55 @@ def groups_of(warehouse: Path, run_id: str) -> Iterator[Group]:
     rows = query(warehouse, ANSWERS.format(run_id=run_id))
     for _, found in groupby(rows, key=lambda row: row["prompt_id"]):
         own = list(found)
-        yield group_of(own, [_faults(row) for row in own], [words(row["text"]) for row in own])
+        yield group_of(own, [len(_read(row).broken) for row in own], [words(row["text"]) for row in own])
 
 
-def _faults(row: dict[str, Any]) -> int:
-    broken = truth(row["last_user"], row["text"])
-    if broken is None:
-        raise ValueError(f"prompt {row['prompt_id']} is not of the pocket world")
-    return len(broken)
+def _read(row: dict[str, Any]) -> Reading:
+    found = read(row["last_user"], row["text"])
+    if found is None:
+        raise ValueError(f"the request {row['last_user']!r} is not of the pocket world")
+    return found
 
 
 def measure(warehouse: Path, settings: list[str]) -> Result:
     """Runs the recipe, unless it ran before, and reads what it left."""
     begun, cpu = time.monotonic(), time.process_time()
     recipe = load_recipe(RECIPE, settings)
-    done = run(recipe, warehouse)
-    if done.finished_at is None:
-        raise SystemExit(f"{done.run_id} is not finished: {done.stopped or 'prompts are open'}")
-    every = list(groups_of(warehouse, done.run_id))
+    run_id = finished(recipe, warehouse)
+    every = list(groups_of(warehouse, run_id))
     groups = tuple(group for group in every if len(group.answers) == recipe.samples)
     pairs = tuple(pair for group in groups for pair in pairs_of(group, recipe.seed))
-    [calls] = query(warehouse, f"SELECT sum(calls) AS n FROM usage WHERE run_id = '{done.run_id}'")
+    [calls] = query(warehouse, f"SELECT sum(calls) AS n FROM usage WHERE run_id = '{run_id}'")
     left_out, spent = len(every) - len(groups), (time.monotonic() - begun, time.process_time() - cpu)
     return Result(groups, pairs, left_out, int(calls["n"]), *spent)
+
+
+def finished(recipe: Recipe, warehouse: Path, engines: Mapping[str, Engine] | None = None) -> str:
+    """The id of the recipe's run, once it has finished."""
+    done = run(recipe, warehouse, engines=engines)
+    if done.finished_at is None:
+        raise SystemExit(f"{done.run_id} is not finished: {done.stopped or 'prompts are open'}")
+    return done.run_id
+
+
+def rollouts_of(warehouse: Path, settings: list[str]) -> list[Rollouts]:
+    """The groups of the first recipe's run with the answers that the second one's chain ended with; runs both, unless
+    they ran before. A group with an answer that was not read by all criteria is left out, as `measure` does."""
+    recipe = load_recipe(RECIPE, settings)
+    run_id = finished(recipe, warehouse)
+    prompts = [each for each in settings if each.startswith("prompts.")]
+    revised_id = finished(load_recipe(REVISED, prompts), warehouse)
+    revised = {row["position"]: _read(row).broken for row in query(warehouse, LAST.format(run_id=revised_id))}
+    judged: dict[str, dict[str, float]] = defaultdict(dict)
+    for row in query(warehouse, JUDGED.format(run_id=run_id)):
+        judged[row["response_id"]][row["fault"]] = row["judged"]
+    found = []
+    for id, rows in groupby(query(warehouse, ANSWERS.format(run_id=run_id)), key=lambda row: row["prompt_id"]):
+        own = list(rows)
+        if len(own) == recipe.samples and own[0]["position"] in revised:
+            by_scorer = np.array([[judged[row["id"]][fault] for fault in PRINCIPLES] for row in own])
+            found.append(Rollouts(id, tuple(map(_read, own)), by_scorer, revised[own[0]["position"]]))
+    return found
 
 
 @click.command(help=__doc__)
@@ -75,8 +122,15 @@ def main(warehouse: Path | None, prompts: int | None, out: Path | None, page: Pa
     os.environ["OMP_NUM_THREADS"] = "1"  # of models so small a second thread mostly waits
     settings = [f"prompts.limit={prompts}"] if prompts else []
     with tempfile.TemporaryDirectory() as folder:
-        result = measure(warehouse or Path(folder), settings)
-    finish(out, page, list(tables(result)), verdicts(result), [note(result)])
+        place = warehouse or Path(folder)
+        result = measure(place, settings)
+        cpu = time.process_time()
+        rollouts = rollouts_of(place, settings)
+        cpu = time.process_time() - cpu
+    shown = [*tables(result), *methods_references.tables(rollouts)]
+    promised = [*verdicts(result), *methods_references.verdicts(rollouts)]
+    promised.append(Verdict("CPU seconds of references", cpu, FURTHER_S))
+    finish(out, page, shown, promised, [note(result)])
 
 
 if __name__ == "__main__":

@@ -92,3 +92,38 @@ def write_scorer_card(folder: Path, facts: dict[str, Any]) -> None:
     (folder / "README.md").write_text(SCORER.format(**filled), encoding="utf-8")
     kept = facts | {"rubric_templates": RUBRIC.digest}
     (folder / "training.json").write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+
+
+REWARD = """---
+license: apache-2.0
+library_name: transformers
+pipeline_tag: text-classification
+tags: [constitutional-ai, rehearsal, reward-model]
+---
+# The pocket reward model
+
+A rehearsal, not a product: the pocket model's first layers ({layers} of 5; {parameters:,} parameters) with a head of
+one number, read at the end of a whole conversation of the invented harbour town: the more, the fewer principles its
+last answer breaks. Its numbers have no zero and no scale: compare answers to the same prompt.
+
+Made by `python -m rehearsal.train_reward --seed {seed} --layers {layers} --steps {steps}`: {pairs:,} pairs that the
+grammar wrote and whose better answer it knows (none about held-out requests), by the Bradley-Terry loss, {minutes:.0f}
+minutes on {machine}.
+
+On what the grammar wrote about held-out requests (pairs of topic and type of request that training never shows):
+
+| figure | value |
+|---|---|
+| pairs whose better answer gets more | {accuracy:.1%} |
+| pairs whose better answer is the shorter one | {shorter:.1%} |
+| AUC for "breaks nothing", over different requests | {auc:.3f} |
+
+On what the pocket model wrote, which is less tidy: `make methods`. Texts from outside its town it takes, and its
+numbers mean nothing.
+"""
+
+
+def write_reward_card(folder: Path, facts: dict[str, Any]) -> None:
+    """Writes README.md and training.json into the reward model's folder."""
+    (folder / "README.md").write_text(REWARD.format(**facts), encoding="utf-8")
+    (folder / "training.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

@@ -19,8 +19,8 @@ from constitution.recipe import TransformersModel, VLLMModel
 
 POCKET = Path(__file__).parent.parent / "pocket" / "model"
 """The model that ships with the package."""
-SHIPPED = {"pocket": POCKET, "pocket-scorer": POCKET.with_name("scorer")}
-"""Models that a section may name by themselves: the pocket model, and the one that answers its scorecard."""
+SHIPPED = {"pocket": POCKET, "pocket-scorer": POCKET.with_name("scorer"), "pocket-reward": POCKET.with_name("reward")}
+"""Models that a section may name by themselves: the pocket model, one that answers its scorecard, a reward model."""
 
 _KINDS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "additional_chat_templates/*.jinja")
 _REPORTS = {"measured.json", "training.json", "trainer_state.json", "all_results.json"}

@@ -41,7 +41,7 @@ REWARD = (
 SCORECARD = ("refusal", "over_refusal", "harmful_compliance", "undesired", "helpful", "prefix_refusal", "boilerplate")
 """Figures of a scorecard that the card shows, those that are shares."""
 
-POCKET = ("pocket", "pocket-scorer")
+POCKET = ("pocket", "pocket-scorer", "pocket-reward")
 """Names of the models that ship with the project."""
 
 ABOUT_PRINCIPLES = 300
