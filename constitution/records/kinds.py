@@ -23,7 +23,8 @@ StoredSource = RewardSource | Literal["votes"]
 RewardReason = Literal["no-text", "readings-missing", "no-label"]
 """Why a reward has no value."""
 LintReason = Literal[
-    "unanswerable", "subjective", "length", "leaks-reference", "compound", "duplicate", "mirror", "contradicts",
+    "steers", "unanswerable", "leaks-reference", "length", "subjective", "compound", "duplicate", "mirror",
+    "contradicts",
 ]  # fmt: skip
 """What is wrong with an item of a prompt's rubric by its words (judge/rubrics/lint.py)."""
 RubricDrop = LintReason | Literal["check-failed", "dead"]
