@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from group_rows import RUN, SAMPLE, Answer, drawn, pairs, store
 from report_page import Page, differences
 from scipy.stats import kendalltau
-from sklearn.metrics import cohen_kappa_score
+from sklearn.metrics import cohen_kappa_score, roc_auc_score
 from small_project import table
 
 from constitution.audit import samples
@@ -28,6 +28,7 @@ from constitution.audit.report import report
 from constitution.audit.summary import summary
 from constitution.cli import app
 from constitution.measures import estimate
+from constitution.measures.auc import auc
 from constitution.records import Preference, ResponseKind, RewardSource
 
 ANSWERS = drawn()
@@ -110,6 +111,38 @@ def test_the_order_of_rewards_against_others(
     assert ("no order by one of the two" in figure.note) == (len(defined) < len(each))
     if other == "gold":
         assert "1 groups have annotations, but no rater of all" in figure.note
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_what_rewards_tell_of_right_and_wrong(found: Audited, root: Path, source: RewardSource) -> None:
+    told = [(each, worth) for group in grouped(source) for each in group if (worth := gold(each)) is not None]
+    seen = [worth for answer in ANSWERS if (worth := gold(answer)) is not None]
+    middle = (min(seen) + max(seen)) / 2
+    there = [(answer.rewards[source][0], worth > middle) for answer, worth in told if worth != middle]
+    figure = found("reward_auc", subject=f"{source}/gold")
+    assert figure.value == pytest.approx(roc_auc_score([good for _, good in there], [value for value, _ in there]))
+    assert figure.n == len(there)
+    assert figure.value is not None
+    assert figure.low is not None
+    assert figure.high is not None
+    assert figure.low < figure.value < figure.high
+    [line] = [line for line in summary(root, RUN).splitlines() if f"what is right, {source}/gold" in line]
+    assert ("no better than chance" in line) == (figure.low <= 0.5 <= figure.high)
+
+
+def test_the_area_under_the_curve_and_its_interval() -> None:
+    draw = np.random.default_rng(3)
+    right, clusters = draw.random(600) < 0.4, np.repeat(np.arange(60), 10)
+    for shift in (0.0, 1.0):
+        scores = np.round(draw.normal(size=600) + shift * right, 1)
+        found = auc(scores, right, clusters)
+        assert found.value == pytest.approx(roc_auc_score(right, scores))
+        assert found.low is not None
+        assert found.high is not None
+        assert (found.low <= 0.5 <= found.high) == (shift == 0.0)
+        assert auc(np.exp(scores), right, clusters) == found
+    assert auc([1.0, 2.0], [True, True], [0, 1]).value is None
+    assert auc([], [], []).value is None
 
 
 @pytest.mark.parametrize("source", SOURCES)

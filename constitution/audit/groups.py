@@ -5,7 +5,8 @@ its answers but perturbations. Tables, which hold numbers and no texts:
 
     audit.members    the run's answers but perturbations: member, grp and cluster (of its prompt), said (a hash of the
                      text), tokens; grouped: it is in a group
-    audit.rewarded   source, member: value, and total, which is the value with the length penalty
+    audit.rewarded   source, member: value, and total, which is the value with the length penalty; unclipped: the
+                     value, or what it was before it was clipped to 0 to 1
     audit.seen       seen_by, member: what each source, gold and the votes make of an answer that is in a group
     audit.compared       a macro: the answers that one source has rewarded and another has seen
 
@@ -52,10 +53,11 @@ CREATE TYPE audit.source AS ENUM (
 CREATE TABLE audit.rewarded AS
 SELECT
     w.source::audit.source AS source, m.member, m.grp, m.cluster, m.kind, m.grouped, m.tokens, w.value,
-    total_reward(w.value, w.length_penalty) AS total, coalesce(w.length_penalty, 0) AS penalty
+    total_reward(w.value, w.length_penalty) AS total,
+    CASE WHEN w.source = 'last-token' THEN w.raw ELSE w.value END AS unclipped, coalesce(w.length_penalty, 0) AS penalty
 FROM (
     -- Those by votes are made of the votes that rewards are held against.
-    SELECT source, response_id, value, length_penalty FROM rewards
+    SELECT source, response_id, value, raw, length_penalty FROM rewards
     WHERE run_id = $run AND value IS NOT NULL AND source <> 'votes'
 ) AS w
 JOIN audit.members AS m USING (response_id);

@@ -19,8 +19,10 @@ from constitution.audit.charts import curves
 from constitution.audit.evidence import Evidence
 from constitution.audit.kinds import SECTIONS, Exhibit
 from constitution.measures import agreement
+from constitution.measures.auc import auc
 from constitution.measures.groups import within
 from constitution.records import Figure
+from constitution.warehouse.views import quoted
 
 GAPS = (0.0, 0.05, 0.1, 0.2, 0.4)
 """Where bins of the difference of two rewards begin."""
@@ -52,6 +54,17 @@ JOIN audit.rewarded AS a ON a.member = one.member
 JOIN audit.rewarded AS b ON b.member = other.member AND b.source = a.source;
 """
 
+_RIGHT = """
+WITH worth AS (
+    SELECT member, worth FROM audit.seen WHERE seen_by = 'gold' AND {truth} = 'gold'
+    UNION ALL SELECT member, value FROM audit.rewarded WHERE source::VARCHAR = 'match' AND {truth} = 'match' AND grouped
+),
+middle AS (SELECT (min(worth) + max(worth)) / 2 AS middle FROM worth)
+SELECT {source} || '/' || {truth} AS subject, r.cluster, r.unclipped AS reward, w.worth > middle AS good
+FROM audit.rewarded AS r JOIN worth AS w USING (member) CROSS JOIN middle
+WHERE r.source::VARCHAR = {source} AND r.grouped AND w.worth <> middle
+"""
+
 _CELLS = """
 SELECT
     source::VARCHAR AS subject, cluster,
@@ -78,6 +91,7 @@ def figures(evidence: Evidence) -> Iterator[Figure]:
     yield from evidence.measured("rewards")
     yield from spread(evidence)
     yield from taus(evidence)
+    yield from aucs(evidence)
     yield from lengths(evidence)
     yield from curves_of(evidence)
     yield from votes(evidence)
@@ -131,6 +145,21 @@ def _partly(evidence: Evidence) -> str:
         """
     )
     return f"{row['n']:,} groups have annotations, but no rater of all their annotated answers" if row["n"] else ""
+
+
+def aucs(evidence: Evidence) -> Iterator[Figure]:
+    """What each source's rewards tell of right and wrong."""
+    found = False
+    for source in groups.sources(evidence):
+        for truth in (groups.GOLD, "match"):
+            sql = _RIGHT.format(source=quoted(source), truth=quoted(truth))
+            for about, rows in evidence.groups(sql, "subject") if source != truth else ():
+                each = auc(rows["reward"], rows["good"], rows["cluster"], replicates=evidence.replicates)
+                found = True
+                note = "" if each.value is not None else "all these answers are right, or all are wrong"
+                yield evidence.figure("reward_auc", each, note, **about)
+    if not found:
+        yield evidence.missing("reward_auc")
 
 
 def lengths(evidence: Evidence) -> Iterator[Figure]:

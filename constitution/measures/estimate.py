@@ -9,6 +9,7 @@ those sums, and memory does not grow with replicates × rows.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -109,12 +110,25 @@ def sums(columns: Floats, clusters: ArrayLike, *, replicates: int = 1000, seed: 
     found = np.empty((replicates, width))
     if 8 * count * replicates <= _CHUNK_BYTES:
         return np.asarray(_same_draws(count, replicates, seed) @ totals)
+    start = 0
+    for drawn in _chunks(count, replicates, seed):
+        found[start : start + len(drawn)] = drawn @ totals
+        start += len(drawn)
+    return found
+
+
+def draws(count: int, *, replicates: int = 1000, seed: int = 0) -> Iterator[Floats]:
+    """How often each of `count` clusters is drawn, a replicate at a time."""
+    for drawn in _chunks(count, replicates, seed):
+        yield from drawn
+
+
+def _chunks(count: int, replicates: int, seed: int) -> Iterator[Floats]:
+    """The same, as many replicates at a time as memory is given for."""
     generator = np.random.default_rng(seed)
     chunk = max(1, _CHUNK_BYTES // (8 * max(count, 1)))
     for start in range(0, replicates, chunk):
-        size = min(chunk, replicates - start)
-        found[start : start + size] = _draws(generator, count, size) @ totals
-    return found
+        yield _draws(generator, count, min(chunk, replicates - start))
 
 
 @lru_cache(maxsize=4)
