@@ -341,7 +341,7 @@ async def test_a_failed_reading_is_shown(project: Path) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
-        ('"rule"]', '"rules"]', r"reward\.by\.2: has to be 'rubric', 'grade', 'rule' or 'sentence'"),
+        ('"rule"]', '"rules"]', r"reward\.by\.2: has to be 'rubric', 'grade', 'rule'"),
         ('"grade", "rule"]', '"grade"]', r'reward: rules and "rule" in `by` come together'),
         ('["rubric", "grade", "rule"]', '["rubric", "rubric", "rule"]', r"reward: by: a source is there twice"),
         ("limit = 40", "limit = 30", r"reward\.length: ramp: is to be shorter"),

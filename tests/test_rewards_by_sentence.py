@@ -20,7 +20,7 @@ from constitution.judge.steps import by_step, least_of
 from constitution.measures.sentences import sentence_ends
 from constitution.pipeline import prepare
 from constitution.recipe import load_recipe
-from constitution.records import Principle, Score
+from constitution.records import Score
 from constitution.warehouse import Warehouse
 
 __all__ = ["project"]
@@ -65,7 +65,6 @@ def test_sentences_of_a_hostile_text_take_no_time() -> None:
         assert sentence_ends(text)[-1] == len(text.rstrip())
 
 
-PRINCIPLE = Principle("kind", "", "", "")
 readings = st.lists(st.lists(st.none() | st.floats(0, 1), min_size=1, max_size=3), min_size=1, max_size=4)
 """By sentence what was read of each criterion."""
 
@@ -77,7 +76,7 @@ def test_a_missing_reading_is_no_number(read: list[list[float | None]], judges: 
     asked, found, wanted = [], [], []
     for end, values in enumerate(read, 1):
         for number, p in enumerate(values):
-            item = Item(PRINCIPLE, number, "?", "no", 1.0, False, ("Y", "N"), lambda *_: (), end)
+            item = Item("kind", "", number, "?", "no", 1.0, False, ("Y", "N"), lambda *_: (), end)
             asked += [item] * judges
             found += [] if p is None else [(item, score(1 - p))]
         known = [p for p in values if p is not None]

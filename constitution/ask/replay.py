@@ -284,6 +284,7 @@ def _readings(stored: Stored, name: str, engine: Engine) -> Iterator[tuple[Rewar
     made = rewarder(stored.recipe, stored.constitution, stored.run, dict.fromkeys(jury or [name], engine))
     if made is None:
         return
+    made = made.of(stored.prompt, stored.rows)
     for answer in stored.responses:
         yield from ((made, answer, reading) for reading in made.readings(answer.text) if reading.judge == name)
 

@@ -25,6 +25,7 @@ from constitution.records import (
     Response,
     Reward,
     Row,
+    RubricItem,
     Score,
 )
 from constitution.shown import printable, printable_lines
@@ -70,7 +71,7 @@ def show(id: str, again: bool, templated: bool, run: str | None, as_json: bool, 
     command = f"constitution show {found.id} --run {found.run_id} --again{where(warehouse)}"
     facts: dict[str, Any] = {"kind": found.kind, "table": found.table, "id": found.id, "run_id": found.run_id}
     facts["row"] = asdict(row) if not isinstance(row, Prompt) else {"id": row.id, **asdict(row)}
-    if isinstance(row, Prompt | Preference | Reward | ReferenceCheck):
+    if isinstance(row, Whole):
         if again:
             raise InputError(f"{found.id}: a {found.kind} is asked of no model", hint="ask its answers or votes again")
         _show_whole(store, found, row, facts, as_json)
@@ -220,23 +221,23 @@ def _show_rest(replay: Replay, models: dict[str, dict[str, str]], code_version: 
         click.echo(f"Ask it again:\n  {command}")
 
 
-def _show_whole(
-    store: Warehouse,
-    found: Found,
-    row: Prompt | Preference | Reward | ReferenceCheck,
-    facts: dict[str, Any],
-    as_json: bool,
-) -> None:
-    """A prompt and its answers, a preference with its rewards and votes, or a reward, or the check of a reference, and
-    its readings or pairs."""
+Whole = Prompt | Preference | Reward | ReferenceCheck | RubricItem
+"""What is asked of no model."""
+
+
+def _show_whole(store: Warehouse, found: Found, row: Whole, facts: dict[str, Any], as_json: bool) -> None:
+    """A prompt, its answers and its rubric, a preference with its rewards and votes, a reward, or the check of a
+    reference, and its readings or pairs, or an item of a rubric and what was read by it."""
     rows = store.rows_of(found.run_id, [found.prompt_id]).get(found.prompt_id, [])
-    wanted: type = Response if isinstance(row, Prompt) else Judgement
+    wanted = Response | RubricItem if isinstance(row, Prompt) else Judgement
     parts: Sequence[Row] = [each for each in rows if isinstance(each, wanted)]
     if isinstance(row, Preference):
         votes = [vote for vote in parts if isinstance(vote, Judgement) and vote.pair_id == row.id]
         votes.sort(key=lambda vote: (vote.judge, vote.principle_id, vote.first_id != row.a_id, vote.repeat))
         rewards = [each for each in rows if isinstance(each, Reward) and each.response_id in (row.a_id, row.b_id)]
         parts = [*sorted(rewards, key=lambda each: (each.source, each.response_id != row.a_id)), *votes]
+    if isinstance(row, RubricItem):
+        parts = [each for each in rows if isinstance(each, Score) and each.rubric_id == row.id]
     if isinstance(row, Reward | ReferenceCheck):
         own = [each for each in rows if isinstance(each, Score) and each.response_id == row.response_id]
         metric = row.source if isinstance(row, Reward) else "reference"
@@ -280,7 +281,10 @@ def _show_parts(parts: Iterable[object]) -> None:
         elif isinstance(part, Score):
             of = "a grade of" if part.grades is not None else f"P({part.good})"
             upto = "" if part.upto is None else f" of the first {part.upto:,} characters"
-            what = f"{part.judge}, {part.principle_id}, {of}{upto} {part.value:.4g}: {readable(part.question)}"
+            of = f"{part.judge}, {part.principle_id or 'rubric'}, {of}{upto}"
+            what = f"{of} {part.value:.4g}: {readable(part.question)}"
+        elif isinstance(part, RubricItem):
+            what = f"{part.source} {part.number}, {part.drop_reason or f'{part.weight:g}'}: {readable(part.question)}"
         else:
             assert isinstance(part, Failure)
             what = f"{part.step}: {part.error}: {part.message}"

@@ -7,6 +7,7 @@ from functools import partial
 
 from constitution import templates
 from constitution.judge.sources import Item, Reads, able
+from constitution.principles.selection import digest_of
 from constitution.recipe import RewardSection
 from constitution.records import Constitution, Messages, Principle
 
@@ -16,7 +17,8 @@ def reads(section: RewardSection, constitution: Constitution) -> Reads:
     labels = templates.GRADES if section.steps == len(templates.GRADES) else templates.LETTERS
     items = tuple(
         Item(
-            principle,
+            principle.id,
+            digest_of(principle),
             None,
             principle.comparison_question,
             None,

@@ -8,6 +8,7 @@ from functools import partial
 from constitution import templates
 from constitution.errors import RecipeError
 from constitution.judge.sources import Item, Reads, able
+from constitution.principles.selection import digest_of
 from constitution.recipe import RewardSection
 from constitution.records import Constitution, Criterion, Messages
 
@@ -16,7 +17,8 @@ def reads(section: RewardSection, constitution: Constitution) -> Reads:
     principles = able(section, constitution, [each for each in constitution.principles if each.criteria], "criteria")
     items = tuple(
         Item(
-            principle,
+            principle.id,
+            digest_of(principle),
             number,
             criterion.question,
             criterion.good,

@@ -12,6 +12,7 @@ from functools import partial
 from constitution import templates
 from constitution.judge.sources import Item, Reads, able
 from constitution.measures.sentences import sentence_ends
+from constitution.principles.selection import digest_of
 from constitution.recipe import RewardSection
 from constitution.records import Constitution, Criterion, Messages, Principle
 
@@ -34,7 +35,8 @@ def reads(section: RewardSection, constitution: Constitution) -> Reads:
 
 def _item(principle: Principle, number: int, criterion: Criterion, end: int) -> Item:
     return Item(
-        principle,
+        principle.id,
+        digest_of(principle),
         number,
         criterion.question,
         criterion.good,

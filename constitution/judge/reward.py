@@ -3,6 +3,8 @@
     made = await rewarder.rewards(prompt, answers, have, emit)
     made.rewards, made.failures
 
+What a source reads may depend on the prompt: its rubric is made first.
+
 Answers of one prompt that have the same text are read once, and each has its rows. An answer without text is not read;
 its rewards say so. Everything that is asked of one answer goes out together and begins alike (conversation, answer), so
 that a prefix cache serves it.
@@ -23,10 +25,10 @@ from constitution.generate.outcomes import clean
 from constitution.identity import row_id, seed
 from constitution.judge.ask import nonce
 from constitution.judge.question import SAMPLING, PartFailed, Read, read_labels
+from constitution.judge.rubrics.own import Rubrics, rubrics
 from constitution.judge.sources import Combined, Item, Reads, combine, length_penalty, means, reads_of, texts_of
 from constitution.judge.steps import by_step, least_of
 from constitution.measures import words
-from constitution.principles.selection import digest_of
 from constitution.recipe import Recipe, RewardSection
 from constitution.records import Constitution, Failure, Prompt, Response, Reward, RewardSource, Row, Run, Score
 from constitution.templates import TemplateSet
@@ -62,12 +64,29 @@ class Rewarder:
     sources: Mapping[RewardSource, Reads]
     texts: Mapping[RewardSource, TemplateSet]
     """What the requests are rendered with."""
+    rubrics: Rubrics | None = None
+    """None: prompts have none."""
 
     async def rewards(
         self, prompt: Prompt, answers: Iterable[Response], have: Mapping[str, Row], emit: Emit
     ) -> Rewarded:
         """answers: those to which no restart adds one; what was spoiled on purpose is passed over. have: the prompt's
         rows by id. An engine's error is a Failure."""
+        failures = await self.rubrics.make(prompt, have, emit) if self.rubrics else ()
+        made = await self.of(prompt, have)._rewards(prompt, answers, have, emit)
+        return replace(made, failures=(*failures, *made.failures))
+
+    def of(self, prompt: Prompt, have: Mapping[str, Row]) -> Rewarder:
+        """With what the sources read of the answers to this prompt; without those of which that cannot be said yet."""
+        found = {
+            source: reads.of_prompt(prompt, have) if reads.of_prompt else reads
+            for source, reads in self.sources.items()
+        }
+        return replace(self, sources={source: reads for source, reads in found.items() if reads is not None})
+
+    async def _rewards(
+        self, prompt: Prompt, answers: Iterable[Response], have: Mapping[str, Row], emit: Emit
+    ) -> Rewarded:
         alike: dict[str, list[Response]] = {}
         for answer in answers:
             if answer.kind != "perturbation":
@@ -100,10 +119,8 @@ class Rewarder:
     def id(self, answer: Response, reading: Reading) -> str:
         """The reading's row has it. The run's id covers the judges' models, the templates and the seed."""
         item = reading.item
-        place = (-1 if item.number is None else item.number, *_place(item))
-        return row_id(
-            self.run_id, answer.id, "reading", reading.judge, reading.source, digest_of(item.principle), *place
-        )
+        place = (-1 if item.number is None else item.number, *item.place)
+        return row_id(self.run_id, answer.id, "reading", reading.judge, reading.source, item.target, *place)
 
     async def read(
         self, prompt: Prompt, alike: Sequence[Response], reading: Reading, used: int = 0
@@ -115,14 +132,14 @@ class Rewarder:
         request = Request(
             item.messages(prompt.messages, alike[0].text, nonce(self.seed, prompt.id), self.texts[source]),
             SAMPLING,
-            seed(self.seed, prompt.id, "reward", source, item.principle.id, item.number, *_place(item)),
+            seed(self.seed, prompt.id, "reward", source, item.principle_id, item.number, *item.place),
             choices=item.labels,
             affinity=prompt.first_id or prompt.id,
             step=step,
             answered=used,
         )
         try:
-            found = await read_labels(_part(item), engine, request)
+            found = await read_labels(item.name, engine, request)
         except PartFailed as failure:
             row = failed(self.run_id, prompt.id, step, ids[0], failure.error, self.attempt)
             return replace(row, message=clean(str(failure)), judge=name)
@@ -138,8 +155,8 @@ class Rewarder:
             response_id=answer.id,
             judge=reading.judge,
             scorecard="",
-            principle_id=item.principle.id,
-            principle_digest=digest_of(item.principle),
+            principle_id=item.principle_id,
+            principle_digest=item.digest,
             metric=reading.source,
             category="",
             criterion=item.number,
@@ -156,6 +173,7 @@ class Rewarder:
             censored=censored,
             grades=probabilities if item.good is None else None,
             upto=item.upto,
+            rubric_id=item.rubric_id,
         )
 
     async def _text(self, prompt: Prompt, alike: Sequence[Response], have: Mapping[str, Row], emit: Emit) -> Rewarded:
@@ -267,7 +285,7 @@ class Rewarder:
             least_essential=combined.least_essential,
             length_penalty=length_penalty(self.section, words(text)) if text else None,
             judges=tuple(name for name in self.judges if any(row.judge == name for _, row in there)),
-            reason=None if value is not None else "readings-missing" if text else "no-text",
+            reason=None if value is not None else (reads.reason or "readings-missing") if text else "no-text",
             steps=steps or None,
         )
 
@@ -297,23 +315,12 @@ def rewarder(recipe: Recipe, constitution: Constitution, run: Run, judges: Mappi
         return None
     own = judges if section.asks else {}
     reads, texts = rewarding(recipe, constitution), texts_of(recipe)
-    return Rewarder(run.run_id, recipe.seed, run.starts, section, own, reads, texts)
+    return Rewarder(run.run_id, recipe.seed, run.starts, section, own, reads, texts, rubrics(recipe, run))
 
 
 def step_of(source: RewardSource) -> str:
     """The step that failures and requests name."""
     return f"reward-{source}"
-
-
-def _part(item: Item) -> str:
-    what = "grade" if item.number is None else f"criterion {item.number + 1}"
-    upto = "" if item.upto is None else f", of the answer's first {item.upto:,} characters"
-    return f"{what} of {item.principle.id}{upto}"
-
-
-def _place(item: Item) -> tuple[int, ...]:
-    """What tells its readings of parts of one answer apart; of a whole answer nothing."""
-    return () if item.upto is None else (item.upto,)
 
 
 def _same(there: Score, answer: Response, id: str) -> Score:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from constitution import templates
 from constitution.errors import RecipeError
 from constitution.principles.selection import select
-from constitution.records import Constitution, Messages, Principle, RewardSource, Score
+from constitution.records import Constitution, Messages, Principle, Prompt, RewardReason, RewardSource, Row, Score
 from constitution.templates import TemplateSet
 
 if TYPE_CHECKING:
@@ -25,32 +25,56 @@ if TYPE_CHECKING:
 class Item(NamedTuple):
     """One thing that a judge reads of an answer, by one call."""
 
-    principle: Principle
+    principle_id: str
+    """Empty: it is of no principle."""
+    digest: str
+    """The principle's; empty: it is of none."""
     number: int | None
-    """Place in the principle's criteria, from 0; None: it is no criterion."""
+    """Place in the principle's criteria, or in the prompt's rubric, from 0; None: it is no criterion."""
     question: str
     good: Literal["yes", "no"] | None
     weight: float
+    """Below 0: points that are lost where the reply is yes (`RubricItem.weight`)."""
     essential: bool
     labels: tuple[str, ...]
     messages: Callable[[Messages, str, str, TemplateSet], Messages]
     """Its chat, by the prompt, the answer's text, the nonce of the marks around it, and the templates."""
     upto: int | None = None
     """Characters of the answer that are shown; None: all."""
+    rubric_id: str | None = None
+    """`RubricItem.id`; None: it is none of a prompt's rubric."""
+
+    @property
+    def target(self) -> str:
+        """What its readings' ids are made of."""
+        return self.rubric_id or self.digest
+
+    @property
+    def place(self) -> tuple[int, ...]:
+        """What tells its readings of parts of one answer apart; of a whole answer nothing."""
+        return () if self.upto is None else (self.upto,)
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        what = "grade" if self.number is None else f"criterion {self.number + 1}"
+        upto = "" if self.upto is None else f", of the answer's first {self.upto:,} characters"
+        return f"{what} of {self.principle_id or 'the prompt'}{upto}"
 
 
 class Part(NamedTuple):
     """What an item, by its mean over judges, or a rule says of an answer."""
 
     value: float
-    """From 0 to 1."""
+    """How well it speaks for the answer, from 0 to 1."""
     weight: float = 1.0
+    """Below 0: so much is lost where the value is 0, and it is no part of what can be had."""
     essential: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """What one source reads of every answer of a run."""
+    """What one source reads of every answer of a run, or of those to one prompt."""
 
     items: tuple[Item, ...] = ()
     """That each judge is asked."""
@@ -60,6 +84,11 @@ class Reads:
     """Further items, of a text's sentences, each with `upto`: the reward is by steps."""
     scale: tuple[float, float] = (0.0, 1.0)
     """Lowest and highest raw reward."""
+    of_prompt: Callable[[Prompt, Mapping[str, Row]], Reads | None] | None = None
+    """What it reads of the answers to one prompt, by the prompt's rows by id; it gives None while that cannot be said,
+    because what it is made from may still come. None: of all prompts the same."""
+    reason: RewardReason | None = None
+    """Why no answer to the prompt can have a reward; None: they can."""
 
 
 class Combined(NamedTuple):
@@ -86,6 +115,7 @@ SOURCES: Mapping[RewardSource, Source] = {
     "grade": Source("constitution.judge.by_grade:reads", _grades),
     "rule": Source("constitution.judge.by_rule:reads", lambda section: None),
     "sentence": Source("constitution.judge.by_sentence:reads", lambda section: templates.RUBRIC),
+    "prompt-rubric": Source("constitution.judge.by_prompt_rubric:reads", lambda section: templates.RUBRIC),
 }
 
 
@@ -126,8 +156,15 @@ def means(found: Sequence[tuple[Item, Score]]) -> list[Part]:
 
 def combine(section: RewardSection, parts: Sequence[Part], essential: int, scale: tuple[float, float]) -> Combined:
     """The mean by weight, and 0 where it is vetoed. parts: at least one. essential: essential items that were to be
-    read. scale: of the raw reward."""
-    mean = math.fsum(part.weight * part.value for part in parts) / math.fsum(part.weight for part in parts)
+    read. scale: of the raw reward.
+
+    Points lost are taken off the mean, which may be under 0 then: the raw reward says so, and the value is 0. Without a
+    part that can be had there is no mean."""
+    most = math.fsum(part.weight for part in parts if part.weight > 0)
+    if not most:
+        return Combined(None, 0.0, None)
+    got = (part.weight * (part.value if part.weight > 0 else 1 - part.value) for part in parts)
+    mean = math.fsum(got) / most
     found = [part.value for part in parts if part.essential]
     least = min(found, default=None)
     value: float | None = min(max(mean, 0.0), 1.0)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from constitution.records import Judgement, Response, Row, Score, Usage
+from constitution.records import Judgement, Response, Row, RubricItem, Score, Usage
 
 if TYPE_CHECKING:
     from constitution.engines import Engines
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Stats = Mapping[str, Mapping[str, Any]]
 """Per role what its engine reports of its work, as `Engines.stats` gives it."""
 
-STAGES = ("sample", "initial", "critique", "revision", "perturbation", "reward", "vote")
+STAGES = ("sample", "initial", "critique", "revision", "perturbation", "rubric", "reward", "vote")
 """In the order of a prompt's way. A sampler's is `sample-NAME`, whose model is the policy or of the pool; a reward's is
 `reward-SOURCE`, and its and the vote's models are the judges; all others are the policy's."""
 
@@ -60,6 +60,9 @@ class Ledger:
         elif isinstance(row, Score):
             if row.calls:
                 self._add(f"reward-{row.metric}", row.judge, row.calls, (*_SCORE_TOKENS(row), 0))
+        elif isinstance(row, RubricItem):
+            if row.calls:
+                self._add("rubric", row.writer, row.calls, _TOKENS(row))
         elif isinstance(row, Response):
             if row.critique_outcome is not None:
                 self._add("critique", row.model, 1, _CRITIQUE_TOKENS(row))

@@ -18,6 +18,7 @@ from constitution.records import (
     Response,
     Reward,
     Row,
+    RubricItem,
     Score,
     Turn,
 )
@@ -46,7 +47,8 @@ class Progress:
     other words, `censored`, votes of which a label was not read but bounded, `kept`, the preferences that were not
     dropped, `votes_missing` and `votes_spared`, what the preferences do without, `scores_off_label` and
     `rewards_missing`, readings with most of their probability on other words and rewards without a value for want of
-    readings, `references_dropped`, those of which nothing may be made, and `unsaid`, failures of records.UNSAID."""
+    readings, `references_dropped`, those of which nothing may be made, `rubrics_dropped`, items of prompts' rubrics
+    that are not asked, and `unsaid`, failures of records.UNSAID."""
     ledger: Ledger = field(default_factory=Ledger)
     """Calls and tokens; `ledger.calls` are those of this start."""
     ended_calls: int = 0
@@ -122,6 +124,10 @@ class Progress:
         elif isinstance(row, ReferenceCheck):
             rows["reference_checks"] += 1
             rows["references_dropped"] += not row.kept
+        elif isinstance(row, RubricItem):
+            rows["rubrics"] += 1
+            rows["rubrics_dropped"] += row.drop_reason is not None
+            self.ledger.add(row)
         elif isinstance(row, Failure):
             rows["failures"] += 1
             rows["unsaid"] += row.error in UNSAID

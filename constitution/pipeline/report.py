@@ -27,6 +27,8 @@ LABELS = {
     "rewards_missing": "of these without value, for want of readings",
     "reference_checks": "references",
     "references_dropped": "of these of which nothing is made",
+    "rubrics": "items of prompts' rubrics",
+    "rubrics_dropped": "of these not asked",
     "preferences": "preferences",
     "kept": "of these kept",
     "failures": "failures",
@@ -42,8 +44,8 @@ LABELS = {
 
 UNWANTED = (
     *("cut_answers", "skipped", "turns", "off_label", "censored", "votes_missing", "votes_spared", "scores"),
-    *("scores_off_label", "rewards", "rewards_missing", "reference_checks", "references_dropped", "unsaid", "open"),
-    *("lost", "reasoning_tokens"),
+    *("scores_off_label", "rewards", "rewards_missing", "reference_checks", "references_dropped", "rubrics"),
+    *("rubrics_dropped", "unsaid", "open", "lost", "reasoning_tokens"),
 )
 """Those of `LABELS` that are shown only where there are any."""
 

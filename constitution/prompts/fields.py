@@ -26,11 +26,12 @@ from constitution.prompts.keys import (
 from constitution.prompts.messages import Turns
 from constitution.prompts.paths import is_path, values
 from constitution.prompts.row import Row, check_text
+from constitution.prompts.rubrics import given_rubric
 from constitution.prompts.scripts import Scripts
 from constitution.prompts.transcripts import is_transcript, parse_transcript, split_answers
 from constitution.prompts.turn_lists import turn_list
 from constitution.recipe import PromptsSection
-from constitution.records import Message, Messages, Prompt
+from constitution.records import Criterion, Message, Messages, Prompt
 
 _FOLLOWS = (
     "take the answer out of the prompt, or name it in prompts.answers, also where it is the last turn of messages; "
@@ -51,6 +52,7 @@ class Fields:
         self._golds = Golds(section)
         self._scripts = Scripts(section, self._turns)
         self._has_system = section.system is None
+        self._has_rubric = section.rubric is None
         self._to_join = {*section.join, *((section.history,) if section.history else ())}
         self._kept = Kept(section, self._shape)
         tried = (section.field, *CONVERSATIONS)
@@ -98,8 +100,15 @@ class Fields:
             metadata=self._kept.metadata(row, whole),
             source_id=self._kept.name(row),
             cut_answer=cut,
+            rubric=self._rubric(row),
             script=script,
         )
+
+    def _rubric(self, row: Row) -> tuple[Criterion, ...]:
+        if (key := self._section.rubric) is None:
+            return ()
+        self._has_rubric = self._has_rubric or key in row.data
+        return given_rubric(row, key)
 
     def _parted(self, row: Row) -> Row:
         """The row with the keys inside its values. Refuses one of which a key of the same name would be lost."""
@@ -149,6 +158,8 @@ class Fields:
         """Raises PromptError where no row had the key of the system's turn. name: the source's."""
         if not self._has_system:
             raise PromptError(f"{name}: no row has the key {self._section.system!r}", hint="correct prompts.system")
+        if not self._has_rubric:
+            raise PromptError(f"{name}: no row has the key {self._section.rubric!r}", hint="correct prompts.rubric")
         if self._to_join:
             raise PromptError(f"{name}: no row has the key {min(self._to_join)!r}", hint="correct it in the recipe")
         self._golds.check_end(name)

@@ -20,7 +20,8 @@ from pydantic_core import ErrorDetails
 from constitution.errors import RecipeError
 from constitution.overrides import apply
 from constitution.reading import toml_of
-from constitution.recipe.base import SamplingSection
+from constitution.recipe.base import SamplingSection, names
+from constitution.recipe.judge import Confirm, JudgeSection
 from constitution.recipe.models import (
     FakeModel,
     GivenModel,
@@ -34,11 +35,10 @@ from constitution.recipe.models import (
 )
 from constitution.recipe.prompts import PromptsSection
 from constitution.recipe.reward import LengthSection, RewardSection, RulesSection
+from constitution.recipe.rubric import RubricSection
 from constitution.recipe.sample import SampleSection
 from constitution.recipe.sections import (
     BudgetSection,
-    Confirm,
-    JudgeSection,
     OutputSection,
     PerturbSection,
     Recipe,
@@ -63,6 +63,7 @@ __all__ = [
     "Recipe",
     "ReviseSection",
     "RewardSection",
+    "RubricSection",
     "RulesSection",
     "SampleSection",
     "SamplingSection",
@@ -140,7 +141,7 @@ def _fields_at(loc: tuple[int | str, ...]) -> list[str]:
         engines = [one for one in sections if "engine" in one.model_fields and _engine(one) == part]
         inner = [model for field in fields for model in _models_in(field.annotation)]
         sections = inner or engines or sections
-    return list(dict.fromkeys(name for section in sections for name in section.model_fields))
+    return list(dict.fromkeys(name for section in sections for name in names(section)))
 
 
 def _field(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
@@ -175,7 +176,7 @@ def _known_fields() -> dict[str, str]:
     """Every field's name, with the sections that have it."""
     places: dict[str, dict[str, None]] = {}
     for section, at in _sections(Recipe, "the recipe itself"):
-        for name in section.model_fields:
+        for name in names(section):
             places.setdefault(name, {})[at] = None
     return {name: ", ".join(places[name]) for name in sorted(places)}
 

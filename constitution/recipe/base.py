@@ -17,7 +17,9 @@ JsonOnly = Annotated[Any, GetPydanticSchema(lambda _, schema: schema.generate_sc
 
 class Section(BaseModel):
     # Values stay out of pydantic's own messages: one may be a key that was put where none belongs.
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False, serialize_by_alias=True
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -29,6 +31,11 @@ class Section(BaseModel):
             if any(isinstance(each, bool) for each in (value if isinstance(value, list) else [value])):
                 raise ValueError(f"{name}: true and false are no values of this field")
         return data
+
+
+def names(section: type[BaseModel]) -> list[str]:
+    """The names of its fields as recipes have them: Python cannot call one `from`."""
+    return [field.alias or name for name, field in section.model_fields.items()]
 
 
 class SamplingSection(Section):

@@ -53,8 +53,8 @@ class RulesSection(Section):
 class RewardSection(Section):
     by: tuple[RewardSource, ...] = Field(default=("rubric",), min_length=1)
     """rubric: the principles' criteria, a call each. grade: a grade by each principle, a call each. rule: code.
-    sentence: after each sentence, the criteria whose good reply is no, a call each (judge/by_sentence.py). Each makes a
-    separate reward."""
+    sentence: after each sentence, the criteria whose good reply is no, a call each (judge/by_sentence.py).
+    prompt-rubric: the items of the prompt's own rubric ([rubric]), a call each. Each makes a separate reward."""
     principles: tuple[str, ...] = ()
     """Tags or ids of those that are read by; empty: all that can be."""
     steps: Literal[9, 20] = 9

@@ -8,6 +8,7 @@ from constitution.records.kinds import (
     FIXED_DROPS,
     HELD_BACK,
     NO_REFERENCE,
+    NO_RUBRIC,
     NOT_ASKED,
     NOTHING_TO_REVISE,
     NOTHING_TO_SEE,
@@ -30,6 +31,7 @@ from constitution.records.kinds import (
     RewardReason,
     RewardSource,
     RubricDrop,
+    RubricSource,
     StoredSource,
 )
 from constitution.records.principles import (
@@ -57,9 +59,10 @@ from constitution.records.rows import (
     Response,
     Sampling,
 )
+from constitution.records.rubrics import RubricItem
 from constitution.records.runs import Run, Usage
 
-Row = Turn | Response | Judgement | Preference | Failure | Score | Reward | ReferenceCheck
+Row = Turn | Response | Judgement | Preference | Failure | Score | Reward | ReferenceCheck | RubricItem
 """What a run writes as it goes."""
 
 __all__ = [
@@ -69,6 +72,7 @@ __all__ = [
     "NOTHING_TO_SEE",
     "NOT_ASKED",
     "NO_REFERENCE",
+    "NO_RUBRIC",
     "REPEATS",
     "UNASKED",
     "UNSAID",
@@ -107,6 +111,8 @@ __all__ = [
     "Role",
     "Row",
     "RubricDrop",
+    "RubricItem",
+    "RubricSource",
     "Run",
     "Sampling",
     "Score",

@@ -16,20 +16,22 @@ CopiedFrom = Literal["exemplar", "principle", "template", "critique", "turn", "s
 Method = Literal["label", "rationale", "score", "rubric", "verdict"]
 CriterionKind = Literal["", "essential", "important", "optional", "pitfall"]
 """As in Rubrics as Rewards (arXiv 2507.17746). Empty: not said."""
-RewardSource = Literal["rubric", "grade", "rule", "sentence"]
+RewardSource = Literal["rubric", "grade", "rule", "prompt-rubric", "sentence"]
 """What [reward].by asks for (judge/sources.py)."""
+RubricSource = Literal["given", "prompt", "principles", "reference", "contrast"]
+"""What a prompt's rubric is made from ([rubric].from)."""
 StoredSource = RewardSource | Literal["votes"]
 """What a row of rewards is by. votes: the labels of a prompt's pairs (labels/standings.py)."""
-RewardReason = Literal["no-text", "readings-missing", "no-label"]
+RewardReason = Literal["no-text", "readings-missing", "no-label", "no-rubric"]
 """Why a reward has no value."""
 LintReason = Literal[
     "steers", "unanswerable", "leaks-reference", "length", "subjective", "compound", "duplicate", "mirror",
     "contradicts",
 ]  # fmt: skip
 """What is wrong with an item of a prompt's rubric by its words (judge/rubrics/lint.py)."""
-RubricDrop = LintReason | Literal["check-failed", "dead"]
+RubricDrop = LintReason | Literal["check-failed", "dead", "over-limit"]
 """Why an item of a prompt's rubric is not read. check-failed: with the rubric a judge does not prefer what was
-preferred; dead: it tells no answer from another."""
+preferred; dead: it tells no answer from another; over-limit: there are [rubric].at_most before it."""
 ReferenceSource = Literal["revision", "synthesis", "best", "given"]
 """Where a prompt's reference is from (generate/reference.py)."""
 ReferenceDrop = Literal["empty", "cut", "refused", "filtered", "copied", "breaks", "readings-missing"]
@@ -55,7 +57,9 @@ NOTHING_TO_REVISE = "NothingToRevise"
 """Error of a chain that would start from the best sample, where none has a reward."""
 NO_REFERENCE = "NoReference"
 """Error of a reference that there is nothing to take or to make from."""
-UNASKED = (NOT_ASKED, NOTHING_TO_SEE, NOTHING_TO_REVISE, NO_REFERENCE)
+NO_RUBRIC = "NoRubric"
+"""Error of a prompt of whose rubric too few items are left, or none was to be had."""
+UNASKED = (NOT_ASKED, NOTHING_TO_SEE, NOTHING_TO_REVISE, NO_REFERENCE, NO_RUBRIC)
 """Errors of what was asked of no model, for want of what it would be made from."""
 UNSAID = ("EmptyOutput", "CritiqueRefused", "AnswerRefused", "ContentFiltered", *UNASKED)
 """Failures that are what a model, or its server, did not want to say, and what follows from that: no engine failed."""

@@ -64,7 +64,7 @@ class Criterion:
     good: Literal["yes", "no"] = "yes"
     """Which reply speaks for the answer: a pitfall is asked about as it is, and `no` is good."""
     weight: float = 1.0
-    """Share of the checklist's sum; > 0."""
+    """Share of the checklist's sum; > 0. Of a prompt's rubric it may be below 0: points lost (`RubricItem`)."""
     kind: CriterionKind = ""
     """essential: where rewards are combined by veto, an answer that fails it has none, whatever else speaks for it."""
 

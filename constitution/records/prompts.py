@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from constitution.identity import row_id
-from constitution.records.principles import Message, Messages
+from constitution.records.principles import Criterion, Message, Messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,8 @@ class Prompt:
     cut_answer: str | None = None
     """What the assistant says after the last turn of the user, which was cut off (`prompts.last_answer`); turns are
     parted by a blank line. None: nothing."""
+    rubric: tuple[Criterion, ...] = ()
+    """The rubric that came with it (`prompts.rubric`); empty: none did."""
 
     script: tuple[str, ...] = ()
     """What the user says after this turn: each is asked once the model's answer to the one before is there."""

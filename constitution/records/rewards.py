@@ -34,20 +34,21 @@ class Score:
     scorecard: str
     """name@version of the constitution that asks; empty: it is of a reward of the run."""
     principle_id: str
+    """Empty: it is asked by no principle, but by an item of the prompt's rubric."""
     principle_digest: str
     metric: str
     """The principle's first tag: refusal-full, refusal-partial, undesired, helpful; of a reward, its source: rubric,
-    grade, sentence."""
+    grade, sentence, prompt-rubric."""
     category: str
     """Its second tag, of `undesired` what it is; empty: none."""
     criterion: int | None
-    """Place in the principle's `criteria`, from 0; None: a grade."""
+    """Place in the principle's `criteria` or in the prompt's rubric, from 0; None: a grade."""
     question: str
     """The words that were asked: the criterion's, or the principle's comparison question."""
     good: Literal["yes", "no"] | None
     """The reply that speaks for the answer; None: a grade."""
     weight: float
-    """The principle's times the criterion's."""
+    """The principle's times the criterion's, or the item's (`RubricItem.weight`)."""
     p_yes: float | None
     """P(yes) / (P(yes) + P(no)), as it was read; None: a grade."""
     label_mass: float
@@ -65,6 +66,8 @@ class Score:
     """Calls to the engine; 0: an answer to the same prompt has the same text, and that was asked."""
     upto: int | None = None
     """Characters of the answer that were shown, from its beginning; None: all."""
+    rubric_id: str | None = None
+    """`RubricItem.id` of the item that was asked; None: a principle's criterion, or a grade."""
 
     @property
     def value(self) -> float:
@@ -92,7 +95,8 @@ class Reward:
     why there is none."""
     raw: float | None
     """Before a veto, on the source's own scale: of grades the expected one, from 1; of votes the log strength, whose
-    mean over the prompt's samples is 0; of the others as `value`."""
+    mean over the prompt's samples is 0; of a prompt's rubric the points over those that can be had, which lost points
+    take below 0; of the others as `value`."""
     readings: int
     """Rows of `scores` that it is made of; 0 for rules, which no judge reads. Of votes: its labelled pairs."""
     missing: int

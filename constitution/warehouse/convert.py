@@ -35,6 +35,7 @@ from constitution.records import (
     Response,
     Reward,
     Row,
+    RubricItem,
     Sampling,
     Score,
     SkippedRow,
@@ -46,23 +47,26 @@ from constitution.warehouse.columns import IDS, MESSAGES, Table
 from constitution.warehouse.schema import SAMPLING, TABLES
 
 Note = Annotation | Figure | Score | Counterfactual
-Identified = Prompt | Response | Judgement | Preference | Failure | Score | Reward | ReferenceCheck | Counterfactual
+Identified = (
+    Prompt | Response | Judgement | Preference | Failure | Score | Reward | ReferenceCheck | RubricItem | Counterfactual
+)
 """What is found by its id (lookup.KINDS)."""
 N = TypeVar("N", Annotation, Figure, Score, Counterfactual)
 R = TypeVar("R")
 
-ROW_TABLES: dict[str, type[Response | Judgement | Failure | Score | ReferenceCheck | Reward | Preference]] = {
+ROW_TABLES: dict[str, type[Row]] = {
     "responses": Response,
     "judgements": Judgement,
     "failures": Failure,
+    "rubrics": RubricItem,
     "scores": Score,
     "reference_checks": ReferenceCheck,
     "rewards": Reward,
     "preferences": Preference,
 }
 """The tables of rows that a run writes as it goes, in the order that they depend on each other: a label is made of the
-votes that there are and of those that failed for good, a reward and the check of a reference of such readings. `scores`
-also has a scorecard's."""
+votes that there are and of those that failed for good, a reward and the check of a reference of such readings, and
+these may be of an item of a rubric. `scores` also has a scorecard's."""
 
 MADE_TABLES: dict[str, type[Row]] = {"prompts": Turn, **ROW_TABLES}
 """Those with rows that a run writes as it goes: of `prompts` later turns, on which their other rows depend."""
@@ -116,6 +120,7 @@ def _prompts(prompts: Sequence[Prompt], place: Callable[[str], list[Any]]) -> pa
         "answers": lambda: [list(prompt.answers) for prompt in prompts],
         "golds": lambda: [list(prompt.golds) or None for prompt in prompts],
         "script": lambda: [list(prompt.script) or None for prompt in prompts],
+        "rubric": lambda: [[asdict(each) for each in prompt.rubric] or None for prompt in prompts],
     }
     special = {"messages": lambda: _message_lists([prompt.messages for prompt in prompts])}
     return _build(
@@ -196,7 +201,7 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "sampling": lambda value: Sampling(**{**value, "stop": tuple(value["stop"])}),
     "messages": lambda value: _messages(value),  # noqa: PLW0108  (which is defined below)
     "steps": lambda value: tuple(Step(**each) for each in value),
-    **dict.fromkeys(("read_first", "read_second", "dissent", "seen_ids", "grades", "judges"), tuple),
+    **dict.fromkeys(("read_first", "read_second", "dissent", "seen_ids", "from_ids", "grades", "judges"), tuple),
 }
 """Fields that are not of the same type in Python as Arrow has them."""
 
@@ -212,16 +217,30 @@ def _records(kind: type[R], data: pa.Table) -> list[R]:
 
 
 def prompts_from_arrow(data: pa.Table) -> list[Prompt]:
-    names = ("messages", "source", "tags", "answers", "gold", "repeat", "golds", "script", "turn", "conversation_id")
+    names = (
+        "messages",
+        "source",
+        "tags",
+        "answers",
+        "gold",
+        "repeat",
+        "golds",
+        "script",
+        "rubric",
+        "turn",
+        "conversation_id",
+    )
     nothing = [None] * data.num_rows  # of a column that was not there when the part was written
     columns = [data.column(name).to_pylist() if name in data.column_names else nothing for name in (*names, *BESIDE)]
     prompts = []
-    for messages, source, tags, answers, gold, repeat, golds, script, turn, first, *beside in zip(
+    for messages, source, tags, answers, gold, repeat, golds, script, rubric, turn, first, *beside in zip(
         *columns, strict=True
     ):
         prompt = Prompt(
             _messages(messages), source, tuple(tags), tuple(answers), gold, repeat, tuple(golds or ()), *beside
         )
+        if rubric:
+            prompt = replace(prompt, rubric=tuple(Criterion(**each) for each in rubric))
         later = (turn or 1) > 1
         if script or later:
             prompt = replace(prompt, script=tuple(script or ()), turn=turn, first_id=first if later else "")

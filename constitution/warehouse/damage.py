@@ -24,7 +24,7 @@ QUARANTINE = "quarantine"
 INPUT = ("principles", "prompts", "skipped")
 """Copies of what the recipe names: preparing the run writes them again."""
 
-ROWS = ("responses", "judgements", "reference_checks", "rewards", "preferences", "failures")
+ROWS = ("responses", "judgements", "reference_checks", "rubrics", "rewards", "preferences", "failures")
 """What the run makes, in the order that rows name each other."""
 
 

@@ -16,6 +16,7 @@ KINDS: dict[str, str] = {
     "scores": "score",
     "rewards": "reward",
     "reference_checks": "check of a reference",
+    "rubrics": "item of a rubric",
     "counterfactuals": "counterfactual",
     "failures": "failure",
     "prompts": "prompt",

@@ -2,10 +2,12 @@
 
 A revision rests on all earlier rounds of its chain, a perturbation on the answer that it spoils, a reference on the
 answers that it is made from, a vote on both answers, a label on both answers and their rewards and on all its votes, a
-reading for a reward on its answer, a reward, or a check of a reference, on its answer and on all its readings. A later
-turn of a scripted conversation rests, with all its rows, on the whole chains of those before it. A prompt that lost an
-answer (or may have lost its last one, since its chain is short) also loses its final failures and what was said of it
-afterwards: they may be about other words. Whatever rests on nothing that is gone stays, and is not paid for again.
+reading for a reward on its answer, a reward, or a check of a reference, on its answer and on all its readings, an item
+of a rubric on the answers that it was written from and on all the other items of its prompt, and what was read by it on
+it. A later turn of a scripted conversation rests, with all its rows, on the whole chains of those before it. A prompt
+that lost an answer (or may have lost its last one, since its chain is short) also loses its final failures and what was
+said of it afterwards: they may be about other words. Whatever rests on nothing that is gone stays, and is not paid for
+again.
 """
 
 from __future__ import annotations
@@ -96,11 +98,21 @@ CREATE TEMP TABLE gone_reference_checks AS
 SELECT c.id, c.prompt_id, c.response_id NOT IN (FROM answers) AS dangles
 FROM reference_checks AS c LEFT JOIN read AS r ON r.response_id = c.response_id AND r.source = 'reference'
 WHERE dangles OR coalesce(r.readings, 0) < c.readings + c.missing;
+CREATE TEMP TABLE ruled AS
+SELECT prompt_id FROM rubrics GROUP BY prompt_id HAVING count(*) = max(items)
+EXCEPT SELECT prompt_id FROM (SELECT prompt_id, source, unnest(from_ids) AS seen FROM rubrics)
+WHERE source IN ('reference', 'contrast') AND seen NOT IN (FROM answers)
+EXCEPT FROM gone_prompts;
+
+CREATE TEMP TABLE gone_rubrics AS SELECT id, prompt_id FROM rubrics WHERE prompt_id NOT IN (FROM ruled);
 
 CREATE TEMP TABLE gone_rewards AS
 SELECT w.id, w.prompt_id, w.response_id NOT IN (FROM answers) AS dangles
 FROM rewards AS w LEFT JOIN read AS r USING (response_id, source)
-WHERE w.source <> 'votes' AND (dangles OR coalesce(r.readings, 0) < w.readings + w.missing);
+WHERE w.source <> 'votes' AND (
+    dangles OR coalesce(r.readings, 0) < w.readings + w.missing
+    OR w.source = 'prompt-rubric' AND getvariable('rubrics_gone') AND w.prompt_id NOT IN (FROM ruled)
+);
 
 CREATE TEMP TABLE gone_preferences AS
 WITH cast_votes AS (
@@ -137,12 +149,15 @@ WHERE getvariable('answers_gone')
 GROUP BY prompt_id HAVING count(*) FILTER (answers) < getvariable('answers');
 
 CREATE TEMP TABLE gone_failures AS
-SELECT id FROM failures WHERE NOT retryable AND prompt_id IN (FROM touched) OR prompt_id IN (FROM gone_prompts);
+SELECT id FROM failures WHERE NOT retryable AND prompt_id IN (FROM touched) OR prompt_id IN (FROM gone_prompts)
+OR NOT retryable AND split_part(step, '-', 1) = 'rubric' AND getvariable('rubrics_gone')
+    AND prompt_id NOT IN (FROM ruled);
 
 -- What was read for rewards is of the very answer; a scorecard's may be of other words.
 CREATE TEMP TABLE gone_scores AS
 SELECT id FROM scores
-WHERE CASE WHEN scorecard = '' THEN response_id NOT IN (FROM answers) ELSE prompt_id IN (FROM touched) END;
+WHERE CASE WHEN scorecard <> '' THEN prompt_id IN (FROM touched)
+    ELSE response_id NOT IN (FROM answers) OR rubric_id IS NOT NULL AND prompt_id NOT IN (FROM ruled) END;
 """
 
 
@@ -190,6 +205,7 @@ def _take_out_what_rests(root: Path, run: Run, damaged: set[str]) -> None:
             connection.execute("SET VARIABLE from_sample = ?", [_from_sample(run)])
             connection.execute("SET VARIABLE scripted = ?", [scripted])
             connection.execute("SET VARIABLE answers_gone = ?", ["responses" in damaged])
+            connection.execute("SET VARIABLE rubrics_gone = ?", [bool(damaged & {"responses", "rubrics"})])
             connection.execute(_GONE)
             gone = {table: connection.sql(f"SELECT id FROM gone_{table}").to_arrow_table().column(0) for table in there}
             touched = connection.sql("FROM touched").to_arrow_table().column(0)
@@ -199,13 +215,7 @@ def _take_out_what_rests(root: Path, run: Run, damaged: set[str]) -> None:
     for table in NOTES:
         _take_out(root, table, run_id, "prompt_id", touched)
     for table in (
-        "failures",
-        "preferences",
-        "rewards",
-        "reference_checks",
-        "scores",
-        "judgements",
-        "responses",
+        *("failures", "preferences", "rewards", "reference_checks", "scores", "rubrics", "judgements", "responses"),
         "prompts",
     ):
         _take_out(root, table, run_id, "id", gone[table])

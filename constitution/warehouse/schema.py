@@ -29,6 +29,7 @@ from constitution.warehouse.schema_notes import (
     FIGURES,
     REFERENCE_CHECKS,
     REWARDS,
+    RUBRICS,
     SCORES,
 )
 
@@ -200,12 +201,13 @@ FAILURES = Table(
         PROMPT_ID,
         few(
             "step",
-            "Step of the chain: initial, critique-1, revision-1, reward-rubric, vote, …; turn-2, …: a later turn.",
+            "Step of the chain: initial, critique-1, revision-1, rubric, reward-rubric, vote, …; turn-2, …: a later "
+            "turn.",
         ),
         few(
             "error",
             "Class of the error, or EmptyOutput, CritiqueRefused, AnswerRefused, ContentFiltered, TurnNotAsked "
-            "(a later turn, by the prompt of the one that has no whole answer).",
+            "(a later turn, by the prompt of the one that has no whole answer), NoRubric (too few items are left).",
         ),
         text("message", "What it said."),
         Column("retryable", pa.bool_(), "True: trying again can help."),
@@ -218,6 +220,6 @@ TABLES = {
     table.name: table
     for table in (
         *(PRINCIPLES, PROMPTS, SKIPPED, RESPONSES, JUDGEMENTS, PREFERENCES, FAILURES),
-        *(ANNOTATIONS, FIGURES, SCORES, REWARDS, REFERENCE_CHECKS, COUNTERFACTUALS, EXPORTED),
+        *(ANNOTATIONS, FIGURES, SCORES, REWARDS, REFERENCE_CHECKS, RUBRICS, COUNTERFACTUALS, EXPORTED),
     )
 }

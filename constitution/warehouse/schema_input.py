@@ -88,6 +88,8 @@ PROMPTS = Table(
              null=True),
         text("cut_answer", "What the assistant said after the last user turn, cut off (`prompts.last_answer`); null: "
              "nothing.", null=True),
+        Column("rubric", CRITERIA, "The rubric that came with it (`prompts.rubric`): questions about an answer, which "
+               "reply is good, and what it counts; null: none.", null=True),
         text("conversation_id", "`prompts.id` of the conversation's first scripted turn; its own, without a script."),
         integer("turn", "Place among the scripted turns of its conversation, from 1."),
         Column("script", pa.list_(pa.string()), "What the user says after this turn, each asked after the model's "

@@ -68,15 +68,15 @@ SCORES = Table(
         text("response_id", "`responses.id` or `counterfactuals.id`."),
         few("judge", "Name of the judge."),
         few("scorecard", "name@version of the constitution that asks; empty: it is for a reward of the run."),
-        few("principle_id", "The principle that is asked about."),
-        few("principle_digest", "SHA-256 of that principle with all its fields."),
+        few("principle_id", "The principle that is asked about; empty: an item of the prompt's rubric is."),
+        few("principle_digest", "SHA-256 of that principle with all its fields; empty: there is none."),
         few("metric", "Its first tag: refusal-full · refusal-partial · undesired · helpful; for a reward its source: "
-            "rubric · grade · sentence; reference: of a reference, before anything is made from it."),
+            "rubric · grade · prompt-rubric · sentence; reference: of a reference, before anything is made from it."),
         few("category", "Its second tag, of `undesired` what it is; empty: none."),
-        integer("criterion", "Place in its criteria, from 0; null: a grade.", null=True),
+        integer("criterion", "Place in its criteria, or in the prompt's rubric, from 0; null: a grade.", null=True),
         few("question", "The criterion's words; of a grade, the principle's comparison question."),
         few("good", "yes · no: the reply that speaks for the answer; null: a grade.", null=True),
-        real("weight", "The principle's times the criterion's."),
+        real("weight", "The principle's times the criterion's, or the item's: below 0, points that a yes loses."),
         real("p_yes", "P(yes) / (P(yes) + P(no)), as it was read; null: a grade.", null=True),
         real("label_mass", "Probability on all replies together before renormalising."),
         few("template_digest", "`templates.digest` of what rendered the question."),
@@ -89,6 +89,43 @@ SCORES = Table(
         integer("calls", "Calls to the engine; 0: an answer to the same prompt has the same text, and that was asked; "
                 "null: not known.", null=True),
         integer("upto", "Characters of the answer that were shown, from its beginning; null: all.", null=True),
+        text("rubric_id", "`rubrics.id` of the item that was asked; null: a principle's criterion, or a grade.",
+             null=True),
+        CREATED_AT,
+    ),
+)  # fmt: skip
+
+RUBRICS = Table(
+    "rubrics",
+    "One row per question of a prompt's own rubric, dropped ones with the reason; those without one are asked.",
+    (
+        RUN_ID,
+        text("id", "Digest of run, prompt, source and number."),
+        PROMPT_ID,
+        few("source", "What it was made from: given (with the prompt) · prompt · principles · reference · contrast."),
+        integer("number", "Place among the prompt's items, from 0."),
+        integer("items", "Items of the prompt, dropped ones too."),
+        text("question", "As it was written, or given."),
+        few("good", "yes · no: the reply that speaks for an answer."),
+        real("weight", "Above 0: points that an answer can have; below 0: points that it loses where the reply is yes, "
+             "which are not among those that it can have."),
+        few("kind", "essential · important · optional · pitfall; empty: not said."),
+        Column("from_ids", IDS, "`responses.id` of what it was written from, of a contrast the better one first; or "
+               "ids of principles."),
+        few("writer", "Short name of the model; `given`: it came with the prompt."),
+        few("drop_reason", "unanswerable · subjective · length · leaks-reference · compound · duplicate · mirror · "
+            "contradicts · check-failed (with the rubric a judge does not prefer what was preferred) · dead · "
+            "over-limit; null: it is asked.", null=True),
+        text("detail", "What the reason rests on; null: nothing more.", null=True),
+        text("reply", "All that the writer wrote, of the first item of a source; null: the others, and what was given.",
+             null=True),
+        few("template_digest", "`templates.digest` of what the writer was asked with; null: it was given.", null=True),
+        Column("seed", pa.int64(), "Seed of the request; null: none.", null=True),
+        integer("prompt_tokens", "Tokens of input, on the first item of a source, as those below; others have 0."),
+        integer("cached_tokens", "Of these, found in the engine's prefix cache."),
+        integer("completion_tokens", "Tokens of output."),
+        integer("reasoning_tokens", "Of these, those of reasoning; 0: none that are known."),
+        integer("calls", "Calls to the writer."),
         CREATED_AT,
     ),
 )  # fmt: skip
@@ -101,12 +138,13 @@ REWARDS = Table(
         text("id", "Digest of run, answer and source."),
         PROMPT_ID,
         text("response_id", "`responses.id`."),
-        few("source", "rubric (criteria) · grade · rule · sentence · votes (of a tournament, or of all pairs). Those "
-            "of different sources are not comparable."),
+        few("source", "rubric (criteria) · grade · rule · prompt-rubric · sentence · votes (of a tournament, or of all "
+            "pairs). Those of different sources are not comparable."),
         real("value", "From 0 to 1, without the length penalty; of votes, the mean probability of beating each other "
              "sample of the prompt. Null: `reason` says why there is none.", null=True),
         real("raw", "Before a veto, on the source's own scale: of grades the expected one, from 1; of votes the "
-             "Bradley-Terry log strength, around 0; null: no value.", null=True),
+             "Bradley-Terry log strength, around 0; of a prompt's rubric under 0 where more is lost than had; null: no "
+             "value.", null=True),
         integer("readings", "Rows of `scores` that it is made of; 0 for rules; of votes, its labelled pairs."),
         integer("missing", "Readings that were asked for and are not among them: failed, or short of label mass; of "
                 "votes, its pairs without a label."),
@@ -115,8 +153,8 @@ REWARDS = Table(
         real("length_penalty", "To be added to `value`: 0 or less; null: the recipe has none, or there is no text.",
              null=True),
         Column("judges", IDS, "Whose readings it is made of.", few=("judges.list.element",)),
-        few("reason", "Why there is no value: no-text · readings-missing · no-label (of votes: no pair of it has one); "
-            "null: there is one.", null=True),
+        few("reason", "Why there is no value: no-text · readings-missing · no-rubric (its prompt has none) · no-label "
+            "(of votes: no pair of it has one); null: there is one.", null=True),
         real("low", "Of votes: lower end of the 95 % interval of `value`; null: other sources.", null=True),
         real("high", "Upper end of it.", null=True),
         Column("steps", STEPS, "By sentence: of each one `upto`, characters of the answer up to its end, and `value`, "

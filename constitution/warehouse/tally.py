@@ -23,7 +23,8 @@ _OF_REWARDS = (
     f"(SELECT count(*) FROM scores WHERE {OF_REWARDS}), "
     f"(SELECT count(*) FROM scores WHERE {OF_REWARDS} AND label_mass < {OFF_LABEL}), "
     "(SELECT count(*) FROM rewards), (SELECT count(*) FROM rewards WHERE reason = 'readings-missing'), "
-    "(SELECT count(*) FROM reference_checks), (SELECT count(*) FROM reference_checks WHERE drop_reason IS NOT NULL)"
+    "(SELECT count(*) FROM reference_checks), (SELECT count(*) FROM reference_checks WHERE drop_reason IS NOT NULL), "
+    "(SELECT count(*) FROM rubrics), (SELECT count(*) FROM rubrics WHERE drop_reason IS NOT NULL)"
 )
 
 
@@ -34,7 +35,7 @@ class Tally:
     COUNTS: ClassVar[tuple[str, ...]] = (
         "turns", "responses", "judgements", "off_label", "censored", "preferences", "kept", "votes_missing",
         "votes_spared", "failures", "scores", "scores_off_label", "rewards", "rewards_missing",
-        "reference_checks", "references_dropped",
+        "reference_checks", "references_dropped", "rubrics", "rubrics_dropped",
     )  # fmt: skip
 
     usage: tuple[Usage, ...] = ()
@@ -43,7 +44,7 @@ class Tally:
     which a label was bounded and not read; `kept`: of the preferences, those that were not dropped; `votes_missing`,
     `votes_spared`: their sums; `scores`: readings for rewards, and `scores_off_label` those under OFF_LABEL;
     `rewards_missing`: rewards without a value for want of readings; `references_dropped`: references of which
-    nothing may be made."""
+    nothing may be made; `rubrics_dropped`: items of prompts' rubrics that are not asked."""
     errors: dict[str, int] = field(default_factory=dict)
     """Failures per class of error."""
     answered: dict[int, int] = field(default_factory=dict)

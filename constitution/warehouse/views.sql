@@ -234,12 +234,12 @@ broken AS (
     SELECT
         run_id, prompt_id, count(*) AS failures,
         arg_max({'step': step, 'why': error || ': ' || message}, created_at) FILTER (
-            NOT retryable AND step <> 'vote' AND step NOT LIKE 'reward-%' AND step NOT LIKE 'perturbation-%'
+            NOT retryable AND step <> 'vote' AND NOT regexp_matches(step, '^(reward|rubric|perturbation)(-|$)')
             AND (NOT unsaid(error) OR error IN ('NothingToSee', 'NothingToRevise'))
         ) AS final,
         -- A sample that failed ends no chain that starts from another.
         coalesce(bool_or(step NOT LIKE 'sample-%') FILTER (
-            NOT retryable AND step <> 'vote' AND step NOT LIKE 'reward-%' AND step NOT LIKE 'perturbation-%'
+            NOT retryable AND step <> 'vote' AND NOT regexp_matches(step, '^(reward|rubric|perturbation)(-|$)')
             AND (NOT unsaid(error) OR error = 'NothingToRevise')
         ), false) AS chain_broken
     FROM failures

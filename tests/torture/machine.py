@@ -130,6 +130,7 @@ def undisturbed(folder: Path) -> World:
         "failures",
         "rewards",
         "reference_checks",
+        "rubrics",
         "skipped",
     }
     return World(recipe, folder / "done", folder / "open", done.run_id, rows)

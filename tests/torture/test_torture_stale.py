@@ -27,7 +27,7 @@ from constitution.judge import methods
 from constitution.judge.methods import METHODS
 from constitution.pipeline import plan, prepare
 from constitution.recipe import Recipe, load_recipe
-from constitution.recipe.base import Section
+from constitution.recipe.base import Section, names
 from constitution.templates.wording import start_wording
 
 
@@ -84,8 +84,8 @@ def run_id(project: Path, data: dict[str, Any]) -> str:
 
 def leaves(section: BaseModel, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str, str]]:
     """Every field below `section` that is no section itself: where it is, its section's class, its name."""
-    for name in type(section).model_fields:
-        value, here = getattr(section, name), (*place, name)
+    for field, name in zip(type(section).model_fields, names(type(section)), strict=True):
+        value, here = getattr(section, field), (*place, name)
         inner = value.items() if isinstance(value, dict) else [("", value)]
         sections = [(key, each) for key, each in inner if isinstance(each, BaseModel)]
         for key, each in sections:
@@ -128,6 +128,8 @@ def bases() -> dict[str, dict[str, Any]]:
     rules = {"words": [1, 9], "refusal": "unwanted"}
     reward = {"by": ["rubric", "grade", "rule"], "length": {"limit": 40}, "rules": rules}
     found["rewards"] = {**RECIPE, "reward": reward}
+    found["rubrics"] = changed({**RECIPE, "rubric": {"from": ["given"]}}, ("prompts", "rubric"), "checks")
+    found["rubrics"]["reward"] = {"by": ["prompt-rubric"], "length": {"limit": 40}}
     alike = {"a": {"n": 2}, "b": {"n": 2, "temperature": 0.5}}
     contrast = {"pairs": ["contrast"], "contrast": ["a", "b"]}
     found["contrast"] = {**RECIPE, "sample": alike, "reward": reward, "judge": contrast}
@@ -151,9 +153,13 @@ def cases() -> Iterator[tuple[str, tuple[str, ...], str, str]]:
                 continue  # which takes the place of others
             if kind == "PromptsSection" and name in unused.get(base, {"path", "format", "rows", *of_hub}):
                 continue
-            left_out = {"Recipe": ("perturb", "sample", "reward"), "Models": ("judge", "jury", "pool")}
+            left_out = {"Recipe": ("perturb", "sample", "rubric", "reward"), "Models": ("judge", "jury", "pool")}
             if name in left_out.get(kind, ()) or place[:2] == ("sample", "b"):
                 continue  # sections that the base leaves out
+            if name == "rubric" and base != "rubrics":
+                continue  # which goes with the section of that name
+            if (kind, name) == ("RubricSection", "from"):
+                continue  # which has one value so far
             if name in ("contrast", "confirm") and base != "contrast":
                 continue  # which take samplers and rewards
             if name == "method" and "jury" not in place and kind != "JudgeSection":
