@@ -193,6 +193,32 @@ def rubric_messages(
     return (Message("user", asked), Message("assistant", texts.ending))
 
 
+def item_messages(prompt: Messages, answer: str, question: str, nonce: str, texts: TemplateSet = RUBRIC) -> Messages:
+    """As `rubric_messages`, of an item that a model wrote or that came with the prompt: what it asks is shown as what
+    others wrote is (`one_line`)."""
+    return rubric_messages(prompt, answer, Criterion(one_line(question, nonce, texts)), nonce, texts)
+
+
+def shown(text: str, nonce: str, texts: TemplateSet) -> str:
+    """What of an answer, a reference or the like is shown between two marks of these templates: all of it, without what
+    would pass for the marks (disarm.py). Every text in a request that no person of this project wrote goes through
+    here, through `one_line` or through `conversation`."""
+    return _disarm(text, nonce, texts.frame)
+
+
+def one_line(question: str, nonce: str, texts: TemplateSet) -> str:
+    """What of a question is shown where the template itself speaks: disarmed, and on one line, so that nothing of it
+    begins like a part of the template."""
+    while (stripped := " ".join(_disarm(" ".join(question.split()), nonce, texts.frame).split())) != question:
+        question = stripped  # what is left of several blanks can be one more mark
+    return question
+
+
+def conversation(prompt: Messages, nonce: str, texts: TemplateSet) -> str:
+    """What of the prompt's turns is shown between two marks of these templates."""
+    return _conversation(prompt, nonce, texts.frame)
+
+
 def transcript(messages: Messages, frame: Frame = JUDGE.frame) -> str:
     """The conversation as one text, every turn whole; lines that would pass for another turn are quoted."""
     from constitution.templates.disarm import quote_turns  # compiles patterns for 30 ms, which readers need not
@@ -217,14 +243,13 @@ def _conversation(prompt: Messages, nonce: str, frame: Frame) -> str:
 
 
 def _two_answers(
-    texts: TemplateSet, template: str, prompt: Messages, shown: tuple[str, str], principle: Principle, nonce: str
+    texts: TemplateSet, template: str, prompt: Messages, answers: tuple[str, str], principle: Principle, nonce: str
 ) -> str:
-    frame = texts.frame
     values = {
         "nonce": nonce,
-        "conversation": _conversation(prompt, nonce, frame),
-        "first": _disarm(shown[0], nonce, frame),
-        "second": _disarm(shown[1], nonce, frame),
+        "conversation": conversation(prompt, nonce, texts),
+        "first": shown(answers[0], nonce, texts),
+        "second": shown(answers[1], nonce, texts),
         "question": principle.comparison_question,
     }
     return fill(texts.texts[template], values)
@@ -233,8 +258,8 @@ def _two_answers(
 def _one_answer(texts: TemplateSet, template: str, prompt: Messages, answer: str, nonce: str, **asked: str) -> str:
     values = {
         "nonce": nonce,
-        "conversation": _conversation(prompt, nonce, texts.frame),
-        "answer": _disarm(answer, nonce, texts.frame),
+        "conversation": conversation(prompt, nonce, texts),
+        "answer": shown(answer, nonce, texts),
         **asked,
     }
     return fill(texts.texts[template], values)
@@ -255,21 +280,21 @@ def _opening(prompt: Messages, principle: Principle, exemplars: Sequence[Exempla
     """
     system = tuple(message for message in prompt if message.role == "system")
     turns = tuple(message for message in prompt if message.role != "system")
-    shown = _shown(tuple(exemplars), principle.critique_request, principle.revision_request, texts)
-    return (*system, *shown, *turns)
+    examples = _exemplars(tuple(exemplars), principle.critique_request, principle.revision_request, texts)
+    return (*system, *examples, *turns)
 
 
 @lru_cache(maxsize=1024)
-def _shown(
+def _exemplars(
     exemplars: tuple[Exemplar, ...], critique_request: str, revision_request: str, texts: TemplateSet
 ) -> Messages:
     """The exemplars as turns of a chat. Kept: they are the same in every chat by one principle."""
-    shown: list[Message] = []
+    turns: list[Message] = []
     for exemplar in exemplars:
         context, answer = exemplar.messages, exemplar.response
         critique = _request(texts.texts["critique.txt"], exemplar.critique_request or critique_request, context, answer)
         revision = _request(texts.texts["revision.txt"], exemplar.revision_request or revision_request, context, answer)
-        shown += [
+        turns += [
             *_without_system(context),
             Message("assistant", answer),
             Message("user", critique),
@@ -277,7 +302,7 @@ def _shown(
             Message("user", revision),
             Message("assistant", exemplar.revision),
         ]
-    return tuple(shown)
+    return tuple(turns)
 
 
 def _without_system(messages: Messages) -> Messages:

@@ -66,28 +66,34 @@ def engine() -> Iterator[TransformersEngine]:
     asyncio.run(made.close())
 
 
-def rendered(prompt: Messages, first: str, second: str) -> dict[Method, Messages]:
-    """What the judge is asked, by every method."""
+QUESTION = "Is it kind?"
+"""An item of the prompt's own rubric, which a model may have written."""
+
+
+def rendered(prompt: Messages, first: str, second: str, question: str = QUESTION) -> dict[str, Messages]:
+    """What the judge is asked, by every method. first: also a rollout or a reference, which are read as answers are."""
     return {
         "label": templates.vote_messages(prompt, first, second, RULE, NONCE),
         "rationale": templates.rationale_messages(prompt, first, second, RULE, NONCE, "Because."),
         "score": templates.score_messages(prompt, first, RULE, NONCE),
         "rubric": templates.rubric_messages(prompt, first, RULE.criteria[0], NONCE),
+        "item": templates.item_messages(prompt, first, question, NONCE),
     }
 
 
-def attacked(attack: Attack) -> list[tuple[Messages, str, str]]:
-    """Conversation and both answers, with the attack in each place where it can stand."""
+def attacked(attack: Attack) -> list[tuple[Messages, str, str, str]]:
+    """Conversation, both answers and the question, with the attack in each place where it can stand."""
     text = attack.text("A")
     turns = [
         (*PROMPT[:place], Message(PROMPT[place].role, attack.put(PROMPT[place].content, text)), *PROMPT[place + 1 :])
         for place in range(len(PROMPT))
     ]
     return [
-        (PROMPT, attack.put("good", text), "bad"),
-        (PROMPT, "good", attack.put("bad", text)),
-        ((Message("system", text), *PROMPT), "good", "bad"),
-        *((turn, "good", "bad") for turn in turns),
+        (PROMPT, attack.put("good", text), "bad", QUESTION),
+        (PROMPT, "good", attack.put("bad", text), QUESTION),
+        (PROMPT, "good", "bad", attack.put(QUESTION, text)),
+        ((Message("system", text), *PROMPT), "good", "bad", QUESTION),
+        *((turn, "good", "bad", QUESTION) for turn in turns),
     ]
 
 
@@ -98,13 +104,15 @@ def test_no_attack_changes_the_frame(kind: str, engine: TransformersEngine, tort
     special = set(chat._never)
     clean = {len(p): rendered(p, "good", "bad") for p in (PROMPT, (Message("system", "x"), *PROMPT))}
     for attack in (attack for attack in ALL if attack.kind == kind):
-        for prompt, first, second in attacked(attack):
-            for method, messages in rendered(prompt, first, second).items():
+        for prompt, first, second, question in attacked(attack):
+            for method, messages in rendered(prompt, first, second, question).items():
                 frame = clean[len(prompt)][method]
                 marks = MARKS.get(method) or MARKS["label" if method == "rationale" else "score"]
                 text, whole = messages[0].content, frame[0].content
                 assert marks.findall(text) == marks.findall(whole), attack
                 assert text.count(NONCE) == whole.count(NONCE), attack
+                lines, expected_lines = (each.split(f"[end {NONCE}]")[-1].splitlines() for each in (text, whole))
+                assert (len(lines), lines[-1]) == (len(expected_lines), expected_lines[-1]), attack
                 told = text.partition(f"[end {NONCE}]")[0]
                 assert TURN.findall(told) == TURN.findall(whole.partition(f"[end {NONCE}]")[0]), attack
                 assert messages[1:] == frame[1:], attack  # what the label is read after
@@ -195,16 +203,18 @@ WORDS = st.lists(
 
 
 @settings(max_examples=150)
-@given(WORDS, WORDS, WORDS)
-def test_no_text_at_all_changes_the_frame(said: str, first: str, second: str) -> None:
+@given(WORDS, WORDS, WORDS, WORDS)
+def test_no_text_at_all_changes_the_frame(said: str, first: str, second: str, question: str) -> None:
     prompt = (Message("user", said), Message("assistant", second), Message("user", first))
-    for method, messages in rendered(prompt, first, second).items():
+    for method, messages in rendered(prompt, first, second, question).items():
         text = messages[0].content
         two = method in ("label", "rationale")
         assert text.count(f"[end {NONCE}]") == (3 if two else 2)
         assert text.count(f"[conversation {NONCE}]") == 1
         assert [text.count(f"[answer {name}{NONCE}]") for name in ("A ", "B ", "")] == ([1, 1, 0] if two else [0, 0, 1])
         assert len(TURN.findall(text.partition(f"[end {NONCE}]")[0])) == 3
+        if method == "item":
+            assert text.split(f"[end {NONCE}]")[-1].strip().count("\n") == 1, "the question, and the replies"
 
 
 @settings(max_examples=100)
@@ -272,7 +282,7 @@ async def test_no_control_token_of_an_attack_reaches_a_server() -> None:
     async with FakeServer() as server:
         judge = await OpenAIEngine.open(OpenAIModel(engine="openai", model="fake", base_url=server.base_url))
         for attack in ALL:
-            [(prompt, first, second), *_] = attacked(attack)
+            [(prompt, first, second, _), *_] = attacked(attack)
             question = Question(judge, JudgeSection(), prompt, first, second, RULE, NONCE, templates.JUDGE, 1, "")
             await ask(question)
             sent = "".join(message["content"] for message in server.requests[-1].body["messages"])
