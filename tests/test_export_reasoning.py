@@ -35,7 +35,7 @@ def rows_of(out: Path) -> list[dict[str, Any]]:
     return [row for path in sorted((out / "data").rglob("*.parquet")) for row in pq.read_table(path).to_pylist()]
 
 
-@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("format_", [name for name, spec in FORMATS.items() if not spec.source])
 def test_no_export_has_it_unless_it_is_asked_for(folder: Path, run: Run, tmp_path: Path, format_: str) -> None:
     export(folder / "warehouse", run.run_id, Settings(format=format_, cleaning=NO_CLEANING), tmp_path / "out")
     assert HIDDEN not in str(rows_of(tmp_path / "out"))
@@ -43,7 +43,7 @@ def test_no_export_has_it_unless_it_is_asked_for(folder: Path, run: Run, tmp_pat
     assert HIDDEN not in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("format_", [each for each in FORMATS if each != "grpo"])
+@pytest.mark.parametrize("format_", [name for name, spec in FORMATS.items() if "with_reasoning" in spec.settings])
 def test_with_it_each_answer_has_what_led_to_its_text(folder: Path, run: Run, tmp_path: Path, format_: str) -> None:
     settings = Settings(format=format_, with_reasoning=True, cleaning=NO_CLEANING)
     export(folder / "warehouse", run.run_id, settings, tmp_path / "out")

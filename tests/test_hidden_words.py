@@ -170,8 +170,9 @@ EXPORTS = [
     (layout, format_, thinking)
     for (layout, spec), format_, thinking in product(LAYOUTS.items(), FORMATS, (False, True))
     if format_ in spec.tasks
+    and not FORMATS[format_].source
     and (layout == "trl" or thinking == spec.tasks[format_].reasoning)
-    and (format_ != "grpo" or not thinking)
+    and ("with_reasoning" in FORMATS[format_].settings or not thinking)
 ]
 """All formats, with reasoning and without; in the other layouts with it where their readers take it."""
 BY_REWARDS: list[dict[str, Any]] = [

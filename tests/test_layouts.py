@@ -52,7 +52,9 @@ SHAPES = ("", "S", "UA", "SUA", "U", "USA")
 users and answers in turn behind at most one system turn at the front: it would drop the last two."""
 ROLES = {"S": "system", "U": "user", "A": "assistant"}
 ALTERNATING = ("", "S", "UA", "SUA")
-PAIRS = tuple((layout, format) for layout, spec in LAYOUTS.items() for format in spec.tasks)
+PAIRS = tuple(
+    (layout, format) for layout, spec in LAYOUTS.items() for format in spec.tasks if not FORMATS[format].source
+)
 
 
 BROKEN = ("user user", "user system assistant user")

@@ -76,6 +76,7 @@ def export(run: str | None, format_: str, out: Path, warehouse: Path, overwrite:
     dpo     prompt, chosen, rejected          kto   prompt, completion, label (needs scores, or rewards)
     reward  chosen, rejected, margin          sft   prompt, completion
     robust  dpo in shards by label noise      grpo  prompt, principles, criteria
+    prm     prompt, completions, labels (needs rewards by sentence)
 
     Without RUN it is the newest that has what the format takes. What is dropped is in the table `exported`, with the
     reason. Exact duplicates and near-duplicate prompts are dropped unless --dedupe says otherwise.

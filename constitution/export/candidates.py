@@ -196,10 +196,13 @@ def choose(work: Work) -> None:
 
 
 def _by_reward(connection: duckdb.DuckDBPyConnection, settings: Settings, source: str | None) -> bool:
-    """kto: by rewards where these are asked for, or judges read no answer by itself for its label."""
-    if not settings.spec.scored or not source:
+    """prm; kto where rewards are asked for, or judges read no answer by itself for its label."""
+    if not (settings.spec.scored or settings.spec.source) or not source:
         return False
-    by_reward = bool(settings.source) or not connection.execute("SELECT 1 FROM readings LIMIT 1").fetchall()
+    by_reward = (
+        bool(settings.source or settings.spec.source)
+        or not connection.execute("SELECT 1 FROM readings LIMIT 1").fetchall()
+    )
     if by_reward and settings.principles:
         raise InputError(
             "--principles: the scores here are rewards, each made of all principles of the recipe's reward.principles",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
-from constitution.records import Run
+from constitution.records import RewardSource, Run
 
 Unit = Literal["pair", "answer", "prompt"]
 UNITS = get_args(Unit)
@@ -60,6 +60,8 @@ class Format:
     """Each answer needs a score by itself: candidates are those that judges looked at one by one."""
     shards: bool = False
     """Rows are sorted into configs by the noise of their labels."""
+    source: RewardSource | None = None
+    """Its rows are made of rewards by this source and no other."""
     needs_reward: bool = False
     """The trainer takes a reward function."""
 

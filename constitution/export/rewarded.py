@@ -1,7 +1,7 @@
 """Candidates by their rewards: those of one source, with the length penalty; a group is as the view `groups` says.
 
 Columns of export.candidates, where the run has rewards:
-    answers   reward, in_group; of its group unanimous, group_size, reward_mean, reward_std
+    answers   reward, steps, in_group; of its group unanimous, group_size, reward_mean, reward_std
     pairs     reward_chosen, reward_rejected
     prompts   unanimous, group_size, reward_mean, reward_std
 """
@@ -19,7 +19,7 @@ _LAID = """
 CREATE TABLE export.rewarded AS
 SELECT
     w.response_id, total_reward(w.value, w.length_penalty) AS reward, w.readings AS reward_readings,
-    a.response_id IS NOT NULL AS in_group
+    w.steps, a.response_id IS NOT NULL AS in_group
 FROM rewards AS w
 LEFT JOIN (SELECT response_id FROM advantages WHERE source = $source) AS a USING (response_id)
 WHERE w.source = $source;
@@ -42,7 +42,8 @@ JOINED: dict[Unit, tuple[str, str]] = {
     "answer": (
         "LEFT JOIN export.rewarded AS w ON w.response_id = r.id "
         "LEFT JOIN export.grouped AS g ON g.group_of = r.prompt_id",
-        "w.reward, coalesce(w.in_group, false) AS in_group, g.unanimous, g.group_size, g.reward_mean, g.reward_std",
+        "w.reward, w.steps, coalesce(w.in_group, false) AS in_group, "
+        "g.unanimous, g.group_size, g.reward_mean, g.reward_std",
     ),
     "prompt": (
         "LEFT JOIN export.grouped AS g ON g.group_of = prompt_id",
@@ -72,6 +73,8 @@ def choose_rewarded(work: Work) -> None:
     elif unit == "prompt" and work.source and settings.unanimous == "drop":
         work.drop_where(Dropped.NO_REWARD, "reward_mean IS NULL")
         work.drop_where(Dropped.UNANIMOUS, "unanimous")
+    elif settings.spec.source:
+        work.drop_where(Dropped.NO_REWARD, "reward IS NULL")
     elif settings.spec.scored:
         if settings.bad is not None:
             work.drop(Dropped.BETWEEN, _detailed("p", f"p >= {settings.bad!r} AND p < {settings.good!r}"))

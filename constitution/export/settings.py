@@ -63,7 +63,7 @@ class Cleaning(_Section):
 
 class Settings(_Section):
     format: str = Field(json_schema_extra={"enum": list(FORMATS)})
-    """Which trainers read it: dpo, reward, robust, kto, sft, grpo."""
+    """Which trainers read it: dpo, reward, robust, kto, sft, prm, grpo."""
     layout: str = Field(default="trl", json_schema_extra={"enum": list(LAYOUTS)})
     """Whose columns and files: trl, or those of another trainer's own reader. Not each has each format."""
     file_type: Literal["parquet", "jsonl"] | None = None
@@ -111,7 +111,7 @@ class Settings(_Section):
     clip: float = Field(default=0.99, gt=0.5, lt=1)
     """reward: p_chosen counts as at most this in `margin`, its log-odds."""
     good: float = Field(default=0.5, gt=0, le=1)
-    """kto: least score of a good answer, on [0, 1]."""
+    """kto, prm: least score of a good answer, or sentence, on [0, 1]."""
     bad: float | None = Field(default=None, ge=-10, le=1)
     """kto: an answer with a score under this is bad, and those between are dropped; not given: all that are not good
     are bad."""
@@ -181,13 +181,18 @@ class Settings(_Section):
     @property
     def tables(self) -> tuple[str, ...]:
         """A run must have rows in one of these."""
-        if self.selects or (self.source and self.spec.scored):
+        if self.selects or self.spec.source or (self.source and self.spec.scored):
             return ("rewards",)
         return (self.spec.table, "rewards") if self.spec.scored else (self.spec.table,)
 
     def source_of(self, run: Run) -> str | None:
         """By what the rewards are; None: the run has none, and none are asked for. Raises InputError where they are."""
         by = [*((run.recipe.get("reward") or {}).get("by") or ()), *(["votes"] if _by_votes(run) else [])]
+        if (only := self.spec.source) and (only not in by or self.source not in (None, only)):
+            hint = f'{self.format} is of answers that were read by {only}: reward.by = ["{only}"]'
+            raise InputError(f"{run.run_id}: {self.format} takes rewards by {only}, and no other", hint=hint)
+        if only:
+            return only
         if self.source and self.source not in by:
             told = f"those by {', '.join(by)}" if by else "none"
             raise InputError(f"{run.run_id}: has no rewards by {self.source}, but {told}", hint=_REWARDS)

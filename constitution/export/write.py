@@ -28,6 +28,8 @@ TYPES = {
     "number": pa.float64(),
     "count": pa.int32(),
     "flag": pa.bool_(),
+    "numbers": pa.list_(pa.float64()),
+    "flags": pa.list_(pa.bool_()),
     "messages": pa.list_(pa.struct(_MESSAGE)),
     "message": pa.struct(_MESSAGE),
     "learnt": pa.list_(pa.struct([*_MESSAGE, ("training", pa.bool_())])),
@@ -40,6 +42,9 @@ TYPES = {
     "criteria": pa.list_(pa.struct(_CRITERION)),
 }
 """The columns' types. `thoughts`: messages, of which an answer's also has what the model thought before it."""
+
+_WHITE = "".join(filter(str.isspace, map(chr, range(0x3001))))
+"""White space, as Python has it."""
 
 # A conversation goes as a whole to one side, by a number in [0, 1) that depends on the seed and on it alone: so that
 # exports of several runs can be put together.
@@ -190,6 +195,7 @@ def _query(run: Run, settings: Settings, columns: Sequence[Field], always: Mappi
         **{text: message(text) for text in ("answer", "won", "lost")},
         "clip": repr(settings.clip),
         "good": repr(settings.good),
+        "white": sandbox.quoted(_WHITE),
         "margin": settings.margin_of(run),
         "constitution": sandbox.quoted(always["constitution"]),
         "asked": sandbox.quoted(json.dumps(asked, ensure_ascii=False)),

@@ -217,7 +217,7 @@ EXPORTED = Table(
     (
         RUN_ID,
         few("export_id", "Format and digest of the settings; an export made again takes the place of the one before."),
-        few("format", "dpo · reward · kto · sft · grpo · robust."),
+        few("format", "dpo · reward · kto · sft · prm · grpo · robust."),
         text("id", "Of the candidate: `preferences.id` (dpo, reward, robust), `responses.id` (kto, sft), `prompts.id` "
               "(grpo)."),
         PROMPT_ID,
