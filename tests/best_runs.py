@@ -13,7 +13,7 @@ from test_rewards import RECIPE as REWARDED
 
 from constitution.engines.base import Completion, Engine, Request
 from constitution.errors import EngineError
-from constitution.pipeline import lost, open_run, prepare
+from constitution.pipeline import Plan, lost, open_run, prepare
 from constitution.recipe import load_recipe
 from constitution.records import Run
 from constitution.warehouse import ask, connect
@@ -65,6 +65,30 @@ def best_project(tmp_path: Path) -> Path:
 def rows_of(root: Path) -> list[list[tuple[Any, ...]]]:
     with connect(root) as connection:
         return [list(ask(connection, ROWS.format(name)).rows) for name in TABLES]
+
+
+class Killed(Exception):
+    pass
+
+
+async def killed_after(plan: Plan, rows: int) -> None:
+    """A start that ends after this number of rows."""
+    written = 0
+    async with open_run(plan) as session:
+        assert session._steps
+        writer = session._steps.writer
+        put = writer.put
+
+        async def few(made: Sequence[Any]) -> None:
+            nonlocal written
+            left = max(rows - written, 0)
+            written += len(made)
+            await put(list(made)[:left])
+            if written > rows:
+                raise Killed
+
+        writer.put = few  # type: ignore[method-assign,assignment]
+        await session.walk()
 
 
 class Speaks(Engine):

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-from best_runs import RECIPE, Reads, Speaks, best_project, rows_of, worked
+from best_runs import RECIPE, Killed, Reads, Speaks, best_project, killed_after, rows_of, worked
 from run_once import run_once, stop_midway
 from small_project import table
 
 from constitution.errors import EngineUnavailable, RequestRefused
-from constitution.pipeline import Plan, open_run, prepare
+from constitution.pipeline import prepare
 from constitution.recipe import load_recipe
 from constitution.warehouse import Warehouse
 
@@ -21,30 +19,6 @@ from constitution.warehouse import Warehouse
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     return best_project(tmp_path)
-
-
-class Killed(Exception):
-    pass
-
-
-async def killed_after(plan: Plan, rows: int) -> None:
-    """A start that ends after this number of rows."""
-    written = 0
-    async with open_run(plan) as session:
-        assert session._steps
-        writer = session._steps.writer
-        put = writer.put
-
-        async def few(made: Sequence[Any]) -> None:
-            nonlocal written
-            left = max(rows - written, 0)
-            written += len(made)
-            await put(list(made)[:left])
-            if written > rows:
-                raise Killed
-
-        writer.put = few  # type: ignore[method-assign,assignment]
-        await session.walk()
 
 
 async def test_killed_anywhere_it_resumes_with_equal_rows(project: Path) -> None:

@@ -23,6 +23,7 @@ from constitution.generate.chain import chain_of, revision_id
 from constitution.generate.failures import failure_id, tried_again, unsaid
 from constitution.judge.ask import Judge, Vote, votes_of
 from constitution.judge.pairs import Pair
+from constitution.judge.reference import check_of
 from constitution.judge.reward import Reading, Rewarder, rewarder, step_of
 from constitution.judge.ways import AFTER
 from constitution.pipeline.label import Labeller, labeller
@@ -84,7 +85,8 @@ async def replayed(stored: Stored, row: Shown) -> Replay:
 async def _answer(stored: Stored, row: Response) -> Replay:
     replies = of_answer(row)
     if not replies:
-        return Replay("", note="the answer came with the prompt: no model was asked for it")
+        note = "it is the text of another answer" if row.parent_id else "the answer came with the prompt"
+        return Replay("", note=f"{note}: no model was asked for it")
     if doubt := _by_a_program(stored, row.sampler):
         return Replay(_asked(stored, row.sampler), doubt=doubt)
     recorder = Recorder(row.model, lambda request: replies[request.step], tuple(replies))
@@ -281,12 +283,14 @@ async def _failed_reading(stored: Stored, row: Failure) -> Replay:
 def _readings(stored: Stored, name: str, engine: Engine) -> Iterator[tuple[Rewarder, Response, Reading]]:
     """All that the judge of this name was to read of the prompt's answers."""
     jury = stored.recipe.model.jury
-    made = rewarder(stored.recipe, stored.constitution, stored.run, dict.fromkeys(jury or [name], engine))
-    if made is None:
-        return
-    made = made.of(stored.prompt, stored.rows)
+    of_run = (stored.recipe, stored.constitution, stored.run, dict.fromkeys(jury or [name], engine))
+    made, check = rewarder(*of_run), check_of(*of_run)
+    made = made and made.of(stored.prompt, stored.rows)
     for answer in stored.responses:
-        yield from ((made, answer, reading) for reading in made.readings(answer.text) if reading.judge == name)
+        if made is not None:
+            yield from ((made, answer, reading) for reading in made.readings(answer.text) if reading.judge == name)
+        if check is not None:
+            yield from ((check.readers, answer, reading) for reading in check.readings() if reading.judge == name)
 
 
 # --- what was asked after the run

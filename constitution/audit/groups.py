@@ -3,8 +3,8 @@
 A group is what the view `groups` has: the samples of a prompt by one source of rewards; of a prompt without samples all
 its answers but perturbations. Tables, which hold numbers and no texts:
 
-    audit.members    the run's answers but perturbations: member, grp and cluster (of its prompt), said (a hash of the
-                     text), tokens; grouped: it is in a group
+    audit.members    the run's answers but perturbations and references: member, grp and cluster (of its prompt), said
+                     (a hash of the text), tokens; grouped: it is in a group
     audit.rewarded   source, member: value, and total, which is the value with the length penalty; unclipped: the
                      value, or what it was before it was clipped to 0 to 1
     audit.seen       seen_by, member: what each source, gold and the votes make of an answer that is in a group
@@ -35,7 +35,7 @@ CREATE TABLE audit.members AS
 WITH counted AS (  -- first, so that no text is held where groups are made
     SELECT
         id, prompt_id, kind, round, sampler, hash(text) AS said, text = '' AS empty, count_tokens(text) AS tokens
-    FROM responses WHERE run_id = $run AND kind <> 'perturbation'
+    FROM responses WHERE run_id = $run AND kind NOT IN ('perturbation', 'reference')
 )
 SELECT
     (row_number() OVER () - 1)::INTEGER AS member, r.id AS response_id, q.grp, q.cluster, r.kind, r.round, r.sampler,

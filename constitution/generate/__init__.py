@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from constitution.generate.base import Answers, Emit, Generator, Rewards, Setup, final
+from constitution.generate.base import Answers, Check, Emit, Generator, Rewards, Setup, final
 from constitution.generate.given import Given
 from constitution.generate.perturb import Perturb
+from constitution.generate.reference import Reference
 from constitution.generate.revise import Revise
 from constitution.generate.sample import Sample
 from constitution.recipe import Recipe
@@ -25,6 +26,7 @@ GENERATORS: Mapping[str, type[Generator]] = {
     "given": Given,
     "sample": Sample,
     "revise": Revise,
+    "reference": Reference,
     "perturb": Perturb,
 }
 """In the order in which they are asked for a prompt's answers."""
@@ -46,12 +48,14 @@ async def answer(
     have: Mapping[str, Row],
     emit: Emit,
     rewards: Rewards | None = None,
+    check: Check | None = None,
 ) -> tuple[list[Answers], Sequence[Failure]]:
     """What each generator that was asked has of the prompt, and what left a reward without value, or to be made. `emit`
     adds what it takes to `have`.
 
     rewards: makes those of the answers to which no restart adds one: before a generator that builds on them, which is
     not asked while one may still come, and once all that were asked have answered.
+    check: of the reference, once all answers are complete, and before rewards that may be made from it.
     """
     made: list[Answers] = []
     for generator in makers:
@@ -63,4 +67,9 @@ async def answer(
                 return [*made, Answers(failures=tuple(failures))], ()
         if complete or not (generator.builds_on_others or generator.builds_on_rewards):
             made.append(await generator.answers(prompt, have, emit))
-    return made, (await rewards(prompt, final(made), have, emit)).failures if rewards is not None else ()
+    failures = []
+    if check is not None and all(answers.complete for answers in made):
+        failures += await check(prompt, have, emit)
+    if rewards is not None:
+        failures += (await rewards(prompt, final(made), have, emit)).failures
+    return made, failures

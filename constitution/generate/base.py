@@ -36,9 +36,9 @@ class Answers:
 
 
 def final(made: Iterable[Answers]) -> list[Response]:
-    """Those to which no restart adds any; each once."""
+    """Those to which no restart adds any; each once, and without the reference, which is none of them."""
     found = {answer.id: answer for answers in made if answers.complete for answer in answers.responses}
-    return list(found.values())
+    return [answer for answer in found.values() if answer.kind != "reference"]
 
 
 class Unread(Protocol):
@@ -52,6 +52,9 @@ class Unread(Protocol):
 
 Rewards = Callable[[Prompt, Sequence[Response], Mapping[str, Row], Emit], Awaitable[Unread]]
 """Makes the rewards of these answers that `have` lacks (judge/reward.py)."""
+
+Check = Callable[[Prompt, Mapping[str, Row], Emit], Awaitable[Sequence[Failure]]]
+"""Says whether anything may be made from the reference (judge/reference.py); returns what left that open, or out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@ reads them (arXiv 2507.17746, explicit aggregation: Σ weight · P(good reply) /
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from functools import partial
 
 from constitution import templates
@@ -10,12 +11,24 @@ from constitution.errors import RecipeError
 from constitution.judge.sources import Item, Reads, able
 from constitution.principles.selection import digest_of
 from constitution.recipe import RewardSection
-from constitution.records import Constitution, Criterion, Messages
+from constitution.records import Constitution, Criterion, CriterionKind, Messages, Principle
 
 
 def reads(section: RewardSection, constitution: Constitution) -> Reads:
     principles = able(section, constitution, [each for each in constitution.principles if each.criteria], "criteria")
-    items = tuple(
+    items = criteria_of(principles)
+    if section.combine == "veto" and not any(item.essential for item in items):
+        raise RecipeError(
+            f'reward.combine: no criterion of the principles that are read is of kind = "essential" '
+            f"({constitution.label}), so that nothing could be vetoed",
+            hint='mark some in a new version, or set combine = "mean"',
+        )
+    return Reads(items)
+
+
+def criteria_of(principles: Sequence[Principle], without: Collection[CriterionKind] = ()) -> tuple[Item, ...]:
+    """without: kinds that are not asked."""
+    return tuple(
         Item(
             principle.id,
             digest_of(principle),
@@ -29,14 +42,8 @@ def reads(section: RewardSection, constitution: Constitution) -> Reads:
         )
         for principle in principles
         for number, criterion in enumerate(principle.criteria)
+        if criterion.kind not in without
     )
-    if section.combine == "veto" and not any(item.essential for item in items):
-        raise RecipeError(
-            f'reward.combine: no criterion of the principles that are read is of kind = "essential" '
-            f"({constitution.label}), so that nothing could be vetoed",
-            hint='mark some in a new version, or set combine = "mean"',
-        )
-    return Reads(items)
 
 
 def _messages(

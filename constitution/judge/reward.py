@@ -45,7 +45,8 @@ class Rewarded:
 class Reading(NamedTuple):
     """One item, to be asked of one judge."""
 
-    source: RewardSource
+    source: str
+    """What it is for: a source of rewards, or the check of a reference (reference.py)."""
     judge: str
     engine: Engine
     item: Item
@@ -62,7 +63,7 @@ class Rewarder:
     judges: Mapping[str, Engine]
     """By name; none where no source asks any."""
     sources: Mapping[RewardSource, Reads]
-    texts: Mapping[RewardSource, TemplateSet]
+    texts: Mapping[str, TemplateSet]
     """What the requests are rendered with."""
     rubrics: Rubrics | None = None
     """None: prompts have none."""
@@ -183,11 +184,11 @@ class Rewarder:
         known = {source for source in self.sources if any(self._reward_id(each, source) in have for each in alike)}
         found: list[Score | Failure | None] = []
         if len(known) == len(self.sources) or len(readings) < 2:
-            found = [await self._reading(prompt, alike, each, have, emit, each.source in known) for each in readings]
+            found = [await self.reading(prompt, alike, each, have, emit, each.source in known) for each in readings]
         else:
             async with asyncio.TaskGroup() as group:
                 tasks = [
-                    group.create_task(self._reading(prompt, alike, each, have, emit, each.source in known))
+                    group.create_task(self.reading(prompt, alike, each, have, emit, each.source in known))
                     for each in readings
                 ]
             found = [task.result() for task in tasks]
@@ -201,7 +202,7 @@ class Rewarder:
             await emit([reward for reward in made if reward.id not in have])
         return Rewarded(tuple(rewards), tuple(failures))
 
-    async def _reading(
+    async def reading(
         self,
         prompt: Prompt,
         alike: Sequence[Response],
@@ -314,11 +315,12 @@ def rewarder(recipe: Recipe, constitution: Constitution, run: Run, judges: Mappi
     if section is None:
         return None
     own = judges if section.asks else {}
-    reads, texts = rewarding(recipe, constitution), texts_of(recipe)
+    reads = rewarding(recipe, constitution)
+    texts: Mapping[str, TemplateSet] = dict(texts_of(recipe).items())
     return Rewarder(run.run_id, recipe.seed, run.starts, section, own, reads, texts, rubrics(recipe, run))
 
 
-def step_of(source: RewardSource) -> str:
+def step_of(source: str) -> str:
     """The step that failures and requests name."""
     return f"reward-{source}"
 

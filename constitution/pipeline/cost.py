@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Stats = Mapping[str, Mapping[str, Any]]
 """Per role what its engine reports of its work, as `Engines.stats` gives it."""
 
-STAGES = ("sample", "initial", "critique", "revision", "perturbation", "rubric", "reward", "vote")
+STAGES = ("sample", "initial", "critique", "revision", "perturbation", "reference", "rubric", "reward", "vote")
 """In the order of a prompt's way. A sampler's is `sample-NAME`, whose model is the policy or of the pool; a reward's is
 `reward-SOURCE`, and its and the vote's models are the judges; all others are the policy's."""
 

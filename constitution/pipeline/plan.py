@@ -28,6 +28,7 @@ from constitution.generate.sample import samplers
 from constitution.identity import ROWS_VERSION, digest
 from constitution.judge.methods import METHODS, templates_of
 from constitution.judge.methods import check as check_judging
+from constitution.judge.reference import check_texts, reading_references
 from constitution.judge.reward import rewarding
 from constitution.judge.sources import texts_of
 from constitution.judge.units import WAVES
@@ -137,7 +138,7 @@ def prepare(
 
 def _check_texts(recipe: Recipe, constitution: Constitution) -> None:
     """Raises RecipeError for principles, system prompts or templates that are asked for and that are not there."""
-    for check in (revising, samplers, judging, rewarding):
+    for check in (revising, samplers, judging, rewarding, reading_references):
         check(recipe, constitution)
     all_templates(recipe)
 
@@ -313,5 +314,5 @@ def all_templates(recipe: Recipe) -> tuple[templates.TemplateSet, ...]:
         if section and recipe.asks_votes
         else []
     )
-    judged = {texts.digest: texts for texts in (*voting, *texts_of(recipe).values())}
+    judged = {texts.digest: texts for texts in (*voting, *texts_of(recipe).values(), *check_texts(recipe).values())}
     return *template_sets(recipe), *judged.values()

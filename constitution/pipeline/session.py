@@ -18,6 +18,7 @@ from constitution.generate import Generator, Setup, answer, final, generators
 from constitution.generate.base import Emit
 from constitution.generate.own import check_passed
 from constitution.identity import row_id
+from constitution.judge.reference import Check, check_of
 from constitution.judge.reward import Rewarder, rewarder
 from constitution.labels import Rules
 from constitution.pipeline.cost import Ledger, of_judges
@@ -66,7 +67,7 @@ async def open_run(plan: Plan, retry_failed: bool = False, observer: Observer | 
     async with AsyncExitStack() as stack:
         stack.enter_context(seldom_collected())
         stack.enter_context(warehouse.lock(plan.run_id, prepared=True))
-        if plan.recipe.reward:
+        if plan.recipe.reward or plan.recipe.reference:
             stack.enter_context(warehouse.rewarding(plan.run_id))
         state = await take_stock(plan, warehouse, retry_failed)
         steps = None if state.admission.stopped else await _begin(state, stack, observer)
@@ -90,6 +91,7 @@ class Steps:
     """What every prompt of this start goes through, and where its rows go."""
 
     generators: tuple[Generator, ...]
+    check: Check | None
     rewarder: Rewarder | None
     labeller: Labeller | None
     proving: tuple[Proving, ...]
@@ -115,6 +117,7 @@ async def _begin(state: State, stack: AsyncExitStack, observer: Observer | None)
     run = state.run
     makers = generators(Setup(run.run_id, recipe, plan.constitution, run.starts, engines.policy, engines.pool))
     judges = labeller(recipe, plan.constitution, run, engines.judges)
+    check = check_of(recipe, plan.constitution, run, engines.judges)
     rewards = rewarder(recipe, plan.constitution, run, engines.judges)
     proving = _prove(state, engines, observer)
     writer = Writer(state.warehouse, run.run_id, flush_rows=output.flush_rows, flush_seconds=output.flush_seconds)
@@ -123,7 +126,7 @@ async def _begin(state: State, stack: AsyncExitStack, observer: Observer | None)
     await stack.enter_async_context(writer)
     heart = asyncio.create_task(state.beat(), name=f"heartbeat of {run.run_id}")
     stack.push_async_callback(end, heart)
-    return Steps(makers, rewards, judges, proving, writer, heart)
+    return Steps(makers, check, rewards, judges, proving, writer, heart)
 
 
 def _prove(state: State, engines: Engines, observer: Observer | None) -> tuple[Proving, ...]:
@@ -364,7 +367,8 @@ class Session:
         while turn is not None:
             own = have[turn.id]
             rewards = steps.rewarder.rewards if steps.rewarder else None
-            made, unread = await answer(steps.generators, turn, own, emit, rewards)
+            check = steps.check.made if steps.check else None
+            made, unread = await answer(steps.generators, turn, own, emit, rewards, check)
             failures += [*(failure for answers in made for failure in answers.failures), *unread]
             if steps.labeller:
                 failures += await steps.labeller.label(turn, final(made), own, emit)

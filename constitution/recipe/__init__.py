@@ -34,6 +34,7 @@ from constitution.recipe.models import (
     dated,
 )
 from constitution.recipe.prompts import PromptsSection
+from constitution.recipe.reference import ReferenceSection
 from constitution.recipe.reward import LengthSection, RewardSection, RulesSection
 from constitution.recipe.rubric import RubricSection
 from constitution.recipe.sample import SampleSection
@@ -61,6 +62,7 @@ __all__ = [
     "Price",
     "PromptsSection",
     "Recipe",
+    "ReferenceSection",
     "ReviseSection",
     "RewardSection",
     "RubricSection",

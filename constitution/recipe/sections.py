@@ -14,6 +14,7 @@ from constitution.recipe.base import Count, SamplingSection, Section, Whole
 from constitution.recipe.judge import JudgeSection
 from constitution.recipe.models import Models, Name, given
 from constitution.recipe.prompts import PromptsSection
+from constitution.recipe.reference import ReferenceSection, check_reference
 from constitution.recipe.reward import RewardSection
 from constitution.recipe.rubric import RubricSection, check_rubric
 from constitution.recipe.sample import SampleSection
@@ -85,6 +86,8 @@ class Recipe(Section):
     revise: ReviseSection = ReviseSection()
     perturb: PerturbSection | None = None
     """Absent: no answer is spoiled."""
+    reference: ReferenceSection | None = None
+    """Absent: prompts have no references."""
     rubric: RubricSection | None = None
     """Absent: prompts have no rubrics."""
     reward: RewardSection | None = None
@@ -116,8 +119,9 @@ class Recipe(Section):
 
     @property
     def asks_judges(self) -> bool:
-        """Whether there are votes, or rewards that judges read."""
-        return self.asks_votes or bool(self.reward and self.reward.asks)
+        """Whether there are votes, or rewards or references that judges read."""
+        references = bool(self.reference and self.reference.bar)
+        return self.asks_votes or references or bool(self.reward and self.reward.asks)
 
     @property
     def asks_votes(self) -> bool:
@@ -275,6 +279,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _rubrics_are_asked(self) -> Self:
+        check_reference(self)
         check_rubric(self)
         return self
 

@@ -104,7 +104,7 @@ class Step:
         self.thought += bool(reasoning or reasoning_tokens)
 
 
-ORDER = ("sample", "initial", "critique", "revision", "perturbation", "reward", "vote")
+ORDER = ("sample", "initial", "critique", "revision", "perturbation", "reference", "reward", "vote")
 
 
 def steps(rows: Iterable[Row]) -> Sequence[Step]:
@@ -133,7 +133,8 @@ def steps(rows: Iterable[Row]) -> Sequence[Step]:
         elif isinstance(row, Response):
             if row.critique_outcome is not None:
                 at("critique", row.prompt_id).criticized(row)
-            if row.kind != "given" and row.outcome != "skipped":
+            taken = row.kind == "reference" and not row.calls
+            if row.kind != "given" and row.outcome != "skipped" and not taken:
                 at(f"sample-{row.sampler}" if row.sampler else row.kind, row.prompt_id).answered(row)
     return sorted(found.values(), key=lambda step: (ORDER.index(step.name.partition("-")[0]), step.name, step.judge))
 

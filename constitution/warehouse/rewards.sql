@@ -33,3 +33,15 @@ SELECT
     CASE WHEN NOT unanimous THEN first(response_id ORDER BY total, response_id) END AS worst_id
 FROM advantages
 GROUP BY run_id, prompt_id, source;
+
+-- One row per reference, of which there is one a prompt at most: its text, where it is from, and whether anything may be
+-- made from it.
+CREATE OR REPLACE VIEW checked_references AS
+SELECT
+    r.run_id, r.prompt_id, r.id AS response_id, q.last_user, r.text, c.source, r.parent_id, r.seen_ids, r.model,
+    c.agrees, c.majority, c.readings, c.missing, c.least, c.principle_id, c.drop_reason,
+    c.id IS NOT NULL AND c.drop_reason IS NULL AS kept
+FROM responses AS r
+LEFT JOIN reference_checks AS c ON c.run_id = r.run_id AND c.response_id = r.id
+LEFT JOIN prompts AS q ON q.run_id = r.run_id AND q.id = r.prompt_id
+WHERE r.kind = 'reference';

@@ -98,10 +98,11 @@ UNION ALL
 SELECT w.run_id, w.id, r.id, became(r.outcome, r.copied_from)
 FROM walk AS w JOIN responses AS r ON r.run_id = w.run_id AND r.id = w.written_id AND NOT repeats(r.outcome);
 
--- Every answer but for perturbations, with the answer that its text was written in and what became of it there.
+-- Every answer but for perturbations and references, with the answer that its text was written in and what became of it there.
 CREATE OR REPLACE VIEW answers AS
 SELECT r.*, w.written_id, w.text_outcome
-FROM responses AS r JOIN written AS w ON w.run_id = r.run_id AND w.id = r.id WHERE r.kind <> 'perturbation';
+FROM responses AS r JOIN written AS w ON w.run_id = r.run_id AND w.id = r.id
+WHERE r.kind NOT IN ('perturbation', 'reference');
 
 -- One row per answer of a chain. step: 0 is what it started from, an initial answer or a sample; r is the revision of
 -- round r.
@@ -166,7 +167,7 @@ WHERE p.kind = 'perturbation';
 -- of pair that can then be, and a reward of every answer by every source that the recipe has. stopped: an engine failed
 -- it for good in a later round, or there is no sample to revise, and what it has is paired. failed: an engine failed it
 -- for good. open: the rest. stopped_at, stopped_by: of stopped and failed, the step and the error. Spoiled answers and
--- what is said of them do not count.
+-- references, and what is said of them, do not count.
 CREATE OR REPLACE VIEW chains AS
 WITH wanted AS (
     SELECT
@@ -195,7 +196,7 @@ answered AS (
         count(DISTINCT text) FILTER (kind = 'sample' AND text <> '') AS texts,
         coalesce(bool_or(kind = 'initial' AND text = ''), false) AS empty,
         empty OR coalesce(bool_or(kind = 'revision' AND text = '' AND outcome = 'cut'), false) AS ended
-    FROM responses WHERE kind <> 'perturbation'
+    FROM responses WHERE kind NOT IN ('perturbation', 'reference')
     GROUP BY ALL
 ),
 -- Answers of two contrasted samplers that have the same number.
@@ -230,16 +231,16 @@ spread AS (
     WHERE w.value IS NOT NULL GROUP BY ALL
 ),
 broken AS (
-    -- What a model did not say, a vote or reading that cannot be had and a perturbation stop no chain.
+    -- What a model did not say, a vote or reading that cannot be had, a perturbation and a reference stop no chain.
     SELECT
         run_id, prompt_id, count(*) AS failures,
         arg_max({'step': step, 'why': error || ': ' || message}, created_at) FILTER (
-            NOT retryable AND step <> 'vote' AND NOT regexp_matches(step, '^(reward|rubric|perturbation)(-|$)')
+            NOT retryable AND step <> 'vote' AND NOT regexp_matches(step, '^(reward|rubric|reference|perturbation)(-|$)')
             AND (NOT unsaid(error) OR error IN ('NothingToSee', 'NothingToRevise'))
         ) AS final,
         -- A sample that failed ends no chain that starts from another.
         coalesce(bool_or(step NOT LIKE 'sample-%') FILTER (
-            NOT retryable AND step <> 'vote' AND NOT regexp_matches(step, '^(reward|rubric|perturbation)(-|$)')
+            NOT retryable AND step <> 'vote' AND NOT regexp_matches(step, '^(reward|rubric|reference|perturbation)(-|$)')
             AND (NOT unsaid(error) OR error = 'NothingToRevise')
         ), false) AS chain_broken
     FROM failures

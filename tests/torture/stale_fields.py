@@ -77,6 +77,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "quorum": 0.5,
         "min_label_mass": 0.1,
     },
+    "ReferenceSection": {"principles": ["harmless"], "bar": 0.7, "min_label_mass": 0.1},
     "RubricSection": {"at_least": 2, "at_most": 9},
     "LengthSection": {"limit": 50, "penalty": 0.5, "ramp": 3},
     "RulesSection": {"words": [1, BIG], "refusal": "wanted", "wanted": ["x"], "unwanted": ["y"]},

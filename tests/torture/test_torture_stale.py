@@ -128,6 +128,7 @@ def bases() -> dict[str, dict[str, Any]]:
     rules = {"words": [1, 9], "refusal": "unwanted"}
     reward = {"by": ["rubric", "grade", "rule"], "length": {"limit": 40}, "rules": rules}
     found["rewards"] = {**RECIPE, "reward": reward}
+    found["references"] = {**RECIPE, "reference": {"from": "revision"}}
     found["rubrics"] = changed({**RECIPE, "rubric": {"from": ["given"]}}, ("prompts", "rubric"), "checks")
     found["rubrics"]["reward"] = {"by": ["prompt-rubric"], "length": {"limit": 40}}
     alike = {"a": {"n": 2}, "b": {"n": 2, "temperature": 0.5}}
@@ -153,12 +154,15 @@ def cases() -> Iterator[tuple[str, tuple[str, ...], str, str]]:
                 continue  # which takes the place of others
             if kind == "PromptsSection" and name in unused.get(base, {"path", "format", "rows", *of_hub}):
                 continue
-            left_out = {"Recipe": ("perturb", "sample", "rubric", "reward"), "Models": ("judge", "jury", "pool")}
+            left_out = {
+                "Recipe": ("perturb", "sample", "reference", "rubric", "reward"),
+                "Models": ("judge", "jury", "pool"),
+            }
             if name in left_out.get(kind, ()) or place[:2] == ("sample", "b"):
                 continue  # sections that the base leaves out
             if name == "rubric" and base != "rubrics":
                 continue  # which goes with the section of that name
-            if (kind, name) == ("RubricSection", "from"):
+            if name == "from":
                 continue  # which has one value so far
             if name in ("contrast", "confirm") and base != "contrast":
                 continue  # which take samplers and rewards
