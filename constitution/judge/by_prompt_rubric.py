@@ -10,7 +10,7 @@ from constitution import templates
 from constitution.judge.rubrics.own import rubric_of
 from constitution.judge.sources import Item, Reads
 from constitution.recipe import RewardSection
-from constitution.records import Constitution, Criterion, Messages, Prompt, Row, RubricItem
+from constitution.records import Constitution, Messages, Prompt, Row, RubricItem
 
 
 def reads(section: RewardSection, constitution: Constitution) -> Reads:
@@ -26,15 +26,12 @@ def _of_prompt(prompt: Prompt, have: Mapping[str, Row]) -> Reads | None:
 
 def item_of(row: RubricItem) -> Item:
     """One item, as a judge reads it."""
-    criterion = Criterion(row.question, row.good, row.weight, row.kind)
     return Item(
         *("", "", row.number, row.question, row.good, row.weight, row.kind == "essential", templates.REPLIES),
-        partial(_messages, criterion),
+        partial(_messages, row.question),
         rubric_id=row.id,
     )
 
 
-def _messages(
-    criterion: Criterion, prompt: Messages, answer: str, nonce: str, texts: templates.TemplateSet
-) -> Messages:
-    return templates.rubric_messages(prompt, answer, criterion, nonce, texts)
+def _messages(question: str, prompt: Messages, answer: str, nonce: str, texts: templates.TemplateSet) -> Messages:
+    return templates.item_messages(prompt, answer, question, nonce, texts)
