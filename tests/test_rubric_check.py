@@ -59,7 +59,8 @@ async def checked(
     texts: tuple[str, str] = (BETTER, WORSE),
 ) -> Checked:
     section = section or RewardSection(by=("prompt-rubric",))
-    checker = Checker(1, section, {"judge": judge or Reader()}, templates.RUBRIC)
+    judges: Any = {"judge": judge or Reader()}
+    checker = Checker(1, section, judges, templates.RUBRIC)
     return await check(checker, PROMPT, items, *texts)
 
 
