@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -104,7 +104,14 @@ def pairs(answers: list[Answer], seed: int = 6) -> Iterator[Preference]:
             )  # fmt: skip
 
 
-def store(root: Path, answers: list[Answer], preferences: list[Preference], **recipe: object) -> None:
+def store(
+    root: Path,
+    answers: list[Answer],
+    preferences: list[Preference],
+    scores: Sequence[Score] | None = None,
+    **recipe: object,
+) -> None:
+    """scores: None: one reading of each answer."""
     warehouse = Warehouse(root)
     warehouse.write_principles(RUN, Constitution("hand", "1.0.0", "", (Principle("kind", "Is it?", "Do.", "Which?"),)))
     asked = sorted({answer.prompt for answer in answers})
@@ -121,8 +128,9 @@ def store(root: Path, answers: list[Answer], preferences: list[Preference], **re
     ]  # fmt: skip
     if rewards:
         warehouse.write_part("rewards", RUN, rewards)
+    if rewards and scores != []:
         with warehouse.scoring(RUN):
-            warehouse.write_part("scores", RUN, [score(answer) for answer in answers])
+            warehouse.write_part("scores", RUN, scores or [score(answer) for answer in answers])
     if preferences:
         warehouse.write_part("preferences", RUN, preferences)
     told = [

@@ -2,7 +2,7 @@
 
     figures = audit(Path("warehouse"), run_id)
 
-figures.toml and scorecard.toml say what each figure is; evidence puts the run's votes into tables; the module that a
+The TOML files say what each figure is; evidence puts the run's votes into tables; the module that a
 section names measures its figures; the warehouse keeps them in the table `figures`; report and summary show them.
 """
 

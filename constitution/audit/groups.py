@@ -24,7 +24,8 @@ import numpy as np
 import pyarrow as pa
 
 from constitution.audit.evidence import Evidence
-from constitution.measures.groups import chances, sizes
+from constitution.measures import Estimate
+from constitution.measures.groups import chances, sizes, within
 from constitution.warehouse.views import quoted
 
 GOLD, VOTES = "gold", "votes"
@@ -153,6 +154,17 @@ SELECT
 FROM paired GROUP BY grp HAVING sum(abs(way)) > 0 AND sum(abs(other_way)) > 0
 """
 
+_WITHIN = """
+SELECT {keys}, cluster, sum(xy) AS xy, sum(xx) AS xx, sum(yy) AS yy, sum(n) AS n
+FROM (
+    SELECT
+        {keys}, any_value(cluster) AS cluster, regr_sxy(y, x) AS xy, regr_sxx(y, x) AS xx, regr_syy(y, x) AS yy,
+        count(*) AS n
+    FROM ({rows}) GROUP BY {keys}, grp
+)
+GROUP BY {keys}, cluster ORDER BY cluster
+"""
+
 
 class Curve(NamedTuple):
     """The best of n by one source of rewards, as it or another sees it."""
@@ -201,6 +213,14 @@ def taus(one: str, other: str, subject: str) -> str:
     """A query for Kendall's tau-b of each group (Kendall 1945, "The treatment of ties in ranking problems"); groups in
     which one of the two sees no difference have none."""
     return _TAU.format(one=quoted(one), other=quoted(other), subject=quoted(subject))
+
+
+def slopes(evidence: Evidence, rows: str, *keys: str) -> Iterator[tuple[dict[str, str], tuple[Estimate, Estimate]]]:
+    """How y goes with x inside groups, slope and correlation (measures.groups.within), for each combination of `keys`.
+    rows: a query for these, grp, cluster, x and y."""
+    for about, found in evidence.groups(_WITHIN.format(keys=", ".join(keys), rows=rows), *keys):
+        parts = np.column_stack([found[name] for name in ("xy", "xx", "yy")])
+        yield about, within(parts, found["cluster"], int(found["n"].sum()), replicates=evidence.replicates)
 
 
 def curve(evidence: Evidence, one: str, other: str) -> Curve | None:

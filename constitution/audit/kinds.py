@@ -1,5 +1,4 @@
-"""What the figures of an audit are, as figures.toml, groups.toml and scorecard.toml declare them, and the tables that
-show them."""
+"""What the figures of an audit are, as the TOML files of this folder declare them, and the tables that show them."""
 
 from __future__ import annotations
 
@@ -204,6 +203,7 @@ def _kind(name: str, given: dict[str, Any]) -> Kind:
     return Kind(name, **given)
 
 
-SECTIONS = tuple(section for file in ("figures.toml", "groups.toml", "scorecard.toml") for section in _sections(file))
+_FILES = ("figures.toml", "groups.toml", "criteria.toml", "scorecard.toml")
+SECTIONS = tuple(section for file in _FILES for section in _sections(file))
 """In the page's order."""
 KINDS = {kind.name: kind for section in SECTIONS for kind in section.kinds}

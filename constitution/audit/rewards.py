@@ -20,7 +20,6 @@ from constitution.audit.evidence import Evidence
 from constitution.audit.kinds import SECTIONS, Exhibit
 from constitution.measures import agreement
 from constitution.measures.auc import auc
-from constitution.measures.groups import within
 from constitution.records import Figure
 from constitution.warehouse.views import quoted
 
@@ -30,14 +29,8 @@ GAPS = (0.0, 0.05, 0.1, 0.2, 0.4)
 _PENALIZED = "with penalty"
 
 _LENGTHS = """
-SELECT
-    source::VARCHAR || '{suffix}' AS subject, cluster, sum(xy) AS xy, sum(xx) AS xx, sum(yy) AS yy, sum(n) AS n
-FROM (
-    SELECT source, any_value(cluster) AS cluster, regr_sxy({reward}, tokens / 100) AS xy,
-        regr_sxx({reward}, tokens / 100) AS xx, regr_syy({reward}, tokens / 100) AS yy, count(*) AS n
-    FROM audit.rewarded WHERE grouped GROUP BY source, grp
-)
-GROUP BY source, cluster {having} ORDER BY cluster
+SELECT source::VARCHAR || '{suffix}' AS subject, grp, cluster, tokens / 100 AS x, {reward} AS y
+FROM audit.rewarded WHERE grouped {only}
 """
 
 _PAIRS = """
@@ -164,15 +157,12 @@ def aucs(evidence: Evidence) -> Iterator[Figure]:
 
 def lengths(evidence: Evidence) -> Iterator[Figure]:
     """What length does to the rewards, and to them with the length penalty where the recipe has one."""
-    penalized = "HAVING source IN (SELECT source FROM audit.rewarded WHERE penalty <> 0)"
-    asked = [
-        _LENGTHS.format(reward="value", suffix="", having=""),
-        _LENGTHS.format(reward="total", suffix=f"/{_PENALIZED}", having=penalized),
-    ]
-    for sql in asked:
-        for about, rows in evidence.groups(sql, "subject"):
-            parts = np.column_stack([rows[name] for name in ("xy", "xx", "yy")])
-            found = within(parts, rows["cluster"], int(rows["n"].sum()), replicates=evidence.replicates)
+    penalized = "AND source IN (SELECT source FROM audit.rewarded WHERE penalty <> 0)"
+    for sql in (
+        _LENGTHS.format(reward="value", suffix="", only=""),
+        _LENGTHS.format(reward="total", suffix=f"/{_PENALIZED}", only=penalized),
+    ):
+        for about, found in groups.slopes(evidence, sql, "subject"):
             for name, each in zip(("reward_length_slope", "reward_length"), found, strict=True):
                 note = "" if each.value is not None else "the answers of each group have one length, or one reward"
                 yield evidence.figure(name, each, note, **about)
