@@ -19,9 +19,17 @@ CORPUS = [
 
 
 def save_tiny_model(
-    folder: Path, *, kind: str = "Llama", hidden: int = 64, vocabulary: int = 400, positions: int = 512, **config: Any
+    folder: Path,
+    *,
+    kind: str = "Llama",
+    head: str = "ForCausalLM",
+    hidden: int = 64,
+    vocabulary: int = 400,
+    positions: int = 512,
+    **config: Any,
 ) -> Path:
-    """Write the checkpoint into `folder`. `kind`: Llama or Mistral; `config`: further fields of its configuration."""
+    """Write the checkpoint into `folder`. `kind`, `head`: of transformers' class; `config`: further fields of its
+    configuration."""
     import torch
     import transformers
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -65,7 +73,7 @@ def save_tiny_model(
     }
     library: Any = transformers
     library.utils.logging.disable_progress_bar()
-    model = getattr(library, f"{kind}ForCausalLM")(getattr(library, f"{kind}Config")(**settings))
+    model = getattr(library, f"{kind}{head}")(getattr(library, f"{kind}Config")(**settings))
     model.save_pretrained(folder, safe_serialization=True)
     fast.save_pretrained(folder)
     return folder

@@ -16,12 +16,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from constitution import __version__
 from constitution.ask import scorecard, swaps
 from constitution.ask.replies import of_answer, of_score, of_text, of_vote
-from constitution.ask.stored import JUDGE, POLICY, POOL, Exchange, Recorder, Replay, Shown, Stored
+from constitution.ask.stored import JUDGE, POLICY, POOL, SCORER, Exchange, Recorder, Replay, Shown, Stored
 from constitution.engines import Engine, Request
 from constitution.generate import Setup, generators
 from constitution.generate.chain import chain_of, revision_id
 from constitution.generate.failures import failure_id, tried_again, unsaid
 from constitution.judge.ask import Judge, Vote, votes_of
+from constitution.judge.by_model import STEP as SCORED
 from constitution.judge.pairs import Pair
 from constitution.judge.reference import check_of
 from constitution.judge.reward import Reading, Rewarder, rewarder, step_of
@@ -263,6 +264,8 @@ def _other_templates(stored: Stored, was: str | None, now: str) -> str:
 
 
 async def _reading(stored: Stored, row: Score) -> Replay:
+    if row.metric == "model":
+        return Replay(SCORER, note="a reward model read the prompt with the answer, and gave `raw`: nothing was asked")
     recorder = Recorder(row.judge, lambda request: of_score(row))
     for made, answer, reading in _readings(stored, row.judge, recorder):
         if made.id(answer, reading) == row.id:
@@ -272,6 +275,8 @@ async def _reading(stored: Stored, row: Score) -> Replay:
 
 
 async def _failed_reading(stored: Stored, row: Failure) -> Replay:
+    if row.step == SCORED:
+        return Replay(SCORER, note="a reward model was to read the prompt with an answer: nothing was asked")
     recorder = Recorder(row.judge or "", lambda request: None)
     for made, answer, reading in _readings(stored, row.judge or "", recorder):
         if step_of(reading.source) == row.step and row.id in _failure_ids(stored, row, made.id(answer, reading)):

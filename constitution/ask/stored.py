@@ -27,7 +27,7 @@ from constitution.warehouse import Warehouse
 Shown = Response | Judgement | Score | Counterfactual | Failure
 """Rows that models were asked for."""
 
-POLICY, POOL, JUDGE = "policy", "pool ", "judge "
+POLICY, POOL, JUDGE, SCORER = "policy", "pool ", "judge ", "reward model"
 
 
 @dataclass(frozen=True, slots=True)

@@ -282,7 +282,8 @@ def _show_parts(parts: Iterable[object]) -> None:
             of = "a grade of" if part.grades is not None else f"P({part.good})"
             upto = "" if part.upto is None else f" of the first {part.upto:,} characters"
             of = f"{part.judge}, {part.principle_id or 'rubric'}, {of}{upto}"
-            what = f"{of} {part.value:.4g}: {readable(part.question)}"
+            what = f"{part.judge}: {part.raw:.4g}" if part.raw is not None else f"{of} {part.value:.4g}"
+            what += f": {readable(part.question)}" if part.question else ""
         elif isinstance(part, RubricItem):
             what = f"{part.source} {part.number}, {part.drop_reason or f'{part.weight:g}'}: {readable(part.question)}"
         else:

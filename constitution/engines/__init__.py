@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from constitution.engines.base import Completion, Engine, Request, Unasked
+from constitution.engines.base import Completion, Engine, Request, Scorer, Unasked
 from constitution.engines.meter import Metered
 from constitution.engines.openai.batch.notes import at_places
 from constitution.errors import RecipeError
@@ -30,6 +30,11 @@ KINDS = {
 }
 """The class of each engine, by the name that recipes have for it; imported when it is opened. `open(section)` opens
 one; where sections of a kind share something, such as an accelerator, `open_together(sections)` opens all of them."""
+SCORERS = {
+    "fake": KINDS["fake"],
+    "transformers": "constitution.engines.scalar:TransformersScorer",
+}
+"""The class that opens [model.reward_model], by the name of its engine; the others have no scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +51,16 @@ class Engines:
     """False: no policy was opened."""
     pool: Mapping[str, Metered] = field(default_factory=dict)
     """Further models that samplers ask, by name."""
+    scorer: Metered | None = None
+    """The scalar reward model; None: the recipe has none."""
 
     @property
     def roles(self) -> dict[str, Metered]:
-        """policy, if there is one, `pool <name>` for each of the pool, and then judge, or `judge <name>` for each
-        member of a jury."""
+        """policy, if there is one, `pool <name>` for each of the pool, then judge, or `judge <name>` for each member of
+        a jury, and reward model."""
         judges = {f"judge {name}" if self.jury else "judge": judge for name, judge in self.judges.items()}
         others = {f"pool {name}": engine for name, engine in self.pool.items()} | judges
+        others |= {"reward model": self.scorer} if self.scorer else {}
         return {"policy": self.policy, **others} if self.answers else others
 
     @property
@@ -84,18 +92,33 @@ async def open_engine(section: ModelSection, notes: Path | None = None) -> Engin
             raise RecipeError(f"{section.model} is an engine of a Python program", hint="pass it: run(…, engines=…)")
         given: Engine = section._engine
         return given
-    kind = _kind(section.engine)
+    kind = _kind(KINDS[section.engine])
     engine: Engine = await (kind.open(section, notes) if isinstance(section, OpenAIModel) else kind.open(section))
     return engine
+
+
+async def open_scorer(section: ModelSection) -> Engine:
+    """The engine of [model.reward_model]. Raises ModelLoadError, RecipeError."""
+    if isinstance(section, GivenModel):
+        engine = await open_engine(section)
+        if not isinstance(engine, Scorer):
+            raise RecipeError(f"engines: the reward model is a {type(engine).__name__}, which has no score(messages)")
+        return engine
+    if section.engine not in SCORERS:
+        raise RecipeError(
+            f"model.reward_model: engine {section.engine} has no scores", hint=f"those of {', '.join(SCORERS)} have"
+        )
+    opened: Engine = await _kind(SCORERS[section.engine]).open(section)
+    return opened
 
 
 @asynccontextmanager
 async def open_engines(
     models: Models, answers: bool = True, notes: Path | None = None, *, votes: bool = True
 ) -> AsyncIterator[Engines]:
-    """Policy, pool and judges, closed at the end; without a judge's section and without a jury the policy judges.
-    answers: False opens no policy that does not judge. notes: a run's folder, which need not exist, for notes of its
-    batches. votes: False opens no judges."""
+    """Policy, pool, judges and reward model, closed at the end; without a judge's section and without a jury the policy
+    judges. answers: False opens no policy that does not judge. notes: a run's folder, which need not exist, for notes
+    of its batches. votes: False opens no judges."""
     began = time.monotonic()
     voters = list(models.judges.values()) if votes else []
     others = [*models.pool.values(), *voters]
@@ -106,6 +129,13 @@ async def open_engines(
         urls = [url for section in sections if isinstance(section, OpenAIModel) for url in section.base_urls]
         at_places(notes, {url.rstrip("/") for url in urls})
     opened = [Metered(engine, began) for engine in await _open(distinct, notes)]
+    scorer = None
+    if models.reward_model:
+        try:
+            scorer = Metered(await open_scorer(models.reward_model), began)
+        except BaseException:
+            await _close(opened)
+            raise
     policy, *rest = [opened[distinct.index(section)] for section in bare] or [Metered(Unasked(), began)]
     pool, judges = rest[: len(models.pool)], rest[len(models.pool) :]
     names = list(models.jury) if models.jury and votes else [judge.model for judge in judges]
@@ -115,6 +145,7 @@ async def open_engines(
         jury=bool(models.jury),
         answers=answers,
         pool=dict(zip(models.pool, pool, strict=True)),
+        scorer=scorer,
     )
     try:
         yield engines
@@ -123,7 +154,8 @@ async def open_engines(
 
 
 def _kind(name: str) -> Any:
-    module, _, kind = KINDS[name].partition(":")
+    """The class that `module:name` says."""
+    module, _, kind = name.partition(":")
     return getattr(import_module(module), kind)
 
 
@@ -133,7 +165,7 @@ async def _open(sections: Sequence[ModelSection], notes: Path | None) -> list[En
     try:
         for name in dict.fromkeys(section.engine for section in sections):
             places = [place for place, section in enumerate(sections) if section.engine == name]
-            if name in KINDS and (together := getattr(_kind(name), "open_together", None)):
+            if name in KINDS and (together := getattr(_kind(KINDS[name]), "open_together", None)):
                 opened |= zip(places, await together([sections[place] for place in places]), strict=True)
                 continue
             for place in places:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from constitution.records import Messages, Sampling
 
@@ -109,6 +109,16 @@ class Engine(Protocol):
     async def close(self) -> None:
         """Frees what the engine holds."""
         return
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """What an engine has besides that is asked as a scalar reward model."""
+
+    async def score(self, messages: Messages) -> float:
+        """The raw number, on the model's own scale, for the last message, which is the assistant's whole answer to
+        those before it. A conversation is never shortened to fit: ContextTooLong."""
+        ...
 
 
 class Unasked(Engine):

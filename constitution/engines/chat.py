@@ -125,6 +125,13 @@ class ChatTokenizer:
             pieces = self._prompt(messages, think, thought)
             return [token for text, plain in pieces for token in self._encode(text, plain=plain)]
 
+    def closed(self, messages: Messages) -> list[int]:
+        """The tokens of a conversation whose last turn, the assistant's, is over as the chat template ends it; no
+        header of another turn follows. Raises RequestRefused for messages that the chat template does not take."""
+        with self._lock:
+            pieces = self._pieces(self._normal(messages), closed=True)
+            return [token for text, plain in pieces for token in self._encode(text, plain=plain)]
+
     def text(self, request: Request) -> str:
         """The prompt, for people: what `prepared` makes into tokens. Control tokens that the messages spell are in it
         as they are spelled. Raises RequestRefused for messages that the chat template does not take."""
@@ -216,18 +223,19 @@ class ChatTokenizer:
             pieces.append((closing(pieces[-1][0]) if not pieces[-1][1] else "", False))
         return pieces
 
-    def _pieces(self, messages: Messages) -> list[tuple[str, bool]]:
-        """The rendered prompt as (text, plain) in order; in plain text nothing is read as a control token.
+    def _pieces(self, messages: Messages, closed: bool = False) -> list[tuple[str, bool]]:
+        """The rendered prompt as (text, plain) in order; in plain text nothing is read as a control token. closed: an
+        assistant's last message is over, and is not continued.
 
         Texts that need care go through the template as a mark that no template changes, and come back afterwards.
         """
-        continues = messages[-1].role == "assistant"
+        continues = messages[-1].role == "assistant" and not closed
         plain = {place for place, message in enumerate(messages) if self._spells(message.content)}
         marked = {place for place, message in enumerate(messages) if self._tagged.search(message.content)}
         if edges := {place for place, message in enumerate(messages) if self._may_join(message.content)} - plain:
-            plain |= self._joining(messages, edges | plain)
+            plain |= self._joining(messages, edges | plain, closed)
         pieces: list[tuple[str, bool]] = []
-        parts = self._marked(messages, plain | marked | ({len(messages) - 1} if continues else set()))
+        parts = self._marked(messages, plain | marked | ({len(messages) - 1} if continues else set()), closed)
         if continues and self._opens:
             header = max(at for at, (_, place) in enumerate(parts) if place is not None) - 1
             if not _thought_over(parts[header][0], self._opens):
@@ -242,10 +250,10 @@ class ChatTokenizer:
                 pieces.append((text, careful))
         return pieces
 
-    def _marked(self, messages: Messages, places: set[int]) -> list[tuple[str, int | None]]:
+    def _marked(self, messages: Messages, places: set[int], closed: bool) -> list[tuple[str, int | None]]:
         """The rendered prompt in parts: the messages at `places`, with their place, and what the template makes of the
         others and around them. Ends with the last message where that is to be continued, which must be one of them."""
-        continues = messages[-1].role == "assistant" and len(messages) - 1 in places
+        continues = messages[-1].role == "assistant" and len(messages) - 1 in places and not closed
         stem = "TURN"
         while any(stem in message.content for message in messages):
             stem += "X"
@@ -273,10 +281,10 @@ class ChatTokenizer:
         lengths = range(1, min(self._longest, len(content) + 1))
         return any(content[:length] in self._tails or content[-length:] in self._heads for length in lengths)
 
-    def _joining(self, messages: Messages, places: set[int]) -> set[int]:
+    def _joining(self, messages: Messages, places: set[int], closed: bool) -> set[int]:
         """Those of the messages at `places` of which a part spells a control token together with its neighbour."""
         found: set[int] = set()
-        parts = self._marked(messages, places | {len(messages) - 1})
+        parts = self._marked(messages, places | {len(messages) - 1}, closed)
         # Some templates strip the messages' blanks.
         for stripped in (False, True):
             spans, whole = [], ""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
-from constitution.engines.base import Completion, Engine, Request
+from constitution.engines.base import Completion, Engine, Request, Scorer
 from constitution.engines.odd import Oddities, sound, storable
-from constitution.errors import MalformedReply
+from constitution.errors import MalformedReply, RequestRefused
+from constitution.records import Messages, Sampling
 
 
 class Watch(Protocol):
@@ -79,6 +82,28 @@ class Metered:
         }
 
     async def generate(self, request: Request) -> Completion:
+        async with self._counted(request):
+            completion = sound(await self._engine.generate(request), request, self._odd.add)
+            completion = completion if request.choices else self._stored(completion)
+            self._useful(completion, request)
+        return completion
+
+    async def score(self, messages: Messages, *, step: str = "", affinity: str = "") -> float:
+        """step, affinity: as a request's, for the watch. Raises RequestRefused for an engine that has no scores,
+        MalformedReply for what is no number."""
+        if not isinstance(self._engine, Scorer):
+            raise RequestRefused(f"{self.model}: {type(self._engine).__name__} has no score of an answer")
+        async with self._counted(Request(messages, Sampling(), 0, step=step, affinity=affinity)):
+            score = await self._engine.score(messages)
+            if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+                error = MalformedReply(f"{self.model}: its score is no number: {score!r}")
+                error.retryable = False
+                raise error
+        return float(score)
+
+    @asynccontextmanager
+    async def _counted(self, request: Request) -> AsyncIterator[None]:
+        """The request is sent in the block."""
         if self.watch is not None:
             await self.watch.turn(request)
             self.watch.begun(request)
@@ -88,9 +113,7 @@ class Metered:
         self._most = max(self._most, self._in_flight)
         self._calls += 1
         try:
-            completion = sound(await self._engine.generate(request), request, self._odd.add)
-            completion = completion if request.choices else self._stored(completion)
-            self._useful(completion, request)
+            yield
         except BaseException as error:
             self._failures += isinstance(error, Exception)  # to be cancelled is no failure
             if self.watch is not None:
@@ -102,7 +125,6 @@ class Metered:
                 self._busy += time.monotonic() - self._since
         if self.watch is not None:
             self.watch.ended(request, None)
-        return completion
 
     def _useful(self, done: Completion, request: Request) -> None:
         """Raises MalformedReply for what is answered so by an engine that was set up wrongly: final for a vote, and for

@@ -61,15 +61,16 @@ async def answer(
     for generator in makers:
         complete = all(answers.complete for answers in made)
         if generator.builds_on_rewards and rewards is not None and complete:
-            failures = (await rewards(prompt, final(made), have, emit)).failures
+            failures = (await rewards(prompt, final(made), have, emit, complete)).failures
             if any(failure.retryable for failure in failures):
                 # Nothing is built on them, and what failed just now is not asked again in this start.
                 return [*made, Answers(failures=tuple(failures))], ()
         if complete or not (generator.builds_on_others or generator.builds_on_rewards):
             made.append(await generator.answers(prompt, have, emit))
     failures = []
-    if check is not None and all(answers.complete for answers in made):
+    complete = all(answers.complete for answers in made)
+    if check is not None and complete:
         failures += await check(prompt, have, emit)
     if rewards is not None:
-        failures += (await rewards(prompt, final(made), have, emit)).failures
+        failures += (await rewards(prompt, final(made), have, emit, complete)).failures
     return made, failures

@@ -50,8 +50,9 @@ class Unread(Protocol):
         ...
 
 
-Rewards = Callable[[Prompt, Sequence[Response], Mapping[str, Row], Emit], Awaitable[Unread]]
-"""Makes the rewards of these answers that `have` lacks (judge/reward.py)."""
+Rewards = Callable[[Prompt, Sequence[Response], Mapping[str, Row], Emit, bool], Awaitable[Unread]]
+"""Makes the rewards of these answers that `have` lacks (judge/reward.py). The last says whether they are all but those
+that are made from them: no restart adds one."""
 
 Check = Callable[[Prompt, Mapping[str, Row], Emit], Awaitable[Sequence[Failure]]]
 """Says whether anything may be made from the reference (judge/reference.py); returns what left that open, or out."""

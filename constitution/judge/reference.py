@@ -115,7 +115,7 @@ class Check:
         have: Mapping[str, Row],
     ) -> ReferenceCheck:
         least = self.section.min_label_mass
-        there = [(each.item, row) for each, row in found if isinstance(row, Score) and row.label_mass >= least]
+        there = [(each.item, row) for each, row in found if isinstance(row, Score) and row.counts(least)]
         worst = _worst(there)
         missing = len(found) - len(there)
         reason = unfit

@@ -24,6 +24,7 @@ from constitution.generate.failures import answered, failed, final_failure
 from constitution.generate.outcomes import clean
 from constitution.identity import row_id, seed
 from constitution.judge.ask import nonce
+from constitution.judge.by_model import Scalar, Scores, check_group
 from constitution.judge.question import SAMPLING, PartFailed, Read, read_labels
 from constitution.judge.rubrics.own import Rubrics, rubrics
 from constitution.judge.sources import Combined, Item, Reads, combine, length_penalty, means, reads_of, texts_of
@@ -67,15 +68,24 @@ class Rewarder:
     """What the requests are rendered with."""
     rubrics: Rubrics | None = None
     """None: prompts have none."""
+    scalar: Scalar | None = None
+    """Rewards by the reward model; None: it is no source."""
 
     async def rewards(
-        self, prompt: Prompt, answers: Iterable[Response], have: Mapping[str, Row], emit: Emit
+        self,
+        prompt: Prompt,
+        answers: Iterable[Response],
+        have: Mapping[str, Row],
+        emit: Emit,
+        complete: bool = True,
     ) -> Rewarded:
         """answers: those to which no restart adds one; what was spoiled on purpose is passed over. have: the prompt's
-        rows by id. An engine's error is a Failure."""
+        rows by id. complete: they are all that others are compared with. An engine's error is a Failure."""
+        read = [answer for answer in answers if answer.kind != "perturbation"]
         failures = await self.rubrics.make(prompt, have, emit) if self.rubrics else ()
-        made = await self.of(prompt, have)._rewards(prompt, answers, have, emit)
-        return replace(made, failures=(*failures, *made.failures))
+        made = await self.of(prompt, have)._judged(prompt, read, have, emit)
+        placed, unread = await self.scalar.rewards(prompt, read, have, emit, complete) if self.scalar else ([], [])
+        return Rewarded((*made.rewards, *placed), (*failures, *made.failures, *unread))
 
     def of(self, prompt: Prompt, have: Mapping[str, Row]) -> Rewarder:
         """With what the sources read of the answers to this prompt; without those of which that cannot be said yet."""
@@ -85,13 +95,13 @@ class Rewarder:
         }
         return replace(self, sources={source: reads for source, reads in found.items() if reads is not None})
 
-    async def _rewards(
-        self, prompt: Prompt, answers: Iterable[Response], have: Mapping[str, Row], emit: Emit
+    async def _judged(
+        self, prompt: Prompt, answers: Sequence[Response], have: Mapping[str, Row], emit: Emit
     ) -> Rewarded:
+        """By judges and rules."""
         alike: dict[str, list[Response]] = {}
         for answer in answers:
-            if answer.kind != "perturbation":
-                alike.setdefault(answer.text, []).append(answer)
+            alike.setdefault(answer.text, []).append(answer)
         groups = list(alike.values())
         if len(groups) == 1:
             made = [await self._text(prompt, groups[0], have, emit)]
@@ -240,7 +250,7 @@ class Rewarder:
         """Each answer's reward, made once: not while a reading may still come that the quorum waits for, and never
         again; and the failures that left it without value."""
         least = self.section.min_label_mass
-        there = [(each.item, row) for each, row in found if isinstance(row, Score) and row.label_mass >= least]
+        there = [(each.item, row) for each, row in found if isinstance(row, Score) and row.counts(least)]
         failures = [row for _, row in found if isinstance(row, Failure)]
         enough = len(there) >= self.section.quorum * len(found) - 1e-9
         stored = {answer.id: have.get(self._reward_id(answer, source)) for answer in alike}
@@ -306,18 +316,24 @@ def rewarding(recipe: Recipe, constitution: Constitution) -> Mapping[RewardSourc
                 f"(dialect = {model.dialect!r})",
                 hint='name judges that give them, or set reward.by = ["rule"]',
             )
+    if "model" in section.by:
+        check_group(recipe)
     return {source: reads_of(source, section, constitution) for source in section.by}
 
 
-def rewarder(recipe: Recipe, constitution: Constitution, run: Run, judges: Mapping[str, Engine]) -> Rewarder | None:
-    """For this start of the run; None where the recipe has no rewards. judges: as Engines has them."""
+def rewarder(
+    recipe: Recipe, constitution: Constitution, run: Run, judges: Mapping[str, Engine], scorer: Scores | None = None
+) -> Rewarder | None:
+    """For this start of the run; None where the recipe has no rewards. judges, scorer: as Engines has them."""
     section = recipe.reward
     if section is None:
         return None
     own = judges if section.asks else {}
-    reads = rewarding(recipe, constitution)
+    reads = dict(rewarding(recipe, constitution))
+    reads.pop("model", None)  # which is made of all answers together
+    scalar = Scalar(run.run_id, run.starts, section, scorer) if scorer else None
     texts: Mapping[str, TemplateSet] = dict(texts_of(recipe).items())
-    return Rewarder(run.run_id, recipe.seed, run.starts, section, own, reads, texts, rubrics(recipe, run))
+    return Rewarder(run.run_id, recipe.seed, run.starts, section, own, reads, texts, rubrics(recipe, run), scalar)
 
 
 def step_of(source: str) -> str:

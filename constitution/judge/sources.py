@@ -114,6 +114,7 @@ SOURCES: Mapping[RewardSource, Source] = {
     "rubric": Source("constitution.judge.by_rubric:reads", lambda section: templates.RUBRIC),
     "grade": Source("constitution.judge.by_grade:reads", _grades),
     "rule": Source("constitution.judge.by_rule:reads", lambda section: None),
+    "model": Source("constitution.judge.by_model:reads", lambda section: None),
     "sentence": Source("constitution.judge.by_sentence:reads", lambda section: templates.RUBRIC),
     "prompt-rubric": Source("constitution.judge.by_prompt_rubric:reads", lambda section: templates.RUBRIC),
 }

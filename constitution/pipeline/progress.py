@@ -116,7 +116,7 @@ class Progress:
             rows["votes_spared"] += row.votes_spared
         elif isinstance(row, Score):
             rows["scores"] += 1
-            rows["scores_off_label"] += row.label_mass < OFF_LABEL
+            rows["scores_off_label"] += row.label_mass is not None and row.label_mass < OFF_LABEL
             self.ledger.add(row)
         elif isinstance(row, Reward):
             rows["rewards"] += 1

@@ -18,6 +18,7 @@ from constitution.generate import Generator, Setup, answer, final, generators
 from constitution.generate.base import Emit
 from constitution.generate.own import check_passed
 from constitution.identity import row_id
+from constitution.judge.by_model import STEP as SCORED
 from constitution.judge.reference import Check, check_of
 from constitution.judge.reward import Rewarder, rewarder
 from constitution.labels import Rules
@@ -118,7 +119,7 @@ async def _begin(state: State, stack: AsyncExitStack, observer: Observer | None)
     makers = generators(Setup(run.run_id, recipe, plan.constitution, run.starts, engines.policy, engines.pool))
     judges = labeller(recipe, plan.constitution, run, engines.judges)
     check = check_of(recipe, plan.constitution, run, engines.judges)
-    rewards = rewarder(recipe, plan.constitution, run, engines.judges)
+    rewards = rewarder(recipe, plan.constitution, run, engines.judges, engines.scorer)
     proving = _prove(state, engines, observer)
     writer = Writer(state.warehouse, run.run_id, flush_rows=output.flush_rows, flush_seconds=output.flush_seconds)
     stack.push_async_callback(_leave, state)
@@ -138,7 +139,7 @@ def _prove(state: State, engines: Engines, observer: Observer | None) -> tuple[P
         earlier = {
             used.stage.partition("-")[0]
             for used in state.tally.usage
-            if not of_judges(used.stage) or used.model in names
+            if not of_judges(used.stage) or used.model in names or (engine is engines.scorer and used.stage == SCORED)
         }
         asked = observer.asked if observer else None
         engine.watch = proving = Proving(role, earlier, state.admission.stop, able=able, asked=asked)

@@ -312,6 +312,22 @@ class Models(Section):
     """None: the policy judges itself."""
     jury: dict[Name, ModelSection] = Field(default={})
     """Several judges, each by the name that its votes bear, in place of `judge`."""
+    reward_model: ModelSection | None = None
+    """A scalar reward model, for the source `model` of [reward]; None: there is none."""
+
+    @model_validator(mode="after")
+    def _scores(self) -> Self:
+        scorer = self.reward_model
+        if isinstance(scorer, OpenAIModel):
+            raise ValueError(
+                "reward_model: the OpenAI API has no score of an answer; run the reward model in the process, by "
+                'engine = "transformers" or "vllm", or pass an engine with score() from Python'
+            )
+        if scorer and scorer.method:
+            raise ValueError("reward_model: method is for members of a jury")
+        if scorer and scorer.price and scorer.price.by_token:
+            raise ValueError("reward_model.price: its tokens are not counted; it is paid by gpu_hour")
+        return self
 
     @property
     def judges(self) -> dict[str, ModelSection]:
@@ -320,11 +336,12 @@ class Models(Section):
 
     @property
     def sections(self) -> dict[str, ModelSection]:
-        """Those that are there, by their places below `model`: policy, judge, pool.<name>, jury.<name>."""
+        """Those that are there, by their places below `model`: policy, judge, pool.<name>, jury.<name> …"""
         judge = {"judge": self.judge} if self.judge else {}
         pool = {f"pool.{name}": section for name, section in self.pool.items()}
         jury = {f"jury.{name}": section for name, section in self.jury.items()}
-        return {"policy": self.policy} | judge | pool | jury
+        scorer = {"reward_model": self.reward_model} if self.reward_model else {}
+        return {"policy": self.policy} | judge | pool | jury | scorer
 
     @property
     def batched(self) -> bool:
@@ -333,9 +350,12 @@ class Models(Section):
 
     @property
     def roles(self) -> dict[str, ModelSection]:
-        """By what each is called in messages and records: policy, `pool <name>`, judge or `judge <name>`."""
+        """By what each is called in messages and records: policy, `pool <name>`, judge or `judge <name>`, reward
+        model."""
         pool = {f"pool {name}": section for name, section in self.pool.items()}
-        return {"policy": self.policy} | pool | {f"judge {name}".rstrip(): each for name, each in self.judges.items()}
+        judges = {f"judge {name}".rstrip(): each for name, each in self.judges.items()}
+        scorer = {"reward model": self.reward_model} if self.reward_model else {}
+        return {"policy": self.policy} | pool | judges | scorer
 
     def generator(self, name: str) -> ModelSection:
         """`policy`, or a member of the pool."""
@@ -358,8 +378,9 @@ class Models(Section):
         """With every section changed."""
         pool = {name: change(section) for name, section in self.pool.items()}
         jury = {name: change(section) for name, section in self.jury.items()}
-        judge = self.judge and change(self.judge)
-        return self.model_copy(update={"policy": change(self.policy), "judge": judge, "jury": jury, "pool": pool})
+        judge, scorer = self.judge and change(self.judge), self.reward_model and change(self.reward_model)
+        changed = {"policy": change(self.policy), "judge": judge, "jury": jury, "pool": pool, "reward_model": scorer}
+        return self.model_copy(update=changed)
 
 
 def dated(section: ModelSection, day: str) -> ModelSection:

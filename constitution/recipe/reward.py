@@ -52,9 +52,10 @@ class RulesSection(Section):
 
 class RewardSection(Section):
     by: tuple[RewardSource, ...] = Field(default=("rubric",), min_length=1)
-    """rubric: the principles' criteria, a call each. grade: a grade by each principle, a call each. rule: code.
-    sentence: after each sentence, the criteria whose good reply is no, a call each (judge/by_sentence.py).
-    prompt-rubric: the items of the prompt's own rubric ([rubric]), a call each. Each makes a separate reward."""
+    """rubric: the principles' criteria, a call each. grade: a grade by each principle, a call each. rule: code. model:
+    the score of [model.reward_model], by its place among the prompt's answers. sentence: after each sentence, the
+    criteria whose good reply is no, a call each (judge/by_sentence.py). prompt-rubric: the items of the prompt's own
+    rubric ([rubric]), a call each. Each makes a separate reward."""
     principles: tuple[str, ...] = ()
     """Tags or ids of those that are read by; empty: all that can be."""
     steps: Literal[9, 20] = 9
@@ -74,7 +75,7 @@ class RewardSection(Section):
     @property
     def asks(self) -> bool:
         """Whether judges are asked."""
-        return bool(set(self.by) - {"rule"})
+        return bool(set(self.by) - {"rule", "model"})
 
     @model_validator(mode="after")
     def _each_has_use(self) -> Self:
@@ -82,6 +83,6 @@ class RewardSection(Section):
             raise ValueError("by: a source is there twice")
         if ("rule" in self.by) != bool(self.rules.count):
             raise ValueError('rules and "rule" in `by` come together')
-        if self.combine == "veto" and set(self.by) <= {"grade", "sentence"}:
-            raise ValueError("combine: veto is for rubric and rule; by grade or by sentence nothing is essential")
+        if self.combine == "veto" and set(self.by) <= {"grade", "model", "sentence"}:
+            raise ValueError("combine: veto is for rubric and rule; by grade, model or sentence nothing is essential")
         return self

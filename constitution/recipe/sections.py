@@ -165,10 +165,11 @@ class Recipe(Section):
         return worded
 
     def with_engines(self, engines: Mapping[str, Any]) -> Self:
-        """The recipe with these Engines in place of its models, by role: policy, judge, or a name of the jury, which
-        keeps its method. Raises RecipeError for another role."""
+        """The recipe with these Engines in place of its models, by role: policy, judge, reward_model, or a name of
+        the jury, which keeps its method. Raises RecipeError for another role."""
         models = self.model
-        roles = {"policy", *(f"pool.{name}" for name in models.pool), *(models.jury or {"judge"})}
+        scorer = {"reward_model"} if models.reward_model else set()
+        roles = {"policy", *(f"pool.{name}" for name in models.pool), *(models.jury or {"judge"}), *scorer}
         if unknown := sorted(engines.keys() - roles):
             raise RecipeError(
                 f"engines: the recipe has no model {unknown[0]}", hint=f"its models are {', '.join(sorted(roles))}"
@@ -179,7 +180,7 @@ class Recipe(Section):
             for name, section in models.jury.items()
         }
         pool = {name: sections.get(f"pool.{name}", section) for name, section in models.pool.items()}
-        alone = {role: section for role, section in sections.items() if role in ("policy", "judge")}
+        alone = {role: section for role, section in sections.items() if role in ("policy", "judge", "reward_model")}
         return self.model_copy(update={"model": models.model_copy(update={**alone, "jury": jury, "pool": pool})})
 
     def with_samplers(self, samplers: Mapping[str, Any]) -> Self:
@@ -293,6 +294,9 @@ class Recipe(Section):
             raise ValueError(f"model.pool.{unused[0]}: no [sample.NAME] asks it")
         if "policy" in pool:
             raise ValueError("model.pool: the name policy is taken")
+        scores = bool(self.reward and "model" in self.reward.by)
+        if scores != bool(self.model.reward_model):
+            raise ValueError('[model.reward_model] and "model" in reward.by come together')
         if any(section.method for section in pool.values()):
             raise ValueError("model.pool: method is for members of a jury")
         return self

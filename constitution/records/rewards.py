@@ -38,7 +38,7 @@ class Score:
     principle_digest: str
     metric: str
     """The principle's first tag: refusal-full, refusal-partial, undesired, helpful; of a reward, its source: rubric,
-    grade, sentence, prompt-rubric."""
+    grade, model, sentence, prompt-rubric."""
     category: str
     """Its second tag, of `undesired` what it is; empty: none."""
     criterion: int | None
@@ -50,9 +50,9 @@ class Score:
     weight: float
     """The principle's times the criterion's, or the item's (`RubricItem.weight`)."""
     p_yes: float | None
-    """P(yes) / (P(yes) + P(no)), as it was read; None: a grade."""
-    label_mass: float
-    """Probability that fell on all replies together, before renormalising."""
+    """P(yes) / (P(yes) + P(no)), as it was read; None: a grade, or a reward model's score."""
+    label_mass: float | None
+    """Probability that fell on all replies together, before renormalising; None: a reward model has no replies."""
     template_digest: str
     seed: int | None = None
     prompt_tokens: int = 0
@@ -68,11 +68,17 @@ class Score:
     """Characters of the answer that were shown, from its beginning; None: all."""
     rubric_id: str | None = None
     """`RubricItem.id` of the item that was asked; None: a principle's criterion, or a grade."""
+    raw: float | None = None
+    """What a reward model says, on its own scale; None: a judge's reading."""
+
+    def counts(self, least: float) -> bool:
+        """Whether there is as much probability on its replies, where it has any."""
+        return self.label_mass is None or self.label_mass >= least
 
     @property
     def value(self) -> float:
         """How well it speaks for the answer, from 0 to 1: P(the good reply), or the expected grade between the lowest
-        and the highest."""
+        and the highest. A reward model's score is on no such scale."""
         if self.grades is not None:
             expected = sum(place * p for place, p in enumerate(self.grades)) / sum(self.grades)
             return min(expected / (len(self.grades) - 1), 1.0)
@@ -91,12 +97,13 @@ class Reward:
     response_id: str
     source: StoredSource
     value: float | None
-    """From 0 to 1; of votes, the mean probability of beating each of the prompt's other samples. None: `reason` says
+    """From 0 to 1; of votes, the mean probability of beating each of the prompt's other samples; of a reward model, the
+    place among the prompt's answers (judge/by_model.py). None: `reason` says
     why there is none."""
     raw: float | None
     """Before a veto, on the source's own scale: of grades the expected one, from 1; of votes the log strength, whose
     mean over the prompt's samples is 0; of a prompt's rubric the points over those that can be had, which lost points
-    take below 0; of the others as `value`."""
+    take below 0; of a reward model its score; of the others as `value`."""
     readings: int
     """Rows of `scores` that it is made of; 0 for rules, which no judge reads. Of votes: its labelled pairs."""
     missing: int

@@ -148,7 +148,8 @@ def _hourly(recipe: Recipe) -> float:
     models = recipe.model
     asked = [models.policy] if recipe.asks_policy else []
     judges = [*models.judges.values()] if recipe.asks_judges else []
-    sections = [*asked, *models.pool.values(), *judges]
+    scorer = [models.reward_model] if models.reward_model else []
+    sections = [*asked, *models.pool.values(), *judges, *scorer]
     bare = [section.bare for section in sections]
     prices = [section.price for place, section in enumerate(sections) if bare[place] not in bare[:place]]
     return sum(price.gpus * price.gpu_hour for price in prices if price)

@@ -88,7 +88,7 @@ class Step:
 
     def read(self, row: Score) -> None:
         self.done += 1
-        self.masses.append(row.label_mass)
+        self.masses += [] if row.label_mass is None else [row.label_mass]
         self.censored += row.censored
         self._spent(row.completion_tokens, 0, None)
 

@@ -109,7 +109,7 @@ CREATE TEMP TABLE gone_rubrics AS SELECT id, prompt_id FROM rubrics WHERE prompt
 CREATE TEMP TABLE gone_rewards AS
 SELECT w.id, w.prompt_id, w.response_id NOT IN (FROM answers) AS dangles
 FROM rewards AS w LEFT JOIN read AS r USING (response_id, source)
-WHERE w.source <> 'votes' AND (
+WHERE w.source NOT IN ('votes', 'model') AND (
     dangles OR coalesce(r.readings, 0) < w.readings + w.missing
     OR w.source = 'prompt-rubric' AND getvariable('rubrics_gone') AND w.prompt_id NOT IN (FROM ruled)
 );
@@ -126,9 +126,10 @@ OR getvariable('source') IS NOT NULL AND (
     p.a_id NOT IN (FROM rewarded) OR p.kind <> 'perturbation' AND p.b_id NOT IN (FROM rewarded)
 );
 
--- Rewards by votes rest on all labels of their prompt, one of which may be gone without a trace; to make them again
--- asks no model.
-INSERT INTO gone_rewards SELECT id, prompt_id, response_id NOT IN (FROM answers) FROM rewards WHERE source = 'votes';
+-- Rewards by votes rest on all labels of their prompt, and those by a reward model on the scores of all answers: one
+-- of these may be gone without a trace, and to make the rewards again asks no model.
+INSERT INTO gone_rewards
+SELECT id, prompt_id, response_id NOT IN (FROM answers) FROM rewards WHERE source IN ('votes', 'model');
 
 CREATE TEMP TABLE touched AS
 SELECT prompt_id FROM gone_responses

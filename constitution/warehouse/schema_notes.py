@@ -71,14 +71,15 @@ SCORES = Table(
         few("principle_id", "The principle that is asked about; empty: an item of the prompt's rubric is."),
         few("principle_digest", "SHA-256 of that principle with all its fields; empty: there is none."),
         few("metric", "Its first tag: refusal-full · refusal-partial · undesired · helpful; for a reward its source: "
-            "rubric · grade · prompt-rubric · sentence; reference: of a reference, before anything is made from it."),
+            "rubric · grade · model · prompt-rubric · sentence; reference: of a reference, before anything is made "
+            "from it."),
         few("category", "Its second tag, of `undesired` what it is; empty: none."),
         integer("criterion", "Place in its criteria, or in the prompt's rubric, from 0; null: a grade.", null=True),
         few("question", "The criterion's words; of a grade, the principle's comparison question."),
         few("good", "yes · no: the reply that speaks for the answer; null: a grade.", null=True),
         real("weight", "The principle's times the criterion's, or the item's: below 0, points that a yes loses."),
-        real("p_yes", "P(yes) / (P(yes) + P(no)), as it was read; null: a grade.", null=True),
-        real("label_mass", "Probability on all replies together before renormalising."),
+        real("p_yes", "P(yes) / (P(yes) + P(no)), as it was read; null: a grade or a raw score.", null=True),
+        real("label_mass", "Probability on all replies together before renormalising; null: a raw score.", null=True),
         few("template_digest", "`templates.digest` of what rendered the question."),
         Column("seed", pa.int64(), "Seed of the request; null: none.", null=True),
         integer("prompt_tokens", "Tokens of input."),
@@ -91,6 +92,7 @@ SCORES = Table(
         integer("upto", "Characters of the answer that were shown, from its beginning; null: all.", null=True),
         text("rubric_id", "`rubrics.id` of the item that was asked; null: a principle's criterion, or a grade.",
              null=True),
+        real("raw", "Of metric model, the reward model's score on its own scale; null: other metrics.", null=True),
         CREATED_AT,
     ),
 )  # fmt: skip
@@ -138,13 +140,14 @@ REWARDS = Table(
         text("id", "Digest of run, answer and source."),
         PROMPT_ID,
         text("response_id", "`responses.id`."),
-        few("source", "rubric (criteria) · grade · rule · prompt-rubric · sentence · votes (of a tournament, or of all "
-            "pairs). Those of different sources are not comparable."),
+        few("source", "rubric (criteria) · grade · rule · model (a scalar reward model) · prompt-rubric · sentence · "
+            "votes (of a tournament, or of all pairs). Those of different sources are not comparable."),
         real("value", "From 0 to 1, without the length penalty; of votes, the mean probability of beating each other "
-             "sample of the prompt. Null: `reason` says why there is none.", null=True),
+             "sample of the prompt; of a reward model, the normal CDF of z among the prompt's answers. "
+             "Null: `reason` says why there is none.", null=True),
         real("raw", "Before a veto, on the source's own scale: of grades the expected one, from 1; of votes the "
-             "Bradley-Terry log strength, around 0; of a prompt's rubric under 0 where more is lost than had; null: no "
-             "value.", null=True),
+             "Bradley-Terry log strength, around 0; of a prompt's rubric under 0 where more is lost than had; of a "
+             "reward model its score; null: no value.", null=True),
         integer("readings", "Rows of `scores` that it is made of; 0 for rules; of votes, its labelled pairs."),
         integer("missing", "Readings that were asked for and are not among them: failed, or short of label mass; of "
                 "votes, its pairs without a label."),
@@ -154,7 +157,8 @@ REWARDS = Table(
              null=True),
         Column("judges", IDS, "Whose readings it is made of.", few=("judges.list.element",)),
         few("reason", "Why there is no value: no-text · readings-missing · no-rubric (its prompt has none) · no-label "
-            "(of votes: no pair of it has one); null: there is one.", null=True),
+            "(of votes: no pair of it has one) · no-spread (of a reward model: its scores have no spread); null: there "
+            "is one.", null=True),
         real("low", "Of votes: lower end of the 95 % interval of `value`; null: other sources.", null=True),
         real("high", "Upper end of it.", null=True),
         Column("steps", STEPS, "By sentence: of each one `upto`, characters of the answer up to its end, and `value`, "

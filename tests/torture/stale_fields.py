@@ -68,6 +68,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "max_tokens": 99,
         "stop": ["\n"],
     },
+    "Models": {"reward_model": {"engine": "fake"}},
     "RewardSection": {
         "by": ["rubric", "rule"],
         "principles": ["harmless"],

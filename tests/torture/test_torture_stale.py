@@ -105,6 +105,8 @@ def changed(data: dict[str, Any], place: tuple[str, ...], value: Any) -> dict[st
         del inner["gold"]
     if last == "start":  # goes with samples and their rewards
         data |= {"sample": {"a": {"n": 2}}, "reward": {}}
+    if last == "reward_model":  # goes with the source that asks it
+        data["reward"] = {"by": ["model"]}
     if last == "sees":  # goes with a system prompt that shows what is seen
         inner["system_prompt"] = "others"
     if last == "principles" and place[0] == "sample":  # fills a system prompt

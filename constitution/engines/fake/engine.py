@@ -18,6 +18,7 @@ from constitution.engines.fake import echo, judge, world
 from constitution.errors import EngineUnavailable
 from constitution.identity import digest
 from constitution.recipe import FakeModel
+from constitution.records import Messages
 
 BEHAVIOUR = {
     *("position_bias", "length_bias", "style_bias", "noise", "accuracy"),
@@ -72,6 +73,14 @@ class FakeEngine:
         if self._section.echo and echo.echoes(bits, self._section.echo):
             thought, said = echo.repeated(request, bits, thought, said)
         return _limited(thought, said, request, prompt_tokens, apart=self._section.reasoning != "keep")
+
+    async def score(self, messages: Messages) -> float:
+        """As if it were a reward model: logits in favour of the last message alone, with its section's faults."""
+        if self._section.latency_s:
+            await asyncio.sleep(self._section.latency_s)
+        bits = digest(["score", [(turn.role, turn.content) for turn in messages]])
+        self._fail(bits)
+        return judge.scored(messages[-1].content, bits, self._section)
 
     def stats(self) -> Mapping[str, Any]:
         return {}

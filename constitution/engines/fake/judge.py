@@ -143,6 +143,11 @@ def _checked(shown: Shown, labels: Sequence[str], lean: float) -> list[float]:
     return [yes if label.strip().casefold().startswith("y") else 0.0 for label in labels]
 
 
+def scored(answer: str, bits: str, section: FakeModel) -> float:
+    """What a reward model says of an answer: on a scale without a zero of its own."""
+    return _lean(Shown((answer,), ""), bits, section)
+
+
 def _lean(shown: Shown, bits: str, section: FakeModel) -> float:
     """Logits in favour of the first of two answers, or of one alone, which has no place to be favoured for."""
     first, *others = shown.answers
