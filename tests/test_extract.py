@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from constitution.judge.extract import Extract, How
+from constitution.judge.extract import Extract
+from constitution.records import Extraction
 
 NUMBERS = {
     # plain
@@ -96,19 +97,19 @@ FIELDS = {
     "": None,
 }  # fmt: skip
 EXACT = {"  a\u00a0 b\n": "a b", "cafe\u0301": "caf\u00e9", "x²": "x²", "A": "A", " \n": None}
-TABLE: dict[How, dict[str, str | None]] = {
+TABLE: dict[Extraction, dict[str, str | None]] = {
     "number": NUMBERS, "boxed": BOXES, "choice": CHOICES, "json": FIELDS, "exact": EXACT,
 }  # fmt: skip
 
 
-def _extract(how: How) -> Extract:
+def _extract(how: Extraction) -> Extract:
     return Extract(how, letters="ABCDEFGHIJ")
 
 
 @pytest.mark.parametrize(
     ("how", "text", "expected"), [(how, text, value) for how, rows in TABLE.items() for text, value in rows.items()]
 )
-def test_extracted(how: How, text: str, expected: str | None) -> None:
+def test_extracted(how: Extraction, text: str, expected: str | None) -> None:
     found = _extract(how).of(text)
     assert (found and found.text) == expected
 
@@ -144,7 +145,7 @@ def test_extracted(how: How, text: str, expected: str | None) -> None:
         ("exact", "Paris", "paris", False),
     ],
 )
-def test_the_same_as_what_is_given(how: How, reference: str, text: str, same: bool) -> None:
+def test_the_same_as_what_is_given(how: Extraction, reference: str, text: str, same: bool) -> None:
     extract = _extract(how)
     truth, found = extract.truth(reference), extract.of(text)
     assert truth is not None
@@ -156,7 +157,7 @@ def test_the_same_as_what_is_given(how: How, reference: str, text: str, same: bo
     ("how", "reference"),
     [("number", "Paris"), ("choice", "Paris"), ("choice", "K"), ("boxed", " "), ("json", ""), ("exact", "\n")],
 )
-def test_a_reference_that_says_nothing_is_no_truth(how: How, reference: str) -> None:
+def test_a_reference_that_says_nothing_is_no_truth(how: Extraction, reference: str) -> None:
     assert _extract(how).truth(reference) is None
 
 
@@ -175,7 +176,7 @@ def test_numbers_are_read_as_they_are_written(number: object) -> None:
     st.sampled_from(sorted(TABLE)),
     st.text(st.one_of(st.sampled_from("0123456789.,-+/%$^_{}()[]\\ \nAaBI:*#`~½²×"), st.characters()), max_size=60),
 )
-def test_any_text_is_read_or_not(how: How, text: str) -> None:
+def test_any_text_is_read_or_not(how: Extraction, text: str) -> None:
     found = _extract(how).of(text)
     if found is not None:
         assert found.text
@@ -183,7 +184,7 @@ def test_any_text_is_read_or_not(how: How, text: str) -> None:
 
 
 @pytest.mark.parametrize("how", sorted(TABLE))
-def test_hostile_texts_take_no_long_time(how: How) -> None:
+def test_hostile_texts_take_no_long_time(how: Extraction) -> None:
     parts = (
         "1,",
         "-",

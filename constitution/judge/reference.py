@@ -20,8 +20,9 @@ from constitution.errors import RecipeError
 from constitution.generate.base import Emit
 from constitution.generate.reference import STEP, whole
 from constitution.identity import row_id
-from constitution.judge.agreement import Agreement, agreement
+from constitution.judge.agreement import WORDS, Agreement, agreement
 from constitution.judge.by_rubric import criteria_of
+from constitution.judge.extract import Extract, extract_of
 from constitution.judge.reward import Reading, Rewarder
 from constitution.judge.sources import Item
 from constitution.principles.selection import select
@@ -75,6 +76,8 @@ class Check:
     """The criteria; none: it is not read."""
     readers: Rewarder
     """By what they are asked."""
+    extract: Extract = WORDS
+    """How what an answer comes to is read off its text."""
 
     async def made(self, prompt: Prompt, have: Mapping[str, Row], emit: Emit) -> tuple[Failure, ...]:
         """The row of the prompt's reference, made once: not while a reading may still come. Returns the failures that
@@ -140,7 +143,7 @@ class Check:
 
     def _agreement(self, reference: Response, have: Mapping[str, Row]) -> Agreement:
         samples = [row for row in have.values() if isinstance(row, Response) and row.kind == "sample"]
-        return agreement(reference.text, [answer.text for answer in whole(samples)])
+        return agreement(reference.text, [answer.text for answer in whole(samples)], self.extract)
 
 
 def _unfit(reference: Response, have: Mapping[str, Row]) -> ReferenceDrop | None:
@@ -203,4 +206,5 @@ def check_of(recipe: Recipe, constitution: Constitution, run: Run, judges: Mappi
         return None
     items = reading_references(recipe, constitution)
     readers = Rewarder(run.run_id, recipe.seed, run.starts, RewardSection(), judges, {}, check_texts(recipe))
-    return Check(run.run_id, section, items, readers)
+    match = recipe.reward.match if recipe.reward else None
+    return Check(run.run_id, section, items, readers, extract_of(match) if match else WORDS)

@@ -274,7 +274,9 @@ class Rewarder:
         enough: bool,
     ) -> Reward:
         reads, text = self.sources[source], answer.text
-        parts = [*means(there), *(reads.rules(text) if reads.rules and text else ())]
+        ruled = reads.rules(text) if reads.rules and text else ()
+        parts = [*means(there), *(() if isinstance(ruled, str) else ruled)]
+        reason = "no-text" if not text else ruled if isinstance(ruled, str) else reads.reason
         combined, steps = Combined(None, 0.0, None), None
         if reads.of_text:
             steps = by_step(asked, there)
@@ -296,8 +298,9 @@ class Rewarder:
             least_essential=combined.least_essential,
             length_penalty=length_penalty(self.section, words(text)) if text else None,
             judges=tuple(name for name in self.judges if any(row.judge == name for _, row in there)),
-            reason=None if value is not None else (reads.reason or "readings-missing") if text else "no-text",
+            reason=None if value is not None else reason or "readings-missing",
             steps=steps or None,
+            said=next((part.said for part in parts if part.said is not None), None),
         )
 
     def _reward_id(self, answer: Response, source: RewardSource) -> str:

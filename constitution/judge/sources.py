@@ -70,6 +70,8 @@ class Part(NamedTuple):
     weight: float = 1.0
     """Below 0: so much is lost where the value is 0, and it is no part of what can be had."""
     essential: bool = False
+    said: str | None = None
+    """What code read off the answer; None: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,8 @@ class Reads:
 
     items: tuple[Item, ...] = ()
     """That each judge is asked."""
-    rules: Callable[[str], Sequence[Part]] | None = None
-    """What code says of a text; None: nothing."""
+    rules: Callable[[str], Sequence[Part] | RewardReason] | None = None
+    """What code says of a text, or why it cannot; None: nothing."""
     of_text: Callable[[str], Sequence[Item]] | None = None
     """Further items, of a text's sentences, each with `upto`: the reward is by steps."""
     scale: tuple[float, float] = (0.0, 1.0)
@@ -116,6 +118,7 @@ SOURCES: Mapping[RewardSource, Source] = {
     "rule": Source("constitution.judge.by_rule:reads", lambda section: None),
     "model": Source("constitution.judge.by_model:reads", lambda section: None),
     "sentence": Source("constitution.judge.by_sentence:reads", lambda section: templates.RUBRIC),
+    "match": Source("constitution.judge.by_match:reads", lambda section: None),
     "prompt-rubric": Source("constitution.judge.by_prompt_rubric:reads", lambda section: templates.RUBRIC),
 }
 

@@ -35,7 +35,7 @@ from constitution.recipe.models import (
 )
 from constitution.recipe.prompts import PromptsSection
 from constitution.recipe.reference import ReferenceSection
-from constitution.recipe.reward import LengthSection, RewardSection, RulesSection
+from constitution.recipe.reward import LengthSection, MatchSection, RewardSection, RulesSection
 from constitution.recipe.rubric import RubricSection
 from constitution.recipe.sample import SampleSection
 from constitution.recipe.sections import (
@@ -54,6 +54,7 @@ __all__ = [
     "GivenModel",
     "JudgeSection",
     "LengthSection",
+    "MatchSection",
     "ModelSection",
     "Models",
     "OpenAIModel",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from constitution.recipe.base import Count, Section, Whole
-from constitution.records import RewardSource
+from constitution.records import Extraction, RewardSource
+
+if TYPE_CHECKING:
+    from constitution.recipe.sections import Recipe
 
 
 class LengthSection(Section):
@@ -50,12 +53,35 @@ class RulesSection(Section):
         return self
 
 
+class MatchSection(Section):
+    """Source match: what is read off an answer and off the prompt's reference (judge/extract), to be the same."""
+
+    how: Extraction
+    """number: the last number, or what `####` names. boxed: what the last \\boxed holds. choice: the letter that it
+    says is its answer. json: a field of the object that it is, or that its last fenced block holds. exact: the whole
+    text, but for white space and how Unicode composes characters."""
+    letters: str = Field(default="ABCD", pattern=r"^[A-Z]{2,26}$")
+    """How choice: those there are."""
+    key: str = Field(default="answer", min_length=1)
+    """How json: the field; `a.b` is b in a."""
+    unread: Literal["missing", "wrong"] = "missing"
+    """What an answer is off which it cannot be read: without a reward, or 0."""
+
+    @model_validator(mode="after")
+    def _each_has_use(self) -> Self:
+        for name, how in (("letters", "choice"), ("key", "json")):
+            if self.how != how and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name}: is for how = {how!r}")
+        return self
+
+
 class RewardSection(Section):
     by: tuple[RewardSource, ...] = Field(default=("rubric",), min_length=1)
     """rubric: the principles' criteria, a call each. grade: a grade by each principle, a call each. rule: code. model:
     the score of [model.reward_model], by its place among the prompt's answers. sentence: after each sentence, the
     criteria whose good reply is no, a call each (judge/by_sentence.py). prompt-rubric: the items of the prompt's own
-    rubric ([rubric]), a call each. Each makes a separate reward."""
+    rubric ([rubric]), a call each. match: whether it comes to the same as the prompt's reference ([reference]). Each
+    makes a separate reward."""
     principles: tuple[str, ...] = ()
     """Tags or ids of those that are read by; empty: all that can be."""
     steps: Literal[9, 20] = 9
@@ -67,6 +93,7 @@ class RewardSection(Section):
     length: LengthSection | None = None
     """Absent: no answer loses by its length."""
     rules: RulesSection = RulesSection()
+    match: MatchSection | None = None
     quorum: float = Field(default=1.0, gt=0, le=1)
     """Share of the readings of an answer that have to be there for it to have a reward."""
     min_label_mass: float = Field(default=0.0, ge=0, le=1)
@@ -75,7 +102,7 @@ class RewardSection(Section):
     @property
     def asks(self) -> bool:
         """Whether judges are asked."""
-        return bool(set(self.by) - {"rule", "model"})
+        return bool(set(self.by) - {"rule", "model", "match"})
 
     @model_validator(mode="after")
     def _each_has_use(self) -> Self:
@@ -83,6 +110,18 @@ class RewardSection(Section):
             raise ValueError("by: a source is there twice")
         if ("rule" in self.by) != bool(self.rules.count):
             raise ValueError('rules and "rule" in `by` come together')
-        if self.combine == "veto" and set(self.by) <= {"grade", "model", "sentence"}:
-            raise ValueError("combine: veto is for rubric and rule; by grade, model or sentence nothing is essential")
+        if ("match" in self.by) != bool(self.match):
+            raise ValueError('match and "match" in `by` come together')
+        if self.combine == "veto" and set(self.by) <= {"grade", "model", "sentence", "match"}:
+            raise ValueError("combine: veto is for rubric and rule; by the other sources nothing is essential")
         return self
+
+
+def check_match(recipe: Recipe) -> None:
+    """Raises ValueError for rewards by match without anything to match."""
+    if recipe.reward is None or recipe.reward.match is None:
+        return
+    if recipe.reference is None:
+        raise ValueError("reward.by: match holds answers against the reference, and there is no section [reference]")
+    if str(recipe.reference.source) == "best" and recipe.reward.by[0] == "match":
+        raise ValueError("reference.from: best goes by the first source of reward.by, and match goes by the reference")

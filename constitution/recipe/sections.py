@@ -15,7 +15,7 @@ from constitution.recipe.judge import JudgeSection
 from constitution.recipe.models import Models, Name, given
 from constitution.recipe.prompts import PromptsSection
 from constitution.recipe.reference import ReferenceSection, check_reference
-from constitution.recipe.reward import RewardSection
+from constitution.recipe.reward import RewardSection, check_match
 from constitution.recipe.rubric import RubricSection, check_rubric
 from constitution.recipe.sample import SampleSection
 from constitution.records import Perturbation, RewardSource
@@ -282,6 +282,7 @@ class Recipe(Section):
     def _rubrics_are_asked(self) -> Self:
         check_reference(self)
         check_rubric(self)
+        check_match(self)
         return self
 
     @model_validator(mode="after")

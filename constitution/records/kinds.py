@@ -16,15 +16,20 @@ CopiedFrom = Literal["exemplar", "principle", "template", "critique", "turn", "s
 Method = Literal["label", "rationale", "score", "rubric", "verdict"]
 CriterionKind = Literal["", "essential", "important", "optional", "pitfall"]
 """As in Rubrics as Rewards (arXiv 2507.17746). Empty: not said."""
-RewardSource = Literal["rubric", "grade", "rule", "model", "prompt-rubric", "sentence"]
+RewardSource = Literal["rubric", "grade", "rule", "model", "prompt-rubric", "match", "sentence"]
 """What [reward].by asks for (judge/sources.py)."""
 RubricSource = Literal["given", "prompt", "principles", "reference", "contrast"]
 """What a prompt's rubric is made from ([rubric].from)."""
 StoredSource = RewardSource | Literal["votes"]
 """What a row of rewards is by. votes: the labels of a prompt's pairs (labels/standings.py)."""
-RewardReason = Literal["no-text", "readings-missing", "no-label", "no-rubric", "no-spread"]
+Extraction = Literal["number", "boxed", "choice", "json", "exact"]
+"""How what an answer comes to is read off its text (judge/extract)."""
+RewardReason = Literal[
+    "no-text", "readings-missing", "no-label", "no-rubric", "no-spread", "no-reference", "reference-unread", "unread",
+]  # fmt: skip
 """Why a reward has no value. no-spread: by a reward model, where the scores of the prompt's answers have no spread for
-it to be placed in."""
+it to be placed in. By match: what the answer comes to cannot be read off it (unread), or not off the reference, or
+there is no reference from which something may be made."""
 LintReason = Literal[
     "steers", "unanswerable", "leaks-reference", "length", "subjective", "compound", "duplicate", "mirror",
     "contradicts",

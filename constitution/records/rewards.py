@@ -122,6 +122,8 @@ class Reward:
     high: float | None = None
     steps: tuple[Step, ...] | None = None
     """By sentence: the sentences in their order, of which `value` is the least. None: other sources, or no text."""
+    said: str | None = None
+    """By match: what was read off the answer. None: other sources, or nothing could be read."""
 
     @property
     def total(self) -> float | None:

@@ -112,6 +112,8 @@ FROM rewards AS w LEFT JOIN read AS r USING (response_id, source)
 WHERE w.source NOT IN ('votes', 'model') AND (
     dangles OR coalesce(r.readings, 0) < w.readings + w.missing
     OR w.source = 'prompt-rubric' AND getvariable('rubrics_gone') AND w.prompt_id NOT IN (FROM ruled)
+    OR w.source = 'match' AND w.reason IS DISTINCT FROM 'no-reference' AND w.reason IS DISTINCT FROM 'no-text'
+    AND w.prompt_id NOT IN (SELECT prompt_id FROM reference_checks ANTI JOIN gone_reference_checks USING (id))
 );
 
 CREATE TEMP TABLE gone_preferences AS

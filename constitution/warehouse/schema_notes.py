@@ -141,7 +141,7 @@ REWARDS = Table(
         PROMPT_ID,
         text("response_id", "`responses.id`."),
         few("source", "rubric (criteria) · grade · rule · model (a scalar reward model) · prompt-rubric · sentence · "
-            "votes (of a tournament, or of all pairs). Those of different sources are not comparable."),
+            "match · votes (of a tournament, or of all pairs). Those of different sources are not comparable."),
         real("value", "From 0 to 1, without the length penalty; of votes, the mean probability of beating each other "
              "sample of the prompt; of a reward model, the normal CDF of z among the prompt's answers. "
              "Null: `reason` says why there is none.", null=True),
@@ -157,13 +157,15 @@ REWARDS = Table(
              null=True),
         Column("judges", IDS, "Whose readings it is made of.", few=("judges.list.element",)),
         few("reason", "Why there is no value: no-text · readings-missing · no-rubric (its prompt has none) · no-label "
-            "(of votes: no pair of it has one) · no-spread (of a reward model: its scores have no spread); null: there "
-            "is one.", null=True),
+            "(of votes: no pair of it has one) · no-spread (of a reward model: its scores have no spread) · by match: "
+            "no-reference (none, or it is dropped), reference-unread, unread (nothing can be read off the answer); "
+            "null: there is one.", null=True),
         real("low", "Of votes: lower end of the 95 % interval of `value`; null: other sources.", null=True),
         real("high", "Upper end of it.", null=True),
         Column("steps", STEPS, "By sentence: of each one `upto`, characters of the answer up to its end, and `value`, "
                "the least criterion so far, a mean over judges (null: a reading is missing). Null: other sources.",
                null=True),
+        text("said", "By match: what was read off the answer. Null: other sources, or nothing was.", null=True),
         CREATED_AT,
     ),
 )  # fmt: skip

@@ -80,6 +80,7 @@ OTHER: dict[str, dict[str, Any]] = {
     },
     "ReferenceSection": {"principles": ["harmless"], "bar": 0.7, "min_label_mass": 0.1},
     "RubricSection": {"at_least": 2, "at_most": 9},
+    "MatchSection": {"how": "exact", "letters": "ABC", "key": "value", "unread": "wrong"},
     "LengthSection": {"limit": 50, "penalty": 0.5, "ramp": 3},
     "RulesSection": {"words": [1, BIG], "refusal": "wanted", "wanted": ["x"], "unwanted": ["y"]},
     "VerdictSection": {"n": 3, "temperature": 0.5, "top_p": 0.5, "max_tokens": 99, "stop": ["\n"]},

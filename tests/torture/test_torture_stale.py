@@ -109,6 +109,8 @@ def changed(data: dict[str, Any], place: tuple[str, ...], value: Any) -> dict[st
         data["reward"] = {"by": ["model"]}
     if last == "sees":  # goes with a system prompt that shows what is seen
         inner["system_prompt"] = "others"
+    if last in ("letters", "key"):  # each is of one way to read
+        inner["how"] = {"letters": "choice", "key": "json"}[last]
     if last == "principles" and place[0] == "sample":  # fills a system prompt
         inner.setdefault("system_prompt", "kind")
     inner[last] = value
@@ -131,6 +133,8 @@ def bases() -> dict[str, dict[str, Any]]:
     reward = {"by": ["rubric", "grade", "rule"], "length": {"limit": 40}, "rules": rules}
     found["rewards"] = {**RECIPE, "reward": reward}
     found["references"] = {**RECIPE, "reference": {"from": "revision"}}
+    matched = {"by": ["match"], "match": {"how": "number"}}
+    found["match"] = {**found["references"], "reward": {**matched, "length": {"limit": 40}}}
     found["rubrics"] = changed({**RECIPE, "rubric": {"from": ["given"]}}, ("prompts", "rubric"), "checks")
     found["rubrics"]["reward"] = {"by": ["prompt-rubric"], "length": {"limit": 40}}
     alike = {"a": {"n": 2}, "b": {"n": 2, "temperature": 0.5}}
@@ -159,6 +163,7 @@ def cases() -> Iterator[tuple[str, tuple[str, ...], str, str]]:
             left_out = {
                 "Recipe": ("perturb", "sample", "reference", "rubric", "reward"),
                 "Models": ("judge", "jury", "pool"),
+                "RewardSection": ("match",),
             }
             if name in left_out.get(kind, ()) or place[:2] == ("sample", "b"):
                 continue  # sections that the base leaves out

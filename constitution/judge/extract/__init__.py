@@ -12,14 +12,14 @@ from __future__ import annotations
 import json
 import unicodedata
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from constitution.judge.extract.boxed import last_boxed, notation
 from constitution.judge.extract.choice import choice
 from constitution.judge.extract.fields import Missing, field
 from constitution.judge.extract.numbers import Number, last_number, number
-
-How = Literal["number", "boxed", "choice", "exact", "json"]
+from constitution.recipe import MatchSection
+from constitution.records import Extraction
 
 
 class Value(NamedTuple):
@@ -37,7 +37,7 @@ class Value(NamedTuple):
 class Extract:
     """How a text is read."""
 
-    how: How
+    how: Extraction
     """number: the last number of the text, or what `####` names. boxed: what the last box of LaTeX holds. choice: the
     letter of a choice. exact: the text, with Unicode's composed characters (NFC) and one space for each run of white
     space, none at its ends. json: a field of an object."""
@@ -76,6 +76,10 @@ class Extract:
                 return _text(reference)
             case _:
                 return None
+
+
+def extract_of(section: MatchSection) -> Extract:
+    return Extract(section.how, section.letters, section.key)
 
 
 def _number(found: Number | None) -> Value | None:
