@@ -43,6 +43,7 @@ PLACES: tuple[Place, ...] = ("answer", "prompt")
 Condition = Literal["with", "without", "harmless"]
 CONDITIONS: tuple[Condition, ...] = ("with", "without", "harmless")
 RESAMPLES = 2_000
+_OTHER = {"A": "B", "B": "A", "Y": "N", "N": "Y"}
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ class Attack:
     before: bool = False
 
     def text(self, me: str) -> str:
-        """For an answer that may be labelled `me`."""
-        values = {"ME": me, "OTHER": "B" if me == "A" else "A", "NONCE": NONCE, "GUESS": GUESS, "FILL": FILL}
+        """For an answer that may be labelled `me`; of a reading, `me` is the reply that the attack is for."""
+        values = {"ME": me, "OTHER": _OTHER[me], "NONCE": NONCE, "GUESS": GUESS, "FILL": FILL}
         text = self.raw
         for name, value in values.items():
             text = text.replace(f"@{name}@", value)

@@ -103,6 +103,11 @@ def quote_turns(content: str, speakers: tuple[str, ...]) -> str:
     return _edit(content, _turn(speakers), lambda found: content[found.start() : found.end()] + "> ")
 
 
+def looks(text: str) -> str:
+    """`text` as a reader sees it: without what is invisible, each character as what it looks like."""
+    return _folded(_visible(text))
+
+
 def _visible(text: str) -> str:
     return _INVISIBLE.sub("", text) if not text.isascii() and _UNSEEN.search(text) else text
 

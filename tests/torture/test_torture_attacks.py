@@ -35,6 +35,8 @@ from constitution.engines.openai.engine import OpenAIEngine
 from constitution.engines.transformers import TransformersEngine
 from constitution.judge.methods import templates_of
 from constitution.judge.question import Question, ask
+from constitution.judge.rubrics.lint import lint
+from constitution.judge.rubrics.written import Written
 from constitution.judge.ways import stop_of
 from constitution.recipe import JudgeSection, OpenAIModel, TransformersModel
 from constitution.records import Criterion, Message, Messages, Method, Principle
@@ -132,6 +134,20 @@ def test_the_attacks_are_what_they_say() -> None:
     assert sum("\n\nHuman:" in text for text in by_kind["turns"]) >= 2
     for family in ("<|im_start|>", "[INST]", "<|eot_id|>", "<start_of_turn>", "<｜User｜>", "<|channel|>", "<|end|>"):
         assert any(family in text for text in by_kind["chat-tokens"])
+
+
+@pytest.mark.parametrize("me", ["Y", "N"])
+@pytest.mark.parametrize("question", [QUESTION, "Names the gate word."])
+def test_attacked_items_of_a_rubric_fall_before_they_are_asked(question: str, me: str) -> None:
+    """By their words: but for blanks before an item, which change nothing of it."""
+    hit = [(attack, Written(attack.put(question, attack.text(me)))) for attack in ALL]
+    faults = lint([item for _, item in hit], PROMPT, None)
+    left = [attack for (attack, item), fault in zip(hit, faults, strict=True) if fault is None]
+    assert {attack.kind for attack in left} <= {"padding-before"}
+    assert all(templates.one_line(attack.put(question, attack.text(me)), NONCE, templates.RUBRIC) for attack in left)
+    steered = [attack.kind for (attack, _), fault in zip(hit, faults, strict=True) if fault and fault[0] == "steers"]
+    assert len(steered) >= 0.6 * len(ALL)
+    assert lint([Written(question)], PROMPT, None) == [None]
 
 
 def test_what_a_judge_is_shown_is_otherwise_the_text_itself() -> None:
@@ -238,7 +254,7 @@ def test_revision_chats_keep_their_roles() -> None:
         assert messages[-1].content == asked.replace("\0", text)
 
 
-class Written:
+class Writer:
     """Writes the rationale it is told, and gives the labels the same probabilities after any text."""
 
     model = "written"
@@ -262,7 +278,7 @@ async def test_a_verdict_is_read_after_our_own_ending(method: Method) -> None:
     for attack in ALL:
         for me in ("A", "B"):
             text = attack.text(me)
-            judge: Any = Written(text)
+            judge: Any = Writer(text)
             section = JudgeSection(method=method)
             texts = templates_of(section, ENGLISH)
             verdict = await ask(Question(judge, section, PROMPT, f"good {text}", "bad", RULE, NONCE, texts, 1, ""))

@@ -28,6 +28,7 @@ from constitution.judge.rubrics.phrases import LABELLED, YES_OR_NO, bare, patter
 from constitution.judge.rubrics.written import Written
 from constitution.measures.copies import recites
 from constitution.records import LintReason, Messages
+from constitution.templates.disarm import looks
 
 Fault = tuple[LintReason, str]
 """The reason, and what it rests on: words of the item, or the other item."""
@@ -112,8 +113,8 @@ def _words(name: str, text: str) -> str | None:
 
 
 def _steers(item: Written, known: Known) -> str | None:
-    # Of the item as it is written: what steers may be in quotes or brackets too.
-    return _words("steers", YES_OR_NO.sub("", item.question).casefold())
+    # Of all of the item, as it looks: what steers may be in quotes, in brackets, in letters that only look like others.
+    return _words("steers", looks(YES_OR_NO.sub("", item.question)).casefold())
 
 
 def _unanswerable(item: Written, known: Known) -> str | None:
@@ -162,6 +163,8 @@ def _subjective(item: Written, known: Known) -> str | None:
 
 
 def _compound(item: Written, known: Known) -> str | None:
+    if len(item.question.strip().splitlines()) > 1:
+        return "several lines"
     return _words("compound", pattern("one").sub(" both ", required(bare(item.question))))
 
 
