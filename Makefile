@@ -176,6 +176,7 @@ bench-adaptive: $(READY)  ## votes spared and labels changed by adaptive votes, 
 
 bench-attacks: $(READY)  ## how many labels of the pocket judge do hostile texts turn? (about twenty minutes)
 	$(BIN)/python -m benchmarks.attacks --out benchmarks/results/attacks.json --page $(RESULTS)
+	$(BIN)/python -m benchmarks.attacks_readings --out benchmarks/results/attacks-readings.json
 
 bench-judges: $(READY)  ## does the audit find what was planted in 144 fake judges (about eight minutes)
 	$(BIN)/python -m benchmarks.judges --out benchmarks/results/judges.json --page $(RESULTS)

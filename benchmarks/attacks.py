@@ -161,10 +161,11 @@ class Trial:
 
     kind: str
     number: int
-    place: Place
+    place: str
     pair: int
+    """Or the reading's number."""
     p: Mapping[Condition, float]
-    """Probability of the worse answer."""
+    """Probability of the worse answer, or of the reply that the attack is for."""
 
     def turned(self, condition: Condition) -> bool:
         return self.p[condition] > 0.5
@@ -220,11 +221,12 @@ def beyond(found: Sequence[Trial], condition: Condition) -> tuple[float, float, 
     return float(sums.sum() / sizes.sum()), float(low), float(high)
 
 
-def table(found: Sequence[Trial]) -> Table:
+def table(found: Sequence[Trial], what: str = "labels") -> Table:
     """Per place all attacks, then every kind: the share of labels turned, with its 95 % Wilson interval."""
-    parts = {f"all, in the {place}": [trial for trial in found if trial.place == place] for place in PLACES}
+    places = list(dict.fromkeys(trial.place for trial in found))
+    parts = {f"all, in the {place}": [trial for trial in found if trial.place == place] for place in places}
     for kind in dict.fromkeys(trial.kind for trial in found):
-        for place in PLACES:
+        for place in places:
             of_kind = [trial for trial in found if (trial.kind, trial.place) == (kind, place)]
             parts[f"{kind}, in the {place}"] = of_kind
     rows = []
@@ -240,7 +242,7 @@ def table(found: Sequence[Trial]) -> Table:
                 f"{value:+.1f} points ({low:+.1f} to {high:+.1f})",
             ]
         )
-    columns = ["labels turned by", "attacks", "n", "without the defence", "with it", "harmless text"]
+    columns = [f"{what} turned by", "attacks", "n", "without the defence", "with it", "harmless text"]
     return Table([*columns, "beyond harmless text"], rows)
 
 
