@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from constitution.pipeline.plan import prepare
     from constitution.pipeline.session import Session, open_run
     from constitution.recipe import Recipe, load_recipe
+    from constitution.train.reward import RubricReward
 
 __version__ = "0.1.0"
 
@@ -30,6 +31,7 @@ __all__ = [
     "Engine",
     "Recipe",
     "Request",
+    "RubricReward",
     "Sampler",
     "Session",
     "audit_run",
@@ -50,5 +52,6 @@ __getattr__ = names_of(
         **dict.fromkeys(("Recipe", "load_recipe"), "recipe"),
         **dict.fromkeys(("Session", "open_run"), "pipeline.session"),
         "prepare": "pipeline.plan",
+        "RubricReward": "train.reward",
     },
 )

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "constitution"
 LAYERS = """
 identity errors lazy reading sandbox secrets shown writing measures records principles templates overrides recipe
-prompts engines generate judge labels warehouse pipeline ask audit export trial api scheduling cli __main__ pocket
+prompts engines generate judge labels warehouse pipeline ask audit export trial train api scheduling cli __main__ pocket
 """
 ORDER = LAYERS.split()
 """A module imports only from those before it."""

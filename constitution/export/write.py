@@ -18,9 +18,11 @@ from constitution.export.outcome import DataFile, sha256
 from constitution.export.settings import Settings
 from constitution.export.work import Work
 from constitution.principles.selection import select
-from constitution.records import Constitution, Run
+from constitution.records import NO_RUBRIC, Constitution, Run
+from constitution.warehouse.columns import sql_type
 
 _MESSAGE = [pa.field(name, pa.string(), nullable=False) for name in ("role", "content")]
+_ITEM = [("question", pa.string()), ("good", pa.string()), ("weight", pa.float64()), ("kind", pa.string())]
 _CRITERION = [("principle_id", pa.string()), ("question", pa.string()), ("good", pa.string()), ("weight", pa.float64())]
 TYPES = {
     "text": pa.string(),
@@ -40,6 +42,7 @@ TYPES = {
     "thoughts": pa.list_(pa.struct([(name, pa.string()) for name in ("role", "content", "reasoning_content")])),
     "principles": pa.list_(pa.struct([("id", pa.string()), ("question", pa.string()), ("weight", pa.float64())])),
     "criteria": pa.list_(pa.struct(_CRITERION)),
+    "rubric": pa.list_(pa.struct(_ITEM)),
 }
 """The columns' types. `thoughts`: messages, of which an answer's also has what the model thought before it."""
 
@@ -82,6 +85,12 @@ SELECT
     CASE WHEN turned THEN {answer_reward} ELSE {other_reward} END AS lost_reward
 FROM export.texts AS t JOIN export.alive AS c USING (id) JOIN export.kept AS k USING (id)
 """
+_OWN_RUBRIC = f"""(
+    SELECT list({{'question': i.question, 'good': i.good, 'weight': i.weight, 'kind': i.kind}} ORDER BY i.number)
+    FROM (FROM rubrics ANTI JOIN (SELECT prompt_id FROM failures WHERE error = '{NO_RUBRIC}') USING (prompt_id)) AS i
+    WHERE i.prompt_id = t.prompt_id AND i.drop_reason IS NULL
+)"""
+_REFERENCE = "(SELECT any_value(k.text) FROM checked_references AS k WHERE k.prompt_id = t.prompt_id AND k.kept)"
 _NULL = "NULL::DOUBLE"
 _REWARDS = {
     "pair": ("c.reward_chosen", "c.reward_rejected"),
@@ -144,7 +153,17 @@ def constants(run: Run, constitution: Constitution, settings: Settings) -> dict[
             for principle in chosen
             for each in principle.criteria
         ],
+        "rubric": [
+            {"question": each.question, "good": each.good, "weight": principle.weight * each.weight, "kind": each.kind}
+            for principle in chosen
+            for each in principle.criteria
+        ],
     }
+
+
+def _literal(items: Sequence[Mapping[str, Any]]) -> str:
+    """SQL of a rubric that all rows have."""
+    return f"{sandbox.quoted(json.dumps(items, ensure_ascii=False))}::JSON::{sql_type(TYPES['rubric'])}"
 
 
 def write(work: Work, folder: Path, groups: list[Group], constitution: Constitution) -> list[DataFile]:
@@ -196,6 +215,8 @@ def _query(run: Run, settings: Settings, columns: Sequence[Field], always: Mappi
         "clip": repr(settings.clip),
         "good": repr(settings.good),
         "white": sandbox.quoted(_WHITE),
+        "rubric": _OWN_RUBRIC if run.recipe.get("rubric") else _literal(always["rubric"]),
+        "reference": _REFERENCE if run.recipe.get("reference") else "NULL::VARCHAR",
         "margin": settings.margin_of(run),
         "constitution": sandbox.quoted(always["constitution"]),
         "asked": sandbox.quoted(json.dumps(asked, ensure_ascii=False)),
