@@ -18,7 +18,7 @@ from constitution.engines.base import Completion, Engine, Request, Scorer, Unask
 from constitution.engines.meter import Metered
 from constitution.engines.openai.batch.notes import at_places
 from constitution.errors import RecipeError
-from constitution.recipe import GivenModel, Models, ModelSection, OpenAIModel
+from constitution.recipe import GivenModel, Models, ModelSection, OpenAIModel, VLLMModel
 
 __all__ = ["KINDS", "Completion", "Engine", "Engines", "Metered", "Request", "open_engine", "open_engines"]
 
@@ -33,6 +33,7 @@ one; where sections of a kind share something, such as an accelerator, `open_tog
 SCORERS = {
     "fake": KINDS["fake"],
     "transformers": "constitution.engines.scalar:TransformersScorer",
+    "vllm": "constitution.engines.vllm_scalar:VLLMScorer",
 }
 """The class that opens [model.reward_model], by the name of its engine; the others have no scores."""
 
@@ -112,6 +113,18 @@ async def open_scorer(section: ModelSection) -> Engine:
     return opened
 
 
+def _share_out(sections: Sequence[ModelSection]) -> None:
+    """Raises RecipeError where a reward model, the last, is to be loaded by vLLM beside others, with which it does not
+    share vLLM's engine, and it is not said what part of the accelerator's memory each takes."""
+    *_, scorer = sections
+    vllm = [each for each in sections if isinstance(each, VLLMModel)]
+    unsaid = any("gpu_memory_utilization" not in each.vllm for each in vllm)
+    if isinstance(scorer, VLLMModel) and len(vllm) > 1 and unsaid:
+        raise RecipeError(
+            "vllm.gpu_memory_utilization: a reward model is loaded beside other models; say the share of each"
+        )
+
+
 @asynccontextmanager
 async def open_engines(
     models: Models, answers: bool = True, notes: Path | None = None, *, votes: bool = True
@@ -128,6 +141,8 @@ async def open_engines(
     if notes:
         urls = [url for section in sections if isinstance(section, OpenAIModel) for url in section.base_urls]
         at_places(notes, {url.rstrip("/") for url in urls})
+    if models.reward_model:
+        _share_out([*distinct, models.reward_model])
     opened = [Metered(engine, began) for engine in await _open(distinct, notes)]
     scorer = None
     if models.reward_model:

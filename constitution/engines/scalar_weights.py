@@ -16,7 +16,7 @@ from constitution.engines.chat import ChatTokenizer
 from constitution.engines.spoken import Spoken
 from constitution.engines.weights import find, first_line, folder_digest, load_tokenizer, short_name
 from constitution.errors import ContextTooLong, ModelLoadError, RequestRefused
-from constitution.recipe import TransformersModel, VLLMModel
+from constitution.recipe import TransformersModel
 from constitution.records import Message, Messages
 
 HEAD = "ForSequenceClassification"
@@ -203,6 +203,27 @@ def _some(names: Iterable[str]) -> str:
     return f"{first} and {len(others)} more" if others else first
 
 
-def tokens_of(section: TransformersModel | VLLMModel, folder: Path, context: int) -> ScoreTokenizer:
-    """Raises ModelLoadError."""
-    return ScoreTokenizer(load_tokenizer(section, folder), short_name(section), Spoken.of(section), context)
+def check_weights(folder: Path, what: str) -> None:
+    """Raises ModelLoadError where the safetensors in `folder` have no head of one row, named as transformers' causal
+    models have it, or one with a bias. Their weights are not read."""
+    shapes: dict[str, list[int]] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with path.open("rb") as file:
+                header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            shapes |= {name: each["shape"] for name, each in header.items() if name.startswith("score.")}
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, MemoryError) as error:
+            raise ModelLoadError(f"{what}: {path.name} is no safetensors: {first_line(error)}") from error
+    if "score.weight" not in shapes:
+        raise ModelLoadError(
+            f"{what}: its files lack score.weight, which would be random: the score would mean nothing"
+        )
+    if len(shapes) > 1 or shapes["score.weight"][0] != 1:
+        raise ModelLoadError(f"{what}: its head is {shapes}, and a scalar reward model's is one row without a bias")
+
+
+def pad_of(folder: Path) -> int | None:
+    """The token that config.json pads with. None: it names none."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    found: int | None = config.get("pad_token_id", (config.get("text_config") or {}).get("pad_token_id"))
+    return found

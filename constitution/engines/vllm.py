@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property, partial
 from pathlib import Path
@@ -217,10 +217,12 @@ class Core:
         self._loras: dict[Path, Any] = {}
 
     @classmethod
-    async def open(cls, section: VLLMModel, adapters: Sequence[Path], memory: float | None) -> Core:
+    async def open(
+        cls, section: VLLMModel, adapters: Sequence[Path], memory: float | None, scores: bool = False
+    ) -> Core:
         """As `vllm_start.start`, in a thread."""
         folder = await asyncio.to_thread(find, section)
-        llm, gauges = await _started(section, folder, adapters, memory)
+        llm, gauges = await _started(section, folder, adapters, memory, scores)
         try:
             if not _distributed(llm):
                 await llm.collective_rpc("follow", args=(os.getpid(),))
@@ -269,22 +271,39 @@ class Core:
         return self._loras[folder]
 
     async def run(self, prompt: list[int], priority: int, lora: Any, **fields: Any) -> Any:
-        """vLLM's RequestOutput for a prompt's tokens; `fields` are of its SamplingParams. A cancelled call takes its
-        request out of vLLM. Raises RequestRefused, EngineUnavailable, EngineError."""
+        """vLLM's RequestOutput for a prompt's tokens; `fields` are of its SamplingParams. Raises as `finished`."""
+
+        def begin(llm: Any, number: str) -> AsyncIterator[Any]:
+            params = self._params(**fields, stop_token_ids=list(self.ends))
+            stream: AsyncIterator[Any] = llm.generate(
+                self._input(prompt), params, number, priority=priority, lora_request=lora
+            )
+            return stream
+
+        out = await self.finished(begin)
+        if out.outputs[0].finish_reason not in ("stop", "length"):
+            raise self._gone("ended a request without an answer")
+        return out
+
+    async def pooled(self, prompt: list[int], params: Any) -> Any:
+        """vLLM's PoolingRequestOutput for a prompt's tokens. Raises as `finished`."""
+        return await self.finished(lambda llm, number: llm.encode(self._input(prompt), params, number))
+
+    async def finished(self, begin: Callable[[Any, str], AsyncIterator[Any]]) -> Any:
+        """The last of what vLLM gives for a request. begin: sends it to vLLM's engine under a number. A cancelled call
+        takes it out of vLLM. Raises RequestRefused, EngineUnavailable, EngineError."""
         llm, out = self._llm, None
         if llm is None:
             raise self._gone("is closed")
         self.in_flight += 1
         try:
-            params = self._params(**fields, stop_token_ids=list(self.ends))
-            number, tokens = f"{next(self._numbers)}", self._input(prompt)
-            async for each in llm.generate(tokens, params, number, priority=priority, lora_request=lora):
+            async for each in begin(llm, f"{next(self._numbers)}"):
                 out = each  # the final one alone
         except Exception as error:
             raise self._translated(error) from error
         finally:
             self.in_flight -= 1
-        if out is None or out.outputs[0].finish_reason not in ("stop", "length"):
+        if out is None:
             raise self._gone("ended a request without an answer")
         return out
 

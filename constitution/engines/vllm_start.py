@@ -104,10 +104,13 @@ def _parse(parser: Any, name: str, value: Any, place: str) -> Any:
     raise RecipeError(f"{place}: {message}", hint="see vLLM's engine arguments")
 
 
-def start(section: VLLMModel, folder: Path, adapters: Sequence[Path], memory: float | None) -> tuple[Any, Gauges]:
+def start(
+    section: VLLMModel, folder: Path, adapters: Sequence[Path], memory: float | None, scores: bool = False
+) -> tuple[Any, Gauges]:
     """vLLM's AsyncLLM for the model in `folder`, and its figures; blocks for as long as the model loads.
 
     adapters: LoRA folders that requests will name. memory: share of the accelerator's memory, None: vLLM's default.
+    scores: it is a reward model, and writes nothing.
     Raises RecipeError for arguments that vLLM does not take, ModelLoadError for a model that it does not load.
     """
     given = arguments(section)
@@ -126,6 +129,7 @@ def start(section: VLLMModel, folder: Path, adapters: Sequence[Path], memory: fl
         "disable_log_stats": True,  # vLLM's own lines of log; `Gauges` gets the figures all the same
         "use_tqdm_on_load": False,
         "worker_extension_cls": "constitution.engines.vllm_start.Lifeline",
+        **({"runner": "pooling", "convert": "classify"} if scores else {}),
         **_for_cpu(given),
         **_for_adapters(adapters),
         **({"gpu_memory_utilization": memory} if memory is not None else {}),
