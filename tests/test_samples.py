@@ -260,7 +260,7 @@ async def test_an_answer_that_repeats_its_system_prompt_is_a_copy(project: Path)
     [
         ("n = 3", "n = 3\ntemperature = 0.0", r"sample\.plain: n: greedy answers"),
         ('model = "strong"', 'model = "weak"', r"sample\.kind\.model: 'weak' is neither policy nor"),
-        ('model = "strong"\n', "", r"model\.pool\.strong: no \[sample\.NAME\] asks it"),
+        ('model = "strong"\n', "", r"model\.pool\.strong: nothing asks it"),
         ('"unkind"', '"rude"', r"samples@1\.0\.0 has no system prompt 'rude'"),
         ('sees = "others"\n', "", r"sample\.debate: it sees nothing, and its system prompt shows"),
         ('"unkind"', '"unkind"\nsees = "others"', r"sample\.unkind: it sees others, and its system prompt shows none"),

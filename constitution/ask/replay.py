@@ -90,14 +90,23 @@ async def _answer(stored: Stored, row: Response) -> Replay:
         return Replay("", note=f"{note}: no model was asked for it")
     if doubt := _by_a_program(stored, row.sampler):
         return Replay(_asked(stored, row.sampler), doubt=doubt)
+    role = _of_reference(stored) if row.kind == "reference" else _asked(stored, row.sampler)
     recorder = Recorder(row.model, lambda request: replies[request.step], tuple(replies))
-    return _held(stored, row, await _generated(stored, recorder, row), _asked(stored, row.sampler), recorder)
+    return _held(stored, row, await _generated(stored, recorder, row), role, recorder)
 
 
 def _asked(stored: Stored, sampler: str | None) -> str:
     """Whom an answer was asked of."""
     section = stored.recipe.sample.get(sampler or "")
     return POOL + section.model if section and section.model != POLICY else POLICY
+
+
+def _of_reference(stored: Stored) -> str:
+    """Whom the reference was asked of."""
+    model = stored.recipe.reference_by or POLICY
+    if model == "judge":
+        return JUDGE + (stored.recipe.model.judge or stored.recipe.model.policy).model
+    return model if model == POLICY else POOL + model
 
 
 def _by_a_program(stored: Stored, sampler: str | None) -> str:
@@ -119,7 +128,7 @@ async def _failed_answer(stored: Stored, row: Failure) -> Replay:
         if row.id not in _failure_ids(stored, row, revision_id(row.run_id, row.prompt_id, int(number), chain)):
             return Replay(POLICY, doubt="the chain starts from another sample than it did when this failed")
     sampler = name.removeprefix("sample-") if name.startswith("sample-") else None
-    role = _asked(stored, sampler)
+    role = _of_reference(stored) if row.step == "reference" else _asked(stored, sampler)
     if doubt := _by_a_program(stored, sampler):
         return Replay(role, doubt=doubt)
     steps = (f"critique-{number}", row.step) if row.step.startswith("revision-") else (row.step,)
@@ -151,7 +160,7 @@ async def _generated(stored: Stored, policy: Engine, row: Response | None) -> Ro
         have.update({each.id: each for each in rows})
 
     pool = dict.fromkeys(stored.recipe.model.pool, policy)
-    setup = Setup(stored.run.run_id, stored.recipe, stored.constitution, stored.run.starts, policy, pool)
+    setup = Setup(stored.run.run_id, stored.recipe, stored.constitution, stored.run.starts, policy, pool, policy)
     for generator in generators(setup):
         await generator.answers(stored.prompt, have, emit)
         if row is not None and row.id in made:

@@ -49,6 +49,8 @@ def of_answer(row: Response) -> dict[str, Reply]:
         return {step_of(row.sampler or "", row.round): said}
     if row.kind == "perturbation":
         return {f"perturbation-{row.perturbation}": said}
+    if row.kind == "reference" and row.calls:
+        return {"reference": said}
     if row.kind != "revision":
         return {}
     critique = Reply(

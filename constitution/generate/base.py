@@ -70,6 +70,8 @@ class Setup:
     policy: Engine
     pool: Mapping[str, Engine] = field(default_factory=dict)
     """Further models, by their names in the recipe."""
+    judge: Engine | None = None
+    """The judge, where there is one alone."""
 
     @property
     def family(self) -> str | None:
@@ -77,7 +79,9 @@ class Setup:
         return self.family_of("policy")
 
     def engine(self, model: str) -> Engine:
-        """The engine of `policy`, or of a member of the pool."""
+        """The engine of `policy`, of `judge`, who judges alone, or of a member of the pool."""
+        if model == "judge" and self.judge is not None:
+            return self.judge
         return self.policy if model == "policy" else self.pool[model]
 
     def family_of(self, model: str) -> str | None:

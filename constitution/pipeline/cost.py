@@ -17,7 +17,7 @@ from constitution.records import Judgement, Response, Row, RubricItem, Score, Us
 
 if TYPE_CHECKING:
     from constitution.engines import Engines
-    from constitution.recipe import Models, Price
+    from constitution.recipe import Models, Price, Recipe
 
 Stats = Mapping[str, Mapping[str, Any]]
 """Per role what its engine reports of its work, as `Engines.stats` gives it."""
@@ -25,6 +25,12 @@ Stats = Mapping[str, Mapping[str, Any]]
 STAGES = ("sample", "initial", "critique", "revision", "perturbation", "reference", "rubric", "reward", "vote")
 """In the order of a prompt's way. A sampler's is `sample-NAME`, whose model is the policy or of the pool; a reward's is
 `reward-SOURCE`, and its and the vote's models are the judges; all others are the policy's."""
+
+
+def asked_by(recipe: Recipe) -> dict[str, str]:
+    """The model that each sampler and the writing of references asks, by their stages."""
+    found = {f"sample-{name}": section.model for name, section in recipe.sample.items()}
+    return found | ({"reference": recipe.reference_by} if recipe.reference_by else {})
 
 
 def of_judges(stage: str) -> bool:
@@ -94,15 +100,14 @@ class Cost:
     """What a run has used over all its starts, at today's prices.
 
     models: whose prices count. ledger: what was used before is in it, what is used is added to it. before: the engines'
-    stats of earlier starts, from the run's record. samplers: the model that each asks, `policy` or a name of the pool.
+    stats of earlier starts, from the run's record. askers: the model that a stage asks, where it is not said by the
+    stage: `policy`, `judge` or a name of the pool (`asked_by`).
     """
 
-    def __init__(
-        self, models: Models, ledger: Ledger, before: Stats, samplers: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, models: Models, ledger: Ledger, before: Stats, askers: Mapping[str, str] | None = None) -> None:
         self._prices: dict[str, Price | None] = {role: section.paid for role, section in models.roles.items()}
         """Per role, as `Engines.roles` names them."""
-        self._samplers = dict(samplers or {})
+        self._askers = dict(askers or {})
         self._before = before
         self.ledger = ledger
         self.engines: Engines | None = None
@@ -154,8 +159,8 @@ class Cost:
     def _price(self, used: Usage) -> Price | None:
         if of_judges(used.stage):
             return self._vote_price(used.model)
-        model = self._samplers.get(used.stage.removeprefix("sample-"), "policy")
-        return self._prices["policy" if model == "policy" else f"pool {model}"]
+        model = self._askers.get(used.stage, "policy")
+        return self._prices[model if model in ("policy", "judge") else f"pool {model}"]
 
     def _vote_price(self, judge: str) -> Price | None:
         return self._prices["judge"] if "judge" in self._prices else self._prices.get(f"judge {judge}")

@@ -198,6 +198,10 @@ def batch_steps(recipe: Recipe) -> int:
     # One sampler is asked while another is.
     seeing = {each.sees for each in recipe.sample.values() if models.generator(each.model).batched}
     steps += len(seeing)
+    if recipe.reference_by and models.generator(recipe.reference_by).batched:
+        steps += 1
+    if recipe.reference and recipe.reference.bar and any(judge.batched for judge in models.judges.values()):
+        steps += 1
     if recipe.reward and recipe.reward.asks and any(judge.batched for judge in models.judges.values()):
         steps += 1 + (recipe.start_by is not None)  # the samples' before the chain, its own after it
     if recipe.judge and recipe.asks_votes:

@@ -116,7 +116,8 @@ async def _begin(state: State, stack: AsyncExitStack, observer: Observer | None)
     )
     await state.begin(engines)
     run = state.run
-    makers = generators(Setup(run.run_id, recipe, plan.constitution, run.starts, engines.policy, engines.pool))
+    judge = next(iter(engines.judges.values())) if len(engines.judges) == 1 else None
+    makers = generators(Setup(run.run_id, recipe, plan.constitution, run.starts, engines.policy, engines.pool, judge))
     judges = labeller(recipe, plan.constitution, run, engines.judges)
     check = check_of(recipe, plan.constitution, run, engines.judges)
     rewards = rewarder(recipe, plan.constitution, run, engines.judges, engines.scorer)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from constitution.engines import Engines
 from constitution.errors import WarehouseError
 from constitution.pipeline.admission import Admission
-from constitution.pipeline.cost import Cost
+from constitution.pipeline.cost import Cost, asked_by
 from constitution.pipeline.input import COUNTS
 from constitution.pipeline.models import check_same_models, models_of, with_sent
 from constitution.pipeline.plan import Plan, small_window
@@ -116,8 +116,7 @@ async def take_stock(plan: Plan, warehouse: Warehouse, retry_failed: bool) -> St
     progress = Progress(plan.prompts, before=finished, note=note, started=time.monotonic())
     progress.take_stock(tally)
     progress.currency = recipe.budget.currency if recipe.budget else "USD"
-    samplers = {name: section.model for name, section in recipe.sample.items()}
-    progress.spent = cost = Cost(recipe.model, progress.ledger, before.engines, samplers)
+    progress.spent = cost = Cost(recipe.model, progress.ledger, before.engines, asked_by(recipe))
     admission = Admission(recipe.budget, cost, finished, stop_at_failures=recipe.output.stop_at_failures)
     run = replace(before, recipe=recipe.model_dump(mode="json"))
     return State(plan, warehouse, before, tally, progress, cost, admission, run)

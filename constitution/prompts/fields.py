@@ -10,7 +10,7 @@ from typing import Any
 from constitution.errors import PromptError
 from constitution.prompts.benchmarks import BENCHMARKS
 from constitution.prompts.golds import Golds
-from constitution.prompts.kept import Kept
+from constitution.prompts.kept import Kept, as_json
 from constitution.prompts.keys import (
     CONVERSATIONS,
     FOLLOWS,
@@ -53,6 +53,7 @@ class Fields:
         self._scripts = Scripts(section, self._turns)
         self._has_system = section.system is None
         self._has_rubric = section.rubric is None
+        self._has_reference = section.reference is None
         self._to_join = {*section.join, *((section.history,) if section.history else ())}
         self._kept = Kept(section, self._shape)
         tried = (section.field, *CONVERSATIONS)
@@ -100,9 +101,26 @@ class Fields:
             metadata=self._kept.metadata(row, whole),
             source_id=self._kept.name(row),
             cut_answer=cut,
+            reference=self._reference(row, messages),
             rubric=self._rubric(row),
             script=script,
         )
+
+    def _reference(self, row: Row, messages: Messages) -> str | None:
+        """A text, a number as JSON writes it, or messages. None: the row has none."""
+        if (key := self._section.reference) is None:
+            return None
+        self._has_reference = self._has_reference or key in row.data
+        value = row.data.get(key)
+        if is_empty(value):
+            return None
+        if isinstance(value, bool) or not isinstance(value, str | int | float | list | dict):
+            row.refuse(f"{key} is neither a text nor a number", "a reference is one answer; format sql can choose it")
+        if isinstance(value, int | float):
+            return as_json(row, key, value)
+        text = self._answer(row, key, self._given(row, key, value), messages)
+        check_text(row, key, text)
+        return text if text.strip() else None
 
     def _rubric(self, row: Row) -> tuple[Criterion, ...]:
         if (key := self._section.rubric) is None:
@@ -158,6 +176,9 @@ class Fields:
         """Raises PromptError where no row had the key of the system's turn. name: the source's."""
         if not self._has_system:
             raise PromptError(f"{name}: no row has the key {self._section.system!r}", hint="correct prompts.system")
+        if not self._has_reference:
+            what = f"no row has the key {self._section.reference!r}"
+            raise PromptError(f"{name}: {what}", hint="correct prompts.reference")
         if not self._has_rubric:
             raise PromptError(f"{name}: no row has the key {self._section.rubric!r}", hint="correct prompts.rubric")
         if self._to_join:

@@ -134,7 +134,7 @@ class Keys(AnyKeys):
         prompt = section.field if section.turns is None else section.turns
         named = {prompt, *section.answers, *section.join, section.tags_field, section.system, *more}
         named |= {*section.gold_highest, *section.gold_lowest, section.history}
-        named |= {*section.metadata, section.id_field, section.rubric}
+        named |= {*section.metadata, section.id_field, section.reference, section.rubric}
         if section.gold_values:
             named.add(section.gold)
         if section.trees:  # whose turns' keys are those of `replies` too

@@ -358,7 +358,9 @@ class Models(Section):
         return {"policy": self.policy} | pool | judges | scorer
 
     def generator(self, name: str) -> ModelSection:
-        """`policy`, or a member of the pool."""
+        """`policy`, `judge`, who judges alone, or a member of the pool."""
+        if name == "judge":
+            return self.judge or self.policy
         return self.policy if name == "policy" else self.pool[name]
 
     @property

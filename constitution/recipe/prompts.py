@@ -17,6 +17,7 @@ _NO_SCRIPT = {
     "history": "turns before them, with their answers, are no script",
     "trees": "a tree's turns are each a prompt",
     "answers": "answers that are given belong to one turn, and here the model's own are said before the next",
+    "reference": "a reference is an answer to one turn",
     "rubric": "a rubric is about the answer to one turn",
 }
 """Field of [prompts] → why it does not go with `turns`."""
@@ -62,6 +63,9 @@ class PromptsSection(Section):
     answers: tuple[str, ...] = ()
     """Keys that hold given answers, to be judged as they are; for transcripts: keys of whole transcripts, or of what
     follows the one under `field`. `completions[].text` is all those of a list."""
+    reference: str | None = None
+    """Key of the row's reference: the answer that others are held against, which is itself none of them ([reference]);
+    a row without one has none."""
     rubric: str | None = None
     """Key of the row's rubric, a list of questions about an answer (prompts/rubrics.py has the shapes); a row without
     one has none."""
@@ -113,7 +117,16 @@ class PromptsSection(Section):
                 raise ValueError(f"{only}: is of format hub, and the format is {self.format}")
         self._check_turns()
         prompt = self.field if self.turns is None else self.turns
-        used = (prompt, *self.join, *self.answers, self.system, self.history, self.tags_field, self.rubric)
+        used = (
+            prompt,
+            *self.join,
+            *self.answers,
+            self.system,
+            self.history,
+            self.tags_field,
+            self.reference,
+            self.rubric,
+        )
         used = (*used, self.id_field, *self.metadata)
         if both := [key for key in used if key in self.ignore]:
             raise ValueError(f"ignore: {both[0]!r} is used")

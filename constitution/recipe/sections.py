@@ -118,9 +118,14 @@ class Recipe(Section):
         return self.reward.by[0] if self.reward and self.revise.start == "best" else None
 
     @property
+    def reference_by(self) -> str | None:
+        """The model that writes prompts' references: policy, judge, or a name of the pool. None: none does."""
+        return self.reference.model if self.reference and self.reference.source == "synthesis" else None
+
+    @property
     def asks_judges(self) -> bool:
         """Whether there are votes, or rewards or references that judges read."""
-        references = bool(self.reference and self.reference.bar)
+        references = bool(self.reference and self.reference.bar) or self.reference_by == "judge"
         return self.asks_votes or references or bool(self.reward and self.reward.asks)
 
     @property
@@ -135,7 +140,8 @@ class Recipe(Section):
     @property
     def asks_policy(self) -> bool:
         """Whether the policy makes any answer."""
-        return self.chain or bool(self.perturb) or any(each.model == "policy" for each in self.sample.values())
+        asked = {self.reference_by, *(each.model for each in self.sample.values())}
+        return self.chain or bool(self.perturb) or "policy" in asked
 
     @property
     def path(self) -> Path:
@@ -287,14 +293,14 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _pool_is_asked(self) -> Self:
-        pool, asked = self.model.pool, {section.model for section in self.sample.values()}
+        pool, asked = self.model.pool, {self.reference_by, *(section.model for section in self.sample.values())}
         for name, section in self.sample.items():
             if section.model != "policy" and section.model not in pool:
                 raise ValueError(f"sample.{name}.model: {section.model!r} is neither policy nor in [model.pool]")
         if unused := sorted(pool.keys() - asked):
-            raise ValueError(f"model.pool.{unused[0]}: no [sample.NAME] asks it")
-        if "policy" in pool:
-            raise ValueError("model.pool: the name policy is taken")
+            raise ValueError(f"model.pool.{unused[0]}: nothing asks it")
+        if taken := [name for name in ("policy", "judge") if name in pool]:
+            raise ValueError(f"model.pool: the name {taken[0]} is taken")
         scores = bool(self.reward and "model" in self.reward.by)
         if scores != bool(self.model.reward_model):
             raise ValueError('[model.reward_model] and "model" in reward.by come together')

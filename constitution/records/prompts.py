@@ -32,6 +32,9 @@ class Prompt:
     cut_answer: str | None = None
     """What the assistant says after the last turn of the user, which was cut off (`prompts.last_answer`); turns are
     parted by a blank line. None: nothing."""
+    reference: str | None = None
+    """The answer that came with it for others to be held against (`prompts.reference`), which is none of `answers`.
+    None: none did."""
     rubric: tuple[Criterion, ...] = ()
     """The rubric that came with it (`prompts.rubric`); empty: none did."""
 

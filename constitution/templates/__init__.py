@@ -92,7 +92,9 @@ SCORE_FINE = _load("score-20.txt", "score-prefix.txt")
 RUBRIC = _load("rubric.txt", "vote-prefix.txt")
 VERDICT = _load("verdict.txt")
 PERTURB = _load("polished.txt", "terse.txt", "sarcastic.txt")
-SETS = (REVISE, JUDGE, RATIONALE, SCORE, SCORE_FINE, RUBRIC, VERDICT, PERTURB)
+REFERENCE = _load("reference.txt", "reference-answer.txt")
+REFERENCE_SEEN = _load("reference-seen.txt", "reference-answer.txt")
+SETS = (REVISE, JUDGE, RATIONALE, SCORE, SCORE_FINE, RUBRIC, VERDICT, PERTURB, REFERENCE, REFERENCE_SEEN)
 
 ENDING = JUDGE.ending
 
@@ -133,6 +135,18 @@ def perturb_messages(
 ) -> Messages:
     """The chat that asks for `answer` with a perturbation put in."""
     return (*prompt, Message("assistant", answer), Message("user", texts.texts[f"{perturbation}.txt"]))
+
+
+def reference_messages(
+    prompt: Messages, answers: Sequence[str], nonce: str, texts: TemplateSet = REFERENCE
+) -> Messages:
+    """The chat that asks for one answer made from `answers` (Compute as Teacher, arXiv 2509.14234): without the
+    conversation, or with the texts of `REFERENCE_SEEN` after it, which may have the writer answer for itself."""
+    seen, each, frame = "reference-seen.txt" in texts.texts, texts.texts["reference-answer.txt"], texts.frame
+    shown = [fill(each, {"nonce": nonce, "answer": _disarm(answer, nonce, frame)}) for answer in answers]
+    values = {"nonce": nonce, "answers": "\n\n".join(shown)}
+    values |= {"conversation": _conversation(prompt, nonce, frame)} if seen else {}
+    return (Message("user", fill(texts.texts["reference-seen.txt" if seen else "reference.txt"], values)),)
 
 
 def vote_messages(

@@ -21,7 +21,7 @@ from constitution.audit import audit
 from constitution.engines import Request
 from constitution.measures import Estimate, forecast
 from constitution.pipeline import Plan, open_run, prepare
-from constitution.pipeline.cost import Cost, Ledger
+from constitution.pipeline.cost import Cost, Ledger, asked_by
 from constitution.recipe import OutputSection, Recipe
 from constitution.records import Figure, Run
 from constitution.trial.findings import Evidence, Finding, findings
@@ -118,8 +118,7 @@ def _planned(recipe: Recipe, recipe_path: Path, shelf: Path, allow: Sequence[Pat
 
 
 def _forecast(seen: Sequence[Seen], draw: Draw, recipe: Recipe, in_flight: int) -> dict[str, Estimate]:
-    samplers = {name: section.model for name, section in recipe.sample.items()}
-    cost, hourly = Cost(recipe.model, Ledger(), {}, samplers), _hourly(recipe)
+    cost, hourly = Cost(recipe.model, Ledger(), {}, asked_by(recipe)), _hourly(recipe)
 
     def hours(each: Seen) -> float:
         """This prompt's part of the whole run's hours: as many prompts are in flight at once (Little's law)."""

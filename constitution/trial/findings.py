@@ -323,6 +323,10 @@ def _model(step: Step, recipe: Recipe) -> tuple[str, ModelSection]:
         return f"model.jury.{step.judge}", models.jury[step.judge]
     if step.judge and models.judge:
         return "model.judge", models.judge
+    if step.name == "reference" and recipe.reference_by == "judge":
+        return "model.judge" if models.judge else "model.policy", models.generator("judge")
+    if step.name == "reference" and recipe.reference_by in models.pool:
+        return f"model.pool.{recipe.reference_by}", models.generator(recipe.reference_by)
     sampler = recipe.sample.get(step.name.removeprefix("sample-"))
     if sampler and sampler.model != "policy":
         return f"model.pool.{sampler.model}", models.generator(sampler.model)
@@ -339,12 +343,15 @@ def _sampling(step: Step) -> str:
 _SAMPLING: Mapping[str, str] = {
     **{name: f"revise.{name}" for name in ("initial", "critique", "revision")},
     "perturbation": "perturb.sampling",
+    "reference": "reference",
 }
 
 
 def _max_tokens(step: Step, recipe: Recipe) -> int:
     if step.name.startswith("sample-"):
         return recipe.sample[step.name.removeprefix("sample-")].max_tokens
+    if step.name == "reference":
+        return recipe.reference.max_tokens if recipe.reference else 0
     if step.name == "perturbation":
         return recipe.perturb.sampling.max_tokens if recipe.perturb else 0
     return int(getattr(recipe.revise, step.name).max_tokens)

@@ -226,6 +226,7 @@ def prompts_from_arrow(data: pa.Table) -> list[Prompt]:
         "repeat",
         "golds",
         "script",
+        "reference",
         "rubric",
         "turn",
         "conversation_id",
@@ -233,12 +234,14 @@ def prompts_from_arrow(data: pa.Table) -> list[Prompt]:
     nothing = [None] * data.num_rows  # of a column that was not there when the part was written
     columns = [data.column(name).to_pylist() if name in data.column_names else nothing for name in (*names, *BESIDE)]
     prompts = []
-    for messages, source, tags, answers, gold, repeat, golds, script, rubric, turn, first, *beside in zip(
+    for messages, source, tags, answers, gold, repeat, golds, script, reference, rubric, turn, first, *beside in zip(
         *columns, strict=True
     ):
         prompt = Prompt(
             _messages(messages), source, tuple(tags), tuple(answers), gold, repeat, tuple(golds or ()), *beside
         )
+        if reference is not None:
+            prompt = replace(prompt, reference=reference)
         if rubric:
             prompt = replace(prompt, rubric=tuple(Criterion(**each) for each in rubric))
         later = (turn or 1) > 1

@@ -5,11 +5,12 @@ priced AS (
         u.*,
         coalesce(
             CASE WHEN u.stage LIKE 'sample-%'
-                 THEN CAST(r.recipe -> '$.sample' AS MAP(VARCHAR, JSON))[substr(u.stage, 8)] ->> '$.model' END, 'policy'
+                 THEN CAST(r.recipe -> '$.sample' AS MAP(VARCHAR, JSON))[substr(u.stage, 8)] ->> '$.model'
+                 WHEN u.stage = 'reference' THEN r.recipe ->> '$.reference.model' END, 'policy'
         ) AS asked,
-        CASE WHEN asked <> 'policy'
+        CASE WHEN asked NOT IN ('policy', 'judge')
              THEN CAST(r.recipe -> '$.model.pool' AS MAP(VARCHAR, JSON))[asked]
-             WHEN u.stage <> 'vote' AND u.stage NOT LIKE 'reward-%' THEN r.recipe -> '$.model.policy'
+             WHEN asked = 'policy' AND u.stage <> 'vote' AND u.stage NOT LIKE 'reward-%' THEN r.recipe -> '$.model.policy'
              WHEN len(json_keys(r.recipe -> '$.model.jury')) > 0
              THEN CAST(r.recipe -> '$.model.jury' AS MAP(VARCHAR, JSON))[u.model]
              WHEN json_type(r.recipe, '$.model.judge') = 'OBJECT' THEN r.recipe -> '$.model.judge'

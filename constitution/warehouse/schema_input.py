@@ -88,6 +88,8 @@ PROMPTS = Table(
              null=True),
         text("cut_answer", "What the assistant said after the last user turn, cut off (`prompts.last_answer`); null: "
              "nothing.", null=True),
+        text("reference", "The answer that came with it for others to be held against (`prompts.reference`); null: "
+             "none.", null=True),
         Column("rubric", CRITERIA, "The rubric that came with it (`prompts.rubric`): questions about an answer, which "
                "reply is good, and what it counts; null: none.", null=True),
         text("conversation_id", "`prompts.id` of the conversation's first scripted turn; its own, without a script."),

@@ -132,9 +132,10 @@ def bases() -> dict[str, dict[str, Any]]:
     rules = {"words": [1, 9], "refusal": "unwanted"}
     reward = {"by": ["rubric", "grade", "rule"], "length": {"limit": 40}, "rules": rules}
     found["rewards"] = {**RECIPE, "reward": reward}
-    found["references"] = {**RECIPE, "reference": {"from": "revision"}}
+    found["references"] = {**found["samples"], "reference": {"from": "synthesis"}, "reward": reward}
+    found["given"] = changed({**RECIPE, "reference": {"from": "given"}}, ("prompts", "reference"), "phrasing")
     matched = {"by": ["match"], "match": {"how": "number"}}
-    found["match"] = {**found["references"], "reward": {**matched, "length": {"limit": 40}}}
+    found["match"] = {**RECIPE, "reference": {"from": "revision"}, "reward": {**matched, "length": {"limit": 40}}}
     found["rubrics"] = changed({**RECIPE, "rubric": {"from": ["given"]}}, ("prompts", "rubric"), "checks")
     found["rubrics"]["reward"] = {"by": ["prompt-rubric"], "length": {"limit": 40}}
     alike = {"a": {"n": 2}, "b": {"n": 2, "temperature": 0.5}}
@@ -169,7 +170,9 @@ def cases() -> Iterator[tuple[str, tuple[str, ...], str, str]]:
                 continue  # sections that the base leaves out
             if name == "rubric" and base != "rubrics":
                 continue  # which goes with the section of that name
-            if name == "from":
+            if name == "reference" and base != "given":
+                continue  # the same
+            if (kind, name) == ("RubricSection", "from"):
                 continue  # which has one value so far
             if name in ("contrast", "confirm") and base != "contrast":
                 continue  # which take samplers and rewards
