@@ -85,9 +85,13 @@ def create(evidence: Evidence) -> bool:
     """Makes audit.criteria. False: no answer of a group was read by criteria."""
     if not groups.create(evidence):
         return False
-    mass = float((evidence.run.recipe.get("reward") or {}).get("min_label_mass") or 0.0)
-    evidence.create(_LAYOUT.format(mass=mass))
+    evidence.create(_LAYOUT.format(mass=least_mass(evidence)))
     return bool(evidence.rows("SELECT 1 FROM audit.criteria LIMIT 1"))
+
+
+def least_mass(evidence: Evidence) -> float:
+    """Under which a reading counts as missing."""
+    return float((evidence.run.recipe.get("reward") or {}).get("min_label_mass") or 0.0)
 
 
 def dead(evidence: Evidence) -> Iterator[Figure]:

@@ -112,7 +112,7 @@ class Scalar:
             if answer.text:
                 alike.setdefault(answer.text, []).append(answer)
         async with asyncio.TaskGroup() as group:
-            tasks = {text: group.create_task(self._read(prompt, same, have, emit)) for text, same in alike.items()}
+            tasks = {text: group.create_task(self.read(prompt, same, have, emit)) for text, same in alike.items()}
         found = {text: task.result() for text, task in tasks.items()}
         failures = [read for read in found.values() if isinstance(read, Failure)]
         inside = [found[answer.text] for answer in answers if answer.text and answer.kind not in OUTSIDE]
@@ -136,7 +136,7 @@ class Scalar:
     def reward_id(self, answer: Response) -> str:
         return row_id(self.run_id, answer.id, "reward", "model")
 
-    async def _read(
+    async def read(
         self, prompt: Prompt, alike: Sequence[Response], have: Mapping[str, Row], emit: Emit
     ) -> Score | Failure:
         """Looked up or asked, with a row for each of the answers, which have one text."""

@@ -13,6 +13,7 @@ that a prefix cache serves it.
 from __future__ import annotations
 
 import asyncio
+from asyncio import Task
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -79,12 +80,18 @@ class Rewarder:
         emit: Emit,
         complete: bool = True,
     ) -> Rewarded:
-        """answers: those to which no restart adds one; what was spoiled on purpose is passed over. have: the prompt's
-        rows by id. complete: they are all that others are compared with. An engine's error is a Failure."""
-        read = [answer for answer in answers if answer.kind != "perturbation"]
+        """answers: those to which no restart adds one; of what was spoiled on purpose no reward is made. have: the
+        prompt's rows by id. complete: they are all that others are compared with. An engine's error is a Failure."""
+        read: list[Response] = []
+        spoiled: list[Response] = []
+        for answer in answers:
+            (spoiled if answer.kind == "perturbation" else read).append(answer)
         failures = await self.rubrics.make(prompt, have, emit) if self.rubrics else ()
-        made = await self.of(prompt, have)._judged(prompt, read, have, emit)
+        judging = self.of(prompt, have)
+        made = await judging._judged(prompt, read, have, emit)
         placed, unread = await self.scalar.rewards(prompt, read, have, emit, complete) if self.scalar else ([], [])
+        if self.section.perturbed:
+            unread += await judging._spoiled(prompt, spoiled, have, emit)
         return Rewarded((*made.rewards, *placed), (*failures, *made.failures, *unread))
 
     def of(self, prompt: Prompt, have: Mapping[str, Row]) -> Rewarder:
@@ -113,6 +120,23 @@ class Rewarder:
             tuple(reward for each in made for reward in each.rewards),
             tuple(failure for each in made for failure in each.failures),
         )
+
+    async def _spoiled(
+        self, prompt: Prompt, answers: Sequence[Response], have: Mapping[str, Row], emit: Emit
+    ) -> list[Failure]:
+        """Reads whole what was spoiled on purpose; returns what could not be read."""
+        found: list[Task[Score | Failure | None]] = []
+        async with asyncio.TaskGroup() as group:
+            for answer in answers:
+                if not answer.text or answer.outcome not in ("ok", "cut"):
+                    continue
+                for each in self.readings(answer.text):
+                    if each.item.upto is None:
+                        asked = self.reading(prompt, [answer], each, have, emit, known=False)
+                        found.append(group.create_task(asked))
+                if self.scalar:
+                    found.append(group.create_task(self.scalar.read(prompt, [answer], have, emit)))
+        return [row for row in (task.result() for task in found) if isinstance(row, Failure)]
 
     def readings(self, text: str) -> list[Reading]:
         """All of an answer with this text, in the order in which they are asked."""

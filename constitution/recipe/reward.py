@@ -98,6 +98,9 @@ class RewardSection(Section):
     """Share of the readings of an answer that have to be there for it to have a reward."""
     min_label_mass: float = Field(default=0.0, ge=0, le=1)
     """A reading with less probability on its replies counts as missing."""
+    perturbed: bool = False
+    """Answers that were spoiled on purpose ([perturb]) are read too, and no reward is made of them: the audit says how
+    often they count as no worse."""
 
     @property
     def asks(self) -> bool:
@@ -114,6 +117,8 @@ class RewardSection(Section):
             raise ValueError('match and "match" in `by` come together')
         if self.combine == "veto" and set(self.by) <= {"grade", "model", "sentence", "match"}:
             raise ValueError("combine: veto is for rubric and rule; by the other sources nothing is essential")
+        if self.perturbed and set(self.by) <= {"rule", "match", "sentence"}:
+            raise ValueError("perturbed: spoiled answers are for models to read, and none of `by` has them read whole")
         return self
 
 

@@ -227,8 +227,13 @@ class Recipe(Section):
             raise ValueError("model: method is for members of a jury; a judge alone votes as judge.method says")
         if self.judge and (self.judge.quorum or 1) > max(len(self.model.jury), 1):
             raise ValueError("judge.quorum: more than there are judges")
-        if self.perturb and not self.judge:
-            raise ValueError("perturb: spoiled answers are for judges, and there is no section [judge]")
+        read = bool(self.reward and self.reward.perturbed)
+        if self.perturb and not self.judge and not read:
+            raise ValueError(
+                "perturb: spoiled answers are for judges, and there is no section [judge], nor reward.perturbed"
+            )
+        if read and not self.perturb:
+            raise ValueError("reward.perturbed: no answer is spoiled: there is no section [perturb]")
         if self.perturb and not (self.chain or self.prompts.answers or self.prompts.benchmark):
             raise ValueError("perturb: a chain's last answer or a given one is spoiled, and there are samplers alone")
         if self.judge and not self.judge.pairs and not self.perturb:

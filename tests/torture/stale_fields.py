@@ -71,6 +71,7 @@ OTHER: dict[str, dict[str, Any]] = {
     },
     "Models": {"reward_model": {"engine": "fake"}},
     "RewardSection": {
+        "perturbed": True,
         "by": ["rubric", "rule"],
         "principles": ["harmless"],
         "steps": 20,
