@@ -43,9 +43,9 @@ def share(right: Sequence[bool]) -> float:
 
 @pytest.mark.parametrize("reason", OWN)
 def test_planted_items_fall_for_their_own_reason(reason: LintReason) -> None:
-    found = [(alone(lot, question), question) for lot in ITEMS["planted"] for question in lot[reason]]
+    found = [(alone(lot, question), question) for lot in ITEMS["planted"] for question in lot.get(reason, ())]
     right = [fault is not None and fault[0] == reason for fault, _ in found]
-    assert len(right) >= 24
+    assert len(right) >= 20
     missed = [each for each, hit in zip(found, right, strict=True) if not hit]
     assert share(right) >= 0.9, missed
 
@@ -75,7 +75,7 @@ def test_good_items_are_kept() -> None:
         faults = lint(items, prompt(lot["prompt"]), lot.get("reference"), lot["answers"])
         dropped += [(item.question, fault) for item, fault in zip(items, faults, strict=True) if fault]
         count += len(items)
-    assert count >= 150
+    assert count >= 240
     assert len(dropped) <= 0.02 * count, dropped
 
 
@@ -144,6 +144,8 @@ def test_what_the_reference_alone_names() -> None:
     assert alone({**lot, "answers": []}, question) is None
     assert alone({**lot, "answers": ["Anneliese Brandt says so."]}, question) is None
     assert alone({**lot, "reference": None}, question) is None
+    # A revision is an answer, and may be the reference.
+    assert alone({**lot, "answers": [*lot["answers"], lot["reference"]]}, question) == fault
 
 
 GIVEN = """

@@ -39,7 +39,7 @@ class Demand(NamedTuple):
 
 
 def demand(item: Written) -> Demand:
-    text = _LEFT_OUT.sub(r"omit \1", bare(item.question))
+    text = _FREE.sub("lacking", _LEFT_OUT.sub(r"omit \1", bare(item.question)))
     words = re.findall(r"[^\W_]+(?:'t)?", text)
     start = _predicate(words)
     head = [word for word in words[:start] if _negative(word)]
@@ -129,6 +129,7 @@ def _root(word: str) -> str:
 
 
 _LEFT_OUT = re.compile(r"\bleaves? (?:out )?([^?]*?)(?: out)?(?=[?.]|$)")
+_FREE = re.compile(r"\bfree (?:of|from)\b")
 _PLURAL = (("ies", "y", ("eies", "aies")), ("es", "e", ("aes", "ees", "oes")), ("s", "", ("us", "ss")))
 
 
@@ -143,12 +144,12 @@ _FRAME = _set(
 )
 _NEGATIVE = _set(
     "not no never without avoid avoids avoiding fail fails failing omit omits omitting lack lacks lacking",
-    "neglect neglects refrain refrains refraining free absent exclude excludes excluding missing nothing nor",
+    "neglect neglects refrain refrains refraining absent exclude excludes excluding missing nothing nor",
     "neither",
 )
 _AUXILIARY = _set("does do is are has have did was were can")
 _THE = _set("the this that its every each a an any all")
-_ABSENCE = _set("no free absent missing nothing exclude excludes excluding lack lacks omit omits")
+_ABSENCE = _set("no absent missing nothing exclude excludes excluding lack lacks lacking omit omits")
 _CLAIMS = _set("that says state states say claim claims why because if")
 _SMALL = _set(
     "to of in on at by for with from as and or be been being so such very user users person people them they",

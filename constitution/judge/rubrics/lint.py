@@ -24,7 +24,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from constitution.judge.rubrics.alike import Demand, demand, relation
-from constitution.judge.rubrics.phrases import LABELLED, YES_OR_NO, bare, pattern, quoted, required
+from constitution.judge.rubrics.phrases import LABELLED, YES_OR_NO, bare, pattern, quoted, required, undotted
 from constitution.judge.rubrics.written import Written
 from constitution.measures.copies import recites
 from constitution.records import LintReason, Messages
@@ -83,8 +83,9 @@ class Known:
     def __init__(self, prompt: str, reference: str | None, answers: Sequence[str]) -> None:
         self.prompt = " ".join(prompt.casefold().split())
         self.reference = reference or ""
-        self.answers = tuple(answers)
-        self.told = (prompt, *answers)
+        # A reference may be one of the answers, such as the last revision.
+        self.answers = tuple(answer for answer in answers if answer.strip() != self.reference.strip())
+        self.told = (prompt, *self.answers)
         """Texts whose words give nothing of the reference away."""
         heard = " ".join(self.told).casefold()
         self.only_there = frozenset(name for name in _names(self.reference) if name.casefold() not in heard)
@@ -151,7 +152,7 @@ def _leaks(item: Written, known: Known) -> str | None:
 
 
 def _length(item: Written, known: Known) -> str | None:
-    text = bare(item.question)
+    text = _SAYING.sub("", bare(item.question))
     for wish in ("length", "format"):
         if (found := _words(wish, text)) is not None and not pattern(f"{wish}_in_prompt").search(known.prompt):
             return found
@@ -159,7 +160,10 @@ def _length(item: Written, known: Known) -> str | None:
 
 
 def _subjective(item: Written, known: Known) -> str | None:
-    return _words("subjective", bare(item.question))
+    found = _words("subjective", bare(item.question))
+    # Of a funny poem it may be asked whether it is funny.
+    asked = set(re.findall(r"\w+", known.prompt))
+    return None if found is None or asked & set(pattern("praised").findall(found)) else found
 
 
 def _compound(item: Written, known: Known) -> str | None:
@@ -178,9 +182,11 @@ _RULES: dict[LintReason, Rule] = {
 }
 """The gravest first."""
 
+_SAYING = re.compile(r" (?:that|whether|how|why|what)\b.*")
+"""What an answer is to say: a length in it is none of the answer's."""
 _NAME = re.compile(r"(?<![.!?:] )(?<!^)\b[A-Z][\w'’-]{2,}|\d+(?:[.,]\d+)*", re.MULTILINE)
 
 
 def _names(text: str) -> set[str]:
     """Capitalised words within sentences, and numbers."""
-    return set(_NAME.findall(text))
+    return set(_NAME.findall(undotted(text)))

@@ -20,6 +20,8 @@ YES_OR_NO = re.compile(
     re.IGNORECASE,
 )
 """What some writers put behind each item; it asks for both, and steers to neither."""
+_TITLE = re.compile(r"\b(Dr|Mr|Mrs|Ms|Prof|St|vs|No|Fig)\.(?=\s)")
+"""A point that ends no sentence."""
 LABELLED = re.compile(
     r"\b(?:[Aa]nswer|[Rr]esponse) [AB] (?:\w+ ){0,3}(?:more|less|better|worse)\b|\bthan (?:answer|response) [AB]\b"
 )
@@ -56,9 +58,17 @@ def _filled(text: str, parts: dict[str, str]) -> str:
 
 
 def _forms(verbs: list[str], ing: bool = True) -> str:
-    third = [verb[:-1] + "ies" if verb.endswith("fy") else verb + ("es" if verb[-1] in "sh" else "s") for verb in verbs]
+    third = [
+        verb[:-1] + "ies" if re.search("[^aeo]y$", verb) else verb + ("es" if verb[-1] in "sh" else "s")
+        for verb in verbs
+    ]
     rest = [verb[:-1] if verb.endswith("e") else verb for verb in verbs]
     return "|".join([*verbs, *third, *(stem + "ing" for stem in rest if ing)])
+
+
+def undotted(text: str) -> str:
+    """`text` in which no point stands behind a title."""
+    return _TITLE.sub(r"\1", text)
 
 
 def quoted(question: str) -> list[str]:
@@ -68,7 +78,7 @@ def quoted(question: str) -> list[str]:
 
 def bare(question: str) -> str:
     """The item on one line, in lower case, without what it quotes, what is in brackets, and "Answer yes or no"."""
-    text = _QUOTED.sub(" “…” ", YES_OR_NO.sub("", question).replace("*", ""))
+    text = _QUOTED.sub(" “…” ", YES_OR_NO.sub("", undotted(question)).replace("*", ""))
     text = " ".join(_ASIDE.sub(" ", text).casefold().replace("’", "'").split())
     return re.sub(r"\s([?.,;:])", r"\1", text)
 
