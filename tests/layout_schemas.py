@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from annotated_types import Len
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Json
 
 
 class Strict(BaseModel):
@@ -103,6 +103,22 @@ class LabelledCompletion(Loose):
     label: bool
 
 
+class Asked(Strict):
+    """Ours."""
+
+    rubric: list[dict[str, Any]] | None
+    principles: list[dict[str, Any]]
+    criteria: list[dict[str, Any]]
+
+
+class VerlInfo(Strict):
+    index: int
+    split: Literal["train", "test"]
+    prompt_id: str
+    prompt: list[Turn]
+    asked: Json[Asked]
+
+
 class GroundTruth(Strict):
     style: Literal["rule", "model"]
     ground_truth: str
@@ -115,7 +131,15 @@ class VerlPrompt(Loose):
     prompt: list[Turn]
     ability: str
     reward_model: GroundTruth
-    extra_info: dict[str, Any]
+    extra_info: VerlInfo
+
+
+class VerifiersTask(Loose):
+    """verifiers' documentation of environments, and verifiers/envs/environment.py, which reads `info` as JSON."""
+
+    prompt: list[Turn]
+    answer: str
+    info: Json[Asked]
 
 
 class PromptPair(Loose):
@@ -171,6 +195,7 @@ DOCUMENTED: dict[tuple[str, str], type[BaseModel]] = {
     ("axolotl", "grpo"): Prompted,
     ("verl", "sft"): Conversation,
     ("verl", "grpo"): VerlPrompt,
+    ("verifiers", "grpo"): VerifiersTask,
     ("openrlhf", "dpo"): PromptPair,
     ("openrlhf", "reward"): WholePair,
     ("openrlhf", "sft"): PromptCompletion,

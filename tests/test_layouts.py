@@ -169,7 +169,12 @@ def test_a_layout_says_what_trls_says_in_its_trainers_words(made: Any, layout: s
     assert len({json.dumps(rows_of(exports[layout, format, each])) for each in files_of(layout, format)}) == 1
 
 
-@pytest.mark.parametrize(("layout", "format"), [pair for pair in PAIRS if LAYOUTS[pair[0]].tasks[pair[1]].columns])
+OURS = [pair for pair in PAIRS if LAYOUTS[pair[0]].tasks[pair[1]].columns]
+
+
+@pytest.mark.parametrize(
+    ("layout", "format"), [pair for pair in OURS if pair[0] != "verifiers"]
+)  # its `answer` is none
 def test_a_layout_is_read_back_by_the_section_that_inspect_prints(made: Any, layout: str, format: str) -> None:
     """The same prompts, with the same answers, the preferred one first and known as such."""
     _, exports = made
@@ -247,12 +252,13 @@ def test_llama_factory_is_told_of_each_split(made: Any) -> None:
 def test_what_a_rubric_asks_goes_to_the_reward_function(made: Any) -> None:
     _, exports = made
     plain = {row["prompt_id"]: row for row in rows_of(exports["trl", "grpo", "parquet"])}
-    for layout, key in (("verl", "reward_model"), ("openrlhf", "label")):
+    for layout, key in (("verl", "extra_info"), ("openrlhf", "label"), ("verifiers", "info")):
         for row in rows_of(exports[layout, "grpo", "parquet"]):
-            text = row[key]["ground_truth"] if layout == "verl" else row[key]
-            asked = json.loads(text)
-            assert asked == {name: plain[row["prompt_id"]][name] for name in ("principles", "criteria")}
+            asked = json.loads(row[key]["asked"] if layout == "verl" else row[key])
+            assert asked == {name: plain[row["prompt_id"]][name] for name in ("rubric", "principles", "criteria")}
             assert asked["principles"]
+            assert asked["rubric"]
+    assert {row["reward_model"]["ground_truth"] for row in rows_of(exports["verl", "grpo", "parquet"])} == {""}
     infos = [row["extra_info"] for row in rows_of(exports["verl", "grpo", "parquet"])]
     assert sorted(info["index"] for info in infos) == list(range(36))
     assert {info["split"] for info in infos} == {"train", "test"}
@@ -277,7 +283,7 @@ def lines_of(done: Exported) -> tuple[str, Any]:
     return language, yaml.safe_load(lines) if language == "yaml" else lines
 
 
-@pytest.mark.parametrize(("layout", "format"), [pair for pair in PAIRS if LAYOUTS[pair[0]].tasks[pair[1]].columns])
+@pytest.mark.parametrize(("layout", "format"), OURS)
 def test_the_cards_lines_are_of_their_language_and_name_what_is_there(made: Any, layout: str, format: str) -> None:
     _, exports = made
     done = exports[layout, format, LAYOUTS[layout].tasks[format].files[0]]

@@ -63,7 +63,7 @@ WITH answer AS (
             max(step) FILTER (in_chain AND text <> '' AND outcome NOT IN {held}) OVER of_prompt,
             max(step) FILTER (in_chain AND text <> '') OVER of_prompt
         ) AS last_step
-    FROM (SELECT *, {in_chain} AS in_chain FROM answers) WINDOW of_prompt AS (PARTITION BY prompt_id)
+    FROM (SELECT *, {in_chain} AS in_chain FROM {answers}) WINDOW of_prompt AS (PARTITION BY prompt_id)
 )
 SELECT
     r.id, r.prompt_id, (row_number() OVER (ORDER BY q.nth, r.id) - 1)::BIGINT AS place,
@@ -75,6 +75,12 @@ FROM answer AS r
 {joined}
 LEFT JOIN export.asked AS q USING (prompt_id)
 """
+
+# As the view answers has the others.
+_REFERENCES = """(
+    SELECT r.*, w.written_id, w.text_outcome FROM responses AS r JOIN written AS w USING (run_id, id)
+    WHERE r.kind = 'reference'
+)"""
 
 IN_CHAIN = "{} IN ('initial', 'revision')"
 
@@ -99,6 +105,11 @@ _ROLES = """
 SELECT c.id, array_to_string(list_transform(q.messages, lambda m: m.role), ' ') AS drop_detail
 FROM export.alive AS c JOIN prompts AS q ON q.id = c.prompt_id
 WHERE NOT regexp_full_match(array_to_string(list_transform(q.messages, lambda m: m.role), ' '), {roles})
+"""
+
+_UNCHECKED = """
+SELECT c.id, coalesce(k.drop_reason, 'not checked') AS drop_detail
+FROM export.alive AS c LEFT JOIN checked_references AS k ON k.response_id = c.id WHERE NOT coalesce(k.kept, false)
 """
 
 # What --where is about. Long texts are not kept with each candidate.
@@ -154,7 +165,9 @@ def lay(
         in_chain = IN_CHAIN.format("kind")
         if run.recipe.get("revise", {}).get("start") == "best":
             in_chain = f"({in_chain} OR id IN (SELECT parent_id FROM responses WHERE kind = 'revision'))"
-        connection.execute(_ANSWER_CANDIDATES.format(scored=scored, held=HELD_BACK, in_chain=in_chain, **_joined(work)))
+        answers = _REFERENCES if settings.select == "reference" else "answers"
+        parts = {"scored": scored, "held": HELD_BACK, "in_chain": in_chain, "answers": answers} | _joined(work)
+        connection.execute(_ANSWER_CANDIDATES.format(**parts))
     else:
         connection.execute(_PROMPT_CANDIDATES.format(**_joined(work)))
     if not connection.execute("SELECT 1 FROM export.candidates LIMIT 1").fetchall():
@@ -174,6 +187,8 @@ def choose(work: Work) -> None:
     recorded = "SELECT DISTINCT drop_reason FROM export.candidates WHERE drop_reason IS NOT NULL ORDER BY ALL"
     for (reason,) in work.connection.execute(recorded).fetchall():
         work.drop_where(Dropped(reason), f"drop_reason = {sandbox.quoted(reason)}")
+    if settings.select == "reference":
+        work.drop(Dropped.REFERENCE, _UNCHECKED)
     if round_ := _round(settings):
         work.drop_where(Dropped.ROUND, f"NOT coalesce({round_}, false)")
     if settings.spec.scored:
@@ -250,7 +265,12 @@ def _round(settings: Settings) -> str:
         rounds = ", ".join(map(str, settings.rounds)) or "NULL"
         chosen = "in_chain AND step" if answers else f"{IN_CHAIN.format('answer_kind')} AND round"
         return f"{chosen} IN ({rounds})"
-    if answers and "rounds" in settings.spec.settings and settings.rounds == "last" and not settings.selects:
+    if (
+        answers
+        and "rounds" in settings.spec.settings
+        and settings.rounds == "last"
+        and not (settings.selects or settings.select)
+    ):
         return "in_chain AND step = last_step"
     return ""
 
@@ -282,4 +302,5 @@ def _nothing(work: Work) -> InputError:
             "answers leave as dpo or reward",
         )
     what = {"answer": "answers", "prompt": "prompts", "pair": "preferences"}[work.settings.spec.unit]
+    what = "references" if work.settings.select == "reference" else what
     return InputError(f"{run_id}: the run has no {what}", hint="`constitution runs` tells what each run has")

@@ -32,11 +32,10 @@ SIZES = (
 )
 """The hub's size categories, each with the number of rows from which it is another."""
 
-REWARD = (
-    "def reward(completions, criteria, **columns):",
-    '    """Yours: how many of its prompt\'s criteria each completion meets, from 0 to 1."""',
-    "    raise NotImplementedError",
-)
+JUDGE = '{"engine": "openai", "model": "JUDGE", "base_url": "http://localhost:8000/v1"}'
+"""What the card shows for a judge: a recipe's section [model.judge]."""
+
+REFERENCES = "The answers are references of their prompts, read by criteria before; no vote and no reward is of them."
 
 SCORECARD = ("refusal", "over_refusal", "harmful_compliance", "undesired", "helpful", "prefix_refusal", "boilerplate")
 """Figures of a scorecard that the card shows, those that are shares."""
@@ -145,7 +144,7 @@ def card(facts: CardFacts, options: CardOptions) -> str:
         not_cleaned=not_cleaned(settings),
         audit=[cells_of(row) for row in facts.headlines],
         layout=settings.layout_spec,
-        limits=(*spec.limits, *settings.task.limits),
+        limits=(*spec.limits, *settings.task.limits, *([REFERENCES] if settings.select == "reference" else [])),
         lost=Markdown(", ".join(f"`{name}`" for name in settings.task.lost(spec))),
         loading=Markdown(fenced(loading(facts), settings.task.lines[0] or "python")),
         scorecard=[figure for name in SCORECARD for figure in facts.figures if _shown(figure, name)],
@@ -193,19 +192,30 @@ def _loading_trl(facts: CardFacts) -> str:
     data = "DATA" if config == "default" else f'DATA", "{config}'
     loss = f', loss_type="robust", label_smoothing={first[0].epsilon:g}' if spec.shards else ""
     reward = ", reward_funcs=reward" if spec.needs_reward else ""
+    judged = "".join(f", {name}={value!r}" for name, value in _rewarding(facts.run.recipe))
     test = ', eval_dataset=data["test"]' if any(file.split == "test" for file in first) else ""
     return "\n".join(
         [
             "from datasets import load_dataset",
             f"from trl import {spec.trainer}Config, {spec.trainer}Trainer",
-            *(["", "", *REWARD, ""] if spec.needs_reward else []),
+            *(["from constitution import RubricReward"] if spec.needs_reward else []),
             "",
+            *([f"reward = RubricReward({JUDGE}{judged})"] if spec.needs_reward else []),
             f'data = load_dataset("{data}")  # DATA: this repository or folder',
             f'args = {spec.trainer}Config(output_dir="trained"{loss})',
             f'trainer = {spec.trainer}Trainer("MODEL"{reward}, args=args, train_dataset=data["train"]{test})',
             "trainer.train()",
         ]
     )
+
+
+def _rewarding(recipe: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What the run's rewards were made by, as RubricReward takes it."""
+    if recipe.get("seed", 1) != 1:
+        yield "seed", recipe["seed"]
+    for name in ("combine", "bar", "length", "quorum", "min_label_mass"):
+        if (value := (recipe.get("reward") or {}).get(name)) is not None:
+            yield name, value
 
 
 def _asked(settings: Settings) -> Iterator[tuple[str, str, str]]:

@@ -37,6 +37,7 @@ class Dropped(StrEnum):
     GROUP = "group", "its prompt has samples, and the answer is none of them"
     BELOW = "below", "a reward under the export's bar"
     UNANIMOUS = "unanimous", "all rewards of its prompt's group are the same: none is best"
+    REFERENCE = "reference", "a reference that did not pass the run's check"
     NOT_BEST = "not-best", "another answer to its prompt has a higher reward, or the same and a lesser id"
     MIN_GAP = "min-gap", "rewards that differ by less than this export wants, or prefer the other answer"
     BETWEEN = "between", "neither good nor bad: its score is between the bars"

@@ -23,14 +23,14 @@ SELECT
 FROM rewards AS w
 LEFT JOIN (SELECT response_id FROM advantages WHERE source = $source) AS a USING (response_id)
 WHERE w.source = $source;
+CREATE TABLE export.by_source AS
+SELECT
+    prompt_id, source, avg(total ORDER BY response_id) AS mean, stddev_samp(total ORDER BY response_id) AS std,
+    count(*)::INT AS size
+FROM advantages GROUP BY prompt_id, source;
 CREATE TABLE export.grouped AS
-WITH summed AS (
-    SELECT
-        prompt_id, avg(total ORDER BY response_id) AS reward_mean, stddev_samp(total ORDER BY response_id) AS reward_std
-    FROM advantages WHERE source = $source GROUP BY prompt_id
-)
-SELECT prompt_id AS group_of, g.unanimous, g.n AS group_size, s.reward_mean, s.reward_std
-FROM (SELECT * FROM groups WHERE source = $source) AS g JOIN summed AS s USING (prompt_id)
+SELECT prompt_id AS group_of, g.unanimous, s.size AS group_size, s.mean AS reward_mean, s.std AS reward_std
+FROM groups AS g JOIN export.by_source AS s USING (prompt_id, source) WHERE source = $source
 """
 
 JOINED: dict[Unit, tuple[str, str]] = {
@@ -61,7 +61,7 @@ SELECT id, first_id AS drop_detail FROM (
 
 
 def lay_rewards(connection: duckdb.DuckDBPyConnection, source: str) -> None:
-    """Makes export.rewarded and export.grouped."""
+    """Makes export.rewarded, and export.grouped of the groups by the source, export.by_source of those by any."""
     connection.execute(_LAID.replace("$source", f"'{source}'"))
 
 

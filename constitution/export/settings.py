@@ -79,9 +79,10 @@ class Settings(_Section):
     """By what the rewards are that count; not given: the first of the recipe's reward.by. votes: what the labels of
     judge.pairs all or tournament say of each sample. kto: scores are these rewards, also where judges read the answers
     for their labels."""
-    select: Literal["best"] | None = None
+    select: Literal["best", "reference"] | None = None
     """sft: best takes, in place of a round, of each prompt's group the answer with the highest reward, of equal ones
-    that with the least id."""
+    that with the least id. reference: the prompt's reference, if it passed the run's check; no vote and no reward is
+    of it."""
     above: float | None = Field(default=None, ge=-10, le=1)
     """sft: takes, in place of a round, the answers of each prompt's group whose reward is this or more; with select,
     the best if it is one of them."""
@@ -163,9 +164,11 @@ class Settings(_Section):
 
     @model_validator(mode="after")
     def _chooses_in_one_way(self) -> Self:
-        if self.selects and self.rounds != "last":
-            raise ValueError("rounds: select and above take answers by their rewards, of whatever round")
-        if self.format == "sft" and self.unanimous == "keep" and not self.select:
+        if (self.selects or self.select) and self.rounds != "last":
+            raise ValueError("rounds: select and above take answers of whatever round")
+        if self.select == "reference" and (self.above is not None or self.principles):
+            raise ValueError("select: a reference has no reward, and is of no principle: without above and principles")
+        if self.format == "sft" and self.unanimous == "keep" and self.select != "best":
             raise ValueError("unanimous: is for select best")
         if self.margin == "gap" and self.clip != type(self).model_fields["clip"].default:
             raise ValueError("clip: is for log-odds, and margin is the gap")
@@ -176,11 +179,13 @@ class Settings(_Section):
     @property
     def selects(self) -> bool:
         """sft: whether answers are taken by their rewards."""
-        return bool(self.select or self.above is not None)
+        return self.select == "best" or self.above is not None
 
     @property
     def tables(self) -> tuple[str, ...]:
         """A run must have rows in one of these."""
+        if self.select == "reference":
+            return ("reference_checks",)
         if self.selects or self.spec.source or (self.source and self.spec.scored):
             return ("rewards",)
         return (self.spec.table, "rewards") if self.spec.scored else (self.spec.table,)

@@ -23,6 +23,11 @@ from constitution.warehouse.columns import sql_type
 
 _MESSAGE = [pa.field(name, pa.string(), nullable=False) for name in ("role", "content")]
 _ITEM = [("question", pa.string()), ("good", pa.string()), ("weight", pa.float64()), ("kind", pa.string())]
+_GROUP = [("source", pa.string()), ("mean", pa.float64()), ("std", pa.float64()), ("size", pa.int32())]
+_EXTRA = [
+    *(("index", pa.int64()), ("split", pa.string()), ("prompt_id", pa.string())),
+    *(("prompt", pa.list_(pa.struct(_MESSAGE))), ("asked", pa.string())),
+]
 _CRITERION = [("principle_id", pa.string()), ("question", pa.string()), ("good", pa.string()), ("weight", pa.float64())]
 TYPES = {
     "text": pa.string(),
@@ -38,11 +43,12 @@ TYPES = {
     "weighted": pa.list_(pa.struct([*_MESSAGE, ("weight", pa.int32())])),
     "input": pa.struct([("messages", pa.list_(pa.struct(_MESSAGE)))]),
     "graded": pa.struct([("style", pa.string()), ("ground_truth", pa.string())]),
-    "extra": pa.struct([("index", pa.int64()), ("split", pa.string()), ("prompt_id", pa.string())]),
+    "extra": pa.struct(_EXTRA),
     "thoughts": pa.list_(pa.struct([(name, pa.string()) for name in ("role", "content", "reasoning_content")])),
     "principles": pa.list_(pa.struct([("id", pa.string()), ("question", pa.string()), ("weight", pa.float64())])),
     "criteria": pa.list_(pa.struct(_CRITERION)),
     "rubric": pa.list_(pa.struct(_ITEM)),
+    "groups": pa.list_(pa.struct(_GROUP)),
 }
 """The columns' types. `thoughts`: messages, of which an answer's also has what the model thought before it."""
 
@@ -163,7 +169,11 @@ def constants(run: Run, constitution: Constitution, settings: Settings) -> dict[
 
 def _literal(items: Sequence[Mapping[str, Any]]) -> str:
     """SQL of a rubric that all rows have."""
-    return f"{sandbox.quoted(json.dumps(items, ensure_ascii=False))}::JSON::{sql_type(TYPES['rubric'])}"
+    return f"{sandbox.quoted(_json(items))}::JSON::{sql_type(TYPES['rubric'])}"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def write(work: Work, folder: Path, groups: list[Group], constitution: Constitution) -> list[DataFile]:
@@ -207,7 +217,8 @@ def _query(run: Run, settings: Settings, columns: Sequence[Field], always: Mappi
         thought = f", 'reasoning_content': t.{text}_thought" if thinking else ""
         return f"[{{'role': 'assistant', 'content': t.{text}{thought}}}]"
 
-    asked = {key: always[key] for key in ("principles", "criteria")}
+    rubric = _OWN_RUBRIC if run.recipe.get("rubric") else _literal(always["rubric"])
+    asked = [f"'{key}': {sandbox.quoted(_json(always[key]))}::JSON" for key in ("principles", "criteria")]
     unthought = "{'role': m.role, 'content': m.content, 'reasoning_content': NULL::VARCHAR}"
     values = {
         "conversation": f"list_transform(t.messages, lambda m: {unthought})" if thinking else "t.messages",
@@ -215,11 +226,11 @@ def _query(run: Run, settings: Settings, columns: Sequence[Field], always: Mappi
         "clip": repr(settings.clip),
         "good": repr(settings.good),
         "white": sandbox.quoted(_WHITE),
-        "rubric": _OWN_RUBRIC if run.recipe.get("rubric") else _literal(always["rubric"]),
+        "rubric": rubric,
         "reference": _REFERENCE if run.recipe.get("reference") else "NULL::VARCHAR",
         "margin": settings.margin_of(run),
         "constitution": sandbox.quoted(always["constitution"]),
-        "asked": sandbox.quoted(json.dumps(asked, ensure_ascii=False)),
+        "asked": f"to_json({{'rubric': {rubric}, {', '.join(asked)}}})::VARCHAR",
     }
     expressions = [f"{field.sql.format(**values)} AS {field.name}" for field in columns if field.sql]
     return f"SELECT {', '.join(expressions)} FROM export.rows AS t ORDER BY t.config, t.split DESC, t.place"

@@ -65,6 +65,7 @@ class RubricReward:
         self._seed, self._window = seed, window
         self._loop: asyncio.AbstractEventLoop | None = None
         self._starting = threading.Lock()
+        self._opening = asyncio.Lock()
 
     def __call__(
         self,
@@ -120,8 +121,9 @@ class RubricReward:
 
     async def _all(self, rows: Sequence[tuple[Prompt, str]]) -> list[tuple[float | None, str]]:
         """A reward of each, or why there is none. The answers to a prompt together: equal ones are read once."""
-        if self._engine is None:
-            self._engine = Metered(await open_engine(self._model)) if self._model else None
+        async with self._opening:
+            if self._engine is None and self._model is not None:
+                self._engine = Metered(await open_engine(self._model))
         groups: dict[Prompt, list[int]] = {}
         for place, (prompt, _) in enumerate(rows):
             groups.setdefault(prompt, []).append(place)
