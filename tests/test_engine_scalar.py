@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from tiny import save_tiny_model
 
-from constitution.engines import SCORERS, open_scorer
+from constitution.engines import open_scorer
 from constitution.engines.base import Completion, Engine, Request
 from constitution.engines.meter import Metered
 from constitution.engines.scalar import ALIKE, TransformersScorer
 from constitution.errors import ContextTooLong, MalformedReply, ModelLoadError, RecipeError, RequestRefused
-from constitution.recipe import FakeModel, TransformersModel, VLLMModel
+from constitution.recipe import FakeModel, TransformersModel
 from constitution.recipe.models import given
 from constitution.records import Message, Messages, Sampling, as_dicts
 
@@ -302,9 +302,6 @@ async def test_engines_of_ones_own_and_those_without_scores() -> None:
         await Metered(Writes()).score(TALKS[0])
     with pytest.raises(RecipeError, match="is a Writes, which has no score"):
         await open_scorer(given(Writes()))
-    if "vllm" not in SCORERS:
-        with pytest.raises(RecipeError, match="engine vllm has no scores"):
-            await open_scorer(VLLMModel(engine="vllm", model="pocket"))
 
 
 async def test_the_fake_scores_the_same_twice() -> None:

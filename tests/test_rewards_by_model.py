@@ -325,7 +325,7 @@ async def test_the_run_is_by_the_models_files(project: Path) -> None:
     ("overrides", "message"),
     [
         (['reward.by=["rule"]', "reward.rules.words=[1,9]"], "come together"),
-        (['model.reward_model={ engine = "openai", model = "m", base_url = "http://a/v1" }'], "has no score of an ans"),
+        (['model.reward_model={ engine = "openai", model = "m", base_url = "http://a", batch = true }'], "in batches"),
         (["model.reward_model.price.input=1.0"], "its tokens are not counted"),
         (["model.reward_model.method=label"], "method is for members of a jury"),
         (["reward.combine=veto"], "veto is for rubric and rule"),

@@ -32,10 +32,11 @@ KINDS = {
 one; where sections of a kind share something, such as an accelerator, `open_together(sections)` opens all of them."""
 SCORERS = {
     "fake": KINDS["fake"],
+    "openai": "constitution.engines.openai.scorer:OpenAIScorer",
     "transformers": "constitution.engines.scalar:TransformersScorer",
     "vllm": "constitution.engines.vllm_scalar:VLLMScorer",
 }
-"""The class that opens [model.reward_model], by the name of its engine; the others have no scores."""
+"""The class that opens [model.reward_model], by the name of its engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +106,6 @@ async def open_scorer(section: ModelSection) -> Engine:
         if not isinstance(engine, Scorer):
             raise RecipeError(f"engines: the reward model is a {type(engine).__name__}, which has no score(messages)")
         return engine
-    if section.engine not in SCORERS:
-        raise RecipeError(
-            f"model.reward_model: engine {section.engine} has no scores", hint=f"those of {', '.join(SCORERS)} have"
-        )
     opened: Engine = await _kind(SCORERS[section.engine]).open(section)
     return opened
 

@@ -318,11 +318,8 @@ class Models(Section):
     @model_validator(mode="after")
     def _scores(self) -> Self:
         scorer = self.reward_model
-        if isinstance(scorer, OpenAIModel):
-            raise ValueError(
-                "reward_model: the OpenAI API has no score of an answer; run the reward model in the process, by "
-                'engine = "transformers" or "vllm", or pass an engine with score() from Python'
-            )
+        if isinstance(scorer, OpenAIModel) and (scorer.batch or scorer.dialect in ("anthropic", "openai")):
+            raise ValueError("reward_model: of servers only vLLM's give scores, and not in batches")
         if scorer and scorer.method:
             raise ValueError("reward_model: method is for members of a jury")
         if scorer and scorer.price and scorer.price.by_token:

@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 from real_vllm import ARGUMENTS
+from vllm_cpu import serving
 
-from constitution.engines import open_engines
+from constitution.engines import open_engines, open_scorer
+from constitution.engines.meter import Metered
 from constitution.engines.scalar import TransformersScorer
 from constitution.engines.vllm_scalar import VLLMScorer
 from constitution.engines.weights import SHIPPED
 from constitution.errors import ContextTooLong, ModelLoadError, RecipeError
-from constitution.recipe import TransformersModel, VLLMModel
+from constitution.recipe import OpenAIModel, TransformersModel, VLLMModel
 from constitution.recipe.models import Models
 from constitution.records import Message, Messages
 
@@ -83,3 +85,22 @@ async def test_what_is_no_reward_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="say the share of each"):
         async with open_engines(Models(policy=section("pocket"), reward_model=section("pocket-reward"))):
             pass
+
+
+async def test_a_servers_scores_are_transformers_own(conversations: list[Messages], tmp_path: Path) -> None:
+    talks = [
+        (*talk, Message("assistant", answer)) for talk in conversations[:4] for answer in ANSWERS if "<" not in answer
+    ]
+    table = {**ARGUMENTS, "model": "pocket-reward", "max_model_len": 256, "distributed_executor_backend": "uni"}
+    theirs = await TransformersScorer.open(TransformersModel(engine="transformers", model="pocket-reward"))
+    with serving("served-rewards", {**table, "enable_chunked_prefill": False}, tmp_path / "log") as url:
+        ours = Metered(await open_scorer(OpenAIModel(engine="openai", model="served-rewards", base_url=url)))
+        try:
+            expected = await asyncio.gather(*map(theirs.score, talks))
+            spread = max(expected) - min(expected)
+            assert await asyncio.gather(*map(ours.score, talks)) == pytest.approx(expected, abs=1e-4 * spread)
+            with pytest.raises(ContextTooLong):
+                await ours.score((talks[0][0], Message("assistant", "Yes. " * 300)))
+        finally:
+            await ours.close()
+            await theirs.close()

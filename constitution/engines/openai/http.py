@@ -25,7 +25,8 @@ TOKENIZE = "/tokenize"
 DETOKENIZE = "/detokenize"
 HEALTH = "/health"
 METRICS = "/metrics"
-AT_ROOT = {TOKENIZE, DETOKENIZE, HEALTH, METRICS}
+CLASSIFY = "/classify"
+AT_ROOT = {TOKENIZE, DETOKENIZE, HEALTH, METRICS, CLASSIFY}
 """Paths that vLLM serves beside /v1 and not under it."""
 
 REPLY_MOST = 64 * 2**20
