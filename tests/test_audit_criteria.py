@@ -250,5 +250,5 @@ def test_what_is_not_there_has_no_value_and_says_what_it_takes(tmp_path: Path, s
         assert "length" in found("criterion_length", **about("j", "kind", 0)).note
     else:
         assert {(found(kind.name).value, found(kind.name).note) for kind in section.kinds} == {
-            (None, 'no answer of a group was read by criteria: reward.by = ["rubric"] in the recipe')
+            (None, 'no answer of a group was read by criteria: "rubric" or "prompt-rubric" in reward.by')
         }

@@ -1,13 +1,14 @@
 """The criteria that rewards are made of, one by one: what each adds to the order of a group's answers, and what else it
-goes with.
+goes with. The items of prompts' own rubrics, of which each is asked of one prompt's answers, are taken together by
+source and kind.
 
 What is known to go wrong with rubrics that models write: items that all answers pass or none, that repeat another,
 that contradict the rest, that reward length or form (RIFT, arXiv 2604.01375). Discrimination is the correlation of an
 item with the rest of its test (Lord & Novick 1968, "Statistical Theories of Mental Test Scores", section 15.3), within
 groups, since a reward only ranks the answers of one prompt. Table:
 
-    audit.criteria   judge, principle_id, criterion (from 1), member: value, P(the good reply); passed; weight; and the
-                     member's grp, cluster, tokens
+    audit.criteria   metric, judge, principle_id, criterion (from 1; of an item its source and kind), item (its place),
+                     member: value, P(the good reply); passed; weight; and the member's grp, cluster, tokens
 """
 
 from __future__ import annotations
@@ -33,23 +34,28 @@ BLOCK = 1 << 16
 _LAYOUT = """
 CREATE TABLE audit.criteria AS
 SELECT
-    s.judge, s.principle_id, s.criterion, m.member, m.grp, m.cluster, m.tokens, s.value, s.value >= 0.5 AS passed,
-    s.weight
+    s.metric, s.judge, s.principle_id,
+    CASE s.metric WHEN 'rubric' THEN (s.item + 1)::VARCHAR ELSE r.about END AS criterion, s.item, m.member, m.grp,
+    m.cluster, m.tokens, s.value, s.value >= 0.5 AS passed, s.weight
 FROM (
     SELECT
-        judge, principle_id, (criterion + 1)::VARCHAR AS criterion, response_id, weight,
+        metric, judge, principle_id, criterion AS item, rubric_id, response_id, abs(weight) AS weight,
         CASE good WHEN 'yes' THEN p_yes ELSE 1 - p_yes END AS value
     FROM scores
-    WHERE run_id = $run AND scorecard = '' AND metric = 'rubric' AND label_mass >= {mass}
+    WHERE run_id = $run AND scorecard = '' AND metric IN ('rubric', 'prompt-rubric') AND label_mass >= {mass}
 ) AS s
-JOIN (FROM audit.members WHERE grouped) AS m USING (response_id);
+JOIN (FROM audit.members WHERE grouped) AS m USING (response_id)
+LEFT JOIN (
+    SELECT id, source || '/' || CASE kind WHEN '' THEN 'unsaid' ELSE kind END AS about FROM rubrics WHERE run_id = $run
+) AS r ON r.id = s.rubric_id
+WHERE s.metric = 'rubric' OR r.about IS NOT NULL;
 """
 
 _KEYS = "judge, principle_id, criterion"
 
 _REST = """
 SELECT *, (sum(weight * value) OVER answer - weight * value) / (sum(weight) OVER answer - weight) AS rest
-FROM audit.criteria WINDOW answer AS (PARTITION BY judge, member) QUALIFY count(*) OVER answer > 1
+FROM audit.criteria WINDOW answer AS (PARTITION BY metric, judge, member) QUALIFY count(*) OVER answer > 1
 """
 
 _MARKDOWN = """
@@ -64,7 +70,7 @@ SELECT
     count(*) FILTER (x.passed AND y.passed)::DOUBLE AS aa, count(*) FILTER (x.passed AND NOT y.passed)::DOUBLE AS ab,
     count(*) FILTER (NOT x.passed AND y.passed)::DOUBLE AS ba,
     count(*) FILTER (NOT x.passed AND NOT y.passed)::DOUBLE AS bb
-FROM audit.criteria AS x JOIN audit.criteria AS y USING (principle_id, criterion, member)
+FROM audit.criteria AS x JOIN audit.criteria AS y USING (metric, principle_id, criterion, item, member)
 WHERE x.judge < y.judge GROUP BY ALL ORDER BY ALL
 """
 
@@ -82,10 +88,12 @@ def figures(evidence: Evidence) -> Iterator[Figure]:
 
 
 def create(evidence: Evidence) -> bool:
-    """Makes audit.criteria. False: no answer of a group was read by criteria."""
+    """Makes audit.criteria, once. False: no answer of a group was read by criteria."""
     if not groups.create(evidence):
         return False
-    evidence.create(_LAYOUT.format(mass=least_mass(evidence)))
+    made = "SELECT 1 FROM duckdb_tables() WHERE schema_name = 'audit' AND table_name = 'criteria'"
+    if not evidence.rows(made):
+        evidence.create(_LAYOUT.format(mass=least_mass(evidence)))
     return bool(evidence.rows("SELECT 1 FROM audit.criteria LIMIT 1"))
 
 
@@ -96,8 +104,14 @@ def least_mass(evidence: Evidence) -> float:
 
 def dead(evidence: Evidence) -> Iterator[Figure]:
     """Each criterion, and how many of a judge's are: 0 for one that lives, no value where too few answers tell."""
-    sql = f"SELECT {_KEYS}, count(*) AS n, avg(passed::INTEGER) AS rate FROM audit.criteria GROUP BY ALL ORDER BY ALL"
-    for judge, rows in groupby(evidence.rows(sql), key=lambda row: row["judge"]):
+    sql = f"""
+        SELECT {_KEYS}, count(*) AS n, avg(passed::INTEGER) AS rate
+        FROM audit.criteria WHERE metric = 'rubric' GROUP BY ALL ORDER BY ALL
+    """
+    found = evidence.rows(sql)
+    if not found:
+        yield from (evidence.missing(name, _NO_PRINCIPLES) for name in ("criteria_dead", "criterion_dead"))
+    for judge, rows in groupby(found, key=lambda row: row["judge"]):
         told = []
         for row in rows:
             n, is_dead = row["n"], row["rate"] in (0.0, 1.0)
@@ -113,6 +127,9 @@ def dead(evidence: Evidence) -> Iterator[Figure]:
             yield evidence.missing("criteria_dead", f"no criterion was read of {LEAST} answers", judge=judge)
 
 
+_NO_PRINCIPLES = 'no answer was read by the criteria of principles: reward.by = ["rubric"] in the recipe'
+
+
 def _about(row: dict[str, Any]) -> dict[str, str]:
     return {"judge": row["judge"], "principle_id": row["principle_id"], "subject": row["criterion"]}
 
@@ -124,7 +141,7 @@ def correlations(evidence: Evidence) -> Iterator[Figure]:
         ("criterion_length", "FROM audit.criteria", "tokens", "length"),
         ("criterion_markdown", _MARKDOWN, "markdown", "markdown"),
     ):
-        sql = f"SELECT {_KEYS}, grp, cluster, {x} AS x, value AS y FROM ({rows})"
+        sql = f"SELECT {_KEYS}, (grp, item) AS grp, cluster, {x} AS x, value AS y FROM ({rows})"
         found = False
         for about, (_, each) in groups.slopes(evidence, sql, "judge", "principle_id", "criterion"):
             found = True
@@ -138,9 +155,9 @@ def phi(evidence: Evidence) -> Iterator[Figure]:
     """Each criterion and the one that it goes with most."""
     sql = f"""
         SELECT judge, (dense_rank() OVER (ORDER BY {_KEYS}) - 1)::INTEGER AS place, member, cluster, passed
-        FROM audit.criteria
+        FROM audit.criteria WHERE metric = 'rubric'
     """
-    names = evidence.rows(f"SELECT DISTINCT {_KEYS} FROM audit.criteria ORDER BY ALL")
+    names = evidence.rows(f"SELECT DISTINCT {_KEYS} FROM audit.criteria WHERE metric = 'rubric' ORDER BY ALL")
     compared = False
     for _, rows in evidence.groups(sql, "judge"):
         places, row = np.unique(rows["place"], return_inverse=True)
