@@ -232,6 +232,46 @@ async def test_the_given_one_is_the_rows_and_a_row_may_have_none(project: Path) 
     assert prepare(load_recipe(path), path, project / "w").run_id != run.run_id
 
 
+async def test_shapes_of_public_files_are_read(project: Path) -> None:
+    """verl's rows of GSM8K (arXiv 2409.19256), and GSM8K's (2110.14168)."""
+    rows: list[dict[str, Any]] = [
+        {
+            "data_source": "openai/gsm8k",
+            "prompt": [{"role": "user", "content": "What is 6 times 12?"}],
+            "ability": "math",
+            "reward_model": {"style": "rule", "ground_truth": "72"},
+            "extra_info": {"split": "train", "index": 0},
+        },
+        {"prompt": [{"role": "user", "content": "And?"}], "reward_model": {"style": "rule", "ground_truth": 5}},
+        {"prompt": [{"role": "user", "content": "And now?"}], "reward_model": None},
+    ]
+    (project / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    recipe = GIVEN.replace('reference = "truth"', 'reference = "reward_model.ground_truth"')
+    path = written(project, recipe)
+    prepare(load_recipe(path), path, project / "w")
+    assert table(project / "w", "SELECT reference FROM prompts ORDER BY position") == [("72",), ("5",), (None,)]
+    row = {"question": "How many?", "answer": "6 * 12 = <<6*12=72>>72\n#### 72"}
+    (project / "prompts.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    matched = recipe.replace("reward_model.ground_truth", "answer").replace(
+        "[prompts]", '[prompts]\nfield = "question"'
+    )
+    matched = matched.replace(
+        'by = ["rule"]\nrules = { words = [3, 60] }', 'by = ["match"]\nmatch = { how = "number" }'
+    )
+
+    class Counts(Speaks):
+        async def generate(self, request: Request) -> Completion:
+            await super().generate(request)
+            return Completion("So it is 71." if request.step.endswith("-0") else "It is 72.0", "stop", 3, 2)
+
+    written(project, matched)
+    run = await worked(project, Counts(), Reads())
+    found = f"SELECT agrees, majority, drop_reason FROM reference_checks WHERE run_id = '{run.run_id}'"
+    assert table(project / "w", found) == [(pytest.approx(2 / 3), True, None)]
+    values = "SELECT value, count(*) FROM rewards WHERE source = 'match' GROUP BY ALL ORDER BY ALL"
+    assert table(project / "w", values) == [(0.0, 1), (1.0, 2)]
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [

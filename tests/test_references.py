@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from best_runs import Killed, Speaks, killed_after
+from hypothesis import given
+from hypothesis import strategies as st
 from run_once import run_once
 from small_project import table
 from test_rewards import CONSTITUTION
@@ -21,10 +23,12 @@ from constitution.errors import EngineError, EngineUnavailable, RecipeError, Req
 from constitution.generate.reference import whole
 from constitution.judge.agreement import agreement
 from constitution.judge.extract import Extract
-from constitution.judge.reference import reference_of
+from constitution.judge.reference import Check, reference_of
+from constitution.judge.reward import Reading
+from constitution.judge.sources import Item
 from constitution.pipeline import open_run, prepare
-from constitution.recipe import load_recipe
-from constitution.records import Response, Run, Score
+from constitution.recipe import ReferenceSection, load_recipe
+from constitution.records import Failure, Response, Run, Score
 from constitution.warehouse import Warehouse, ask, connect
 
 RECIPE = """
@@ -184,6 +188,7 @@ async def test_a_missing_reading_is_no_number(project: Path) -> None:
     run = await worked(project, Speaks(), Reads(fails={"brief?": EngineUnavailable("away")}))
     assert run.counts["open"] == 1
     assert table(project / "w", CHECKED) == []
+    assert table(project / "w", "SELECT state FROM chains") == [("open",)]
     assert table(project / "w", "SELECT kept FROM checked_references") == [(False,)]
     run = await worked(project, Speaks(), Reads(fails={"brief?": RequestRefused("no")}))
     assert run.finished_at
@@ -272,6 +277,43 @@ async def test_killed_anywhere_it_resumes_with_equal_rows_and_after_damage(proje
         await run_once(project / "recipe.toml", root, one)
         assert rows_of(root) == whole_rows
         assert warehouse.verify(run.run_id) == []
+
+
+def test_a_given_reference_may_be_what_an_answer_comes_to_alone() -> None:
+    said = ["So it is (B).", "Answer: B", "Answer: C"]
+    assert agreement("b", said, Extract("choice"), given=True) == (2 / 3, True)
+    assert agreement("b", said, Extract("choice")) == (None, None)
+
+
+probability = st.floats(0, 1)
+
+
+@given(st.lists(st.tuples(probability, probability, st.booleans()), max_size=6), probability, probability)
+def test_no_missing_reading_becomes_a_number(
+    read: list[tuple[float, float, bool]], bar: float, least_mass: float
+) -> None:
+    """read: of each criterion P(yes), label mass, and whether the reading is there."""
+    section = ReferenceSection.model_validate({"from": "revision", "bar": max(bar, 1e-9), "min_label_mass": least_mass})
+    items = [Item("p", "d", n, f"q{n}", "yes", 1.0, False, ("Y", "N"), lambda *_: ()) for n in range(len(read))]
+    failure = Failure("f", "r", "p", "reward-reference", "RequestRefused", "no", False)
+    found: list[tuple[Reading, Score | Failure | None]] = []
+    for item, (p, mass, there) in zip(items, read, strict=True):
+        row = score(item, p, mass) if there else failure
+        found.append((Reading("reference", "judge", Speaks(), item), row))
+    check = Check("r", section, tuple(items), None, Extract("exact"))  # type: ignore[arg-type]
+    reference = Response("a", "r", "p", "reference", 0, "text", "ok", "m")
+    made = check._row("c", reference, None, found, {})
+    counted = [p for p, mass, there in read if there and mass >= least_mass]
+    assert (made.readings, made.missing) == (len(counted), len(read) - len(counted))
+    assert made.least == (min(counted) if counted else None)
+    assert made.kept == (not made.missing and all(p >= section.bar for p in counted))
+    assert (made.drop_reason == "breaks") == any(p < section.bar for p in counted)
+
+
+def score(item: Item, p: float, mass: float) -> Score:
+    return Score(
+        "s", "r", "p", "a", "judge", "", "p", "d", "reference", "", item.number, item.question, "yes", 1.0, p, mass, "t"
+    )
 
 
 @pytest.mark.parametrize(

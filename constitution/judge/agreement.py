@@ -1,6 +1,6 @@
 """Whether a reference says what a prompt's samples say.
 
-They say the same where the same can be read off their texts: word for word, until a recipe says what answers are like.
+They say the same where the same can be read off their texts, as [reward.match] reads it; without that, word for word.
 Word for word, open answers are hardly ever the same, which is no disagreement: where no two are, nothing is said.
 """
 
@@ -22,10 +22,11 @@ class Agreement(NamedTuple):
     """Whether it says what more of them say than anything else. None: no such thing is known."""
 
 
-def agreement(reference: str, samples: Sequence[str], extract: Extract = WORDS) -> Agreement:
-    """extract: how what an answer comes to is read off its text."""
+def agreement(reference: str, samples: Sequence[str], extract: Extract = WORDS, *, given: bool = False) -> Agreement:
+    """extract: how what an answer comes to is read off its text. given: the reference came with the prompt, and may be
+    what an answer comes to, alone."""
     said = [value for text in samples if (value := extract.of(text)) is not None]
-    own, camps = extract.of(reference), _camps(said)
+    own, camps = extract.truth(reference) if given else extract.of(reference), _camps(said)
     if own is None or not camps or (extract == WORDS and len(camps[0]) < 2):
         return Agreement()
     agrees = sum(value.same(own) for value in said) / len(said)

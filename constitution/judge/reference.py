@@ -143,7 +143,8 @@ class Check:
 
     def _agreement(self, reference: Response, have: Mapping[str, Row]) -> Agreement:
         samples = [row for row in have.values() if isinstance(row, Response) and row.kind == "sample"]
-        return agreement(reference.text, [answer.text for answer in whole(samples)], self.extract)
+        texts = [answer.text for answer in whole(samples)]
+        return agreement(reference.text, texts, self.extract, given=self.section.source == "given")
 
 
 def _unfit(reference: Response, have: Mapping[str, Row]) -> ReferenceDrop | None:

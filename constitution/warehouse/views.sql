@@ -164,10 +164,10 @@ WHERE p.kind = 'perturbation';
 
 -- One row per prompt: how far its chain is. complete: every round that the recipe asks for is there (or the initial
 -- answer has no text, and so no revisions; or max_tokens were used up before any text), and a preference of every kind
--- of pair that can then be, and a reward of every answer by every source that the recipe has. stopped: an engine failed
--- it for good in a later round, or there is no sample to revise, and what it has is paired. failed: an engine failed it
--- for good. open: the rest. stopped_at, stopped_by: of stopped and failed, the step and the error. Spoiled answers and
--- references, and what is said of them, do not count.
+-- of pair that can then be, and a reward of every answer by every source that the recipe has, and its reference is
+-- checked or cannot be had. stopped: an engine failed it for good in a later round, or there is no sample to revise, and
+-- what it has is paired. failed: an engine failed it for good. open: the rest. stopped_at, stopped_by: of stopped and
+-- failed, the step and the error. Spoiled answers and references, and what else is said of them, do not count.
 CREATE OR REPLACE VIEW chains AS
 WITH wanted AS (
     SELECT
@@ -179,6 +179,7 @@ WITH wanted AS (
         CASE WHEN recipe ->> '$.judge.confirm' IN ('reward', 'construction') THEN [] ELSE ['all', 'tournament'] END
             AS standing,
         coalesce(list_sum((recipe -> '$.sample.*.n')::BIGINT[]), 0)::BIGINT AS samples,
+        coalesce(json_type(recipe, '$.reference') = 'OBJECT', false) AS referred,
         -- Given answers are judged or rewarded, and none are made.
         coalesce((recipe -> '$.reward.by')::VARCHAR[], []) AS sources,
         rounds = 0 AND (recipe ->> '$.perturb') IS NULL AND samples = 0 AND (
@@ -242,7 +243,8 @@ broken AS (
         coalesce(bool_or(step NOT LIKE 'sample-%') FILTER (
             NOT retryable AND step <> 'vote' AND NOT regexp_matches(step, '^(reward|rubric|reference|perturbation)(-|$)')
             AND (NOT unsaid(error) OR error = 'NothingToRevise')
-        ), false) AS chain_broken
+        ), false) AS chain_broken,
+        coalesce(bool_or(step = 'reference' AND NOT retryable), false) AS no_reference
     FROM failures
     GROUP BY ALL
 ),
@@ -251,7 +253,8 @@ joined AS (
         q.run_id, q.id AS prompt_id, a.rounds, w.rounds AS rounds_wanted, coalesce(a.samples, 0) AS samples,
         coalesce(a.responses, 0) AS responses, coalesce(p.pairs, 0) AS pairs, coalesce(p.kept, 0) AS kept,
         coalesce(b.failures, 0) AS failures, b.final, coalesce(e.rewards, 0) AS rewards,
-        coalesce(e.rewards, 0) >= coalesce(a.responses, 0) * len(w.sources) AS rewarded,
+        coalesce(e.rewards, 0) >= coalesce(a.responses, 0) * len(w.sources)
+            AND (NOT w.referred OR c.prompt_id IS NOT NULL OR coalesce(b.no_reference, false)) AS rewarded,
         (NOT w.chain OR coalesce(a.rounds >= w.rounds OR a.ended, false)) AS chained,
         chained OR coalesce(b.chain_broken, false) AS chain_over,
         chained AND coalesce(a.samples, 0) >= w.samples
@@ -286,6 +289,7 @@ joined AS (
     LEFT JOIN spread AS s ON s.run_id = q.run_id AND s.prompt_id = q.id
     LEFT JOIN rewarded AS e ON e.run_id = q.run_id AND e.prompt_id = q.id
     LEFT JOIN broken AS b ON b.run_id = q.run_id AND b.prompt_id = q.id
+    LEFT JOIN reference_checks AS c ON c.run_id = q.run_id AND c.prompt_id = q.id
 )
 SELECT
     run_id, prompt_id, rounds, rounds_wanted, samples, responses, rewards, pairs, kept, failures,
