@@ -37,9 +37,13 @@ class Request:
     """What the model is given as its own thought, closed, before the text that it writes; not with choices, and not
     where the last message is a prefix. Empty: it thinks as it does."""
 
+    closed: bool = False
+    """The last message, the assistant's, is over: the choices are tokens of the vocabulary, by their names, and are
+    read right after the token that ends the turn (LaSeR, arXiv 2510.14943, section 3)."""
+
     @property
     def continues(self) -> bool:
-        return self.messages[-1].role == "assistant"
+        return self.messages[-1].role == "assistant" and not self.closed
 
 
 FINISH_REASONS = ("stop", "length", "refusal", "content_filter", "tool_calls")

@@ -105,8 +105,12 @@ class ChatTokenizer:
         answer would be too long, max_tokens is cut to the room there is, which is counted."""
         if not all(request.choices):
             raise RequestRefused(f"{self._model}: an empty label has no probability")
-        prompt = self.encode(request.messages, think=not request.choices, thought=request.thought)
-        labels = {label: self.label(request.messages, label) for label in request.choices}
+        if request.closed:
+            prompt = self.ended(request.messages)
+            labels = {name: [self.token(name)] for name in request.choices}
+        else:
+            prompt = self.encode(request.messages, think=not request.choices, thought=request.thought)
+            labels = {label: self.label(request.messages, label) for label in request.choices}
         room = context - len(prompt) - max((len(tokens) - 1 for tokens in labels.values()), default=0)
         if room < 1:
             raise ContextTooLong(
@@ -132,10 +136,30 @@ class ChatTokenizer:
             pieces = self._pieces(self._normal(messages), closed=True)
             return [token for text, plain in pieces for token in self._encode(text, plain=plain)]
 
+    def ended(self, messages: Messages) -> list[int]:
+        """As `closed`, up to the token that ends the turn. Raises RequestRefused where there is none."""
+        tokens = self.closed(messages)
+        end = max((place for place, token in enumerate(tokens) if token in self._never), default=-1)
+        if self.decode(tokens[end + 1 :]).strip():
+            raise RequestRefused(
+                f"{self._model}: its chat template does not end an answer with a token, after which to read"
+            )
+        return tokens[: end + 1]
+
+    def token(self, name: str) -> int:
+        """Raises RequestRefused for what is no token of the vocabulary."""
+        id = self._tokenizer.get_vocab().get(name)
+        if id is None:
+            raise RequestRefused(f"{self._model}: its vocabulary has no token {name!r}")
+        return int(id)
+
     def text(self, request: Request) -> str:
         """The prompt, for people: what `prepared` makes into tokens. Control tokens that the messages spell are in it
         as they are spelled. Raises RequestRefused for messages that the chat template does not take."""
         with self._lock:
+            if request.closed:
+                pieces = self._pieces(self._normal(request.messages), closed=True)
+                return "".join(text for text, _ in pieces).rstrip()
             pieces = self._prompt(request.messages, not request.choices, request.thought)
             return "".join(text for text, _ in pieces)
 

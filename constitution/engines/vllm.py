@@ -21,6 +21,7 @@ from typing import Any
 from constitution.engines import vllm_start
 from constitution.engines.base import Completion, Request
 from constitution.engines.chat import ChatTokenizer
+from constitution.engines.read_out import stated
 from constitution.engines.spoken import Spoken
 from constitution.engines.thoughts import Said
 from constitution.engines.vllm_start import Gauges
@@ -254,6 +255,7 @@ class Core:
             "max_model_len": str(self.context),
             "vllm": vllm.__version__,
             "torch": torch.__version__,
+            **stated(self._folder),
         }
         if config.quantization:
             facts["quantization"] = str(config.quantization)

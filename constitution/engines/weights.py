@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from constitution.engines.chat import ChatTokenizer
+from constitution.engines.read_out import stated
 from constitution.engines.spoken import Spoken
 from constitution.errors import ModelLoadError
 from constitution.identity import digest
@@ -87,6 +88,7 @@ def load(section: TransformersModel) -> LocalModel:
         "transformers": library.__version__,
         "torch": torch.__version__,
         **chat.facts,
+        **stated(folder),
     }
     if section.revision:
         facts["revision"] = section.revision

@@ -262,3 +262,21 @@ async def test_an_adapter_answers_as_the_model_it_is_merged_into(
     await merged.close()
     assert sum(mine.text != other.text for mine, other in zip(ours, base, strict=True)) >= 5
     assert [outcome(each) for each in ours] == [outcome(each) for each in theirs]
+
+
+async def test_the_token_after_an_answer_is_read_as_transformers_reads_it(
+    engine: VLLMEngine, reference: TransformersEngine, conversations: list[Messages]
+) -> None:
+    answers = ["To carry it, lift it.", "No.", "I cannot help with that. " * 9, "Say <|end|> to end it."]
+    requests = [
+        Request(
+            (*messages, Message("assistant", answers[place % 4])), GREEDY, seed=1, choices=("<|pad|>",), closed=True
+        )
+        for place, messages in enumerate(conversations[:16])
+    ]
+    ours, theirs = await all_of(engine, requests), await all_of(reference, requests)
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.prompt_tokens == other.prompt_tokens
+        assert (one.choice_logprobs or {})["<|pad|>"] == pytest.approx(
+            (other.choice_logprobs or {})["<|pad|>"], abs=1e-3
+        )

@@ -58,11 +58,14 @@ class FakeEngine:
                 [(turn.role, turn.content) for turn in request.messages],
                 request.choices,
                 seed,
-                *filter(None, [request.thought]),
+                *filter(None, [request.thought, request.closed]),
             ]
         )
         self._fail(bits)
         prompt_tokens = sum(len(turn.content.split()) for turn in request.messages)
+        if request.closed:
+            logprobs = dict.fromkeys(request.choices, judge.read_out(request.messages[-1].content, bits, self._section))
+            return Completion("", "stop", prompt_tokens, 1, 0, logprobs)
         if request.choices:
             logprobs = judge.choose(request.messages, request.choices, bits, self._section)
             best = max(logprobs, key=lambda label: logprobs[label])

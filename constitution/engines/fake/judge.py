@@ -148,6 +148,12 @@ def scored(answer: str, bits: str, section: FakeModel) -> float:
     return _lean(Shown((answer,), ""), bits, section)
 
 
+def read_out(answer: str, bits: str, section: FakeModel) -> float:
+    """Log-probability of a reserved token after the answer, as if the model had been trained for it: about -23, and 10
+    higher after an answer without fault (LaSeR's c_ref of Qwen2.5, and 1 / beta)."""
+    return -23 + 10 / (1 + math.exp(-_lean(Shown((answer,), ""), bits, section)))
+
+
 def _lean(shown: Shown, bits: str, section: FakeModel) -> float:
     """Logits in favour of the first of two answers, or of one alone, which has no place to be favoured for."""
     first, *others = shown.answers

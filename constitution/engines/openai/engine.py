@@ -116,6 +116,11 @@ class OpenAIEngine:
         return {**self._facts, **self._template.facts, **sent}
 
     async def generate(self, request: Request) -> Completion:
+        if request.closed:
+            raise RequestRefused(
+                f"{self.model}: an API says nothing of the token after an answer that is over",
+                hint='run the model in the process, by engine = "transformers" or "vllm"',
+            )
         messages = await self._control.broken(request.messages)
         if messages is not request.messages:
             request = replace(request, messages=messages)
