@@ -73,7 +73,7 @@ async def _probability(
         if not isinstance(used, Completion):
             return None
         fresh[exchange.request] = used
-    if isinstance(row, Score):
+    if isinstance(row, Score) and row.raw is None:
         [(request, done)] = fresh.items()
         try:
             found = read_choices(done, request.choices).found

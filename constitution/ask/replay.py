@@ -11,17 +11,18 @@ says so, and the requests are not the ones that were sent.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from constitution import __version__
 from constitution.ask import scorecard, swaps
-from constitution.ask.replies import of_answer, of_score, of_text, of_vote
+from constitution.ask.replies import Reply, of_answer, of_score, of_text, of_vote
 from constitution.ask.stored import JUDGE, POLICY, POOL, SCORER, Exchange, Recorder, Replay, Shown, Stored
 from constitution.engines import Engine, Request
 from constitution.generate import Setup, generators
 from constitution.generate.chain import chain_of, revision_id
 from constitution.generate.failures import failure_id, tried_again, unsaid
 from constitution.judge.ask import Judge, Vote, votes_of
+from constitution.judge.by_last_token import STEP as READ_OUT
 from constitution.judge.by_model import STEP as SCORED
 from constitution.judge.pairs import Pair
 from constitution.judge.reference import check_of
@@ -276,6 +277,8 @@ async def _reading(stored: Stored, row: Score) -> Replay:
     if row.metric == "model":
         return Replay(SCORER, note="a reward model read the prompt with the answer, and gave `raw`: nothing was asked")
     recorder = Recorder(row.judge, lambda request: of_score(row))
+    if row.metric == "last-token":
+        return Replay(POLICY, tuple(_after(stored, row.judge, lambda id: id == row.id, of_score(row))))
     for made, answer, reading in _readings(stored, row.judge, recorder):
         if made.id(answer, reading) == row.id:
             again = await made.read(stored.prompt, [answer], reading)
@@ -286,12 +289,27 @@ async def _reading(stored: Stored, row: Score) -> Replay:
 async def _failed_reading(stored: Stored, row: Failure) -> Replay:
     if row.step == SCORED:
         return Replay(SCORER, note="a reward model was to read the prompt with an answer: nothing was asked")
+    if row.step == READ_OUT:
+        own = _after(stored, row.judge or "", lambda id: row.id in _failure_ids(stored, row, id), None)
+        return Replay(POLICY, tuple(own))
     recorder = Recorder(row.judge or "", lambda request: None)
     for made, answer, reading in _readings(stored, row.judge or "", recorder):
         if step_of(reading.source) == row.step and row.id in _failure_ids(stored, row, made.id(answer, reading)):
             await made.read(stored.prompt, [answer], reading)
             return Replay(JUDGE + (row.judge or ""), tuple(recorder.exchanges))
     return Replay(JUDGE + (row.judge or ""), doubt="it cannot be told which of the prompt's readings it was")
+
+
+def _after(stored: Stored, model: str, is_it: Callable[[str], bool], reply: Reply | None) -> Iterator[Exchange]:
+    """The reading of the token after an answer. is_it: by the reading's id."""
+    policy = Recorder(model, lambda request: None)
+    made = rewarder(stored.recipe, stored.constitution, stored.run, {}, policy=policy)
+    for answer in stored.responses if made and made.read_out else ():
+        assert made is not None
+        assert made.read_out is not None
+        if is_it(made.read_out.readings.id(answer)):
+            yield Exchange(made.read_out.request(stored.prompt, answer.text), reply)
+            return
 
 
 def _readings(stored: Stored, name: str, engine: Engine) -> Iterator[tuple[Rewarder, Response, Reading]]:

@@ -98,6 +98,8 @@ def _shares(row: Judgement) -> Iterator[tuple[float, ...]]:
 
 def of_score(row: Score) -> Reply:
     tokens = row.prompt_tokens, row.cached_tokens, row.completion_tokens
+    if row.raw is not None:
+        return Reply(None, None, None, *tokens, shares=(1.0,), label_mass=math.exp(row.raw))
     shares = (row.p_yes, 1 - row.p_yes) if row.p_yes is not None else _of_one(row.grades or ())
     return Reply(None, None, None, *tokens, shares=shares, label_mass=row.label_mass)
 

@@ -26,7 +26,7 @@ WITH said AS (
                 / list_sum(grades) / (len(grades) - 1))
             END AS value
     FROM scores
-    WHERE run_id = $run AND scorecard = '' AND metric IN ('rubric', 'grade', 'prompt-rubric', 'model')
+    WHERE run_id = $run AND scorecard = '' AND metric IN ('rubric', 'grade', 'prompt-rubric', 'model', 'last-token')
         AND coalesce(label_mass >= {mass}, true)
 ),
 -- A reward of which something was not read is not compared.

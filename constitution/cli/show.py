@@ -154,7 +154,7 @@ def _show_exchanges(replay: Replay, fresh: Again | None, row: object) -> None:
     for number, exchange in enumerate(replay.exchanges):
         request, of = exchange.request, f" {number + 1} of {len(replay.exchanges)}" if len(replay.exchanges) > 1 else ""
         click.echo(f"\nRequest{of} to {printable(replay.role)}: {printable(_settings(request, replay.unsent))}")
-        _show_messages(exchange.messages)
+        _show_messages(exchange.messages, request.closed)
         if exchange.request.thought:
             click.echo(f"--- the assistant's thought, which the model is given\n{printable(exchange.request.thought)}")
         if exchange.text is not None:
@@ -178,10 +178,11 @@ def _settings(request: Request, unsent: Sequence[str]) -> str:
     return ", ".join(f"{name} {'not sent' if name in unsent else value}" for name, value in said.items())
 
 
-def _show_messages(messages: Sequence[Message]) -> None:
+def _show_messages(messages: Sequence[Message], closed: bool) -> None:
     for number, turn in enumerate(messages, 1):
-        continues = number == len(messages) and turn.role == "assistant"
-        click.echo(f"--- {turn.role}{', which the model continues' if continues else ''}")
+        last = number == len(messages) and turn.role == "assistant"
+        how = "after which a token is read" if closed else "which the model continues"
+        click.echo(f"--- {turn.role}{f', {how}' if last else ''}")
         click.echo(printable_lines(turn.content))
 
 
@@ -258,7 +259,7 @@ def _show_whole(store: Warehouse, found: Found, row: Whole, facts: dict[str, Any
         for name, value in beside.items():
             if value is not None:
                 click.echo(f"  {name}: {printable(value)}")
-        _show_messages(row.messages)
+        _show_messages(row.messages, closed=False)
     else:
         for name, value in asdict(row).items():
             if name not in ("id", "run_id") and value not in (None, ()):

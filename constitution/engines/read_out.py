@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 KEY = "last_token_reward"
-"""Of config.json: what training wrote there, an object with `token`, `c_ref` and `beta`."""
+"""Field of config.json that training writes: an object with `token`, `c_ref` and `beta`."""
 PAPER = "2510.14943"
 """What a model card names that says so."""
 

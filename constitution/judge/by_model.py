@@ -11,31 +11,17 @@ that are all equal; answers that are all equal are each at their mean, 0.5.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from constitution.errors import EngineError, RecipeError
+from constitution.errors import RecipeError
 from constitution.generate.base import Emit
-from constitution.generate.failures import failed, final_failure
-from constitution.identity import row_id
-from constitution.judge.sources import Reads, length_penalty
-from constitution.measures import words
+from constitution.judge.raw import Number, Readings
+from constitution.judge.sources import Reads
 from constitution.recipe import Recipe, RewardSection
-from constitution.records import (
-    Constitution,
-    Failure,
-    Message,
-    Messages,
-    Prompt,
-    Response,
-    Reward,
-    RewardReason,
-    Row,
-    Score,
-)
+from constitution.records import Constitution, Failure, Message, Messages, Prompt, Response, Reward, Row, Score
 
 STEP = "reward-model"
 OUTSIDE = ("revision", "reference")
@@ -102,18 +88,17 @@ class Scalar:
     section: RewardSection
     engine: Scores
 
+    @property
+    def readings(self) -> Readings:
+        return Readings(self.run_id, self.attempt, self.section, "model", self.engine.model, self._ask)
+
     async def rewards(
         self, prompt: Prompt, answers: Sequence[Response], have: Mapping[str, Row], emit: Emit, complete: bool
     ) -> tuple[list[Reward], list[Failure]]:
         """Those of the answers, and the failures that left one without value, or to be made. complete: no restart adds
         an answer to the group."""
-        alike: dict[str, list[Response]] = {}
-        for answer in answers:
-            if answer.text:
-                alike.setdefault(answer.text, []).append(answer)
-        async with asyncio.TaskGroup() as group:
-            tasks = {text: group.create_task(self.read(prompt, same, have, emit)) for text, same in alike.items()}
-        found = {text: task.result() for text, task in tasks.items()}
+        readings = self.readings
+        found = await readings.made(prompt, answers, have, emit)
         failures = [read for read in found.values() if isinstance(read, Failure)]
         inside = [found[answer.text] for answer in answers if answer.text and answer.kind not in OUTSIDE]
         pending = not complete or any(isinstance(read, Failure) and read.retryable for read in inside)
@@ -121,88 +106,21 @@ class Scalar:
         place = Group.of(scores) if scores else None
         made: list[Reward] = []
         for answer in answers:
-            there, read = have.get(self.reward_id(answer)), found.get(answer.text)
+            there, read = have.get(readings.reward_id(answer)), found.get(answer.text)
             if isinstance(there, Reward):
                 made.append(there)
             elif read is None or not (pending or (isinstance(read, Failure) and read.retryable)):
-                made.append(self._reward(answer, read, place))
+                made.append(_placed(readings, answer, read, place))
         await emit([reward for reward in made if reward.id not in have])
         return made, failures
 
-    def id(self, answer: Response) -> str:
-        """The reading's row has it. The run's id covers the model."""
-        return row_id(self.run_id, answer.id, "reading", self.engine.model, "model", "", -1)
+    async def _ask(self, prompt: Prompt, text: str) -> Number:
+        messages = (*prompt.messages, Message("assistant", text))
+        return Number(await self.engine.score(messages, step=STEP, affinity=prompt.first_id or prompt.id))
 
-    def reward_id(self, answer: Response) -> str:
-        return row_id(self.run_id, answer.id, "reward", "model")
 
-    async def read(
-        self, prompt: Prompt, alike: Sequence[Response], have: Mapping[str, Row], emit: Emit
-    ) -> Score | Failure:
-        """Looked up or asked, with a row for each of the answers, which have one text."""
-        ids = [self.id(answer) for answer in alike]
-        there = next((row for id in ids if isinstance(row := have.get(id), Score)), None)
-        if there is None:
-            for id in ids:
-                if failure := final_failure(have, self.run_id, prompt.id, id, STEP):
-                    return failure
-            try:
-                raw = await self.engine.score(
-                    (*prompt.messages, Message("assistant", alike[0].text)),
-                    step=STEP,
-                    affinity=prompt.first_id or prompt.id,
-                )
-            except EngineError as error:
-                row = replace(
-                    failed(self.run_id, prompt.id, STEP, ids[0], error, self.attempt), judge=self.engine.model
-                )
-                await emit([row])
-                return row
-            there = self._score(alike[0], ids[0], raw)
-        rows = [replace(there, id=id, response_id=each.id, calls=0) for each, id in zip(alike, ids, strict=True)]
-        await emit([there if row.id == there.id else row for row in rows if row.id not in have])
-        return there
-
-    def _score(self, answer: Response, id: str, raw: float) -> Score:
-        return Score(
-            id=id,
-            run_id=self.run_id,
-            prompt_id=answer.prompt_id,
-            response_id=answer.id,
-            judge=self.engine.model,
-            scorecard="",
-            principle_id="",
-            principle_digest="",
-            metric="model",
-            category="",
-            criterion=None,
-            question="",
-            good=None,
-            weight=1.0,
-            p_yes=None,
-            label_mass=None,
-            template_digest="",
-            raw=raw,
-        )
-
-    def _reward(self, answer: Response, read: Score | Failure | None, group: Group | None) -> Reward:
-        """read: None: the answer has no text."""
-        raw = read.raw if isinstance(read, Score) else None
-        member = answer.kind not in OUTSIDE
-        value = group.place(raw, member) if group is not None and raw is not None else None
-        missing: RewardReason = "no-text" if read is None else "no-spread" if raw is not None else "readings-missing"
-        return Reward(
-            id=self.reward_id(answer),
-            run_id=self.run_id,
-            prompt_id=answer.prompt_id,
-            response_id=answer.id,
-            source="model",
-            value=value,
-            raw=raw if value is not None else None,
-            readings=int(raw is not None),
-            missing=int(isinstance(read, Failure)),
-            least_essential=None,
-            length_penalty=length_penalty(self.section, words(answer.text)) if answer.text else None,
-            judges=(self.engine.model,) if raw is not None else (),
-            reason=None if value is not None else missing,
-        )
+def _placed(readings: Readings, answer: Response, read: Score | Failure | None, group: Group | None) -> Reward:
+    raw = read.raw if isinstance(read, Score) else None
+    member = answer.kind not in OUTSIDE
+    value = group.place(raw, member) if group is not None and raw is not None else None
+    return readings.reward(answer, read, value, raw, "no-spread" if raw is not None else "readings-missing")

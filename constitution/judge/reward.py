@@ -25,8 +25,10 @@ from constitution.generate.failures import answered, failed, final_failure
 from constitution.generate.outcomes import clean
 from constitution.identity import row_id, seed
 from constitution.judge.ask import nonce
+from constitution.judge.by_last_token import ReadOut, check_policy
 from constitution.judge.by_model import Scalar, Scores, check_group
 from constitution.judge.question import SAMPLING, PartFailed, Read, read_labels
+from constitution.judge.raw import Readings, same_reading
 from constitution.judge.rubrics.own import Rubrics, rubrics
 from constitution.judge.sources import Combined, Item, Reads, combine, length_penalty, means, reads_of, texts_of
 from constitution.judge.steps import by_step, least_of
@@ -71,6 +73,8 @@ class Rewarder:
     """None: prompts have none."""
     scalar: Scalar | None = None
     """Rewards by the reward model; None: it is no source."""
+    read_out: ReadOut | None = None
+    """Rewards by the token after an answer; None: it is no source."""
 
     async def rewards(
         self,
@@ -90,9 +94,10 @@ class Rewarder:
         judging = self.of(prompt, have)
         made = await judging._judged(prompt, read, have, emit)
         placed, unread = await self.scalar.rewards(prompt, read, have, emit, complete) if self.scalar else ([], [])
+        after, untold = await self.read_out.rewards(prompt, read, have, emit) if self.read_out else ([], [])
         if self.section.perturbed:
             unread += await judging._spoiled(prompt, spoiled, have, emit)
-        return Rewarded((*made.rewards, *placed), (*failures, *made.failures, *unread))
+        return Rewarded((*made.rewards, *placed, *after), (*failures, *made.failures, *unread, *untold))
 
     def of(self, prompt: Prompt, have: Mapping[str, Row]) -> Rewarder:
         """With what the sources read of the answers to this prompt; without those of which that cannot be said yet."""
@@ -134,9 +139,14 @@ class Rewarder:
                     if each.item.upto is None:
                         asked = self.reading(prompt, [answer], each, have, emit, known=False)
                         found.append(group.create_task(asked))
-                if self.scalar:
-                    found.append(group.create_task(self.scalar.read(prompt, [answer], have, emit)))
+                for apart in self.apart:
+                    found.append(group.create_task(apart.read(prompt, [answer], have, emit)))
         return [row for row in (task.result() for task in found) if isinstance(row, Failure)]
+
+    @property
+    def apart(self) -> tuple[Readings, ...]:
+        """Readings that are no replies to questions."""
+        return tuple(each.readings for each in (self.scalar, self.read_out) if each is not None)
 
     def readings(self, text: str) -> list[Reading]:
         """All of an answer with this text, in the order in which they are asked."""
@@ -179,7 +189,7 @@ class Rewarder:
             row = failed(self.run_id, prompt.id, step, ids[0], failure.error, self.attempt)
             return replace(row, message=clean(str(failure)), judge=name)
         first = self._score(alike[0], ids[0], reading, found, request)
-        return [first, *(_same(first, answer, id) for answer, id in zip(alike[1:], ids[1:], strict=True))]
+        return [first, *(same_reading(first, answer, id) for answer, id in zip(alike[1:], ids[1:], strict=True))]
 
     def _score(self, answer: Response, id: str, reading: Reading, found: Read, request: Request) -> Score:
         item, (probabilities, mass, censored), done = reading.item, found.read, found.done
@@ -252,7 +262,7 @@ class Rewarder:
         step = step_of(reading.source)
         if there is not None:
             missing = [(answer, id) for answer, id in zip(alike, ids, strict=True) if id not in have]
-            await emit([_same(there, answer, id) for answer, id in missing])
+            await emit([same_reading(there, answer, id) for answer, id in missing])
             return there
         for id in ids:
             if failure := final_failure(have, self.run_id, prompt.id, id, step):
@@ -345,29 +355,36 @@ def rewarding(recipe: Recipe, constitution: Constitution) -> Mapping[RewardSourc
             )
     if "model" in section.by:
         check_group(recipe)
+    if "last-token" in section.by:
+        check_policy(recipe)
     return {source: reads_of(source, section, constitution) for source in section.by}
 
 
 def rewarder(
-    recipe: Recipe, constitution: Constitution, run: Run, judges: Mapping[str, Engine], scorer: Scores | None = None
+    recipe: Recipe,
+    constitution: Constitution,
+    run: Run,
+    judges: Mapping[str, Engine],
+    *,
+    scorer: Scores | None = None,
+    policy: Engine | None = None,
 ) -> Rewarder | None:
-    """For this start of the run; None where the recipe has no rewards. judges, scorer: as Engines has them."""
+    """For this start of the run; None where the recipe has no rewards. judges, scorer, policy: as Engines has them."""
     section = recipe.reward
     if section is None:
         return None
     own = judges if section.asks else {}
     reads = dict(rewarding(recipe, constitution))
-    reads.pop("model", None)  # which is made of all answers together
+    for apart in ("model", "last-token"):  # which have readings of another kind
+        reads.pop(apart, None)
     scalar = Scalar(run.run_id, run.starts, section, scorer) if scorer else None
+    token = section.last_token
+    read_out = ReadOut(run.run_id, run.starts, section, token, policy) if token and policy else None
     texts: Mapping[str, TemplateSet] = dict(texts_of(recipe).items())
-    return Rewarder(run.run_id, recipe.seed, run.starts, section, own, reads, texts, rubrics(recipe, run), scalar)
+    common = (run.run_id, recipe.seed, run.starts, section, own, reads, texts)
+    return Rewarder(*common, rubrics(recipe, run), scalar, read_out)
 
 
 def step_of(source: str) -> str:
     """The step that failures and requests name."""
     return f"reward-{source}"
-
-
-def _same(there: Score, answer: Response, id: str) -> Score:
-    """The reading as another answer of the same text has it."""
-    return replace(there, id=id, response_id=answer.id, prompt_tokens=0, cached_tokens=0, completion_tokens=0, calls=0)

@@ -116,6 +116,7 @@ SOURCES: Mapping[RewardSource, Source] = {
     "rubric": Source("constitution.judge.by_rubric:reads", lambda section: templates.RUBRIC),
     "grade": Source("constitution.judge.by_grade:reads", _grades),
     "rule": Source("constitution.judge.by_rule:reads", lambda section: None),
+    "last-token": Source("constitution.judge.by_last_token:reads", lambda section: None),
     "model": Source("constitution.judge.by_model:reads", lambda section: None),
     "sentence": Source("constitution.judge.by_sentence:reads", lambda section: templates.RUBRIC),
     "match": Source("constitution.judge.by_match:reads", lambda section: None),

@@ -24,7 +24,7 @@ Stats = Mapping[str, Mapping[str, Any]]
 
 STAGES = ("sample", "initial", "critique", "revision", "perturbation", "reference", "rubric", "reward", "vote")
 """In the order of a prompt's way. A sampler's is `sample-NAME`, whose model is the policy or of the pool; a reward's is
-`reward-SOURCE`, and its and the vote's models are the judges; all others are the policy's."""
+`reward-SOURCE`, and its and the vote's models are the judges, but of last-token; all others are the policy's."""
 
 
 def asked_by(recipe: Recipe) -> dict[str, str]:
@@ -34,7 +34,7 @@ def asked_by(recipe: Recipe) -> dict[str, str]:
 
 
 def of_judges(stage: str) -> bool:
-    return stage.partition("-")[0] in ("reward", "vote")
+    return stage.partition("-")[0] in ("reward", "vote") and stage != "reward-last-token"
 
 
 COUNTED = ("calls", "prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")

@@ -12,11 +12,16 @@ a time, and once BARE came without, the start ends and the others are not sent.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from constitution.engines import Request
+from constitution.engines import Engines, Request
+from constitution.engines.meter import Metered
 from constitution.errors import EngineError, MalformedReply, RequestRefused
+from constitution.judge.by_last_token import STEP as READ_OUT
+from constitution.judge.by_model import STEP as SCORED
+from constitution.pipeline.cost import of_judges
+from constitution.records import Usage
 
 ENOUGH = 8
 """Prompts: the first ones that were asked for a step, however long others take to be answered."""
@@ -172,3 +177,29 @@ def kind(request: Request) -> str:
     """`critique-2` and `critique-1` are one step; a vote's rationale and its label are two."""
     step = request.step.partition("-")[0]
     return f"{step} (rationale)" if step == "vote" and not request.choices else step
+
+
+def prove(
+    engines: Engines,
+    usage: Iterable[Usage],
+    stop: Callable[[str], None],
+    *,
+    able: bool,
+    asked: Callable[[str, Request], None] | None,
+) -> tuple[Proving, ...]:
+    """One for each engine, which it watches from now on. usage: of earlier starts; the rest: as `Proving` has it."""
+    readers, made = {SCORED: engines.scorer, READ_OUT: engines.policy}, []
+    earlier = list(usage)
+    for role, engine in engines.distinct.items():
+        names = {name for name, judge in engines.judges.items() if judge is engine}
+
+        def answered(used: Usage, engine: Metered = engine, names: set[str] = names) -> bool:
+            if used.stage in readers:
+                return readers[used.stage] is engine
+            # A judge's name is its model's where there is one judge, and may be the policy's.
+            return not of_judges(used.stage) or used.model in names
+
+        steps = {used.stage.partition("-")[0] for used in filter(answered, earlier)}
+        engine.watch = proving = Proving(role, steps, stop, able=able, asked=asked)
+        made.append(proving)
+    return tuple(made)

@@ -12,21 +12,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from constitution.engines import Engines, Request, open_engines
+from constitution.engines import Request, open_engines
 from constitution.errors import EngineGone
 from constitution.generate import Generator, Setup, answer, final, generators
 from constitution.generate.base import Emit
 from constitution.generate.own import check_passed
 from constitution.identity import row_id
-from constitution.judge.by_model import STEP as SCORED
+from constitution.judge.by_last_token import check_trained
 from constitution.judge.reference import Check, check_of
 from constitution.judge.reward import Rewarder, rewarder
 from constitution.labels import Rules
-from constitution.pipeline.cost import Ledger, of_judges
+from constitution.pipeline.cost import Ledger
 from constitution.pipeline.label import Labeller, labeller
 from constitution.pipeline.plan import Plan
 from constitution.pipeline.progress import Progress, watcher
-from constitution.pipeline.proven import Proving
+from constitution.pipeline.proven import Proving, prove
 from constitution.pipeline.relabel import relabel_run
 from constitution.pipeline.state import State, take_stock
 from constitution.pipeline.tasks import Window, end, first_error, seldom_collected, sigterm_cancels, to_its_end
@@ -114,14 +114,17 @@ async def _begin(state: State, stack: AsyncExitStack, observer: Observer | None)
             votes=recipe.asks_judges,
         )
     )
+    check_trained(recipe, engines.policy)
     await state.begin(engines)
     run = state.run
     judge = next(iter(engines.judges.values())) if len(engines.judges) == 1 else None
     makers = generators(Setup(run.run_id, recipe, plan.constitution, run.starts, engines.policy, engines.pool, judge))
     judges = labeller(recipe, plan.constitution, run, engines.judges)
     check = check_of(recipe, plan.constitution, run, engines.judges)
-    rewards = rewarder(recipe, plan.constitution, run, engines.judges, engines.scorer)
-    proving = _prove(state, engines, observer)
+    readers = {"scorer": engines.scorer, "policy": engines.policy}
+    rewards = rewarder(recipe, plan.constitution, run, engines.judges, **readers)
+    able, asked = output.stop_at_failures < 1, observer.asked if observer else None
+    proving = prove(engines, state.tally.usage, state.admission.stop, able=able, asked=asked)
     writer = Writer(state.warehouse, run.run_id, flush_rows=output.flush_rows, flush_seconds=output.flush_seconds)
     stack.push_async_callback(_leave, state)
     stack.enter_context(sigterm_cancels())
@@ -129,23 +132,6 @@ async def _begin(state: State, stack: AsyncExitStack, observer: Observer | None)
     heart = asyncio.create_task(state.beat(), name=f"heartbeat of {run.run_id}")
     stack.push_async_callback(end, heart)
     return Steps(makers, check, rewards, judges, proving, writer, heart)
-
-
-def _prove(state: State, engines: Engines, observer: Observer | None) -> tuple[Proving, ...]:
-    able = state.plan.recipe.output.stop_at_failures < 1
-    made = []
-    for role, engine in engines.distinct.items():
-        names = {name for name, judge in engines.judges.items() if judge is engine}
-        # A judge's name is its model's where there is one judge, and may be the policy's.
-        earlier = {
-            used.stage.partition("-")[0]
-            for used in state.tally.usage
-            if not of_judges(used.stage) or used.model in names or (engine is engines.scorer and used.stage == SCORED)
-        }
-        asked = observer.asked if observer else None
-        engine.watch = proving = Proving(role, earlier, state.admission.stop, able=able, asked=asked)
-        made.append(proving)
-    return tuple(made)
 
 
 async def _leave(state: State) -> None:

@@ -35,7 +35,7 @@ from constitution.recipe.models import (
 )
 from constitution.recipe.prompts import PromptsSection
 from constitution.recipe.reference import ReferenceSection
-from constitution.recipe.reward import LengthSection, MatchSection, RewardSection, RulesSection
+from constitution.recipe.reward import LastTokenSection, LengthSection, MatchSection, RewardSection, RulesSection
 from constitution.recipe.rubric import RubricSection
 from constitution.recipe.sample import SampleSection
 from constitution.recipe.sections import (
@@ -53,6 +53,7 @@ __all__ = [
     "FakeModel",
     "GivenModel",
     "JudgeSection",
+    "LastTokenSection",
     "LengthSection",
     "MatchSection",
     "ModelSection",

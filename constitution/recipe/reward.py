@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StrictBool, model_validator
 
 from constitution.recipe.base import Count, Section, Whole
 from constitution.records import Extraction, RewardSource
@@ -75,13 +75,25 @@ class MatchSection(Section):
         return self
 
 
+class LastTokenSection(Section):
+    """Source last-token: how a model that was trained for it rewards its answers (LaSeR, arXiv 2510.14943)."""
+
+    token: str = Field(min_length=1)
+    """A token of the policy's vocabulary, by its name: a reserved one."""
+    c_ref: float = Field(le=0)
+    """Its log-probability before the training, a mean: of the model and its chat template."""
+    beta: float = Field(default=0.1, gt=0)
+    anyway: StrictBool = False
+    """The policy may be a model whose files do not say that it was trained so, or trained by other settings."""
+
+
 class RewardSection(Section):
     by: tuple[RewardSource, ...] = Field(default=("rubric",), min_length=1)
     """rubric: the principles' criteria, a call each. grade: a grade by each principle, a call each. rule: code. model:
     the score of [model.reward_model], by its place among the prompt's answers. sentence: after each sentence, the
     criteria whose good reply is no, a call each (judge/by_sentence.py). prompt-rubric: the items of the prompt's own
-    rubric ([rubric]), a call each. match: whether it comes to the same as the prompt's reference ([reference]). Each
-    makes a separate reward."""
+    rubric ([rubric]), a call each. match: whether it comes to the same as the prompt's reference ([reference]).
+    last-token: the token after the answer, by the policy itself. Each makes a separate reward."""
     principles: tuple[str, ...] = ()
     """Tags or ids of those that are read by; empty: all that can be."""
     steps: Literal[9, 20] = 9
@@ -94,6 +106,7 @@ class RewardSection(Section):
     """Absent: no answer loses by its length."""
     rules: RulesSection = RulesSection()
     match: MatchSection | None = None
+    last_token: LastTokenSection | None = None
     quorum: float = Field(default=1.0, gt=0, le=1)
     """Share of the readings of an answer that have to be there for it to have a reward."""
     min_label_mass: float = Field(default=0.0, ge=0, le=1)
@@ -105,7 +118,7 @@ class RewardSection(Section):
     @property
     def asks(self) -> bool:
         """Whether judges are asked."""
-        return bool(set(self.by) - {"rule", "model", "match"})
+        return bool(set(self.by) - {"rule", "model", "match", "last-token"})
 
     @model_validator(mode="after")
     def _each_has_use(self) -> Self:
@@ -115,7 +128,9 @@ class RewardSection(Section):
             raise ValueError('rules and "rule" in `by` come together')
         if ("match" in self.by) != bool(self.match):
             raise ValueError('match and "match" in `by` come together')
-        if self.combine == "veto" and set(self.by) <= {"grade", "model", "sentence", "match"}:
+        if ("last-token" in self.by) != bool(self.last_token):
+            raise ValueError('last_token and "last-token" in `by` come together')
+        if self.combine == "veto" and set(self.by) <= {"grade", "model", "sentence", "match", "last-token"}:
             raise ValueError("combine: veto is for rubric and rule; by the other sources nothing is essential")
         if self.perturbed and set(self.by) <= {"rule", "match", "sentence"}:
             raise ValueError("perturbed: spoiled answers are for models to read, and none of `by` has them read whole")

@@ -139,9 +139,10 @@ class Recipe(Section):
 
     @property
     def asks_policy(self) -> bool:
-        """Whether the policy makes any answer."""
+        """Whether the policy makes any answer, or reads what follows one."""
         asked = {self.reference_by, *(each.model for each in self.sample.values())}
-        return self.chain or bool(self.perturb) or "policy" in asked
+        reads = bool(self.reward and self.reward.last_token)
+        return self.chain or reads or bool(self.perturb) or "policy" in asked
 
     @property
     def path(self) -> Path:

@@ -16,7 +16,7 @@ CopiedFrom = Literal["exemplar", "principle", "template", "critique", "turn", "s
 Method = Literal["label", "rationale", "score", "rubric", "verdict"]
 CriterionKind = Literal["", "essential", "important", "optional", "pitfall"]
 """As in Rubrics as Rewards (arXiv 2507.17746). Empty: not said."""
-RewardSource = Literal["rubric", "grade", "rule", "model", "prompt-rubric", "match", "sentence"]
+RewardSource = Literal["rubric", "grade", "rule", "model", "last-token", "prompt-rubric", "match", "sentence"]
 """What [reward].by asks for (judge/sources.py)."""
 RubricSource = Literal["given", "prompt", "principles", "reference", "contrast"]
 """What a prompt's rubric is made from ([rubric].from)."""

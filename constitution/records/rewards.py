@@ -69,7 +69,8 @@ class Score:
     rubric_id: str | None = None
     """`RubricItem.id` of the item that was asked; None: a principle's criterion, or a grade."""
     raw: float | None = None
-    """What a reward model says, on its own scale; None: a judge's reading."""
+    """What a reward model says, on its own scale; by last-token, the token's log-probability. None: a judge's
+    reading."""
 
     def counts(self, least: float) -> bool:
         """Whether there is as much probability on its replies, where it has any."""
@@ -103,7 +104,8 @@ class Reward:
     raw: float | None
     """Before a veto, on the source's own scale: of grades the expected one, from 1; of votes the log strength, whose
     mean over the prompt's samples is 0; of a prompt's rubric the points over those that can be had, which lost points
-    take below 0; of a reward model its score; of the others as `value`."""
+    take below 0; of a reward model its score; by last-token, what is clipped to make the value; of the others as
+    `value`."""
     readings: int
     """Rows of `scores` that it is made of; 0 for rules, which no judge reads. Of votes: its labelled pairs."""
     missing: int

@@ -10,7 +10,8 @@ priced AS (
         ) AS asked,
         CASE WHEN asked NOT IN ('policy', 'judge')
              THEN CAST(r.recipe -> '$.model.pool' AS MAP(VARCHAR, JSON))[asked]
-             WHEN asked = 'policy' AND u.stage <> 'vote' AND u.stage NOT LIKE 'reward-%' THEN r.recipe -> '$.model.policy'
+             WHEN asked = 'policy' AND u.stage <> 'vote'
+                  AND (u.stage = 'reward-last-token' OR u.stage NOT LIKE 'reward-%') THEN r.recipe -> '$.model.policy'
              WHEN len(json_keys(r.recipe -> '$.model.jury')) > 0
              THEN CAST(r.recipe -> '$.model.jury' AS MAP(VARCHAR, JSON))[u.model]
              WHEN json_type(r.recipe, '$.model.judge') = 'OBJECT' THEN r.recipe -> '$.model.judge'

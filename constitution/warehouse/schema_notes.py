@@ -71,8 +71,8 @@ SCORES = Table(
         few("principle_id", "The principle that is asked about; empty: an item of the prompt's rubric is."),
         few("principle_digest", "SHA-256 of that principle with all its fields; empty: there is none."),
         few("metric", "Its first tag: refusal-full · refusal-partial · undesired · helpful; for a reward its source: "
-            "rubric · grade · model · prompt-rubric · sentence; reference: of a reference, before anything is made "
-            "from it."),
+            "rubric · grade · model · last-token · prompt-rubric · sentence; reference: of a reference, before "
+            "anything is made from it."),
         few("category", "Its second tag, of `undesired` what it is; empty: none."),
         integer("criterion", "Place in its criteria, or in the prompt's rubric, from 0; null: a grade.", null=True),
         few("question", "The criterion's words; of a grade, the principle's comparison question."),
@@ -92,7 +92,8 @@ SCORES = Table(
         integer("upto", "Characters of the answer that were shown, from its beginning; null: all.", null=True),
         text("rubric_id", "`rubrics.id` of the item that was asked; null: a principle's criterion, or a grade.",
              null=True),
-        real("raw", "Of metric model, the reward model's score on its own scale; null: other metrics.", null=True),
+        real("raw", "Of metric model, the reward model's score on its own scale; of last-token, the token's "
+             "log-probability; null: other metrics.", null=True),
         CREATED_AT,
     ),
 )  # fmt: skip
@@ -141,13 +142,14 @@ REWARDS = Table(
         PROMPT_ID,
         text("response_id", "`responses.id`."),
         few("source", "rubric (criteria) · grade · rule · model (a scalar reward model) · prompt-rubric · sentence · "
-            "match · votes (of a tournament, or of all pairs). Those of different sources are not comparable."),
+            "match · last-token (LaSeR) · votes (of a tournament, or of all pairs). Those of different sources are not "
+            "comparable."),
         real("value", "From 0 to 1, without the length penalty; of votes, the mean probability of beating each other "
              "sample of the prompt; of a reward model, the normal CDF of z among the prompt's answers. "
              "Null: `reason` says why there is none.", null=True),
         real("raw", "Before a veto, on the source's own scale: of grades the expected one, from 1; of votes the "
              "Bradley-Terry log strength, around 0; of a prompt's rubric under 0 where more is lost than had; of a "
-             "reward model its score; null: no value.", null=True),
+             "reward model its score; of last-token before it is clipped; null: no value.", null=True),
         integer("readings", "Rows of `scores` that it is made of; 0 for rules; of votes, its labelled pairs."),
         integer("missing", "Readings that were asked for and are not among them: failed, or short of label mass; of "
                 "votes, its pairs without a label."),

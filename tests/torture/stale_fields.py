@@ -94,6 +94,7 @@ OTHER: dict[str, dict[str, Any]] = {
     },
     "RubricSection": {"at_least": 2, "at_most": 9},
     "MatchSection": {"how": "exact", "letters": "ABC", "key": "value", "unread": "wrong"},
+    "LastTokenSection": {"token": "<y>", "c_ref": -5.0, "beta": 0.2, "anyway": False},
     "LengthSection": {"limit": 50, "penalty": 0.5, "ramp": 3},
     "RulesSection": {"words": [1, BIG], "refusal": "wanted", "wanted": ["x"], "unwanted": ["y"]},
     "VerdictSection": {"n": 3, "temperature": 0.5, "top_p": 0.5, "max_tokens": 99, "stop": ["\n"]},

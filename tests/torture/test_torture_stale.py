@@ -136,6 +136,8 @@ def bases() -> dict[str, dict[str, Any]]:
     found["given"] = changed({**RECIPE, "reference": {"from": "given"}}, ("prompts", "reference"), "phrasing")
     matched = {"by": ["match"], "match": {"how": "number"}}
     found["match"] = {**RECIPE, "reference": {"from": "revision"}, "reward": {**matched, "length": {"limit": 40}}}
+    token = {"by": ["last-token"], "last_token": {"token": "<z>", "c_ref": -23.0, "anyway": True}}
+    found["last token"] = {**RECIPE, "reward": {**token, "length": {"limit": 40}}}
     found["rubrics"] = changed({**RECIPE, "rubric": {"from": ["given"]}}, ("prompts", "rubric"), "checks")
     found["rubrics"]["reward"] = {"by": ["prompt-rubric"], "length": {"limit": 40}}
     alike = {"a": {"n": 2}, "b": {"n": 2, "temperature": 0.5}}
@@ -164,7 +166,7 @@ def cases() -> Iterator[tuple[str, tuple[str, ...], str, str]]:
             left_out = {
                 "Recipe": ("perturb", "sample", "reference", "rubric", "reward"),
                 "Models": ("judge", "jury", "pool"),
-                "RewardSection": ("match",),
+                "RewardSection": ("match", "last_token"),
             }
             if name in left_out.get(kind, ()) or place[:2] == ("sample", "b"):
                 continue  # sections that the base leaves out
