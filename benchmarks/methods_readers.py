@@ -1,4 +1,8 @@
-"""Who tells answers that break nothing from others: readers of whole answers, held against the grammar."""
+"""Who tells answers that break nothing from others: readers of whole answers, held against the grammar.
+
+The pocket scorer by seven criteria and the pocket reward model read the samples of methods.toml's run; the token after
+an answer is read by the policy that wrote it, as it ships and after `rehearsal.train_readout` (methods_readout.toml).
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,8 @@ from math import nan
 from benchmarks.methods_references import said
 from benchmarks.results import Table, Verdict
 from constitution.measures import estimate
+from constitution.measures.auc import auc
 from constitution.measures.estimate import Estimate
-from rehearsal.judged import auc
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,14 @@ class Read:
 Reads = Sequence[Read]
 
 
+CRITERIA, SCALAR, TRAINED, UNTRAINED = (
+    "seven criteria, by pocket-scorer",
+    "pocket-reward",
+    "the token after it, in a policy trained for it",
+    "the same, in the policy as it ships",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Promise:
     """What is to hold of a reader."""
@@ -41,15 +53,13 @@ class Promise:
     """Its AUC lies between .4 and .6."""
 
 
-def overall(reads: Reads) -> float:
+PROMISES = {SCALAR: Promise(pairs=0.9, auc=0.9), TRAINED: Promise(auc=0.9), UNTRAINED: Promise(chance=True)}
+
+
+def area(reads: Reads) -> Estimate:
     """AUC for "breaks nothing" over the answers of all prompts."""
-    return auc([read.score for read in reads], [not read.faults for read in reads])
-
-
-def within(reads: Reads) -> Estimate:
-    """Mean over prompts of the AUC within each; of prompts whose answers are all good or all bad there is none."""
-    known = {id: overall(own) for id, own in by_prompt(reads).items() if len({not read.faults for read in own}) == 2}
-    return estimate.mean(list(known.values()), list(known), proportion=True)
+    prompts = [read.prompt_id for read in reads]
+    return auc([read.score for read in reads], [not read.faults for read in reads], prompts)
 
 
 def pairs_right(reads: Reads) -> tuple[Estimate, int]:
@@ -77,22 +87,20 @@ def tables(readers: Mapping[str, Reads]) -> Iterator[Table]:
     rows = []
     for name, reads in readers.items():
         share, pairs = pairs_right(reads)
-        cells = [f"{overall(reads):.3f}", said(within(reads)).replace("%", ""), said(share), f"{pairs:,}"]
-        rows.append([name, f"{len(reads):,}", *cells])
-    columns = ["reader", "answers", 'AUC for "breaks nothing"', "within prompts, × 100", "known pairs right", "pairs"]
+        rows.append([name, f"{len(reads):,}", said(area(reads)), said(share), f"{pairs:,}"])
+    columns = ["reader", "answers", 'AUC for "breaks nothing"', "pairs of a prompt right", "pairs"]
     yield Table(columns, rows, "Readers of whole answers")
 
 
-def verdicts(readers: Mapping[str, Reads], promises: Mapping[str, Promise]) -> list[Verdict]:
+def verdicts(readers: Mapping[str, Reads], promises: Mapping[str, Promise] = PROMISES) -> list[Verdict]:
     found = []
     for name, promise in promises.items():
         reads = readers[name]
+        share, of_all = (nan if each.value is None else each.value for each in (pairs_right(reads)[0], area(reads)))
         if promise.pairs:
-            share = pairs_right(reads)[0].value
-            measured = nan if share is None else share
-            found.append(Verdict(f"{name}: known pairs right", measured, promise.pairs, at_most=False))
+            found.append(Verdict(f"{name}: pairs of a prompt right", share, promise.pairs, at_most=False))
         if promise.auc:
-            found.append(Verdict(f"{name}: AUC", overall(reads), promise.auc, at_most=False))
+            found.append(Verdict(f"{name}: AUC", of_all, promise.auc, at_most=False))
         if promise.chance:
-            found.append(Verdict(f"{name}: AUC away from chance", abs(overall(reads) - 0.5), 0.1))
+            found.append(Verdict(f"{name}: AUC away from chance", abs(of_all - 0.5), 0.1))
     return found

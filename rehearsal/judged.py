@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from constitution.measures.auc import auc as measure
 from constitution.pocket.world import Answer, World
 from constitution.records import Message, Messages
 from rehearsal.train import Encoder
@@ -95,12 +96,7 @@ def fit(model: Any, loss: Callable[[], Any], steps: int, lr: float) -> dict[str,
     return {"minutes": (time.monotonic() - begun) / 60, "loss": mean}
 
 
-def auc(scores: Sequence[float], good: Sequence[bool]) -> float:
-    """Chance that a good answer has the higher score than one that is not, ties as half. NaN without both."""
-    from scipy.stats import mannwhitneyu
-
-    yes = [score for score, flag in zip(scores, good, strict=True) if flag]
-    no = [score for score, flag in zip(scores, good, strict=True) if not flag]
-    if not yes or not no:
-        return float("nan")
-    return float(mannwhitneyu(yes, no).statistic) / (len(yes) * len(no))
+def auc(scores: Sequence[float], answers: Sequence[Judged]) -> float:
+    """Chance that an answer that breaks nothing has the higher score than one that breaks something."""
+    value = measure(scores, [not answer.faults for answer in answers], range(len(answers)), replicates=1).value
+    return math.nan if value is None else value

@@ -77,12 +77,11 @@ def evaluate(model: Any, encoder: Encoder, answers: Sequence[Judged], c_ref: flo
     """`auc` of the read-out for "breaks nothing", and its means `good` and `bad`, of answers that break nothing and
     something."""
     scores = [BETA * (value - c_ref) for value in log_z(model, encoder, answers)]
-    flags = [not answer.faults for answer in answers]
 
-    def mean(wanted: bool) -> float:
-        return statistics.fmean(score for score, flag in zip(scores, flags, strict=True) if flag == wanted)
+    def mean(good: bool) -> float:
+        return statistics.fmean(s for s, answer in zip(scores, answers, strict=True) if good != bool(answer.faults))
 
-    return {"auc": auc(scores, flags), "good": mean(True), "bad": mean(False)}
+    return {"auc": auc(scores, answers), "good": mean(True), "bad": mean(False)}
 
 
 def train(args: argparse.Namespace) -> dict[str, Any]:
@@ -116,8 +115,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--base", type=Path, default=ROOT / "constitution/pocket/model", help="what to begin with")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--answers", type=int, default=32, help="of a step")
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--answers", type=int, default=24, help="of a step")
     parser.add_argument("--measured", type=int, default=1000, help="answers for c_ref, and for the figures")
     parser.add_argument("--lr", type=float, default=1e-3)
     return parser

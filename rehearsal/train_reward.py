@@ -45,7 +45,7 @@ def evaluate(model: Any, encoder: Encoder, answerer: Answerer, count: int) -> di
     return {
         "accuracy": sum(right) / count,
         "shorter": sum(shorter) / count,
-        "auc": auc(rewards(model, encoder, single), [not answer.faults for answer in single]),
+        "auc": auc(rewards(model, encoder, single), single),
     }
 
 

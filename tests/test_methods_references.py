@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.methods import rollouts_of
-from benchmarks.methods_readers import Promise, Read, overall, pairs_right, within
+from benchmarks.methods_readers import Promise, Read, area, pairs_right
 from benchmarks.methods_readers import tables as reader_tables
 from benchmarks.methods_readers import verdicts as reader_verdicts
 from benchmarks.methods_references import (
@@ -71,13 +71,12 @@ def test_promises_of_references_can_be_broken() -> None:
 
 def test_readers_by_hand() -> None:
     reads = [Read("p", 3, 0), Read("p", 1, 1), Read("p", 1, 2), Read("q", 0, 0), Read("q", 5, 0)]
-    assert overall(reads) == pytest.approx((2 + 0 + 2) / 6)
-    assert within(reads).value == 1.0
+    assert area(reads).value == pytest.approx((2 + 0 + 2) / 6)
     share, pairs = pairs_right(reads)
     assert share.value == pytest.approx((1 + 1 + 0.5) / 3)
     assert pairs == 3
     [table] = reader_tables({"a": reads})
-    assert table.rows[0][:3] == ["a", "5", "0.667"]
+    assert [cell.split(" [")[0] for cell in table.rows[0]] == ["a", "5", "66.7%", "83.3%", "3"]
     promises = {"a": Promise(pairs=0.9, auc=0.6, chance=True)}
     assert [each.passes for each in reader_verdicts({"a": reads}, promises)] == [False, True, False]
 

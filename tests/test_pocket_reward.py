@@ -15,7 +15,7 @@ from constitution.engines.weights import SHIPPED, find
 from constitution.pocket.world import truth
 from constitution.recipe import TransformersModel
 from rehearsal import train_readout, train_reward
-from rehearsal.judged import Answerer, Judged, auc, closed
+from rehearsal.judged import Answerer, Judged, closed
 from rehearsal.train import Encoder
 
 FOLDER = SHIPPED["pocket-reward"]
@@ -115,11 +115,6 @@ def test_the_read_out_learns(encoder: Encoder, tmp_path: Path) -> None:
     stated = json.loads((tmp_path / "config.json").read_text())["last_token_reward"]
     assert stated == {"token": "<|system|>", "c_ref": took["c_ref"], "beta": 0.1}
     assert -16 < took["c_ref"] < -14
-
-
-def test_auc_by_hand() -> None:
-    assert auc([3, 1, 2, 2], [True, False, True, False]) == pytest.approx((1 + 1 + 1 + 0.5) / 4)
-    assert np.isnan(auc([1.0], [True]))
 
 
 def _of(good: int, bad: int) -> list[Judged]:
