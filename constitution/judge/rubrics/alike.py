@@ -146,6 +146,9 @@ _NEGATIVE = _set(
     "not no never without avoid avoids avoiding fail fails failing omit omits omitting lack lacks lacking",
     "neglect neglects refrain refrains refraining absent exclude excludes excluding missing nothing nor",
     "neither",
+    # Of other languages, so that an item and its opposite are not taken for the same.
+    "nicht kein keine keinen nie niemals pas jamais aucun nunca nada non mai não не никогда нет",
+    "niet geen nooit ikke inte",
 )
 _AUXILIARY = _set("does do is are has have did was were can")
 _THE = _set("the this that its every each a an any all")

@@ -40,7 +40,7 @@ HealthBench's items (arXiv 2505.08775) most name several things."""
 QUOTED_WORDS = 4
 """Words in quotation marks that repeat the reference: fewer are a name or a formula."""
 HEADING = 4
-"""Words of a text that says nothing and asks nothing, at most: a longer one is read as what the answer has."""
+"""Words of a text without a verb and without an end, at most: a longer one is read as what the answer has."""
 SHOWN = 80
 """Characters of a text that a detail repeats."""
 
@@ -127,7 +127,7 @@ def _unanswerable(item: Written, known: Known) -> str | None:
             found = words
     if found is None and (labelled := LABELLED.search(item.question)):
         found = labelled.group()
-    if found is None and len(text.split()) <= HEADING and text.isascii() and not text.endswith("?"):
+    if found is None and len(text.split()) <= HEADING and text.isascii() and text[-1:].isalnum():
         return None if _words("claim", text) else "neither a question nor a statement"
     return found
 

@@ -1,4 +1,4 @@
-"""One item of a rubric as a model, or whoever gave it with the prompt, has written it."""
+"""One item of a rubric as a model has written it, or as it came with the prompt."""
 
 from __future__ import annotations
 
