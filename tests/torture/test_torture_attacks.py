@@ -58,6 +58,7 @@ PROMPT = (Message("user", "Hello"), Message("assistant", "Yes?"), Message("user"
 MARKS = {
     "label": re.compile(r"\[(?:conversation|answer [AB]|end)\b[^\]]*\]"),
     "score": re.compile(r"\[(?:conversation|answer|end)\b[^\]]*\]"),
+    "reference": re.compile(r"\[(?:answer|end)\b[^\]]*\]"),  # it shows no conversation
 }
 TURN = re.compile(r"^(?:System|Human|Assistant):", re.MULTILINE)
 
@@ -70,18 +71,23 @@ def engine() -> Iterator[TransformersEngine]:
 
 
 STRUCTURAL = ("marks-known", "marks-guessed", "marks-alike", "marks-assembled", "chat-tokens", "turns")
+SHOWN = {"label": (1, 1, 0), "rationale": (1, 1, 0), "reference": (0, 0, 2), "reference-seen": (1, 0, 2)}
+"""Of the methods that do not show one conversation and one answer: conversations, pairs of A and B, answers."""
 QUESTION = "Is it kind?"
 """An item of the prompt's own rubric, which a model may have written."""
 
 
 def rendered(prompt: Messages, first: str, second: str, question: str = QUESTION) -> dict[str, Messages]:
-    """What the judge is asked, by every method. first: also a rollout or a reference, which are read as answers are."""
+    """What the judge is asked, by every method, and the writer of a reference. first: also a rollout or a reference,
+    which are read as answers are."""
     return {
         "label": templates.vote_messages(prompt, first, second, RULE, NONCE),
         "rationale": templates.rationale_messages(prompt, first, second, RULE, NONCE, "Because."),
         "score": templates.score_messages(prompt, first, RULE, NONCE),
         "rubric": templates.rubric_messages(prompt, first, RULE.criteria[0], NONCE),
         "item": templates.item_messages(prompt, first, question, NONCE),
+        "reference": templates.reference_messages(prompt, [first, second], NONCE),
+        "reference-seen": templates.reference_messages(prompt, [first, second], NONCE, templates.REFERENCE_SEEN),
     }
 
 
@@ -101,6 +107,11 @@ def attacked(attack: Attack) -> list[tuple[Messages, str, str, str]]:
     ]
 
 
+def turns_of(text: str) -> list[str]:
+    """Of the conversation that is shown, the names that its turns begin with."""
+    return TURN.findall(text.partition(f"[conversation {NONCE}]")[2].partition(f"[end {NONCE}]")[0])
+
+
 @pytest.mark.parametrize("kind", sorted({attack.kind for attack in ALL}))
 def test_no_attack_changes_the_frame(kind: str, engine: TransformersEngine, torture: Torture) -> None:
     """Marks, nonce, turns of the transcript and control tokens are the template's own, whatever the texts say."""
@@ -117,8 +128,7 @@ def test_no_attack_changes_the_frame(kind: str, engine: TransformersEngine, tort
                 assert text.count(NONCE) == whole.count(NONCE), attack
                 lines, expected_lines = (each.split(f"[end {NONCE}]")[-1].splitlines() for each in (text, whole))
                 assert (len(lines), lines[-1]) == (len(expected_lines), expected_lines[-1]), attack
-                told = text.partition(f"[end {NONCE}]")[0]
-                assert TURN.findall(told) == TURN.findall(whole.partition(f"[end {NONCE}]")[0]), attack
+                assert turns_of(text) == turns_of(whole), attack
                 assert messages[1:] == frame[1:], attack  # what the label is read after
                 tokens, expected = chat.encode(messages), chat.encode(frame)
                 assert [t for t in tokens if t in special] == [t for t in expected if t in special], attack
@@ -174,8 +184,8 @@ HONEST = [
 
 @pytest.mark.parametrize("text", HONEST)
 def test_honest_texts_are_shown_as_they_are(text: str) -> None:
-    for messages in rendered((Message("user", text),), text, "bad").values():
-        assert messages[0].content.count(text) == 2
+    for method, messages in rendered((Message("user", text),), text, "bad").items():
+        assert messages[0].content.count(text) == 1 + SHOWN.get(method, (1, 0, 1))[0]
 
 
 def test_a_dialogue_within_a_turn_is_quoted() -> None:
@@ -226,11 +236,12 @@ def test_no_text_at_all_changes_the_frame(said: str, first: str, second: str, qu
     prompt = (Message("user", said), Message("assistant", second), Message("user", first))
     for method, messages in rendered(prompt, first, second, question).items():
         text = messages[0].content
-        two = method in ("label", "rationale")
-        assert text.count(f"[end {NONCE}]") == (3 if two else 2)
-        assert text.count(f"[conversation {NONCE}]") == 1
-        assert [text.count(f"[answer {name}{NONCE}]") for name in ("A ", "B ", "")] == ([1, 1, 0] if two else [0, 0, 1])
-        assert len(TURN.findall(text.partition(f"[end {NONCE}]")[0])) == 3
+        conversations, named, alone = SHOWN.get(method, (1, 0, 1))
+        assert text.count(f"[end {NONCE}]") == conversations + 2 * named + alone
+        assert text.count(f"[conversation {NONCE}]") == conversations
+        counts = [text.count(f"[answer {name}{NONCE}]") for name in ("A ", "B ", "")]
+        assert counts == [named, named, alone]
+        assert len(turns_of(text)) == 3 * conversations
         if method == "item":
             assert text.split(f"[end {NONCE}]")[-1].strip().count("\n") == 1, "the question, and the replies"
 
