@@ -6,16 +6,20 @@ import asyncio
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
+from chat_templates import FAMILIES, family
 from tiny import save_tiny_model
 
 from constitution.engines import open_scorer
 from constitution.engines.base import Completion, Engine, Request
 from constitution.engines.meter import Metered
 from constitution.engines.scalar import ALIKE, TransformersScorer
+from constitution.engines.scalar_weights import ScoreTokenizer
+from constitution.engines.spoken import Spoken
 from constitution.errors import ContextTooLong, MalformedReply, ModelLoadError, RecipeError, RequestRefused
 from constitution.recipe import FakeModel, TransformersModel
 from constitution.recipe.models import given
@@ -157,6 +161,20 @@ async def test_its_identity_is_the_files(tmp_path: Path) -> None:
     await engine.close()
     assert {"name": "m", "dtype": "bfloat16", "scores": f"Llama{HEAD}"}.items() <= facts.items()
     assert len(facts["digest"]) == 64
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_conversations_are_the_templates_own(name: str) -> None:
+    """Closed, and with what a template puts into the last answer, such as Qwen 3's empty thought."""
+    made, spoken = family(name), Spoken(date=date(2026, 5, 1))
+    chat = ScoreTokenizer(made, name, spoken, 4096)
+    for answer in (*ANSWERS, "So it is </think> done.", "<think>Never.</think> Yes."):
+        talk = (*TALK[1:], Message("assistant", answer))
+        text = made.apply_chat_template(as_dicts(talk), tokenize=False, strftime_now=spoken.now)
+        if "think>" not in answer:
+            assert chat.encode(talk) == made(text, add_special_tokens=False)["input_ids"]
+        else:  # templates would cut it off as a thought, and the answer says it
+            assert answer[:10].removeprefix("<think>") in made.decode(chat.encode(talk))
 
 
 def headless(folder: Path) -> None:

@@ -250,6 +250,19 @@ async def test_every_answer_is_placed_in_its_prompts_group(project: Path) -> Non
     assert {(replay.role, replay.doubt) for replay in replays} == {("reward model", "")}
 
 
+async def test_beside_other_sources_it_is_as_alone(project: Path) -> None:
+    await run_once(project / "recipe.toml", project / "w", ["prompts.limit=2"])
+    over = ["prompts.limit=2", 'reward.by=["rule","model"]', "reward.rules.words=[3,60]", "name=both"]
+    await run_once(project / "recipe.toml", project / "w", over)
+    values = """SELECT source, r.kind, r.text, w.value, w.raw
+        FROM rewards AS w JOIN responses AS r ON r.id = response_id WHERE w.run_id LIKE '{}-%' ORDER BY ALL"""
+    alone = table(project / "w", values.format("scores"))
+    both = table(project / "w", values.format("both"))
+    assert [row for row in both if row[0] == "model"] == alone
+    assert len(both) == 2 * len(alone) == 28
+    assert table(project / "w", "SELECT DISTINCT state FROM chains") == [("complete",)]
+
+
 async def test_resumed_it_is_the_same_and_so_it_is_after_damage(project: Path) -> None:
     over = ["revise.start=best", "model.reward_model.failure_rate=0.2"]
     await run_once(project / "recipe.toml", project / "whole", over[:1])

@@ -39,7 +39,8 @@ class Request:
 
     closed: bool = False
     """The last message, the assistant's, is over: the choices are tokens of the vocabulary, by their names, and are
-    read right after the token that ends the turn (LaSeR, arXiv 2510.14943, section 3)."""
+    read right after the token that ends the turn (LaSeR, arXiv 2510.14943, section 3). Without choices: a reward model
+    scores it."""
 
     @property
     def continues(self) -> bool:

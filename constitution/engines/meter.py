@@ -93,7 +93,7 @@ class Metered:
         MalformedReply for what is no number."""
         if not isinstance(self._engine, Scorer):
             raise RequestRefused(f"{self.model}: {type(self._engine).__name__} has no score of an answer")
-        async with self._counted(Request(messages, Sampling(), 0, step=step, affinity=affinity)):
+        async with self._counted(Request(messages, Sampling(), 0, step=step, affinity=affinity, closed=True)):
             score = await self._engine.score(messages)
             if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
                 error = MalformedReply(f"{self.model}: its score is no number: {score!r}")
