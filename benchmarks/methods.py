@@ -16,7 +16,7 @@ import os
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,19 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks import methods_references
+from benchmarks import methods_readers, methods_references
 from benchmarks.methods_figures import Group, Result, group_of, note, pairs_of, tables, verdicts
+from benchmarks.methods_readers import CRITERIA, SCALAR, TRAINED, UNTRAINED, Read
 from benchmarks.methods_references import Rollouts
 from benchmarks.results import Verdict, finish, options
 from constitution import Engine, Recipe, load_recipe, query, run
 from constitution.measures import words
 from constitution.pocket.world import PRINCIPLES, Reading, read
+from rehearsal import train_readout
 
 RECIPE = Path(__file__).with_suffix(".toml")
 REVISED = RECIPE.with_name("methods_revised.toml")
+READOUT = RECIPE.with_name("methods_readout.toml")
 FURTHER_S = 720.0
 """CPU seconds that all but the groups may take."""
 ANSWERS = """
@@ -50,6 +53,13 @@ SELECT s.prompt_id, s.response_id, p.tags[-1] AS fault, 1 - s.p_good AS judged
 FROM (SELECT *, CASE good WHEN 'yes' THEN p_yes ELSE 1 - p_yes END AS p_good FROM scores) AS s
 JOIN principles AS p ON p.run_id = s.run_id AND p.principle_id = s.principle_id
 WHERE s.run_id = '{run_id}' AND s.metric = 'rubric'
+"""
+REWARDED = """
+SELECT w.prompt_id, w.raw AS reward, r.text, p.last_user
+FROM rewards AS w
+JOIN responses AS r ON r.run_id = w.run_id AND r.id = w.response_id
+JOIN prompts AS p ON p.run_id = w.run_id AND p.id = w.prompt_id
+WHERE w.run_id = '{run_id}' AND w.source = '{source}' AND w.value IS NOT NULL AND r.kind = 'sample'
 """
 LAST = """
 SELECT p.position, p.last_user, last(r.text ORDER BY r.round) AS text
@@ -114,6 +124,29 @@ def rollouts_of(warehouse: Path, settings: list[str]) -> list[Rollouts]:
     return found
 
 
+def reads_of(warehouse: Path, run_id: str, source: str) -> list[Read]:
+    """Rewards of samples by one source, as they were computed where that is kept."""
+    rows = query(warehouse, REWARDED.format(run_id=run_id, source=source))
+    return [Read(row["prompt_id"], row["reward"], len(_read(row).broken)) for row in rows]
+
+
+def readers_of(warehouse: Path, settings: list[str], training: Sequence[str] = ()) -> dict[str, list[Read]]:
+    """What each reader says of samples. Trains the read-out: about a minute. training: arguments of train_readout."""
+    run_id = finished(load_recipe(RECIPE, settings), warehouse)
+    prompts = [each for each in settings if each.startswith("prompts.")]
+    untrained = finished(load_recipe(READOUT, prompts), warehouse)
+    with tempfile.TemporaryDirectory() as folder:
+        took = train_readout.train(train_readout.arguments().parse_args(["--out", folder, *training]))
+        own = [f"model.policy.model={folder}", f"reward.last_token.c_ref={took['c_ref']}"]
+        of_trained = finished(load_recipe(READOUT, [*prompts, *own, "reward.last_token.anyway=false"]), warehouse)
+    return {
+        CRITERIA: reads_of(warehouse, run_id, "rubric"),
+        SCALAR: reads_of(warehouse, run_id, "model"),
+        TRAINED: reads_of(warehouse, of_trained, "last-token"),
+        UNTRAINED: reads_of(warehouse, untrained, "last-token"),
+    }
+
+
 @click.command(help=__doc__)
 @click.option("--warehouse", type=click.Path(path_type=Path), help="Where its run is, or is to be. Default: nowhere.")
 @click.option("--prompts", type=click.IntRange(2, 600), help="Default: the recipe's.")
@@ -126,10 +159,11 @@ def main(warehouse: Path | None, prompts: int | None, out: Path | None, page: Pa
         result = measure(place, settings)
         cpu = time.process_time()
         rollouts = rollouts_of(place, settings)
+        readers = readers_of(place, settings)
         cpu = time.process_time() - cpu
-    shown = [*tables(result), *methods_references.tables(rollouts)]
-    promised = [*verdicts(result), *methods_references.verdicts(rollouts)]
-    promised.append(Verdict("CPU seconds of references", cpu, FURTHER_S))
+    shown = [*tables(result), *methods_references.tables(rollouts), *methods_readers.tables(readers)]
+    promised = [*verdicts(result), *methods_references.verdicts(rollouts), *methods_readers.verdicts(readers)]
+    promised.append(Verdict("CPU seconds of references and readers", cpu, FURTHER_S))
     finish(out, page, shown, promised, [note(result)])
 
 

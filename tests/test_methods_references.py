@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.methods import rollouts_of
-from benchmarks.methods_readers import Promise, Read, area, pairs_right
+from benchmarks.methods import readers_of, rollouts_of
+from benchmarks.methods_readers import CRITERIA, SCALAR, TRAINED, UNTRAINED, Promise, Read, area, pairs_right
 from benchmarks.methods_readers import tables as reader_tables
 from benchmarks.methods_readers import verdicts as reader_verdicts
 from benchmarks.methods_references import (
@@ -27,6 +27,7 @@ from constitution import query
 from constitution.pocket.world import PRINCIPLES, Reading, truth
 
 HELP, RUDE, BOAST = ("help",), ("help", "insult"), ("boast",)
+SMALL = ["prompts.limit=2", "sample.pocket.n=3", "sample.pocket.max_tokens=40"]
 BREAKS = {HELP: frozenset(), RUDE: frozenset({"rude"}), BOAST: frozenset({"boast"})}
 
 
@@ -82,8 +83,8 @@ def test_readers_by_hand() -> None:
 
 
 def test_a_small_run_has_its_references_read_by_the_grammar(tmp_path: Path) -> None:
-    found = rollouts_of(tmp_path, ["prompts.limit=3", "sample.pocket.n=3", "sample.pocket.max_tokens=40"])
-    assert len(found) == 3
+    found = rollouts_of(tmp_path, SMALL)
+    assert len(found) == 2
     rows = query(
         tmp_path,
         """SELECT r.run_id, r.prompt_id, r.text, r.kind, r.round, p.last_user, p.position FROM responses r
@@ -100,3 +101,9 @@ def test_a_small_run_has_its_references_read_by_the_grammar(tmp_path: Path) -> N
         [scores] = query(tmp_path, f"SELECT avg(p_yes) AS mean FROM scores WHERE prompt_id = '{group.prompt_id}'")
         assert group.judged.mean() == pytest.approx(scores["mean"])  # each criterion asks for a fault
     assert len(next(iter(tables(found))).rows) == 6
+    readers = readers_of(tmp_path, SMALL, ["--steps=2", "--answers=8", "--measured=20"])
+    assert {name: len(reads) for name, reads in readers.items()} == {CRITERIA: 6, SCALAR: 6, TRAINED: 8, UNTRAINED: 8}
+    kept = {(row["prompt_id"], len(truth(row["last_user"], row["text"]) or ())) for row in samples}
+    assert {(read.prompt_id, read.faults) for read in readers[SCALAR]} == kept
+    [raw] = query(tmp_path, "SELECT avg(raw) AS mean FROM rewards WHERE source = 'model'")
+    assert sum(read.score for read in readers[SCALAR]) / 6 == pytest.approx(raw["mean"])
