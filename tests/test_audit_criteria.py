@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from audit_rows import Audited
 from group_rows import RUN, Answer, score, store
+from group_rows import drawn as drawn_groups
 from report_page import Page, differences
 from sklearn.metrics import cohen_kappa_score, matthews_corrcoef, roc_auc_score
 
@@ -20,7 +21,7 @@ from constitution.audit.kinds import SECTIONS
 from constitution.audit.report import report
 from constitution.audit.summary import summary
 from constitution.identity import row_id
-from constitution.records import Score
+from constitution.records import RewardSource, Score
 
 JUDGES = ("j", "k")
 GOOD: Mapping[tuple[str, int], Literal["yes", "no"]] = {
@@ -218,6 +219,26 @@ def test_of_one_prompt_and_gold_of_two_kinds_it_is_the_area_under_the_curve(tmp_
     store(tmp_path, own, [], scores)
     figure = Audited(tmp_path, RUN)("criterion_gold", **about("j", "kind", 0))
     assert figure.value == pytest.approx(roc_auc_score([n % 3 == 0 for n in range(30)], values))
+
+
+def test_the_answer_that_two_sources_put_first(tmp_path: Path) -> None:
+    sources: tuple[RewardSource, ...] = ("rubric", "rule")
+    answers, same = drawn_groups(30, seed=7), []
+    store(tmp_path, answers, [])
+    for prompt in sorted({answer.prompt for answer in answers}):
+        first = []
+        for source in sources:
+            own = [a for a in answers if a.prompt == prompt and np.isfinite(a.total(source))]
+            totals = [round(answer.total(source), 12) for answer in own]
+            if len(set(totals)) > 1:
+                best = [answer for answer, total in zip(own, totals, strict=True) if total == max(totals)]
+                first.append(min(best, key=lambda answer: answer.id).text)
+        if len(first) == len(sources):
+            same.append(first[0] == first[1])
+    figure = Audited(tmp_path, RUN)("reward_same_best", subject="rubric/rule")
+    assert 0 < np.mean(same) < 1
+    assert (figure.value, figure.n) == (round(float(np.mean(same)), 9), len(same))
+    assert figure.low is not None
 
 
 def test_the_page_shows_them(root: Path, found: Audited) -> None:
