@@ -195,6 +195,19 @@ def biased(folder: Path) -> None:
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
+async def test_what_old_checkpoints_store_besides_is_let_be(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = save(tmp_path / "m", "GPT2", **KINDS["GPT2"])
+    weights: Any = load_file(folder / "model.safetensors")
+    for name in ("transformer.h.0.attn.masked_bias", "lm_head.weight"):
+        weights[name] = weights["score.weight"].clone()
+    _, before = await scored(folder, TALKS[:1])
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    _, after = await scored(folder, TALKS[:1])
+    assert before == after
+
+
 def pickled(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 

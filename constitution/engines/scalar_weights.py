@@ -21,7 +21,9 @@ from constitution.records import Message, Messages
 
 HEAD = "ForSequenceClassification"
 LEFT_OVER = ("lm_head.",)
-"""Weights that reward models keep of the model that they were trained from; no score depends on them."""
+BUFFERS = ("rotary_emb.inv_freq", "attn.masked_bias", "attention.masked_bias", "attention.bias", "position_ids")
+"""Beginnings and ends of the names of what is in some reward models' files and decides no score: the head of the model
+that they were trained from, and what older versions of transformers stored of the settings."""
 _PROBE = (Message("user", "hello"), Message("assistant", "PROBETEXT"))
 
 
@@ -190,7 +192,8 @@ def _check_loaded(loading: Any, what: str) -> None:
             f"{what}: its files lack {_some(missing)}, which would be random: the score would mean nothing",
             hint="use the checkpoint that training saved; a merged or renamed one may have lost its head",
         )
-    if left := [name for name in sorted(loading["unexpected_keys"]) if not name.startswith(LEFT_OVER)]:
+    left = [name for name in sorted(loading["unexpected_keys"]) if not name.startswith(LEFT_OVER)]
+    if left := [name for name in left if not name.endswith(BUFFERS)]:
         raise ModelLoadError(
             f"{what}: its files have weights that transformers would ignore ({_some(left)}): the score would be "
             "another one than what was trained",
