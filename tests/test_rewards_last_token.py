@@ -194,6 +194,18 @@ async def test_who_was_not_trained_for_it_is_refused(project: Path) -> None:
     assert table(project / "w", "SELECT count(value), min(judges[1]) FROM rewards") == [(1, "tiny")]
 
 
+def test_anyway_is_said_on_the_command_line(project: Path) -> None:
+    path = project / "recipe.toml"
+    path.write_text(RECIPE.replace(", anyway = true", ""), encoding="utf-8")
+    command = ["run", str(path), "--limit", "1", "--warehouse", str(project / "w")]
+    refused = CliRunner().invoke(app, command).exception
+    assert isinstance(refused, RecipeError)
+    assert "run --anyway" in str(refused.hint)
+    done = CliRunner().invoke(app, [*command, "--anyway"])
+    assert done.exit_code == 0, done.output
+    assert table(project / "w", "SELECT count(value) FROM rewards") == [(6,)]
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

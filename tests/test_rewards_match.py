@@ -125,6 +125,15 @@ async def test_without_a_reference_that_says_something_nothing_is_right(
     assert table(project / "w", f"{said} ON r.id = response_id") == [(None, None, None, reason)]
 
 
+async def test_an_answer_that_comes_with_the_prompt(project: Path) -> None:
+    """Given as GSM8K has it, its steps before the mark."""
+    row = {"prompt": "How much?", "answer": "It is 2 * 521 = <<2*521=1042>>1042.\n#### 1,042"}
+    (project / "prompts.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    await matched(project, Sums(), "revise.rounds=0", "reference.from=given", "prompts.reference=answer")
+    values = table(project / "w", "SELECT said, value, reason FROM rewards ORDER BY ALL")
+    assert values == [("1042", 1.0, None), ("1042", 1.0, None), ("41", 0.0, None), (None, None, "unread")]
+
+
 async def test_a_run_resumes_and_is_mended(project: Path) -> None:
     over = ["prompts.limit=3", 'reward.match.how="exact"']
     rows = "SELECT id, response_id, value, raw, said, reason FROM rewards ORDER BY id"
@@ -207,6 +216,7 @@ def test_an_answer_that_is_given_may_be_the_bare_value() -> None:
         (["reward.match.how=choice", "reward.match.letters=a"], "letters"),
         (['reward.by=["rule"]', "reward.rules.words=[1,9]"], "come together"),
         (["reward.combine=veto"], "veto is for rubric and rule"),
+        (["reference.from=best"], "which is made from the reference itself"),
     ],
 )
 def test_what_cannot_be_is_refused(project: Path, overrides: list[str], message: str) -> None:

@@ -59,6 +59,7 @@ REMEDIES = {
     metavar="DIR",
     help="Let the recipe read files in DIR too, besides its project (again for more); also CONSTITUTION_ALLOW.",
 )
+@click.option("--anyway", is_flag=True, help="Rewards by last-token may be of a model that was not trained for them.")
 @click.option(
     "--flow",
     "flow_file",
@@ -100,6 +101,7 @@ def run(
     """
     if fresh and how["resume"]:
         raise click.UsageError("--fresh makes a new run, --resume resumes one: give one of the two")
+    overrides += ("reward.last_token.anyway=true",) if how["anyway"] else ()
     load_recipe(recipe, overrides)  # a fault in it is reported before anything starts
     flow = load_flow(how["flow_file"], recipe, with_prefect(how["prefect"]))
     arguments: tuple[object, ...] = (str(recipe), str(warehouse), limit, list(overrides), fresh)

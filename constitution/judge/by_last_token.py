@@ -52,7 +52,7 @@ def check_trained(recipe: Recipe, policy: Engine) -> None:
             f"reward.by: last-token means nothing in a model that was not trained for it, and nothing in the files of "
             f"{model} says that it was",
             hint="train it by LaSeR's loss, which is to leave `last_token_reward` in its config.json; or set "
-            "reward.last_token.anyway = true, and look at reward_auc in the audit",
+            "reward.last_token.anyway = true (run --anyway), and look at reward_auc in the audit",
         )
     try:
         stated = json.loads(about["read_out"])

@@ -139,9 +139,5 @@ class RewardSection(Section):
 
 def check_match(recipe: Recipe) -> None:
     """Raises ValueError for rewards by match without anything to match."""
-    if recipe.reward is None or recipe.reward.match is None:
-        return
-    if recipe.reference is None:
+    if recipe.reward is not None and recipe.reward.match is not None and recipe.reference is None:
         raise ValueError("reward.by: match holds answers against the reference, and there is no section [reference]")
-    if str(recipe.reference.source) == "best" and recipe.reward.by[0] == "match":
-        raise ValueError("reference.from: best goes by the first source of reward.by, and match goes by the reference")
