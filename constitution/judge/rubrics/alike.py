@@ -120,12 +120,12 @@ def _root(word: str) -> str:
             word = word[: -len(ending)] + instead
             break
     for ending in ("ing", "ed", "ly"):
-        if word.endswith(ending) and len(word) > len(ending) + 2:
+        if word.endswith(ending) and len(word) > len(ending) + 1:
             word = word[: -len(ending)]
             if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "ls":
                 word = word[:-1]
             break
-    return word.removesuffix("e") if len(word) > 3 else word
+    return word.removesuffix("e") if len(word) > 2 else word
 
 
 _LEFT_OUT = re.compile(r"\bleaves? (?:out )?([^?]*?)(?: out)?(?=[?.]|$)")
@@ -157,7 +157,7 @@ _CLAIMS = _set("that says state states say claim claims why because if")
 _SMALL = _set(
     "to of in on at by for with from as and or be been being so such very user users person people them they",
     "he she his her their your you i we us our which what if then than into about some all each every own both",
-    "again here just too",
+    "again here just too s",
 )
 _SAID = _set(
     "state say mention note name identify list give provide include contain indicate specify cite offer describe point",
