@@ -39,7 +39,9 @@ class Demand(NamedTuple):
 
 
 def demand(item: Written) -> Demand:
-    text = _FREE.sub("lacking", _LEFT_OUT.sub(r"omit \1", bare(item.question)))
+    text = bare(item.question)
+    for turn, instead in _TURNS:
+        text = turn.sub(instead, text)
     words = re.findall(r"[^\W_]+(?:'t)?", text)
     start = _predicate(words)
     head = [word for word in words[:start] if _negative(word)]
@@ -128,8 +130,16 @@ def _root(word: str) -> str:
     return word.removesuffix("e") if len(word) > 2 else word
 
 
-_LEFT_OUT = re.compile(r"\bleaves? (?:out )?([^?]*?)(?: out)?(?=[?.]|$)")
-_FREE = re.compile(r"\bfree (?:of|from)\b")
+_TURNS = tuple(
+    (re.compile(turn), instead)
+    for turn, instead in {
+        r"\bleaves? (?:out )?([^?]*?)(?: out)?(?=[?.]|$)": r"omit \1",
+        r"\bfree (?:of|from)\b": "lacking",
+        r"\b(?:keep|refrain|abstain)s? from\b|\b(?:refuse|decline)s? to\b|\bstops? short of\b": "avoid",
+        r"\b(recommend|advise|suggest|argue)(s?) against\b": r"\1\2 not",
+    }.items()
+)
+"""Negations of several words, and the one word that is read for them."""
 _PLURAL = (("ies", "y", ("eies", "aies")), ("es", "e", ("aes", "ees", "oes")), ("s", "", ("us", "ss")))
 
 
@@ -161,7 +171,7 @@ _SMALL = _set(
 )
 _SAID = _set(
     "state say mention note name identify list give provide include contain indicate specify cite offer describe point",
-    "tell report discuss cover refer reference feature address",
+    "tell report discuss cover refer reference feature address deal use employ",
 )
 """What an answer does to have something in it: with these the demand is the same."""
 _GROUPS = (
@@ -170,7 +180,9 @@ _GROUPS = (
     "warn caution alert",
     "summarize summarise summary recap",
     "ask request inquire enquire",
-    "use employ utilize utilise",
+    "use utilize utilise",
+    "refuse decline",
+    "apologize apologise apology",
     "polite courteous respectful civil",
     "rude impolite disrespectful discourteous uncivil",
     "correct right accurate true",
