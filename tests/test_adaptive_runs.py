@@ -182,7 +182,7 @@ def test_figures_of_votes_are_those_of_a_run_with_all(audited: tuple[Audited, Au
     gold = {"alignment", "brier", "ece", "reliability_predicted", "reliability_observed", "kappa"}
     gold |= {"benchmark_score"}
     # Of answers, and of labels beside rewards.
-    apart = ("scorecard_", "round_", "reward_", "best_of", "sample_", "criteri", "rubric_")
+    apart = ("scorecard_", "round_", "reward_", "best_of", "sample_", "criteri", "reference_", "rubric_")
     others = {each.figure for each in adaptive.figures if not each.figure.startswith(apart)}
     assert others <= listed | gold, "a figure that is not known to hold where votes are adaptive"
     far, seen = [], 0

@@ -16,6 +16,7 @@ from test_references import project as project
 
 from constitution.ask.replay import replayed
 from constitution.ask.stored import Stored
+from constitution.audit import audit
 from constitution.engines.base import Completion, Request
 from constitution.errors import EngineUnavailable, PromptError, RecipeError, RequestRefused
 from constitution.pipeline import prepare
@@ -300,6 +301,35 @@ def test_killed_anywhere_it_resumes_with_equal_rows(project: Path, recipe: str) 
             asyncio.run(killed_after(prepare(load_recipe(path, one), path, root), rows))
         assert asyncio.run(run_once(path, root, one)).finished_at
         assert rows_of(root) == whole
+
+
+def test_the_audit_says_what_became_of_references(project: Path) -> None:
+    rows = [{"prompt": f"What is {n}?", "truth": f"It is {n}." if n < 4 else None} for n in range(5)]
+    (project / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    path = written(project, GIVEN)
+    path.write_text(
+        GIVEN.replace('by = ["rule"]\nrules = { words = [3, 60] }', 'by = ["match"]\nmatch = { how = "number" }'),
+        encoding="utf-8",
+    )
+
+    class Says(Speaks):
+        async def generate(self, request: Request) -> Completion:
+            await super().generate(request)
+            return Completion("1 it is." if request.step.endswith(("-0", "-1")) else "It is 2", "stop", 3, 2)
+
+    judge = Reads(said={"It is 3.": 0.2})
+    run = asyncio.run(worked(project, Says(), judge, "prompts.limit=5", 'reference.principles=["brief"]'))
+    found = {
+        (each.figure, each.subject): (each.value and round(each.value, 4), each.n)
+        for each in audit(project / "w", run.run_id, replicates=50, sections=("references",))
+    }
+    assert found == {
+        ("reference_none", ""): (0.2, 5),
+        ("reference_dropped", ""): (0.25, 4),
+        ("reference_reasons", "breaks"): (0.25, 4),
+        ("reference_agrees", ""): (0.25, 4),
+        ("reference_majority", ""): (0.25, 4),
+    }
 
 
 REFUSED = [
