@@ -218,7 +218,7 @@ async def test_resumed_it_is_the_same_and_so_it_is_after_damage(project: Path) -
         ('by = ["prompt-rubric", "rule"]', 'by = ["rule"]', "rubric: nothing asks it"),
         ('[rubric]\nfrom = ["given"]\nat_least = 2\nat_most = 3\n', "", "there is no section"),
         ("at_least = 2", "at_least = 4", "rubric: at_least: is more than at_most"),
-        ('from = ["given"]', 'form = ["given"]', r"rubric\.form: unknown field; did you mean from"),
+        ('from = ["given"]', 'fro = ["given"]', r"rubric\.fro: unknown field; did you mean from"),
         ('from = ["given"]', 'from = ["gifts"]', r"rubric\.from"),
         ('rubric = "rubric"', 'rubric = "rubric"\nturns = "prompt"', "turns: a rubric is about the answer to one turn"),
     ],

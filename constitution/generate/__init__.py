@@ -61,7 +61,7 @@ async def answer(
     for generator in makers:
         complete = all(answers.complete for answers in made)
         if generator.builds_on_rewards and rewards is not None and complete:
-            failures = (await rewards(prompt, final(made), have, emit, complete)).failures
+            failures = (await rewards(prompt, final(made), have, emit, "first")).failures
             if any(failure.retryable for failure in failures):
                 # Nothing is built on them, and what failed just now is not asked again in this start.
                 return [*made, Answers(failures=tuple(failures))], ()
@@ -72,5 +72,5 @@ async def answer(
     if check is not None and complete:
         failures += await check(prompt, have, emit)
     if rewards is not None:
-        failures += (await rewards(prompt, final(made), have, emit, complete)).failures
+        failures += (await rewards(prompt, final(made), have, emit, "all" if complete else "some")).failures
     return made, failures

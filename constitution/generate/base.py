@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol, Self
+from typing import ClassVar, Literal, Protocol, Self
 
 from constitution.engines.base import Engine
 from constitution.recipe import Recipe
@@ -50,9 +50,11 @@ class Unread(Protocol):
         ...
 
 
-Rewards = Callable[[Prompt, Sequence[Response], Mapping[str, Row], Emit, bool], Awaitable[Unread]]
-"""Makes the rewards of these answers that `have` lacks (judge/reward.py). The last says whether they are all but those
-that are made from them: no restart adds one."""
+Reach = Literal["some", "first", "all"]
+"""How many of a prompt's answers there are. some: a restart may add one. first: all but those that are made from them.
+all: no other comes."""
+Rewards = Callable[[Prompt, Sequence[Response], Mapping[str, Row], Emit, Reach], Awaitable[Unread]]
+"""Makes the rewards of these answers that `have` lacks (judge/reward.py), and is told how many there are."""
 
 Check = Callable[[Prompt, Mapping[str, Row], Emit], Awaitable[Sequence[Failure]]]
 """Says whether anything may be made from the reference (judge/reference.py); returns what left that open, or out."""

@@ -22,7 +22,7 @@ from constitution.generate.outcomes import clean, copy_of, generation, outcome_o
 from constitution.identity import row_id, seed
 from constitution.measures.copies import Shown
 from constitution.recipe import Recipe, ReferenceSection
-from constitution.records import NO_REFERENCE, REPEATS, Failure, Prompt, Response, Reward, Row
+from constitution.records import NO_REFERENCE, REPEATS, Failure, Prompt, ReferenceCheck, Response, Reward, Row
 from constitution.templates import TemplateSet
 
 STEP = "reference"
@@ -192,3 +192,21 @@ def whole(answers: Sequence[Response]) -> list[Response]:
         return answer
 
     return [each for each in answers if (last := written(each)).outcome == "ok" and last.copied_from is None]
+
+
+def reference_of(prompt_id: str, have: Mapping[str, Row]) -> Response | str | None:
+    """A prompt's reference, from which something may be made; or why there is none, for good. None: that cannot be said
+    yet. have: rows by id."""
+    own = [row for row in have.values() if row.prompt_id == prompt_id]
+    check = next((row for row in own if isinstance(row, ReferenceCheck)), None)
+    if check is not None:
+        reference = have.get(check.response_id)
+        if check.drop_reason or not isinstance(reference, Response):
+            return check.drop_reason
+        return reference
+    failed = [row for row in own if isinstance(row, Failure) and row.step == STEP and not row.retryable]
+    return failed[0].message if failed and not any(_is_reference(row) for row in own) else None
+
+
+def _is_reference(row: Row) -> bool:
+    return isinstance(row, Response) and row.kind == "reference"

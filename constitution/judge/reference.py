@@ -18,7 +18,8 @@ from constitution import templates
 from constitution.engines.base import Engine
 from constitution.errors import RecipeError
 from constitution.generate.base import Emit
-from constitution.generate.reference import STEP, whole
+from constitution.generate.reference import reference_of as reference_of
+from constitution.generate.reference import whole
 from constitution.identity import row_id
 from constitution.judge.agreement import WORDS, Agreement, agreement
 from constitution.judge.by_rubric import criteria_of
@@ -46,24 +47,6 @@ METRIC = "reference"
 """The metric of its rows of `scores`."""
 _UNASKED: tuple[CriterionKind, ...] = ("optional",)
 Read = tuple[Reading, Score | Failure | None]
-
-
-def reference_of(prompt_id: str, have: Mapping[str, Row]) -> Response | str | None:
-    """A prompt's reference, from which something may be made; or why there is none, for good. None: that cannot be said
-    yet. have: rows by id."""
-    own = [row for row in have.values() if row.prompt_id == prompt_id]
-    check = next((row for row in own if isinstance(row, ReferenceCheck)), None)
-    if check is not None:
-        reference = have.get(check.response_id)
-        if check.drop_reason or not isinstance(reference, Response):
-            return check.drop_reason
-        return reference
-    failed = [row for row in own if isinstance(row, Failure) and row.step == STEP and not row.retryable]
-    return failed[0].message if failed and not any(_is_reference(row) for row in own) else None
-
-
-def _is_reference(row: Row) -> bool:
-    return isinstance(row, Response) and row.kind == "reference"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Task
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from constitution.engines.base import Engine, Request
 from constitution.errors import RecipeError
-from constitution.generate.base import Emit
+from constitution.generate.base import Emit, Reach
 from constitution.generate.failures import answered, failed, final_failure
 from constitution.generate.outcomes import clean
 from constitution.identity import row_id, seed
@@ -79,21 +79,24 @@ class Rewarder:
     async def rewards(
         self,
         prompt: Prompt,
-        answers: Iterable[Response],
+        answers: Sequence[Response],
         have: Mapping[str, Row],
         emit: Emit,
-        complete: bool = True,
+        reach: Reach = "all",
     ) -> Rewarded:
         """answers: those to which no restart adds one; of what was spoiled on purpose no reward is made. have: the
-        prompt's rows by id. complete: they are all that others are compared with. An engine's error is a Failure."""
+        prompt's rows by id. An engine's error is a Failure."""
         read: list[Response] = []
         spoiled: list[Response] = []
         for answer in answers:
             (spoiled if answer.kind == "perturbation" else read).append(answer)
-        failures = await self.rubrics.make(prompt, have, emit) if self.rubrics else ()
+        failures = await self.rubrics.make(prompt, read, have, emit, reach == "all") if self.rubrics else ()
         judging = self.of(prompt, have)
         made = await judging._judged(prompt, read, have, emit)
-        placed, unread = await self.scalar.rewards(prompt, read, have, emit, complete) if self.scalar else ([], [])
+        placed: Sequence[Reward] = ()
+        unread: list[Failure] = []
+        if self.scalar:
+            placed, unread = await self.scalar.rewards(prompt, read, have, emit, reach != "some")
         after, untold = await self.read_out.rewards(prompt, read, have, emit) if self.read_out else ([], [])
         if self.section.perturbed:
             unread += await judging._spoiled(prompt, spoiled, have, emit)
@@ -368,13 +371,15 @@ def rewarder(
     *,
     scorer: Scores | None = None,
     policy: Engine | None = None,
+    writer: Engine | None = None,
 ) -> Rewarder | None:
-    """For this start of the run; None where the recipe has no rewards. judges, scorer, policy: as Engines has them."""
+    """For this start of the run; None where the recipe has no rewards. judges, scorer, policy: as Engines has them.
+    writer: of prompts' rubrics; None where none is asked."""
     section = recipe.reward
     if section is None:
         return None
     own = judges if section.asks else {}
-    reads = dict(rewarding(recipe, constitution))
+    reads, made = dict(rewarding(recipe, constitution)), rubrics(recipe, constitution, run, own, writer)
     for apart in ("model", "last-token"):  # which have readings of another kind
         reads.pop(apart, None)
     scalar = Scalar(run.run_id, run.starts, section, scorer) if scorer else None
@@ -382,7 +387,7 @@ def rewarder(
     read_out = ReadOut(run.run_id, run.starts, section, token, policy) if token and policy else None
     texts: Mapping[str, TemplateSet] = dict(texts_of(recipe).items())
     common = (run.run_id, recipe.seed, run.starts, section, own, reads, texts)
-    return Rewarder(*common, rubrics(recipe, run), scalar, read_out)
+    return Rewarder(*common, made, scalar, read_out)
 
 
 def step_of(source: str) -> str:

@@ -24,17 +24,20 @@ Stats = Mapping[str, Mapping[str, Any]]
 
 STAGES = ("sample", "initial", "critique", "revision", "perturbation", "reference", "rubric", "reward", "vote")
 """In the order of a prompt's way. A sampler's is `sample-NAME`, whose model is the policy or of the pool; a reward's is
-`reward-SOURCE`, and its and the vote's models are the judges, but of last-token; all others are the policy's."""
+`reward-SOURCE`, and its and the vote's models are the judges, but of last-token; the rubric's is the recipe's
+rubric.model, and its check's, `rubric-check`, the judge; all others are the policy's."""
 
 
 def asked_by(recipe: Recipe) -> dict[str, str]:
-    """The model that each sampler and the writing of references asks, by their stages."""
+    """The model that each sampler and the writing of references and rubrics asks, by their stages."""
     found = {f"sample-{name}": section.model for name, section in recipe.sample.items()}
-    return found | ({"reference": recipe.reference_by} if recipe.reference_by else {})
+    writers = {"reference": recipe.reference_by, "rubric": recipe.rubric_by}
+    return found | {stage: model for stage, model in writers.items() if model}
 
 
 def of_judges(stage: str) -> bool:
-    return stage.partition("-")[0] in ("reward", "vote") and stage != "reward-last-token"
+    asked = stage.partition("-")[0] in ("reward", "vote") and stage != "reward-last-token"
+    return asked or stage == "rubric-check"
 
 
 COUNTED = ("calls", "prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
@@ -42,6 +45,7 @@ COUNTED = ("calls", "prompt_tokens", "cached_tokens", "completion_tokens", "reas
 _TOKENS = attrgetter(*COUNTED[1:])
 _SCORE_TOKENS = attrgetter(*COUNTED[1:4])
 _CRITIQUE_TOKENS = attrgetter(*(f"critique_{name}" for name in COUNTED[1:]))
+_CHECK_TOKENS = attrgetter(*(f"check_{name}" for name in COUNTED[1:4]))
 SUMS = ("calls", "failures", "busy_seconds", "open_seconds")
 """Engine's stats that are added up over a run's starts."""
 EVENTS = 100
@@ -69,6 +73,8 @@ class Ledger:
         elif isinstance(row, RubricItem):
             if row.calls:
                 self._add("rubric", row.writer, row.calls, _TOKENS(row))
+            if row.checker is not None:
+                self._add("rubric-check", row.checker, row.check_calls, (*_CHECK_TOKENS(row), 0))
         elif isinstance(row, Response):
             if row.critique_outcome is not None:
                 self._add("critique", row.model, 1, _CRITIQUE_TOKENS(row))

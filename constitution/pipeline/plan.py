@@ -30,6 +30,7 @@ from constitution.judge.methods import METHODS, templates_of
 from constitution.judge.methods import check as check_judging
 from constitution.judge.reference import check_texts, reading_references
 from constitution.judge.reward import rewarding
+from constitution.judge.rubrics.own import texts_of_rubrics, writing
 from constitution.judge.sources import texts_of
 from constitution.judge.units import WAVES
 from constitution.pipeline.input import Input
@@ -138,7 +139,7 @@ def prepare(
 
 def _check_texts(recipe: Recipe, constitution: Constitution) -> None:
     """Raises RecipeError for principles, system prompts or templates that are asked for and that are not there."""
-    for check in (revising, samplers, judging, rewarding, reading_references):
+    for check in (revising, samplers, judging, rewarding, reading_references, writing):
         check(recipe, constitution)
     all_templates(recipe)
 
@@ -198,8 +199,8 @@ def batch_steps(recipe: Recipe) -> int:
     # One sampler is asked while another is.
     seeing = {each.sees for each in recipe.sample.values() if models.generator(each.model).batched}
     steps += len(seeing)
-    if recipe.reference_by and models.generator(recipe.reference_by).batched:
-        steps += 1
+    for writer in filter(None, (recipe.reference_by, recipe.rubric_by)):
+        steps += models.generator(writer).batched
     if recipe.reference and recipe.reference.bar and any(judge.batched for judge in models.judges.values()):
         steps += 1
     if recipe.reward and recipe.reward.asks and any(judge.batched for judge in models.judges.values()):
@@ -319,4 +320,5 @@ def all_templates(recipe: Recipe) -> tuple[templates.TemplateSet, ...]:
         else []
     )
     judged = {texts.digest: texts for texts in (*voting, *texts_of(recipe).values(), *check_texts(recipe).values())}
+    judged |= {texts.digest: texts for texts in texts_of_rubrics(recipe)}
     return *template_sets(recipe), *judged.values()

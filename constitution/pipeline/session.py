@@ -118,11 +118,13 @@ async def _begin(state: State, stack: AsyncExitStack, observer: Observer | None)
     await state.begin(engines)
     run = state.run
     judge = next(iter(engines.judges.values())) if len(engines.judges) == 1 else None
-    makers = generators(Setup(run.run_id, recipe, plan.constitution, run.starts, engines.policy, engines.pool, judge))
+    setup = Setup(run.run_id, recipe, plan.constitution, run.starts, engines.policy, engines.pool, judge)
     judges = labeller(recipe, plan.constitution, run, engines.judges)
     check = check_of(recipe, plan.constitution, run, engines.judges)
-    readers = {"scorer": engines.scorer, "policy": engines.policy}
-    rewards = rewarder(recipe, plan.constitution, run, engines.judges, **readers)
+    author = setup.engine(recipe.rubric_by) if recipe.rubric_by else None
+    rewards = rewarder(
+        recipe, plan.constitution, run, engines.judges, scorer=engines.scorer, policy=engines.policy, writer=author
+    )
     able, asked = output.stop_at_failures < 1, observer.asked if observer else None
     proving = prove(engines, state.tally.usage, state.admission.stop, able=able, asked=asked)
     writer = Writer(state.warehouse, run.run_id, flush_rows=output.flush_rows, flush_seconds=output.flush_seconds)
@@ -131,7 +133,7 @@ async def _begin(state: State, stack: AsyncExitStack, observer: Observer | None)
     await stack.enter_async_context(writer)
     heart = asyncio.create_task(state.beat(), name=f"heartbeat of {run.run_id}")
     stack.push_async_callback(end, heart)
-    return Steps(makers, check, rewards, judges, proving, writer, heart)
+    return Steps(generators(setup), check, rewards, judges, proving, writer, heart)
 
 
 async def _leave(state: State) -> None:

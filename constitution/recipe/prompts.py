@@ -155,6 +155,11 @@ class PromptsSection(Section):
         """Whether a key holds several answers."""
         return any("[]" in key for key in self.answers)
 
+    @property
+    def has_gold(self) -> bool:
+        """Whether it is said which of the given answers are better."""
+        return bool(self.benchmark or self.gold or self.gold_highest or self.gold_lowest)
+
     def _check_turns(self) -> None:
         for other in _NO_SCRIPT if self.turns is not None else ():
             if getattr(self, other) != type(self).model_fields[other].default:

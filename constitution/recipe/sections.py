@@ -123,10 +123,15 @@ class Recipe(Section):
         return self.reference.model if self.reference and self.reference.source == "synthesis" else None
 
     @property
+    def rubric_by(self) -> str | None:
+        """The same of prompts' rubrics."""
+        return self.rubric.model if self.rubric and self.rubric.written else None
+
+    @property
     def asks_judges(self) -> bool:
-        """Whether there are votes, or rewards or references that judges read."""
-        references = bool(self.reference and self.reference.bar) or self.reference_by == "judge"
-        return self.asks_votes or references or bool(self.reward and self.reward.asks)
+        """Whether there are votes, or rewards or references that judges read, or one of them writes."""
+        reads = bool(self.reference and self.reference.bar) or bool(self.reward and self.reward.asks)
+        return self.asks_votes or reads or "judge" in (self.reference_by, self.rubric_by)
 
     @property
     def asks_votes(self) -> bool:
@@ -139,8 +144,8 @@ class Recipe(Section):
 
     @property
     def asks_policy(self) -> bool:
-        """Whether the policy makes any answer, or reads what follows one."""
-        asked = {self.reference_by, *(each.model for each in self.sample.values())}
+        """Whether the policy makes any answer, or reads what follows one, or writes what they are judged by."""
+        asked = {self.reference_by, self.rubric_by, *(each.model for each in self.sample.values())}
         reads = bool(self.reward and self.reward.last_token)
         return self.chain or reads or bool(self.perturb) or "policy" in asked
 
@@ -299,7 +304,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _pool_is_asked(self) -> Self:
-        pool, asked = self.model.pool, {self.reference_by, *(section.model for section in self.sample.values())}
+        pool, writers = self.model.pool, (self.reference_by, self.rubric_by)
+        asked = {*writers, *(section.model for section in self.sample.values())}
         for name, section in self.sample.items():
             if section.model != "policy" and section.model not in pool:
                 raise ValueError(f"sample.{name}.model: {section.model!r} is neither policy nor in [model.pool]")

@@ -49,3 +49,11 @@ class RubricItem:
     reasoning_tokens: int = 0
     calls: int = 0
     """Calls to the writer."""
+    checker: str | None = None
+    """Name of the judge that checked the rubric (`rubric.check`), on the prompt's first item; None: the others, and
+    where none did."""
+    check_prompt_tokens: int = 0
+    """Tokens of the check are on the prompt's first item, as those that follow; the others have 0."""
+    check_cached_tokens: int = 0
+    check_completion_tokens: int = 0
+    check_calls: int = 0

@@ -94,7 +94,12 @@ VERDICT = _load("verdict.txt")
 PERTURB = _load("polished.txt", "terse.txt", "sarcastic.txt")
 REFERENCE = _load("reference.txt", "reference-answer.txt")
 REFERENCE_SEEN = _load("reference-seen.txt", "reference-answer.txt")
-SETS = (REVISE, JUDGE, RATIONALE, SCORE, SCORE_FINE, RUBRIC, VERDICT, PERTURB, REFERENCE, REFERENCE_SEEN)
+WRITE = _load(
+    *(f"write-{source}.txt" for source in ("prompt", "principles", "reference", "contrast")),
+    *("write-rules.txt", "write-json.txt", "write-xml.txt"),
+)
+"""What a prompt's rubric is asked for with (judge/rubrics/write.py)."""
+SETS = (REVISE, JUDGE, RATIONALE, SCORE, SCORE_FINE, RUBRIC, VERDICT, PERTURB, REFERENCE, REFERENCE_SEEN, WRITE)
 
 ENDING = JUDGE.ending
 

@@ -31,6 +31,8 @@ _KEPT = {
     "rubric.txt": ("(Y)", "(N)"),
     "score.txt": ("(1)", "(9)"),
     "score-20.txt": ("(A)", "(T)"),
+    "write-json.txt": tuple(map('"{}"'.format, ("question", "good", "weight", "kind", "yes", "no", "pitfall"))),
+    "write-xml.txt": ("<rubric>", "<item good=", "weight=", "kind=", "</item>", "</rubric>"),
     "verdict.txt": ("Verdict: A", "Verdict: B", "Verdict: tie"),
 }
 """What is read by code, and must be in the text as it is."""

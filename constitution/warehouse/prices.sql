@@ -6,11 +6,12 @@ priced AS (
         coalesce(
             CASE WHEN u.stage LIKE 'sample-%'
                  THEN CAST(r.recipe -> '$.sample' AS MAP(VARCHAR, JSON))[substr(u.stage, 8)] ->> '$.model'
-                 WHEN u.stage = 'reference' THEN r.recipe ->> '$.reference.model' END, 'policy'
+                 WHEN u.stage = 'reference' THEN r.recipe ->> '$.reference.model'
+                 WHEN u.stage = 'rubric' THEN r.recipe ->> '$.rubric.model' END, 'policy'
         ) AS asked,
         CASE WHEN asked NOT IN ('policy', 'judge')
              THEN CAST(r.recipe -> '$.model.pool' AS MAP(VARCHAR, JSON))[asked]
-             WHEN asked = 'policy' AND u.stage <> 'vote'
+             WHEN asked = 'policy' AND u.stage NOT IN ('vote', 'rubric-check')
                   AND (u.stage = 'reward-last-token' OR u.stage NOT LIKE 'reward-%') THEN r.recipe -> '$.model.policy'
              WHEN len(json_keys(r.recipe -> '$.model.jury')) > 0
              THEN CAST(r.recipe -> '$.model.jury' AS MAP(VARCHAR, JSON))[u.model]

@@ -129,6 +129,13 @@ RUBRICS = Table(
         integer("completion_tokens", "Tokens of output."),
         integer("reasoning_tokens", "Of these, those of reasoning; 0: none that are known."),
         integer("calls", "Calls to the writer."),
+        few("checker", "Name of the judge that checked the rubric, on the prompt's first item; null: the others, and "
+            "where none did.", null=True),
+        integer("check_prompt_tokens", "Tokens of input of the check, on the prompt's first item, as those below; "
+                "others have 0."),
+        integer("check_cached_tokens", "Of these, found in the engine's prefix cache."),
+        integer("check_completion_tokens", "Tokens of output of the check."),
+        integer("check_calls", "Calls of the check."),
         CREATED_AT,
     ),
 )  # fmt: skip

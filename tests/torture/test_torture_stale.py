@@ -138,7 +138,11 @@ def bases() -> dict[str, dict[str, Any]]:
     found["match"] = {**RECIPE, "reference": {"from": "revision"}, "reward": {**matched, "length": {"limit": 40}}}
     token = {"by": ["last-token"], "last_token": {"token": "<z>", "c_ref": -23.0, "anyway": True}}
     found["last token"] = {**RECIPE, "reward": {**token, "length": {"limit": 40}}}
-    found["rubrics"] = changed({**RECIPE, "rubric": {"from": ["given"]}}, ("prompts", "rubric"), "checks")
+    found["rubrics"] = changed({**RECIPE, "rubric": {"from": ["given", "principles"]}}, ("prompts", "rubric"), "checks")
+    found["rubrics"]["model"] = {
+        "policy": {"engine": "fake", "price": {}},
+        "judge": {"engine": "fake", "model": "another"},
+    }
     found["rubrics"]["reward"] = {"by": ["prompt-rubric"], "length": {"limit": 40}}
     alike = {"a": {"n": 2}, "b": {"n": 2, "temperature": 0.5}}
     contrast = {"pairs": ["contrast"], "contrast": ["a", "b"]}
@@ -174,8 +178,6 @@ def cases() -> Iterator[tuple[str, tuple[str, ...], str, str]]:
                 continue  # which goes with the section of that name
             if name == "reference" and base != "given":
                 continue  # the same
-            if (kind, name) == ("RubricSection", "from"):
-                continue  # which has one value so far
             if name in ("contrast", "confirm") and base != "contrast":
                 continue  # which take samplers and rewards
             if name == "method" and "jury" not in place and kind != "JudgeSection":
@@ -294,11 +296,13 @@ def test_every_template_is_in_the_run_id(project: Path, torture: Torture, monkey
     folder = Path(templates.__file__).parent
     names = {path.name for path in folder.glob("*.txt")}
     recipes: dict[str, dict[str, Any]] = {m: changed(RECIPE, ("judge", "method"), m) for m in METHODS}
+    written = {"from": ["prompt"]}
+    recipes["rubric of a prompt"] = {**RECIPE, "rubric": written, "reward": {"by": ["prompt-rubric"]}}
     recipes["score in twenty steps"] = changed(recipes["score"], ("judge", "score"), {"steps": 20})
     before = {method: run_id(project, data) for method, data in recipes.items()}
     chance = random.Random(f"{torture.seed}/templates")
     for name in sorted(names) if torture.full else chance.sample(sorted(names), 3):
-        for set_name in ("REVISE", "PERTURB", "SCORE_FINE"):
+        for set_name in ("REVISE", "PERTURB", "SCORE_FINE", "WRITE", "RUBRIC"):
             texts = getattr(templates, set_name).texts
             if name in texts:
                 other = templates.TemplateSet({**texts, name: texts[name] + " "})
@@ -310,6 +314,9 @@ def test_every_template_is_in_the_run_id(project: Path, torture: Torture, monkey
         }
         monkeypatch.setattr(methods, "METHODS", {**METHODS, **votes})
         used = set(votes) | ({"score in twenty steps"} if name in templates.SCORE_FINE.texts else set())
+        # Which also has votes by label, the default.
+        read = (*templates.WRITE.texts, *templates.RUBRIC.texts, *templates.JUDGE.texts)
+        used |= {"rubric of a prompt"} if name in read else set()
         now = {method: run_id(project, data) for method, data in recipes.items()}
         others = {method for method in recipes if now[method] != before[method]}
         assert others == (used or set(recipes)), name
