@@ -50,7 +50,8 @@ length = { limit = 30, ramp = 20 }
 flush_seconds = 0.05
 """
 JUDGE = {"engine": "fake", "noise": 1.0}
-REWARD: dict[str, Any] = {"combine": "veto", "bar": 0.3, "length": {"limit": 30, "ramp": 20}}
+LENGTH = {"limit": 30, "ramp": 20}
+REWARD: dict[str, Any] = {"combine": "veto", "bar": 0.3, "length": LENGTH}
 RUBRIC = [
     {"question": "Does it say how?", "weight": 3.0, "kind": "essential"},
     {"question": "Is it rude?", "weight": 1.0, "kind": "pitfall", "good": "no"},
@@ -96,13 +97,29 @@ def test_it_is_the_run_s_own_reward_of_the_same_answers(made: tuple[Path, Run], 
     assert 0.0 in said  # vetoed
 
 
+def test_the_card_s_lines_make_it_as_the_run_did(made: tuple[Path, Run], tmp_path: Path) -> None:
+    exported(made, tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    [line] = [line for line in card.splitlines() if line.startswith("reward = ")]
+    said: dict[str, Any] = {}
+
+    def make(judge: dict[str, Any], **given: Any) -> RubricReward:
+        said.update(judge | given)
+        return RubricReward(judge, **given)
+
+    assert isinstance(eval(line.removeprefix("reward = "), {"RubricReward": make}), RubricReward)
+    assert said.pop("engine") == "openai"
+    assert {name: said[name] for name in said if name in REWARD} == REWARD | {"length": {"penalty": 1.0, **LENGTH}}
+    assert said.keys() == {"model", "base_url", *REWARD}
+
+
 def test_grpo_trains_on_an_export_with_it(
     made: tuple[Path, Run], tokenizer: Any, datasets: Any, trl: Any, tmp_path: Path
 ) -> None:
     exported(made, tmp_path / "out", where="prompt_id NOT IN (SELECT prompt_id FROM failures)")
     data = datasets.load_dataset(str(tmp_path / "out"))["train"]
     steps = quick(tmp_path, per_device_train_batch_size=4, num_generations=4, max_completion_length=12)
-    with RubricReward(JUDGE) as reward:
+    with RubricReward({"engine": "transformers", "model": "pocket-scorer"}) as reward:
         trainer = trl.GRPOTrainer(
             causal(), reward_funcs=reward, args=trl.GRPOConfig(**steps), processing_class=tokenizer, train_dataset=data
         )
@@ -110,6 +127,7 @@ def test_grpo_trains_on_an_export_with_it(
     logged = [step for step in trainer.state.log_history if "rewards/rubric_reward/mean" in step]
     assert len(logged) == STEPS
     assert all(0 <= step["rewards/rubric_reward/mean"] <= 1 for step in logged)
+    assert any(step["rewards/rubric_reward/std"] > 0 for step in logged)
     assert all(step["rubric_reward/missing"] == 0 for step in logged)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,6 +23,7 @@ from constitution.export.reasons import Dropped
 from constitution.export.settings import SOME_FORMATS, CardOptions, Settings
 from constitution.export.sides import MOST, Sides
 from constitution.export.write import TYPES
+from constitution.recipe import RewardSection
 from constitution.records import Constitution, Figure, Principle, Run
 from constitution.shown import Markdown, fenced, markdown
 from constitution.warehouse.columns import sql_type
@@ -192,7 +194,7 @@ def _loading_trl(facts: CardFacts) -> str:
     data = "DATA" if config == "default" else f'DATA", "{config}'
     loss = f', loss_type="robust", label_smoothing={first[0].epsilon:g}' if spec.shards else ""
     reward = ", reward_funcs=reward" if spec.needs_reward else ""
-    judged = "".join(f", {name}={value!r}" for name, value in _rewarding(facts.run.recipe))
+    judged = "".join(f", {name}={json.dumps(value)}" for name, value in _rewarding(facts.run.recipe))
     test = ', eval_dataset=data["test"]' if any(file.split == "test" for file in first) else ""
     return "\n".join(
         [
@@ -213,9 +215,10 @@ def _rewarding(recipe: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """What the run's rewards were made by, as RubricReward takes it."""
     if recipe.get("seed", 1) != 1:
         yield "seed", recipe["seed"]
+    made = recipe.get("reward") or {}
     for name in ("combine", "bar", "length", "quorum", "min_label_mass"):
-        if (value := (recipe.get("reward") or {}).get(name)) is not None:
-            yield name, value
+        if name in made and made[name] != RewardSection.model_fields[name].default:
+            yield name, made[name]
 
 
 def _asked(settings: Settings) -> Iterator[tuple[str, str, str]]:
