@@ -135,7 +135,7 @@ class VerlPrompt(Loose):
 
 
 class VerifiersTask(Loose):
-    """verifiers' documentation of environments, and verifiers/envs/environment.py, which reads `info` as JSON."""
+    """Ours, of which the card's lines make a TaskData of verifiers.v1."""
 
     prompt: list[Turn]
     answer: str
