@@ -122,6 +122,16 @@ def failing(status: int) -> Answer:
 
 REFUSED: Mapping[str, tuple[Answer, type[ConstitutionError], str]] = {
     "ignores use_activation": (lambda body: numbers(sigmoid(raw(body))), ModelLoadError, "may be probabilities"),
+    "no head in the checkpoint, zeros": (
+        lambda body: numbers(0.5 if body["use_activation"] else 0.0),
+        ModelLoadError,
+        "no trained",
+    ),
+    "no head, what was in memory": (
+        lambda body: numbers(0.0 if body["use_activation"] else -2.5e31 * raw(body) ** 2),
+        ModelLoadError,
+        "no trained",
+    ),
     "two labels": (lambda body: numbers(0.3, 0.7), ModelLoadError, "no single number"),
     "another reply": (lambda body: [{"embedding": [0.3]}], ModelLoadError, "no single number"),
     "no such path": (failing(404), ModelLoadError, "no score of rm by /classify"),

@@ -83,6 +83,7 @@ class VLLMScorer(Engine):
 
 
 def _check(folder: Path, what: str) -> None:
-    """Raises ModelLoadError for what is no reward model. vLLM itself may load one without a head."""
+    """Raises ModelLoadError for what is no reward model. vLLM 0.32 loads one without a head in silence: its scores are
+    what was in memory."""
     check_head(folder, what)
     check_weights(folder, what)

@@ -3,6 +3,8 @@ number. (/score compares two texts, /pooling gives hidden states or the same num
 
 The server renders the conversation and reads the head at its last token. It would put the number through a sigmoid:
 `use_activation` turns that off, and older servers ignore the field without a word, so each is tried with both first.
+vLLM also loads a checkpoint without a head in silence (0.32), and the head is then what was in memory: numbers that
+show it are refused, and others cannot be told from a trained head's.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ _PROBES = tuple(
     (Message("user", asked), Message("assistant", said))
     for asked, said in (("hello", "Hello!"), ("How are you?", "No."), ("What is two and two?", "Two and two is four."))
 )
+UNLIKELY = 1e6
+"""A trained head gives no score of this size."""
 _NONE = {404, 405, 501}
 """Statuses of a server that does not have /classify, or not for this model."""
 
@@ -70,7 +74,7 @@ class OpenAIScorer(OpenAIEngine):
 
     async def _prove(self, transport: Any) -> None:
         """Raises ModelLoadError where the server's numbers may be no raw scores."""
-        told = False
+        told, scores = False, set()
         for messages in _PROBES:
             pair = []
             for raw in (True, False):
@@ -86,8 +90,14 @@ class OpenAIScorer(OpenAIEngine):
                         hint="serve a reward model of one label by vLLM 0.13 or newer, or run it in the process",
                     ) from error
             score, squashed = pair
+            scores.add(score)
             # Without an activation of the model's own both are the raw number, which no sigmoid may have made.
             told |= math.isclose(_sigmoid(score), squashed, abs_tol=1e-3) or (score == squashed and not 0 <= score <= 1)
+        if len(scores) == 1 or max(map(abs, scores)) > UNLIKELY:
+            raise ModelLoadError(
+                f"{transport.place}: its scores are no trained head's ({', '.join(f'{each:g}' for each in scores)})",
+                hint="look whether score.weight is in the checkpoint: vLLM serves one without it",
+            )
         if not told:
             raise ModelLoadError(
                 f"{transport.place}: its numbers may be probabilities: with and without use_activation they are alike",
