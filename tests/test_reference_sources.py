@@ -21,6 +21,7 @@ from constitution.engines.base import Completion, Request
 from constitution.errors import EngineUnavailable, PromptError, RecipeError, RequestRefused
 from constitution.pipeline import prepare
 from constitution.recipe import load_recipe
+from constitution.trial import try_recipe
 from constitution.warehouse import Warehouse
 
 SYNTHESIS = RECIPE.replace('from = "revision"', 'from = "synthesis"').replace("[revise]\nrounds = 2\n", "")
@@ -330,6 +331,15 @@ def test_the_audit_says_what_became_of_references(project: Path) -> None:
         ("reference_agrees", ""): (0.25, 4),
         ("reference_majority", ""): (0.25, 4),
     }
+
+
+async def test_a_trial_shows_the_writing_and_warns_of_references_that_are_dropped(project: Path) -> None:
+    path = written(project, SYNTHESIS)
+    for bar, warned in ((1.0, True), (1e-6, False)):
+        trial = await try_recipe(load_recipe(path, [f"reference.bar={bar}"]), path, project / "w", prompts=4)
+        steps = {(step.name, step.judge): step.done for step in trial.steps}
+        assert (steps["reference", ""], steps["reward-reference", "fake-judge"]) == (4, 12)
+        assert any("4 of 4 references are dropped" in each.what for each in trial.findings) is warned
 
 
 REFUSED = [

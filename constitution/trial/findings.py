@@ -91,6 +91,7 @@ def findings(found: Evidence) -> list[Finding]:
         *(_votes(step, found.recipe) for step in found.steps if step.judge),
         _judging(found.figures, found.recipe),
         _echoed(found),
+        _references(found.run),
         _pairs(found),
         _context(found.run),
         _budget(found),
@@ -290,6 +291,16 @@ def _pairs(found: Evidence) -> Iterator[Finding]:
         count = found.pairs.get(reason, 0)
         if count > DROPPED * pairs and reason not in known:
             yield Finding(f"{count:,} of {pairs:,} pairs are dropped: {reason}", setting)
+
+
+def _references(run: Run) -> Iterator[Finding]:
+    """Those of which nothing is made."""
+    checked, dropped = (run.counts.get(name, 0) for name in ("reference_checks", "references_dropped"))
+    if checked >= PAIRS and dropped > DROPPED * checked:
+        yield Finding(
+            f"{dropped:,} of {checked:,} references are dropped, so that nothing is made of them",
+            'reference.principles, to those that hold for these prompts, a lower reference.bar, or from = "revision"',
+        )
 
 
 def _context(run: Run) -> Iterator[Finding]:
