@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from audit_rows import Audited
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from run_once import stop_midway
@@ -77,6 +78,9 @@ class Sums(Engine):
         self.right, self.sampled = right, 0
 
     async def generate(self, request: Request) -> Completion:
+        if request.closed:
+            right = "042" in request.messages[-1].content
+            return Completion("", "stop", 3, 1, choice_logprobs={"<z>": -14.0 if right else -22.0})
         if request.step.startswith("sample"):
             self.sampled += 1
             return Completion(SAYS[int(request.step.rpartition("-")[2]) % 4], "stop", 3, 2)
@@ -123,6 +127,17 @@ async def test_without_a_reference_that_says_something_nothing_is_right(
     assert run.counts["rewards"] > 0
     said = "SELECT DISTINCT value, raw, said, reason FROM rewards SEMI JOIN (FROM responses WHERE text <> '') AS r "
     assert table(project / "w", f"{said} ON r.id = response_id") == [(None, None, None, reason)]
+
+
+async def test_the_audit_holds_other_rewards_against_it(project: Path) -> None:
+    """Of prompts with two right samples and a wrong one, all told apart."""
+    token = 'reward.last_token={ token = "<z>", c_ref = -23.0, anyway = true }'
+    run = await matched(project, Sums(), "prompts.limit=3", 'reward.by=["match", "last-token"]', token)
+    found = Audited(project / "w", run.run_id)("reward_auc", subject="last-token/match")
+    assert (found.value, found.n) == (1.0, 9)
+    assert [each.subject for each in Audited(project / "w", run.run_id).figures if each.figure == "reward_auc"] == [
+        "last-token/match"
+    ]
 
 
 async def test_an_answer_that_comes_with_the_prompt(project: Path) -> None:
