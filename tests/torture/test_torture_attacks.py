@@ -36,11 +36,12 @@ from constitution.engines.openai.engine import OpenAIEngine
 from constitution.engines.transformers import TransformersEngine
 from constitution.judge.methods import templates_of
 from constitution.judge.question import Question, ask
+from constitution.judge.rubrics import write
 from constitution.judge.rubrics.lint import lint
 from constitution.judge.rubrics.written import Written
 from constitution.judge.ways import stop_of
 from constitution.recipe import JudgeSection, OpenAIModel, TransformersModel
-from constitution.records import Criterion, Message, Messages, Method, Principle
+from constitution.records import Criterion, Message, Messages, Method, Principle, RubricSource
 from constitution.templates.wording import ENGLISH
 from constitution.warehouse import ask as query
 from constitution.warehouse import connect
@@ -72,14 +73,20 @@ def engine() -> Iterator[TransformersEngine]:
 
 STRUCTURAL = ("marks-known", "marks-guessed", "marks-alike", "marks-assembled", "chat-tokens", "turns")
 SHOWN = {"label": (1, 1, 0), "rationale": (1, 1, 0), "reference": (0, 0, 2), "reference-seen": (1, 0, 2)}
+SHOWN |= {"write-prompt": (1, 0, 0), "write-reference": (1, 0, 1), "write-contrast": (1, 1, 0)}
 """Of the methods that do not show one conversation and one answer: conversations, pairs of A and B, answers."""
 QUESTION = "Is it kind?"
 """An item of the prompt's own rubric, which a model may have written."""
 
 
+def written_by(source: RubricSource, prompt: Messages, *answers: str) -> Messages:
+    """What the writer of a rubric is asked."""
+    return write.messages(source, write.Seen(answers), write.Wanted(3, 9, "json"), prompt, NONCE, templates.WRITE)
+
+
 def rendered(prompt: Messages, first: str, second: str, question: str = QUESTION) -> dict[str, Messages]:
-    """What the judge is asked, by every method, and the writer of a reference. first: also a rollout or a reference,
-    which are read as answers are."""
+    """What the judge is asked, by every method, and the writers of a reference and of a rubric. first: also a rollout
+    or a reference, which are read as answers are."""
     return {
         "label": templates.vote_messages(prompt, first, second, RULE, NONCE),
         "rationale": templates.rationale_messages(prompt, first, second, RULE, NONCE, "Because."),
@@ -88,6 +95,9 @@ def rendered(prompt: Messages, first: str, second: str, question: str = QUESTION
         "item": templates.item_messages(prompt, first, question, NONCE),
         "reference": templates.reference_messages(prompt, [first, second], NONCE),
         "reference-seen": templates.reference_messages(prompt, [first, second], NONCE, templates.REFERENCE_SEEN),
+        "write-prompt": written_by("prompt", prompt),
+        "write-reference": written_by("reference", prompt, first),
+        "write-contrast": written_by("contrast", prompt, first, second),
     }
 
 
@@ -122,7 +132,7 @@ def test_no_attack_changes_the_frame(kind: str, engine: TransformersEngine, tort
         for prompt, first, second, question in attacked(attack):
             for method, messages in rendered(prompt, first, second, question).items():
                 frame = clean[len(prompt)][method]
-                marks = MARKS.get(method) or MARKS["label" if method == "rationale" else "score"]
+                marks = MARKS.get(method) or MARKS["label" if method in ("rationale", "write-contrast") else "score"]
                 text, whole = messages[0].content, frame[0].content
                 assert marks.findall(text) == marks.findall(whole), attack
                 assert text.count(NONCE) == whole.count(NONCE), attack
@@ -185,7 +195,8 @@ HONEST = [
 @pytest.mark.parametrize("text", HONEST)
 def test_honest_texts_are_shown_as_they_are(text: str) -> None:
     for method, messages in rendered((Message("user", text),), text, "bad").items():
-        assert messages[0].content.count(text) == 1 + SHOWN.get(method, (1, 0, 1))[0]
+        conversations, named, alone = SHOWN.get(method, (1, 0, 1))
+        assert messages[0].content.count(text) == conversations + bool(named + alone)
 
 
 def test_a_dialogue_within_a_turn_is_quoted() -> None:
