@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from run_once import run_once
+from run_once import run_once, stop_midway
 from small_project import table
 from test_rewards import Judge, judged, project
 
@@ -125,6 +125,25 @@ async def test_each_sentence_is_read_with_what_is_before_it(project: Path) -> No
     again = await run_once(project / "recipe.toml", project / "w", [BY, RULES, "prompts.limit=4"])
     assert again.run_id == run.run_id
     assert again.counts["scores"] == run.counts["scores"]
+
+
+async def test_cut_short_it_comes_to_the_same(project: Path) -> None:
+    own = [BY, RULES, "prompts.limit=5"]
+    rows = "SELECT id, value, upto::VARCHAR AS more FROM (SELECT *, p_yes AS value FROM scores) UNION ALL " \
+           "SELECT id, value, steps::VARCHAR FROM rewards ORDER BY ALL"  # fmt: skip
+    await run_once(project / "recipe.toml", project / "whole", own)
+    await stop_midway(project / "recipe.toml", project / "cut", own, prompts=2)
+    whole = table(project / "whole", rows)
+    assert 0 < len(table(project / "cut", rows)) < len(whole)
+    run = await run_once(project / "recipe.toml", project / "cut", own)
+    assert table(project / "cut", rows) == whole
+    warehouse = Warehouse(project / "cut")
+    [part] = warehouse.parts("scores", run.run_id)
+    part.write_bytes(part.read_bytes()[:-9] + b"otherwise")
+    with warehouse.lock(run.run_id):
+        assert warehouse.repair(run.run_id)
+    await run_once(project / "recipe.toml", project / "cut", own)
+    assert table(project / "cut", rows) == whole
 
 
 async def test_a_sentence_that_cannot_be_read_leaves_no_value(project: Path) -> None:
