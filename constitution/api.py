@@ -54,15 +54,15 @@ def audit_run(
 ) -> list[Figure]:
     """Measures how far a run's labels can be trusted: all figures, which are also written to the table `figures`.
 
-    run_id: or how it begins; empty: the newest run that has preferences. report: the file of the report, HTML; None:
-    none is written. replicates: of each bootstrap.
+    run_id: or how it begins; empty: the newest run that has preferences or rewards. report: the file of the report,
+    HTML; None: none is written. replicates: of each bootstrap.
     """
-    from constitution.audit import audit
+    from constitution.audit import AUDITED, audit
     from constitution.audit.report import report as page
     from constitution.warehouse import Warehouse
 
     root = Path(warehouse)
-    found = Warehouse(root).find_run(run_id or None).run_id
+    found = Warehouse(root).find_run(run_id or None, AUDITED).run_id
     figures = audit(root, found, replicates=replicates)
     if report is not None:
         Path(report).write_text(page(root, found), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from audit_rows import Audited
+from click.testing import CliRunner
 from group_rows import RUN, Answer, score, store
 from report_page import Page, differences
 from sklearn.metrics import cohen_kappa_score
@@ -16,6 +18,7 @@ from sklearn.metrics import cohen_kappa_score
 from constitution.audit.kinds import SECTIONS
 from constitution.audit.report import report
 from constitution.audit.summary import summary
+from constitution.cli import app
 from constitution.identity import row_id
 from constitution.records import CriterionKind, Failure, RubricDrop, RubricItem, RubricSource, Score
 from constitution.warehouse import Warehouse
@@ -193,6 +196,12 @@ def test_of_items_alone_there_are_no_criteria_of_principles(found: Audited, root
     page = Page(report(root, RUN))
     assert differences(page, root) == []
     assert {"rubric-dropped", "rubric-dead", "criterion-passed"} <= page.exhibits.keys()
+
+
+def test_a_run_without_votes_is_audited_where_none_is_named(root: Path, tmp_path: Path) -> None:
+    options = ["--warehouse", str(root), "--replicates", "100", "--json", "--out", str(tmp_path / "r.html")]
+    shown = json.loads(CliRunner().invoke(app, ["audit", *options], catch_exceptions=False).stdout)
+    assert shown["run_id"] == RUN
 
 
 def test_without_rubrics_nothing_is_said_but_what_it_takes(tmp_path: Path) -> None:

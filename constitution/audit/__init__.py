@@ -17,6 +17,9 @@ from constitution.audit.tags import Tags
 from constitution.records import Figure
 from constitution.warehouse import Warehouse
 
+AUDITED = ("preferences", "rewards")
+"""Tables in one of which a run has rows that is audited where none is named: the newest."""
+
 
 def audit(
     root: Path,
@@ -46,4 +49,4 @@ def audit(
     return figures
 
 
-__all__ = ["Tags", "audit"]
+__all__ = ["AUDITED", "Tags", "audit"]

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from constitution.audit import AUDITED
 from constitution.audit import audit as measure
 from constitution.audit.kinds import KINDS, SECTIONS
 from constitution.audit.report import report
@@ -81,7 +82,7 @@ def audit(
     wanted, tags = asks(context), tags_of(asked["tag"])
     with connect(warehouse):  # tells where there is no warehouse
         pass
-    found = Warehouse(warehouse).find_run(run)
+    found = Warehouse(warehouse).find_run(run, AUDITED)
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
         scorecard = asyncio.run(ask(warehouse, found, **asked)) if wanted else ""
     figures = measure(warehouse, found.run_id, replicates=replicates, scorecard=scorecard, tags=tags)
