@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from constitution.pipeline import open_run, prepare
 from constitution.recipe import load_recipe
 from constitution.records import Message, Run
 from constitution.warehouse import Warehouse
+from constitution.warehouse.convert import TABLE_OF
 
 CONSTITUTION = """
 name = "small"
@@ -306,6 +308,24 @@ async def test_too_few_items_are_no_rubric(project: Path) -> None:
         ("NoRubric", "2 of 4 items are left, and at least 3 must be")
     ]
     assert table(project / "w", "SELECT DISTINCT reason FROM rewards") == [("no-rubric",)]
+
+
+async def test_killed_before_it_is_said_that_the_items_are_too_few(project: Path) -> None:
+    """Items are on disk before what is made of them: the other way round they would be lost."""
+    tables = list(TABLE_OF.values())
+    assert tables.index("rubrics") < tables.index("failures") < tables.index("rewards")
+    author = Author(lambda request: json.dumps([ITEM]))
+    over = ("rubric.at_least=3", "reference.bar=1", 'rubric.from=["prompt", "reference"]')
+    run = await written(project, author, *over)
+    before, warehouse = table(project / "w", ROWS), Warehouse(project / "w")
+    assert "no reference: breaks" in str(before)
+    with warehouse.lock(run.run_id):
+        for name in ("failures", "rewards"):
+            warehouse.replace_rows(name, run.run_id, [])
+        warehouse.write_run(replace(run, finished_at=None))
+    assert (await written(project, author, *over)).finished_at
+    assert author.asked == {"rubric-prompt": 1}
+    assert table(project / "w", ROWS) == before
 
 
 async def test_a_reference_that_was_dropped_is_no_source(project: Path) -> None:

@@ -57,8 +57,8 @@ R = TypeVar("R")
 ROW_TABLES: dict[str, type[Row]] = {
     "responses": Response,
     "judgements": Judgement,
-    "failures": Failure,
     "rubrics": RubricItem,
+    "failures": Failure,
     "scores": Score,
     "reference_checks": ReferenceCheck,
     "rewards": Reward,
@@ -66,7 +66,8 @@ ROW_TABLES: dict[str, type[Row]] = {
 }
 """The tables of rows that a run writes as it goes, in the order that they depend on each other: a label is made of the
 votes that there are and of those that failed for good, a reward and the check of a reference of such readings, and
-these may be of an item of a rubric. `scores` also has a scorecard's."""
+these may be of an item of a rubric, whose
+failure NoRubric is made of its items. `scores` also has a scorecard's."""
 
 MADE_TABLES: dict[str, type[Row]] = {"prompts": Turn, **ROW_TABLES}
 """Those with rows that a run writes as it goes: of `prompts` later turns, on which their other rows depend."""

@@ -88,7 +88,6 @@ class Rubrics:
         """The rows of the prompt's rubric that `have` lacks. answers: all that there are so far. last: no others come.
         Returns what left the prompt without a rubric, or the rubric to be made."""
         rows: Sequence[RubricItem] = stored(prompt.id, have)
-        nothing: list[str] = []
         if not rows:
             if gone := _failed_for_good(prompt.id, have):
                 return gone
@@ -100,14 +99,13 @@ class Rubrics:
             if failures := tuple(each for each in found if isinstance(each, Failure)):
                 await emit([row for row in failures if row.id not in have])
                 return failures
-            nothing = [each for each in found if isinstance(each, str)]
             drafts = [each for each in found if isinstance(each, Draft)]
             checked = await self._checked(prompt, have, self._rows(prompt, answers, have, drafts))
             if isinstance(checked, Failure):
                 await emit([checked])
                 return (checked,)
             rows = checked
-        lacks = self._lacks(prompt, rows, nothing)
+        lacks = self._lacks(prompt, have, rows)
         made: list[Row] = [*rows, *lacks]
         await emit([row for row in made if row.id not in have])
         return lacks
@@ -227,15 +225,17 @@ class Rubrics:
             calls=1,
         )
 
-    def _lacks(self, prompt: Prompt, rows: Sequence[RubricItem], nothing: Sequence[str]) -> tuple[Failure, ...]:
-        """The failure of a prompt that has no rubric. nothing: why sources gave nothing."""
+    def _lacks(self, prompt: Prompt, have: Mapping[str, Row], rows: Sequence[RubricItem]) -> tuple[Failure, ...]:
+        """The failure of a prompt that has no rubric; it says which sources had nothing to give, and why."""
         left = [row for row in rows if row.drop_reason is None]
         if len(left) >= self.section.at_least and any(row.weight > 0 for row in left):
             return ()
         message = f"{len(left)} of {len(rows)} items are left, and at least {self.section.at_least} must be"
         if len(left) >= self.section.at_least:
             message = f"no point can be had: the weights of all {len(left)} items that are left are below 0"
-        message = "; ".join([message, *nothing])
+        sources = self.section.written
+        found = [seen_by(source, prompt, have, self.principles, self.start_by) for source in sources]
+        message = "; ".join([message, *(each for each in found if isinstance(each, str))])
         id = failure_id(self.run_id, prompt.id, STEP, prompt.id)
         return (Failure(id, self.run_id, prompt.id, STEP, NO_RUBRIC, message, retryable=False),)
 
