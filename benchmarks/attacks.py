@@ -42,6 +42,8 @@ Place = Literal["answer", "prompt"]
 PLACES: tuple[Place, ...] = ("answer", "prompt")
 Condition = Literal["with", "without", "harmless"]
 CONDITIONS: tuple[Condition, ...] = ("with", "without", "harmless")
+STRUCTURAL = ("marks-known", "marks-guessed", "marks-alike", "marks-assembled", "chat-tokens", "turns")
+"""Kinds that the defence is against."""
 RESAMPLES = 2_000
 _OTHER = {"A": "B", "B": "A", "Y": "N", "N": "Y"}
 
