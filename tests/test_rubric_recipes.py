@@ -34,7 +34,14 @@ class Shipped:
 
 
 SHIPPED = {
+    "compute-as-teacher": Shipped(8),
+    "compute-as-teacher-revised": Shipped(8),
+    "openrubrics": Shipped(0),
     "reward-model": Shipped(2, "model", ("sample.eight.n=2", "sample.eight.max_tokens=16")),
+    "rlcf": Shipped(5),
+    "rubric-anchors": Shipped(8),
+    "rubrichub": Shipped(8),
+    "rubrics-as-rewards": Shipped(8),
     "verifiable": Shipped(8, "match"),
 }
 
@@ -49,6 +56,11 @@ def rows(warehouse: Path, name: str) -> list[tuple[Any, ...]]:
     columns = [column for column, *_ in table(warehouse, f"DESCRIBE {name}")]
     kept = ", ".join(c for c in columns if not c.endswith(("_at", "_tokens")) and c != "attempt")
     return table(warehouse, f"SELECT {kept} FROM {name} ORDER BY id")
+
+
+def nearly(found: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """The same rows, whose numbers may differ as a model's in the process do from one batch to another."""
+    return [tuple(pytest.approx(cell, abs=1e-4) if isinstance(cell, float) else cell for cell in row) for row in found]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -68,7 +80,7 @@ async def test_a_recipe_runs_as_it_is_and_resumes_with_the_same_rows(name: str, 
     await stop_midway(path, tmp_path / "cut", asked, 1)
     assert (await run_once(path, tmp_path / "cut", asked)).run_id == run.run_id
     for each in TABLES:
-        assert rows(tmp_path / "cut", each) == rows(tmp_path / "whole", each), each
+        assert rows(tmp_path / "cut", each) == nearly(rows(tmp_path / "whole", each)), each
 
     [line] = [line.removeprefix(EXPORTS) for line in comments(name) if line.startswith(EXPORTS)]
     words, _, _ = line.rpartition(" --out ")
