@@ -20,8 +20,11 @@ from constitution.audit import audit
 from constitution.engines.base import Completion, Request
 from constitution.errors import EngineUnavailable, PromptError, RecipeError, RequestRefused
 from constitution.pipeline import prepare
+from constitution.pipeline.cost import STAGES
 from constitution.recipe import load_recipe
+from constitution.records import Failure
 from constitution.trial import try_recipe
+from constitution.trial.shares import steps
 from constitution.warehouse import Warehouse
 
 SYNTHESIS = RECIPE.replace('from = "revision"', 'from = "synthesis"').replace("[revise]\nrounds = 2\n", "")
@@ -368,3 +371,9 @@ def test_what_it_cannot_be_made_from_is_refused(
     over = [] if said else ['reference.model="judge"']
     with pytest.raises(RecipeError, match=said or "there are several judges"):
         load_recipe(path, over)
+
+
+def test_a_trial_shows_what_failed_at_every_stage() -> None:
+    asked = ["sample-plain-0", *STAGES[1:]]
+    failed = [Failure(name, "r", "p", name, "RequestRefused", "no", False) for name in reversed(asked)]
+    assert [step.name for step in steps(failed)] == ["sample-plain", *STAGES[1:]]

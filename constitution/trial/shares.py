@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from constitution.judge.methods import METHODS
+from constitution.pipeline.cost import STAGES
 from constitution.records import UNSAID, DropReason, Failure, Judgement, Preference, Response, Row, Score
 from constitution.warehouse.tally import OFF_LABEL
 
@@ -104,9 +105,6 @@ class Step:
         self.thought += bool(reasoning or reasoning_tokens)
 
 
-ORDER = ("sample", "initial", "critique", "revision", "perturbation", "reference", "reward", "vote")
-
-
 def steps(rows: Iterable[Row]) -> Sequence[Step]:
     """Those that were asked for, in the order of a prompt's way; answers that came with the prompts are none."""
     found: dict[tuple[str, str], Step] = {}
@@ -136,7 +134,7 @@ def steps(rows: Iterable[Row]) -> Sequence[Step]:
             taken = row.kind == "reference" and not row.calls
             if row.kind != "given" and row.outcome != "skipped" and not taken:
                 at(f"sample-{row.sampler}" if row.sampler else row.kind, row.prompt_id).answered(row)
-    return sorted(found.values(), key=lambda step: (ORDER.index(step.name.partition("-")[0]), step.name, step.judge))
+    return sorted(found.values(), key=lambda step: (STAGES.index(step.name.partition("-")[0]), step.name, step.judge))
 
 
 def dropped(rows: Iterable[Row]) -> Counter[DropReason | None]:
