@@ -164,7 +164,14 @@ def test_lost_points_are_those_of_healthbench(parts: list[tuple[float, float, bo
         return
     points = math.fsum(yes * (-weight if lost else weight) for yes, weight, lost in parts)
     assert found.raw == pytest.approx(points / most)
-    assert found.value == pytest.approx(min(max(points / most, 0.0), 1.0))
+    lost = math.fsum(weight for _, weight, lost in parts if lost)
+    assert found.value == pytest.approx((points + lost) / (most + lost))
+
+
+def test_of_two_answers_that_lose_more_than_they_have_the_better_one_has_the_higher_reward() -> None:
+    worse, better = (combine(RewardSection(), [Part(0, 1), Part(lost, -3)], 0, (0.0, 1.0)) for lost in (0.0, 0.5))
+    assert (worse.raw, better.raw) == (-3, -1.5)
+    assert (worse.value, better.value) == (0, 0.375)
 
 
 async def test_given_rubrics_make_rewards(project: Path) -> None:
@@ -175,8 +182,10 @@ async def test_given_rubrics_make_rewards(project: Path) -> None:
     assert table(project / "w", items) == [("over-limit", "given", "given", 2), (None, "given", "given", 18)]
     # Of the rows that are asked, what the readings come to.
     by_hand = """
-        SELECT count(*), max(abs(raw - r)), max(abs(value - greatest(r, 0))), max(abs(readings - n)) FROM rewards JOIN (
-            SELECT response_id, count(*) AS n, sum(weight * p_yes) / sum(weight) FILTER (weight > 0) AS r
+        SELECT count(*), max(abs(raw - r)), max(abs(value - (r + lost) / (1 + lost))), max(abs(readings - n))
+        FROM rewards JOIN (
+            SELECT response_id, count(*) AS n, sum(weight * p_yes) / sum(weight) FILTER (weight > 0) AS r,
+                   coalesce(-sum(weight) FILTER (weight < 0), 0) / sum(weight) FILTER (weight > 0) AS lost
             FROM scores JOIN (SELECT id, weight AS w FROM rubrics WHERE drop_reason IS NULL) AS i ON i.id = rubric_id
             WHERE metric = 'prompt-rubric' AND principle_id = '' AND w = weight GROUP BY ALL
         ) USING (response_id) WHERE source = 'prompt-rubric'"""

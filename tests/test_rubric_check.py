@@ -86,7 +86,7 @@ async def test_a_rubric_that_turns_it_round_or_says_nothing_fails() -> None:
 async def test_points_that_are_lost_and_vetoes_count_as_in_rewards() -> None:
     lost = await checked(mentions("it"), mentions("fool", -1))
     assert lost.passed
-    assert lost.worse == 0.0
+    assert lost.worse == pytest.approx(0.5)  # nothing left of what can be had
     veto = RewardSection(by=("prompt-rubric",), combine="veto")
     items = [mentions("fridge", 1, "essential"), mentions("fool", 9)]
     assert not (await checked(*items)).passed

@@ -163,8 +163,9 @@ def combine(section: RewardSection, parts: Sequence[Part], essential: int, scale
     """The mean by weight, and 0 where it is vetoed. parts: at least one. essential: essential items that were to be
     read. scale: of the raw reward.
 
-    Points lost are taken off the mean, which may be under 0 then: the raw reward says so, and the value is 0. Without a
-    part that can be had there is no mean."""
+    Points lost are taken off the mean, which is the raw reward and may be under 0. The value is its place between the
+    least that these parts can come to and 1, so that no two means have one value. Without a part that can be had there
+    is no mean."""
     most = math.fsum(part.weight for part in parts if part.weight > 0)
     if not most:
         return Combined(None, 0.0, None)
@@ -172,7 +173,8 @@ def combine(section: RewardSection, parts: Sequence[Part], essential: int, scale
     mean = math.fsum(got) / most
     found = [part.value for part in parts if part.essential]
     least = min(found, default=None)
-    value: float | None = min(max(mean, 0.0), 1.0)
+    worst = math.fsum(part.weight for part in parts if part.weight < 0) / most
+    value: float | None = min(max((mean - worst) / (1 - worst), 0.0), 1.0)  # rounding alone is cut
     if section.combine == "veto":
         vetoed = least is not None and least < section.bar
         value = 0.0 if vetoed else value if len(found) == essential else None

@@ -104,8 +104,8 @@ class Reward:
     raw: float | None
     """Before a veto, on the source's own scale: of grades the expected one, from 1; of votes the log strength, whose
     mean over the prompt's samples is 0; of a prompt's rubric the points over those that can be had, which lost points
-    take below 0; of a reward model its score; by last-token, what is clipped to make the value; of the others as
-    `value`."""
+    take below 0 (`value` is its place between the least that they allow and 1); of a reward model its score; by
+    last-token, what is clipped to make the value; of the others as `value`."""
     readings: int
     """Rows of `scores` that it is made of; 0 for rules, which no judge reads. Of votes: its labelled pairs."""
     missing: int
