@@ -123,6 +123,7 @@ def test_public_shapes(tmp_path: Path, value: Any, items: Sequence[tuple[Any, ..
         ([["a"]], "item 1 is neither a text nor an object"),
         ([{"title": "Dose", "weight": 5}], "item 1 has no words"),
         (["Essential Criteria: "], "item 1 has no words"),
+        (["\u200b", "Names the dose."], "item 1 has no words"),
         ([{"criterion": "A.", "points": 5}, {"criterion": "B."}], "item 2 does not say what it counts"),
         ([{"criterion": "A.", "points": 0}], "item 1 counts 0"),
         ([{"criterion": "A.", "points": "5"}], "item 1 counts '5'"),

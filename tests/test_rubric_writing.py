@@ -102,6 +102,7 @@ def test_what_is_a_rubric() -> None:
     found = parse(as_json, "json")
     assert [tuple(each) for each in found] == [tuple(ITEM.values()), tuple(FAULT.values())]
     assert parse(f"```json\n{as_json}\n```", "json") == found == parse(f"\n```\n{as_json}\n```\n", "json")
+    assert parse(f"```json\r\n{as_json}\r\n```\r\n", "json") == found
     as_xml = (
         '<item good="yes" weight="5" kind="essential">Does it name the dose?</item>'
         '<item kind="pitfall" good="no" weight="3">\n Does it insult the reader? \n</item>'
@@ -138,6 +139,7 @@ def changed(**change: Any) -> str:
         (changed(kind="vital"), "has the kind 'vital'"),
         (changed(kind="pitfall"), 'then good is "no"'),
         (changed(question=" "), "has no question"),
+        (changed(question="\u200b?"), "has no question"),
         (changed(question="a\0b"), "has no question that is a text"),
         (changed(question="a\ud800"), "has no question that is a text"),
         ("[" * 100_000, "is not JSON"),
@@ -158,7 +160,10 @@ def test_what_is_none_is_refused_whole(text: str, said: str) -> None:
         (xml('<item good="yes" weight="1" kind="optional">Is <b>it</b>?</item>'), "is not an item with a question"),
         (xml('<item good="yes" kind="optional">Is it?</item>'), "has no weight"),
         (xml('<item good="yes" weight="much" kind="optional">Is it?</item>'), "has no weight"),
-        (xml('<item good="yes" weight="nan" kind="optional">Is it?</item>'), "has the weight nan"),
+        (xml('<item good="yes" weight="nan" kind="optional">Is it?</item>'), "has no weight that is a number"),
+        (xml('<item good="yes" weight="1_0" kind="optional">Is it?</item>'), "has no weight that is a number"),
+        (xml('<item good="yes" weight="\u0665" kind="optional">Is it?</item>'), "has no weight that is a number"),
+        (xml('<item good="yes" weight="1" kind="optional">Is \ud800?</item>'), "is not XML"),
         (xml('<item good="yes" weight="1" kind="optional" question="B?">A?</item>'), "is not an item"),
         (xml('<item good="yes" weight="1" kind="optional">A & B?</item>'), "is not XML"),
         ('<!DOCTYPE r [<!ENTITY a "aa">]>' + xml("&a;"), "a declaration"),

@@ -61,7 +61,7 @@ def _item(row: Row, where: str, value: Any) -> tuple[Criterion, float | None]:
     if not isinstance(data, Mapping):
         row.refuse(f"{where} is neither a text nor an object", _SHAPES)
     text = _one(row, where, data, TEXTS)
-    if not isinstance(text, str) or not text.strip():
+    if not isinstance(text, str) or not _worded(text):
         row.refuse(f"{where} has no words", _SHAPES)
     check_text(row, where, text)
     weight = _weight(row, where, data)
@@ -75,7 +75,7 @@ def _item(row: Row, where: str, value: Any) -> tuple[Criterion, float | None]:
         row.refuse(f"{where} is of two kinds, {' and '.join(sorted(kinds))}", "leave one of them")
     kind = cast("CriterionKind", kinds.pop() if kinds else "")
     question = text[prefix.end() :] if prefix else text
-    if not question.strip():
+    if not _worded(question):
         row.refuse(f"{where} has no words", _SHAPES)
     lost = weight is not None and weight < 0
     if lost and kind not in ("", "pitfall"):
@@ -93,6 +93,10 @@ def _weight(row: Row, where: str, data: Mapping[str, Any]) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not value:
         row.refuse(f"{where} counts {value!r:.50}", "a weight is a number other than 0")
     return float(value)
+
+
+def _worded(text: str) -> bool:
+    return any(map(str.isalnum, text))
 
 
 def _one(row: Row, where: str, data: Mapping[str, Any], keys: Sequence[str]) -> Any:

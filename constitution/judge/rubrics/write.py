@@ -27,8 +27,10 @@ KEYS = ("question", "good", "weight", "kind")
 LEAST, MOST = 1, 10
 """Ends of the weights that are asked for."""
 _KINDS = tuple(kind for kind in get_args(CriterionKind) if kind)
-_FENCED = re.compile(r"\s*```(?:json|xml)?[ \t]*\n(.*?)\n[ \t]*```\s*\Z", re.DOTALL | re.IGNORECASE)
+_FENCED = re.compile(r"\s*```(?:json|xml)?[ \t]*\r?\n(.*?)\r?\n[ \t]*```\s*\Z", re.DOTALL | re.IGNORECASE)
 """A reply that is one block of code: how many models write either form."""
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+"""A weight in XML. Python reads more as one: `1_0` as ten, digits of any script."""
 
 
 class Seen(NamedTuple):
@@ -121,7 +123,7 @@ def _of_xml(text: str) -> list[dict[str, Any]]:
         raise MalformedReply("the rubric holds a declaration, a comment or an instruction of XML")
     try:
         root = ElementTree.fromstring(text.strip())  # without declarations nothing expands
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, UnicodeEncodeError) as error:  # the second: half of a surrogate pair
         raise MalformedReply(f"the rubric is not XML: {error}") from None
     between = [root.text, *(item.tail for item in root)]
     if root.tag != "rubric" or root.attrib or any((each or "").strip() for each in between):
@@ -131,10 +133,9 @@ def _of_xml(text: str) -> list[dict[str, Any]]:
         if item.tag != "item" or len(item) or "question" in item.attrib:
             raise MalformedReply(f"the rubric's element {number} is not an item with a question")
         said: dict[str, Any] = {"question": (item.text or "").strip(), **item.attrib}
-        try:
-            found.append({**said, "weight": float(said.get("weight", ""))})
-        except ValueError:
-            raise MalformedReply(f"item {number} of the rubric has no weight that is a number") from None
+        if not _NUMBER.fullmatch(said.get("weight", "")):
+            raise MalformedReply(f"item {number} of the rubric has no weight that is a number")
+        found.append({**said, "weight": float(said["weight"])})
     return found
 
 

@@ -25,7 +25,7 @@ class Written(NamedTuple):
     @property
     def fault(self) -> str | None:
         """Why these values are no item, in words that end a sentence beginning with its place; None: they are one."""
-        if not self.question.strip():
+        if not any(map(str.isalnum, self.question)):
             return "has no question"
         if not math.isfinite(self.weight) or self.weight == 0:
             return f"has the weight {self.weight}, and a weight is a number that is not 0"
