@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
+from small_project import table
 from warehouse_rows import run as stored
 
 from constitution.cli import app
@@ -133,7 +134,8 @@ def test_a_run_that_keeps_few_pairs_says_how_to_see_why(tmp_path: Path, margin: 
 
 
 @pytest.mark.parametrize(
-    ("recipe", "view", "model"), [("deliberative", "answers", "fake-judge"), ("characters", "pairs", "fake-teacher")]
+    ("recipe", "view", "model"),
+    [("deliberative", "rewards AS w", "fake-judge"), ("characters", "pairs", "fake-teacher")],
 )
 def test_a_run_of_samples_names_its_models_and_shows_what_it_made(
     tmp_path: Path, recipe: str, view: str, model: str
@@ -141,9 +143,9 @@ def test_a_run_of_samples_names_its_models_and_shows_what_it_made(
     line = [str(ROOT / "recipes" / f"{recipe}.toml"), "--limit", "2", "--warehouse", str(tmp_path)]
     done = CliRunner().invoke(run, line, env={"COLUMNS": "80"})
     assert done.exit_code == 0, done.output
-    assert f" FROM {view} WHERE run_id" in done.output
+    assert f" FROM {view} " in done.output
     assert f" {model} " in done.output  # whole, though the table is narrow
-    if view == "answers":
+    if view == "rewards AS w":
         id = Warehouse(tmp_path).runs()[0].run_id
         with pytest.raises(InputError, match=r"no row is left: \d+ round") as caught:
             export(tmp_path, id, Settings(format="sft"), tmp_path / "out")
@@ -151,6 +153,22 @@ def test_a_run_of_samples_names_its_models_and_shows_what_it_made(
         line = ["export", id, "--format", "kto", "--good", "1", "--out", str(tmp_path / "kto")]
         done = CliRunner().invoke(app, [*line, "--warehouse", str(tmp_path)])
         assert "No answer is good, and KTO learns from both sides" in done.output
+
+
+@pytest.mark.parametrize(("solution", "unread"), [("7", 0), ("seven", 8)])
+def test_a_run_and_a_trial_say_that_rewards_have_no_value_and_why(tmp_path: Path, solution: str, unread: int) -> None:
+    rows = f"SELECT 'Which is more, 3 or 7?' AS prompt, '{solution}' AS solution"
+    line = [str(ROOT / "recipes" / "verifiable.toml"), "--set", f"prompts.query={rows}", "--warehouse", str(tmp_path)]
+    done = CliRunner().invoke(run, line)
+    assert done.exit_code == 0, done.output
+    assert (f"{unread} of 8 rewards have no value" in done.output) == bool(unread)
+    assert ("of these without value, for other reasons" in done.output) == bool(unread)
+    query = done.output.splitlines()[-1].split('"')[1]
+    [first, *_] = table(tmp_path, query)
+    assert first[:2] == (("match", "reference-unread") if unread else ("match", 1.0))
+    tried = CliRunner().invoke(app, ["try", *line])
+    assert tried.exit_code == bool(unread)
+    assert ("! 8 of 8 rewards by match have no value: reference-unread" in tried.output) == bool(unread)
 
 
 def test_a_prefect_server_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_the_tally_of_rows_on_disk_is_the_ledgers(tmp_path: Path) -> None:
         "votes_missing": 0,
         "votes_spared": 0,
         "failures": 0,
-        **dict.fromkeys(("scores", "scores_off_label", "rewards", "rewards_missing"), 0),
+        **dict.fromkeys(("scores", "scores_off_label", "rewards", "rewards_missing", "rewards_other"), 0),
         **dict.fromkeys(("reference_checks", "references_dropped", "rubrics", "rubrics_dropped"), 0),
     }
     assert (tally.answered, tally.labelled) == ({0: 2, 1: 2, 2: 3}, 0)

@@ -75,7 +75,7 @@ def export(run: str | None, format_: str, out: Path, warehouse: Path, overwrite:
     \b
     dpo     prompt, chosen, rejected          kto   prompt, completion, label (needs scores, or rewards)
     reward  chosen, rejected, margin          sft   prompt, completion
-    robust  dpo in shards by label noise      grpo  prompt, principles, criteria
+    robust  dpo in shards by label noise      grpo  prompt, rubric, principles, criteria, reference
     prm     prompt, completions, labels (needs rewards by sentence)
 
     Without RUN it is the newest that has what the format takes. What is dropped is in the table `exported`, with the

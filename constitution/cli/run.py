@@ -269,11 +269,16 @@ def _tell(run: Run, warehouse: Path) -> None:
         click.echo(f"{pairs - kept:,} of {pairs:,} pairs were dropped. Why they were:")
         query = f"SELECT drop_reason, count(*) FROM preferences WHERE run_id = '{run.run_id}' AND NOT kept GROUP BY ALL"
     elif run.finished_at:
+        if none := sum(run.counts.get(name, 0) for name in ("rewards_missing", "rewards_other")):
+            click.echo(
+                f"{none:,} of {run.counts['rewards']:,} rewards have no value: `rewards.reason` says why"
+                + (", and the table `rubrics` why items are not asked." if run.counts.get("rubrics_dropped") else ".")
+            )
         click.echo("Next:")
         query = f"SELECT prompt, chosen, rejected, p_chosen FROM pairs WHERE run_id = '{run.run_id}' "
         query += "ORDER BY p_chosen DESC LIMIT 5"  # pairs without a label come last
         if not pairs:
-            query = f"SELECT kind, sampler, round, text FROM answers WHERE run_id = '{run.run_id}' LIMIT 5"
+            query = _of_answers(run)
     elif open_ or not run.stopped.startswith("budget"):
         again = ": the same command tries those again" if open_ else ""
         click.echo(f"Engines failed on some prompts{again}. Why they failed:")
@@ -281,3 +286,18 @@ def _tell(run: Run, warehouse: Path) -> None:
     else:
         query = f"SELECT * FROM usage WHERE run_id = '{run.run_id}'"
     suggest(warehouse, query)
+
+
+def _of_answers(run: Run) -> str:
+    """What there is to see where no pairs were made: why rewards have no value, or else the highest, or the answers."""
+    if any(run.counts.get(name, 0) for name in ("rewards_missing", "rewards_other")):
+        return (
+            f"SELECT source, reason, count(*) AS rewards FROM rewards WHERE run_id = '{run.run_id}' AND value IS NULL "
+            "GROUP BY ALL"
+        )
+    if run.counts.get("rewards", 0):
+        return (
+            "SELECT source, value, text FROM rewards AS w JOIN answers AS a ON a.id = response_id "
+            f"WHERE w.run_id = '{run.run_id}' AND a.run_id = w.run_id ORDER BY value DESC LIMIT 5"
+        )
+    return f"SELECT kind, sampler, round, text FROM answers WHERE run_id = '{run.run_id}' LIMIT 5"

@@ -227,9 +227,10 @@ def judging(recipe: Recipe, constitution: Constitution) -> tuple[Principle, ...]
             why = (
                 f"with judge.confirm = {section.confirm!r} none are cast" if section else "there is no section [judge]"
             )
+            rewards = ", and nothing in reward.by asks a judge" if recipe.reward else ""
             add = "" if section else "add [judge], which may be empty, or "
             raise RecipeError(
-                f"model.{unused}: there would be no votes, for {why}", hint=f"{add}leave [model.{unused}] out"
+                f"model.{unused}: there would be no votes, for {why}{rewards}", hint=f"{add}leave [model.{unused}] out"
             )
         return ()
     able = [principle for principle in constitution.principles if principle.compares]

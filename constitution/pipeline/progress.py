@@ -121,6 +121,7 @@ class Progress:
         elif isinstance(row, Reward):
             rows["rewards"] += 1
             rows["rewards_missing"] += row.reason == "readings-missing"
+            rows["rewards_other"] += row.value is None and row.reason != "readings-missing"
         elif isinstance(row, ReferenceCheck):
             rows["reference_checks"] += 1
             rows["references_dropped"] += not row.kept

@@ -25,6 +25,7 @@ LABELS = {
     "scores_off_label": "of these mostly not on a reply",
     "rewards": "rewards",
     "rewards_missing": "of these without value, for want of readings",
+    "rewards_other": "of these without value, for other reasons",
     "reference_checks": "references",
     "references_dropped": "of these of which nothing is made",
     "rubrics": "items of prompts' rubrics",
@@ -44,8 +45,8 @@ LABELS = {
 
 UNWANTED = (
     *("cut_answers", "skipped", "turns", "off_label", "censored", "votes_missing", "votes_spared", "scores"),
-    *("scores_off_label", "rewards", "rewards_missing", "reference_checks", "references_dropped", "rubrics"),
-    *("rubrics_dropped", "unsaid", "open", "lost", "reasoning_tokens"),
+    *("scores_off_label", "rewards", "rewards_missing", "rewards_other", "reference_checks", "references_dropped"),
+    *("rubrics", "rubrics_dropped", "unsaid", "open", "lost", "reasoning_tokens"),
 )
 """Those of `LABELS` that are shown only where there are any."""
 

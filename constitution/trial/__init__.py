@@ -26,7 +26,7 @@ from constitution.recipe import OutputSection, Recipe
 from constitution.records import Figure, Run
 from constitution.trial.findings import Evidence, Finding, findings
 from constitution.trial.sample import Draw, Seen, Watching
-from constitution.trial.shares import Step, dropped, echoed, hopeless, steps
+from constitution.trial.shares import Step, dropped, echoed, hopeless, rewarded, steps
 
 PROMPTS = 16
 """One that goes wrong is 6 % of them, and the forecast is within 10 to 20 %."""
@@ -86,7 +86,9 @@ async def try_recipe(
     foreseen = _forecast(seen, draw, recipe, in_flight)
     rows = watching.rows
     found, pairs = steps(rows), dropped(rows)
-    evidence = Evidence(recipe, run, found, figures, foreseen["cost"], draw.population, pairs, echoed(rows))
+    evidence = Evidence(
+        recipe, run, found, figures, foreseen["cost"], draw.population, pairs, echoed(rows), rewarded(rows)
+    )
     return Trial(
         recipe,
         run,

@@ -13,7 +13,7 @@ from constitution.measures import Estimate
 from constitution.pipeline.cost import money
 from constitution.pipeline.plan import WAVE, small_window
 from constitution.recipe import ModelSection, OpenAIModel, Recipe, VLLMModel
-from constitution.records import DropReason, Figure, Run
+from constitution.records import DropReason, Figure, RewardReason, RewardSource, Run
 from constitution.trial.shares import Step
 
 LABEL_MASS = KINDS["label_mass"].summary[""].null or 0.0
@@ -78,6 +78,8 @@ class Evidence:
     """By the reason for which they are dropped; None: they are kept."""
     echoed: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     """`shares.echoed`."""
+    rewards: Mapping[RewardSource, Mapping[RewardReason | None, int]] = field(default_factory=dict)
+    """`shares.rewarded`."""
 
 
 def findings(found: Evidence) -> list[Finding]:
@@ -92,6 +94,7 @@ def findings(found: Evidence) -> list[Finding]:
         _judging(found.figures, found.recipe),
         _echoed(found),
         _references(found.run),
+        _rewards(found),
         _pairs(found),
         _context(found.run),
         _budget(found),
@@ -287,6 +290,7 @@ def _pairs(found: Evidence) -> Iterator[Finding]:
     }
     known = {"votes-missing"} if any(step.judge and step.failed for step in found.steps) else set()
     known |= {"identical"} if any(step.share("unchanged") > UNCHANGED for step in found.steps) else set()
+    known |= {"reward-missing"} if any(_rewards(found)) else set()
     for reason, setting in settings.items():
         count = found.pairs.get(reason, 0)
         if count > DROPPED * pairs and reason not in known:
@@ -301,6 +305,27 @@ def _references(run: Run) -> Iterator[Finding]:
             f"{dropped:,} of {checked:,} references are dropped, so that nothing is made of them",
             'reference.principles, to those that hold for these prompts, a lower reference.bar, or from = "revision"',
         )
+
+
+UNREWARDED = 0.2
+"""Share of a source's rewards: such answers are in no group, so a fifth of what was asked for teaches nothing."""
+_VALUED: Mapping[RewardReason, str] = {
+    "no-rubric": "rubric.at_least, .from, .check or .model: the table `rubrics` of the rows below says why",
+    "no-reference": "prompts that come with a reference, or another reference.from",
+    "reference-unread": "another reward.match.how, or references off which it can be read",
+    "unread": 'another reward.match.how, prompts that say how the answer is to end, or reward.match.unread = "wrong"',
+    "no-spread": "a larger n of [sample.NAME], or a higher temperature",
+}
+"""What to change, by why a reward has no value; of other reasons the steps and the pairs speak."""
+
+
+def _rewards(found: Evidence) -> Iterator[Finding]:
+    """Those without a value."""
+    for source, counts in found.rewards.items():
+        for reason, setting in _VALUED.items():
+            if PAIRS <= counts.get(reason, 0) > UNREWARDED * sum(counts.values()):
+                of = sum(counts.values())
+                yield Finding(f"{counts[reason]:,} of {of:,} rewards by {source} have no value: {reason}", setting)
 
 
 def _context(run: Run) -> Iterator[Finding]:

@@ -9,7 +9,19 @@ from typing import NamedTuple
 
 from constitution.judge.methods import METHODS
 from constitution.pipeline.cost import STAGES
-from constitution.records import UNSAID, DropReason, Failure, Judgement, Preference, Response, Row, Score
+from constitution.records import (
+    UNSAID,
+    DropReason,
+    Failure,
+    Judgement,
+    Preference,
+    Response,
+    Reward,
+    RewardReason,
+    RewardSource,
+    Row,
+    Score,
+)
 from constitution.warehouse.tally import OFF_LABEL
 
 BAD = ("refused", "filtered", "cut", "empty", "unchanged")
@@ -140,6 +152,15 @@ def steps(rows: Iterable[Row]) -> Sequence[Step]:
 def dropped(rows: Iterable[Row]) -> Counter[DropReason | None]:
     """Pairs by the reason for which they are dropped (None: they are kept), without perturbations."""
     return Counter(row.drop_reason for row in rows if isinstance(row, Preference) and row.kind != "perturbation")
+
+
+def rewarded(rows: Iterable[Row]) -> Mapping[RewardSource, Counter[RewardReason | None]]:
+    """Rewards by their source and the reason for which they have no value (None: they have one)."""
+    found: dict[RewardSource, Counter[RewardReason | None]] = defaultdict(Counter)
+    for row in rows:
+        if isinstance(row, Reward) and row.source != "votes":
+            found[row.source][row.reason] += 1
+    return found
 
 
 SEVERAL = 12

@@ -23,6 +23,7 @@ _OF_REWARDS = (
     f"(SELECT count(*) FROM scores WHERE {OF_REWARDS}), "
     f"(SELECT count(*) FROM scores WHERE {OF_REWARDS} AND label_mass < {OFF_LABEL}), "
     "(SELECT count(*) FROM rewards), (SELECT count(*) FROM rewards WHERE reason = 'readings-missing'), "
+    "(SELECT count(*) FROM rewards WHERE value IS NULL AND reason IS DISTINCT FROM 'readings-missing'), "
     "(SELECT count(*) FROM reference_checks), (SELECT count(*) FROM reference_checks WHERE drop_reason IS NOT NULL), "
     "(SELECT count(*) FROM rubrics), (SELECT count(*) FROM rubrics WHERE drop_reason IS NOT NULL)"
 )
@@ -34,7 +35,7 @@ class Tally:
 
     COUNTS: ClassVar[tuple[str, ...]] = (
         "turns", "responses", "judgements", "off_label", "censored", "preferences", "kept", "votes_missing",
-        "votes_spared", "failures", "scores", "scores_off_label", "rewards", "rewards_missing",
+        "votes_spared", "failures", "scores", "scores_off_label", "rewards", "rewards_missing", "rewards_other",
         "reference_checks", "references_dropped", "rubrics", "rubrics_dropped",
     )  # fmt: skip
 
@@ -43,8 +44,9 @@ class Tally:
     """Rows per table; `turns`: later turns that were asked; `off_label`: votes under OFF_LABEL; `censored`: votes of
     which a label was bounded and not read; `kept`: of the preferences, those that were not dropped; `votes_missing`,
     `votes_spared`: their sums; `scores`: readings for rewards, and `scores_off_label` those under OFF_LABEL;
-    `rewards_missing`: rewards without a value for want of readings; `references_dropped`: references of which
-    nothing may be made; `rubrics_dropped`: items of prompts' rubrics that are not asked."""
+    `rewards_missing`, `rewards_other`: rewards without a value for want of readings, and for other reasons;
+    `references_dropped`: references of which nothing may be made; `rubrics_dropped`: items of prompts' rubrics that are
+    not asked."""
     errors: dict[str, int] = field(default_factory=dict)
     """Failures per class of error."""
     answered: dict[int, int] = field(default_factory=dict)
