@@ -275,3 +275,33 @@ def test_a_line_that_was_cut_is_said_to_be_open(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"prompt": "Hi"}\r\n{"prompt": "cut of\r\n')
     shown = inspect(tmp_path / "rows.jsonl")
     assert "line 2: not valid JSON: Unterminated string starting at" in shown.output
+
+
+RUBRICS: list[tuple[dict[str, Any], list[str]]] = [
+    (
+        {"reference_answer": "It floats.", "rubric": [{"description": "Essential Criteria: Says why.", "weight": 5}]},
+        ['# reference = "reference_answer"  # the answer', '# rubric = "rubric"  # the rubric of each row'],
+    ),
+    (
+        {"rubrics": [{"criterion": "Says why", "points": 7, "tags": ["axis:accuracy"]}], "tags": ["x"]},
+        ['# rubric = "rubrics"  # the rubric of each row', '# metadata = ["tags"]  #'],
+    ),
+    ({"rubric": "Is it good?", "solution": ["7"]}, ['# metadata = ["rubric", "solution"]  #']),
+    ({"truth": True}, ['# metadata = ["truth"]  #']),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("row", "said"), RUBRICS)
+def test_rubrics_and_references_are_offered_where_they_can_be_read(
+    row: dict[str, Any], said: list[str], tmp_path: Path
+) -> None:
+    rows = [{"prompt": "Why do ships float?", **row}, {"prompt": "And why not?", **dict.fromkeys(row)}]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    shown = inspect(tmp_path / "rows.jsonl")
+    offered = [line for line in shown.output.splitlines() if line.startswith("# ")]
+    assert len(offered) == len(said)
+    assert all(line.startswith(begins) for line, begins in zip(offered, said, strict=True))
+    text = shown.output[shown.output.index("\n[prompts]\n") :].replace("\n# ", "\n")
+    section = PromptsSection.model_validate(tomllib.loads(text)["prompts"])
+    first, _ = read_prompts(section, Path("/"))
+    assert (section.rubric is not None, section.reference is not None) == (bool(first.rubric), bool(first.reference))

@@ -26,6 +26,7 @@ from constitution.prompts.keys import CONVERSATIONS, SYSTEMS, AnyKeys, Keys, is_
 from constitution.prompts.known import known, thumbs
 from constitution.prompts.messages import likely_role
 from constitution.prompts.names import Names
+from constitution.prompts.offered import known_of, section
 from constitution.prompts.paths import parted
 from constitution.prompts.row import LOOK, Row, UnknownRole, Unused
 from constitution.prompts.scripts import ALONE
@@ -137,6 +138,8 @@ class Inspection:
     """Prompts whose last answer would be cut off."""
     name: str | None = None
     """A key that names the rows: each has another text or number there."""
+    known: dict[str, str] = field(default_factory=dict)
+    """`offered.known_of` the first rows."""
     unkept: dict[str, str] = field(default_factory=dict)
     """Why a key without use is nothing that `metadata` keeps."""
 
@@ -148,13 +151,10 @@ class Inspection:
 
     def section(self) -> str:
         """The [prompts] section to paste, in TOML."""
-        lines = [f"path = {_toml(str(self.path))}"]
-        lines += [f"{name} = {_toml(value)}" for name, value in self.settings.items()]
-        if self.name:
-            lines.append(f"# id_field = {_toml(self.name)}  # each row has another one: kept, and exported")
-        if others := [key for key in self.unused if key != self.name and key not in self.unkept]:
-            lines.append(f"# metadata = {_toml(others)}  # kept and exported, where it is asked for")
-        return "\n".join(["[prompts]", *lines])
+        offers: dict[str, Any] = {**self.known, **({"id_field": self.name} if self.name else {})}
+        if others := [key for key in self.unused if key not in {*offers.values(), *self.unkept}]:
+            offers["metadata"] = others
+        return section(str(self.path), self.settings, offers)
 
 
 def inspect_file(path: Path, rows: str | None = None) -> Inspection:
@@ -172,6 +172,7 @@ def inspect_file(path: Path, rows: str | None = None) -> Inspection:
     names = Names(row.data for row in sample if not row.fault)
     _read_all(inspection, names.watched(chain(sample, found)))
     inspection.name = names.found
+    inspection.known = known_of(sample, inspection.unused)
     inspection.notes += (
         f"{why}: metadata does not keep it; format sql can CAST it" for why in inspection.unkept.values()
     )
@@ -389,10 +390,3 @@ def _held(row: Mapping[str, Any], key: str) -> Any:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_toml(k)} = {_toml(v)}" for k, v in value.items()) + " }"
-    text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # which TOML refuses
-    return text.encode(errors="backslashreplace").decode()
