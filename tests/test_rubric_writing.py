@@ -16,10 +16,11 @@ from small_project import table
 from constitution import templates
 from constitution.engines.base import Completion, Engine, Request
 from constitution.errors import EngineUnavailable, MalformedReply, RecipeError
+from constitution.judge.rubrics.seen import contrast_of
 from constitution.judge.rubrics.write import Seen, Wanted, messages, parse
 from constitution.pipeline import open_run, prepare
 from constitution.recipe import load_recipe
-from constitution.records import Message, Run
+from constitution.records import Message, Prompt, Response, Run
 from constitution.warehouse import Warehouse
 from constitution.warehouse.convert import TABLE_OF
 
@@ -341,6 +342,16 @@ async def test_a_reference_that_was_dropped_is_no_source(project: Path) -> None:
     assert table(project / "w", "SELECT error, message LIKE '0 of 0 items%; no reference: breaks' FROM failures") == [
         ("NoRubric", True)
     ]
+
+
+def test_a_revision_that_repeats_what_it_was_shown_is_no_better_answer() -> None:
+    prompt = Prompt((Message("user", "How?"),))
+    first = Response("first", "run", prompt.id, "initial", 0, "first", "ok", "policy")
+    good = replace(first, id="good", kind="revision", round=1, text="good", parent_id="first")
+    copied = replace(good, id="copied", round=2, text="copied", parent_id="good", copied_from="critique")
+    have = {row.id: row for row in (first, good, copied)}
+    assert contrast_of(prompt, have, None) == (good, first)
+    assert contrast_of(prompt, {"first": first, "copied": replace(copied, parent_id="first")}, None) is None
 
 
 @pytest.mark.parametrize(

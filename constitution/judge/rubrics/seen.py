@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from constitution.generate.chain import chain_of
-from constitution.generate.reference import reference_of
+from constitution.generate.reference import reference_of, whole
 from constitution.judge.rubrics.write import Seen
 from constitution.records import Principle, Prompt, Response, RewardSource, Row, RubricSource
 
@@ -44,7 +44,7 @@ def contrast_of(
     better = [row for row in given if row.round in prompt.better]
     worse = [row for row in given if row.round not in prompt.better] if better else []
     chain = chain_of(have.values(), start_by)
-    revised = [row for row in chain if row.kind == "revision" and row.outcome == "ok"]
+    revised = [row for row in whole(chain) if row.kind == "revision" and row.outcome == "ok"]
     return _apart(better, worse) or _apart(revised[::-1], chain[:1])
 
 
