@@ -89,9 +89,14 @@ def rubric(tmp_path: Path, value: Any) -> tuple[Criterion, ...]:
         (
             [
                 {"description": "Essential Criteria: Names the CT scan.", "title": "Imaging", "weight": 5},
-                {"description": "Pitfall Criteria: Does not mention the risk.", "title": "Risk", "weight": -1},
+                {"description": "Pitfall Criteria: Fails to mention the risk.", "title": "Risk", "weight": -1},
+                {"description": "Pitfall Criteria: Does not say why.", "good": "no", "weight": -1},
             ],
-            [("Names the CT scan.", "yes", 5, "essential"), ("Does not mention the risk.", "no", -1, "pitfall")],
+            [
+                ("Names the CT scan.", "yes", 5, "essential"),
+                ("Fails to mention the risk.", "no", -1, "pitfall"),
+                ("Does not say why.", "no", -1, "pitfall"),
+            ],
         ),
         (
             ["Important Criteria: Names the dose.", "Says when to stop: at once."],
@@ -133,6 +138,9 @@ def test_public_shapes(tmp_path: Path, value: Any, items: Sequence[tuple[Any, ..
         ([{"description": "Essential Criteria: A.", "weight": -5}], "is essential, and its points are lost"),
         ([{"description": "Essential Criteria: A.", "kind": "optional"}], "is of two kinds, essential and optional"),
         ([{"question": "A?", "good": "yes", "weight": -2}], "good is 'yes'"),
+        ([{"description": "Pitfall Criteria: Does not mention it.", "weight": -1}], "a fault or what avoids one"),
+        ([{"description": "Pitfall Criteria: Avoids blame.", "weight": -1}], "a fault or what avoids one"),
+        ([{"description": "The response shouldn't blame.", "kind": "pitfall"}], "a fault or what avoids one"),
         (["a\0b"], "holds a NUL character"),
     ],
 )

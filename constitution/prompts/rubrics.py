@@ -29,6 +29,13 @@ KINDS = ("kind", "category", "type")
 _KINDS = tuple(kind for kind in get_args(CriterionKind) if kind)
 _PREFIX = re.compile(rf"\s*({'|'.join(_KINDS)})(?:\s+criteri(?:a|on))?\s*:\s*", re.IGNORECASE)
 """What RaR's descriptions begin with: it is the kind, and no part of what is asked."""
+_AVOIDED = re.compile(
+    r"\s*(?:(?:the |this )?(?:answer|response|reply|assistant|model) )?"
+    r"(?:(?:does|do|is|should|must|may|can)(?: ?not|n['’]t)|never|not|avoid(?:s|ing)?|refrain(?:s|ing)?|without)\b",
+    re.IGNORECASE,
+)
+"""How a pitfall begins of which nothing says whether it is the fault ("Does not mention the risk") or what avoids it
+("Does not invent facts"): RaR's data hold both, with weights of -1 and -2 alike."""
 _SHAPES = (
     "a rubric is a list of texts, or of objects with the words under "
     f"{', '.join(TEXTS)} and what they count under {', '.join(WEIGHTS)}"
@@ -80,6 +87,11 @@ def _item(row: Row, where: str, value: Any) -> tuple[Criterion, float | None]:
     lost = weight is not None and weight < 0
     if lost and kind not in ("", "pitfall"):
         row.refuse(f"{where} is {kind}, and its points are lost ({weight:g})", "leave one of them")
+    if kind == "pitfall" and "good" not in data and _AVOIDED.match(question):
+        row.refuse(
+            f"{where} is a pitfall that does not say whether it is a fault or what avoids one ({question.strip():.50})",
+            'give it the key good = "no" where the reply yes loses; else a positive weight and another kind',
+        )
     good = data.get("good", "no" if lost or kind == "pitfall" else "yes")
     if good not in ("yes", "no") or (good == "yes" and (lost or kind == "pitfall")):
         row.refuse(f"{where}: good is {good!r}", 'it is "yes" or "no"; of a pitfall and of points that are lost, "no"')
