@@ -363,6 +363,11 @@ def test_a_revision_that_repeats_what_it_was_shown_is_no_better_answer() -> None
         ('"prompt", "principles"', '"prompt", "prompt"', "from: a source is there twice"),
         ("rounds = 1", "rounds = 0", "reference.from: revision needs"),
         ('check = "contrast"', 'principles = ["sad"]', r"rubric\.principles .*'sad'"),
+        (
+            'from = "revision"\nbar = 0.01\n[rubric]\nfrom = ["prompt", "principles", "reference", "contrast"]',
+            'from = "best"\n[sample.plain]\nn = 2\n[rubric]\nfrom = ["prompt"]',
+            "best goes by the first of reward.by, which is made from the reference itself or after it",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(project: Path, before: str, after: str, said: str) -> None:

@@ -58,7 +58,9 @@ def check_reference(recipe: Recipe) -> None:
     if section.source == "best" and recipe.reward is None:
         raise ValueError("reference.from: best goes by rewards, and there is no section [reward]")
     if section.source == "best" and _rests_on_reference(recipe):
-        raise ValueError("reference.from: best goes by the first of reward.by, which is made from the reference itself")
+        raise ValueError(
+            "reference.from: best goes by the first of reward.by, which is made from the reference itself or after it"
+        )
     if recipe.reference_by == "judge" and recipe.model.jury:
         raise ValueError("reference.model: there are several judges; name one model, of [model.pool]")
     if recipe.reference_by not in (None, "policy", "judge", *recipe.model.pool):
@@ -66,7 +68,7 @@ def check_reference(recipe: Recipe) -> None:
 
 
 def _rests_on_reference(recipe: Recipe) -> bool:
-    """Whether rewards by the first source are made from the reference."""
+    """Whether rewards by the first source are made from the reference, or once it is there."""
     first: set[str] = {recipe.reward.by[0]} if recipe.reward else set()
-    made_from: set[str] = set(recipe.rubric.sources) if recipe.rubric else set()
-    return "match" in first or ("prompt-rubric" in first and bool({"reference", "contrast"} & made_from))
+    waits = recipe.rubric is not None and recipe.rubric.of_answers
+    return "match" in first or ("prompt-rubric" in first and waits)
