@@ -8,7 +8,11 @@ item with the rest of its test (Lord & Novick 1968, "Statistical Theories of Men
 groups, since a reward only ranks the answers of one prompt. Table:
 
     audit.criteria   metric, judge, principle_id, criterion (from 1; of an item its source and kind), item (its place),
-                     member: value, P(the good reply); passed; weight; and the member's grp, cluster, tokens
+                     member: value, P(the good reply); passed; yes, the reply; weight; and the member's response_id,
+                     grp, cluster, tokens
+
+A judge that says yes to whatever it is asked contradicts itself where the same is asked the other way round, as people
+do in questionnaires (acquiescence; Cronbach 1946, "Response Sets and Test Validity").
 """
 
 from __future__ import annotations
@@ -35,11 +39,12 @@ _LAYOUT = """
 CREATE TABLE audit.criteria AS
 SELECT
     s.metric, s.judge, s.principle_id,
-    CASE s.metric WHEN 'rubric' THEN (s.item + 1)::VARCHAR ELSE r.about END AS criterion, s.item, m.member, m.grp,
-    m.cluster, m.tokens, s.value, s.value >= 0.5 AS passed, s.weight
+    CASE s.metric WHEN 'rubric' THEN (s.item + 1)::VARCHAR ELSE r.about END AS criterion, s.item, m.member,
+    m.response_id, m.grp, m.cluster, m.tokens, s.value, s.value >= 0.5 AS passed, s.yes, s.weight
 FROM (
     SELECT
         metric, judge, principle_id, criterion AS item, rubric_id, response_id, abs(weight) AS weight,
+        p_yes >= 0.5 AS yes,
         CASE good WHEN 'yes' THEN p_yes ELSE 1 - p_yes END AS value
     FROM scores
     WHERE run_id = $run AND scorecard = '' AND metric IN ('rubric', 'prompt-rubric') AND label_mass >= {mass}
@@ -59,7 +64,7 @@ FROM audit.criteria WINDOW answer AS (PARTITION BY metric, judge, member) QUALIF
 """
 
 _MARKDOWN = """
-SELECT c.*, s.markdown FROM audit.criteria AS c JOIN audit.members AS m USING (member) JOIN (
+SELECT c.*, s.markdown FROM audit.criteria AS c JOIN (
     SELECT response_id, headers + lists + bold AS markdown FROM style WHERE run_id = {run}
 ) AS s USING (response_id)
 """
@@ -74,6 +79,23 @@ FROM audit.criteria AS x JOIN audit.criteria AS y USING (metric, principle_id, c
 WHERE x.judge < y.judge GROUP BY ALL ORDER BY ALL
 """
 
+_AGAIN = """
+SELECT c.judge, c.principle_id, c.criterion AS subject, c.cluster, c.yes, n.p_yes >= 0.5 AS again,
+    (c.yes <> again)::INTEGER AS value
+FROM audit.criteria AS c
+JOIN scores AS n ON n.metric = c.metric || '-negated' AND n.judge = c.judge AND n.principle_id = c.principle_id
+    AND n.criterion = c.item AND n.response_id = c.response_id
+WHERE n.run_id = {run} AND n.scorecard = '' AND n.label_mass >= MASS
+"""
+
+_AGAIN_CELLS = f"""
+SELECT
+    judge, principle_id, subject, cluster,
+    count(*) FILTER (yes AND NOT again)::DOUBLE AS aa, count(*) FILTER (yes AND again)::DOUBLE AS ab,
+    count(*) FILTER (NOT yes AND NOT again)::DOUBLE AS ba, count(*) FILTER (NOT yes AND again)::DOUBLE AS bb
+FROM ({_AGAIN}) GROUP BY ALL ORDER BY ALL
+"""
+
 
 def figures(evidence: Evidence) -> Iterator[Figure]:
     if not create(evidence):
@@ -85,6 +107,7 @@ def figures(evidence: Evidence) -> Iterator[Figure]:
     yield from correlations(evidence)
     yield from phi(evidence)
     yield from kappas(evidence)
+    yield from negated(evidence)
 
 
 def create(evidence: Evidence) -> bool:
@@ -207,7 +230,7 @@ def kappas(evidence: Evidence) -> Iterator[Figure]:
     found = False
     for about, rows in evidence.groups(_CELLS, "judge", "principle_id", "subject"):
         found = True
-        cells = np.column_stack([rows[name] for name in ("aa", "ab", "ba", "bb")])
+        cells = np.column_stack([rows[name] for name in _CELL])
         kappa = agreement.kappa_of_cells(cells, rows["cluster"], replicates=evidence.replicates)
         note = "" if kappa.value is not None else "both pass all of the answers, or none"
         yield evidence.figure("criterion_kappa", kappa, note, **about)
@@ -215,6 +238,30 @@ def kappas(evidence: Evidence) -> Iterator[Figure]:
         yield evidence.missing("criterion_kappa")
 
 
+def negated(evidence: Evidence) -> Iterator[Figure]:
+    """Each criterion's replies and the opposite of those to the question whether the reply is no; and of how many
+    criteria of a judge these agree no better than by chance."""
+    mass = f"{least_mass(evidence)!r}::DOUBLE"
+    yield from evidence.means("criterion_negated", _AGAIN.replace("MASS", mass))
+    told: dict[str, list[bool]] = {}
+    for about, rows in evidence.groups(_AGAIN_CELLS.replace("MASS", mass), "judge", "principle_id", "subject"):
+        cells = np.column_stack([rows[name] for name in _CELL])
+        kappa = agreement.kappa_of_cells(cells, rows["cluster"], replicates=evidence.replicates)
+        note = "" if kappa.value is not None else "all replies are the same, and all to the opposite are the other"
+        yield evidence.figure("criterion_negated_kappa", kappa, note, **about)
+        own = told.setdefault(about["judge"], [])
+        if kappa.n >= LEAST and kappa.value is not None:
+            own.append(kappa.value <= 0 or (kappa.low is not None and kappa.low <= 0))
+    for judge, chance in told.items():
+        if chance:
+            yield evidence.count("criteria_negated", sum(chance), len(chance), judge=judge)
+        else:
+            yield evidence.missing("criteria_negated", f"of none are {LEAST} answers, with both replies", judge=judge)
+    if not told:
+        yield from map(evidence.missing, ("criterion_negated_kappa", "criteria_negated"))
+
+
+_CELL = ("aa", "ab", "ba", "bb")
 _EXHIBIT = """SELECT f.judge, f.principle_id AS principle, f.subject AS criterion, any_value(s.question) AS question,
   any_value(s.good) AS good,
   max(f.value) FILTER (figure = 'criterion_passed') AS passed,

@@ -16,6 +16,7 @@ from constitution.cli._options import json_option, run_ids, show_json, warehouse
 from constitution.cli._tables import readable
 from constitution.errors import InputError
 from constitution.records import (
+    NEGATED,
     Failure,
     Judgement,
     Message,
@@ -282,7 +283,8 @@ def _show_parts(parts: Iterable[object]) -> None:
         elif isinstance(part, Score):
             of = "a grade of" if part.grades is not None else f"P({part.good})"
             upto = "" if part.upto is None else f" of the first {part.upto:,} characters"
-            of = f"{part.judge}, {part.principle_id or 'rubric'}, {of}{upto}"
+            again = ", asked whether the reply is no" if part.metric in NEGATED.values() else ""
+            of = f"{part.judge}, {part.principle_id or 'rubric'}, {of}{upto}{again}"
             what = f"{part.judge}: {part.raw:.4g}" if part.raw is not None else f"{of} {part.value:.4g}"
             what += f": {readable(part.question)}" if part.question else ""
         elif isinstance(part, RubricItem):

@@ -27,6 +27,7 @@ from constitution.identity import row_id, seed
 from constitution.judge.ask import nonce
 from constitution.judge.by_last_token import ReadOut, check_policy
 from constitution.judge.by_model import Scalar, Scores, check_group
+from constitution.judge.negated import negated
 from constitution.judge.question import SAMPLING, PartFailed, Read, read_labels
 from constitution.judge.raw import Readings, same_reading
 from constitution.judge.rubrics.own import Rubrics, rubrics
@@ -139,7 +140,7 @@ class Rewarder:
                 if not answer.text or answer.outcome not in ("ok", "cut"):
                     continue
                 for each in self.readings(answer.text):
-                    if each.item.upto is None:
+                    if each.item.upto is None and each.source in self.sources:
                         asked = self.reading(prompt, [answer], each, have, emit, known=False)
                         found.append(group.create_task(asked))
                 for apart in self.apart:
@@ -157,10 +158,11 @@ class Rewarder:
             source: (*reads.items, *(reads.of_text(text) if reads.of_text else ()))
             for source, reads in self.sources.items()
         }
+        again = negated(items) if self.section.negated else {}
         return [
             Reading(source, name, engine, item)
             for name, engine in self.judges.items()
-            for source, own in items.items()
+            for source, own in (*items.items(), *again.items())
             for item in own
         ]
 
@@ -240,7 +242,8 @@ class Rewarder:
                 ]
             found = [task.result() for task in tasks]
         rewards: list[Reward] = []
-        failures: list[Failure] = []
+        again = [row for each, row in zip(readings, found, strict=True) if each.source not in self.sources]
+        failures = [row for row in again if isinstance(row, Failure)]
         for source in self.sources:
             own = [(each, row) for each, row in zip(readings, found, strict=True) if each.source == source]
             made, left = self._of_source(alike, source, own, have)
@@ -385,8 +388,7 @@ def rewarder(
     scalar = Scalar(run.run_id, run.starts, section, scorer) if scorer else None
     token = section.last_token
     read_out = ReadOut(run.run_id, run.starts, section, token, policy) if token and policy else None
-    texts: Mapping[str, TemplateSet] = dict(texts_of(recipe).items())
-    common = (run.run_id, recipe.seed, run.starts, section, own, reads, texts)
+    common = (run.run_id, recipe.seed, run.starts, section, own, reads, texts_of(recipe))
     return Rewarder(*common, made, scalar, read_out)
 
 

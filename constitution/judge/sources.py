@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from constitution import templates
 from constitution.errors import RecipeError
 from constitution.principles.selection import select
-from constitution.records import Constitution, Messages, Principle, Prompt, RewardReason, RewardSource, Row, Score
+from constitution.records import (
+    NEGATED,
+    Constitution,
+    Messages,
+    Principle,
+    Prompt,
+    RewardReason,
+    RewardSource,
+    Row,
+    Score,
+)
 from constitution.templates import TemplateSet
 
 if TYPE_CHECKING:
@@ -131,10 +141,16 @@ def reads_of(source: RewardSource, section: RewardSection, constitution: Constit
     return found
 
 
-def texts_of(recipe: Recipe) -> Mapping[RewardSource, TemplateSet]:
-    """What the requests of each source that asks any are rendered with, in the recipe's words."""
+def texts_of(recipe: Recipe) -> Mapping[str, TemplateSet]:
+    """What the requests of each source that asks any are rendered with, in the recipe's words, and those that ask a
+    second time."""
     section = recipe.reward
-    found = {source: SOURCES[source].templates(section) for source in section.by} if section else {}
+    found: dict[str, TemplateSet | None] = {}
+    for source in section.by if section else ():
+        assert section is not None
+        found[source] = SOURCES[source].templates(section)
+        if section.negated and source in NEGATED:
+            found[NEGATED[source]] = templates.RUBRIC_NEGATED
     return {source: recipe.wording.of(texts) for source, texts in found.items() if texts is not None}
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, StrictBool, model_validator
 
 from constitution.recipe.base import Count, Section, Whole
-from constitution.records import Extraction, RewardSource
+from constitution.records import NEGATED, Extraction, RewardSource
 
 if TYPE_CHECKING:
     from constitution.recipe.sections import Recipe
@@ -114,6 +114,9 @@ class RewardSection(Section):
     perturbed: bool = False
     """Answers that were spoiled on purpose ([perturb]) are read too, and no reward is made of them: the audit says how
     often they count as no worse."""
+    negated: bool = False
+    """Sources rubric and prompt-rubric: what is asked of an answer is asked a second time, whether the reply to it is
+    no, and no reward is made of that: the audit says how often a judge contradicts itself."""
 
     @property
     def asks(self) -> bool:
@@ -132,6 +135,8 @@ class RewardSection(Section):
             raise ValueError('last_token and "last-token" in `by` come together')
         if self.combine == "veto" and set(self.by) <= {"grade", "model", "sentence", "match", "last-token"}:
             raise ValueError("combine: veto is for rubric and rule; by the other sources nothing is essential")
+        if self.negated and not set(self.by) & set(NEGATED):
+            raise ValueError("negated: criteria are asked a second time, and `by` has neither rubric nor prompt-rubric")
         if self.perturbed and set(self.by) <= {"rule", "match", "sentence"}:
             raise ValueError("perturbed: spoiled answers are for models to read, and none of `by` has them read whole")
         return self

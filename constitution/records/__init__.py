@@ -7,6 +7,7 @@ documented under their names, with units and what None means; docs/warehouse.md 
 from constitution.records.kinds import (
     FIXED_DROPS,
     HELD_BACK,
+    NEGATED,
     NO_REFERENCE,
     NO_RUBRIC,
     NOT_ASKED,
@@ -69,6 +70,7 @@ Row = Turn | Response | Judgement | Preference | Failure | Score | Reward | Refe
 __all__ = [
     "FIXED_DROPS",
     "HELD_BACK",
+    "NEGATED",
     "NOTHING_TO_REVISE",
     "NOTHING_TO_SEE",
     "NOT_ASKED",

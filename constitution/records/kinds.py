@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 ResponseKind = Literal["initial", "revision", "sample", "reference", "given", "perturbation"]
@@ -18,6 +19,8 @@ CriterionKind = Literal["", "essential", "important", "optional", "pitfall"]
 """As in Rubrics as Rewards (arXiv 2507.17746). Empty: not said."""
 RewardSource = Literal["rubric", "grade", "rule", "model", "last-token", "prompt-rubric", "match", "sentence"]
 """What [reward].by asks for (judge/sources.py)."""
+NEGATED: Mapping[RewardSource, str] = {"rubric": "rubric-negated", "prompt-rubric": "prompt-rubric-negated"}
+"""Sources whose questions can be asked a second time, whether the reply is no, and the metric of what is read then."""
 RubricSource = Literal["given", "prompt", "principles", "reference", "contrast"]
 """What a prompt's rubric is made from ([rubric].from)."""
 StoredSource = RewardSource | Literal["votes"]

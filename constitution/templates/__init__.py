@@ -90,6 +90,7 @@ RATIONALE = _load("rationale.txt", "vote-prefix.txt")
 SCORE = _load("score.txt", "score-prefix.txt")
 SCORE_FINE = _load("score-20.txt", "score-prefix.txt")
 RUBRIC = _load("rubric.txt", "vote-prefix.txt")
+RUBRIC_NEGATED = _load("rubric-negated.txt", "vote-prefix.txt")
 VERDICT = _load("verdict.txt")
 PERTURB = _load("polished.txt", "terse.txt", "sarcastic.txt")
 REFERENCE = _load("reference.txt", "reference-answer.txt")
@@ -99,7 +100,10 @@ WRITE = _load(
     *("write-rules.txt", "write-json.txt", "write-xml.txt"),
 )
 """What a prompt's rubric is asked for with (judge/rubrics/write.py)."""
-SETS = (REVISE, JUDGE, RATIONALE, SCORE, SCORE_FINE, RUBRIC, VERDICT, PERTURB, REFERENCE, REFERENCE_SEEN, WRITE)
+SETS = (
+    *(REVISE, JUDGE, RATIONALE, SCORE, SCORE_FINE, RUBRIC, RUBRIC_NEGATED, VERDICT, PERTURB),
+    *(REFERENCE, REFERENCE_SEEN, WRITE),
+)
 
 ENDING = JUDGE.ending
 
@@ -207,8 +211,10 @@ def score_messages(
 def rubric_messages(
     prompt: Messages, answer: str, criterion: Criterion, nonce: str, texts: TemplateSet = RUBRIC
 ) -> Messages:
-    """The chat that asks one criterion of one answer; after its prefix the model writes one of `REPLIES`."""
-    asked = _one_answer(texts, "rubric.txt", prompt, answer, nonce, criterion=criterion.question)
+    """The chat that asks one criterion of one answer, or with the texts of `RUBRIC_NEGATED` whether the right reply to
+    it is no; after its prefix the model writes one of `REPLIES`."""
+    template = "rubric.txt" if "rubric.txt" in texts.texts else "rubric-negated.txt"
+    asked = _one_answer(texts, template, prompt, answer, nonce, criterion=criterion.question)
     return (Message("user", asked), Message("assistant", texts.ending))
 
 

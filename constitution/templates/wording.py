@@ -29,6 +29,7 @@ _KEPT = {
     "vote.txt": ("(A)", "(B)"),
     "rationale.txt": ("(A)", "(B)"),
     "rubric.txt": ("(Y)", "(N)"),
+    "rubric-negated.txt": ("(Y)", "(N)"),
     "score.txt": ("(1)", "(9)"),
     "score-20.txt": ("(A)", "(T)"),
     "write-json.txt": tuple(map('"{}"'.format, ("question", "good", "weight", "kind", "yes", "no", "pitfall"))),

@@ -72,10 +72,11 @@ SCORES = Table(
         few("principle_digest", "SHA-256 of that principle with all its fields; empty: there is none."),
         few("metric", "Its first tag: refusal-full · refusal-partial · undesired · helpful; for a reward its source: "
             "rubric · grade · model · last-token · prompt-rubric · sentence; reference: of a reference, before "
-            "anything is made from it."),
+            "anything is made from it; rubric-negated · prompt-rubric-negated: asked a second time, for no reward."),
         few("category", "Its second tag, of `undesired` what it is; empty: none."),
         integer("criterion", "Place in its criteria, or in the prompt's rubric, from 0; null: a grade.", null=True),
-        few("question", "The criterion's words; of a grade, the principle's comparison question."),
+        few("question", "The criterion's words; of a grade, the principle's comparison question. Of a metric -negated "
+            "it was asked whether the reply to it is no."),
         few("good", "yes · no: the reply that speaks for the answer; null: a grade.", null=True),
         real("weight", "The principle's times the criterion's, or the item's: below 0, points that a yes loses."),
         real("p_yes", "P(yes) / (P(yes) + P(no)), as it was read; null: a grade or a raw score.", null=True),

@@ -72,6 +72,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "Models": {"reward_model": {"engine": "fake"}},
     "RewardSection": {
         "perturbed": True,
+        "negated": True,
         "by": ["rubric", "rule"],
         "principles": ["harmless"],
         "steps": 20,

@@ -44,6 +44,8 @@ _END = re.compile(r"\n\s*\[/?\s*end\b[^\n]*|\n\s*</", re.IGNORECASE)
 _ANY_MARK = re.compile("\n" + _NONCE_MARK.format(""))
 _MARKED = re.compile(r"(?im)^\[answer\b(?! +[A-Z]\b)[^\]\n]*\]\n")
 _OPTIONS = re.compile(r"\n(?:Options|Grades|\nReason first):")
+_NEGATED = re.compile(r'(?m)^Is the right reply to that "no"\?$')
+"""Asks whether the reply to the question before it is no (rubric-negated.txt)."""
 _WRITTEN = re.compile("[“„«「]Verdict: A[”“»」]")
 """Asks for a verdict in writing."""
 _VERDICT = re.compile(r"\bso answer ([A-Z]) is better\b", re.IGNORECASE)
@@ -137,9 +139,10 @@ def _grades(grades: Sequence[int], lean: float) -> list[float]:
 
 
 def _checked(shown: Shown, labels: Sequence[str], lean: float) -> list[float]:
-    """Yes to what speaks for the answer, no to what speaks against it, the more so the more it leans that way."""
+    """Yes to what speaks for the answer, no to what speaks against it, the more so the more it leans that way; the
+    opposite where it is asked whether the reply is no."""
     bad = PITFALL.search(shown.question) and not DENIAL.search(shown.question)
-    yes = -lean if bad else lean
+    yes = -lean if bool(bad) != bool(_NEGATED.search(shown.question)) else lean
     return [yes if label.strip().casefold().startswith("y") else 0.0 for label in labels]
 
 
