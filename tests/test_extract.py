@@ -196,6 +196,7 @@ def test_hostile_texts_take_no_long_time(how: Extraction) -> None:
         "\\boxed{",
         "\\boxed{1},",
         "```\n",
+        "```json\n",
         "**",
         "a\n",
         "answer is ",
@@ -204,4 +205,10 @@ def test_hostile_texts_take_no_long_time(how: Extraction) -> None:
     began = time.process_time()
     for text in (*(part * (50_000 // len(part)) for part in parts), *ends):
         _extract(how).of(text)
-    assert time.process_time() - began < 10
+    assert time.process_time() - began < 5
+
+
+def test_half_of_a_pair_that_json_spells_is_not_read() -> None:
+    assert _extract("json").of('{"answer": "\\ud800"}') is None
+    assert _extract("json").of('{"answer": ["\\udfff"]}') is None
+    assert _extract("json").of('{"answer": "\\ud83d\\ude00"}') is not None

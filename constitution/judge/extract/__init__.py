@@ -10,6 +10,7 @@ Nothing here guesses: what cannot be read is None, which is neither right nor wr
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,6 +21,8 @@ from constitution.judge.extract.fields import Missing, field
 from constitution.judge.extract.numbers import Number, last_number, number
 from constitution.recipe import MatchSection
 from constitution.records import Extraction
+
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 class Value(NamedTuple):
@@ -105,8 +108,10 @@ def _marked(latex: str | None) -> Value | None:
 def _json(value: object) -> Value | None:
     if value is Missing or value is None:
         return None
+    shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+    if _HALF.search(shown):  # JSON can spell what UTF-8 cannot hold
+        return None
     if isinstance(value, str):
         return _text(value)
-    shown = json.dumps(value, ensure_ascii=False, sort_keys=True)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return Value(shown, number(shown) if is_number else None)

@@ -8,7 +8,7 @@ from typing import Any
 from constitution.errors import InputError
 from constitution.reading import parse_json
 
-_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[^\n`]*\n(.*?)^[ \t]*\1[`~]*[ \t]*$", re.DOTALL | re.MULTILINE)
+_OPENS = re.compile(r"[ \t]*(`{3,}|~{3,})[^`]*\Z")
 
 
 class Missing:
@@ -18,12 +18,27 @@ class Missing:
 def field(text: str, key: str) -> Any:
     """The value of the key, as JSON; `a.b` is b in a, where no key is called so. `Missing`: the text is neither an
     object nor has it one in its last fenced block, or the object lacks the key."""
-    fenced = [found[2] for found in _FENCE.finditer(text)]
+    block = _last_block(text)
     try:
-        value = parse_json(fenced[-1] if fenced else text, "", InputError)
+        value = parse_json(text if block is None else block, "", InputError)
     except InputError:
         return Missing
     return _inside(value, key)
+
+
+def _last_block(text: str) -> str | None:
+    """Line by line: a pattern over all of it takes the square of its length where blocks begin that do not end."""
+    last, mark, lines = None, "", list[str]()
+    for line in text.split("\n"):
+        bare = line.strip(" \t")
+        if not mark:
+            opened = _OPENS.match(line)
+            mark, lines = opened[1] if opened else "", []
+        elif bare.startswith(mark) and not bare.strip("`~"):
+            last, mark = "\n".join(lines), ""
+        else:
+            lines.append(line)
+    return last
 
 
 def _inside(value: Any, key: str) -> Any:
