@@ -149,6 +149,26 @@ def test_what_is_no_rubric_is_refused(tmp_path: Path, value: Any, said: str) -> 
         rubric(tmp_path, value)
 
 
+@pytest.mark.parametrize(
+    ("pitfalls", "read"),
+    [
+        ("fault", [("Does not name the dose.", "no", -2, "pitfall"), ("Fails to cite.", "no", -1, "pitfall")]),
+        ("avoided", [("Does not name the dose.", "yes", 2, ""), ("Fails to cite.", "no", -1, "pitfall")]),
+    ],
+)
+def test_pitfalls_are_what_the_recipe_says_of_them(tmp_path: Path, pitfalls: str, read: Sequence[Any]) -> None:
+    value = [
+        {"description": "Pitfall Criteria: Does not name the dose.", "title": "Dose", "weight": -2},
+        {"description": "Pitfall Criteria: Fails to cite.", "title": "Source", "weight": -1},
+    ]
+    [prompt] = of(tmp_path, {"prompt": "Hi", "rubric": value}, rubric="rubric", pitfalls=pitfalls)
+    assert [(each.question, each.good, each.weight, each.kind) for each in prompt.rubric] == read
+    with pytest.raises(PromptError, match="a fault or what avoids one"):
+        rubric(tmp_path, value)
+    with pytest.raises(ValueError, match="about the items of"):
+        of(tmp_path, {"prompt": "Hi"}, pitfalls=pitfalls)
+
+
 def test_a_key_inside_a_value_and_one_that_no_row_has(tmp_path: Path) -> None:
     row = {"prompt": "Hi", "reward_model": {"rubrics": HEALTH[:1]}}
     [prompt] = of(tmp_path, row, rubric="reward_model.rubrics")

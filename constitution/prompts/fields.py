@@ -126,7 +126,7 @@ class Fields:
         if (key := self._section.rubric) is None:
             return ()
         self._has_rubric = self._has_rubric or key in row.data
-        return given_rubric(row, key)
+        return given_rubric(row, key, self._section.pitfalls)
 
     def _parted(self, row: Row) -> Row:
         """The row with the keys inside its values. Refuses one of which a key of the same name would be lost."""

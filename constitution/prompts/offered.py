@@ -40,7 +40,7 @@ def known_of(rows: Sequence[Row], unused: Iterable[str]) -> dict[str, str]:
 
 def _is_rubric(row: Row, key: str) -> bool:
     try:
-        return bool(given_rubric(row, key))
+        return bool(given_rubric(row, key, "fault"))  # the run says where prompts.pitfalls is to be set
     except PromptError:
         return False
 

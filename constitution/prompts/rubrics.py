@@ -14,7 +14,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from constitution.prompts.keys import is_empty
 from constitution.prompts.row import Row, check_text
@@ -26,6 +26,7 @@ WEIGHTS = ("weight", "points", "score")
 """Keys of what it counts."""
 KINDS = ("kind", "category", "type")
 """Keys of its kind, where they hold one; HealthBench-like categories are none."""
+Pitfalls = Literal["fault", "avoided"]
 _KINDS = tuple(kind for kind in get_args(CriterionKind) if kind)
 _PREFIX = re.compile(rf"\s*({'|'.join(_KINDS)})(?:\s+criteri(?:a|on))?\s*:\s*", re.IGNORECASE)
 """What RaR's descriptions begin with: it is the kind, and no part of what is asked."""
@@ -42,8 +43,9 @@ _SHAPES = (
 )
 
 
-def given_rubric(row: Row, key: str) -> tuple[Criterion, ...]:
-    """The items in their order; empty: the row has none. Raises PromptError for what is no rubric."""
+def given_rubric(row: Row, key: str, pitfalls: Pitfalls | None = None) -> tuple[Criterion, ...]:
+    """The items in their order; empty: the row has none. pitfalls: what those describe that begin "Does not …" and have
+    no `good`; None: they are refused. Raises PromptError for what is no rubric."""
     value = row.data.get(key)
     if is_empty(value):
         return ()
@@ -54,7 +56,7 @@ def given_rubric(row: Row, key: str) -> tuple[Criterion, ...]:
             row.refuse(f"{key} is a text, and not the JSON of a list", _SHAPES)
     if not isinstance(value, list) or not value:
         row.refuse(f"{key} is not a list of items", _SHAPES)
-    items = [_item(row, f"{key}, item {number}", item) for number, item in enumerate(value, 1)]
+    items = [_item(row, f"{key}, item {number}", item, pitfalls) for number, item in enumerate(value, 1)]
     weighed = [weight is not None for _, weight in items]
     if any(weighed) and not all(weighed):
         number = weighed.index(False) + 1
@@ -62,7 +64,7 @@ def given_rubric(row: Row, key: str) -> tuple[Criterion, ...]:
     return tuple(criterion for criterion, _ in items)
 
 
-def _item(row: Row, where: str, value: Any) -> tuple[Criterion, float | None]:
+def _item(row: Row, where: str, value: Any, pitfalls: Pitfalls | None) -> tuple[Criterion, float | None]:
     """The item, and what it says that it counts; None: nothing."""
     data: Mapping[str, Any] = {"question": value} if isinstance(value, str) else value
     if not isinstance(data, Mapping):
@@ -88,10 +90,14 @@ def _item(row: Row, where: str, value: Any) -> tuple[Criterion, float | None]:
     if lost and kind not in ("", "pitfall"):
         row.refuse(f"{where} is {kind}, and its points are lost ({weight:g})", "leave one of them")
     if kind == "pitfall" and "good" not in data and _AVOIDED.match(question):
-        row.refuse(
-            f"{where} is a pitfall that does not say whether it is a fault or what avoids one ({question.strip():.50})",
-            'give it the key good = "no" where the reply yes loses; else a positive weight and another kind',
-        )
+        if pitfalls is None:
+            row.refuse(
+                f"{where} is a pitfall that does not say whether it is a fault or what avoids one "
+                f"({question.strip():.50})",
+                'set prompts.pitfalls to "fault" or "avoided", as the data mean it; or give the item the key good',
+            )
+        if pitfalls == "avoided":  # what speaks for an answer is no pitfall
+            return Criterion(question, "yes", abs(weight or 1.0), ""), weight
     good = data.get("good", "no" if lost or kind == "pitfall" else "yes")
     if good not in ("yes", "no") or (good == "yes" and (lost or kind == "pitfall")):
         row.refuse(f"{where}: good is {good!r}", 'it is "yes" or "no"; of a pitfall and of points that are lost, "no"')

@@ -69,6 +69,9 @@ class PromptsSection(Section):
     rubric: str | None = None
     """Key of the row's rubric, a list of questions about an answer (prompts/rubrics.py has the shapes); a row without
     one has none."""
+    pitfalls: Literal["fault", "avoided"] | None = None
+    """What pitfalls of `rubric` describe that begin "Does not …" or "Avoids …" and do not say which reply is good: the
+    fault, or what avoids it (RaR's public data have both); None: such a row is refused."""
     gold: str | None = None
     """Which of `answers` people prefer; with `gold_values`, the key whose value says it."""
     gold_values: dict[str, str] = Field(default={})
@@ -141,6 +144,8 @@ class PromptsSection(Section):
         for key in ("join", "history", "trees"):
             if getattr(self, key) and self.format == "transcripts":
                 raise ValueError(f"{key}: a transcript is whole")
+        if self.pitfalls and self.rubric is None:
+            raise ValueError("pitfalls: is about the items of prompts.rubric, which is not set")
         self._check_gold()
         if ours := set(self.roles) & set(get_args(Role)):
             raise ValueError(f"roles: {min(ours)!r} is a role already")

@@ -172,6 +172,7 @@ SAME: dict[str, dict[str, tuple[Any, str]]] = {
         "gold_lowest": (["of bad", "of good"], "which answer is gold is covered, not how that is said"),
         "dataset": ("same-set", "what the folder holds is covered"),
         "last_answer": ("refuse", "the prompts that are read are covered"),
+        "pitfalls": ("fault", "the prompts that are read are covered"),
         "roles": ({"robot": "user"}, "the prompts that are read are covered"),
         "on_bad_row": ("skip", "the prompts that are read are covered"),
         "id_field": ("phrasing", "it is kept with the prompts, and asked of no model"),

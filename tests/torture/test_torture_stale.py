@@ -174,7 +174,7 @@ def cases() -> Iterator[tuple[str, tuple[str, ...], str, str]]:
             }
             if name in left_out.get(kind, ()) or place[:2] == ("sample", "b"):
                 continue  # sections that the base leaves out
-            if name == "rubric" and base != "rubrics":
+            if name in ("rubric", "pitfalls") and base != "rubrics":
                 continue  # which goes with the section of that name
             if name == "reference" and base != "given":
                 continue  # the same
