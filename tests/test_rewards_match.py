@@ -232,6 +232,7 @@ def test_an_answer_that_is_given_may_be_the_bare_value() -> None:
         (['reward.by=["rule"]', "reward.rules.words=[1,9]"], "come together"),
         (["reward.combine=veto"], "veto is for rubric and rule"),
         (["reference.from=best"], "which is made from the reference itself"),
+        (["revise.start=best", "revise.rounds=1"], "a reference that is only made once the chain is there"),
     ],
 )
 def test_what_cannot_be_is_refused(project: Path, overrides: list[str], message: str) -> None:

@@ -143,6 +143,10 @@ class RewardSection(Section):
 
 
 def check_match(recipe: Recipe) -> None:
-    """Raises ValueError for rewards by match without anything to match."""
+    """Raises ValueError for rewards by match without anything to match, or before it is there."""
     if recipe.reward is not None and recipe.reward.match is not None and recipe.reference is None:
         raise ValueError("reward.by: match holds answers against the reference, and there is no section [reference]")
+    if recipe.start_by == "match":
+        raise ValueError(
+            "revise.start: best goes by a match with a reference that is only made once the chain is there"
+        )
