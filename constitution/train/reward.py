@@ -8,7 +8,7 @@
 It is read and summed up as a run does it for its reward source `prompt-rubric` (judge/reward.py): the same requests,
 the same share of weights, lost points and veto. What cannot be read has no reward: None, never a number. Of a
 conversation that its source had before, and of later turns of a script, the marks around an answer are others than the
-run's, so that a reading may differ a little.
+run's, so that a reading may differ a little; where an item was dropped before a kept one, the seeds are others too.
 """
 
 from __future__ import annotations

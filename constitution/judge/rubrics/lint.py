@@ -11,7 +11,7 @@
     compound         demands more than one thing
     duplicate        demands what an item before it demands
     mirror           demands by its negation what an item before it demands
-    contradicts      demands what another forbids; neither is kept
+    contradicts      demands what another forbids; neither is kept (of two sources, that of the first is)
 
 The faults are those that make judges err on rubrics that models write (RIFT, arXiv 2604.01375; RubricBench,
 2603.01562; items met in part, 2605.12474). An item has the first that is found, and falls for it whole: nothing is
