@@ -119,6 +119,8 @@ def any_of(hint: Any, given: dict[str, st.SearchStrategy[Any]] | None = None) ->
     A field that is added tomorrow is drawn from too.
     """
     args = get_args(hint)
+    if isinstance(hint, type) and issubclass(hint, tuple) and hint is not tuple:  # a NamedTuple
+        return st.builds(hint, **{name: any_of(kind) for name, kind in get_type_hints(hint).items()})
     if is_dataclass(hint):
         assert isinstance(hint, type)
         hints = get_type_hints(hint)
