@@ -46,7 +46,7 @@ class ScoreTokenizer:
                 f"{name}: the score is read at {tokenizer.cls_token}, with which its chat template does not begin",
                 hint="use the chat template that it was trained with",
             )
-        # What rows without a chat template get in training; whoever trained with one by TRL or scores by vLLM has none.
+        # What rows without a chat template get in training; those trained with one by TRL or scored by vLLM have none.
         begin = getattr(tokenizer, "bos_token_id", None)
         own = tokenizer("hello")["input_ids"]
         self.events: list[str] = []

@@ -44,7 +44,7 @@ _ROLES = ("system", "user", "assistant")
 
 class RubricReward:
     """A reward function of TRL's kind: an object to be called with columns, a value for each row. Other trainers'
-    functions are made of `score`. Several threads and event loops may use one; it has a thread of its own for the
+    functions are made of `score`. Several threads and event loops may use one; it has its thread for the
     judge."""
 
     __name__ = "rubric_reward"

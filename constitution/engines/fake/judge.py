@@ -147,7 +147,7 @@ def _checked(shown: Shown, labels: Sequence[str], lean: float) -> list[float]:
 
 
 def scored(answer: str, bits: str, section: FakeModel) -> float:
-    """What a reward model says of an answer: on a scale without a zero of its own."""
+    """What a reward model says of an answer: on a scale without a zero."""
     return _lean(Shown((answer,), ""), bits, section)
 
 
