@@ -24,6 +24,8 @@ FOLDER = Path(__file__).parent / "results"
 
 ROWS = 3
 """Rows of a table that the page shows."""
+TABLES = 2
+"""Tables of a section that the page shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +94,13 @@ def finish(
 
 
 def section(figures: dict[str, Any], rows: int | None = None) -> str:
-    """A results file as Markdown. rows: of a page, where longer tables are shown to that row, and tables of detail and
-    promises that were kept are counted."""
+    """A results file as Markdown. rows: of a page, where longer tables are shown to that row, and tables of detail,
+    those after the first TABLES and promises that were kept are counted."""
     blocks = [f"Measured {figures['date']} on {figures['machine']}."]
-    details = [table for table in figures["tables"] if rows is not None and table.get("detail")]
-    for table in figures["tables"]:
-        if table in details:
-            continue
+    tables = figures["tables"]
+    shown_tables = [table for table in tables if rows is None or not table.get("detail")][: rows and TABLES]
+    details = [table for table in tables if table not in shown_tables]
+    for table in shown_tables:
         lines = [f"**{table['title']}**", ""] if table["title"] else []
         lines += [_row(table["columns"]), "|---|" + "--:|" * (len(table["columns"]) - 1)]
         lines += [_row(cells) for cells in table["rows"][:rows]]
