@@ -24,8 +24,8 @@ def run(
     samplers: Mapping[str, Sampler] | None = None,
     fresh: bool = False,
 ) -> Run:
-    """Runs a recipe into the folder `warehouse`, and returns the run's record; `finished_at` is None where prompts are
-    left, which the same call tries again. A finished run stays as it is; fresh: a new run nevertheless.
+    """Runs a recipe into `warehouse`, a folder or an address, and returns the run's record; `finished_at` is None where
+    prompts are left, which the same call tries again. A finished run stays as it is; fresh: a new run nevertheless.
 
     engines: by role (policy, judge, or a name of the jury), in place of the recipe's models. What `describe` says of
     them decides the run's id. They are closed at the end. samplers: by the name of a section [sample.NAME], to make its
@@ -36,9 +36,10 @@ def run(
     """
     from constitution.pipeline.plan import prepare
     from constitution.pipeline.session import open_run
+    from constitution.warehouse import place
 
     plan = prepare(
-        recipe.with_engines(engines or {}).with_samplers(samplers or {}), recipe.path, Path(warehouse), fresh
+        recipe.with_engines(engines or {}).with_samplers(samplers or {}), recipe.path, place(warehouse), fresh
     )
 
     async def work() -> Run:
@@ -59,9 +60,9 @@ def audit_run(
     """
     from constitution.audit import AUDITED, audit
     from constitution.audit.report import report as page
-    from constitution.warehouse import Warehouse
+    from constitution.warehouse import Warehouse, place
 
-    root = Path(warehouse)
+    root = place(warehouse)
     found = Warehouse(root).find_run(run_id or None, AUDITED).run_id
     figures = audit(root, found, replicates=replicates)
     if report is not None:
@@ -77,18 +78,18 @@ def export_run(warehouse: Folder, out: Folder, run_id: str = "", **settings: Any
     that do not go together.
     """
     from constitution.export import Settings, export
-    from constitution.warehouse import Warehouse
+    from constitution.warehouse import Warehouse, place
 
-    wanted = Settings(**settings)
-    found = Warehouse(Path(warehouse)).find_run(run_id or None, wanted.tables).run_id
-    return export(Path(warehouse), found, wanted, Path(out))
+    root, wanted = place(warehouse), Settings(**settings)
+    found = Warehouse(root).find_run(run_id or None, wanted.tables).run_id
+    return export(root, found, wanted, Path(out))
 
 
 def query(warehouse: Folder, sql: str) -> list[dict[str, Any]]:
     """The rows of the answer to one SQL query, read-only; docs/warehouse.md lists tables and views. Raises QueryError,
     WarehouseError. For answers that do not fit into memory: `constitution.warehouse.connect` and `ask`."""
-    from constitution.warehouse import ask, connect
+    from constitution.warehouse import ask, connect, place
 
-    with connect(Path(warehouse)) as connection:
+    with connect(place(warehouse)) as connection:
         answer = ask(connection, sql)
         return [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import re
+from os import PathLike, fspath
 from pathlib import Path
 from secrets import token_hex
 
 from constitution.errors import InputError
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
 
 
 def beside(path: Path) -> Path:
     """A name beside `path` for what takes its place once it is whole. It begins with a dot and ends in .tmp, so that no
     glob finds it, and cannot be guessed: a link that waits under it would have another file written."""
     return path.with_name(f".{path.name}.{token_hex(8)}.tmp")
+
+
+def address(where: str | PathLike[str]) -> tuple[str, str]:
+    """The scheme of an address, in small letters, and what comes after `://`; two empty strings for a folder's name. A
+    Path has lost one of the two slashes."""
+    found = _ADDRESS.fullmatch(fspath(where))
+    return (found[1].lower(), found[2]) if found else ("", "")
 
 
 def local(folder: Path) -> Path:

@@ -27,7 +27,7 @@ from constitution.principles import find_root, load_constitution
 from constitution.recipe import load_recipe
 from constitution.records import Run
 from constitution.scheduling import flow, scheduled, task
-from constitution.warehouse import Warehouse
+from constitution.warehouse import Warehouse, place
 
 logger = logging.getLogger("prefect.flow_runs")  # shows in Prefect in a flow run
 
@@ -96,7 +96,7 @@ async def audit(
 
     Args:
         run: The run's id, or how it begins; empty takes the newest that has preferences.
-        warehouse: The warehouse's folder.
+        warehouse: The warehouse's folder or address.
         out: The report's file.
         replicates: The number of replicates of each bootstrap.
         scorecard: What is asked of each answer first; empty asks nothing.
@@ -104,7 +104,8 @@ async def audit(
     async with scheduled() as schedule:
         # A fault in the tags is reported before any model is asked.
         tags = Tags.of(scorecard.tags) if scorecard and scorecard.tags else None
-        audited, folder = Warehouse(Path(warehouse)).find_run(run), Path(warehouse)
+        folder = place(warehouse)
+        audited = Warehouse(folder).find_run(run)
         await schedule.mark(audited.run_id, folder)
         asked = await ask_scorecard(audited, folder, scorecard) if scorecard else ""
         await measure_run(audited, folder, replicates, asked, tags)

@@ -17,7 +17,7 @@ from constitution.export.push import push
 from constitution.records import Run
 from constitution.scheduling import flow, scheduled, task
 from constitution.shown import markdown
-from constitution.warehouse import Warehouse
+from constitution.warehouse import Warehouse, place
 
 
 @task()
@@ -48,15 +48,16 @@ async def export(
         settings: What `constitution export` takes as options, cleaning in a section apart.
         out: The folder to make.
         run: The run's id, or how it begins; empty takes the newest that has what the format takes.
-        warehouse: The warehouse's folder.
+        warehouse: The warehouse's folder or address.
         license: The data set's license.
         repo: A data set of the hub, owner/name, that it is also uploaded to; empty uploads nothing.
         public: A data set that is made there is public.
     """
     async with scheduled() as schedule:
-        source = Warehouse(Path(warehouse)).find_run(run, settings.tables)
-        await schedule.mark(source.run_id, Path(warehouse))
-        done = await write_files(source, Path(warehouse), settings, Path(out), CardOptions(license=license))
+        folder = place(warehouse)
+        source = Warehouse(folder).find_run(run, settings.tables)
+        await schedule.mark(source.run_id, folder)
+        done = await write_files(source, folder, settings, Path(out), CardOptions(license=license))
         where = await upload(Path(out), repo, public) if repo else out
         message = f"{done.run_id}: {sum(done.rows.values()):,} rows in {where}"
         await schedule.end(done.run_id, warehouse, "exported", _table(done, where), message)

@@ -19,6 +19,7 @@ from constitution.pipeline.report import report
 from constitution.recipe import load_recipe
 from constitution.records import Run
 from constitution.scheduling import flow, scheduled, task
+from constitution.warehouse import place
 
 
 @task()
@@ -53,7 +54,7 @@ async def generate(
 
     Args:
         recipe: The recipe's file, from the project's folder.
-        warehouse: The warehouse's folder.
+        warehouse: The warehouse's folder or address.
         limit: The number of prompts to take, from the first; empty takes all.
         overrides: Settings in place of the recipe's, each `a.b=value`, as for --set.
         fresh: A new run, although the same recipe ran before. A retry resumes the run that it began.
@@ -65,7 +66,7 @@ async def generate(
     folders = [Path(folder) for folder in allow or ()]
     async with scheduled() as schedule:
         resume = await schedule.retried_run() or resume
-        plan = await prepare_run(Path(recipe), Path(warehouse), settings, fresh, folders, resume)
+        plan = await prepare_run(Path(recipe), place(warehouse), settings, fresh, folders, resume)
         run = plan.run
         if plan.finished and not (retry_failed and lost(plan)):
             await schedule.mark(run.run_id, plan.warehouse)

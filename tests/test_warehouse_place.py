@@ -22,7 +22,7 @@ from constitution.pipeline.plan import prepare
 from constitution.pipeline.session import open_run
 from constitution.recipe import load_recipe
 from constitution.records import Annotation, Figure, Response
-from constitution.warehouse import Warehouse, checksums, connect, convert, views
+from constitution.warehouse import Warehouse, checksums, connect, convert, place, views
 from constitution.warehouse.layout import Place
 
 RESPONSES = [row for row in chain(0) if isinstance(row, Response)]
@@ -265,7 +265,7 @@ COMMANDS = [
     ("sql", "SELECT 1"), ("runs",), ("verify",), ("audit",), ("relabel", "x"), ("run", "recipe.toml"),
     ("export", "--format", "dpo", "--out", "o"), ("annotations", "import", "recipe.toml"),
 ]  # fmt: skip
-ADDRESSES = ["s3://bucket/warehouse", "gs://b", "file:///tmp/x", "az://b/c", "HTTPS://x/y", "s3://"]
+ADDRESSES = ["s3://bucket/warehouse", "gs://b", "az://b/c", "HTTPS://x/y", "s3://"]
 
 
 @pytest.mark.parametrize(("words", "address"), [*zip(COMMANDS, cycle(ADDRESSES), strict=False)])
@@ -309,3 +309,30 @@ def test_nor_in_code_and_flows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             Warehouse(Path(address))
     assert not (tmp_path / "s3:").exists()
     assert Warehouse(tmp_path / "s3:").root.name == "s3:"  # a folder's name, where it is one
+
+
+@pytest.mark.parametrize(
+    ("where", "folder"),
+    [
+        ("file:///data/warehouse", "/data/warehouse"),
+        ("file://localhost/data/a%20b", "/data/a b"),
+        ("FILE:///data/warehouse/", "/data/warehouse"),
+        (Path("file:///data/warehouse"), "/data/warehouse"),  # which has lost two slashes
+        ("warehouse", "warehouse"),
+        (Path("a") / "b%20c", "a/b%20c"),
+    ],
+)
+def test_the_folder_of_an_address_of_this_machine(where: str | Path, folder: str) -> None:
+    assert place(where) == Path(folder)
+
+
+@pytest.mark.parametrize("where", ["file://data/warehouse", "file://warehouse", "file:///what%3F/x"])
+def test_addresses_that_are_no_folder(where: str) -> None:
+    with pytest.raises(InputError, match=r"names the machine|DuckDB"):
+        place(where)
+
+
+def test_commands_take_a_folder_s_address(tmp_path: Path) -> None:
+    Warehouse(tmp_path / "one two").rebuild_views()
+    said = CliRunner().invoke(app, ["sql", "SELECT 1 AS a", "--warehouse", f"file://{tmp_path}/one%20two"])
+    assert (said.exit_code, "1" in said.output) == (0, True), said.output

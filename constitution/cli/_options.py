@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from constitution.writing import local
+from constitution.warehouse.remote import place
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,19 +34,19 @@ def without_pandas() -> None:
         del sys.meta_path[0]
 
 
-def _checked(context: click.Context, parameter: click.Parameter, folder: Path) -> Path:
+def _placed(context: click.Context, parameter: click.Parameter, where: str) -> Path:
     without_pandas()
-    return local(folder)
+    return place(where)
 
 
 warehouse_option = click.option(
     "--warehouse",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(file_okay=False),
     envvar="CONSTITUTION_WAREHOUSE",
-    default=Path("warehouse"),
+    default="warehouse",
     show_default=True,
-    callback=_checked,  # before anything starts
-    help="Folder of the warehouse; also CONSTITUTION_WAREHOUSE.",
+    callback=_placed,  # before anything starts
+    help="Folder or address of the warehouse; also CONSTITUTION_WAREHOUSE.",
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")

@@ -26,7 +26,7 @@ from constitution.pocket.questions import question_of, reply
 from constitution.pocket.world import read, truth, verdict
 from constitution.principles import find_root, load_constitution
 from constitution.records import Constitution
-from constitution.warehouse import Warehouse, ask, connect
+from constitution.warehouse import Warehouse, ask, connect, place
 from constitution.warehouse.views import quoted
 
 RATER = "truth"
@@ -123,7 +123,7 @@ def main() -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--scorecard", metavar="NAME[@VERSION]", help="its questions on answers, not pairs")
     what.add_argument("--answers", action="store_true", help="answers on the whole, not pairs")
-    parser.add_argument("--warehouse", type=Path, default=Path(os.environ.get("CONSTITUTION_WAREHOUSE", "warehouse")))
+    parser.add_argument("--warehouse", type=place, default=os.environ.get("CONSTITUTION_WAREHOUSE", "warehouse"))
     args = parser.parse_args()
     try:
         having = "responses" if args.scorecard or args.answers else "preferences"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from constitution.warehouse.lookup import Found, find
     from constitution.warehouse.notes import Warehouse
     from constitution.warehouse.query import Answer, ask, connect
+    from constitution.warehouse.remote import place
     from constitution.warehouse.spool import SkipSpool, Spool, skipping, spooled
     from constitution.warehouse.tally import Tally
     from constitution.warehouse.writer import Writer
@@ -31,6 +32,7 @@ __all__ = [
     "ask",
     "connect",
     "find",
+    "place",
     "skipping",
     "spooled",
 ]
@@ -44,6 +46,7 @@ __getattr__ = names_of(
         **dict.fromkeys(("SkipSpool", "Spool", "skipping", "spooled"), "spool"),
         "Warehouse": "notes",
         "Tally": "tally",
+        "place": "remote",
         "Writer": "writer",
     },
 )
