@@ -1,4 +1,5 @@
 """An S3 server on 127.0.0.1 with the faults of real ones: moto, which keeps the objects, behind a small layer of ours.
+The layer also speaks what of Google Cloud Storage's XML API is not S3's: gs://BUCKET is the same bucket.
 
     with S3Server() as server:
         monkeypatch.setenv(...)  # each of server.environment: what obstore, DuckDB and child processes go by
@@ -49,6 +50,11 @@ ANSWERS = {
     ),
 }
 """Errors of Amazon S3's API reference, "Error responses"; each is answered and nothing is done."""
+
+
+_OWNER = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request"
+_NO_KEY = {"client_email": "", "private_key": "", "private_key_id": ""}
+_IF_GENERATION = "HTTP_X_GOOG_IF_GENERATION_MATCH"
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,9 @@ class Request:
     """"" for the bucket itself: lists, deletions of several."""
     query: str
     condition: str
-    """`create` (If-None-Match: *), `match` (If-Match) or ""."""
+    """`create` (If-None-Match: *; generation 0), `match` (If-Match; a generation) or ""."""
+    client: str = ""
+    """Its access key."""
     fault: str = ""
     status: int = 0
     """Of the store's answer, whether or not the client got it; 0: not done."""
@@ -127,10 +135,12 @@ class S3Server:
 
     def __post_init__(self) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        self.bucket = f"warehouse-{secrets.token_hex(4)}"
+        self.bucket = f"warehouse{secrets.token_hex(4)}"
         self._app: Any = create_backend_app("s3")
         self._inside = Client(self._app)
         self._made: Counter[tuple[str, str, str]] = Counter()
+        self._generations: Counter[str] = Counter()
+        """Writes of each key, which Google's conditions go by."""
         self._numbers = threading.Lock()
         self._writes = threading.Lock()
         self._was: deque[tuple[str, str]] = deque(maxlen=1000)
@@ -154,6 +164,8 @@ class S3Server:
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_EC2_METADATA_DISABLED": "true",
+            "GOOGLE_SERVICE_ACCOUNT_KEY": json.dumps({"gcs_base_url": self.endpoint, "disable_oauth": True, **_NO_KEY}),
+            "GOOGLE_ALLOW_HTTP": "true",
         }
 
     def __enter__(self) -> S3Server:
@@ -191,9 +203,8 @@ class S3Server:
 
     def _ask(self, method: str, key: str, **settings: Any) -> bytes:
         """As its owner: what is not signed may not read."""
-        headers = {"Authorization": "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request"}
         path = f"/{self.bucket}/{quote(key)}" if key else f"/{self.bucket}"
-        reply = self._inside.open(path, method=method, headers=headers, **settings)
+        reply = self._inside.open(path, method=method, headers={"Authorization": _OWNER}, **settings)
         if reply.status_code >= 300:
             raise FileNotFoundError(f"{method} {key}: {reply.status}")
         return bytes(reply.data)
@@ -228,11 +239,13 @@ class S3Server:
     def _heard(self, environ: dict[str, Any]) -> Request:
         # Raw, since a key may hold an escape.
         key = environ["RAW_URI"].partition("?")[0].removeprefix("/").partition("/")[2]
-        conditions = {"create": environ.get("HTTP_IF_NONE_MATCH"), "match": environ.get("HTTP_IF_MATCH")}
-        condition = next((name for name, value in conditions.items() if value), "")
+        generation = environ.get(_IF_GENERATION, "")
+        creates = "HTTP_IF_NONE_MATCH" in environ or generation == "0"
+        condition = "create" if creates else "match" if generation or "HTTP_IF_MATCH" in environ else ""
         method, query = environ["REQUEST_METHOD"], environ["QUERY_STRING"]
+        client = re.search("Credential=([^/]*)", environ.get("HTTP_AUTHORIZATION", ""))
         with self._numbers:
-            request = Request(len(self.requests), method, unquote(key), query, condition)
+            request = Request(len(self.requests), method, unquote(key), query, condition, client[1] if client else "")
             self.requests.append(request)
             self._made[method, key, query] += 1
             request.fault = self.faults.of(request, self._made[method, key, query])
@@ -240,8 +253,9 @@ class S3Server:
 
     def _done(self, request: Request, environ: dict[str, Any], start: Callable[..., Any]) -> bytes:
         """The store's answer; of writes, one at a time."""
+        environ.setdefault("HTTP_AUTHORIZATION", _OWNER)
         if request.method in ("GET", "HEAD"):
-            body = b"".join(self._app(environ, start))
+            body = b"".join(self._app(environ, self._with_generation(request, start)))
             lists = request.method == "GET" and "list-type=2" in request.query
             return self._stale(body, request) if lists and self.faults.stale else body
         size = int(environ.get("CONTENT_LENGTH") or 0)
@@ -252,9 +266,18 @@ class S3Server:
         with self._writes:
             keys = [request.key] if request.key else [unescape(key) for key in _KEY.findall(sent.decode())]
             entries = [(key, self._entry_of(key)) for key in keys] if self.faults.stale else []
-            body = b"".join(self._app(environ, start))
+            wanted = environ.get(_IF_GENERATION)
+            if wanted and int(wanted) != (self._generations[request.key] if request.key in self._kept else 0):
+                start("412 Precondition Failed", [("Content-Length", "0")])
+                return b""
+            self._generations.update(dict.fromkeys(keys, 1))
+            body = b"".join(self._app(environ, self._with_generation(request, start)))
             self._was.extend(entries)
             return body
+
+    def _with_generation(self, request: Request, start: Callable[..., Any]) -> Callable[..., Any]:
+        generation = ("x-goog-generation", str(self._generations[request.key]))
+        return lambda status, headers: start(status, [*headers, generation])
 
     # Stale lists
 

@@ -67,11 +67,14 @@ def test_an_upload_that_its_client_did_not_end_is_none(server: S3Server) -> None
     assert server.requests[0].status == 0
 
 
-def test_of_many_conditional_puts_at_once_one_wins(server: S3Server) -> None:
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_of_many_conditional_puts_at_once_one_wins(server: S3Server, scheme: str) -> None:
+    place = from_url(f"{scheme}://{server.bucket}")
+
     def tries(mode: Any) -> int:
         def one(n: int) -> bool:
             try:
-                obstore.put(store(server), "lock", f"{mode} {n}".encode(), mode=mode)
+                obstore.put(place, "lock", f"{mode} {n}".encode(), mode=mode)
             except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
                 return False
             return True
@@ -80,7 +83,10 @@ def test_of_many_conditional_puts_at_once_one_wins(server: S3Server) -> None:
             return sum(threads.map(one, range(24)))
 
     assert tries("create") == 1
-    assert tries({"e_tag": obstore.head(store(server), "lock")["e_tag"]}) == 1
+    head = obstore.head(place, "lock")
+    assert tries({name: head[name] for name in ("e_tag", "version") if head[name]}) == 1
+    assert server.read("lock").startswith(b"{")
+    assert [entry["path"] for page in obstore.list(place) for entry in page] == ["lock"]
 
 
 @pytest.mark.parametrize("fault", ["slow_down", "internal", "refused", "conflict"])
