@@ -22,8 +22,9 @@ from constitution.engines.base import Completion, Request
 from constitution.pipeline import open_run, prepare
 from constitution.recipe import Recipe, load_recipe
 from constitution.records import Response
-from constitution.trial import FOLDER, Trial, try_recipe
+from constitution.trial import Trial, try_recipe
 from constitution.warehouse import Warehouse
+from constitution.warehouse.upkeep.inventory import TRIALS
 
 LITTLE = 20
 """Requests."""
@@ -251,7 +252,7 @@ def test_a_trial_is_no_run(tmp_path: Path) -> None:
     """Its warehouse is whole, and nothing that reads the runs' sees it; a run afterwards takes nothing from it."""
     path, warehouse = small_project(tmp_path), tmp_path / "w"
     invoke(str(path), "--warehouse", str(warehouse), "--prompts", "3")
-    [folder] = (warehouse / FOLDER).iterdir()
+    [folder] = (warehouse / TRIALS).iterdir()
     shown = CliRunner().invoke(app, ["runs", "--warehouse", str(warehouse)])
     assert "there is no warehouse here" in str(shown.exception)
     assert Warehouse(warehouse).run_ids() == []
@@ -320,7 +321,7 @@ def test_what_cannot_be_tried_leaves_nothing(tmp_path: Path) -> None:
     path = small_project(tmp_path, recipe=(ROOT / "recipes" / "fake.toml").read_text(encoding="utf-8"))
     result = invoke(str(path), "--warehouse", str(tmp_path / "w"), "--set", "judge.only=['none']")
     assert result.exit_code != 0
-    assert list((tmp_path / "w" / FOLDER).iterdir()) == []
+    assert list((tmp_path / "w" / TRIALS).iterdir()) == []
 
 
 def even(request: Request) -> Completion:

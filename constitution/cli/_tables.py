@@ -93,3 +93,11 @@ def readable(value: Any) -> str:
         return value.strftime("%Y-%m-%d %H:%M:%S")
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return printable(text if len(text) <= 200 else text[:199] + "…")
+
+
+def readable_size(size: int) -> str:
+    """Bytes for the eye, in binary units."""
+    value, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]
+    while value >= 1024 and len(units) > 1:
+        value, units = value / 1024, units[1:]
+    return f"{value:,.0f} {units[0]}" if units[0] == "B" else f"{value:,.1f} {units[0]}"

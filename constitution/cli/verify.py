@@ -13,6 +13,7 @@ from constitution.shown import printable
 from constitution.warehouse import Damage, Warehouse, connect
 from constitution.warehouse.damage import INPUT, QUARANTINE, REMEDIES, folder_of, made_by, strays
 from constitution.warehouse.layout import is_run_id
+from constitution.warehouse.upkeep.removal import interrupted
 
 
 @click.command()
@@ -50,8 +51,11 @@ def verify(run: str | None, repair: bool, warehouse: Path) -> None:
 
 def _tell_strays(store: Warehouse) -> bool:
     """Reports rows that are of no run; whether there are any. They stay: they may be all that is left of a run."""
-    found = False
-    for name, tables in strays(store.root, store.run_ids()).items():
+    going = interrupted(store.root)
+    for run_id in going:
+        click.echo(f"{run_id}: its removal was interrupted; `constitution warehouse rm {run_id} --yes` does the rest")
+    found = bool(going)
+    for name, tables in strays(store.root, [*store.run_ids(), *going]).items():
         if is_run_id(name) and store.locked(name):
             continue  # its record is written last
         found = True

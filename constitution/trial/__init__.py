@@ -27,10 +27,10 @@ from constitution.records import Figure, Run
 from constitution.trial.findings import Evidence, Finding, findings
 from constitution.trial.sample import Draw, Seen, Watching
 from constitution.trial.shares import Step, dropped, echoed, hopeless, rewarded, steps
+from constitution.warehouse.upkeep.inventory import TRIALS
 
 PROMPTS = 16
 """One that goes wrong is 6 % of them, and the forecast is within 10 to 20 %."""
-FOLDER = ".try"
 SECTIONS = ("position", "judges", "agreement")
 """Sections of the audit that sixteen prompts can say something of."""
 REPLICATES = 200
@@ -67,7 +67,7 @@ async def try_recipe(
 ) -> Trial:
     """Draws `prompts` of the recipe's by its seed, works them, and reports. Raises as `prepare` and `open_run` do."""
     draw, watching = Draw(recipe.seed, prompts), Watching()
-    plan = _planned(recipe, recipe_path, warehouse / FOLDER, allow, draw)
+    plan = _planned(recipe, recipe_path, warehouse / TRIALS, allow, draw)
     folder = plan.warehouse
     async with open_run(plan, observer=watching) as session:
         for part in plan.parts:

@@ -275,13 +275,17 @@ def _alone(folder: Path) -> Iterator[io.FileIO]:
     while True:
         with io.FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644), "r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            try:
-                current = os.path.samestat(os.fstat(file.fileno()), path.stat())
-            except FileNotFoundError:
-                current = False
-            if current:  # else another took its place while we waited
+            if is_there(file.fileno(), path):  # else another took its place while we waited
                 yield file
                 return
+
+
+def is_there(descriptor: int, path: Path) -> bool:
+    """Whether the open file is the one that is at `path` now."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _rewrite(folder: Path, sums: Mapping[str, list[Sum]]) -> None:

@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO
 
@@ -138,16 +138,20 @@ def sweep(folder: Path) -> None:
 def alone(folder: Path, *, wait: bool = True) -> Iterator[None]:
     """For as long as the block lasts, no other process is in such a block of this folder. wait: for one that is; False:
     BlockingIOError is raised."""
-    with storing(folder):
-        descriptor = os.open(make_aside(folder) / ".lock", OPEN, 0o644)
-    try:
-        if not wait:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    while True:
         with storing(folder):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+            path = make_aside(folder) / ".lock"
+            descriptor = os.open(path, OPEN, 0o644)
+        try:
+            if not wait:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with storing(folder):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if checksums.is_there(descriptor, path):  # else its run was removed while we waited
+                yield
+                return
+        finally:
+            os.close(descriptor)
 
 
 def exchange(one: Path, other: Path) -> bool:
@@ -165,3 +169,16 @@ def exchange(one: Path, other: Path) -> bool:
 def remove_tree(folder: Path) -> None:
     if folder.is_dir():
         shutil.rmtree(folder)
+
+
+def remove(path: Path) -> None:
+    """A file, a link, or a folder with all that is in it; nothing where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):  # others' are in it, or there is none
+        folder.rmdir()

@@ -25,6 +25,9 @@ from constitution.warehouse.schema import TABLES
 from constitution.warehouse.store import Store, reading
 from constitution.warehouse.tally import from_files
 
+_WAITING = ("annotations", "figures", "exported")
+"""Tables of which the processes that write one of them wait for each other."""
+
 
 class Added(NamedTuple):
     """What became of a run's annotations when others came to them."""
@@ -146,6 +149,27 @@ class Warehouse(Store):
                     for name in table.schema.names
                 ]
                 writer.write_table(pa.Table.from_arrays(arrays, schema=table.schema))
+
+    @contextmanager
+    def alone(self, run_id: str) -> Iterator[None]:
+        """For as long as the block lasts, no other process writes the run, nor anything that is said of it. Raises
+        RunLocked where one does."""
+        self.require()
+        with ExitStack() as stack:
+            stack.enter_context(self.lock(run_id))
+            for folder in (_scoring(self.folder("scores", run_id)), *(self.folder(name, run_id) for name in _WAITING)):
+                try:
+                    stack.enter_context(files.alone(folder, wait=False))
+                except BlockingIOError:
+                    table = folder.parent.name
+                    raise RunLocked(f"{table} of run {run_id} are being written by another process") from None
+            yield
+
+    def clear(self, run_id: str) -> None:
+        """Clears what killed processes left of the run, and of what is said of it, in a block of `alone`."""
+        self.recover(run_id)
+        for table in (*convert.NOTE_TABLES, "exported"):
+            recover_folder(self.folder(table, run_id))
 
     @contextmanager
     def _alone(self, table: str, run_id: str) -> Iterator[Path]:
