@@ -131,7 +131,8 @@ def gc_command(older_than: float, yes: bool, as_json: bool, warehouse: Path) -> 
     if as_json:
         names = ("what", "run_id", "files")
         show_json([
-            {**{name: getattr(each, name) for name in names}, "bytes": each.size, "kept": kept, "deleted": yes > bool(kept)}
+            {name: getattr(each, name) for name in names}
+            | {"bytes": each.size, "kept": kept, "deleted": yes and not kept}
             for each, kept in done
         ])  # fmt: skip
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 from click.testing import CliRunner
@@ -28,7 +29,8 @@ def test_gc_killed_at_any_step_is_done_by_the_next(tmp_path: Path, torture: Tort
             garbage.collect(store, each)
 
     points = 0
-    for points in kills(collect, every=1 if torture.full else 9):
+    for _ in kills(collect, every=1 if torture.full else 9):
+        points += 1
         torture.count("kills of commands that look after a warehouse")
         assert Warehouse(tmp_path).verify(RUN) == Warehouse(tmp_path).verify(OTHER) == []
     assert points > 1
@@ -45,7 +47,7 @@ def test_removal_killed_at_any_step_is_whole_or_gone(tmp_path: Path, torture: To
         root = tmp_path / f"w-{by_gc}"
         shutil.copytree(tmp_path / "w", root)
         whole = 0
-        for point in kills(lambda root=root: removal.remove(Warehouse(root), RUN), every=every):
+        for point in kills(partial(_remove, root), every=every):
             last = point
             torture.count("kills of commands that look after a warehouse")
             store = Warehouse(root)
@@ -59,15 +61,17 @@ def test_removal_killed_at_any_step_is_whole_or_gone(tmp_path: Path, torture: To
                 _no_row_lacks_what_it_names(root)
                 if by_gc:
                     [found] = [each for each in garbage.find(store, 0) if each.what == "removing"]
-                    for each in kills(
-                        lambda found=found, root=root: garbage.collect(Warehouse(root), found), every=every
-                    ):
+                    for each in kills(partial(garbage.collect, store, found), every=every):
                         last = max(each, last)
                     break
         assert whole > 0
         assert not any(RUN in name for name in files_of(root) if not name.endswith(".lock"))
         assert f"{OTHER}: sound" in _verified(root)
     assert last > 30
+
+
+def _remove(root: Path) -> None:
+    removal.remove(Warehouse(root), RUN)
 
 
 def _verified(root: Path) -> str:

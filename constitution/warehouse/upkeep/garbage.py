@@ -45,7 +45,7 @@ class Garbage:
 
     what: Kind
     run_id: str
-    """Of trials the trial's folder; empty: of no run."""
+    """The trial's folder, where it is one; empty: no run's."""
     files: int
     size: int
     """Bytes."""

@@ -38,7 +38,7 @@ class File(NamedTuple):
     path: Path
     what: What
     run_id: str
-    """Of trials the name of the trial's folder; empty: of no run."""
+    """The trial's folder, where it is one's; empty: no run's."""
     table: str
     """Empty: of none."""
     size: int
