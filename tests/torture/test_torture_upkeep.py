@@ -29,7 +29,7 @@ def test_gc_killed_at_any_step_is_done_by_the_next(tmp_path: Path, torture: Tort
             garbage.collect(store, each)
 
     points = 0
-    for _ in kills(collect, every=1 if torture.full else 9):
+    for _ in kills(collect, every=1 if torture.full else 17):
         points += 1
         torture.count("kills of commands that look after a warehouse")
         assert Warehouse(tmp_path).verify(RUN) == Warehouse(tmp_path).verify(OTHER) == []
@@ -42,7 +42,7 @@ def test_removal_killed_at_any_step_is_whole_or_gone(tmp_path: Path, torture: To
     """Gone: no record, no row that lacks what it names, and the same command, or `gc`, does the rest."""
     store = two_runs(tmp_path / "w")
     litter(tmp_path / "w", OLD)
-    last, every = 0, 1 if torture.full else 5
+    last, every = 0, 1 if torture.full else 11
     for by_gc in (False, True):
         root = tmp_path / f"w-{by_gc}"
         shutil.copytree(tmp_path / "w", root)
