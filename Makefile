@@ -129,11 +129,16 @@ test-model-transformers: $(READY) $(READY_MODEL)  ## the same by transformers al
 test-model-vllm: $(VLLM_READY) $(READY_MODEL)  ## the same by vLLM alone, held against transformers
 	$(TEST_MODEL) $(VLLM)/bin/python -m pytest tests/model/test_model_vllm.py
 
-lint: $(READY)  ## linter, formatter, type checker, principles
+lint: $(READY)  ## linter, formatter, type checker, principles, and what is in deploy/
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/constitution principles check
+	$(BIN)/hadolint deploy/Dockerfile
+	$(BIN)/shellcheck deploy/slurm.sh recipes/demo.sh .ci/run
+	$(BIN)/kubernetes-validate --strict --quiet -k 1.33 deploy/kubernetes/*.yaml
+	$(BIN)/kubernetes-validate --strict --quiet deploy/kubernetes/*.yaml
+	$(BIN)/python -m pytest tests/test_deploy.py
 
 format: $(READY)  ## put the code in shape
 	$(BIN)/ruff check --fix .
