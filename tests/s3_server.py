@@ -26,6 +26,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
 from functools import partial
 from io import BytesIO
 from typing import Any, NoReturn
@@ -36,6 +38,7 @@ import click
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.moto_server.werkzeug_app import create_backend_app
 from moto.s3.models import s3_backends
+from werkzeug.http import http_date
 from werkzeug.serving import make_server
 from werkzeug.test import Client
 
@@ -132,6 +135,9 @@ class S3Server:
     """Called when the store has done it, before the client hears of it."""
     requests: list[Request] = field(default_factory=list)
     """All so far."""
+    clocks: dict[str, float] = field(default_factory=dict)
+    """By access key, how many seconds this client's clock is ahead of the store's: it sees the store's times that much
+    earlier."""
 
     def __post_init__(self) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -213,6 +219,11 @@ class S3Server:
 
     def _answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         request, faults = self._heard(environ), self.faults
+        size = int(environ.get("CONTENT_LENGTH") or 0)
+        sent = environ["wsgi.input"].read(size)
+        if len(sent) < size:
+            _hang_up(environ, "the client fell while it sent")
+        environ["wsgi.input"] = BytesIO(sent)
         self.before(request)
         time.sleep(faults.latency)
         if request.fault in ANSWERS:
@@ -225,7 +236,7 @@ class S3Server:
         if request.fault in (REFUSED, TIMEOUT):
             _hang_up(environ, request.fault)
         answer: list[Any] = []
-        body = self._done(request, environ, lambda *words: answer.extend(words))
+        body = self._done(request, environ, sent, lambda *words: answer.extend(words))
         request.status = int(answer[0].split()[0])
         self.after(request)
         if request.fault == LATE:
@@ -251,18 +262,13 @@ class S3Server:
             request.fault = self.faults.of(request, self._made[method, key, query])
         return request
 
-    def _done(self, request: Request, environ: dict[str, Any], start: Callable[..., Any]) -> bytes:
+    def _done(self, request: Request, environ: dict[str, Any], sent: bytes, start: Callable[..., Any]) -> bytes:
         """The store's answer; of writes, one at a time."""
         environ.setdefault("HTTP_AUTHORIZATION", _OWNER)
         if request.method in ("GET", "HEAD"):
-            body = b"".join(self._app(environ, self._with_generation(request, start)))
+            body = b"".join(self._app(environ, self._headed(request, start)))
             lists = request.method == "GET" and "list-type=2" in request.query
             return self._stale(body, request) if lists and self.faults.stale else body
-        size = int(environ.get("CONTENT_LENGTH") or 0)
-        sent = environ["wsgi.input"].read(size)
-        if len(sent) < size:
-            _hang_up(environ, "the client fell while it sent")
-        environ["wsgi.input"] = BytesIO(sent)
         with self._writes:
             keys = [request.key] if request.key else [unescape(key) for key in _KEY.findall(sent.decode())]
             entries = [(key, self._entry_of(key)) for key in keys] if self.faults.stale else []
@@ -271,13 +277,22 @@ class S3Server:
                 start("412 Precondition Failed", [("Content-Length", "0")])
                 return b""
             self._generations.update(dict.fromkeys(keys, 1))
-            body = b"".join(self._app(environ, self._with_generation(request, start)))
+            body = b"".join(self._app(environ, self._headed(request, start)))
             self._was.extend(entries)
             return body
 
-    def _with_generation(self, request: Request, start: Callable[..., Any]) -> Callable[..., Any]:
-        generation = ("x-goog-generation", str(self._generations[request.key]))
-        return lambda status, headers: start(status, [*headers, generation])
+    def _headed(self, request: Request, start: Callable[..., Any]) -> Callable[..., Any]:
+        """`start`, with Google's generation, and the time by the client's clock."""
+
+        def begin(status: str, headers: list[tuple[str, str]]) -> Any:
+            ahead = timedelta(seconds=self.clocks.get(request.client, 0.0))
+            mine = [("x-goog-generation", str(self._generations[request.key]))]
+            for name, value in headers:
+                shifts = ahead and name.lower() == "last-modified"
+                mine.append((name, http_date(parsedate_to_datetime(value) - ahead) if shifts else value))
+            return start(status, mine)
+
+        return begin
 
     # Stale lists
 

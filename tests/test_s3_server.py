@@ -29,6 +29,7 @@ def server(listening: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
         monkeypatch.setenv(name, value)
     listening.faults = Faults()
     listening.requests.clear()
+    listening.clocks.clear()
     for key in listening.keys:
         listening.delete(key)
     return listening
@@ -122,6 +123,15 @@ def test_a_download_that_is_cut_is_no_shorter_object(server: S3Server) -> None:
     with pytest.raises((exceptions.BaseError, OSError)):
         bytes(obstore.get(store(server, retry_config=NO_RETRY), "key").bytes())
     assert server.count("cut") == 1
+
+
+def test_a_client_whose_clock_is_ahead_sees_the_stores_times_that_much_earlier(server: S3Server) -> None:
+    place = store(server)
+    obstore.put(place, "key", b"data")
+    was = obstore.head(place, "key")["last_modified"]
+    server.clocks["test"] = 3600
+    assert (was - obstore.head(place, "key")["last_modified"]).total_seconds() == 3600
+    assert (was - obstore.get(place, "key").meta["last_modified"]).total_seconds() == 3600
 
 
 def test_a_stale_list_is_that_before_the_last_writes(server: S3Server) -> None:

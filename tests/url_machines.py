@@ -25,7 +25,15 @@ from typing import Any
 
 from s3_server import Request, S3Server
 
-set_forkserver_preload(["url_machines", "constitution.cli", "constitution.cli.run", "constitution.pipeline", "obstore"])
+_PRELOADED = (
+    "cli.run",
+    "engines.fake.engine",
+    "engines.openai",
+    "pipeline.session",
+    "pipeline.reopen",
+    "prompts.jsonl",
+)
+set_forkserver_preload(["url_machines", "rich.progress", "obstore", *(f"constitution.{name}" for name in _PRELOADED)])
 _FORKS = multiprocessing.get_context("forkserver")
 _STEPS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "shutil.rmtree"}
 """Of Python's audit events, those that change a disk; so does `open` for writing."""
