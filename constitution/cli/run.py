@@ -19,6 +19,7 @@ from constitution.cli._flow import Flow, load_flow, with_prefect
 from constitution.cli._options import json_option, run_ids, show_json, suggest, warehouse_option
 from constitution.cli._progress import Bar, Lines
 from constitution.cli._summary import show
+from constitution.cli._telemetry import telemetry_options
 from constitution.errors import ConstitutionError, NotFinished
 from constitution.pipeline import Progress, watcher
 from constitution.pipeline.report import beside
@@ -73,6 +74,7 @@ REMEDIES = {
     is_flag=True,
     help="Run it as a flow run of Prefect, which starts a server for it where no API is configured.",
 )
+@telemetry_options
 @json_option
 @warehouse_option
 def run(

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from constitution.engines.base import Completion, Engine, Request, Scorer
@@ -33,12 +33,42 @@ class Watch(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class Call:
+    """A request on its way to an engine and back, for a listener."""
+
+    role: str
+    """The engine's first."""
+    model: str
+    request: Request
+    began: int
+    """Nanoseconds since 1970."""
+    seconds: float = 0.0
+    """From when it was sent to its answer, with all that the engine tried again."""
+    completion: Completion | None = None
+    """None: it failed, or a score was asked for."""
+    error: BaseException | None = None
+    """None: it was answered."""
+    note: Any = None
+    """The listener's own."""
+
+
+class Listener(Protocol):
+    """Is given every request that is sent, for those who look on: it changes nothing, and raises nothing."""
+
+    def begun(self, call: Call) -> None: ...
+
+    def ended(self, call: Call) -> None: ...
+
+
 class Metered:
     """An `Engine` that counts what passes through to the one within it. Seconds are of the monotonic clock."""
 
     def __init__(self, engine: Engine, began: float | None = None) -> None:
         """began: when the engine began to open, monotonic clock; None: now."""
         self.watch: Watch | None = None
+        self._role = ""
+        self._listener: Listener | None = None
         self._engine = engine
         self._opened = time.monotonic() if began is None else began
         self._since = 0.0
@@ -55,6 +85,15 @@ class Metered:
 
     def describe(self) -> Mapping[str, str]:
         return self._engine.describe()
+
+    def listen(self, role: str, listener: Listener) -> None:
+        """From now on `listener` is given every request. role: as it names this engine."""
+        self._role, self._listener = role, listener
+
+    @property
+    def in_flight(self) -> int:
+        """Requests."""
+        return self._in_flight
 
     @property
     def open_seconds(self) -> float:
@@ -82,10 +121,12 @@ class Metered:
         }
 
     async def generate(self, request: Request) -> Completion:
-        async with self._counted(request):
+        async with self._counted(request) as call:
             completion = sound(await self._engine.generate(request), request, self._odd.add)
             completion = completion if request.choices else self._stored(completion)
             self._useful(completion, request)
+            if call is not None:
+                call.completion = completion
         return completion
 
     async def score(self, messages: Messages, *, step: str = "", affinity: str = "") -> float:
@@ -102,8 +143,8 @@ class Metered:
         return float(score)
 
     @asynccontextmanager
-    async def _counted(self, request: Request) -> AsyncIterator[None]:
-        """The request is sent in the block."""
+    async def _counted(self, request: Request) -> AsyncIterator[Call | None]:
+        """The request is sent in the block. None: no listener is there."""
         if self.watch is not None:
             await self.watch.turn(request)
             self.watch.begun(request)
@@ -112,9 +153,15 @@ class Metered:
         self._in_flight += 1
         self._most = max(self._most, self._in_flight)
         self._calls += 1
+        listener, call, since = self._listener, None, 0.0
+        if listener is not None:
+            call, since = Call(self._role, self.model, request, time.time_ns()), time.monotonic()
+            listener.begun(call)
         try:
-            yield
+            yield call
         except BaseException as error:
+            if call is not None:
+                call.error = error
             self._failures += isinstance(error, Exception)  # to be cancelled is no failure
             if self.watch is not None:
                 self.watch.ended(request, error)
@@ -123,6 +170,9 @@ class Metered:
             self._in_flight -= 1
             if not self._in_flight:
                 self._busy += time.monotonic() - self._since
+            if listener is not None and call is not None:
+                call.seconds = time.monotonic() - since
+                listener.ended(call)
         if self.watch is not None:
             self.watch.ended(request, None)
 

@@ -32,6 +32,7 @@ from constitution.pipeline.state import State, take_stock
 from constitution.pipeline.tasks import Window, end, first_error, seldom_collected, sigterm_cancels, to_its_end
 from constitution.pipeline.turns import after
 from constitution.records import UNSAID, Failure, Prompt, Row, Run, Turn
+from constitution.telemetry import Telemetry, telemetry
 from constitution.warehouse import Warehouse, Writer
 from constitution.warehouse.files import number_of
 from constitution.warehouse.tally import most_left_first
@@ -100,6 +101,7 @@ class Steps:
     writer: Writer
     heart: asyncio.Task[None]
     """Writes the run's record from time to time."""
+    telemetry: Telemetry | None
 
 
 async def _begin(state: State, stack: AsyncExitStack, observer: Observer | None) -> Steps:
@@ -116,6 +118,9 @@ async def _begin(state: State, stack: AsyncExitStack, observer: Observer | None)
     )
     check_trained(recipe, engines.policy)
     await state.begin(engines)
+    watched = await stack.enter_async_context(telemetry(state.now, engines))
+    if watched and watched.note:
+        state.progress.note = "; ".join(filter(None, (state.progress.note, watched.note)))
     run = state.run
     judge = next(iter(engines.judges.values())) if len(engines.judges) == 1 else None
     setup = Setup(run.run_id, recipe, plan.constitution, run.starts, engines.policy, engines.pool, judge)
@@ -133,7 +138,7 @@ async def _begin(state: State, stack: AsyncExitStack, observer: Observer | None)
     await stack.enter_async_context(writer)
     heart = asyncio.create_task(state.beat(), name=f"heartbeat of {run.run_id}")
     stack.push_async_callback(end, heart)
-    return Steps(generators(setup), check, rewards, judges, proving, writer, heart)
+    return Steps(generators(setup), check, rewards, judges, proving, writer, heart, watched)
 
 
 async def _leave(state: State) -> None:
@@ -340,6 +345,8 @@ class Session:
             done = worked and not (failure and failure.retryable)
             if self._observer:
                 self._observer.worked(prompt, rows, used, time.monotonic() - began)
+            if steps.telemetry:
+                steps.telemetry.worked(prompt, failure, time.monotonic() - began)
         finally:
             admission.ended(used, done)
         progress.ended_calls += used.calls

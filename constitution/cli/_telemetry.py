@@ -1,0 +1,47 @@
+"""Options of a command that works a run, on how others look on. They set the environment, which processes of shards
+inherit, for as long as the command lasts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+import click
+
+from constitution.telemetry import METRICS, check
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def telemetry_options(command: F) -> F:
+    @wraps(command)
+    def wrapped(*arguments: Any, metrics: str | None, **options: Any) -> Any:
+        with _environment({METRICS: metrics}):
+            check()
+            return command(*arguments, **options)
+
+    add = click.option(
+        "--metrics",
+        metavar="[HOST:]PORT",
+        help="Serve metrics for Prometheus while the run works: to this machine, or where HOST says (0.0.0.0: to all). "
+        "Also CONSTITUTION_METRICS.",
+    )
+    return add(cast(F, wrapped))
+
+
+@contextmanager
+def _environment(wanted: Mapping[str, str | None]) -> Iterator[None]:
+    """Within it the variables that are not None are set."""
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update({name: value for name, value in wanted.items() if value is not None})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
