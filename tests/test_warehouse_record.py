@@ -10,14 +10,18 @@ import pytest
 from warehouse_rows import run
 
 from constitution.errors import DamagedPart
-from constitution.records import Usage
+from constitution.records import Run, ShardRecord, Usage
 from constitution.warehouse import record
 
 RUN = replace(run(), usage=(Usage("vote", "m", 1, 2, 0, 3),), cost=3, counts={"prompts": 2}, repairs=("a part",))
 
 
 def test_a_record_is_read_as_it_was_written() -> None:
-    assert record.parse(record.render(RUN), "r") == RUN
+    assert record.parse(record.render(RUN), "r", Run) == RUN
+    shard = ShardRecord("r", 3, 16, "a", 7, "ann", "2026", "2026", usage=RUN.usage, counts={"prompts": 2}, cost=0.5)
+    assert record.parse(record.render(shard), "s", ShardRecord) == shard
+    with pytest.raises(DamagedPart, match=r"^s: cannot be read as a shard: .*recipe"):
+        record.parse(record.render(RUN), "s", ShardRecord)
 
 
 @pytest.mark.parametrize(
@@ -42,4 +46,4 @@ def test_a_record_is_read_as_it_was_written() -> None:
 def test_a_field_of_another_type_is_named(changed: dict[str, Any], named: str) -> None:
     text = json.dumps(json.loads(record.render(RUN)) | changed)
     with pytest.raises(DamagedPart, match=f"^r: cannot be read as a run: .*{named}"):
-        record.parse(text.encode(), "r")
+        record.parse(text.encode(), "r", Run)

@@ -12,7 +12,7 @@ import pytest
 from warehouse_rows import RUN, chain, failure
 
 from constitution.errors import WarehouseError
-from constitution.records import Failure, Judgement, Response, Row
+from constitution.records import Failure, Judgement, Response, Row, Shard
 from constitution.warehouse import Warehouse, Writer, convert
 from constitution.warehouse.convert import TABLE_OF
 
@@ -30,13 +30,15 @@ class Watched(Warehouse):
         self.gate = threading.Event()
         self.gate.set()
 
-    def write_part(self, table: str, run_id: str, rows: Sequence[Row | convert.Note]) -> Path:
+    def write_part(
+        self, table: str, run_id: str, rows: Sequence[Row | convert.Note], shard: Shard | None = None
+    ) -> Path:
         self.gate.wait(10)
         if table in self.broken:
             raise WarehouseError(f"{self.root / table}: cannot be written: No space left on device")
         self.threads.add(threading.get_ident())
         self.writes.append((table, len(rows)))
-        return super().write_part(table, run_id, rows)
+        return super().write_part(table, run_id, rows, shard)
 
 
 @pytest.fixture

@@ -63,6 +63,7 @@ from constitution.records.rows import (
 )
 from constitution.records.rubrics import RubricItem
 from constitution.records.runs import Run, Usage
+from constitution.records.shards import Shard, ShardRecord
 
 Row = Turn | Response | Judgement | Preference | Failure | Score | Reward | ReferenceCheck | RubricItem
 """What a run writes as it goes."""
@@ -120,6 +121,8 @@ __all__ = [
     "Run",
     "Sampling",
     "Score",
+    "Shard",
+    "ShardRecord",
     "SkippedRow",
     "Step",
     "StoredSource",

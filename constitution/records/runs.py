@@ -79,6 +79,13 @@ class Run:
     """Why the last start took up no more prompts: `budget: 9.98 of 10.00 USD spent`, `engines: …` that are gone,
     `failures: …`; empty: it took up all, a signal ended it, or it is at work."""
 
+    shards: int = 0
+    """How many shards it was last worked in (ShardRecord); 0: as a whole."""
+    parent: str = ""
+    """The run that this one goes on from; empty: none."""
+    iteration: int = 0
+    """Its place among those that go on from one another; 0: the first."""
+
     @property
     def day(self) -> str:
         """`template_date`, or the day of the first start, in UTC, where that was not recorded."""

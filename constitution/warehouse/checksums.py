@@ -189,9 +189,10 @@ def forget(folder: Path, names: Iterable[str]) -> None:
             _rewrite(folder, {name: sums for name, sums in _parsed(_content(file)).items() if name not in gone})
 
 
-def forget_interrupted(folder: Path) -> None:
-    """Parts that were named and, by a kill, never put in their place: their temporary files tell."""
-    forget(folder, _interrupted(folder))
+def forget_interrupted(folder: Path, begins: str = "") -> None:
+    """Parts that were named and, by a kill, never put in their place: their temporary files tell. begins: of those
+    whose names begin so, while others may be written."""
+    forget(folder, (name for name in _interrupted(folder) if name.startswith(begins)))
 
 
 def check(folder: Path, *, read_parts: bool = True) -> dict[str, str]:

@@ -114,7 +114,7 @@ def _merge(table: Table, paths: Sequence[Path], staging: Path, number: int, targ
     group = next(groups, None)
     made: dict[str, Sum] = {}
     while group is not None:
-        path = staging / f"part-{number + len(made)}.parquet"
+        path = staging / files.Part(number + len(made), None).name
         with HashedFile(path) as file:
             with table.writer(file) as writer:
                 while group is not None and file.tell() < target_bytes:

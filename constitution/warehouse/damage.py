@@ -28,6 +28,10 @@ ROWS = ("responses", "judgements", "reference_checks", "rubrics", "rewards", "pr
 """What the run makes, in the order that rows name each other."""
 
 
+RECORDS = ("runs", "shards")
+"""Folders of records, which `Damage.table` may be."""
+
+
 def made_by(counts: Mapping[str, int]) -> tuple[str, ...]:
     """The tables of rows that a run made, by its record's counts: also `scores` where it read some for rewards. That
     table also holds what was asked afterwards."""
@@ -54,7 +58,7 @@ class Damage:
     """One file that is not what was written."""
 
     table: str
-    """Or `runs`, of a run's record."""
+    """Or one of RECORDS."""
     path: Path
     """The part; the folder, where it is gone with all its parts."""
     fault: str

@@ -11,18 +11,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import pyarrow as pa
 
 from constitution.errors import WarehouseError
+from constitution.records import Shard
+from constitution.records.shards import MOST
 from constitution.warehouse import checksums
 from constitution.warehouse.checksums import HashedFile, make_aside
 from constitution.warehouse.checksums import make_folder as make_folder
 from constitution.warehouse.checksums import sync_folder as sync_folder
 from constitution.writing import beside
 
-PART = re.compile(r"part-(\d+)\.parquet")
+_PART = re.compile(r"part-(?:([1-9]\d{0,4})of([1-9]\d{0,4})-)?(\d+)\.parquet")
 
 OPEN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 """How a file of known name is opened that is written in place: never through a link."""
@@ -80,27 +82,57 @@ def _becoming(path: Path, temporary: Path, file: HashedFile, part: bool) -> Iter
     sync_folder(path.parent)
 
 
-def parts(folder: Path) -> list[Path]:
-    """The parts in a run's folder, by number; none if there is no such folder."""
+class Part(NamedTuple):
+    """What the name of a part says."""
+
+    number: int
+    shard: Shard | None
+    """That wrote it, and alone numbers such parts; None: whoever had the run as a whole."""
+
+    @property
+    def name(self) -> str:
+        return f"part-{self.number}.parquet" if self.shard is None else f"part-{self.shard.name}-{self.number}.parquet"
+
+
+def part_of(name: str) -> Part | None:
+    """None: it is no part's name."""
+    if not (match := _PART.fullmatch(name)):
+        return None
+    number, of = int(match[1] or 0), int(match[2] or 0)
+    return Part(int(match[3]), Shard(number, of) if of else None) if number <= of <= MOST else None
+
+
+def parts(folder: Path, shard: Shard | None = None) -> list[Path]:
+    """The parts in a run's folder, by number and shard; none if there is no such folder. shard: only those that may
+    hold rows of its prompts: its own, and those that were written when the run was not dealt into as many."""
     try:
-        found = [(int(match[1]), name) for name in os.listdir(folder) if (match := PART.fullmatch(name))]
+        found = [(part, name) for name in os.listdir(folder) if (part := part_of(name))]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [folder / name for _, name in sorted(found)]
+    kept = [(part, name) for part, name in found if shard is None or not _of_another(part, shard)]
+    return [folder / name for _, name in sorted(kept, key=lambda each: (each[0].number, each[0].name))]
+
+
+def _of_another(part: Part, shard: Shard) -> bool:
+    return part.shard is not None and part.shard.of == shard.of and part.shard != shard
 
 
 def number_of(part: Path) -> int:
-    return int(part.stem.removeprefix("part-"))
+    found = part_of(part.name)
+    assert found is not None
+    return found.number
 
 
-def next_number(folder: Path) -> int:
-    last = parts(folder)[-1:]
+def next_number(folder: Path, shard: Shard | None = None) -> int:
+    """Greater than that of any part there, so that no name is used again when parts were merged. shard: than that of
+    any part which this shard may read."""
+    last = parts(folder, shard)[-1:]
     return number_of(last[0]) + 1 if last else 0
 
 
 @contextmanager
-def new_part(folder: Path) -> Iterator[tuple[Path, IO[bytes]]]:
-    """The next free part of `folder` and a file to write it to; several threads may do so at once.
+def new_part(folder: Path, shard: Shard | None = None) -> Iterator[tuple[Path, IO[bytes]]]:
+    """The next free part of `folder` and a file to write it to; several threads may do so at once. shard: whose it is.
 
     The number belongs to who creates the temporary file; the part's own name is looked at after that, because another
     thread may have renamed its temporary file away in between.
@@ -108,10 +140,10 @@ def new_part(folder: Path) -> Iterator[tuple[Path, IO[bytes]]]:
     with storing(folder):
         make_folder(folder)
         place = make_aside(folder)
-    number = next_number(folder)
+    number = next_number(folder, shard)
     while True:
-        path = folder / f"part-{number}.parquet"
-        temporary = place / f".part-{number}.parquet.tmp"
+        path = folder / Part(number, shard).name
+        temporary = place / f".{path.name}.tmp"
         number += 1
         with storing(path):
             try:
@@ -126,11 +158,20 @@ def new_part(folder: Path) -> Iterator[tuple[Path, IO[bytes]]]:
         yield path, file
 
 
-def sweep(folder: Path) -> None:
-    """Deletes temporary files that a killed process left in `folder`. No other may be writing there."""
-    checksums.settle(folder)
-    checksums.forget_interrupted(folder)
-    for leftover in checksums.aside(folder).glob(".*.tmp"):
+def sweep(folder: Path, shard: Shard | None = None) -> None:
+    """Deletes temporary files that a killed process left in `folder`. No other may be writing there; shard: but for the
+    other shards, for only this one's are deleted, whose lock is held."""
+    if shard is None:
+        checksums.settle(folder)
+    begins = "" if shard is None else f"part-{shard.name}-"
+    checksums.forget_interrupted(folder, begins)
+    for leftover in checksums.aside(folder).glob(f".{begins}*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
+def sweep_records(folder: Path, name: str) -> None:
+    """Deletes what a killed process left of writing the record `name` in `folder`; `*`: any."""
+    for leftover in folder.glob(f".{name}.json.*.tmp"):
         leftover.unlink(missing_ok=True)
 
 

@@ -80,7 +80,7 @@ class Place:
 
 
 _EMPTY = b"{}"
-"""Content of NO_RUN."""
+"""Content of NO_RUN and NO_SHARD."""
 
 
 def exists(root: Path) -> bool:
@@ -108,12 +108,17 @@ def make(root: Path, check: Callable[[], None] = lambda: None) -> None:
                 with files.replacing(path) as file:
                     table.write(table.schema.empty_table(), file)
         check()
-        path = root / "runs" / views.NO_RUN
-        with files.storing(path):
-            files.make_folder(path.parent)
-        if not _is_empty_record(path):
-            with files.replacing(path) as file:
-                file.write(_EMPTY)
+        for path in _empty_records(root):
+            with files.storing(path):
+                for folder in reversed(path.relative_to(root).parents[:-1]):
+                    files.make_folder(root / folder)
+            if not _is_empty_record(path):
+                with files.replacing(path) as file:
+                    file.write(_EMPTY)
+
+
+def _empty_records(root: Path) -> tuple[Path, Path]:
+    return root / "runs" / views.NO_RUN, root / "shards" / views.NO_SHARD
 
 
 def check_version(root: Path) -> None:

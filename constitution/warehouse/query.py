@@ -33,7 +33,7 @@ FUNCTIONS = sandbox.READING_FUNCTIONS | {
 }
 """Table functions that a query may call: those that read, and the warehouse's own macros."""
 
-_RECORD = re.compile(r'Invalid Input Error: Malformed JSON in file "(.*/runs/[^/"]+\.json)"')
+_RECORD = re.compile(r'Invalid Input Error: Malformed JSON in file "(.*/(run|shard)s/[^"]+\.json)"')
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,9 @@ def query_error(error: duckdb.Error) -> QueryError:
     if views.vanished(error):
         return QueryError(str(error).splitlines()[0], hint="the run was being compacted; ask again")
     if record := _RECORD.match(str(error)):
-        return QueryError(f"{record[1]}: cannot be read as a run", hint="`constitution verify --repair` quarantines it")
+        return QueryError(
+            f"{record[1]}: cannot be read as a {record[2]}", hint="`constitution verify --repair` quarantines it"
+        )
     if isinstance(error, duckdb.OutOfMemoryException):
         return QueryError(str(error).splitlines()[0], hint="ask for fewer rows or columns at once")
     return QueryError(str(error).rstrip())

@@ -1,4 +1,4 @@
-"""A run's record as the text of runs/<run_id>.json, and back."""
+"""The record of a run, or of a shard, as the text of its JSON file, and back."""
 
 from __future__ import annotations
 
@@ -8,44 +8,48 @@ import stat
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from constitution.errors import DamagedPart, WarehouseError
-from constitution.records import Run, Usage
+from constitution.records import Run, ShardRecord, Usage
 from constitution.warehouse import checksums
 
 SCHEMA = 1
 """Version of the layout."""
 
+T = TypeVar("T", Run, ShardRecord)
+KINDS: dict[type, str] = {Run: "run", ShardRecord: "shard"}
+"""What a record is of."""
 
-def render(run: Run) -> bytes:
+
+def render(record: Run | ShardRecord) -> bytes:
     """Raises WarehouseError for what JSON cannot hold."""
     try:
-        return json.dumps({"schema": SCHEMA, **asdict(run)}, ensure_ascii=False, indent=1, allow_nan=False).encode(
-            "utf-8"
-        )
+        found = {"schema": SCHEMA, **asdict(record)}
+        return json.dumps(found, ensure_ascii=False, indent=1, allow_nan=False).encode("utf-8")
     except (ValueError, TypeError) as error:
-        raise WarehouseError(f"the record of run {run.run_id} cannot be written: {error}") from None
+        raise WarehouseError(f"the record of run {record.run_id} cannot be written: {error}") from None
 
 
-def read(path: Path) -> Run | None:
+def read(path: Path, kind: type[T]) -> T | None:
     """None: there is no such file. Raises as `parse` does, and WarehouseError where it may not be read: a record that
     another user's umask hides is not damaged."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
-            raise DamagedPart(f"{path}: cannot be read as a run: {checksums.NO_FILE}")
-        return parse(path.read_bytes(), str(path))
-    except FileNotFoundError:
+            raise DamagedPart(f"{path}: cannot be read as a {KINDS[kind]}: {checksums.NO_FILE}")
+        return parse(path.read_bytes(), str(path), kind)
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        reason = f"{path}: cannot be read as a run: {error.strerror or error}"
+        reason = f"{path}: cannot be read as a {KINDS[kind]}: {error.strerror or error}"
         if checksums.broken(error):
             raise DamagedPart(reason) from None
         raise WarehouseError(reason, hint="check its permissions, and that the disk answers") from None
 
 
-def parse(data: bytes, label: str) -> Run:
-    """The run whose record `data` is. Raises DamagedPart for what is none, WarehouseError for another version's."""
+def parse(data: bytes, label: str, kind: type[T]) -> T:
+    """The run, or shard, whose record `data` is. Raises DamagedPart for what is none, WarehouseError for another
+    version's."""
     try:
         found: dict[str, Any] = json.loads(data, parse_constant=_finite, parse_float=_finite)
         schema = found.pop("schema")
@@ -55,16 +59,17 @@ def parse(data: bytes, label: str) -> Run:
                 hint="use the version of constitution that wrote it",
             )
         # A field of another type would stop who reads it later, and not with one sentence.
-        if misfit := _misfit(found, Run, "record"):
+        if misfit := _misfit(found, kind, "record"):
             raise ValueError(f"{misfit} is of another type")
         found["usage"] = tuple(Usage(**row) for row in found.get("usage", ()))
-        found["repairs"] = tuple(found.get("repairs", ()))
-        return Run(**found)
+        if "repairs" in found:
+            found["repairs"] = tuple(found["repairs"])
+        return kind(**found)
     except RecursionError:
         reason = "nested too deeply"
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error)
-    raise DamagedPart(f"{label}: cannot be read as a run: {reason}")
+    raise DamagedPart(f"{label}: cannot be read as a {KINDS[kind]}: {reason}")
 
 
 def _misfit(value: Any, kind: Any, name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The warehouse's folder: the code that writes a run's rows, prompts and record, and the reads that resuming needs.
+"""A run's rows in the warehouse: the code that writes them and its prompts, and the reads that resuming needs.
 
     warehouse = Warehouse(Path("warehouse"))
     with warehouse.lock(run_id):
@@ -12,10 +12,6 @@ whole or not at all. Everything raises WarehouseError, with the path, when the d
 
 from __future__ import annotations
 
-import fcntl
-import os
-import socket
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -26,59 +22,39 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from constitution.errors import DamagedPart, InputError, RunLocked, WarehouseError
-from constitution.records import Constitution, Prompt, Row, Run
+from constitution.errors import DamagedPart, WarehouseError
+from constitution.records import Constitution, Prompt, Row, Shard
 from constitution.sandbox import quiet
-from constitution.warehouse import checksums, convert, damage, files, record, tally, turns, views
+from constitution.warehouse import checksums, convert, damage, files, shards, tally, turns, views
 from constitution.warehouse.compact import TARGET_BYTES, compact_folder, recover_folder, replace_folder
-from constitution.warehouse.layout import Place, is_run_id
+from constitution.warehouse.records import Records, checked
 from constitution.warehouse.schema import TABLES
 
-_LOCK_TRIES = 5  # × 50 ms: `locked` holds a lock for an instant to look at it
-_LISTED = 10
-"""Ids that a message lists; the newest."""
 
+class Store(Records):
+    """The records with the runs' rows."""
 
-class Store:
-    """The folder `root`; it comes into being at the first write of a run, and is the same one from then on: where it is
-    renamed, deleted or another is in its place, everything raises WarehouseError, and nothing makes it again."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = Path(root)
-        self._place = Place(self.root)
-
-    def folder(self, table: str, run_id: str) -> Path:
-        """Where a run's parts of a table are; it need not exist."""
-        if table not in TABLES:
-            raise WarehouseError(f"{table}: there is no such table; tables are {', '.join(TABLES)}")
-        self._place.check()
-        return damage.folder_of(self.root, table, _checked(run_id))
-
-    def parts(self, table: str, run_id: str) -> list[Path]:
-        return files.parts(self.folder(table, run_id))
-
-    def made(self, table: str, run_id: str) -> list[Path]:
+    def made(self, table: str, run_id: str, shard: Shard | None = None) -> list[Path]:
         """Those that the run writes as it goes: of `prompts` without the slices of its input."""
-        return turns.made(self.parts(table, run_id)) if table == "prompts" else self.parts(table, run_id)
+        paths = self.parts(table, run_id, shard)
+        return turns.made(paths) if table == "prompts" else paths
 
     def slices(self, run_id: str) -> list[Path]:
         """The parts of `prompts` that are the run's input."""
         return turns.slices(self.parts("prompts", run_id))
 
-    def require(self) -> None:
-        """Raises WarehouseError where there is no warehouse: what is said of a run makes none."""
-        self._place.require()
-
     # Rows
 
-    def write_part(self, table: str, run_id: str, rows: Sequence[Row | convert.Note]) -> Path:
-        """`rows`, all of the table's class and not none, as the run's next part of the table."""
+    def write_part(
+        self, table: str, run_id: str, rows: Sequence[Row | convert.Note], shard: Shard | None = None
+    ) -> Path:
+        """`rows`, all of the table's class and not none, as the next part of the table, of the run or of this shard."""
         if not rows:
             raise WarehouseError(f"{table}: a part needs at least one row")
         folder = self.folder(table, run_id)
         data = convert.rows_to_arrow(table, rows)
         self._place.make()
-        with files.new_part(folder) as (path, file):
+        with files.new_part(folder, shard) as (path, file):
             TABLES[table].write(data, file)
         return path
 
@@ -98,15 +74,16 @@ class Store:
                 parts.append(TABLES[table].conform(file.read()))
         return pa.concat_tables(parts)
 
-    def rows_of(self, run_id: str, prompt_ids: Iterable[str]) -> dict[str, list[Row]]:
-        """The rows that the run has written for these prompts; a prompt with none is not in the answer.
+    def rows_of(self, run_id: str, prompt_ids: Iterable[str], shard: Shard | None = None) -> dict[str, list[Row]]:
+        """The rows that the run has written for these prompts, which are the shard's, if one is given; a prompt with
+        none is not in the answer.
 
         Later turns first, then responses (by round), then as convert.ROW_TABLES has them. Reads others' ids alone.
         """
         wanted = list(dict.fromkeys(prompt_ids))
         rows: dict[str, list[Row]] = defaultdict(list)
         for table in convert.MADE_TABLES if wanted else ():
-            if not (paths := self.made(table, run_id)):
+            if not (paths := self.made(table, run_id, shard)):
                 continue
             by_round, id = "round, " if table == "responses" else "", "id" if table == "prompts" else "prompt_id"
             own = f"WHERE {tally.OF_REWARDS}" if table == "scores" else ""
@@ -175,70 +152,12 @@ class Store:
             TABLES[table].write(data, file)
         return path
 
-    # Runs
-
-    @contextmanager
-    def lock(self, run_id: str, *, prepared: bool = False) -> Iterator[None]:
-        """For as long as the block lasts, this is the only process that writes the run; RunLocked if another does.
-        prepared: WarehouseError, and nothing is made, where the run's prompts are not there."""
-        path = self._run_path(run_id, "lock")
-        if prepared and not self.parts("prompts", run_id):
-            raise WarehouseError(
-                f"{self.root}: run {run_id} and its prompts are not there any more",
-                hint="put them back where they were, or begin the run again with the same command",
-            )
-        self._place.make_root()
-        with files.storing(path):
-            files.make_folder(path.parent)
-            descriptor = os.open(path, files.OPEN, 0o644)
-        try:
-            with files.storing(path):
-                if not _try_lock(descriptor):
-                    holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip() or "another process"
-                    raise RunLocked(f"run {run_id} is being written by {holder}")
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-            yield
-        finally:
-            os.close(descriptor)
-
-    def locked(self, run_id: str) -> bool:
-        """Whether some process is writing the run now."""
-        try:
-            descriptor = os.open(self._run_path(run_id, "lock"), os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
-
-    def write_run(self, run: Run) -> Path:
-        path, data = self._run_path(run.run_id), record.render(run)
-        self._place.make()
-        with files.replacing(path) as file:
-            file.write(data)
-        return path
-
-    def read_run(self, run_id: str) -> Run | None:
-        """None: there is no such run."""
-        return record.read(self._run_path(run_id))
-
-    def run_ids(self) -> list[str]:
-        return sorted(path.stem for path in (self.root / "runs").glob("*.json") if is_run_id(path.stem))
-
-    def runs(self) -> list[Run]:
-        """All runs, the earliest first."""
-        runs = [run for run_id in self.run_ids() if (run := self.read_run(run_id))]
-        return sorted(runs, key=lambda run: (run.started_at, run.run_id))
+    # What a run's engines keep
 
     def batches(self, run_id: str) -> Path:
         """Where a run's engines keep notes of the batches that they sent, until it is finished; it need not exist."""
         self._place.check()
-        return self.root / "batches" / _checked(run_id)
+        return self.root / "batches" / checked(run_id)
 
     def forget_batches(self, run_id: str) -> None:
         """All that was in them is in rows."""
@@ -247,36 +166,6 @@ class Store:
             files.remove_tree(folder)
             with suppress(OSError):  # others' are in it, or there was none
                 folder.parent.rmdir()
-
-    def full_id(self, begins: str) -> str:
-        """The id of the run that is called, or begins, so; by the records' names alone, for one may be damaged.
-
-        Raises InputError where there is none, or where several ids begin so.
-        """
-        known = self.run_ids()
-        ids = [begins] if begins in known else [run_id for run_id in known if run_id.startswith(begins)]
-        if not ids:
-            raise InputError(f"{begins}: there is no such run", hint="`constitution runs` lists them")
-        if len(ids) > 1:
-            more = f", and {len(ids) - _LISTED} more" if len(ids) > _LISTED else ""
-            raise InputError(
-                f"{begins}: {len(ids)} runs' ids begin with it", hint=f"one of {', '.join(ids[-_LISTED:])}{more}"
-            )
-        return ids[0]
-
-    def find_run(self, begins: str | None, having: tuple[str, ...] = ("preferences",)) -> Run:
-        """The run of this id, or the one whose id begins so; None: the newest with rows in one of the tables `having`.
-        Raises InputError where there is none, or where several ids begin so."""
-        if begins is not None:
-            run = self.read_run(self.full_id(begins))
-            assert run is not None
-            return run
-        able = [run for run in self.runs() if any(self.parts(table, run.run_id) for table in having)]
-        if not able:
-            hint = "`constitution run` makes some"
-            hint += ", from a recipe with a [judge] section" if having[0] in ("preferences", "judgements") else ""
-            raise InputError(f"{self.root}: no run has {' or '.join(having)}", hint=hint)
-        return able[-1]
 
     # What is damaged
 
@@ -297,8 +186,9 @@ class Store:
                 counts = {**known, "skipped": run.counts.get("skipped", 0)}
         except DamagedPart:
             damages.append(damage.Damage("runs", self._run_path(run_id), "cannot be read as a run"))
+        damages += shards.damaged(self.root, run_id)
         with reading(self.root):
-            return damages + damage.find(self.root, _checked(run_id), counts, tables, read_parts=read_parts)
+            return damages + damage.find(self.root, checked(run_id), counts, tables, read_parts=read_parts)
 
     def unchecked(self, run_id: str) -> list[Path]:
         """The run's parts whose checksums were lost."""
@@ -315,7 +205,7 @@ class Store:
         what it found. A run that has to make rows again is open again, and its record says so."""
         damages = self.verify(run_id)
         for each in damages:
-            if each.table == "runs":
+            if each.table in damage.RECORDS:
                 damage.quarantine_part(self.root, run_id, each)
         run = self.read_run(run_id)
         if run is None or not damages:  # what the run was to make is in its record: its next start repairs
@@ -331,13 +221,18 @@ class Store:
 
     # Upkeep
 
-    def recover(self, run_id: str) -> None:
-        """Clears what a killed process left of this run. Call it on opening a run for writing, holding its lock."""
-        for table in TABLES.keys() - convert.NOTE_TABLES.keys() - {"exported"}:  # others may be at these just now
-            recover_folder(self.folder(table, run_id))
-        with files.storing(self.root / "runs"):
-            for leftover in (self.root / "runs").glob(f".{_checked(run_id)}.json.*.tmp"):
-                leftover.unlink(missing_ok=True)
+    def recover(self, run_id: str, shard: Shard | None = None) -> None:
+        """Clears what a killed process left of this run. Call it on opening a run for writing, holding its lock alone;
+        or, of this shard alone, holding the shard's."""
+        with files.storing(self.root):
+            for table in TABLES.keys() - convert.NOTE_TABLES.keys() - {"exported"}:  # others may be at these just now
+                if shard is None:
+                    recover_folder(self.folder(table, run_id))
+                else:
+                    files.sweep(self.folder(table, run_id), shard)
+            if shard is None:
+                files.sweep_records(self.root / "runs", checked(run_id))
+            files.sweep_records(shards.folder_of(self.root, run_id), shard.name if shard else "*")
 
     def compact(self, run_id: str, target_bytes: int = TARGET_BYTES, *, counts: Mapping[str, int] | None = None) -> int:
         """Merges the run's parts, holding its lock and with no Writer open; returns how many parts fewer there are.
@@ -347,7 +242,7 @@ class Store:
         """
         if counts is not None:
             with reading(self.root):
-                damage.check_counts(self.root, _checked(run_id), counts)
+                damage.check_counts(self.root, checked(run_id), counts)
         tables, keep = ("prompts", *damage.made_by(counts or {})), self.slices(run_id)
         return sum(compact_folder(TABLES[name], self.folder(name, run_id), target_bytes, keep) for name in tables)
 
@@ -355,31 +250,6 @@ class Store:
         """warehouse.duckdb again, beside its place and renamed: a process that has the old one open keeps it."""
         self._place.make()
         return views.rebuild(self.root)
-
-    def _run_path(self, run_id: str, kind: str = "json") -> Path:
-        self._place.check()
-        return self.root / "runs" / f"{_checked(run_id)}.{kind}"
-
-
-def _checked(run_id: str) -> str:
-    """Run ids become names of files and folders."""
-    if not is_run_id(run_id):
-        raise WarehouseError(
-            f"{run_id!r} cannot be a run id: letters, digits and . _ -, at most 128, a letter or digit first"
-        )
-    return run_id
-
-
-def _try_lock(descriptor: int) -> bool:
-    for attempt in range(_LOCK_TRIES):
-        if attempt:
-            time.sleep(0.05)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        return True
-    return False
 
 
 @contextmanager

@@ -40,11 +40,14 @@ without rows has columns for pandas too: Arrow passes over names that begin with
 NO_RUN = "_none.json"
 """In runs/: the same for the runs' files; its content is `{}`."""
 
+NO_SHARD = f"{NO_RUN_ID}/{NO_RUN}"
+"""In shards/: the same for the records of shards."""
+
 _RUN_OF_FILE = "regexp_extract(filename, '([^/]*)/[^/]*$', 1)"
 """The run, by the name of the file's folder: a filter on it opens the run's files alone. Not Hive's `run_id=…`, which
 DuckDB, pandas and polars take for a column: it wins over the file's, or is refused beside it."""
 
-_OURS = "/[A-Za-z0-9][A-Za-z0-9._-]*/(part-[0-9]+|[a-z]+-[0-9a-f]{12}|none)[.]parquet$"
+_OURS = "/[A-Za-z0-9][A-Za-z0-9._-]*/(part-([0-9]+of[0-9]+-)?[0-9]+|[a-z]+-[0-9a-f]{12}|none)[.]parquet$"
 """Names of the tables' files. Others lie there too: a file manager's copies, those of a tool that synchronises."""
 
 _METHODS = "FROM (VALUES {}) AS m(method, orders, reads, clamped, sampled)".format(
@@ -110,14 +113,15 @@ def look(cursor: duckdb.DuckDBPyConnection, root: Path, run_id: str | None = Non
 
 
 def _without_files(root: Path, run_id: str | None = None) -> frozenset[str]:
-    """Tables that a view over files cannot be made of: a warehouse may be from before there was such a table, and a run
-    need not have rows in each."""
-    return frozenset(
+    """Tables, and `shards`, that a view over files cannot be made of: a warehouse may be from before there was such a
+    table, and a run need not have rows in each."""
+    without = {
         name
         for name in TABLES
         if not (root / name / NO_ROWS).exists()
         or (run_id is not None and not any((root / name / run_id).glob("*.parquet")))
-    )
+    }
+    return frozenset(without if (root / "shards" / NO_SHARD).exists() else {*without, "shards"})
 
 
 def _in_memory(root: Path, without: frozenset[str]) -> str | None:
@@ -206,6 +210,7 @@ def _statements(without: Collection[str]) -> Iterator[str]:
     yield f"CREATE VIEW methods AS {_METHODS}"
     yield _text("views.sql")
     yield _text("rewards.sql")
+    yield _text("shards.sql").replace("{files}", f"runs/{NO_RUN}" if "shards" in without else "shards/[!.]*/*.json")
     yield f"CREATE VIEW usage AS WITH used AS ({usage_query()}), {_text('prices.sql')}"
     yield package_files("constitution").joinpath("labels", "votes.sql").read_text(encoding="utf-8")
     yield _text("judging.sql")

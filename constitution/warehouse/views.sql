@@ -74,6 +74,9 @@ SELECT
     run ->> '$.constitution_digest' AS constitution_digest,
     run -> '$.templates' AS templates,
     run ->> '$.code_version' AS code_version,
+    coalesce((run ->> '$.shards')::INTEGER, 0) AS shards,
+    coalesce(run ->> '$.parent', '') AS parent,
+    coalesce((run ->> '$.iteration')::INTEGER, 0) AS iteration,
     run -> '$.hardware' AS hardware,
     run -> '$.labels' AS labels
 FROM files;

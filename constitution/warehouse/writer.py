@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from constitution.errors import WarehouseError
-from constitution.records import Row
+from constitution.records import Row, Shard
 from constitution.warehouse.convert import TABLE_OF, Note
 from constitution.warehouse.store import Store
 
@@ -27,19 +27,28 @@ FULL = 4
 
 
 class Writer:
-    """Writes one run's rows; one at a time per run, whose lock the caller holds, or of scores and counterfactuals
-    `scoring`.
+    """Writes one run's rows; one at a time per run, or per shard, whose lock the caller holds, or of scores and
+    counterfactuals `scoring`.
 
     A flush starts when `flush_rows` rows wait, or the oldest has waited `flush_seconds`. When a flush fails, its rows
     stay in the buffer, the next `put` raises the WarehouseError (without taking its rows), and the flush is tried again
     after `flush_seconds` and on closing.
     """
 
-    def __init__(self, warehouse: Store, run_id: str, *, flush_rows: int = 20_000, flush_seconds: float = 5.0) -> None:
+    def __init__(
+        self,
+        warehouse: Store,
+        run_id: str,
+        *,
+        shard: Shard | None = None,
+        flush_rows: int = 20_000,
+        flush_seconds: float = 5.0,
+    ) -> None:
         if flush_rows < 1:
             raise ValueError("flush_rows must be 1 or more")
         self._warehouse = warehouse
         self._run_id = run_id
+        self._shard = shard
         self._flush_rows = flush_rows
         self._flush_seconds = flush_seconds
         self._buffer: list[Row | Note] = []
@@ -162,7 +171,7 @@ class Writer:
         """In the thread: one part per table that has rows, which are taken out of `by_table` once they are on disk."""
         for table, rows in by_table.items():
             if rows:
-                self._warehouse.write_part(table, self._run_id, rows)
+                self._warehouse.write_part(table, self._run_id, rows, self._shard)
                 self.written[table] += len(rows)
                 by_table[table] = []
 
