@@ -21,6 +21,7 @@ COMMANDS = {
     "run": ("constitution.cli.run:run", "Run a recipe: answer, critique, revise, judge, store."),
     "try": ("constitution.cli.trial:trial", "Try a recipe on a few prompts: what is wrong, and what it will cost."),
     "runs": ("constitution.cli.runs:runs", "List the runs: how far each got, what it cost."),
+    "watch": ("constitution.cli.watch:watch", "Watch a run at work, from another terminal or machine."),
     "serve": ("constitution.cli.serve:serve", "Print the vLLM server command that fits a recipe."),
     "prompts": ("constitution.cli.prompts:group", "Files of prompts: inspect one, and the section that reads it."),
     "principles": (

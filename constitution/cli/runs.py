@@ -14,6 +14,7 @@ from constitution.cli._summary import show
 from constitution.cli._tables import readable, show_table
 from constitution.pipeline import Progress
 from constitution.pipeline.report import cost, duration
+from constitution.pipeline.standing import status_of
 from constitution.records import Run
 from constitution.shown import printable
 from constitution.warehouse import Warehouse, ask, connect
@@ -70,7 +71,7 @@ def runs(run_id: str | None, as_json: bool, warehouse: Path) -> None:
     rows = []
     for run in listed:
         done, prompts, kept, failures, tokens_in, tokens_out = found.get(run.run_id, (0,) * 6)
-        cells = [run.run_id, printable(run.constitution), _status(store, run), f"{done:,} / {prompts:,}"]
+        cells = [run.run_id, printable(run.constitution), status_of(store, run), f"{done:,} / {prompts:,}"]
         cells += [readable(kept), readable(failures), duration(run.seconds), cost(run) or "·"]
         rows.append([*cells, readable(tokens_in), readable(tokens_out)])
     show_table((*_NAMES, *_NUMBERS), rows, right=_NUMBERS, cut=False)
@@ -81,7 +82,7 @@ def _facts(store: Warehouse, run: Run, figures: Sequence[int]) -> dict[str, Any]
     names = ("complete", "prompts", "kept", "failures", "tokens_in", "tokens_out")
     return {
         "run_id": run.run_id, "recipe": run.recipe.get("name", ""), "constitution": run.constitution,
-        "status": _status(store, run), "stopped": run.stopped, "started_at": run.started_at,
+        "status": status_of(store, run), "stopped": run.stopped, "started_at": run.started_at,
         "finished_at": run.finished_at, "starts": run.starts, "seconds": run.seconds, "cost": run.cost,
         "currency": (run.recipe.get("budget") or {}).get("currency", "USD"), **dict(zip(names, figures, strict=True)),
         "skipped": run.counts.get("skipped", 0), "models": run.models,
@@ -93,7 +94,7 @@ def _show(store: Warehouse, run: Run) -> None:
         stored = Progress(run.counts.get("prompts", 0))
         stored.take_stock(store.tally(run.run_id))
         run = replace(run, usage=stored.ledger.usage(), counts=stored.counts() | run.counts)
-    show(run, _status(store, run))
+    show(run, status_of(store, run))
     click.echo()
     if run.stopped:
         click.echo(f"  {printable(run.stopped)}")
@@ -101,9 +102,3 @@ def _show(store: Warehouse, run: Run) -> None:
     click.echo(f"  started {run.started_at}{ended}; {run.starts} start{'' if run.starts == 1 else 's'}")
     for role, facts in run.models.items():
         click.echo(f"  {role}: " + ", ".join(f"{name} {readable(value)}" for name, value in facts.items()))
-
-
-def _status(store: Warehouse, run: Run) -> str:
-    if run.finished_at:
-        return "finished"
-    return "running" if store.locked(run.run_id) else "stopped" if run.stopped else "open"
