@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,11 +12,12 @@ from pathlib import Path
 
 import pytest
 from judging_rows import answer
-from warehouse_rows import RUN, failure, fill
+from kill_points import kills
+from warehouse_rows import RUN, chain, failure, fill, run
 
-from constitution.errors import InputError, RunLocked
-from constitution.records import Shard, ShardRecord
-from constitution.warehouse import Warehouse, checksums, files
+from constitution.errors import InputError, RunLocked, WarehouseError
+from constitution.records import Judgement, Preference, Response, Shard, ShardRecord
+from constitution.warehouse import Warehouse, checksums, files, locks
 
 ONE, TWO, OTHER = Shard(1, 2), Shard(2, 2), Shard(1, 3)
 RECORD = ShardRecord(RUN, 1, 2, "a", 7, "ann", "2026-01-01T00:00:00", "2026-01-01T00:10:00", counts={"prompts": 5})
@@ -191,3 +194,105 @@ def test_records_of_shards_are_read_by_their_number_and_in_sql(tmp_path: Path) -
     assert (warehouse.root / "quarantine" / "shards" / RUN / "2of2.json").read_text() == "{"
     warehouse.forget_shards(RUN)
     assert warehouse.shards(RUN) == []
+
+
+@pytest.mark.parametrize(("host", "ended", "age"), [("else", True, 0), ("here", False, 0), ("else", False, 31)])
+def test_a_shard_that_cannot_be_at_work_is_taken_over_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, ended: bool, age: int
+) -> None:
+    warehouse = Warehouse(tmp_path / "warehouse")
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail(f"waits {seconds} s"))
+    found = replace(RECORD, host=socket.gethostname() if host == "here" else host, ended_at="2026" if ended else None)
+    path = warehouse.write_shard(found)
+    os.utime(path, times=(path.stat().st_mtime - age,) * 2)
+    with warehouse.lock(RUN, shard=ONE) as lock:
+        assert lock.alone
+
+
+def test_a_shard_of_another_machine_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that does not lock between machines: only the other's heartbeat tells."""
+    warehouse = Warehouse(tmp_path / "warehouse")
+    path = warehouse.write_shard(RECORD)
+    waited: list[float] = []
+
+    def grows_old(seconds: float) -> None:
+        waited.append(seconds)
+        os.utime(path, times=(path.stat().st_mtime - seconds - 1e-3,) * 2)
+
+    def lives(seconds: float) -> None:
+        warehouse.write_shard(replace(RECORD, beat_at="2026-01-01T00:10:10"))
+
+    monkeypatch.setattr("time.sleep", lives)
+    refused = f"shard 1/2 of run {RUN} is at work on a, and its lock is not seen here"
+    with pytest.raises(RunLocked, match=refused), warehouse.lock(RUN, shard=ONE):
+        raise AssertionError
+    monkeypatch.setattr("time.sleep", grows_old)
+    with warehouse.lock(RUN, shard=ONE) as lock:
+        assert lock.alone
+    assert sum(waited) == pytest.approx(locks.SILENT, abs=1.5)
+
+
+def test_a_file_system_without_locks_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs").mkdir()
+
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", none)
+    for shard in (None, ONE):
+        with (
+            pytest.raises(WarehouseError, match=r"\.lock: its file system does not lock files: No locks available"),
+            Warehouse(tmp_path).lock(RUN, shard=shard),
+        ):
+            raise AssertionError
+
+
+def test_a_kill_at_any_step_of_a_shard_loses_no_row_and_harms_no_other(tmp_path: Path) -> None:
+    warehouse = Warehouse(tmp_path / "warehouse")
+    warehouse.write_part("failures", RUN, [failure(0)])
+    killed = 0
+    for point in kills(lambda: dies(warehouse.root)):
+        killed = point
+        assert warehouse.verify(RUN) == []
+        ids = warehouse.table("failures", RUN)["id"].to_pylist()
+        assert len(ids) == len(set(ids))
+        with warehouse.lock(RUN, shard=ONE) as lock:
+            assert lock.alone, "the dead hold no lock"
+            lock.share()
+            warehouse.recover(RUN, ONE)
+            warehouse.write_part("failures", RUN, [failure(1000 + point)], TWO)
+            assert not list(checksums.aside(warehouse.folder("failures", RUN)).glob(".part-1of2-*"))
+    assert killed >= 10
+    stored = warehouse.ids("failures", RUN)
+    assert {failure(n).id for n in (1, 2, 3, 4, *range(1001, 1001 + killed))} <= stored
+    assert warehouse.verify(RUN) == []
+
+
+def dies(root: Path) -> None:
+    """What shard 1 writes in one start: rows that are not there, and its record."""
+    warehouse = Warehouse(root)
+    with warehouse.lock(RUN, shard=ONE) as lock:
+        warehouse.recover(RUN)
+        lock.share()
+        for number in (1, 2, 3, 4):
+            if failure(number).id not in warehouse.ids("failures", RUN):
+                warehouse.write_part("failures", RUN, [failure(number)], ONE)
+        warehouse.write_shard(RECORD)
+
+
+def test_a_damaged_part_of_a_shard_is_quarantined_with_what_rests_on_it(tmp_path: Path) -> None:
+    warehouse = Warehouse(tmp_path / "warehouse")
+    warehouse.write_run(run())
+    rows = {number: list(chain(number)) for number in (1, 2)}
+    for shard in (ONE, TWO):
+        for table, kind in (("responses", Response), ("judgements", Judgement), ("preferences", Preference)):
+            warehouse.write_part(table, RUN, [row for row in rows[shard.number] if isinstance(row, kind)], shard)
+    [path, _] = warehouse.parts("responses", RUN)
+    assert path.name == "part-1of2-0.parquet"
+    path.write_bytes(b"PAR1")
+    with warehouse.lock(RUN):
+        assert path in {damage.path for damage in warehouse.repair(RUN)}
+    left = warehouse.rows_of(RUN, {row.prompt_id for each in rows.values() for row in each})
+    assert list(left) == [rows[2][0].prompt_id]
+    assert len(left[rows[2][0].prompt_id]) == len(rows[2])
+    assert (tmp_path / "warehouse" / "quarantine" / "responses" / RUN / path.name).exists()

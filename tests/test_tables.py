@@ -20,6 +20,7 @@ from judging_rows import RUN, Scene, answer
 from warehouse_page import lines_for, queries
 from warehouse_rows import failure
 
+from constitution.records import Shard
 from constitution.warehouse import checksums, views
 from constitution.warehouse.schema import TABLES
 
@@ -79,9 +80,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scene.vote(pair, "true", 0.9, p_b)
         scene.say("ann", 1, pair=pair)
     warehouse = scene.write(root)
-    warehouse.write_part("failures", "1234", [failure(1, "1234"), failure(2, "1234")])
+    warehouse.write_part("failures", "1234", [failure(1, "1234")])
+    warehouse.write_part("failures", "1234", [failure(2, "1234")], Shard(3, 16))
     folder = warehouse.folder("failures", "1234")
-    (checksums.aside(folder) / ".part-1.parquet.tmp").write_bytes(b"half")
+    (checksums.aside(folder) / ".part-3of16-2.parquet.tmp").write_bytes(b"half")
     shutil.copytree(folder, checksums.aside(folder).with_name(".compact-1234"))
     warehouse.replace_rows("responses", "1234", [])
     return root

@@ -36,6 +36,8 @@ from constitution.records import (
     Response,
     Row,
     Run,
+    Shard,
+    ShardRecord,
     Usage,
     as_dicts,
 )
@@ -229,6 +231,14 @@ def test_the_record_of_a_run_comes_back(empty: Warehouse, torture: Torture) -> N
     usage = st.lists(any_of(Usage, {"cost": cost}), max_size=3).map(tuple)
     drawn = any_of(Run, {"run_id": st.just("record"), "seconds": floats, "cost": cost, "usage": usage})
     torture.count(COUNTED, holds(torture, comes_back, drawn))
+
+    def of_a_shard(record: ShardRecord) -> None:
+        empty.write_shard(record)
+        assert repr(empty.read_shard("record", Shard(3, 16))) == repr(record)
+
+    own = {"run_id": st.just("record"), "number": st.just(3), "of": st.just(16)}
+    drawn_of_a_shard = any_of(ShardRecord, {**own, "seconds": floats, "cost": cost, "usage": usage})
+    torture.count(COUNTED, holds(torture, of_a_shard, drawn_of_a_shard))
 
 
 PAIR = next(row for row in chain(0) if isinstance(row, Preference))

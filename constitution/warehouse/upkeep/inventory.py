@@ -82,8 +82,10 @@ def what_is(parts: tuple[str, ...]) -> tuple[What, str, str]:
         return "trials", parts[1], ""
     if top == "runs" and len(parts) == 2:
         return _of_records(name)
-    if top in (REMOVING, "batches", "shards") and len(parts) > 2:
-        return ("removing" if top == REMOVING else "batches" if top == "batches" else "shards"), parts[1], ""
+    if top in (REMOVING, "batches") and len(parts) > 2:
+        return ("removing" if top == REMOVING else "batches"), parts[1], ""
+    if top == "shards" and len(parts) == 3:
+        return _of_shards(parts[1], name)
     if top == QUARANTINE and len(parts) > 3:
         table, folder = parts[2:4] if parts[1] == checksums.FOLDER else parts[1:3]
         return "quarantine", folder.removesuffix("-rows"), table
@@ -102,6 +104,13 @@ def _of_records(name: str) -> tuple[What, str, str]:
         return "views", "", ""
     what: What = "record" if kind == "json" else "locks" if kind == "lock" else "other"
     return what, stem if what != "other" else "", ""
+
+
+def _of_shards(run_id: str, name: str) -> tuple[What, str, str]:
+    if run_id == views.NO_RUN_ID:
+        return ("views" if name == views.NO_RUN else "temporary" if _TEMPORARY.fullmatch(name) else "other"), "", ""
+    what: What = "temporary" if _RECORD.fullmatch(name) else "locks" if name.endswith(".lock") else "shards"
+    return what, run_id, ""
 
 
 def _of_sums(table: str, folder: str, name: str) -> tuple[What, str, str]:
