@@ -46,7 +46,7 @@ def test_figures_of_a_run(capsys: pytest.CaptureFixture[str]) -> None:
     progress.done = 20
     pace.update(progress, 10.0)
     progress.rows.update(failures=5, unsaid=2)
-    progress.spent = SimpleNamespace(total=1.234)  # type: ignore[assignment]
+    progress.spent = SimpleNamespace(total=1.234)
     assert figures(progress, pace) == "2.0/s · 0 tokens/s · 3 failures · 1.23 USD · 0:00:40 left"
     progress.rows.update(off_label=7)
     assert " · 3 failures · 7 votes not on a label · 1.23 USD" in figures(progress, pace)

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import click
 
-from constitution.cli._flow import Flow, load_flow, with_prefect
+from constitution.cli._flow import load_flow, with_prefect
 from constitution.cli._options import json_option, run_ids, show_json, suggest, warehouse_option
-from constitution.cli._progress import Bar, Lines
+from constitution.cli._shards import Wanted, left_of, shard_options, tell_left, tell_shard, wanted, worker
 from constitution.cli._summary import show
 from constitution.cli._telemetry import telemetry_options
-from constitution.errors import ConstitutionError, NotFinished
-from constitution.pipeline import Progress, watcher
+from constitution.cli._watched import Flow, stdout_to_stderr, work
 from constitution.pipeline.report import beside
 from constitution.recipe import load_recipe
 from constitution.records import Run
@@ -75,6 +68,7 @@ REMEDIES = {
     help="Run it as a flow run of Prefect, which starts a server for it where no API is configured.",
 )
 @telemetry_options
+@shard_options
 @json_option
 @warehouse_option
 def run(
@@ -105,55 +99,40 @@ def run(
         raise click.UsageError("--fresh makes a new run, --resume resumes one: give one of the two")
     overrides += ("reward.last_token.anyway=true",) if how["anyway"] else ()
     load_recipe(recipe, overrides)  # a fault in it is reported before anything starts
-    flow = load_flow(how["flow_file"], recipe, with_prefect(how["prefect"]))
     arguments: tuple[object, ...] = (str(recipe), str(warehouse), limit, list(overrides), fresh)
     arguments += (list(allow), how["retry_failed"], how["resume"])
+    part = wanted(how["shard"], how["shards"], how["prepare"], fresh, bool(how["flow_file"] or how["prefect"]))
+    if part is None:
+        flow = load_flow(how["flow_file"], recipe, with_prefect(how["prefect"]))
+    else:
+        flow, arguments = worker(part, arguments), ()
+    if part and (part.shard or part.prepare):
+        _work_part(part, flow, how["as_json"])
+        return
     if not how["as_json"]:
-        done, worked = _work(flow, arguments)
+        done, worked = work(flow, arguments)
         if done.finished_at and not worked:
             click.echo(f"Nothing to do: this run finished on {done.finished_at}; --fresh makes a new one.")
         _tell(done, warehouse)
     else:
-        with _stdout_to_stderr():
-            done, worked = _work(flow, arguments)
+        with stdout_to_stderr():
+            done, worked = work(flow, arguments)
         show_json(_facts(done, warehouse, worked))
     if done.finished_at is None or done.counts.get("lost", 0):
         sys.exit(1)
 
 
-def _work(flow: Flow, arguments: tuple[object, ...]) -> tuple[Run, bool]:
-    """What the run came to, and whether anything was done. A stop ends the process."""
-    stops: list[int] = []
-    try:
-        return asyncio.run(_watched(flow, arguments, stops))
-    except (KeyboardInterrupt, asyncio.CancelledError) as stop:
-        click.echo("\nStopped. What was made is written; the same command (without --fresh) resumes the run.", err=True)
-        # Once the run works, its session takes SIGTERM, not we: what is no Ctrl-C is one.
-        sys.exit(130 if signal.SIGINT in stops or isinstance(stop, KeyboardInterrupt) else 143)
-    except RuntimeError as error:
-        # Prefect has no class for a server that cannot be reached or started.
-        if "API" not in str(error):
-            raise
-        raise ConstitutionError(
-            f"Prefect's server does not answer: {error}",
-            hint="correct PREFECT_API_URL, or unset it to run without a server",
-        ) from error
-
-
-@contextmanager
-def _stdout_to_stderr() -> Iterator[None]:
-    """For everything in this process and those that it starts: engines print what they like."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    before = sys.stdout
-    os.dup2(2, 1)
-    sys.stdout = sys.stderr
-    try:
-        yield
-    finally:
-        sys.stdout = before
-        os.dup2(kept, 1)
-        os.close(kept)
+def _work_part(part: Wanted, flow: Flow, as_json: bool) -> None:
+    """One shard, or no more than what the shards find."""
+    with stdout_to_stderr() if as_json or part.prepare else nullcontext():
+        done, _ = work(flow, ())
+    if part.prepare:
+        facts = {"run_id": done.run_id, "prompts": done.counts["prompts"], "finished_at": done.finished_at}
+        show_json(facts) if as_json else click.echo(done.run_id)
+        return
+    show_json(done) if as_json else tell_shard(done)
+    if not done["done"]:
+        sys.exit(1)
 
 
 def _facts(run: Run, warehouse: Path, worked: bool) -> dict[str, Any]:
@@ -176,83 +155,6 @@ def _facts(run: Run, warehouse: Path, worked: bool) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def _signals(stop: Callable[[int], object]) -> Iterator[None]:
-    """Within it Ctrl-C and SIGTERM call `stop` with their number, and a second Ctrl-C ends the process at once.
-
-    A terminal sends SIGINT to the whole process group, and a server that Prefect has started would end before us. So
-    the signal is blocked, which child processes inherit, and a thread waits for it.
-    """
-    over = threading.Event()
-
-    def wait() -> None:
-        first = 0.0
-        while signal.sigwait({signal.SIGINT}) and not over.is_set():
-            if not first:
-                first = time.monotonic()
-                click.echo("\nStopping: writing what is finished. Ctrl-C again ends at once.", err=True)
-                stop(signal.SIGINT)
-            elif time.monotonic() - first > 1:  # some shells and `timeout` send it twice
-                show_cursor = "\x1b[?25h" if sys.stdout.isatty() else ""
-                click.echo(f"{show_cursor}Ended; the same command (without --fresh) resumes the run.", err=True)
-                os._exit(130)
-
-    thread = threading.Thread(target=wait, name="interrupt", daemon=True)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    term = signal.signal(signal.SIGTERM, lambda number, frame: stop(number))
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        signal.signal(signal.SIGTERM, term)
-        assert thread.ident is not None
-        signal.pthread_kill(thread.ident, signal.SIGINT)
-        thread.join()
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
-async def _watched(flow: Flow, arguments: tuple[object, ...], stops: list[int]) -> tuple[Run, bool]:
-    """What the run came to, and whether anything was done: a clock would not tell, for it may be set back meanwhile.
-    stops: gets the numbers of the signals that stop it."""
-    worked = False
-    task, loop = asyncio.current_task(), asyncio.get_running_loop()
-    assert task is not None
-    cancel = task.cancel
-
-    def update(progress: Progress) -> None:
-        nonlocal worked
-        worked = True
-        display.update(progress)
-
-    def stop(number: int) -> None:
-        stops.append(number)
-        loop.call_soon_threadsafe(cancel)
-
-    display = Bar() if sys.stdout.isatty() else Lines()
-    token = watcher.set(update)
-    try:
-        with _signals(stop), display:
-            return await _ended(flow, arguments), worked
-    finally:
-        watcher.reset(token)
-
-
-async def _ended(flow: Flow, arguments: tuple[object, ...]) -> Run:
-    """The run that the flow came to; raises what the flow failed by, and CancelledError where it was stopped."""
-    if not hasattr(flow, "with_options"):
-        return cast(Run, await flow(*arguments))  # a function: Prefect has no part in it
-    state = await flow(*arguments, return_state=True)
-    if state.is_cancelled():
-        raise asyncio.CancelledError
-    found = await state.aresult(raise_on_failure=False)
-    if isinstance(found, NotFinished):
-        return cast(Run, found.run)
-    if isinstance(found, BaseException):
-        raise found
-    return cast(Run, found)
-
-
 def _tell(run: Run, warehouse: Path) -> None:
     """The summary: what there is, where it is, what to do next."""
     show(run, "finished" if run.finished_at else "not finished")
@@ -263,6 +165,7 @@ def _tell(run: Run, warehouse: Path) -> None:
     if run.stopped:
         remedy = REMEDIES.get(run.stopped.partition(":")[0], "The same command resumes the run.")
         click.echo(f"Stopped by its {printable(run.stopped)}. {remedy}")
+    tell_left(left_of(run, warehouse))
     if lost:
         which, them = ("One prompt", "it") if lost == 1 else (f"{lost:,} prompts", "them")
         click.echo(f"{which} failed for good: with --retry-failed the same command tries {them} again.")

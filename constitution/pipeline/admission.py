@@ -11,6 +11,8 @@ from collections import Counter, deque
 
 from constitution.errors import AccessDenied, EngineGone
 from constitution.pipeline.cost import Cost, Ledger, money
+from constitution.pipeline.pot import Pot
+from constitution.pipeline.tasks import to_its_end
 from constitution.recipe import BudgetSection
 from constitution.records import Failure
 
@@ -35,10 +37,20 @@ class Admission:
     end first are the cheap ones (two equal answers take no votes), so the mean of fewer would let too many in.
     """
 
-    def __init__(self, section: BudgetSection | None, cost: Cost, done: int, *, stop_at_failures: float = 1.0) -> None:
+    def __init__(
+        self,
+        section: BudgetSection | None,
+        cost: Cost,
+        done: int,
+        *,
+        stop_at_failures: float = 1.0,
+        pot: Pot | None = None,
+    ) -> None:
         """section: None sets no limit. done: prompts that earlier starts finished. stop_at_failures: share of the last
-        prompts, from LEAST to LAST of them, that engines may have failed."""
+        prompts, from LEAST to LAST of them, that engines may have failed. pot: a shard's, from which it draws what it
+        may spend."""
         self._section = section
+        self._pot = pot
         self._most = stop_at_failures
         self._last: deque[str] = deque(maxlen=LAST)
         """By which error an engine failed each of the prompts that ended last; empty: by none."""
@@ -66,7 +78,7 @@ class Admission:
         if self._loading is None:
             self._loading = self._cost.engine_cost - self._before
         while not self.stopped:
-            if self._fits():
+            if self._fits() or await self._drawn():
                 self._in_flight += 1
                 return True
             if not self._in_flight:
@@ -109,20 +121,54 @@ class Admission:
         self._ended.set()
 
     def _fits(self) -> bool:
-        """Tokens: those in flight will have cost their mean, or what they have cost already. Accelerators: their cost
-        grows while prompts are in flight, by as much a prompt as before, without this start's loading."""
         if self._section is None:
             return True
-        if self._seen < FIRST <= self._in_flight:
-            return False
+        return not self._tries() and self._expected() < (self._pot.drawn if self._pot else self._section.limit)
+
+    def _tries(self) -> bool:
+        """Whether what a prompt costs is not known yet, and as many are in flight as it takes to know it. Shards share
+        these."""
+        seen, first = self._seen, FIRST
+        if self._pot:
+            seen, first = seen + int(self._pot.others["seen"]), max(1, FIRST // self._pot.of)
+        return seen < FIRST and self._in_flight >= first
+
+    def _expected(self) -> float:
+        """What this will have cost with one more prompt. Tokens: those in flight will have cost their mean, or what
+        they have cost already. Accelerators: their cost grows while prompts are in flight, by as much a prompt as
+        before, without this start's loading."""
         cost, within = self._cost, self._in_flight + 1
         tokens, engines = cost.token_cost(cost.ledger), cost.engine_cost
+        spent, done = self._spent, self._done
+        if self._pot and done < FIRST:
+            spent, done = spent + self._pot.others["tokens"], done + int(self._pot.others["done"])
+        if done:
+            tokens = max(tokens, self._spent + within * spent / done)
         if self._done:
-            tokens = max(tokens, self._spent + within * self._spent / self._done)
             engines += within * (engines - (self._loading or 0.0)) / self._done
-        return tokens + engines < self._section.limit
+        return tokens + engines
+
+    async def _drawn(self) -> bool:
+        """Whether the pot has enough for one more prompt, or others know by now what one costs."""
+        if self._pot is None:
+            return False
+        if self._tries():
+            await asyncio.to_thread(self._pot.tell, self.account())
+        else:
+            await asyncio.to_thread(self._pot.draw, self._expected(), self.account())
+        return self._fits()
+
+    def account(self) -> dict[str, float]:
+        """A shard's, for the pot."""
+        return {"spent": self._cost.total or 0.0, "tokens": self._spent, "done": self._done, "seen": self._seen}
+
+    async def leave(self) -> None:
+        """Nothing more is spent."""
+        if self._pot is not None:
+            await to_its_end(self._pot.give_back, self.account())
 
     def _spend(self) -> None:
         assert self._section is not None
         limit = self._section.limit
-        self.stopped = f"budget: {money(self._cost.total or 0.0)} of {money(limit)} {self._section.currency} spent"
+        spent = self._pot.spent if self._pot else self._cost.total or 0.0
+        self.stopped = f"budget: {money(spent)} of {money(limit)} {self._section.currency} spent"

@@ -62,6 +62,15 @@ class Ledger:
         """Tokens of output that were added since."""
         self._sums = {(one.stage, one.model): [getattr(one, name) for name in COUNTED] for one in usage}
 
+    def join(self, others: Iterable[tuple[Iterable[Usage], int, int]]) -> None:
+        """Becomes the sum of these: what each has in all, and calls and tokens of output that were added to it."""
+        self.calls, self.written, self._sums = 0, 0, {}
+        for usage, calls, written in others:
+            for one in usage:
+                self._sum(one.stage, one.model, [getattr(one, name) for name in COUNTED])
+            self.calls += calls
+            self.written += written
+
     def add(self, row: Row) -> None:
         """Counts the calls that made the row: none for an answer that came with its prompt, a critique and a revision
         for a revision that was not skipped, as many as it took for a vote or a reading."""
@@ -95,10 +104,13 @@ class Ledger:
     def _add(self, stage: str, model: str, calls: int, tokens: tuple[int, ...]) -> None:
         self.calls += calls
         self.written += tokens[2]
+        self._sum(stage, model, (calls, *tokens))
+
+    def _sum(self, stage: str, model: str, counted: Iterable[int]) -> None:
         sums = self._sums.get((stage, model))
         if sums is None:
             sums = self._sums[stage, model] = [0] * len(COUNTED)
-        for place, count in enumerate((calls, *tokens)):
+        for place, count in enumerate(counted):
             sums[place] += count
 
 
@@ -160,7 +172,7 @@ class Cost:
     def stats(self) -> dict[str, dict[str, Any]]:
         """Per role what its engine reports, this start's and those before it together, as `Run.engines` keeps it."""
         now = self.engines.stats() if self.engines else {}
-        return {role: _together(self._before.get(role, {}), now.get(role, {})) for role in {**self._before, **now}}
+        return {role: together(self._before.get(role, {}), now.get(role, {})) for role in {**self._before, **now}}
 
     def _price(self, used: Usage) -> Price | None:
         if of_judges(used.stage):
@@ -177,7 +189,7 @@ class Cost:
         return before + (engine.open_seconds if engine else 0.0)
 
 
-def _together(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+def together(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     """What an engine reported in earlier starts, and now. What JSON cannot say becomes None."""
     joined = {**before, **now}
     for name in SUMS:

@@ -12,6 +12,9 @@ from constitution.warehouse import SkipSpool, Spool, Warehouse
 COUNTS = ("cut_answers", "skipped")
 """Those of `Run.counts` that are of what came with the prompts; absent: 0."""
 
+LARGEST = 5_000
+"""Prompts to a slice where the recipe does not say: of a million prompts there are 200."""
+
 
 @dataclass(frozen=True, slots=True)
 class Input:
@@ -23,8 +26,8 @@ class Input:
     @property
     def slice(self) -> int:
         """Prompts to a slice. Where the recipe does not say, few enough slices for Prefect's server, which takes about
-        12 task runs a second and is slow over long lists of them."""
-        return self.recipe.output.slice or max(500, -(-self.prompts.count // 200))
+        12 task runs a second and is slow over long lists of them; and for memory, which holds two of a slice."""
+        return self.recipe.output.slice or min(max(500, -(-self.prompts.count // 200)), LARGEST)
 
     @property
     def beside(self) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -33,16 +33,17 @@ from constitution.judge.reward import rewarding
 from constitution.judge.rubrics.own import texts_of_rubrics, writing
 from constitution.judge.sources import texts_of
 from constitution.judge.units import WAVES
+from constitution.pipeline.dealing import dealt
 from constitution.pipeline.input import Input
 from constitution.pipeline.path_policy import allowed_folders, check_places, query_folders
 from constitution.principles import find_root, load_constitution
 from constitution.principles.selection import select
 from constitution.prompts import read_prompts
 from constitution.recipe import Recipe
-from constitution.records import Constitution, Principle, Prompt, Run
+from constitution.records import Constitution, Principle, Prompt, Run, Shard
 from constitution.templates.wording import mixed
 from constitution.warehouse import Warehouse, skipping, spooled
-from constitution.warehouse.damage import INPUT, made_by
+from constitution.warehouse.damage import INPUT, made_by, rows_in
 
 WAVE = 50_000
 """Prompts in flight that fill any batch."""
@@ -61,6 +62,12 @@ class Plan:
     """The slices: Parquet files of prompts."""
     note: str = ""
     """What the user should know before the run begins; empty: nothing."""
+    shard: Shard | None = None
+    """Whose slices `parts` are; None: they are all of the run's."""
+
+    def of(self, shard: Shard) -> Plan:
+        """The same for one of the run's shards."""
+        return replace(self, parts=tuple(dealt(self.run_id, self.parts, shard)), shard=shard)
 
     @property
     def run_id(self) -> str:
@@ -68,7 +75,8 @@ class Plan:
 
     @property
     def prompts(self) -> int:
-        return self.run.counts["prompts"]
+        """The run's, or the shard's."""
+        return self.run.counts["prompts"] if self.shard is None else rows_in(self.parts)
 
     @property
     def finished(self) -> bool:

@@ -7,8 +7,9 @@ from collections import Counter, deque
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from constitution.pipeline.cost import COUNTED, Cost, Ledger
+from constitution.pipeline.cost import COUNTED, Ledger
 from constitution.records import (
     UNSAID,
     Failure,
@@ -24,6 +25,22 @@ from constitution.records import (
 )
 from constitution.warehouse import Tally
 from constitution.warehouse.tally import OFF_LABEL
+
+
+class Priced(Protocol):
+    """A Cost, or a sum of some."""
+
+    @property
+    def total(self) -> float | None:
+        """None: no model has a price."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What others counted."""
+
+    total: float | None
 
 
 @dataclass(slots=True)
@@ -53,7 +70,7 @@ class Progress:
     """Calls and tokens; `ledger.calls` are those of this start."""
     ended_calls: int = 0
     """This start's calls for prompts that are done."""
-    spent: Cost | None = None
+    spent: Priced | None = None
     """What the run has cost so far, over all its starts; None: nothing is known of it."""
     currency: str = "USD"
     note: str = ""

@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -21,17 +20,17 @@ from constitution.identity import row_id
 from constitution.judge.by_last_token import check_trained
 from constitution.judge.reference import Check, check_of
 from constitution.judge.reward import Rewarder, rewarder
-from constitution.labels import Rules
+from constitution.pipeline.closing import close_run
 from constitution.pipeline.cost import Ledger
+from constitution.pipeline.dealing import clock
 from constitution.pipeline.label import Labeller, labeller
 from constitution.pipeline.plan import Plan
 from constitution.pipeline.progress import Progress, watcher
 from constitution.pipeline.proven import Proving, prove
-from constitution.pipeline.relabel import relabel_run
-from constitution.pipeline.state import State, take_stock
+from constitution.pipeline.state import State, mend, take_stock
 from constitution.pipeline.tasks import Window, end, first_error, seldom_collected, sigterm_cancels, to_its_end
 from constitution.pipeline.turns import after
-from constitution.records import UNSAID, Failure, Prompt, Row, Run, Turn
+from constitution.records import UNSAID, Failure, Prompt, Row, Run, Shard, Turn
 from constitution.telemetry import Telemetry, telemetry
 from constitution.warehouse import Warehouse, Writer
 from constitution.warehouse.files import number_of
@@ -55,8 +54,11 @@ class Observer(Protocol):
 
 
 @asynccontextmanager
-async def open_run(plan: Plan, retry_failed: bool = False, observer: Observer | None = None) -> AsyncIterator[Session]:
-    """Holds the run's lock, its engines and its writer; nothing of it outlives the block.
+async def open_run(
+    plan: Plan, retry_failed: bool = False, observer: Observer | None = None, shard: Shard | None = None
+) -> AsyncIterator[Session]:
+    """Holds the run's lock, its engines and its writer; nothing of it outlives the block. shard: works this share of
+    the run's slices, beside other processes that work the others (shard.py).
 
     However the block ends, rows that exist are written: a run that was stopped resumes from them. Where the budget is
     spent already, no model is loaded and `work` takes up nothing. retry_failed: what failed for good in earlier starts
@@ -66,13 +68,19 @@ async def open_run(plan: Plan, retry_failed: bool = False, observer: Observer | 
     for a server that has another model than the one that the run was begun with.
     """
     warehouse = Warehouse(plan.warehouse)
+    plan = plan.of(shard) if shard else plan
     async with AsyncExitStack() as stack:
         stack.enter_context(seldom_collected())
-        stack.enter_context(warehouse.lock(plan.run_id, prepared=True))
+        lock = stack.enter_context(warehouse.lock(plan.run_id, prepared=True, shard=shard))
         if plan.recipe.reward or plan.recipe.reference:
-            stack.enter_context(warehouse.rewarding(plan.run_id))
-        state = await take_stock(plan, warehouse, retry_failed)
-        steps = None if state.admission.stopped else await _begin(state, stack, observer)
+            stack.enter_context(warehouse.rewarding(plan.run_id, shard))
+        if lock.alone:
+            await to_its_end(mend, plan, warehouse, retry_failed)
+        if shard:
+            await to_its_end(warehouse.recover, plan.run_id, shard)
+            lock.share()
+        state = await take_stock(plan, warehouse)
+        steps = None if state.admission.stopped or state.ended else await _begin(state, stack, observer)
         state.progress.started = time.monotonic()
         yield Session(state, steps, retry_failed, observer)
 
@@ -112,13 +120,13 @@ async def _begin(state: State, stack: AsyncExitStack, observer: Observer | None)
         open_engines(
             recipe.model.on(state.before.day),
             answers=recipe.asks_policy,
-            notes=state.warehouse.batches(plan.run_id),
+            notes=state.warehouse.batches(plan.run_id, plan.shard),
             votes=recipe.asks_judges,
         )
     )
     check_trained(recipe, engines.policy)
     await state.begin(engines)
-    watched = await stack.enter_async_context(telemetry(state.now, engines))
+    watched = await stack.enter_async_context(telemetry(state.now, engines, str(plan.shard or "")))
     if watched and watched.note:
         state.progress.note = "; ".join(filter(None, (state.progress.note, watched.note)))
     run = state.run
@@ -132,7 +140,13 @@ async def _begin(state: State, stack: AsyncExitStack, observer: Observer | None)
     )
     able, asked = output.stop_at_failures < 1, observer.asked if observer else None
     proving = prove(engines, state.tally.usage, state.admission.stop, able=able, asked=asked)
-    writer = Writer(state.warehouse, run.run_id, flush_rows=output.flush_rows, flush_seconds=output.flush_seconds)
+    writer = Writer(
+        state.warehouse,
+        run.run_id,
+        shard=plan.shard,
+        flush_rows=output.flush_rows,
+        flush_seconds=output.flush_seconds,
+    )
     stack.push_async_callback(_leave, state)
     stack.enter_context(sigterm_cancels())
     await stack.enter_async_context(writer)
@@ -200,8 +214,10 @@ class Session:
         window stays full over the seams. Those that have the most left to do come first.
         """
         plan, warehouse = self.plan, self._state.warehouse
+        if self._steps is None:
+            return
         last = "preferences" if plan.recipe.judge else "rewards" if plan.recipe.reward else "responses"
-        ended = warehouse.parts(last, plan.run_id)
+        ended = warehouse.parts(last, plan.run_id, plan.shard)
         parts = await asyncio.to_thread(most_left_first, plan.parts, ended)
         await self._each([part for part in parts if part not in self._begun], work or self.work)
         try:
@@ -253,7 +269,7 @@ class Session:
         have: Mapping[str, list[Row]] = {}
         if state.resumes:
             ids = [id for prompt in prompts for id in (prompt.id, *prompt.later_ids())]
-            have = await asyncio.to_thread(state.warehouse.rows_of, state.plan.run_id, ids)
+            have = await asyncio.to_thread(state.warehouse.rows_of, state.plan.run_id, ids, state.plan.shard)
         number = number_of(part)
         for position, prompt in enumerate(prompts):
             turns = (prompt.id, *prompt.later_ids()) if have else ()
@@ -279,7 +295,8 @@ class Session:
         """Writes what is left, and the run's record. Call it when every slice is worked.
 
         Finished means that no restart can add a row: then the parts are merged. While prompts are open, or any were not
-        taken up (`Run.stopped` says why), it is not.
+        taken up (`Run.stopped` says why), it is not. Of a shard the record is as the run's, of its prompts alone; what
+        follows when all shards are finished is shard.finish_run's.
         """
         state, progress, stopped = self._state, self.progress, self._state.admission.stopped
         # Too many failures may be found at the last prompts, when there is nothing left to stop.
@@ -288,27 +305,17 @@ class Session:
         if self._steps is not None:
             await end(self._steps.heart)
             await self._steps.writer.close()
-            if whole:
-                await to_its_end(state.warehouse.compact, state.plan.run_id, counts=progress.counts())
-                await self._relabel()
-                await to_its_end(state.warehouse.forget_batches, state.plan.run_id)
-                state.run = replace(state.run, finished_at=datetime.now(UTC).isoformat(timespec="seconds"))
+        if whole and self.plan.shard is None and self._steps is not None:
+            counts, recipe = progress.counts(), self.plan.recipe
+            state.run = await to_its_end(
+                close_run, state.warehouse, state.run, recipe, counts, again=self._retry_failed
+            )
+            progress.rows["kept"] = state.run.counts["kept"]
+        if whole and (self.plan.shard or self._steps):
+            state.run = replace(state.run, finished_at=clock())
         await state.record()
         state.left = True
         return state.run
-
-    async def _relabel(self) -> None:
-        """The labels that take all votes of the run, where the recipe asks for them."""
-        state = self._state
-        section, again = state.plan.recipe.judge, self._retry_failed and bool(state.run.labels)
-        if section is None:
-            return
-        # `constitution relabel` may have made those that are there by other settings: all are made alike.
-        rules = Rules.of_run(state.run) if again else Rules.of(section)
-        if again or rules.whole_run:
-            relabelled = await to_its_end(relabel_run, state.warehouse, state.plan.run_id, rules)
-            state.progress.rows["kept"] = relabelled.kept
-            state.run = replace(state.run, labels=relabelled.record(rules))
 
     # --- one prompt
 

@@ -116,7 +116,11 @@ def _without_sums(folder: Path) -> dict[str, str]:
 
 def count(folder: Path) -> int:
     """Rows of the parts in the folder, by what each says of itself."""
-    return sum(pq.read_metadata(path).num_rows for path in files.parts(folder))
+    return rows_in(files.parts(folder))
+
+
+def rows_in(parts: Iterable[Path]) -> int:
+    return sum(pq.read_metadata(path).num_rows for path in parts)
 
 
 def check_counts(root: Path, run_id: str, counts: Mapping[str, int]) -> None:

@@ -123,6 +123,12 @@ def number_of(part: Path) -> int:
     return found.number
 
 
+def shard_of(part: Path) -> Shard | None:
+    """That wrote it; None: who had the run as a whole."""
+    found = part_of(part.name)
+    return found.shard if found else None
+
+
 def next_number(folder: Path, shard: Shard | None = None) -> int:
     """Greater than that of any part there, so that no name is used again when parts were merged. shard: than that of
     any part which this shard may read."""
@@ -176,18 +182,19 @@ def sweep_records(folder: Path, name: str) -> None:
 
 
 @contextmanager
-def alone(folder: Path, *, wait: bool = True) -> Iterator[None]:
+def alone(folder: Path, *, wait: bool = True, shared: bool = False) -> Iterator[None]:
     """For as long as the block lasts, no other process is in such a block of this folder. wait: for one that is; False:
-    BlockingIOError is raised."""
+    BlockingIOError is raised. shared: others may be whose block is so too."""
+    how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     while True:
         with storing(folder):
             path = make_aside(folder) / ".lock"
             descriptor = os.open(path, OPEN, 0o644)
         try:
             if not wait:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, how | fcntl.LOCK_NB)
             with storing(folder):
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                fcntl.flock(descriptor, how)
             if checksums.is_there(descriptor, path):  # else its run was removed while we waited
                 yield
                 return

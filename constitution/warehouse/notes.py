@@ -17,7 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from constitution.errors import RunLocked, WarehouseError
-from constitution.records import Annotation, Figure
+from constitution.records import Annotation, Figure, Shard
 from constitution.sandbox import quiet
 from constitution.warehouse import convert, files
 from constitution.warehouse.compact import compact_folder, recover_folder
@@ -120,16 +120,19 @@ class Warehouse(Store):
                 self.rebuild_views()
 
     @contextmanager
-    def rewarding(self, run_id: str) -> Iterator[None]:
-        """For as long as the block lasts, the run, whose lock is held, writes scores, and no other process does. Raises
-        RunLocked where one does. What a killed process left is cleared before it."""
+    def rewarding(self, run_id: str, shard: Shard | None = None) -> Iterator[None]:
+        """For as long as the block lasts, the run, whose lock is held, writes scores, or this shard and others of it,
+        and no other process does. Raises RunLocked where one does. What a killed process left is cleared before it."""
         folder = self.folder("scores", run_id)
         with ExitStack() as stack:
             try:
-                stack.enter_context(files.alone(_scoring(folder), wait=False))
+                stack.enter_context(files.alone(_scoring(folder), wait=False, shared=shard is not None))
             except BlockingIOError:
                 raise RunLocked(f"run {run_id} is being scored by another process") from None
-            recover_folder(folder)
+            if shard is None:
+                recover_folder(folder)
+            else:
+                files.sweep(folder, shard)
             yield
 
     def write_exported(self, run_id: str, export_id: str, batches: Iterable[pa.RecordBatch]) -> None:

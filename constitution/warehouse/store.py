@@ -13,10 +13,11 @@ whole or not at all. Everything raises WarehouseError, with the path, when the d
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -25,7 +26,7 @@ import pyarrow.parquet as pq
 from constitution.errors import DamagedPart, WarehouseError
 from constitution.records import Constitution, Prompt, Row, Shard
 from constitution.sandbox import quiet
-from constitution.warehouse import checksums, convert, damage, files, shards, tally, turns, views
+from constitution.warehouse import batches, checksums, convert, damage, files, shards, shared, tally, turns, views
 from constitution.warehouse.compact import TARGET_BYTES, compact_folder, recover_folder, replace_folder
 from constitution.warehouse.records import Records, checked
 from constitution.warehouse.schema import TABLES
@@ -109,12 +110,15 @@ class Store(Records):
         """Whether the run has written anything: False for one that never got to its first flush."""
         return any(self.made(table, run_id) for table in ("prompts", *damage.ROWS))
 
-    def tally(self, run_id: str) -> tally.Tally:
-        """What the run's rows on disk add up to; everything is 0 for a run without rows."""
-        if not self.has_rows(run_id):
+    def tally(self, run_id: str, shard: Shard | None = None, slices: Sequence[Path] = ()) -> tally.Tally:
+        """What the run's rows on disk add up to, or those of a shard, whose slices are given; everything is 0 where
+        there are none."""
+        parts = {table: self.made(table, run_id, shard) for table in convert.MADE_TABLES}
+        if not any(parts.values()):
             return tally.Tally()
+        mixed = any(files.shard_of(path) != shard for paths in parts.values() for path in paths)
         with reading(self.root):
-            return tally.tally(self.root, {table: self.made(table, run_id) for table in convert.MADE_TABLES})
+            return tally.tally(self.root, parts, slices if shard and mixed else None)
 
     # Prompts and principles
 
@@ -154,18 +158,39 @@ class Store(Records):
 
     # What a run's engines keep
 
-    def batches(self, run_id: str) -> Path:
-        """Where a run's engines keep notes of the batches that they sent, until it is finished; it need not exist."""
+    def batches(self, run_id: str, shard: Shard | None = None) -> Path:
+        """Where a run's engines, or a shard's, keep notes of the batches that they sent; it need not exist."""
         self._place.check()
-        return self.root / "batches" / checked(run_id)
+        return batches.folder_of(self.root, checked(run_id), shard)
 
     def forget_batches(self, run_id: str) -> None:
         """All that was in them is in rows."""
-        folder = self.batches(run_id)
-        with files.storing(folder):
-            files.remove_tree(folder)
-            with suppress(OSError):  # others' are in it, or there was none
-                folder.parent.rmdir()
+        self._place.check()
+        batches.forget(self.root, checked(run_id))
+
+    @contextmanager
+    def dealing_batches(self, run_id: str, of: int) -> Iterator[None]:
+        """Within it the run is dealt anew, into `of` shards or, with 0, none: the notes are then theirs."""
+        batches.hand_over(self.root, checked(run_id), of)
+        yield
+        batches.forget_others(self.root, run_id, of)
+
+    # What a run's shards share
+
+    def read_shared(self, run_id: str, name: str) -> dict[str, Any]:
+        """Empty: there is none."""
+        return shared.read(self.root, checked(run_id), name)
+
+    def change_shared(
+        self, run_id: str, name: str, how: Callable[[dict[str, Any]], Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """What `how` makes of it, by one process at a time; what it is then."""
+        self._place.check()
+        return shared.change(self.root, checked(run_id), name, how)
+
+    def write_shared(self, run_id: str, name: str, content: Mapping[str, Any]) -> None:
+        self._place.check()
+        shared.write(self.root, checked(run_id), name, content)
 
     # What is damaged
 

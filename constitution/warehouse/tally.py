@@ -12,7 +12,7 @@ import duckdb
 
 from constitution.records import Usage
 from constitution.sandbox import quiet
-from constitution.warehouse import views
+from constitution.warehouse import files, views
 from constitution.warehouse.schema import TABLES
 
 OFF_LABEL = 0.5
@@ -59,9 +59,12 @@ class Tally:
     """Prompts that have a preference."""
 
 
-def tally(root: Path, parts: Mapping[str, Sequence[Path]]) -> Tally:
-    """Sums of the parts of each table that a run writes."""
+def tally(root: Path, parts: Mapping[str, Sequence[Path]], slices: Sequence[Path] | None = None) -> Tally:
+    """Sums of the parts of each table that a run writes. slices: of their prompts alone; None: of all that there are.
+    Memory: the ids of these prompts, where they are told."""
     with over(root, parts) as connection:
+        if slices is not None:
+            _only(connection, parts, slices)
         usage = connection.execute(f"SELECT * EXCLUDE run_id FROM ({views.usage_query()})").fetchall()
         ask = connection.execute(
             "SELECT (SELECT count(*) FROM prompts), (SELECT count(*) FROM responses), (SELECT count(*) FROM "
@@ -80,6 +83,21 @@ def tally(root: Path, parts: Mapping[str, Sequence[Path]]) -> Tally:
         [rewarded] = connection.execute("SELECT count(DISTINCT prompt_id) FROM rewards").fetchall()[0]
         [labelled] = connection.execute("SELECT count(DISTINCT prompt_id) FROM preferences").fetchall()[0]
     return Tally(tuple(Usage(*row) for row in usage), counts, dict(errors), dict(answered), sampled, rewarded, labelled)
+
+
+def _only(connection: duckdb.DuckDBPyConnection, parts: Iterable[str], slices: Sequence[Path]) -> None:
+    """The connection's tables have the rows of the prompts of these slices alone, and of their later turns."""
+    numbers = ", ".join(str(files.number_of(path)) for path in slices)
+    ids = f"SELECT id FROM ({TABLES['prompts'].select(from_files(slices))})"
+    connection.execute(
+        f"CREATE TEMP TABLE own AS {ids} UNION ALL SELECT id FROM prompts WHERE slice IN ({numbers})"
+        if slices
+        else "CREATE TEMP TABLE own (id VARCHAR)"
+    )
+    for table in parts:
+        id = "id" if table == "prompts" else "prompt_id"
+        connection.execute(f"ALTER VIEW {table} RENAME TO all_{table}")
+        connection.execute(f"CREATE VIEW {table} AS FROM all_{table} WHERE {id} IN (FROM own)")
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from machine import DAMAGES, FAULT, World, copied, damage, made_good, parts, pro
 from run_once import run_once, stop_midway
 
 from constitution.audit import audit
-from constitution.cli.run import _watched
+from constitution.cli._watched import watched
 from constitution.cli.runs import runs as runs_command
 from constitution.cli.verify import verify as verify_command
 from constitution.errors import DamagedPart, RunLocked
@@ -282,7 +282,7 @@ def test_a_clock_that_goes_back(
     assert " -" not in shown.output
     # Nor does the command tell by the clock whether there was anything to do.
     arguments: tuple[object, ...] = (world.recipe, tmp_path / "x" if torture.full else root, [])
-    assert asyncio.run(_watched(run_once, arguments, []))[1] is torture.full
+    assert asyncio.run(watched(run_once, arguments, []))[1] is torture.full
     # The word that was imported last counts, whatever the clock said.
     store = Warehouse(root)
     for value in (1.0, 0.0):
