@@ -11,25 +11,31 @@ from typing import Any, TypeVar, cast
 
 import click
 
-from constitution.telemetry import METRICS, check
+from constitution.telemetry import METRICS, OTEL, check
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def telemetry_options(command: F) -> F:
     @wraps(command)
-    def wrapped(*arguments: Any, metrics: str | None, **options: Any) -> Any:
-        with _environment({METRICS: metrics}):
+    def wrapped(*arguments: Any, metrics: str | None, otel: bool, **options: Any) -> Any:
+        with _environment({METRICS: metrics, OTEL: "1" if otel else None}):
             check()
             return command(*arguments, **options)
 
-    add = click.option(
+    endpoint = click.option(
         "--metrics",
         metavar="[HOST:]PORT",
         help="Serve metrics for Prometheus while the run works: to this machine, or where HOST says (0.0.0.0: to all). "
         "Also CONSTITUTION_METRICS.",
     )
-    return add(cast(F, wrapped))
+    collector = click.option(
+        "--otel",
+        is_flag=True,
+        help="Send traces and metrics to an OpenTelemetry collector, by OpenTelemetry's own variables "
+        "(OTEL_EXPORTER_OTLP_ENDPOINT …); no texts of the data. Also CONSTITUTION_OTEL=1.",
+    )
+    return endpoint(collector(cast(F, wrapped)))
 
 
 @contextmanager

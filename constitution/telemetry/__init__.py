@@ -1,6 +1,7 @@
 """A run's metrics and traces, for those who ask for them. Off by default, and then nothing of it is imported.
 
     CONSTITUTION_METRICS=9400         Prometheus reads them at 127.0.0.1:9400 while the run works
+    CONSTITUTION_OTEL=1               they go to an OpenTelemetry collector, with traces (extra `watch`)
 
 The environment says it, so that the processes of a run's shards, and the workers of a scheduler, do the same. No text
 of a prompt or an answer leaves the process, unless it is asked for by name.
@@ -10,30 +11,37 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 from constitution.engines import Engines
+from constitution.errors import InputError
 from constitution.records import Run
 from constitution.telemetry.base import Exporter, Source, Telemetry
 
-__all__ = ["METRICS", "Telemetry", "check", "telemetry"]
+__all__ = ["METRICS", "OTEL", "Telemetry", "check", "telemetry"]
 
-METRICS = "CONSTITUTION_METRICS"
-"""[HOST:]PORT."""
+METRICS, OTEL = "CONSTITUTION_METRICS", "CONSTITUTION_OTEL"
+"""[HOST:]PORT; 1."""
+CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+"""OpenTelemetry's own variable for texts in spans."""
+WITH, WITHOUT = ("true", "span_only", "span_and_event"), ("", "false", "no_content", "event_only")
+"""Its values, in any case; of events there are none here."""
+PROTOCOL, OURS = "OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"
 
 
 @asynccontextmanager
 async def telemetry(now: Callable[[], Run], engines: Engines, shard: str = "") -> AsyncIterator[Telemetry | None]:
     """What the environment asks for, of the run that is at work on these engines, for as long as the block lasts; None:
     nothing. now: the run's record as of now. Raises InputError for what cannot be had."""
-    if not os.environ.get(METRICS):
+    if not (os.environ.get(METRICS) or _otel()):
         yield None
         return
     source = Source(now, engines, shard)
     exporters: list[Exporter] = []
     try:
-        exporters += _opened(source)
+        for opened in _opened(source):
+            exporters.append(opened)
         watching = Telemetry(tuple(exporters))
         for role, engine in engines.distinct.items():
             engine.listen(role, watching)
@@ -49,9 +57,43 @@ def check() -> None:
         from constitution.telemetry.prometheus import address
 
         address(where)
+    if not _otel():
+        return
+    try:
+        import opentelemetry.exporter.otlp.proto.http
+        import opentelemetry.sdk  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"--otel: OpenTelemetry is not installed ({error.name})", hint="pip install 'constitution[watch]'"
+        ) from None
+    _content()
+    for name in (PROTOCOL, PROTOCOL.replace("OTLP", "OTLP_TRACES"), PROTOCOL.replace("OTLP", "OTLP_METRICS")):
+        if os.environ.get(name, OURS) != OURS:
+            raise InputError(f"{name}: {os.environ[name]} is not spoken here", hint=f"set it to {OURS}, or unset it")
 
 
-def _opened(source: Source) -> list[Exporter]:
-    from constitution.telemetry.prometheus import PrometheusExporter
+def _opened(source: Source) -> Iterator[Exporter]:
+    check()
+    if where := os.environ.get(METRICS):
+        from constitution.telemetry.prometheus import PrometheusExporter
 
-    return [PrometheusExporter(source, os.environ[METRICS])]
+        yield PrometheusExporter(source, where)
+    if _otel():
+        from constitution.telemetry.otlp import OTLPExporter
+
+        yield OTLPExporter(source, _content())
+
+
+def _otel() -> bool:
+    wanted = os.environ.get(OTEL, "")
+    if wanted not in ("", "0", "1"):
+        raise InputError(f"{OTEL}: {wanted!r} says neither yes nor no", hint="set it to 1 or 0")
+    return wanted == "1" and os.environ.get("OTEL_SDK_DISABLED", "").lower() != "true"
+
+
+def _content() -> bool:
+    """Whether spans are to hold texts."""
+    wanted = os.environ.get(CONTENT, "").lower()
+    if wanted not in (*WITH, *WITHOUT):
+        raise InputError(f"{CONTENT}: {wanted!r} is no value of it", hint="set it to SPAN_ONLY or NO_CONTENT")
+    return wanted in WITH

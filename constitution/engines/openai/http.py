@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
@@ -41,6 +42,8 @@ _COMMENTS = re.compile(r"\A(?:\s*:[^\n]*\n)+")
 _EVENTS = re.compile(r"\s*(?:data|event):")
 
 
+OUTGOING: ContextVar[Mapping[str, str] | None] = ContextVar("OUTGOING", default=None)
+"""Further headers of the requests that this task sends: the trace that they are part of (telemetry/otlp.py)."""
 Headers = Callable[[str], Mapping[str, str]]
 """The headers that carry a key; empty: there is none."""
 
@@ -142,6 +145,8 @@ class Transport:
         """The reply, still to be read. What goes wrong in the block with the connection is an EngineUnavailable."""
         if self._session.closed:
             raise EngineUnavailable(f"{self.place}: the engine is closed", hint="")
+        if further := OUTGOING.get():
+            settings["headers"] = {**settings.get("headers", {}), **further}
         try:
             # A redirect would turn the POST into a GET, and could carry the key elsewhere.
             async with self._session.request(method, self._url(path), allow_redirects=False, **settings) as reply:
