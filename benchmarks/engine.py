@@ -67,6 +67,9 @@ class Trial:
     replies: int
     cached: float
     """Share of the prompts' tokens that the engine had in its prefix cache."""
+    traffic_mb: float
+    """10^6 bytes of requests and replies, headers among them."""
+    server_cpu_s: float
     profile: Mapping[str, float]
     """CPU seconds by what they were spent in; empty where it was not asked for."""
 
@@ -91,6 +94,7 @@ def server(part: Part) -> Iterator[str]:
     python = str(BENCH) if BENCH.exists() else sys.executable
     line = [python, "-m", "benchmarks.sim_server", "--port", "0", "--speed", str(part.speed)]
     line += ["--median-tokens", str(part.median_tokens), "--cache-tokens", str(part.cache_tokens)]
+    line += ["--slots", str(part.slots)]
     with on_core(CORES[0]):
         process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
@@ -115,7 +119,7 @@ def run(part: Part, name: str, prompts: int) -> Trial:
     """One client's job on the last core. Raises SystemExit where it did not do all of it."""
     with tempfile.TemporaryDirectory() as folder, server(part) as base_url:
         job = Job(base_url, Path(folder), part, prompts)
-        write_prompts(job.file, prompts)
+        write_prompts(job.file, prompts, part.words)
         with (job.folder / "stdout").open("w+") as out, (job.folder / "stderr").open("w+") as err:
             started = time.monotonic()
             with on_core(CORES[-1]):
@@ -164,6 +168,8 @@ def figures(
         utilisation=stats["utilisation"],
         replies=stats["replies"],
         cached=stats["cached_tokens"] / stats["prompt_tokens"],
+        traffic_mb=(stats["received_bytes"] + stats["sent_bytes"]) / 1e6,
+        server_cpu_s=stats["cpu_s"],
         profile=own.get("profile", {}),
     )
 

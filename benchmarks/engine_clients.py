@@ -25,10 +25,10 @@ engine = "openai"
 model = "sim"
 base_url = "{base_url}"
 dialect = "vllm"
-concurrency = 512
+concurrency = {concurrency}
 {steps}
 [output]
-window = 256
+window = {window}
 """
 CHAIN = """
 [revise]
@@ -64,6 +64,12 @@ class Part:
     """One trial a client; else as many as --repeats."""
     cache_tokens: int = 524_288
     """That the engine's prefix cache holds."""
+    window: int = 256
+    """Prompts in flight, of ours; two votes of each are asked at once."""
+    slots: int = 256
+    """Requests that the engine runs at once."""
+    words: tuple[int, int] = (60, 150)
+    """Of a prompt: at least and at most."""
 
     @property
     def calls(self) -> int:
@@ -121,7 +127,8 @@ class Job:
         part, name = self.part, "pocket-scorecard@1.0.0" if self.part.samples else "general@1.1.0"
         chain = CHAIN.format(rounds=part.rounds, judge="" if part.long else JUDGE)
         steps = SAMPLED if part.samples else chain
-        path.write_text(RECIPE.format(base_url=self.base_url, constitution=name, steps=steps))
+        sizes = {"window": part.window, "concurrency": 2 * part.window}
+        path.write_text(RECIPE.format(base_url=self.base_url, constitution=name, steps=steps, **sizes))
         return path
 
 

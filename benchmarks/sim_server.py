@@ -66,6 +66,8 @@ class SimServer:
         self._replies = 0
         self._refusals = 0
         self._votes = 0
+        self.received = self.sent = 0
+        """Bytes, headers among them."""
 
     @property
     def base_url(self) -> str:
@@ -99,6 +101,8 @@ class SimServer:
             "prompt_tokens": slots.prompt_tokens,
             "cached_tokens": slots.cached_tokens,
             "completion_tokens": slots.completion_tokens,
+            "received_bytes": self.received,
+            "sent_bytes": self.sent,
             "cpu_s": time.process_time() - cpu if self._first else 0.0,
         }
 
@@ -157,6 +161,7 @@ class Connection(asyncio.Protocol):
             self._server.cancel(self._job)
 
     def data_received(self, data: bytes) -> None:
+        self._server.received += len(data)
         self._buffer = self._buffer + data if self._buffer else data
         while self._job is None and self._next():
             pass
@@ -216,6 +221,7 @@ class Connection(asyncio.Protocol):
             return
         body = orjson.dumps(value)
         head = b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (status, len(body))
+        self._server.sent += len(head) + len(body)
         self._transport.write(head + body)
         if self._closes:
             self._transport.close()
