@@ -170,8 +170,9 @@ bench-samples: build/bench/.ready  ## the same of eight samples and seven criter
 results: $(READY)  ## docs/RESULTS.md from the figures in benchmarks/results, without measuring
 	$(BIN)/python -m benchmarks.results $(RESULTS)
 
-bench-scale: $(READY)  ## a million prompts through the fake engine, ten million votes in SQL and audited (forty minutes)
+bench-scale: build/bench/.ready  ## a million prompts through the fake engine, ten million votes in SQL and audited, and growth by shards (an hour)
 	$(BIN)/python -m benchmarks.scale --out benchmarks/results/scale.json --page $(RESULTS)
+	$(BIN)/python -m benchmarks.growth --out benchmarks/results/growth.json --page $(RESULTS)
 
 bench-export: $(READY)  ## memory and time of every export of a run of 200,000 prompts (about seven minutes)
 	$(BIN)/python -m benchmarks.export --out benchmarks/results/export.json --page $(RESULTS)

@@ -100,6 +100,21 @@ class PrefixCache:
         return found * BLOCK
 
 
+@dataclass(frozen=True, slots=True)
+class Stragglers:
+    """Requests that take longer, as those of a busy or a broken machine do; which ones follows from their content."""
+
+    share: float = 0.0
+    """Of all requests."""
+    times: float = 1.0
+    """As long as the others."""
+
+    def slows(self, job: Job) -> float:
+        """How many times as long the job takes."""
+        drawn = self.share > 0 and crc32(job.prompt.encode(), (job.seed + 1) & 0xFFFFFFFF) < self.share * 2**32
+        return self.times if drawn else 1.0
+
+
 @dataclass(slots=True, eq=False)
 class Job:
     """One request."""
@@ -133,8 +148,11 @@ class Slots:
     """Continuous batching: a job holds one of the slots for its prefill and then for each token of its reply; those
     that wait go by priority, then by arrival. All seconds are on one clock, which the caller reads."""
 
-    def __init__(self, slots: int, prefill_s: float, token_s: float, cache: PrefixCache) -> None:
+    def __init__(
+        self, slots: int, prefill_s: float, token_s: float, cache: PrefixCache, stragglers: Stragglers | None = None
+    ) -> None:
         """`prefill_s`, `token_s`: seconds for a prompt token that is not cached, and for a token of the reply."""
+        self._stragglers = stragglers or Stragglers()
         self.slots = slots
         self._free = slots
         self._prefill_s = prefill_s
@@ -190,6 +208,7 @@ class Slots:
         self.cached_tokens += job.cached_tokens
         self.completion_tokens += job.tokens
         seconds = (job.prompt_tokens - job.cached_tokens) * self._prefill_s + job.tokens * self._token_s
+        seconds *= self._stragglers.slows(job)
         self._count += 1
         heapq.heappush(self._running, (now + seconds, self._count, job))
 

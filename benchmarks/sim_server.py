@@ -19,7 +19,16 @@ from typing import Any, cast
 import click
 import orjson
 
-from benchmarks.sim_engine import MEDIAN_TOKENS, Job, PrefixCache, Slots, label_logprobs, output_tokens, reply_text
+from benchmarks.sim_engine import (
+    MEDIAN_TOKENS,
+    Job,
+    PrefixCache,
+    Slots,
+    Stragglers,
+    label_logprobs,
+    output_tokens,
+    reply_text,
+)
 
 try:
     from uvloop import new_event_loop
@@ -50,13 +59,17 @@ class SimServer:
         token_ms: float = 10.0,
         cache_tokens: int = 524_288,
         median_tokens: int = MEDIAN_TOKENS,
+        stragglers: float = 0.0,
+        straggler_times: float = 30.0,
         port: int = 0,
     ) -> None:
         """`prefill_ms`, `token_ms`: for a prompt token that is not cached, and for a token of the reply.
-        `median_tokens`: of the replies' lengths."""
+        `median_tokens`: of the replies' lengths. `stragglers`: share of the requests that take `straggler_times` as
+        long."""
         self.median_tokens = median_tokens
         scale = 1000 * speed
-        self.slots = Slots(slots, prefill_ms / scale, token_ms / scale, PrefixCache(cache_tokens // 64))
+        late, cache = Stragglers(stragglers, straggler_times), PrefixCache(cache_tokens // 64)
+        self.slots = Slots(slots, prefill_ms / scale, token_ms / scale, cache, late)
         self._port = port
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -315,6 +328,8 @@ def _entry(id: int, logprob: float) -> dict[str, Any]:
 @click.option("--prefill-ms", default=0.2, show_default=True, help="Milliseconds a prompt token that is not cached.")
 @click.option("--token-ms", default=10.0, show_default=True, help="Milliseconds a token of the reply.")
 @click.option("--median-tokens", default=MEDIAN_TOKENS, show_default=True, help="Of the replies' lengths.")
+@click.option("--stragglers", default=0.0, show_default=True, help="Share of the requests that take longer.")
+@click.option("--straggler-times", default=30.0, show_default=True, help="As long as the others.")
 @click.option("--cache-tokens", default=524_288, show_default=True, help="Tokens that the prefix cache holds.")
 def main(**settings: Any) -> None:
     """Serve until the process is ended; the first line of output is the address."""

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import results
+from benchmarks import growth_feed, results
 from benchmarks.engine import Trial
 from benchmarks.engine import verdicts as engine_verdicts
 from benchmarks.export import Result as Exported
@@ -71,7 +71,7 @@ def test_every_results_file_makes_a_section(path: Path) -> None:
 
 
 def trial(client: str, **figures: float) -> Trial:
-    sound = Trial(client, 1000, 10.0, 2.0, 0.5, 0.5, 100.0, 9.0, 0.8, 5000, 0.5, {})
+    sound = Trial(client, 1000, 10.0, 2.0, 0.5, 0.5, 100.0, 9.0, 0.8, 5000, 0.5, 15.0, 1.0, {})
     return replace(sound, **figures)  # type: ignore[arg-type]
 
 
@@ -94,6 +94,15 @@ def test_a_call_of_a_group_is_compared_with_one_of_the_chain_and_its_prefixes_wi
     for verdict, measured, passes in ((cpu, 20 / 64 / 3 * 5, True), (lost, 0.2 - 0.25, True), (hits, 0.9, False)):
         assert verdict.measured == pytest.approx(measured)
         assert verdict.passes is passes
+
+
+def test_a_wide_window_that_costs_calls_or_memory_breaks_the_promises_of_growth() -> None:
+    fed = {name: [trial("ours", prompts=part.window)] for name, part in growth_feed.PARTS.items()}
+    assert not failed(growth_feed.verdicts(fed))
+    assert growth_feed.table(fed).rows[0] == ["16", "2,500", "7.5", "556", "400", "100", "200"]
+    wide = fed[growth_feed.WIDE][0]
+    for broken in (replace(wide, cpu_s=3.0), replace(wide, peak_rss_mib=500.0)):
+        assert len(failed(growth_feed.verdicts({**fed, growth_feed.WIDE: [broken]}))) == 1
 
 
 def test_growth_leaks_losses_and_slow_resumes_break_the_promises_of_scale() -> None:

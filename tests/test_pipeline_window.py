@@ -16,7 +16,7 @@ from constitution.engines import Completion, Request
 from constitution.engines.fake import FakeEngine
 from constitution.errors import PromptError, RecipeError, RunLocked, WarehouseError
 from constitution.pipeline import Progress, open_run, prepare, watcher
-from constitution.pipeline.tasks import COLLECTED
+from constitution.pipeline.tasks import COLLECTED, OF_A_PROMPT, seldom_collected
 from constitution.recipe import load_recipe
 from constitution.warehouse import Warehouse
 
@@ -126,6 +126,18 @@ async def test_garbage_is_looked_for_seldom_while_a_run_is_open_and_as_before_af
             async with open_run(plan):
                 assert gc.get_threshold() == (during, *before[1:])
             assert gc.get_threshold() == (own, *before[1:])
+    finally:
+        gc.set_threshold(*before)
+
+
+def test_a_wide_window_is_looked_through_less_often_and_of_two_runs_in_a_process_the_first_says_how_often() -> None:
+    before = gc.get_threshold()
+    try:
+        for outer, inner, during in ((256, 256, COLLECTED), (4096, 16, OF_A_PROMPT * 4096), (16, 4096, COLLECTED)):
+            gc.set_threshold(700, *before[1:])
+            with seldom_collected(outer), seldom_collected(inner):
+                assert gc.get_threshold()[0] == during
+            assert gc.get_threshold()[0] == 700
     finally:
         gc.set_threshold(*before)
 

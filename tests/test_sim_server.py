@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from benchmarks.sim_engine import BLOCK, CHARACTERS, Job, PrefixCache, Slots, output_tokens, reply_text
+from benchmarks.sim_engine import BLOCK, CHARACTERS, Job, PrefixCache, Slots, Stragglers, output_tokens, reply_text
 from benchmarks.sim_server import MODEL, SimServer
 from constitution.engines.base import Request
 from constitution.engines.openai.engine import OpenAIEngine
@@ -85,6 +85,18 @@ def test_who_hangs_up_frees_the_slot() -> None:
     assert slots.busy_s == 4.0 + 2.0
     assert slots.advance(1000.0) == []
     assert slots.running == 0
+
+
+def test_a_share_of_the_requests_takes_longer_the_same_ones_every_time() -> None:
+    jobs = [job(1, prompt=f"Question {number}?") for number in range(2000)]
+    late = Stragglers(share=0.1, times=30.0)
+    slowed = [one for one in jobs if late.slows(one) == 30.0]
+    assert 140 < len(slowed) < 260
+    assert [one for one in jobs if late.slows(one) != 1.0] == slowed
+    assert all(Stragglers().slows(one) == 1.0 for one in jobs)
+    slots = Slots(1, prefill_s=0.0, token_s=1.0, cache=PrefixCache(100), stragglers=late)
+    slots.submit(slowed[0], now=0.0)
+    assert slots.next_due == 30.0
 
 
 # --- prefix cache

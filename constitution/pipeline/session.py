@@ -70,7 +70,7 @@ async def open_run(
     warehouse = Warehouse(plan.warehouse)
     plan = plan.of(shard) if shard else plan
     async with AsyncExitStack() as stack:
-        stack.enter_context(seldom_collected())
+        stack.enter_context(seldom_collected(plan.recipe.output.window))
         lock = stack.enter_context(warehouse.lock(plan.run_id, prepared=True, shard=shard))
         if plan.recipe.reward or plan.recipe.reference:
             stack.enter_context(warehouse.rewarding(plan.run_id, shard))

@@ -15,6 +15,8 @@ T = TypeVar("T")
 
 COLLECTED = 20_000
 """New objects, less those that are gone."""
+OF_A_PROMPT = 75
+"""Objects, about, of a prompt in flight."""
 
 
 class Window(asyncio.Semaphore):
@@ -76,17 +78,19 @@ def sigterm_cancels() -> Iterator[None]:
 
 
 @contextmanager
-def seldom_collected() -> Iterator[None]:
-    """In this block Python looks for garbage in cycles at every COLLECTED objects, as long as it does so oftener.
+def seldom_collected(window: int) -> Iterator[None]:
+    """In this block Python looks for garbage in cycles at every COLLECTED objects, or as many as a wide window holds,
+    where it would do so oftener.
 
     A run's prompts in flight and rows that wait are far more objects than the default's 700, and none is garbage yet:
-    to look through them time and again takes a quarter of the CPU of a run.
+    to look through them time and again takes a quarter of the CPU of a run, and a tenth where the window
+    holds more than COLLECTED objects.
     """
     before = gc.get_threshold()
     if not 0 < before[0] < COLLECTED:  # as the program has set it, or another run
         yield
         return
-    gc.set_threshold(COLLECTED, *before[1:])
+    gc.set_threshold(max(COLLECTED, OF_A_PROMPT * window), *before[1:])
     try:
         yield
     finally:
