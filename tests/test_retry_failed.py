@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from test_proven import number
 from constitution.cli import run as run_command
 from constitution.cli.relabel import relabel
 from constitution.pipeline import Progress, lost, open_run, prepare, watcher
+from constitution.pipeline.shard import run_shard
 from constitution.recipe import load_recipe
-from constitution.records import Run
+from constitution.records import Run, Shard
 from constitution.warehouse import Warehouse
 
 FULL = refusal("This model's maximum context length is 10 tokens.")
@@ -73,6 +75,38 @@ async def test_a_finished_run_is_reopened_for_what_it_lost(role: str, tmp_path: 
     assert kinds == [(done.counts["failures"], done.counts["failures"], True)]
     assert {**done.counts, "failures": 0} == {**clean.counts, "failures": 0}
     assert (done.usage, Warehouse(tmp_path / "w").verify(done.run_id)) == (clean.usage, [])
+
+
+@pytest.mark.parametrize("judged", [True, False])
+async def test_shards_try_again_what_they_lost(judged: bool, tmp_path: Path) -> None:
+    small = Small(3, 11)
+    async with OddServer(small) as server:
+        recipe = project(tmp_path / "p", "policy", server.base_url, 16)
+        if not judged:
+            text = re.sub(r"\[(model\.)?judge\][^\[]*", "", recipe.read_text(encoding="utf-8"))
+            recipe.write_text(text, encoding="utf-8")
+
+        async def shards() -> Run:
+            plan = prepare(load_recipe(recipe, ["output.slice=2"]), recipe, tmp_path / "w")
+            for number in (1, 2):
+                await run_shard(plan, Shard(number, 2), retry_failed=True)
+            run = Warehouse(tmp_path / "w").read_run(plan.run_id)
+            assert run
+            assert run.finished_at
+            return run
+
+        assert (await shards()).counts["lost"] == 2
+        small.things = {11}
+        assert (await shards()).counts["lost"] == 1
+        small.things = set()
+        done = await shards()
+        assert (done.counts["lost"], done.starts) == (0, 3)
+        asked = len(server.bodies)
+        assert await shards() == done
+        assert len(server.bodies) == asked
+        clean = await work(recipe, tmp_path / "clean", [])
+    rows = rows_of(tmp_path / "w", done.run_id)
+    assert {**rows, "failures": []} == {**rows_of(tmp_path / "clean", clean.run_id), "failures": []}
 
 
 async def test_stopped_midway_the_same_command_resumes(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ SELECT
     shard ->> '$.host' AS host,
     (shard ->> '$.process')::BIGINT AS process,
     shard ->> '$.user' AS "user",
-    CASE WHEN shard ->> '$.ended_at' IS NULL THEN 'open' ELSE 'ended' END AS status,
+    CASE WHEN shard ->> '$.number' = '0' THEN 'before' WHEN shard ->> '$.ended_at' IS NULL THEN 'open' ELSE 'ended' END
+        AS status,
     (shard ->> '$.started_at')::TIMESTAMPTZ AS started_at,
     (shard ->> '$.beat_at')::TIMESTAMPTZ AS beat_at,
     (shard ->> '$.ended_at')::TIMESTAMPTZ AS ended_at,
