@@ -1,13 +1,17 @@
-"""Where things are written: names for files that are not yet what they are to be, and what is no folder."""
+"""Where things are written, and by whom: names for files that are not yet what they are to be; what is no folder."""
 
 from __future__ import annotations
 
+import getpass
+import os
 import re
+import socket
 from os import PathLike, fspath
 from pathlib import Path
 from secrets import token_hex
 
 from constitution.errors import InputError
+from constitution.shown import printable
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
@@ -17,6 +21,19 @@ def beside(path: Path) -> Path:
     """A name beside `path` for what takes its place once it is whole. It begins with a dot and ends in .tmp, so that no
     glob finds it, and cannot be guessed: a link that waits under it would have another file written."""
     return path.with_name(f".{path.name}.{token_hex(8)}.tmp")
+
+
+def user() -> str:
+    """Who runs this process: the name of the account, or its number where it has none, as in a container."""
+    try:
+        return printable(getpass.getuser())
+    except (OSError, KeyError):
+        return str(os.getuid())
+
+
+def author() -> str:
+    """The same, and on which machine: `ann@gpu-7`."""
+    return f"{user()}@{printable(socket.gethostname())}"
 
 
 def address(where: str | PathLike[str]) -> tuple[str, str]:

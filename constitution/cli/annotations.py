@@ -22,7 +22,8 @@ from constitution.warehouse.answers import keep
 _LIST = """
 SELECT
     run_id AS run, rater, source AS file, count(pair_id) AS pairs, count(response_id) AS responses,
-    count(DISTINCT principle_id) AS principles, max(created_at)::TIMESTAMP(0) AS imported
+    count(DISTINCT principle_id) AS principles, max(created_at)::TIMESTAMP(0) AS imported,
+    max_by(author, created_at) AS by
 FROM annotations GROUP BY ALL ORDER BY ALL
 """
 MOST_NAMED = 5

@@ -36,7 +36,7 @@ LEFT JOIN chain USING (run_id) LEFT JOIN used USING (run_id)
 LEFT JOIN preference USING (run_id) LEFT JOIN failure USING (run_id)
 """
 
-_NAMES = ("run", "constitution", "status")
+_NAMES = ("run", "by", "constitution", "status")
 _NUMBERS = ("prompts", "kept", "failures", "time", "cost", "tokens in", "tokens out")
 
 
@@ -71,7 +71,8 @@ def runs(run_id: str | None, as_json: bool, warehouse: Path) -> None:
     rows = []
     for run in listed:
         done, prompts, kept, failures, tokens_in, tokens_out = found.get(run.run_id, (0,) * 6)
-        cells = [run.run_id, printable(run.constitution), status_of(store, run), f"{done:,} / {prompts:,}"]
+        by, of, done = _by(store, run), printable(run.constitution), f"{done:,} / {prompts:,}"
+        cells = [run.run_id, by, of, status_of(store, run), done]
         cells += [readable(kept), readable(failures), duration(run.seconds), cost(run) or "·"]
         rows.append([*cells, readable(tokens_in), readable(tokens_out)])
     show_table((*_NAMES, *_NUMBERS), rows, right=_NUMBERS, cut=False)
@@ -85,7 +86,7 @@ def _facts(store: Warehouse, run: Run, figures: Sequence[int]) -> dict[str, Any]
         "status": status_of(store, run), "stopped": run.stopped, "started_at": run.started_at,
         "finished_at": run.finished_at, "starts": run.starts, "seconds": run.seconds, "cost": run.cost,
         "currency": (run.recipe.get("budget") or {}).get("currency", "USD"), **dict(zip(names, figures, strict=True)),
-        "skipped": run.counts.get("skipped", 0), "models": run.models,
+        "skipped": run.counts.get("skipped", 0), "models": run.models, "authors": _authors(store, run),
     }  # fmt: skip
 
 
@@ -100,5 +101,19 @@ def _show(store: Warehouse, run: Run) -> None:
         click.echo(f"  {printable(run.stopped)}")
     ended = f", finished {run.finished_at}" if run.finished_at else ""
     click.echo(f"  started {run.started_at}{ended}; {run.starts} start{'' if run.starts == 1 else 's'}")
+    if authors := _authors(store, run):
+        click.echo(f"  by {', '.join(map(printable, authors))}")
     for role, facts in run.models.items():
         click.echo(f"  {role}: " + ", ".join(f"{name} {readable(value)}" for name, value in facts.items()))
+
+
+def _authors(store: Warehouse, run: Run) -> list[str]:
+    """Who started it, the first first, then who worked its shards."""
+    shards = [f"{shard.user}@{shard.host}" for shard in store.shards(run.run_id) if shard.number]
+    return list(dict.fromkeys((*run.authors, *shards)))
+
+
+def _by(store: Warehouse, run: Run) -> str:
+    authors = _authors(store, run)
+    others = f" +{len(authors) - 1}" if len(authors) > 1 else ""
+    return printable(authors[0]) + others if authors else "·"

@@ -22,6 +22,7 @@ from constitution.pipeline.reopen import reopen
 from constitution.pipeline.tasks import to_its_end
 from constitution.records import Run, ShardRecord
 from constitution.warehouse import Tally, Warehouse
+from constitution.writing import author
 
 BATCHES = (
     "requests go out in batches, which may take a day each; stopped meanwhile, the same command waits for them again"
@@ -64,7 +65,8 @@ class State:
             check_same_models(self.before, engines.describe())
         self.cost.engines = engines
         models, starts = models_of(self.before, engines.describe()), self.before.starts + 1
-        self.run = replace(self.run, models=models, starts=starts, stopped="", finished_at=None)
+        authors = tuple(dict.fromkeys((*self.before.authors, author())))
+        self.run = replace(self.run, models=models, starts=starts, authors=authors, stopped="", finished_at=None)
         await to_its_end(self._write, self.run)
 
     def now(self) -> Run:

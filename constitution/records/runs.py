@@ -85,6 +85,9 @@ class Run:
     """The run that this one goes on from; empty: none."""
     iteration: int = 0
     """Its place among those that go on from one another; 0: the first."""
+    authors: tuple[str, ...] = ()
+    """Who started it, and on which machine (`ann@gpu-7`), each once and the first first; empty: from before that was
+    kept."""
 
     @property
     def day(self) -> str:

@@ -133,4 +133,7 @@ READINGS = pa.list_(pa.float64())
 STEPS = pa.list_(pa.struct([pa.field("upto", pa.int32(), nullable=False), pa.field("value", pa.float64())]))
 RUN_ID = few("run_id", "The run that the row belongs to; also the name of its folder, so a filter on it skips files.")
 PROMPT_ID = text("prompt_id", "`prompts.id`.")
+AUTHOR = few(
+    "author", "Who wrote the row, and on which machine, as ann@gpu-7; null: from before that was kept.", null=True
+)
 CREATED_AT = Column("created_at", pa.timestamp("us", tz="UTC"), "When the row was written.", few=("created_at",))

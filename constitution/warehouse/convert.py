@@ -45,6 +45,7 @@ from constitution.records import (
 )
 from constitution.warehouse.columns import IDS, MESSAGES, Table
 from constitution.warehouse.schema import SAMPLING, TABLES
+from constitution.writing import author
 
 Note = Annotation | Figure | Score | Counterfactual
 Identified = (
@@ -281,6 +282,8 @@ def _build(
                 arrays.append(special[field.name]())
             elif field.name == "created_at":
                 arrays.append(pa.repeat(pa.scalar(datetime.now(UTC), field.type), count))
+            elif field.name == "author":
+                arrays.append(pa.repeat(author(), count))
             else:
                 arrays.append(pa.array(column(field.name), field.type))
         except (UnicodeEncodeError, pa.ArrowException, TypeError, ValueError, OverflowError) as error:

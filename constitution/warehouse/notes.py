@@ -24,6 +24,7 @@ from constitution.warehouse.compact import compact_folder, recover_folder
 from constitution.warehouse.schema import TABLES
 from constitution.warehouse.store import Store, reading
 from constitution.warehouse.tally import from_files
+from constitution.writing import author
 
 _WAITING = ("annotations", "figures", "exported")
 """Tables of which the processes that write one of them wait for each other."""
@@ -141,6 +142,7 @@ class Warehouse(Store):
         table = TABLES["exported"]
         now = pa.scalar(datetime.now(UTC), table.schema.field("created_at").type)
         always = {"run_id": pa.scalar(run_id), "export_id": pa.scalar(export_id), "created_at": now}
+        always["author"] = pa.scalar(author())
         with (
             self._alone(table.name, run_id) as folder,
             files.replacing(folder / f"{export_id}.parquet", part=True) as file,

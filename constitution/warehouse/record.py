@@ -62,8 +62,8 @@ def parse(data: bytes, label: str, kind: type[T]) -> T:
         if misfit := _misfit(found, kind, "record"):
             raise ValueError(f"{misfit} is of another type")
         found["usage"] = tuple(Usage(**row) for row in found.get("usage", ()))
-        if "repairs" in found:
-            found["repairs"] = tuple(found["repairs"])
+        for name in {"repairs", "authors"} & found.keys():
+            found[name] = tuple(found[name])
         return kind(**found)
     except RecursionError:
         reason = "nested too deeply"

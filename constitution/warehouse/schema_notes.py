@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from constitution.warehouse.columns import (
+    AUTHOR,
     CREATED_AT,
     IDS,
     MESSAGES,
@@ -34,6 +35,7 @@ ANNOTATIONS = Table(
         text("pair_id", "`preferences.id`; null: it is about a response.", null=True),
         text("response_id", "`responses.id`; null: it is about a pair.", null=True),
         few("principle_id", "The principle that it is about; null: about the whole.", null=True),
+        AUTHOR,
         CREATED_AT,
     ),
 )
@@ -242,6 +244,7 @@ EXPORTED = Table(
              null=True),
         text("drop_detail", "What the reason found, e.g. the id of the row that this one repeats; null: nothing more "
               "to say, or kept.", null=True),
+        AUTHOR,
         CREATED_AT,
     ),
 )  # fmt: skip

@@ -73,6 +73,7 @@ SELECT
     run -> '$.recipe' AS recipe,
     run ->> '$.constitution_digest' AS constitution_digest,
     run -> '$.templates' AS templates,
+    coalesce((run -> '$.authors')::VARCHAR[], []) AS authors,
     run ->> '$.code_version' AS code_version,
     coalesce((run ->> '$.shards')::INTEGER, 0) AS shards,
     coalesce(run ->> '$.parent', '') AS parent,
