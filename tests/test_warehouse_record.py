@@ -13,7 +13,14 @@ from constitution.errors import DamagedPart
 from constitution.records import Run, ShardRecord, Usage
 from constitution.warehouse import record
 
-RUN = replace(run(), usage=(Usage("vote", "m", 1, 2, 0, 3),), cost=3, counts={"prompts": 2}, repairs=("a part",))
+RUN = replace(
+    run(),
+    usage=(Usage("vote", "m", 1, 2, 0, 3),),
+    cost=3,
+    counts={"prompts": 2},
+    repairs=("a part",),
+    authors=("ann@a", "b@b"),
+)
 
 
 def test_a_record_is_read_as_it_was_written() -> None:

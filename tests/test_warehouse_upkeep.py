@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 from kept_warehouse import OLD, OTHER, files_of, litter, two_runs, write
+from small_project import small_project
 from warehouse_rows import RUN, run
 
 from constitution.cli import app
 from constitution.errors import InputError, RunLocked
-from constitution.warehouse import ask, connect
+from constitution.records import Annotation
+from constitution.warehouse import Warehouse, ask, connect, locks, removing
 from constitution.warehouse.schema import TABLES
-from constitution.warehouse.upkeep import garbage, removal
+from constitution.warehouse.upkeep import garbage
 from constitution.warehouse.upkeep.inventory import inventory
 
 
@@ -142,8 +146,8 @@ def test_all_of_a_run_goes_and_nothing_of_another(tmp_path: Path) -> None:
     assert command(tmp_path, "rm", RUN[:6], "--yes").endswith(f"Removed {RUN}.\n\n0")
     left = files_of(tmp_path)
     assert {name: data for name, data in left.items() if RUN not in name} == other
-    assert [name for name in left if RUN in name] == [f"runs/{RUN}.lock"]
-    assert command(tmp_path, "du", "--json").count(RUN) == 1
+    assert [name for name in left if RUN in name] == []
+    assert RUN not in command(tmp_path, "du", "--json")
     with pytest.raises(InputError, match="there is no such run"):
         command(tmp_path, "rm", RUN, "--yes")
     with connect(tmp_path) as connection:
@@ -151,8 +155,8 @@ def test_all_of_a_run_goes_and_nothing_of_another(tmp_path: Path) -> None:
 
 
 def test_every_table_is_moved(tmp_path: Path) -> None:
-    assert sorted(removal.ORDER) == sorted(TABLES)
-    assert len(set(removal.ORDER)) == len(removal.ORDER)
+    assert sorted(removing.ORDER) == sorted(TABLES)
+    assert len(set(removing.ORDER)) == len(removing.ORDER)
 
 
 def test_who_is_at_work_is_left_alone(tmp_path: Path) -> None:
@@ -179,3 +183,73 @@ def test_a_run_without_a_record_or_with_a_broken_one_can_go(tmp_path: Path) -> N
     assert "damaged" in said
     with connect(tmp_path) as connection:
         assert [row for table in TABLES for row in ask(connection, f"FROM {table}").rows] == []
+
+
+def test_a_run_that_is_started_again_after_an_interrupted_removal_begins_with_nothing_of_it(tmp_path: Path) -> None:
+    store = two_runs(tmp_path)
+    removing.begin(tmp_path, RUN)
+    with Warehouse(tmp_path).lock(RUN):
+        assert not store.has_rows(RUN)
+        store.write_run(run())
+    assert store.read_run(RUN) is not None
+    assert removing.interrupted(tmp_path) == []
+    assert store.read_annotations(RUN) == []
+
+
+def test_a_lock_on_a_file_that_was_removed_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process opened it before, and takes it after: the next one would hold another file of that name."""
+    store = two_runs(tmp_path)
+    path = tmp_path / "runs" / f"{RUN}.lock"
+    with store.lock(RUN):
+        path.unlink()
+        path.touch()
+        with Warehouse(tmp_path).lock(RUN):
+            pass
+    taken = locks._taken
+
+    def late(file: locks._File, how: int) -> bool:
+        path.unlink()
+        return taken(file, how)
+
+    monkeypatch.setattr(locks, "_taken", late)
+    with pytest.raises(RunLocked, match=f"run {RUN} is being written by"), store.lock(RUN):
+        pass
+
+
+# --- who wrote what
+
+
+def test_who_wrote_what(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "ann\x1b[2J")
+    monkeypatch.setattr("socket.gethostname", lambda: "gpu-7")
+    recipe = small_project(tmp_path)
+    root = tmp_path / "w"
+    call("run", str(recipe), root=root)
+    [first] = Warehouse(root).runs()
+    assert first.authors == ("ann\\x1b[2J@gpu-7",)
+    monkeypatch.setattr("getpass.getuser", lambda: (_ for _ in ()).throw(OSError("no such account")))
+    Warehouse(root).write_run(replace(first, finished_at=None))
+    call("run", str(recipe), root=root)
+    numbered = f"{os.getuid()}@gpu-7"
+    [again] = json.loads(call("runs", "--json", root=root))
+    assert again["authors"] == [*first.authors, numbered]
+    assert f"by {first.authors[0]}, {numbered}" in call("runs", first.run_id, root=root)
+    store = Warehouse(root)
+    store.write_annotations(
+        first.run_id, [Annotation("a" * 64, first.run_id, "p", "bob", 1.0, "b.csv", response_id="r")]
+    )
+    rows = {"format": "dpo", "id": "x", "prompt_id": "p", "split": "train", "drop_reason": None, "drop_detail": None}
+    store.write_exported(
+        first.run_id, "dpo-0123456789ab", [pa.RecordBatch.from_pylist([rows], TABLES["exported"].schema)]
+    )
+    with connect(root) as connection:
+        assert list(ask(connection, "SELECT authors FROM runs").rows) == [([*first.authors, numbered],)]
+        for table in ("annotations", "exported"):
+            assert list(ask(connection, f"SELECT DISTINCT author FROM {table}").rows) == [(numbered,)]
+
+
+def call(*words: str, root: Path) -> str:
+    done = CliRunner().invoke(app, [*words, "--warehouse", str(root)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout

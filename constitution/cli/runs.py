@@ -71,8 +71,8 @@ def runs(run_id: str | None, as_json: bool, warehouse: Path) -> None:
     rows = []
     for run in listed:
         done, prompts, kept, failures, tokens_in, tokens_out = found.get(run.run_id, (0,) * 6)
-        by, of, done = _by(store, run), printable(run.constitution), f"{done:,} / {prompts:,}"
-        cells = [run.run_id, by, of, status_of(store, run), done]
+        cells = [run.run_id, _by(store, run), printable(run.constitution), status_of(store, run)]
+        cells.append(f"{done:,} / {prompts:,}")
         cells += [readable(kept), readable(failures), duration(run.seconds), cost(run) or "·"]
         rows.append([*cells, readable(tokens_in), readable(tokens_out)])
     show_table((*_NAMES, *_NUMBERS), rows, right=_NUMBERS, cut=False)

@@ -13,7 +13,7 @@ from constitution.shown import printable
 from constitution.warehouse import Damage, Warehouse, connect
 from constitution.warehouse.damage import INPUT, QUARANTINE, REMEDIES, folder_of, made_by, strays
 from constitution.warehouse.layout import is_run_id
-from constitution.warehouse.upkeep.removal import interrupted
+from constitution.warehouse.removing import interrupted
 
 
 @click.command()

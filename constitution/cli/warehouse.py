@@ -14,6 +14,7 @@ from constitution.errors import ConstitutionError
 from constitution.shown import printable
 from constitution.warehouse import Warehouse
 from constitution.warehouse.damage import strays
+from constitution.warehouse.removing import interrupted
 from constitution.warehouse.upkeep import garbage, removal
 from constitution.warehouse.upkeep.inventory import File, inventory
 
@@ -144,7 +145,7 @@ def gc_command(older_than: float, yes: bool, as_json: bool, warehouse: Path) -> 
             f"{garbage.ABOUT[each.what]}"
         )
     _tell_sum([each for each, kept in done if not kept], yes, warehouse)
-    for name in strays(store.root, [*store.run_ids(), *removal.interrupted(store.root)]):
+    for name in strays(store.root, [*store.run_ids(), *interrupted(store.root)]):
         click.echo(f"{printable(name)}: rows of no run, kept; `constitution verify` says where")
 
 
@@ -206,7 +207,7 @@ def _show_removal(store: Warehouse, run_id: str) -> None:
 
 
 def _of_whom(store: Warehouse, run_id: str) -> str:
-    if run_id in removal.interrupted(store.root):
+    if run_id in interrupted(store.root):
         return ": its removal was interrupted"
     try:
         run = store.read_run(run_id)

@@ -5,7 +5,7 @@
     shards/<run_id>/begin.lock      exclusive: the shard that is beginning; the others wait for it
 
 The first shard that comes is alone until it lets the others in, so that it can clear and mend what was left. Each file
-says who holds it. They stay when nobody does: to delete one could give two processes the same lock.
+says who holds it. They stay when nobody does, and go with their run: a lock on a file that is gone is none.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from constitution.errors import DamagedPart, InputError, RunLocked, WarehouseError
 from constitution.records import Shard, ShardRecord
-from constitution.warehouse import files, record, shards
+from constitution.warehouse import checksums, files, record, shards
 
 _TRIES = 5  # × 50 ms: `holders` holds a lock for an instant to look at it
 _LISTED = 3
@@ -163,7 +163,7 @@ def _taken(file: _File, how: int) -> bool:
                 f"{file.path}: its file system does not lock files: {error.strerror or error}",
                 hint="keep the warehouse on one that does, or on object storage (--warehouse s3://…)",
             ) from error
-        return True
+        return checksums.is_there(file.number, file.path)  # else its run was removed meanwhile
     return False
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from constitution.errors import InputError, WarehouseError
 from constitution.records import Run, Shard, ShardRecord
-from constitution.warehouse import damage, files, locks, record, shards
+from constitution.warehouse import damage, files, locks, record, removing, shards
 from constitution.warehouse.layout import Place, is_run_id
 from constitution.warehouse.schema import TABLES
 
@@ -55,6 +55,8 @@ class Records:
             )
         self._place.make_root()
         with locks.of_shard(self.root, run_id, shard) if shard else locks.whole(self.root, run_id) as lock:
+            if lock.alone:  # a run of the same id may have been removed, and that not be done
+                removing.complete(self.root, run_id)
             yield lock
 
     def locked(self, run_id: str) -> bool:

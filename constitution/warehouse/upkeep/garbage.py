@@ -19,9 +19,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from constitution.errors import ConstitutionError, RunLocked
-from constitution.warehouse import files, layout, views
+from constitution.warehouse import damage, files, layout, removing, views
 from constitution.warehouse.notes import Warehouse
-from constitution.warehouse.upkeep import removal
 from constitution.warehouse.upkeep.inventory import TRIALS, File, inventory
 
 DAY = 86_400
@@ -34,7 +33,7 @@ ABOUT: dict[Kind, str] = {
     "batches": "notes of batches whose run is finished",
     "quarantine": "damaged files, and rows that rested on theirs, which their run has made again",
     "removing": "runs whose removal was interrupted",
-    "gone": "checksums, notes and quarantined files of runs that are gone",
+    "gone": "locks, checksums, notes and quarantined files of runs that are gone",
     "trials": "what `constitution try` made",
 }
 
@@ -57,7 +56,7 @@ def find(store: Warehouse, older_than: float = OLDER_THAN) -> list[Garbage]:
     """All that there is, by kind and run. older_than: seconds."""
     every = [file for file in inventory(store.root) if file.what not in ("record", "views", "other")]
     known, rows = set(store.run_ids()), {file.run_id for file in every if file.what == "rows"}
-    going = set(removal.interrupted(store.root))
+    going = set(removing.interrupted(store.root))
     groups: dict[tuple[Kind, str], list[File]] = defaultdict(list)
     for file in every:
         run_id, what = file.run_id, file.what
@@ -70,7 +69,7 @@ def find(store: Warehouse, older_than: float = OLDER_THAN) -> list[Garbage]:
                 groups[what, run_id].append(file)
             elif run_id not in rows:
                 groups["gone", run_id].append(file)
-        elif run_id and run_id not in known | rows and (what in ("checksums", "shards") or file.table):
+        elif run_id and run_id not in known | rows:
             groups["gone", run_id].append(file)
     return [
         Garbage(
@@ -123,13 +122,15 @@ def collect(store: Warehouse, garbage: Garbage) -> str:
         with store.alone(run_id):
             if garbage.what in ("batches", "quarantine") and not _finished(store, run_id):
                 return "its run is open again"
+            if garbage.what == "gone" and (run_id in store.run_ids() or run_id in damage.strays(root, ())):
+                return "its run is there again"
             if garbage.what == "temporary":
                 store.clear(run_id)
-            elif garbage.what == "removing":
-                removal.complete(root, run_id)
+            elif garbage.what in ("removing", "gone"):
+                removing.all_of(root, run_id)
             else:
-                for path in removal.beside(root, run_id):
-                    if garbage.what in ("gone", path.relative_to(root).parts[0]):
+                for path in removing.beside(root, run_id):
+                    if path.relative_to(root).parts[0] == garbage.what:
                         with files.storing(path):
                             files.remove(path)
                             files.remove_if_empty(path.parent)

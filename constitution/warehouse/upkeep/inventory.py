@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 from constitution.warehouse import checksums, views
 from constitution.warehouse.damage import QUARANTINE
 from constitution.warehouse.layout import is_run_id
+from constitution.warehouse.removing import REMOVING
 from constitution.warehouse.schema import TABLES
 
 What = Literal[
@@ -23,8 +24,6 @@ What = Literal[
     "views", "other",
 ]  # fmt: skip
 
-REMOVING = "removing"
-"""Folder of runs whose removal has begun: no reader looks there."""
 TRIALS = ".try"
 """Folder of the warehouses of `constitution try`."""
 
