@@ -109,7 +109,7 @@ def _show(store: Warehouse, run: Run) -> None:
 
 def _authors(store: Warehouse, run: Run) -> list[str]:
     """Who started it, the first first, then who worked its shards."""
-    shards = [f"{shard.user}@{shard.host}" for shard in store.shards(run.run_id) if shard.number]
+    shards = [shard.author for shard in store.shards(run.run_id) if shard.number]
     return list(dict.fromkeys((*run.authors, *shards)))
 
 

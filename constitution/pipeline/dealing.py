@@ -6,7 +6,6 @@ what the run had been worked before. So it can be summed again after a kill, and
 
 from __future__ import annotations
 
-import getpass
 import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +22,7 @@ from constitution.recipe import Recipe
 from constitution.records import Run, Shard, ShardRecord, Usage
 from constitution.warehouse import Warehouse
 from constitution.warehouse.files import number_of
+from constitution.writing import user
 
 
 def dealt(run_id: str, slices: Iterable[Path], shard: Shard) -> list[Path]:
@@ -57,12 +57,12 @@ def deal(warehouse: Warehouse, run_id: str, of: int, recipe: Recipe) -> None:
 def begun(run_id: str, shard: Shard) -> ShardRecord:
     """The record of a shard that this process takes up, with nothing in it."""
     host, process, now = socket.gethostname(), os.getpid(), clock()
-    return ShardRecord(run_id, shard.number, shard.of, host, process, _user(), now, now, starts=0)
+    return ShardRecord(run_id, shard.number, shard.of, host, process, user(), now, now, starts=0)
 
 
 def taken_up(record: ShardRecord) -> ShardRecord:
     """The record of a shard that this process takes up again."""
-    return replace(record, host=socket.gethostname(), process=os.getpid(), user=_user())
+    return replace(record, host=socket.gethostname(), process=os.getpid(), user=user())
 
 
 def clock() -> str:
@@ -91,6 +91,7 @@ def summed(run: Run, records: Sequence[ShardRecord]) -> Run:
         cost=round(sum(costs), 6) if costs else None,
         stopped=next((said_by(record) for record in own if record.stopped and not record.ended_at), ""),
         shards=before.of,
+        authors=tuple(dict.fromkeys((*run.authors, *(record.author for record in own)))),
     )
 
 
@@ -156,10 +157,3 @@ def _models(records: Iterable[ShardRecord]) -> dict[str, dict[str, str]]:
             if found.setdefault(role, facts) != facts:
                 found[f"{role} of shard {record.number}/{record.of}"] = facts
     return {role: dict(facts) for role, facts in found.items()}
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user need not have a name
-        return str(os.getuid())

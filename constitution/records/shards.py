@@ -89,3 +89,8 @@ class ShardRecord:
     @property
     def shard(self) -> Shard:
         return Shard(self.number, self.of)
+
+    @property
+    def author(self) -> str:
+        """As `Run.authors` has one."""
+        return f"{self.user}@{self.host}"
