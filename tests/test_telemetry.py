@@ -33,7 +33,7 @@ from constitution.errors import InputError, RequestRefused
 from constitution.pipeline import open_run, prepare
 from constitution.recipe import FakeModel, load_recipe
 from constitution.records import Run
-from constitution.telemetry import METRICS
+from constitution.telemetry import METRICS, apart
 from constitution.telemetry.base import Source
 from constitution.telemetry.metrics import OBSERVED, OF_RUN, PARTS, READ, TABLES, plain
 from constitution.telemetry.prometheus import address
@@ -221,6 +221,17 @@ def test_where_it_listens(text: str, expected: tuple[str, int] | None) -> None:
         return
     with pytest.raises(InputError, match="give a port, or host:port"):
         address(text)
+
+
+@pytest.mark.parametrize(
+    ("asked", "third"), [("9400", "9402"), ("0.0.0.0:9400", "0.0.0.0:9402"), ("[::1]:0", "[::1]:0"), ("0", "0")]
+)
+def test_shards_on_one_machine_have_a_port_each(asked: str, third: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(METRICS, asked)
+    apart(1)
+    assert os.environ[METRICS] == asked
+    apart(3)
+    assert os.environ[METRICS] == third
 
 
 def test_what_cannot_be_had_is_refused_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

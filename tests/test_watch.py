@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -18,7 +19,7 @@ from warehouse_rows import run as stored
 from constitution.cli.watch import watch
 from constitution.errors import InputError
 from constitution.pipeline.standing import SPAN, Looking
-from constitution.records import Run
+from constitution.records import Run, ShardRecord
 from constitution.warehouse import Warehouse
 
 BEAT = 30.0
@@ -78,6 +79,49 @@ def test_a_process_with_the_lock_is_running_however_silent_it_is(store: Warehous
     assert looking.look(10_001.0).status == "open"
 
 
+def shard(number: int, done: int, **more: Any) -> ShardRecord:
+    started = "2026-11-30T12:00:00+00:00"
+    record = ShardRecord(at(0).run_id, number, 2, f"node-{number}", 70 + number, "ada", started, started)
+    return replace(record, counts={"prompts": 50, "done": done}, seconds=5.0, **more)
+
+
+def test_a_run_in_shards_is_what_they_add_up_to_and_one_that_falls_silent_is_named(store: Warehouse) -> None:
+    run = replace(at(0), shards=2)
+    store.write_run(run)
+    for record in (shard(0, 0), shard(1, 10), shard(2, 20)):
+        store.write_shard(record if record.number else replace(record, counts={}, seconds=0.0))
+    looking = Looking(store, run.run_id, BEAT)
+    first = looking.look(0.0)
+    assert (first.run.counts["done"], first.run.counts["prompts"], first.status) == (30, 100, "open")
+    assert first.rate == 6.0  # 30 prompts in the 5 seconds that both have worked
+    for step in range(1, 5):
+        store.write_shard(shard(1, 10 + 10 * step))
+        seen = looking.look(10.0 * step)
+        assert seen.status == "running"
+    assert (seen.run.counts["done"], seen.rate) == (70, 1.0)
+    assert seen.lost == ["shard 2/2 on node-2 has been silent for 40 s"]
+    assert [each.lost for each in seen.shards] == [False, True]
+    store.write_shard(shard(1, 50, ended_at="2026-11-30T12:01:00+00:00"))
+    store.write_shard(shard(2, 30))
+    looking.look(50.0)
+    ended = looking.look(50.0 + BEAT)
+    assert [each.lost for each in ended.shards] == [False, True]  # the first is at its end
+    told = watched(store, run.run_id, "--once", "--json")
+    assert [(each["shard"], each["host"], each["done"]) for each in json.loads(told.stdout)["shards"]] == [
+        ("1/2", "node-1", 50), ("2/2", "node-2", 30)]  # fmt: skip
+
+
+def test_shards_that_are_left_are_named_at_the_end(store: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("constitution.cli.watch.SILENT", 0.2)
+    store.write_run(replace(at(0), shards=2))
+    store.write_shard(replace(shard(0, 0), counts={}))
+    store.write_shard(shard(2, 30))
+    result = watched(store)
+    assert result.exit_code == 1
+    assert "Shard 1/2: not begun" in result.output
+    assert "Shard 2/2: 30 of 50 prompts, last seen 2026-11-30T12:00:00+00:00 on node-2" in result.output
+
+
 def watched(store: Warehouse, *words: str) -> Result:
     return CliRunner().invoke(watch, [*words, "--every", "0.05", "--warehouse", str(store.root)])
 
@@ -124,7 +168,7 @@ def test_without_a_name_it_is_the_run_that_was_started_last(store: Warehouse) ->
 
 KEYS = {*("run_id", "status", "stopped", "prompts", "done", "open", "lost", "kept", "failures", "tokens_in"),
         *("tokens_out", "cost", "currency", "seconds", "prompts_per_second", "left_seconds", "silent_seconds"),
-        *("started_at", "finished_at")}  # fmt: skip
+        *("started_at", "finished_at", "shards")}  # fmt: skip
 
 
 @pytest.fixture

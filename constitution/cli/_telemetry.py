@@ -26,8 +26,8 @@ def telemetry_options(command: F) -> F:
     endpoint = click.option(
         "--metrics",
         metavar="[HOST:]PORT",
-        help="Serve metrics for Prometheus while the run works: to this machine, or where HOST says (0.0.0.0: to all). "
-        "Also CONSTITUTION_METRICS.",
+        help="Serve metrics for Prometheus while the run works: to this machine, or where HOST says (0.0.0.0: to all); "
+        "of --shards each has its own, from PORT on. Also CONSTITUTION_METRICS.",
     )
     collector = click.option(
         "--otel",

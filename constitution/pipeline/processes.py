@@ -21,6 +21,7 @@ from constitution.pipeline.progress import Progress, Spent, watcher
 from constitution.pipeline.shard import finish_run, run_shard
 from constitution.pipeline.tasks import wait_for
 from constitution.records import Run, Shard, Usage
+from constitution.telemetry import apart
 
 RESTARTS = 3
 """How often a shard that was killed is started again, at most."""
@@ -187,6 +188,7 @@ def _ended(code: int) -> str:
 def _work(plan: Plan, shard: Shard, retry_failed: bool, line: Connection) -> None:
     """The process of a shard. It ends in good order when the one that started it is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all: who started this decides
+    apart(shard.number)
     threading.Thread(target=_end_with_parent, args=(line,), daemon=True).start()
     last = 0.0
 

@@ -1,8 +1,8 @@
 """How far a run is, as its records in the warehouse say it: for those who look on from elsewhere.
 
-A run at work writes its record every ten seconds (`pipeline.state.HEARTBEAT`). Whether it is at work is known by its
-lock, where that reaches; on another machine, where it may not, by a record that changes while it is watched. Clocks of
-two machines are never compared.
+A run at work writes its record every ten seconds (`pipeline.state.HEARTBEAT`), and each of its shards its own. Whether
+one is at work is known by its lock, where that reaches; on another machine, where it may not, by a record that changes
+while it is watched. Clocks of two machines are never compared.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from constitution.records import Run
+from constitution.pipeline.dealing import summed
+from constitution.records import Run, ShardRecord
 from constitution.warehouse import Warehouse
 
 SPAN = 300.0
@@ -26,10 +27,24 @@ def status_of(store: Warehouse, run: Run) -> str:
 
 
 @dataclass(frozen=True)
+class ShardStanding:
+    """A shard as of one look at it."""
+
+    record: ShardRecord
+    silent: float
+    """Seconds that it has been watched without a change."""
+    lost: bool
+    """Whether it is not at its end and has been silent for too long to be at work."""
+
+
+@dataclass(frozen=True)
 class Standing:
     """A run as of one look at it."""
 
     run: Run
+    """Its record; where it is dealt into shards, with what theirs add up to."""
+    shards: tuple[ShardStanding, ...]
+    """Those that have been begun; empty: it is worked as a whole."""
     status: str
     """As `status_of` says; also running where its record changes."""
     changed: bool
@@ -43,6 +58,15 @@ class Standing:
     @property
     def over(self) -> bool:
         return self.status == "finished"
+
+    @property
+    def lost(self) -> list[str]:
+        """A sentence for each shard that is silent."""
+        return [
+            f"shard {each.record.shard} on {each.record.host} has been silent for {each.silent:,.0f} s"
+            for each in self.shards
+            if each.lost and not self.over
+        ]
 
     @property
     def left(self) -> float | None:
@@ -60,16 +84,20 @@ class Looking:
     store: Warehouse
     run_id: str
     beat: float
-    """Seconds without a change after which a run without a lock here is no longer taken for running."""
+    """Seconds without a change after which what has no lock here is no longer taken for running."""
     _last: Run | None = None
     _since: float = 0.0
     _seen: deque[tuple[float, int]] = field(default_factory=deque)
     """Seconds and prompts done, at each change."""
+    _shards: dict[int, tuple[ShardRecord, float]] = field(default_factory=dict)
+    """By number: the record, and since when it is so."""
 
     def look(self, now: float) -> Standing:
         """now: monotonic clock, seconds. Raises InputError where the run is gone."""
-        run = self.store.find_run(self.run_id)
-        changed = run != self._last
+        run, records = self.store.find_run(self.run_id), self.store.shards(self.run_id)
+        shards = [self._shard(record, now) for record in records if record.number]
+        run = run if run.finished_at else summed(run, records)
+        changed = run != self._last or any(each.silent == 0 for each in shards)
         if changed:
             if self._last is not None:  # how old the first record is, is not known
                 self._seen.append((now, run.counts.get("done", 0)))
@@ -79,11 +107,19 @@ class Looking:
         silent, status = now - self._since, status_of(self.store, run)
         if status == "open" and self._seen and silent < self.beat:
             status = "running"
-        return Standing(run, status, changed, silent, self._rate(run))
+        return Standing(run, tuple(shards), status, changed, silent, self._rate(run, len(shards)))
 
-    def _rate(self, run: Run) -> float | None:
+    def _shard(self, record: ShardRecord, now: float) -> ShardStanding:
+        before, since = self._shards.get(record.number, (None, now))
+        if before != record:
+            self._shards[record.number] = record, (since := now)
+        silent = now - since
+        return ShardStanding(record, silent, record.ended_at is None and silent >= self.beat)
+
+    def _rate(self, run: Run, shards: int) -> float | None:
         if len(self._seen) > 1:
             (then, before), (now, done) = self._seen[0], self._seen[-1]
-            return max(0, done - before) / (now - then)
+            return max(0, done - before) / (now - then) if now > then else None
         done = run.counts.get("done", 0)
-        return done / run.seconds if done and run.seconds else None
+        # The seconds of a run in shards are those of all of its processes.
+        return done * max(shards, 1) / run.seconds if done and run.seconds else None

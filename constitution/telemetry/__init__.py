@@ -19,7 +19,7 @@ from constitution.errors import InputError
 from constitution.records import Run
 from constitution.telemetry.base import Exporter, Source, Telemetry
 
-__all__ = ["METRICS", "OTEL", "Telemetry", "check", "telemetry"]
+__all__ = ["METRICS", "OTEL", "Telemetry", "apart", "check", "telemetry"]
 
 METRICS, OTEL = "CONSTITUTION_METRICS", "CONSTITUTION_OTEL"
 """[HOST:]PORT; 1."""
@@ -70,6 +70,15 @@ def check() -> None:
     for name in (PROTOCOL, PROTOCOL.replace("OTLP", "OTLP_TRACES"), PROTOCOL.replace("OTLP", "OTLP_METRICS")):
         if os.environ.get(name, OURS) != OURS:
             raise InputError(f"{name}: {os.environ[name]} is not spoken here", hint=f"set it to {OURS}, or unset it")
+
+
+def apart(number: int) -> None:
+    """In the process of the shard of this number, from 1, on a machine that has the others too: its port is the one
+    that was asked for and the number less one."""
+    if where := os.environ.get(METRICS):
+        host, _, port = where.rpartition(":")
+        if port.isdecimal() and int(port):  # 0: each takes a free one
+            os.environ[METRICS] = f"{host}{':' if host else ''}{int(port) + number - 1}"
 
 
 def _opened(source: Source) -> Iterator[Exporter]:
