@@ -32,9 +32,7 @@ def reopen(warehouse: Warehouse, run_id: str) -> int:
     prompts = _prompts(failures)
     if not prompts or run is None:
         return 0
-    for shard in warehouse.shards(run_id):
-        if shard.ended_at:
-            warehouse.write_shard(replace(shard, ended_at=None))
+    warehouse.reopen_shards(run_id)
     warehouse.write_run(replace(run, finished_at=None))
     for table in ("reference_checks", "rewards", "preferences"):
         made = warehouse.table(table, run_id)

@@ -27,7 +27,7 @@ from constitution.pipeline.label import Labeller, labeller
 from constitution.pipeline.plan import Plan
 from constitution.pipeline.progress import Progress, watcher
 from constitution.pipeline.proven import Proving, prove
-from constitution.pipeline.state import State, mend, take_stock
+from constitution.pipeline.state import State, mend, take_stock, unmended
 from constitution.pipeline.tasks import Window, end, first_error, seldom_collected, sigterm_cancels, to_its_end
 from constitution.pipeline.turns import after
 from constitution.records import UNSAID, Failure, Prompt, Row, Run, Shard, Turn
@@ -76,6 +76,8 @@ async def open_run(
             stack.enter_context(warehouse.rewarding(plan.run_id, shard))
         if lock.alone:
             await to_its_end(mend, plan, warehouse, retry_failed)
+        else:
+            plan = await to_its_end(unmended, plan, warehouse)
         if shard:
             await to_its_end(warehouse.recover, plan.run_id, shard)
             lock.share()

@@ -165,6 +165,14 @@ def mend(plan: Plan, warehouse: Warehouse, retry_failed: bool) -> None:
         refill(warehouse, plan.run_id, Cost(plan.recipe.model, used, engines, asked_by(plan.recipe)).total or 0.0)
 
 
+def unmended(plan: Plan, warehouse: Warehouse) -> Plan:
+    """The plan with a note of what is damaged, by names and sizes, and cannot be mended beside other shards."""
+    found = warehouse.verify(plan.run_id, read_parts=False)
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    seen = f"{found[0]}{more}: left as it is while other shards work; the next start mends it" if found else ""
+    return replace(plan, note="; ".join(filter(None, (plan.note, seen))))
+
+
 async def take_stock(plan: Plan, warehouse: Warehouse) -> State:
     """The state in which earlier starts left the run, or the shard, whose lock is held."""
     run_id, recipe, shard = plan.run_id, plan.recipe, plan.shard

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from constitution.errors import InputError, WarehouseError
@@ -91,6 +92,12 @@ class Records:
         """What was done before the run was dealt into the present shards (`ShardRecord.number` 0), and these, as far as
         they have begun; empty: it is worked as a whole."""
         return shards.read(self.root, checked(run_id))
+
+    def reopen_shards(self, run_id: str) -> None:
+        """The shards have to look at their prompts again, for rows may be missing: none has come to its end."""
+        for shard in self.shards(run_id):
+            if shard.ended_at:
+                self.write_shard(replace(shard, ended_at=None))
 
     def forget_shards(self, run_id: str, but_of: int = 0) -> None:
         """Deletes the records of shards of another number, what they did being in before.json, or, of all, in the run's

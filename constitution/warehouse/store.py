@@ -237,6 +237,7 @@ class Store(Records):
             return damages
         repairs = [f"{each.path.relative_to(self.root)} {each.fault}" for each in damages]
         if not {*damage.INPUT, *damage.made_by(run.counts)}.isdisjoint(each.table for each in damages):
+            self.reopen_shards(run_id)
             run = replace(run, finished_at=None)
         self.write_run(replace(run, repairs=tuple(dict.fromkeys((*run.repairs, *repairs)))))
         from constitution.warehouse.repair import repair  # with Arrow's functions: a tenth of a second
