@@ -19,7 +19,7 @@ from small_project import small_project
 from warehouse_rows import RUN, fill
 
 from constitution.cli._flow import PREFECT, load_flow
-from constitution.errors import RecipeError
+from constitution.errors import InputError, NotFinished, RecipeError
 from constitution.records import Run
 from constitution.warehouse import Warehouse
 
@@ -72,8 +72,9 @@ def read(ask: str, **filters: Any) -> list[Any]:
     return asyncio.run(go())
 
 
-def flow(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(f"flow_{name}", ROOT / "flows" / f"{name}.py")
+def flow(name: str, file: str = "") -> Any:
+    """file: that it is in, where that is not its own."""
+    spec = importlib.util.spec_from_file_location(f"flow_{name}", ROOT / "flows" / f"{file or name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -159,8 +160,9 @@ def test_a_fault_of_a_person_has_no_traceback_in_the_log(
 def test_every_parameter_is_described() -> None:
     from prefect.utilities.callables import parameter_schema
 
-    for name in ("generate", "audit", "export"):
-        schema = parameter_schema(flow(name)).model_dump()
+    flows = {name: flow(name) for name in ("generate", "audit", "export", "scale")} | {"shard": flow("shard", "scale")}
+    for name, each in flows.items():
+        schema = parameter_schema(each).model_dump()
         for section in (schema, *schema["definitions"].values()):
             bare = [field for field, about in section["properties"].items() if not about.get("description")]
             assert not bare, (name, bare)
@@ -186,6 +188,46 @@ def test_the_command_goes_by_the_server_that_it_is_told(prefect_api: str, recipe
     assert run.starts == 2
     assert len(read("flow_runs")) == before + 3
     assert not (tmp_path / "prefect" / "prefect.db").exists()  # no server beside it
+
+
+def test_shards_show_in_prefect(
+    prefect_api: str, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In threads; a shard that is not at its end is tried again, and one flow can work a shard of another's run. Other
+    runners, and kills of all of them, are in tests/torture."""
+    from prefect.client.schemas.filters import FlowRunFilter
+    from prefect.client.schemas.objects import StateType
+
+    from constitution.scheduling import shards
+
+    monkeypatch.setattr(shards, "DELAY", 0.1)
+    monkeypatch.setattr(shards, "POLL", 0.2)
+    slow = ["output.slice=2", "model.policy.latency_s=0.1"]
+
+    def run(runner: str, **settings: Any) -> Any:
+        spread = {"shards": 3, "runner": runner, "restarts": 1}
+        return asyncio.run(flow("scale")(str(recipe), str(tmp_path / "w"), spread, **settings))
+
+    with pytest.raises(NotFinished, match=r"0 of 10 prompts, 10 to be tried again") as caught:
+        run("thread", overrides=[*slow, "model.policy.failure_rate=1.0"])
+    assert caught.value.run.shards == 3
+    [run_id] = [each.run_id for each in Warehouse(tmp_path / "w").runs()]
+    of_flow = {"flow_run_filter": FlowRunFilter.model_validate({"tags": {"all_": [run_id]}})}
+    of_shards = [each for each in read("task_runs", **of_flow) if each.name.startswith("shard ")]
+    assert sorted(each.name for each in of_shards) == ["shard 1/3", "shard 2/3", "shard 3/3"]
+    assert {(each.state.name, each.run_count) for each in of_shards} == {("Unfinished", 2)}
+    alone = asyncio.run(flow("shard", "scale")(str(recipe), 2, 3, str(tmp_path / "w"), overrides=slow))
+    assert (alone["shard"], alone["done"], alone["finished"]) == ("2/3", True, None)
+    done = run("thread", overrides=slow)
+    assert (done.run_id, done.counts["preferences"], done.finished_at is None) == (run_id, 10, False)
+    assert Warehouse(tmp_path / "w").verify(run_id) == []
+    of_shards = [each.name for each in read("task_runs", **of_flow) if each.state_type == StateType.COMPLETED]
+    assert sorted(name for name in of_shards if name.startswith("shard ")) == ["shard 1/3", "shard 3/3"]
+    assert any(each.name.startswith("recipe 2/3 20") for each in read("flow_runs"))
+    assert run("process") == done  # there is nothing to do, in no process either
+    monkeypatch.setitem(sys.modules, "prefect_dask", None)
+    with pytest.raises(InputError, match=r"dask: .* is not installed"):
+        run("dask", fresh=True)
 
 
 def test_the_audit_and_the_export_show_in_prefect(prefect_api: str, tmp_path: Path) -> None:

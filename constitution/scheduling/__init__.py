@@ -17,7 +17,7 @@ configured, `constitution run` takes the plain function (cli/_flow.py), and impo
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -26,9 +26,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
+from constitution.errors import InputError
+
 if TYPE_CHECKING:
-    from constitution.pipeline import Session
+    from constitution.pipeline import Plan, Session
     from constitution.records import Run
+    from constitution.scheduling.spread import Spread
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,15 +49,18 @@ def plainly() -> Iterator[None]:
         _plain.reset(token)
 
 
-def flow(*, name: str, named: str) -> Callable[[Callable[P, Awaitable[Any]]], Callable[P, Awaitable[Any]]]:
-    """The decorator of a flow. named: the parameter after whose value a flow run is called."""
+def flow(
+    *, name: str, named: str, also: str = ""
+) -> Callable[[Callable[P, Awaitable[Any]]], Callable[P, Awaitable[Any]]]:
+    """The decorator of a flow. named: the parameter after whose value a flow run is called; also: what follows it in
+    its name, with parameters in braces."""
 
     def decorate(body: Callable[P, Awaitable[Any]]) -> Callable[P, Awaitable[Any]]:
         if _plain.get():
             return body
         from constitution.scheduling import on_prefect
 
-        made: Callable[P, Awaitable[Any]] = on_prefect.flow_of(body, name, named)
+        made: Callable[P, Awaitable[Any]] = on_prefect.flow_of(body, name, named, also)
         return made
 
     return decorate
@@ -78,12 +84,17 @@ def task(*, run_name: str | None = None) -> Callable[[Callable[P, Awaitable[T]]]
 
         @wraps(body)
         async def called(*arguments: P.args, **_: P.kwargs) -> T:
-            result: T = await _current.get().call(step, *arguments)
+            result: T = await _call(step, *arguments)
             return result
 
         return called
 
     return decorate
+
+
+async def _call(step: Step, *arguments: Any) -> Any:
+    """By its name in flows that Prefect sends to other processes: a ContextVar cannot be sent."""
+    return await _current.get().call(step, *arguments)
 
 
 class Schedule:
@@ -116,6 +127,15 @@ class Schedule:
     async def watch(self, session: Session) -> AsyncIterator[None]:
         """Within it the session's progress is told."""
         yield
+
+    async def spread(self, plan: Plan, how: Spread, call: Mapping[str, Any]) -> Run:
+        """Works the run's shards; its record, finished where all of them came to their end. call: what the shards'
+        `work_shard` takes beside their numbers."""
+        raise InputError("flows/scale.py is a flow of Prefect", hint="`constitution run --shards N` needs none")
+
+    async def end_shard(self, result: Mapping[str, Any]) -> None:
+        """The last word of one shard's flow. result: what `work_shard` returns."""
+        self.result = result
 
     async def end(self, result: Run | str, warehouse: str, event: str, report: str, message: str = "") -> None:
         """The flow's last word. result: the run, or the id of one whose data were looked at; event: how the event

@@ -1,6 +1,6 @@
 """A flow's body in Prefect: states with counts, logs, progress, tags, events, and what a kill left.
 
-The one module that imports Prefect.
+This module and shards.py are those that import Prefect.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import cache, wraps
 from pathlib import Path
@@ -30,12 +30,18 @@ from prefect.runtime import deployment
 from prefect.runtime import flow_run as runtime
 from prefect.states import Cancelled, Completed, Crashed, Failed
 
-from constitution.errors import ConstitutionError, NotFinished
-from constitution.pipeline import Pace, Session
+from constitution.errors import ConstitutionError, NotFinished, WarehouseError
+from constitution.pipeline import Pace, Plan, Session
+from constitution.pipeline.dealing import left, summed
 from constitution.pipeline.report import figures
+from constitution.pipeline.shard import finish_run
+from constitution.pipeline.tasks import sigterm_cancels
 from constitution.records import Run
 from constitution.scheduling import Schedule, Step
+from constitution.scheduling.shards import state_of_shard, worked
+from constitution.scheduling.spread import Spread
 from constitution.shown import printable, sentence
+from constitution.warehouse import Warehouse
 
 RUN, PLACE = "constitution.run", "constitution.warehouse"
 """Labels of a flow run: the run's id; the machine and the folder of its warehouse."""
@@ -53,11 +59,12 @@ def _is_news(record: logging.LogRecord) -> bool:
 logging.getLogger("prefect.task_runs").addFilter(_is_news)
 
 
-def flow_of(body: Callable[..., Any], name: str, named: str) -> Any:
+def flow_of(body: Callable[..., Any], name: str, named: str, also: str) -> Any:
     """Prefect's flow. Nothing is retried or cached: engines retry requests, and the warehouse knows what is done."""
 
     def run_name() -> str:
         about = Path(str(runtime.parameters.get(named) or "newest run")).name.removesuffix(".toml")
+        about += " " + also.format_map(runtime.parameters) if also else ""
         return f"{about} {runtime.scheduled_start_time:%Y-%m-%d %H:%M:%S} {str(runtime.id)[-4:]}"
 
     made = prefect.flow(name=name, flow_run_name=run_name, persist_result=False, on_crashed=[end_task_runs])
@@ -119,7 +126,7 @@ class PrefectSchedule(Schedule):
     """
 
     def __init__(self) -> None:
-        self._session: Session | None = None
+        self._so_far: Callable[[], str] = lambda: "nothing was made yet"
         self._logger = get_run_logger()
 
     async def __aexit__(
@@ -129,7 +136,7 @@ class PrefectSchedule(Schedule):
         if isinstance(error, asyncio.CancelledError):
             if not await _cancel_was_asked_for():
                 return False
-            so_far = counts(self._session.run) if self._session else "nothing was made yet"
+            so_far = self._so_far()
             self.result = Cancelled(message=f"{so_far}. What was made is written; a retry resumes.")
             self._logger.warning("cancelled: %s", so_far)
             return True
@@ -161,46 +168,106 @@ class PrefectSchedule(Schedule):
     async def watch(self, session: Session) -> AsyncIterator[None]:
         """Every minute a line in the flow run's log and a step of the progress artifact. First it ends in Prefect what
         earlier processes left that worked on this run and were killed: this process holds the run's lock."""
-        self._session = session
+        self._so_far = lambda: counts(session.run)
         run_id = session.run.run_id
         await self.mark(run_id, session.plan.warehouse)
         async with get_client() as client:
             await _end_the_dead(client, run_id, _place_of(session.plan.warehouse))
-        progress = session.progress
+        progress, pace = session.progress, Pace()
+        pace.update(progress, time.monotonic())
         self._logger.info(f"{run_id}: begins, {progress.total:,} prompts, {progress.before:,} of them done before")
         if progress.note:
             self._logger.warning("%s: %s", run_id, progress.note)
-        artifact = await self._step(session, None)
-        minutes = asyncio.create_task(self._minutes(session, artifact), name="the log's minutes")
+
+        async def told() -> tuple[int, int, str]:
+            pace.update(progress, time.monotonic())
+            return progress.done, progress.total, figures(progress, pace)
+
+        async with self._every_minute(run_id, told):
+            yield
+
+    async def spread(self, plan: Plan, how: Spread, call: Mapping[str, Any]) -> Run:
+        """As `watch`, of all shards: their records are read, wherever they are written."""
+        store, run_id = Warehouse(plan.warehouse), plan.run_id
+        await self.mark(run_id, plan.warehouse)
+        if not store.holders(run_id):
+            async with get_client() as client:
+                await _end_the_dead(client, run_id, _place_of(plan.warehouse))
+        if plan.finished:
+            return plan.run
+
+        async def told() -> tuple[int, int, str]:
+            records = await asyncio.to_thread(store.shards, run_id)
+            live = [record for record in records if record.number and not record.ended_at]
+            return (
+                summed(plan.run, records).counts.get("done", 0),
+                plan.prompts,
+                f"{len(live):,} of {how.shards:,} shards at work",
+            )
+
+        self._so_far = lambda: counts(summed(plan.run, store.shards(run_id)))
+        self._logger.info(f"{run_id}: begins, {plan.prompts:,} prompts, {how.shards:,} shards by {how.runner}")
+        ended = {each.number for each in store.shards(run_id) if each.of == how.shards and each.ended_at}
+        left_over = [number for number in range(1, how.shards + 1) if number not in ended]
+        async with self._every_minute(run_id, told):
+            states = await self._work(run_id, left_over, how, call)
+            try:
+                run = await finish_run(plan)
+            except WarehouseError:  # a shard lost rows since it had ended: it sees that when it is begun
+                states = await self._work(run_id, range(1, how.shards + 1), how, call)
+                run = await finish_run(plan)
+        if run.finished_at is None:
+            for shard in left(store.shards(run_id)):
+                self._logger.warning("%s: %s", run_id, shard)
+            if wrong := next((state for state in states if state.is_failed() and state.name == "Failed"), None):
+                raise ConstitutionError(wrong.message or "a shard failed")
+        return run
+
+    async def _work(
+        self, run_id: str, numbers: Sequence[int], how: Spread, call: Mapping[str, Any]
+    ) -> list[State[Any]]:
+        calls = [{**call, "number": number, "of": how.shards} for number in numbers]
+        with sigterm_cancels():
+            return await worked(calls, how, lambda again: self._logger.warning("%s: %s", run_id, again))
+
+    async def end_shard(self, result: Mapping[str, Any]) -> None:
+        self.result = state_of_shard(result)
+        self._logger.info("%s", self.result.message)
+
+    @asynccontextmanager
+    async def _every_minute(
+        self, run_id: str, told: Callable[[], Awaitable[tuple[int, int, str]]]
+    ) -> AsyncIterator[None]:
+        """told: prompts done, prompts, and what the log says besides."""
+
+        async def step(artifact: UUID | None) -> UUID | None:
+            """The progress artifact, which is made where there is none."""
+            try:
+                done, total, _ = await told()
+                share = 100.0 * done / total if total else 100.0
+                if artifact is None:
+                    return await acreate_progress_artifact(share, "progress", run_id)
+                await aupdate_progress_artifact(artifact, share)
+            except Exception as error:  # a server that is busy for a moment is no reason to end a run
+                self._logger.debug("%s: the progress artifact was not written: %s", run_id, error)
+            return artifact
+
+        async def minutes(artifact: UUID | None) -> None:
+            while True:
+                await asyncio.sleep(EVERY)
+                done, total, more = await told()
+                self._logger.info("%s", f"{run_id}: {done:,}/{total:,} prompts · {more}")
+                artifact = await step(artifact)
+
+        artifact = await step(None)
+        beside = asyncio.create_task(minutes(artifact), name="the log's minutes")
         try:
             yield
         finally:
-            minutes.cancel()
+            beside.cancel()
             with suppress(asyncio.CancelledError):
-                await minutes
-        await self._step(session, artifact)
-
-    async def _minutes(self, session: Session, artifact: UUID | None) -> None:
-        progress, pace = session.progress, Pace()
-        pace.update(progress, time.monotonic())
-        while True:
-            await asyncio.sleep(EVERY)
-            pace.update(progress, time.monotonic())
-            line = f"{session.run.run_id}: {progress.done:,}/{progress.total:,} prompts · {figures(progress, pace)}"
-            self._logger.info("%s", line)
-            artifact = await self._step(session, artifact)
-
-    async def _step(self, session: Session, artifact: UUID | None) -> UUID | None:
-        """The progress artifact, which is made where there is none."""
-        progress = session.progress
-        share = 100.0 * progress.done / progress.total if progress.total else 100.0
-        try:
-            if artifact is None:
-                return await acreate_progress_artifact(share, "progress", session.run.run_id)
-            await aupdate_progress_artifact(artifact, share)
-        except Exception as error:  # a server that is busy for a moment is no reason to end a run
-            self._logger.debug("%s: the progress artifact was not written: %s", session.run.run_id, error)
-        return artifact
+                await beside
+        await step(artifact)
 
     async def end(self, result: Run | str, warehouse: str, event: str, report: str, message: str = "") -> None:
         """State, log, artifact and, where others may work on with the run, the event that triggers deployments

@@ -16,7 +16,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,15 @@ class Place:
     project: Path
     env: dict[str, str]
     api: str
+    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def begin(self, log: Any, *words: str) -> subprocess.Popen[bytes]:
+        """A process of Prefect's command that stays."""
+        line = [str(BIN / "prefect"), *words]
+        return subprocess.Popen(line, cwd=self.project.parent, env=self.env, stdout=log, stderr=log)
+
+    def begin_worker(self, log: Any = subprocess.DEVNULL) -> None:
+        self.workers.append(self.begin(log, "worker", "start", "--pool", "local"))
 
     def command(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         line = [str(BIN / words[0]), *words[1:]]
@@ -129,8 +138,8 @@ class Place:
 
 
 @contextmanager
-def scheduled(folder: Path) -> Iterator[Place]:
-    """A new project with its deployments, on a server with a pool and a worker, which end with the block."""
+def scheduled(folder: Path, workers: int = 1) -> Iterator[Place]:
+    """A new project with its deployments, on a server with a pool and its workers, which end with the block."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -139,28 +148,27 @@ def scheduled(folder: Path) -> Iterator[Place]:
     api = f"http://127.0.0.1:{port}/api"
     quiet = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_WORKER_QUERY_SECONDS": "2"}
     env = environment(home, PREFECT_API_URL=api, CONSTITUTION_PROJECT=str(project), **quiet)
-    place = Place(folder, env, api)
+    place = Place(project, env, api)
     with (folder / "server.log").open("wb") as log:
-        server = _begin(log, env, folder, "server", "start", "--port", str(port))
+        server = place.begin(log, "server", "start", "--port", str(port))
         try:
             until(lambda: _answers(place), "the server answers")
+            place.project = folder
             place.command("constitution", "init", "project")
             place.project = project
             place.command("prefect", "work-pool", "create", "local", "--type", "process")
             place.command("prefect", "--no-prompt", "deploy", "--all")
-            worker = _begin(log, env, folder, "worker", "start", "--pool", "local")
+            for _ in range(workers):
+                place.begin_worker(log)
             try:
                 yield place
             finally:
-                worker.terminate()
-                _wait(worker)
+                for worker in place.workers:
+                    worker.terminate()
+                    _wait(worker)
         finally:
             server.terminate()
             _wait(server)
-
-
-def _begin(log: Any, env: dict[str, str], folder: Path, *words: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([str(BIN / "prefect"), *words], cwd=folder, env=env, stdout=log, stderr=log)
 
 
 def _wait(process: subprocess.Popen[bytes]) -> None:

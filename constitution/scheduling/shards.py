@@ -1,0 +1,304 @@
+"""Shards at work under Prefect: as tasks in its task runners, or as flow runs of a deployment.
+
+Each is restarted by who knows that it ended: Prefect retries one that says that it is not at its end, Ray and Dask call
+one again whose process they lost, and `worked` starts those again that nothing else does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from contextvars import copy_context
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import prefect
+from prefect import get_client
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import State, StateType
+from prefect.deployments import arun_deployment
+from prefect.runtime import flow_run as runtime
+from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
+
+from constitution.errors import ConstitutionError, EngineUnavailable, InputError, WarehouseError
+from constitution.pipeline.shard import prepare_run, run_shard
+from constitution.pipeline.tasks import wait_for
+from constitution.records import Shard
+from constitution.scheduling.spread import Spread
+from constitution.shown import printable, sentence
+from constitution.warehouse import Warehouse, place
+
+UNFINISHED = "Unfinished"
+"""A state's name, of the type Failed: the same start again gets further."""
+DELAY = 10.0
+"""Seconds before Prefect retries a shard."""
+POLL = 5.0
+"""Seconds between two questions whether a flow run is being cancelled, or has ended."""
+SILENT = 120.0
+"""Seconds without a word in its record after which a flow run's shard is given up as lost. A record is written every
+ten seconds."""
+SUBMITTING = threading.Lock()
+"""Dask's runner starts its cluster when the first task comes, and a second one where two come at once."""
+LIVE = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED]
+
+Call = Mapping[str, Any]
+"""The arguments of `pipeline.work_shard`."""
+Start = Callable[[Call], Awaitable[State[Any]]]
+
+
+def state_of_shard(result: Mapping[str, Any]) -> State[Any]:
+    """What became of a shard, by what `work_shard` returned."""
+    count, stopped = result["counts"].get, printable(result["stopped"])
+    done = count("done", 0) - count("open", 0) - count("lost", 0)
+    message = f"{result['run_id']}, shard {result['shard']}: {done:,} of {count('prompts', 0):,} prompts"
+    message += f", {n:,} to be tried again" if (n := count("open", 0)) else ""
+    message += f". Stopped by its {stopped}" if stopped else ""
+    if result["done"]:
+        return Completed(message=message, data=dict(result))
+    if stopped and not stopped.startswith("engines"):  # a person has something to do first
+        return Failed(message=message, name="BudgetSpent" if stopped.startswith("budget") else None)
+    return Failed(message=message, name=UNFINISHED)
+
+
+def state_of_error(error: ConstitutionError | OSError) -> State[Any]:
+    again = isinstance(error, EngineUnavailable | WarehouseError | OSError)
+    return Failed(message=sentence(error), name=UNFINISHED if again else None)
+
+
+def helps_again(task: object, task_run: object, state: State[Any]) -> bool:
+    """Prefect's condition of a retry. state: holds the state that the task returned."""
+    return isinstance(state.data, State) and state.data.name == UNFINISHED
+
+
+def work(
+    recipe: str,
+    warehouse: str,
+    number: int,
+    of: int,
+    resume: str,
+    overrides: Sequence[str],
+    allow: Sequence[str],
+    flow_run: str,
+) -> State[Any]:
+    """A shard's task, in whatever thread or process its runner calls it. flow_run: who is asked about cancellations.
+
+    A process that was made for it ends with the flow's process, in good order: Prefect's process pool has no end else.
+    """
+    pool = multiprocessing.parent_process() if threading.current_thread() is threading.main_thread() else None
+    if pool is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all: the flow decides
+        threading.Thread(target=_end_with, args=(pool,), daemon=True).start()
+    arguments = (Path(recipe), warehouse, overrides, allow, resume)
+    try:
+        return state_of_shard(asyncio.run(_until_cancelled(arguments, Shard(number, of), UUID(flow_run))))
+    except asyncio.CancelledError:
+        return Cancelled(message="The shard was stopped. What was made is written.")
+    except (ConstitutionError, OSError) as error:
+        return state_of_error(error)
+    finally:
+        if pool is not None and not pool.is_alive():
+            os._exit(128 + signal.SIGTERM)
+
+
+def _end_with(parent: Any) -> None:
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def _until_cancelled(arguments: tuple[Any, ...], shard: Shard, flow_run: UUID) -> dict[str, Any]:
+    """No signal comes to a shard in a thread or on another machine, so it asks."""
+    recipe, warehouse, *others = arguments
+    plan = await asyncio.to_thread(prepare_run, recipe, place(warehouse), *others)
+    running = asyncio.create_task(run_shard(plan, shard))
+    async with get_client() as client:
+        while not running.done():
+            await asyncio.wait({running}, timeout=POLL)
+            with suppress(Exception):  # a server that is busy for a moment is no reason to end
+                state = (await client.read_flow_run(flow_run)).state
+                if state and (state.is_cancelling() or state.is_cancelled()):
+                    running.cancel()
+                    await wait_for(running)
+    return await running
+
+
+async def worked(calls: Sequence[Call], how: Spread, tell: Callable[[str], None]) -> list[State[Any]]:
+    """Works all shards; the state that each ended in. Cancelled, it ends them in good order first. tell: gets a
+    sentence on each that is started again. Raises InputError for a runner that is not installed."""
+    stopping = asyncio.Event()
+    if not calls:
+        return []
+    async with _starter(how, len(calls), stopping) as start:
+        running = asyncio.ensure_future(
+            asyncio.gather(*(_to_its_end(call, start, how, stopping, tell) for call in calls))
+        )
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            stopping.set()
+            await _cancelling()
+            await wait_for(running)
+            raise
+
+
+async def _to_its_end(
+    call: Call, start: Start, how: Spread, stopping: asyncio.Event, tell: Callable[[str], None]
+) -> State[Any]:
+    for again in range(how.restarts + 1):
+        state = await start(call)
+        # Prefect has retried a task that is unfinished. A flow run is cancelled by a person; a task is that while its
+        # flow is not, where its process got a signal.
+        lost = state.is_crashed() or (state.name == UNFINISHED if how.kind == "pool" else state.is_cancelled())
+        if not lost or again == how.restarts or stopping.is_set():
+            break
+        tell(f"{_name(call)} is started again ({again + 1} of {how.restarts}): {state.message or state.name}")
+    return state
+
+
+def _name(call: Call) -> str:
+    return f"shard {call['number']}/{call['of']}"
+
+
+async def _cancelling() -> None:
+    """For the shards, who ask, where no person has set it in Prefect."""
+    with suppress(Exception):
+        async with get_client() as client:
+            await client.set_flow_run_state(UUID(str(runtime.id)), Cancelling(), force=True)
+
+
+# --- tasks
+
+
+@asynccontextmanager
+async def _starter(how: Spread, shards: int, stopping: asyncio.Event) -> AsyncIterator[Start]:
+    if how.kind == "pool":
+        async with get_client() as client:
+            yield partial(_flow_run, client, how, stopping)
+        return
+    # Each waits in a thread of its own.
+    threads = ThreadPoolExecutor(shards + 1, thread_name_prefix="shard")
+    loop = asyncio.get_running_loop()
+
+    async def call(function: Callable[..., Any], *arguments: Any) -> Any:
+        return await loop.run_in_executor(threads, partial(copy_context().run, function, *arguments))
+
+    if how.kind == "process":
+        # A pool each: all processes of one end where one is killed.
+        yield lambda shard: call(_in_its_own, how, shard)
+        threads.shutdown(wait=False)
+        return
+    runner = _runner(how, shards)
+    await call(runner.__enter__)
+    try:
+        yield lambda shard: call(_in_runner, runner, how, shard)
+    finally:
+        await call(runner.__exit__, None, None, None)
+        threads.shutdown(wait=False)
+
+
+def _in_its_own(how: Spread, call: Call) -> State[Any]:
+    with ProcessPoolTaskRunner(max_workers=1) as runner:
+        return _in_runner(runner, how, call)
+
+
+def _in_runner(runner: TaskRunner[Any], how: Spread, call: Call) -> State[Any]:
+    """Waits for the shard's task."""
+    task = prefect.task(
+        name="shard",
+        task_run_name="shard {number}/{of}",
+        retries=how.restarts,
+        retry_delay_seconds=DELAY,
+        retry_condition_fn=helps_again,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+    )(work)
+    try:
+        with SUBMITTING:
+            future = runner.submit(task, {**call, "flow_run": str(runtime.id)})
+        future.wait()
+        state: State[Any] = future.state
+    except Exception as error:  # as each runner says that a process of its own is gone
+        return Crashed(message=f"its process was lost: {printable(str(error))}")
+    return state if state.is_final() else Crashed(message="its process was lost")
+
+
+def _runner(how: Spread, shards: int) -> TaskRunner[Any]:
+    """Raises InputError where its package is not installed."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        if how.kind == "ray":
+            from prefect_ray.task_runners import RayTaskRunner
+
+            own: dict[str, Any] = {"num_cpus": shards, "include_dashboard": False, "log_to_driver": False}
+            runner: TaskRunner[Any] = RayTaskRunner(address=how.address, init_kwargs={} if how.address else own)
+            return runner
+        if how.kind == "dask":
+            from prefect_dask.task_runners import DaskTaskRunner
+
+            own = {"n_workers": shards, "threads_per_worker": 1, "dashboard_address": ":0"}
+            return DaskTaskRunner(address=how.address, cluster_kwargs=None if how.address else own)
+    except ImportError as error:
+        raise InputError(
+            f"{how.kind}: {error.name} is not installed", hint="pip install 'constitution[scale]'"
+        ) from None
+    return ThreadPoolTaskRunner(max_workers=shards)
+
+
+# --- flow runs
+
+
+async def _flow_run(client: PrefectClient, how: Spread, stopping: asyncio.Event, call: Call) -> State[Any]:
+    """The state in which a flow run of the deployment ended: one that is at work on the shard already, or a new one."""
+    tags = [call["resume"], _name(call)]
+    wanted = FlowRunFilter.model_validate({"tags": {"all_": tags}, "state": {"type": {"any_": LIVE}}})
+    if live := await client.read_flow_runs(flow_run_filter=wanted, limit=1):
+        mine = live[0]
+    else:
+        mine = await arun_deployment(how.runner, client, parameters=dict(call), tags=tags, timeout=0)
+    silence, told = _Silence(call), False
+    while True:
+        await asyncio.sleep(POLL * max(1.0, call["of"] / 16))  # a server has some dozen answers a second
+        with suppress(Exception):  # it is busy for a moment
+            state = (await client.read_flow_run(mine.id)).state or Crashed()
+            if state.is_final():
+                return state
+            if stopping.is_set() and not told:
+                asked: State[Any] = Cancelling() if state.is_running() else Cancelled()
+                await client.set_flow_run_state(mine.id, asked, force=True)
+                told = True
+            if state.is_running() and await asyncio.to_thread(silence.lasts):
+                lost: State[Any] = Crashed(message=f"nothing was heard of it for {SILENT:.0f} seconds")
+                await client.set_flow_run_state(mine.id, lost, force=True)
+                return lost
+
+
+class _Silence:
+    """How long a shard has written nothing in its record, by this process's clock. It counts from its first word: a
+    model may take long to load."""
+
+    def __init__(self, call: Call) -> None:
+        self._store = Warehouse(place(call["warehouse"]))
+        self._of = (call["resume"], Shard(call["number"], call["of"]))
+        self._last = self._heard()
+        self._since: float | None = None
+
+    def _heard(self) -> Any:
+        record = self._store.read_shard(*self._of)
+        return record and (record.beat_at, record.host, record.process, record.starts)
+
+    def lasts(self) -> bool:
+        heard, now = self._heard(), time.monotonic()
+        if heard != self._last:
+            self._last, self._since = heard, now
+        return self._since is not None and now - self._since > SILENT
