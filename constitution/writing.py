@@ -36,6 +36,14 @@ def author() -> str:
     return f"{user()}@{printable(socket.gethostname())}"
 
 
+def cache() -> Path:
+    """The user's folder for what can be made again: CONSTITUTION_CACHE, or by the XDG Base Directory Specification."""
+    if own := os.environ.get("CONSTITUTION_CACHE"):
+        return Path(own).absolute()
+    folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(folder if os.path.isabs(folder) else os.devnull) / "constitution"
+
+
 def address(where: str | PathLike[str]) -> tuple[str, str]:
     """The scheme of an address, in small letters, and what comes after `://`; two empty strings for a folder's name. A
     Path has lost one of the two slashes."""

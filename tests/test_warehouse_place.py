@@ -265,7 +265,7 @@ COMMANDS = [
     ("sql", "SELECT 1"), ("runs",), ("verify",), ("audit",), ("relabel", "x"), ("run", "recipe.toml"),
     ("export", "--format", "dpo", "--out", "o"), ("annotations", "import", "recipe.toml"),
 ]  # fmt: skip
-ADDRESSES = ["s3://bucket/warehouse", "gs://b", "az://b/c", "HTTPS://x/y", "s3://"]
+ADDRESSES = ["ftp://b/warehouse", "HTTPS://x/y", "s3://", "s3://bucket/a%20b", "hf://b/c"]
 
 
 @pytest.mark.parametrize(("words", "address"), [*zip(COMMANDS, cycle(ADDRESSES), strict=False)])

@@ -9,9 +9,8 @@ that cannot exchange folders (NFS, some container layers) keeps its parts as the
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -47,7 +46,7 @@ def compact_folder(table: Table, folder: Path, target_bytes: int = TARGET_BYTES,
         new = _merge(table, small, staging, files.next_number(folder), target_bytes)
         known = checksums.read(folder)
         for path in large:
-            _link(path, staging / path.name)
+            files.link(path, staging / path.name)
             new[path.name] = known[path.name][-1] if path.name in known else checksums.sum_of(path)
         _check_rows(folder, old, files.parts(staging))
         files.sync_folder(staging)
@@ -60,7 +59,18 @@ def compact_folder(table: Table, folder: Path, target_bytes: int = TARGET_BYTES,
 
 
 def replace_folder(table: Table, folder: Path, data: Iterable[tuple[str, pa.Table]]) -> None:
-    """`data`, each with its part's name, in place of all parts in `folder`, the run's lock being held.
+    """`data`, each with its part's name, in place of all parts in `folder`, the run's lock being held."""
+    with replacing_folder(folder) as (staging, sums):
+        for name, rows in data:
+            with HashedFile(staging / name) as file:
+                table.write(rows, file)
+                file.sync()
+            sums[name] = file.sum
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[tuple[Path, dict[str, Sum]]]:
+    """A folder that takes the place of `folder` when the block ends well, and the sums of its parts, both to be filled.
 
     In one step where the file system can exchange folders; elsewhere a reader may for a moment see no rows.
     """
@@ -70,12 +80,8 @@ def replace_folder(table: Table, folder: Path, data: Iterable[tuple[str, pa.Tabl
         files.remove_tree(staging)
         checksums.make_aside(folder)
         staging.mkdir()
-        sums = {}
-        for name, rows in data:
-            with HashedFile(staging / name) as file:
-                table.write(rows, file)
-                file.sync()
-            sums[name] = file.sum
+        sums: dict[str, Sum] = {}
+        yield staging, sums
         files.sync_folder(staging)
         checksums.announce(folder, sums)
         if not files.exchange(staging, folder):
@@ -148,11 +154,3 @@ def _check_rows(folder: Path, old: Sequence[Path], new: Sequence[Path]) -> None:
     before, after = (sum(pq.read_metadata(path).num_rows for path in paths) for paths in (old, new))
     if before != after:
         raise WarehouseError(f"{folder}: merging gave {after} rows from {before}; the parts are left as they were")
-
-
-def _link(path: Path, target: Path) -> None:
-    """The same file under a second name, or a copy where the file system has no hard links."""
-    try:
-        os.link(path, target)
-    except OSError:
-        shutil.copyfile(path, target)

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -19,7 +19,7 @@ from constitution.errors import WarehouseError
 from constitution.records import Shard
 from constitution.records.shards import MOST
 from constitution.warehouse import checksums
-from constitution.warehouse.checksums import HashedFile, make_aside
+from constitution.warehouse.checksums import HashedFile, Sum, make_aside
 from constitution.warehouse.checksums import make_folder as make_folder
 from constitution.warehouse.checksums import sync_folder as sync_folder
 from constitution.writing import beside
@@ -28,6 +28,9 @@ _PART = re.compile(r"part-(?:([1-9]\d{0,4})of([1-9]\d{0,4})-)?(\d+)\.parquet")
 
 OPEN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 """How a file of known name is opened that is written in place: never through a link."""
+
+Commit = Callable[[Path, Path, Sum], None]
+"""Called with a part that is whole, before it is in its place: where it lies, where it is to be, and its sum."""
 
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux and RENAME_SWAP of macOS are both 2
 _AT_FDCWD = -100
@@ -54,29 +57,31 @@ def make_root(root: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path, *, part: bool = False) -> Iterator[IO[bytes]]:
+def replacing(path: Path, *, part: bool = False, commit: Commit | None = None) -> Iterator[IO[bytes]]:
     """A file to write to that becomes `path`, in place of what was there, when the block ends well.
 
-    part: it is one of a run's, and named with its checksum.
+    part: it is one of a run's, and named with its checksum. commit: where it counts before it is here.
     """
     with storing(path):
         make_folder(path.parent)
         # Of a table, no reader finds what is not yet a part.
         temporary = beside(make_aside(path.parent) / path.name) if path.suffix == ".parquet" else beside(path)
-        with _becoming(path, temporary, HashedFile(temporary), part) as file:
+        with _becoming(path, temporary, HashedFile(temporary), part, commit) as file:
             yield file
 
 
 @contextmanager
-def _becoming(path: Path, temporary: Path, file: HashedFile, part: bool) -> Iterator[IO[bytes]]:
+def _becoming(path: Path, temporary: Path, file: HashedFile, part: bool, commit: Commit | None) -> Iterator[IO[bytes]]:
     """`file`, which lies under the name `temporary`, becomes `path` when the block ends well."""
     try:
         with file:
             yield file
             file.sync()
+        if commit:
+            commit(temporary, path, file.sum)
         with checksums.naming(path, file.sum) if part else nullcontext():
             temporary.rename(path)
-    except (OSError, pa.ArrowException):
+    except (OSError, pa.ArrowException, WarehouseError):
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
@@ -137,7 +142,9 @@ def next_number(folder: Path, shard: Shard | None = None) -> int:
 
 
 @contextmanager
-def new_part(folder: Path, shard: Shard | None = None) -> Iterator[tuple[Path, IO[bytes]]]:
+def new_part(
+    folder: Path, shard: Shard | None = None, commit: Commit | None = None
+) -> Iterator[tuple[Path, IO[bytes]]]:
     """The next free part of `folder` and a file to write it to; several threads may do so at once. shard: whose it is.
 
     The number belongs to who creates the temporary file; the part's own name is looked at after that, because another
@@ -160,7 +167,7 @@ def new_part(folder: Path, shard: Shard | None = None) -> Iterator[tuple[Path, I
             break
         file.close()
         temporary.unlink()
-    with storing(path), _becoming(path, temporary, file, True):
+    with storing(path), _becoming(path, temporary, file, True, commit):
         yield path, file
 
 
@@ -212,6 +219,14 @@ def exchange(one: Path, other: Path) -> bool:
     else:
         return False
     return not failed
+
+
+def link(path: Path, target: Path) -> None:
+    """The same file under a second name, or a copy where the file system has no hard links."""
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copyfile(path, target)
 
 
 def remove_tree(folder: Path) -> None:

@@ -15,7 +15,7 @@ import os
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -46,6 +46,10 @@ class Lock:
     _file: _File
     _begin: ExitStack
     """Holds what keeps other shards waiting."""
+
+    def keep(self, what: AbstractContextManager[object]) -> None:
+        """Ends it when the other shards may come in."""
+        self._begin.push(what)
 
     def share(self) -> None:
         """The other shards may come in: `alone` no longer. Raises RunLocked where another process took the run."""

@@ -8,7 +8,7 @@ Processes that write one of them wait for each other.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +20,8 @@ from constitution.errors import RunLocked, WarehouseError
 from constitution.records import Annotation, Figure, Shard
 from constitution.sandbox import quiet
 from constitution.warehouse import convert, files
-from constitution.warehouse.compact import compact_folder, recover_folder
+from constitution.warehouse.compact import compact_folder, recover_folder, replace_folder
+from constitution.warehouse.remote.manifest import owner
 from constitution.warehouse.schema import TABLES
 from constitution.warehouse.store import Store, reading
 from constitution.warehouse.tally import from_files
@@ -69,7 +70,7 @@ class Warehouse(Store):
             if any(added):
                 stay = pa.array([after.get(each.id) == each for each in before.values()], pa.bool_())
                 fresh = convert.rows_to_arrow("annotations", [e for e in after.values() if before.get(e.id) != e])
-                _replace("annotations", folder, pa.concat_tables([stored.filter(stay), fresh]))
+                self._replace("annotations", folder, pa.concat_tables([stored.filter(stay), fresh]))
         return added
 
     def read_annotations(self, run_id: str) -> list[Annotation]:
@@ -79,7 +80,7 @@ class Warehouse(Store):
     def write_figures(self, run_id: str, figures: Sequence[Figure]) -> None:
         """The figures of an audit, in place of those of the audit before."""
         with self._alone("figures", run_id) as folder:
-            _replace("figures", folder, convert.rows_to_arrow("figures", figures))
+            self._replace("figures", folder, convert.rows_to_arrow("figures", figures))
 
     def read_figures(self, run_id: str) -> list[Figure]:
         """The figures of the run's last audit; none if there was none."""
@@ -110,7 +111,7 @@ class Warehouse(Store):
                 hint="wait until it ends",
             )
         folders = {name: self.folder(name, run_id) for name in ("scores", "counterfactuals")}
-        with files.alone(_scoring(folders["scores"])):
+        with files.alone(_scoring(folders["scores"])), self._holding("scores", run_id):
             for folder in folders.values():
                 recover_folder(folder)
             try:
@@ -118,6 +119,7 @@ class Warehouse(Store):
             finally:
                 for name, folder in folders.items():
                     compact_folder(TABLES[name], folder)
+                self._publish(run_id, *folders)
                 self.rebuild_views()
 
     @contextmanager
@@ -131,8 +133,11 @@ class Warehouse(Store):
             except BlockingIOError:
                 raise RunLocked(f"run {run_id} is being scored by another process") from None
             if shard is None:
+                stack.enter_context(self._holding("scores", run_id, wait=False))
                 recover_folder(folder)
             else:
+                if self._remote and (holder := self._remote.holder(run_id, owner("scores"))):
+                    raise RunLocked(f"run {run_id} is being scored by {holder}")
                 files.sweep(folder, shard)
             yield
 
@@ -145,7 +150,7 @@ class Warehouse(Store):
         always["author"] = pa.scalar(author())
         with (
             self._alone(table.name, run_id) as folder,
-            files.replacing(folder / f"{export_id}.parquet", part=True) as file,
+            files.replacing(folder / f"{export_id}.parquet", part=True, commit=self._commit) as file,
             table.writer(file) as writer,
         ):
             for batch in batches:
@@ -181,16 +186,24 @@ class Warehouse(Store):
         """The run's folder of the table, without what a killed process left, to no other process."""
         self.require()
         folder = self.folder(table, run_id)
-        with reading(folder), files.alone(folder):
+        with reading(folder), files.alone(folder), self._holding(table, run_id):
             files.sweep(folder)
             yield folder
+
+    def _holding(self, table: str, run_id: str, *, wait: bool = True) -> AbstractContextManager[object]:
+        """The same over all machines, where the warehouse is at an address."""
+        return self._remote.holding(run_id, owner(table), wait=wait) if self._remote else nullcontext()
+
+    def _replace(self, table: str, folder: Path, data: pa.Table) -> None:
+        if not self._remote:
+            with files.replacing(folder / "part-0.parquet", part=True) as file:
+                TABLES[table].write(data, file)
+            return
+        # Under another name: who reads the store meanwhile has the old one.
+        replace_folder(TABLES[table], folder, [(files.Part(files.next_number(folder), None).name, data)])
+        self._publish(folder.name, table)
 
 
 def _scoring(folder: Path) -> Path:
     """Where the lock of the scores in `folder` is: not in it, for merging puts another folder in its place."""
     return folder.with_name(f".scoring-{folder.name}")
-
-
-def _replace(table: str, folder: Path, data: pa.Table) -> None:
-    with files.replacing(folder / "part-0.parquet", part=True) as file:
-        TABLES[table].write(data, file)

@@ -25,6 +25,7 @@ import pyarrow as pa
 from constitution import sandbox
 from constitution.errors import QueryError, WarehouseError
 from constitution.warehouse import layout, views
+from constitution.warehouse.remote import mirror
 
 BATCH = 64
 
@@ -51,6 +52,8 @@ def connect(root: Path, memory_mib: int | None = None, run_id: str | None = None
     memory_mib: what DuckDB may hold in memory, MiB; sorts and joins that need more use the temporary folder. None,
     and at most: half of the machine's. run_id: it sees this run's rows alone, and opens no other run's files.
     """
+    if remote := mirror.of(root):
+        remote.bring_all([run_id] if run_id else None)
     if not layout.exists(root):
         raise WarehouseError(
             f"{root}: there is no warehouse here",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from constitution.errors import InputError, WarehouseError
 from constitution.records import Run, Shard, ShardRecord
 from constitution.warehouse import damage, files, locks, record, removing, shards
 from constitution.warehouse.layout import Place, is_run_id
+from constitution.warehouse.remote import mirror
 from constitution.warehouse.schema import TABLES
 
 _LISTED = 10
@@ -24,6 +25,10 @@ class Records:
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
         self._place = Place(self.root)
+        self._remote = mirror.of(self.root)
+        """Where the warehouse is at an address, and `root` the mirror of it; None: it is a folder."""
+        self._brought: set[tuple[str, str]] = set()
+        """Runs and tables whose parts were brought here. A warehouse is opened again to see what came since."""
 
     def folder(self, table: str, run_id: str) -> Path:
         """Where a run's parts of a table are; it need not exist."""
@@ -34,10 +39,13 @@ class Records:
 
     def parts(self, table: str, run_id: str, shard: Shard | None = None) -> list[Path]:
         """shard: without those of other shards of the same number, which have no row of its prompts."""
+        self._bring(run_id, (table,))
         return files.parts(self.folder(table, run_id), shard)
 
     def require(self) -> None:
         """Raises WarehouseError where there is no warehouse: what is said of a run makes none."""
+        if self._remote:
+            self._remote.pull_records()
         self._place.require()
 
     @contextmanager
@@ -55,7 +63,10 @@ class Records:
                 hint="put them back where they were, or begin the run again with the same command",
             )
         self._place.make_root()
-        with locks.of_shard(self.root, run_id, shard) if shard else locks.whole(self.root, run_id) as lock:
+        with (
+            locks.of_shard(self.root, run_id, shard) if shard else locks.whole(self.root, run_id) as lock,
+            self._remote.locked(run_id, shard, lock) if self._remote else nullcontext(),
+        ):
             if lock.alone:  # a run of the same id may have been removed, and that not be done
                 removing.complete(self.root, run_id)
             yield lock
@@ -66,31 +77,41 @@ class Records:
 
     def holders(self, run_id: str) -> list[str]:
         """Who is writing the run now, in words."""
-        return locks.holders(self.root, checked(run_id))
+        checked(run_id)
+        return self._remote.holders(run_id) if self._remote else locks.holders(self.root, run_id)
 
     def write_run(self, run: Run) -> Path:
         path, data = self._run_path(run.run_id), record.render(run)
         self._place.make()
+        if self._remote:
+            self._remote.put(path, data)
         with files.replacing(path) as file:
             file.write(data)
         return path
 
     def read_run(self, run_id: str) -> Run | None:
         """None: there is no such run."""
+        if self._remote:
+            self._remote.pull_records([checked(run_id)])
         return record.read(self._run_path(run_id), Run)
 
     def write_shard(self, shard: ShardRecord) -> Path:
         checked(shard.run_id)
         self._place.make()
+        if self._remote:
+            self._remote.put(shards.path_of(self.root, shard.run_id, shard.shard if shard.number else None),
+                             record.render(shard))  # fmt: skip
         return shards.write(self.root, shard)
 
     def read_shard(self, run_id: str, shard: Shard) -> ShardRecord | None:
         """None: it has not begun."""
+        self._bring_shards(run_id)
         return record.read(shards.path_of(self.root, checked(run_id), shard), ShardRecord)
 
     def shards(self, run_id: str) -> list[ShardRecord]:
         """What was done before the run was dealt into the present shards (`ShardRecord.number` 0), and these, as far as
         they have begun; empty: it is worked as a whole."""
+        self._bring_shards(run_id)
         return shards.read(self.root, checked(run_id))
 
     def reopen_shards(self, run_id: str) -> None:
@@ -102,14 +123,19 @@ class Records:
     def forget_shards(self, run_id: str, but_of: int = 0) -> None:
         """Deletes the records of shards of another number, what they did being in before.json, or, of all, in the run's
         record. Holding the run's lock alone."""
-        shards.forget(self.root, checked(run_id), but_of)
+        gone = shards.others(self.root, checked(run_id), but_of)
+        if self._remote:
+            self._remote.delete(gone)
+        shards.forget(gone)
 
     def run_ids(self) -> list[str]:
+        if self._remote:
+            self._remote.pull_records()
         return sorted(path.stem for path in (self.root / "runs").glob("*.json") if is_run_id(path.stem))
 
     def runs(self) -> list[Run]:
         """All runs, the earliest first."""
-        runs = [run for run_id in self.run_ids() if (run := self.read_run(run_id))]
+        runs = [run for run_id in self.run_ids() if (run := record.read(self._run_path(run_id), Run))]
         return sorted(runs, key=lambda run: (run.started_at, run.run_id))
 
     def full_id(self, begins: str) -> str:
@@ -141,6 +167,18 @@ class Records:
             hint += ", from a recipe with a [judge] section" if having[0] in ("preferences", "judgements") else ""
             raise InputError(f"{self.root}: no run has {' or '.join(having)}", hint=hint)
         return able[-1]
+
+    def _bring(self, run_id: str, tables: Collection[str], *, strict: bool = True) -> None:
+        """Brings the run's parts in these tables here, where the warehouse is at an address. strict:
+        raises DamagedPart where one is lost."""
+        wanted = {table for table in tables if (run_id, table) not in self._brought}
+        if self._remote and wanted:
+            self._remote.bring(checked(run_id), wanted, strict=strict)
+            self._brought.update((run_id, table) for table in wanted)
+
+    def _bring_shards(self, run_id: str) -> None:
+        if self._remote:
+            self._remote.pull_shards(checked(run_id))
 
     def _run_path(self, run_id: str) -> Path:
         self._place.check()

@@ -3,6 +3,7 @@ dealt into these. That one says into how many the run is dealt now; records of a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from constitution.errors import DamagedPart
@@ -59,11 +60,14 @@ def paths(root: Path, run_id: str) -> list[Path]:
     return sorted(folder_of(root, run_id).glob("[1-9]*of*.json"))
 
 
-def forget(root: Path, run_id: str, but_of: int) -> None:
-    """Deletes the records of shards of another number; 0: all, that of what was before first, so that a kill leaves
-    none that counts."""
-    gone = [path_of(root, run_id, None)] if not but_of else []
-    gone += [path for path in paths(root, run_id) if not but_of or not path.stem.endswith(f"of{but_of}")]
+def others(root: Path, run_id: str, but_of: int) -> list[Path]:
+    """The records of shards of another number; 0: all, that of what was before first."""
+    found = [path_of(root, run_id, None)] if not but_of else []
+    return found + [path for path in paths(root, run_id) if not but_of or not path.stem.endswith(f"of{but_of}")]
+
+
+def forget(gone: Sequence[Path]) -> None:
+    """Deletes these records, in their order, so that a kill leaves none that counts without what was before."""
     for path in gone:
         with files.storing(path):
             path.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from constitution.sandbox import quiet
 from constitution.warehouse import batches, checksums, convert, damage, files, shards, shared, tally, turns, views
 from constitution.warehouse.compact import TARGET_BYTES, compact_folder, recover_folder, replace_folder
 from constitution.warehouse.records import Records, checked
+from constitution.warehouse.remote.writing import PART_BYTES
 from constitution.warehouse.schema import TABLES
 
 
@@ -55,7 +56,7 @@ class Store(Records):
         folder = self.folder(table, run_id)
         data = convert.rows_to_arrow(table, rows)
         self._place.make()
-        with files.new_part(folder, shard) as (path, file):
+        with files.new_part(folder, shard, self._commit) as (path, file):
             TABLES[table].write(data, file)
         return path
 
@@ -66,11 +67,12 @@ class Store(Records):
         self._place.make()
         folder = self.folder(table, run_id)
         replace_folder(TABLES[table], folder, [(f"part-{files.next_number(folder)}.parquet", data)])
+        self._publish(run_id, table)
 
     def table(self, table: str, run_id: str) -> pa.Table:
         """All that the run has in the table, with its columns; in memory."""
         parts = [TABLES[table].schema.empty_table()]
-        for path in files.parts(self.folder(table, run_id)):
+        for path in self.parts(table, run_id):
             with reading(path), pq.ParquetFile(path) as file:
                 parts.append(TABLES[table].conform(file.read()))
         return pa.concat_tables(parts)
@@ -131,6 +133,7 @@ class Store(Records):
         named = ((f"part-{n}.parquet", rows) for n, rows in enumerate(parts))
         self._place.make()
         replace_folder(TABLES[table], self.folder(table, run_id), named)
+        self._publish(run_id, table)
 
     def read_prompts(self, path: Path) -> list[Prompt]:
         """The prompts of one slice, in their order."""
@@ -152,9 +155,22 @@ class Store(Records):
     def _write_whole(self, table: str, run_id: str, n: int, data: pa.Table) -> Path:
         path = self.folder(table, run_id) / f"part-{n}.parquet"
         self._place.make()
-        with files.replacing(path, part=True) as file:
+        with files.replacing(path, part=True, commit=self._commit) as file:
             TABLES[table].write(data, file)
         return path
+
+    @property
+    def _commit(self) -> files.Commit | None:
+        return self._remote.commit if self._remote else None
+
+    def _publish(self, run_id: str, *tables: str) -> None:
+        """What is here of these tables counts, where the warehouse is at an address."""
+        if self._remote:
+            self._remote.publish(run_id, tables)
+
+    def _holding_all(self, run_id: str, tables: Iterable[str]) -> AbstractContextManager[object]:
+        """For as long as the block lasts, no other machine writes these tables of the run, whose lock is held."""
+        return self._remote.holding_all(run_id, tables) if self._remote else nullcontext()
 
     # What a run's engines keep
 
@@ -179,6 +195,8 @@ class Store(Records):
 
     def read_shared(self, run_id: str, name: str) -> dict[str, Any]:
         """Empty: there is none."""
+        if self._remote:
+            return self._remote.json(shared.path_of(self.root, checked(run_id), name))
         return shared.read(self.root, checked(run_id), name)
 
     def change_shared(
@@ -186,10 +204,15 @@ class Store(Records):
     ) -> dict[str, Any]:
         """What `how` makes of it, by one process at a time; what it is then."""
         self._place.check()
+        if self._remote:
+            return self._remote.change(shared.path_of(self.root, checked(run_id), name), how)
         return shared.change(self.root, checked(run_id), name, how)
 
     def write_shared(self, run_id: str, name: str, content: Mapping[str, Any]) -> None:
         self._place.check()
+        if self._remote:
+            self._remote.change(shared.path_of(self.root, checked(run_id), name), lambda before: content)
+            return
         shared.write(self.root, checked(run_id), name, content)
 
     # What is damaged
@@ -212,6 +235,8 @@ class Store(Records):
         except DamagedPart:
             damages.append(damage.Damage("runs", self._run_path(run_id), "cannot be read as a run"))
         damages += shards.damaged(self.root, run_id)
+        tables = tuple(tables)
+        self._bring(run_id, tables, strict=False)
         with reading(self.root):
             return damages + damage.find(self.root, checked(run_id), counts, tables, read_parts=read_parts)
 
@@ -242,7 +267,9 @@ class Store(Records):
         self.write_run(replace(run, repairs=tuple(dict.fromkeys((*run.repairs, *repairs)))))
         from constitution.warehouse.repair import repair  # with Arrow's functions: a tenth of a second
 
-        repair(self.root, run, damages)
+        with self._holding_all(run_id, TABLES):
+            repair(self.root, run, damages)
+            self._publish(run_id, *TABLES)
         return damages
 
     # Upkeep
@@ -270,7 +297,11 @@ class Store(Records):
             with reading(self.root):
                 damage.check_counts(self.root, checked(run_id), counts)
         tables, keep = ("prompts", *damage.made_by(counts or {})), self.slices(run_id)
-        return sum(compact_folder(TABLES[name], self.folder(name, run_id), target_bytes, keep) for name in tables)
+        size = min(target_bytes, PART_BYTES) if self._remote else target_bytes
+        with self._holding_all(run_id, tables):
+            gone = sum(compact_folder(TABLES[name], self.folder(name, run_id), size, keep) for name in tables)
+            self._publish(run_id, *tables)
+        return gone
 
     def rebuild_views(self) -> Path:
         """warehouse.duckdb again, beside its place and renamed: a process that has the old one open keeps it."""

@@ -28,7 +28,7 @@ from constitution.sandbox import quoted as quoted
 from constitution.warehouse import files
 from constitution.warehouse.dictionary import dictionary
 from constitution.warehouse.schema import TABLES
-from constitution.writing import beside
+from constitution.writing import beside, cache
 
 DATABASE = "warehouse.duckdb"
 
@@ -145,7 +145,7 @@ def _database(root: Path, without: frozenset[str]) -> bytes:
     """Content of a DuckDB file that holds the views. It is kept in the user's cache, under a digest of all that it is
     made of: another version, of DuckDB too, makes its own."""
     recipe = "\0".join((duckdb.__version__, _STORAGE, *_statements(without)))
-    path = _cache() / f"views-{sha256(recipe.encode()).hexdigest()}"
+    path = cache() / f"views-{sha256(recipe.encode()).hexdigest()}"
     with suppress(OSError):
         data = path.read_bytes()
         if path.stat().st_uid == os.geteuid() and data[:32] == sha256(data[32:]).digest():
@@ -160,19 +160,13 @@ def _database(root: Path, without: frozenset[str]) -> bytes:
         temporary = beside(path)
         temporary.write_bytes(sha256(data).digest() + data)
         temporary.rename(path)
-        for old in sorted(path.parent.iterdir(), key=lambda each: each.stat().st_mtime)[:-_CACHED]:
+        for old in sorted(path.parent.glob("views-*"), key=lambda each: each.stat().st_mtime)[:-_CACHED]:
             old.unlink()
     return data
 
 
 def _new(path: Path) -> duckdb.DuckDBPyConnection:
     return duckdb.connect(str(path), config={"storage_compatibility_version": _STORAGE})
-
-
-def _cache() -> Path:
-    """The user's folder for what can be made again (XDG Base Directory)."""
-    folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(folder if os.path.isabs(folder) else os.devnull) / "constitution"
 
 
 def create(connection: duckdb.DuckDBPyConnection, root: Path, without: Collection[str] | None = None) -> None:

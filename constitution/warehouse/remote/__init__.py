@@ -1,6 +1,9 @@
 """Where a warehouse is, as people say it: a folder, or an address.
 
-root = place("file:///data/warehouse")        # the folder
+    place("file:///data/warehouse")  # that folder
+    place("s3://bucket/warehouse")   # the folder through which that one is read and written
+
+manifest (what counts) → objects (the store) → lease (who writes) → reading, writing → mirror (the folder).
 """
 
 from __future__ import annotations
@@ -16,13 +19,19 @@ __all__ = ["place"]
 
 
 def place(where: str | PathLike[str]) -> Path:
-    """The folder of the warehouse at `where`: a folder's name, or an address that begins with file://.
+    """The folder of the warehouse at `where`: a folder's name, or an address that begins with file://. One at s3://,
+    gs:// or az:// has a mirror here, in the user's cache or where CONSTITUTION_CACHE says (mirror.py).
 
     Raises InputError for another address, and for a path that DuckDB cannot read (`constitution.writing.local`).
     """
     scheme, rest = address(where)
-    if scheme != "file":
+    if not scheme:
         return local(Path(where))
+    if scheme != "file":
+        from constitution.warehouse.remote.mirror import mirror_of  # with all that reads and writes: 0.3 s
+        from constitution.warehouse.remote.objects import normal
+
+        return local(mirror_of(normal(scheme, rest)))
     host, slash, path = ("", "/", rest) if str(where)[7:8] == "/" or not isinstance(where, str) else rest.partition("/")
     if host not in ("", "localhost") or not slash:
         raise InputError(
