@@ -11,31 +11,52 @@ from typing import Any, TypeVar, cast
 
 import click
 
-from constitution.telemetry import METRICS, OTEL, check
+from constitution.telemetry import METRICS, MLFLOW, OTEL, check
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_ENDPOINT = click.option(
+    "--metrics",
+    metavar="[HOST:]PORT",
+    help="Serve metrics for Prometheus while the run works: to this machine, or where HOST says (0.0.0.0: to all); "
+    "of --shards each has its own, from PORT on. Also CONSTITUTION_METRICS.",
+)
+_COLLECTOR = click.option(
+    "--otel",
+    is_flag=True,
+    help="Send traces and metrics to an OpenTelemetry collector, by OpenTelemetry's own variables "
+    "(OTEL_EXPORTER_OTLP_ENDPOINT …); no texts of the data. Also CONSTITUTION_OTEL=1.",
+)
+_EXPERIMENTS = click.option(
+    "--mlflow",
+    metavar="URI",
+    help="Write the run's settings, counts and figures to this MLflow server or store at the end. Also "
+    "CONSTITUTION_MLFLOW.",
+)
+
 
 def telemetry_options(command: F) -> F:
+    """--metrics, --otel, --mlflow, which the command is not given."""
+
     @wraps(command)
-    def wrapped(*arguments: Any, metrics: str | None, otel: bool, **options: Any) -> Any:
-        with _environment({METRICS: metrics, OTEL: "1" if otel else None}):
+    def wrapped(*arguments: Any, metrics: str | None, otel: bool, mlflow: str | None, **options: Any) -> Any:
+        with _environment({METRICS: metrics, OTEL: "1" if otel else None, MLFLOW: mlflow}):
             check()
             return command(*arguments, **options)
 
-    endpoint = click.option(
-        "--metrics",
-        metavar="[HOST:]PORT",
-        help="Serve metrics for Prometheus while the run works: to this machine, or where HOST says (0.0.0.0: to all); "
-        "of --shards each has its own, from PORT on. Also CONSTITUTION_METRICS.",
-    )
-    collector = click.option(
-        "--otel",
-        is_flag=True,
-        help="Send traces and metrics to an OpenTelemetry collector, by OpenTelemetry's own variables "
-        "(OTEL_EXPORTER_OTLP_ENDPOINT …); no texts of the data. Also CONSTITUTION_OTEL=1.",
-    )
-    return endpoint(collector(cast(F, wrapped)))
+    return _ENDPOINT(_COLLECTOR(_EXPERIMENTS(cast(F, wrapped))))
+
+
+def mlflow_option(command: F) -> F:
+    """--mlflow, which the command is not given."""
+
+    @wraps(command)
+    def wrapped(*arguments: Any, mlflow: str | None, **options: Any) -> Any:
+        with _environment({MLFLOW: mlflow}):
+            check()
+            return command(*arguments, **options)
+
+    return _EXPERIMENTS(cast(F, wrapped))
 
 
 @contextmanager

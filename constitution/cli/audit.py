@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
@@ -19,9 +18,11 @@ from constitution.audit.kinds import KINDS, SECTIONS
 from constitution.audit.report import report
 from constitution.audit.summary import Headline, cells_of, headlines, scorecard_lines
 from constitution.cli._formats import output
-from constitution.cli._options import json_option, run_ids, show_json, warehouse_option
+from constitution.cli._options import json_option, run_ids, show_json, suggest, warehouse_option
 from constitution.cli._scorecard import ask, asks, scorecard_options, tags_of
+from constitution.cli._telemetry import mlflow_option
 from constitution.shown import printable
+from constitution.telemetry import log
 from constitution.warehouse import Warehouse, connect
 
 
@@ -43,6 +44,7 @@ from constitution.warehouse import Warehouse, connect
 )
 @click.option("--figures", "listed", is_flag=True, help="List all figures, what they are and their n; measure nothing.")
 @scorecard_options
+@mlflow_option
 @json_option
 @warehouse_option
 @click.pass_context
@@ -88,6 +90,7 @@ def audit(
     figures = measure(warehouse, found.run_id, replicates=replicates, scorecard=scorecard, tags=tags)
     with output(out) as file:
         file.write(report(warehouse, found.run_id))
+    log(warehouse, found.run_id)
     if as_json:
         rows = [asdict(figure) | {"unit": KINDS[figure.figure].unit} for figure in figures]
         rows = [{name: value for name, value in row.items() if name != "run_id"} for row in rows]
@@ -102,10 +105,8 @@ def audit(
         click.echo("The run is not finished: these are figures of what there is so far.")
     missing = sum(figure.value is None for figure in figures)
     click.echo(f"Report: {out} ({len(figures) - missing:,} figures, {missing:,} could not be measured)")
-    place = "" if str(warehouse) == "warehouse" else f" --warehouse {shlex.quote(str(warehouse))}"
     click.echo("Next:")
-    query = f"SELECT * EXCLUDE (run_id, created_at) FROM figures WHERE run_id = '{found.run_id}'"
-    click.echo(f'  constitution sql{place} "{query}"')
+    suggest(warehouse, f"SELECT * EXCLUDE (run_id, created_at) FROM figures WHERE run_id = '{found.run_id}'")
 
 
 def _list(as_json: bool) -> None:

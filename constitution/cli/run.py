@@ -19,6 +19,7 @@ from constitution.pipeline.report import beside
 from constitution.recipe import load_recipe
 from constitution.records import Run
 from constitution.shown import printable
+from constitution.telemetry import log
 
 REMEDIES = {
     "budget": "Raise budget.limit, in the recipe or by --set budget.limit=…, and run the same command again.",
@@ -107,7 +108,7 @@ def run(
     else:
         flow, arguments = worker(part, arguments), ()
     if part and (part.shard or part.prepare):
-        _work_part(part, flow, how["as_json"])
+        _work_part(part, flow, warehouse, how["as_json"])
         return
     if not how["as_json"]:
         done, worked = work(flow, arguments)
@@ -118,11 +119,13 @@ def run(
         with stdout_to_stderr():
             done, worked = work(flow, arguments)
         show_json(_facts(done, warehouse, worked))
+    if part:
+        log(warehouse, done.run_id)  # a flow does it itself
     if done.finished_at is None or done.counts.get("lost", 0):
         sys.exit(1)
 
 
-def _work_part(part: Wanted, flow: Flow, as_json: bool) -> None:
+def _work_part(part: Wanted, flow: Flow, warehouse: Path, as_json: bool) -> None:
     """One shard, or no more than what the shards find."""
     with stdout_to_stderr() if as_json or part.prepare else nullcontext():
         done, _ = work(flow, ())
@@ -131,6 +134,8 @@ def _work_part(part: Wanted, flow: Flow, as_json: bool) -> None:
         show_json(facts) if as_json else click.echo(done.run_id)
         return
     show_json(done) if as_json else tell_shard(done)
+    if done["finished"]:
+        log(warehouse, done["run_id"])
     if not done["done"]:
         sys.exit(1)
 

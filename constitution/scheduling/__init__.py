@@ -16,6 +16,7 @@ configured, `constitution run` takes the plain function (cli/_flow.py), and impo
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -27,6 +28,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from constitution.errors import InputError
+from constitution.telemetry import log
+from constitution.warehouse import place
 
 if TYPE_CHECKING:
     from constitution.pipeline import Plan, Session
@@ -141,6 +144,7 @@ class Schedule:
         """The flow's last word. result: the run, or the id of one whose data were looked at; event: how the event
         `constitution.run.…` ends that others wait for; report: Markdown; message: of the flow run's state."""
         self.result = result
+        await asyncio.to_thread(log, place(warehouse), result if isinstance(result, str) else result.run_id)
 
 
 NO_PREFECT = Schedule()

@@ -41,7 +41,8 @@ from constitution.scheduling import Schedule, Step
 from constitution.scheduling.shards import state_of_shard, worked
 from constitution.scheduling.spread import Spread
 from constitution.shown import printable, sentence
-from constitution.warehouse import Warehouse
+from constitution.telemetry import log
+from constitution.warehouse import Warehouse, place
 
 RUN, PLACE = "constitution.run", "constitution.warehouse"
 """Labels of a flow run: the run's id; the machine and the folder of its warehouse."""
@@ -276,6 +277,7 @@ class PrefectSchedule(Schedule):
         good = self.result.name == "Completed"
         (self._logger.info if good else self._logger.warning)("%s", self.result.message)
         run_id = result.run_id if isinstance(result, Run) else result
+        await asyncio.to_thread(log, place(warehouse), run_id)
         await acreate_markdown_artifact(report, key=runtime.flow_name, description=f"{runtime.flow_name}: {run_id}")
         if not isinstance(result, Run) or usable(result):
             resource = {"prefect.resource.id": f"constitution.run.{run_id}", "prefect.resource.name": run_id}

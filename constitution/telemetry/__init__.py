@@ -2,6 +2,7 @@
 
     CONSTITUTION_METRICS=9400         Prometheus reads them at 127.0.0.1:9400 while the run works
     CONSTITUTION_OTEL=1               they go to an OpenTelemetry collector, with traces (extra `watch`)
+    CONSTITUTION_MLFLOW=URI           the run and its figures are written to MLflow when it ends (extra `watch`)
 
 The environment says it, so that the processes of a run's shards, and the workers of a scheduler, do the same. No text
 of a prompt or an answer leaves the process, unless it is asked for by name.
@@ -10,23 +11,29 @@ of a prompt or an answer leaves the process, unless it is asked for by name.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
+from pathlib import Path
 
 from constitution.engines import Engines
 from constitution.errors import InputError
 from constitution.records import Run
+from constitution.secrets import hide_keys
+from constitution.shown import brief, printable
 from constitution.telemetry.base import Exporter, Source, Telemetry
 
-__all__ = ["METRICS", "OTEL", "Telemetry", "apart", "check", "telemetry"]
+__all__ = ["METRICS", "MLFLOW", "OTEL", "Telemetry", "apart", "check", "log", "telemetry"]
 
-METRICS, OTEL = "CONSTITUTION_METRICS", "CONSTITUTION_OTEL"
-"""[HOST:]PORT; 1."""
+METRICS, OTEL, MLFLOW = "CONSTITUTION_METRICS", "CONSTITUTION_OTEL", "CONSTITUTION_MLFLOW"
+"""[HOST:]PORT; 1; the URI of a tracking server or store."""
 CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 """OpenTelemetry's own variable for texts in spans."""
 WITH, WITHOUT = ("true", "span_only", "span_and_event"), ("", "false", "no_content", "event_only")
 """Its values, in any case; of events there are none here."""
+_logger = logging.getLogger(__name__)
 PROTOCOL, OURS = "OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"
 
 
@@ -57,6 +64,8 @@ def check() -> None:
         from constitution.telemetry.prometheus import address
 
         address(where)
+    if os.environ.get(MLFLOW) and find_spec("mlflow") is None:
+        raise InputError("--mlflow: MLflow is not installed", hint="pip install 'constitution[watch]'")
     if not _otel():
         return
     try:
@@ -79,6 +88,21 @@ def apart(number: int) -> None:
         host, _, port = where.rpartition(":")
         if port.isdecimal() and int(port):  # 0: each takes a free one
             os.environ[METRICS] = f"{host}{':' if host else ''}{int(port) + number - 1}"
+
+
+def log(warehouse: Path, run_id: str) -> None:
+    """Writes the run, as it is in the warehouse, to MLflow, where the environment asks for it. A server that does not
+    take it fails nothing: it is said, and the next call writes all of it."""
+    if not (uri := os.environ.get(MLFLOW)):
+        return
+    check()
+    from constitution.telemetry.experiments import log_run
+
+    try:
+        log_run(warehouse, run_id, uri)
+    except Exception as error:  # MLflow's own, its database's, its HTTP client's
+        said = printable(brief(hide_keys(f"{type(error).__name__}: {error}")))
+        _logger.warning("%s was not written to MLflow (`constitution audit --mlflow` does it again): %s", run_id, said)
 
 
 def _opened(source: Source) -> Iterator[Exporter]:
