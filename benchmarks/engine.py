@@ -94,7 +94,7 @@ def server(part: Part) -> Iterator[str]:
     python = str(BENCH) if BENCH.exists() else sys.executable
     line = [python, "-m", "benchmarks.sim_server", "--port", "0", "--speed", str(part.speed)]
     line += ["--median-tokens", str(part.median_tokens), "--cache-tokens", str(part.cache_tokens)]
-    line += ["--slots", str(part.slots)]
+    line += ["--slots", str(part.slots), "--stragglers", str(part.stragglers)]
     with on_core(CORES[0]):
         process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
@@ -103,6 +103,13 @@ def server(part: Part) -> Iterator[str]:
     finally:
         process.kill()
         process.wait()
+
+
+def stats_of(base_url: str) -> dict[str, Any]:
+    """What the simulated server counted."""
+    with urllib.request.urlopen(base_url.removesuffix("/v1") + "/stats") as reply:
+        stats: dict[str, Any] = json.load(reply)
+        return stats
 
 
 @contextmanager
@@ -134,8 +141,7 @@ def run(part: Part, name: str, prompts: int) -> Trial:
             printed, complaints = out.read(), err.read()
         if process.returncode:
             raise SystemExit(f"{name} ended with {process.returncode}:\n{printed[-2000:]}\n{complaints[-4000:]}")
-        with urllib.request.urlopen(base_url.removesuffix("/v1") + "/stats") as reply:
-            stats = json.load(reply)
+        stats = stats_of(base_url)
         # The command prints for people: the whole process counts, start-up included.
         own = json.loads(printed.strip().rpartition("\n")[2]) if name != "command" else {}
         trial = figures(name, own, part.calls, (started, lasted, usage.ru_utime + usage.ru_stime), stats)

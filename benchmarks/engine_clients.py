@@ -70,6 +70,8 @@ class Part:
     """Requests that the engine runs at once."""
     words: tuple[int, int] = (60, 150)
     """Of a prompt: at least and at most."""
+    stragglers: float = 0.0
+    """Share of the requests that take thirty times as long."""
 
     @property
     def calls(self) -> int:
