@@ -1,8 +1,8 @@
 """How does a run grow: what does one client process feed, what do shards and a URL cost, and what do kills leave?
 
-    make bench-scale                                     with the rest of scale
-    python -m benchmarks.growth --only feed              one part
-    python -m benchmarks.growth --only storm --url       8 shards × 25,000 prompts on an S3 server, 60 killed or hung
+make bench-scale                                     with the rest of scale
+python -m benchmarks.growth --only feed              one part
+python -m benchmarks.growth --only storm --url       8 shards × 25,000 prompts on an S3 server, 60 killed or hung
 """
 
 from __future__ import annotations

@@ -68,9 +68,11 @@ class Storm:
             with self.lock:
                 if not self.alive:
                     continue
-                process = self.alive[draw.choice(sorted(self.alive))]
-                hangs = (self.done + self.hung) % 4 == 3
+                number = draw.choice(sorted(self.alive))
+                process, hangs = self.alive[number], (self.done + self.hung) % 4 == 3
                 os.kill(process, signal.SIGSTOP if hangs else signal.SIGKILL)
+                if not hangs:
+                    del self.alive[number]
                 self.hung += hangs
                 self.done += not hangs
             if hangs:
@@ -105,7 +107,7 @@ def in_shards(
                 storm.alive[number] = process.pid
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # its number is its own until it is taken off
             with storm.lock:
-                del storm.alive[number]
+                storm.alive.pop(number, None)
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
             cpu, peak = cpu + usage.ru_utime + usage.ru_stime, max(peak, usage.ru_maxrss / 1024)
@@ -164,7 +166,9 @@ def _of_fake(of: int, prompts: int) -> Grown:
         (folder / "scale.toml").write_text(RECIPE)
         (folder / "principles").symlink_to(ROOT / "principles")
         grown = in_shards(folder / "scale.toml", str(folder / "warehouse"), prompts, of)
-    print(f"  {said(of)}: {prompts:,} prompts in {grown.wall_s:.1f} s, {sum(grown.cpu_s):.1f} s of CPU", file=sys.stderr)
+    print(
+        f"  {said(of)}: {prompts:,} prompts in {grown.wall_s:.1f} s, {sum(grown.cpu_s):.1f} s of CPU", file=sys.stderr
+    )
     return grown
 
 

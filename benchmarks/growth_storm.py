@@ -1,5 +1,5 @@
-"""Shards on the simulated server, in a folder and on an S3 server with five milliseconds of latency: what the URL costs,
-and whether a run whose requests straggle and whose shards are killed and hang loses or doubles a row."""
+"""Shards on the simulated server, in a folder and on an S3 server that answers five milliseconds late: what the URL
+costs, and whether a run whose requests straggle and whose shards are killed and hang loses or doubles a row."""
 
 from __future__ import annotations
 
@@ -93,11 +93,9 @@ def storm(each: int, kills: int, url: bool) -> Weathered:
 
 
 def overhead_verdicts(runs: Sequence[Weathered]) -> list[Verdict]:
-    folder, url = runs[::2], runs[1::2]
-    wall, cpu = (
-        median(getter(two.grown) / getter(one.grown) for one, two in zip(folder, url, strict=True))
-        for getter in (lambda grown: grown.wall_s, lambda grown: grown.longest)
-    )
+    pairs = [(one.grown, two.grown) for one, two in zip(runs[::2], runs[1::2], strict=True)]
+    wall = median(two.wall_s / one.wall_s for one, two in pairs)
+    cpu = median(two.longest / one.longest for one, two in pairs)
     return [
         Verdict(f"seconds, URL with {1000 * LATENCY_S:g} ms of latency / folder", wall, 1.15),
         Verdict("CPU, URL / folder", cpu, 1.3),
