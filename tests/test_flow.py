@@ -228,6 +228,8 @@ def test_shards_show_in_prefect(
     monkeypatch.setitem(sys.modules, "prefect_dask", None)
     with pytest.raises(InputError, match=r"dask: .* is not installed"):
         run("dask", fresh=True)
+    with pytest.raises(InputError, match="shard/none: Prefect has no such deployment"):
+        run("shard/none", fresh=True)
 
 
 def test_the_audit_and_the_export_show_in_prefect(prefect_api: str, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import State, StateType
 from prefect.deployments import arun_deployment
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.runtime import flow_run as runtime
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
@@ -156,7 +157,10 @@ async def _to_its_end(
     call: Call, start: Start, how: Spread, stopping: asyncio.Event, tell: Callable[[str], None]
 ) -> State[Any]:
     for again in range(how.restarts + 1):
-        state = await start(call)
+        try:
+            state = await start(call)
+        except PrefectHTTPStatusError as error:  # its server is busy for longer than its client has patience
+            state = Crashed(message=f"Prefect's server does not answer: {printable(str(error))}")
         # Prefect has retried a task that is unfinished. A flow run is cancelled by a person; a task is that while its
         # flow is not, where its process got a signal.
         lost = state.is_crashed() or (state.name == UNFINISHED if how.kind == "pool" else state.is_cancelled())
@@ -184,6 +188,10 @@ async def _cancelling() -> None:
 async def _starter(how: Spread, shards: int, stopping: asyncio.Event) -> AsyncIterator[Start]:
     if how.kind == "pool":
         async with get_client() as client:
+            try:
+                await client.read_deployment_by_name(how.runner)
+            except ObjectNotFound:
+                raise InputError(f"{how.runner}: Prefect has no such deployment", hint="prefect deploy --all") from None
             yield partial(_flow_run, client, how, stopping)
         return
     # Each waits in a thread of its own.
@@ -262,8 +270,10 @@ async def _flow_run(client: PrefectClient, how: Spread, stopping: asyncio.Event,
     """The state in which a flow run of the deployment ended: one that is at work on the shard already, or a new one."""
     tags = [call["resume"], _name(call)]
     wanted = FlowRunFilter.model_validate({"tags": {"all_": tags}, "state": {"type": {"any_": LIVE}}})
-    if live := await client.read_flow_runs(flow_run_filter=wanted, limit=1):
-        mine = live[0]
+    live = await client.read_flow_runs(flow_run_filter=wanted)
+    # The same recipe's run in another warehouse has the same id.
+    if same := [each for each in live if each.parameters.get("warehouse") == call["warehouse"]]:
+        mine = same[0]
     else:
         mine = await arun_deployment(how.runner, client, parameters=dict(call), tags=tags, timeout=0)
     silence, told = _Silence(call), False

@@ -106,7 +106,7 @@ def test_every_parameter_of_the_form_is_described(place: Place) -> None:
             found += bare(inner, f"{where}.{name}")
         return found
 
-    for name in ("generate/nightly", "audit/morning", "export/data"):
+    for name in ("generate/nightly", "audit/morning", "export/data", "scale/shards", "shard/pool"):
         assert not bare(place.get(f"/deployments/name/{name}")["parameter_openapi_schema"], name)
 
 
@@ -218,6 +218,16 @@ def test_an_interrupted_command_is_cancelled(place: Place) -> None:
     [run] = [each for each in runs if each["parameters"].get("recipe") == recipe]
     assert run["state_type"] == "CANCELLED", run["state"]
     assert "CRASHED" not in place.states(run["id"])
+
+
+def test_a_pool_works_a_run_in_shards(place: Place) -> None:
+    recipe = write(place, "many", prompts=30)
+    spread = {"shards": 3, "runner": "shard/pool"}
+    run = place.ended(place.start("scale/shards", recipe=recipe, warehouse="many", spread=spread))
+    [run_id] = run["tags"]
+    assert run["state"]["message"] == f"{run_id}: 30 of 30 prompts, 30 preferences"
+    shards = {each["name"][:8]: each["state"]["message"] for each in place.of_deployment("pool")}
+    assert shards == {f"many {n}/3": f"{run_id}, shard {n}/3: 10 of 10 prompts" for n in (1, 2, 3)}
 
 
 def test_what_follows_the_night_is_begun_by_its_end(place: Place) -> None:

@@ -78,6 +78,13 @@ def at_work(warehouse: Path) -> set[int]:
     return {process for process in found if Path(f"/proc/{process}").exists()}
 
 
+def begin(place: Place, runner: str, log: Path) -> subprocess.Popen[bytes]:
+    """The flow, into a warehouse called like its log."""
+    with log.open("ab") as file:
+        line = [str(BIN / "python"), "scaled.py", runner, log.stem]
+        return subprocess.Popen(line, cwd=place.project, env=place.env, stdout=file, stderr=file)
+
+
 def killed(processes: set[int]) -> int:
     for process in processes:
         with suppress(ProcessLookupError):
@@ -93,12 +100,7 @@ def test_a_run_whose_processes_are_killed_has_the_rows_of_a_quiet_one(
     draw, name = random.Random(f"{torture.seed} {runner}"), runner.replace("/", "-")
     warehouse, total, log = place.project / name, 0, place.project / f"{name}.log"
 
-    def begin() -> subprocess.Popen[bytes]:
-        with log.open("ab") as file:
-            line = [str(BIN / "python"), "scaled.py", runner, name]
-            return subprocess.Popen(line, cwd=place.project, env=place.env, stdout=file, stderr=file)
-
-    flow = begin()
+    flow = begin(place, runner, log)
     while total < KILLS:
         until(partial(at_work, warehouse), "a shard works")
         time.sleep(draw.uniform(0.5, 3))
@@ -118,6 +120,30 @@ def test_a_run_whose_processes_are_killed_has_the_rows_of_a_quiet_one(
             total += killed({flow.pid})
             torture.count(f"kills of the flow under {name}")
             flow.wait()
-            flow = begin()
+            flow = begin(place, runner, log)
     assert flow.wait(600) == 0, log.read_text()[-3000:]
+    same(warehouse, quiet)
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_a_cancelled_flow_ends_its_shards_in_good_order(
+    runner: str, place: Place, quiet: Path, torture: Torture
+) -> None:
+    """Where they are threads, and in other processes; the same command resumes them."""
+    name = f"cancelled-{runner.replace('/', '-')}"
+    warehouse, log = place.project / name, place.project / f"{name}.log"
+
+    flow = begin(place, runner, log)
+    until(partial(at_work, warehouse), "a shard works")
+    [run] = Warehouse(warehouse).runs()
+    flow.terminate()
+    flow.wait(120)
+    torture.count(f"cancellations under {name}")
+    tagged = place.ask("/flow_runs/filter", flow_runs={"tags": {"all_": [run.run_id]}})
+    states = {each["name"]: each["state_type"] for each in tagged if each["parameters"]["warehouse"] == name}
+    until(lambda: not at_work(warehouse), "they have ended")
+    assert "CRASHED" not in states.values(), states
+    assert "CANCELLED" in states.values(), states
+    assert Warehouse(warehouse).holders(run.run_id) == []
+    assert begin(place, runner, log).wait(600) == 0, log.read_text()[-3000:]
     same(warehouse, quiet)
