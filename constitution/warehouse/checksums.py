@@ -166,10 +166,13 @@ def naming(path: Path, sum: Sum) -> Iterator[None]:
     """
     with _alone(path.parent) as file:
         content = _content(file)
-        before, known = file.tell(), _parsed(content)
+        before = file.tell()
         lines = b"" if content.endswith("\n") or not before else b"\n"  # a kill may have cut the last line short
-        if not known:
+        # Of tens of thousands of names none is looked at but this one: all shards of a run wait here for each other.
+        again = f"  {path.name}\n" in content
+        if not _LINES.search(content):
             known = {name: [sum_of(path.parent / name)] for name in _parts(path.parent)}
+            again = path.name in known
             lines += _text(known)
         try:
             _append(file, lines + _text({path.name: [sum]}))
@@ -177,8 +180,8 @@ def naming(path: Path, sum: Sum) -> Iterator[None]:
         except OSError:
             file.truncate(before)
             raise
-        if path.name in known:
-            _rewrite(path.parent, {**known, path.name: [sum]})
+        if again:
+            _rewrite(path.parent, {**_parsed(_content(file)), path.name: [sum]})
 
 
 def forget(folder: Path, names: Iterable[str]) -> None:

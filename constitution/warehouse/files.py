@@ -101,25 +101,35 @@ class Part(NamedTuple):
 
 def part_of(name: str) -> Part | None:
     """None: it is no part's name."""
+    if (found := _numbers(name)) is None:
+        return None
+    number, of, shard = found
+    return Part(number, Shard(shard, of) if of else None)
+
+
+def _numbers(name: str) -> tuple[int, int, int] | None:
+    """A part's number, and its shard's `of` and number, 0 where it has none: a run has tens of thousands of parts."""
     if not (match := _PART.fullmatch(name)):
         return None
     number, of = int(match[1] or 0), int(match[2] or 0)
-    return Part(int(match[3]), Shard(number, of) if of else None) if number <= of <= MOST else None
+    return (int(match[3]), of, number) if number <= of <= MOST else None
+
+
+def _listed(folder: Path, shard: Shard | None) -> list[tuple[int, int, int, str]]:
+    """The numbers and names of the parts in the folder that `parts` is about."""
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    own, of = (shard.number, shard.of) if shard else (0, -1)
+    found = ((numbers, name) for name in names if (numbers := _numbers(name)))
+    return [(*numbers, name) for numbers, name in found if numbers[1] != of or numbers[2] == own]
 
 
 def parts(folder: Path, shard: Shard | None = None) -> list[Path]:
     """The parts in a run's folder, by number and shard; none if there is no such folder. shard: only those that may
     hold rows of its prompts: its own, and those that were written when the run was not dealt into as many."""
-    try:
-        found = [(part, name) for name in os.listdir(folder) if (part := part_of(name))]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    kept = [(part, name) for part, name in found if shard is None or not _of_another(part, shard)]
-    return [folder / name for _, name in sorted(kept, key=lambda each: (each[0].number, each[0].name))]
-
-
-def _of_another(part: Part, shard: Shard) -> bool:
-    return part.shard is not None and part.shard.of == shard.of and part.shard != shard
+    return [folder / name for *_, name in sorted(_listed(folder, shard))]
 
 
 def number_of(part: Path) -> int:
@@ -137,8 +147,7 @@ def shard_of(part: Path) -> Shard | None:
 def next_number(folder: Path, shard: Shard | None = None) -> int:
     """Greater than that of any part there, so that no name is used again when parts were merged. shard: than that of
     any part which this shard may read."""
-    last = parts(folder, shard)[-1:]
-    return number_of(last[0]) + 1 if last else 0
+    return max((number for number, *_ in _listed(folder, shard)), default=-1) + 1
 
 
 @contextmanager

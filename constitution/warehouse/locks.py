@@ -198,8 +198,8 @@ def _holder(path: Path) -> str | None:
 
 
 def _wait_for_silence(own: _File, name: str, seen: Path) -> None:
-    """Until the shard's record says that it ended, or was of this machine, or nothing for SILENT. own: the shard's
-    lock, whose time is that of the file system's own clock."""
+    """Until the shard's record says that it ended or stopped, or was of this machine, or nothing for SILENT. own: the
+    shard's lock, whose time is that of the file system's own clock."""
     first = None
     while True:
         try:
@@ -207,7 +207,7 @@ def _wait_for_silence(own: _File, name: str, seen: Path) -> None:
             written = seen.stat().st_mtime
         except (DamagedPart, FileNotFoundError):
             return  # `verify` finds it
-        if last is None or last.ended_at or last.host == socket.gethostname():
+        if last is None or last.ended_at or last.stopped or last.host == socket.gethostname():
             return
         with files.storing(own.path):
             os.utime(own.number)
