@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from contextvars import copy_context
 from functools import partial
@@ -30,6 +30,7 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.deployments import arun_deployment
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.runtime import flow_run as runtime
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
@@ -93,14 +94,7 @@ def work(
     allow: Sequence[str],
     flow_run: str,
 ) -> State[Any]:
-    """A shard's task, in whatever thread or process its runner calls it. flow_run: who is asked about cancellations.
-
-    A process that was made for it ends with the flow's process, in good order: Prefect's process pool has no end else.
-    """
-    pool = multiprocessing.parent_process() if threading.current_thread() is threading.main_thread() else None
-    if pool is not None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all: the flow decides
-        threading.Thread(target=_end_with, args=(pool,), daemon=True).start()
+    """A shard's task, in whatever thread or process its runner calls it. flow_run: who is asked about cancellations."""
     arguments = (Path(recipe), warehouse, overrides, allow, resume)
     try:
         return state_of_shard(asyncio.run(_until_cancelled(arguments, Shard(number, of), UUID(flow_run))))
@@ -109,13 +103,26 @@ def work(
     except (ConstitutionError, OSError) as error:
         return state_of_error(error)
     finally:
-        if pool is not None and not pool.is_alive():
+        if _orphaned():
             os._exit(128 + signal.SIGTERM)
 
 
-def _end_with(parent: Any) -> None:
-    parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)
+def _watch_flow() -> None:
+    """The first thing that a process does that was made for a shard: it ends with the flow's, in good order where its
+    shard is at work. Prefect's pool would wait for a dead one for ever."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all: the flow decides
+    threading.Thread(target=_end_with_flow, daemon=True).start()
+
+
+def _end_with_flow() -> None:
+    if flow := multiprocessing.parent_process():
+        flow.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _orphaned() -> bool:
+    flow = multiprocessing.parent_process()
+    return flow is not None and threading.current_thread() is threading.main_thread() and not flow.is_alive()
 
 
 async def _until_cancelled(arguments: tuple[Any, ...], shard: Shard, flow_run: UUID) -> dict[str, Any]:
@@ -140,6 +147,16 @@ async def worked(calls: Sequence[Call], how: Spread, tell: Callable[[str], None]
     stopping = asyncio.Event()
     if not calls:
         return []
+    async with get_client() as client:
+        # Where no server is configured Prefect has started one for the flow: each shard would start another.
+        server = temporary_settings({PREFECT_API_URL: str(client.api_url)})
+    with server:
+        return await _worked(calls, how, stopping, tell)
+
+
+async def _worked(
+    calls: Sequence[Call], how: Spread, stopping: asyncio.Event, tell: Callable[[str], None]
+) -> list[State[Any]]:
     async with _starter(how, len(calls), stopping) as start:
         running = asyncio.ensure_future(
             asyncio.gather(*(_to_its_end(call, start, how, stopping, tell) for call in calls))
@@ -217,6 +234,8 @@ async def _starter(how: Spread, shards: int, stopping: asyncio.Event) -> AsyncIt
 
 def _in_its_own(how: Spread, call: Call) -> State[Any]:
     with ProcessPoolTaskRunner(max_workers=1) as runner:
+        # Its own has no place for what a process does first.
+        runner._executor = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_watch_flow)
         return _in_runner(runner, how, call)
 
 
@@ -249,13 +268,17 @@ def _runner(how: Spread, shards: int) -> TaskRunner[Any]:
             from prefect_ray.task_runners import RayTaskRunner
 
             own: dict[str, Any] = {"num_cpus": shards, "include_dashboard": False, "log_to_driver": False}
-            runner: TaskRunner[Any] = RayTaskRunner(address=how.address, init_kwargs={} if how.address else own)
-            return runner
+            on_ray: TaskRunner[Any] = RayTaskRunner(address=how.address, init_kwargs={} if how.address else own)
+            return on_ray
         if how.kind == "dask":
             from prefect_dask.task_runners import DaskTaskRunner
 
             own = {"n_workers": shards, "threads_per_worker": 1, "dashboard_address": ":0"}
-            return DaskTaskRunner(address=how.address, cluster_kwargs=None if how.address else own)
+            # A worker that is away for long the cluster gives up; adapting, it starts another.
+            keep = {"minimum": shards, "maximum": shards}
+            if how.address:
+                return DaskTaskRunner(address=how.address)
+            return DaskTaskRunner(cluster_kwargs=own, adapt_kwargs=keep)
     except ImportError as error:
         raise InputError(
             f"{how.kind}: {error.name} is not installed", hint="pip install 'constitution[scale]'"

@@ -78,11 +78,22 @@ def at_work(warehouse: Path) -> set[int]:
     return {process for process in found if Path(f"/proc/{process}").exists()}
 
 
+BEGUN: list[subprocess.Popen[bytes]] = []
+
+
+@pytest.fixture(autouse=True)
+def _no_flow_outlives_its_test() -> Iterator[None]:
+    yield
+    while BEGUN:
+        BEGUN.pop().kill()
+
+
 def begin(place: Place, runner: str, log: Path) -> subprocess.Popen[bytes]:
     """The flow, into a warehouse called like its log."""
     with log.open("ab") as file:
         line = [str(BIN / "python"), "scaled.py", runner, log.stem]
-        return subprocess.Popen(line, cwd=place.project, env=place.env, stdout=file, stderr=file)
+        BEGUN.append(subprocess.Popen(line, cwd=place.project, env=place.env, stdout=file, stderr=file))
+    return BEGUN[-1]
 
 
 def killed(processes: set[int]) -> int:
