@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from s3_server import Faults, Request, S3Server
 from small_project import small_project, table
 from warehouse_rows import CONSTITUTION, RUN, chain, prompt, run
 
 from constitution import api
+from constitution.cli import app
 from constitution.errors import DamagedPart, InputError, RunLocked, WarehouseError
 from constitution.recipe import load_recipe
 from constitution.records import Annotation, Response, Shard
@@ -233,10 +235,17 @@ def test_an_object_that_is_not_what_was_written(machines: Machines, damage: byte
         machines.server.write(name, damage if isinstance(damage, bytes) else data[:damage])
     with pytest.raises(DamagedPart, match=rf"{machines.url}/responses/{RUN}/part-0.parquet: {fault}"):
         connect(machines.on("two"))
-    found = mirror.of(warehouse.root)
-    assert found is not None
-    assert [each.fault for each in found.verify(RUN, ["responses", "prompts"])] == [fault]
-    assert ids(machines.on("one")) == sorted(row.id for row in responses(0))
+    said = CliRunner().invoke(app, ["verify", "--warehouse", machines.url])
+    assert f"{machines.url}/responses/{RUN}/part-0.parquet: is missing" in said.output
+    machines.on("one")
+    said = CliRunner().invoke(app, ["verify", "--warehouse", machines.url])
+    assert (said.exit_code, f"{machines.url}/responses/{RUN}/part-0.parquet: {fault}" in said.output) == (1, True)
+    assert f"verify {RUN} --repair --warehouse {machines.url}" in said.output
+    assert len(ids(warehouse.root)) == 3
+    with warehouse.lock(RUN):
+        warehouse.put_again(RUN)  # what is sound here
+    assert machines.server.read(name) == data
+    assert len(ids(machines.on("two"))) == 3
 
 
 def test_annotations_of_two_machines(machines: Machines) -> None:

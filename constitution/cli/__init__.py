@@ -16,6 +16,7 @@ from constitution.cli._lazy import LazyGroup
 from constitution.errors import ConstitutionError
 from constitution.secrets import hide_keys
 from constitution.shown import brief, printable_lines, sentence
+from constitution.warehouse.remote import addressed
 
 COMMANDS = {
     "run": ("constitution.cli.run:run", "Run a recipe: answer, critique, revise, judge, store."),
@@ -81,6 +82,6 @@ def main() -> None:
     except (ConstitutionError, OSError, UnicodeEncodeError) as error:
         if debug:
             raise
-        click.echo(f"constitution: {sentence(error)}", err=True)
+        click.echo(f"constitution: {addressed(sentence(error))}", err=True)
         code = 2
     sys.exit(code if isinstance(code, int) else 0)

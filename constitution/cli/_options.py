@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from constitution.warehouse.remote import place
+from constitution.warehouse.remote import addressed, place
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,7 +54,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 
 def where(warehouse: Path) -> str:
     """The option that names the warehouse, for a command that is printed; empty where it is the default."""
-    return "" if str(warehouse) == "warehouse" else f" --warehouse {shlex.quote(str(warehouse))}"
+    return "" if str(warehouse) == "warehouse" else f" --warehouse {shlex.quote(addressed(warehouse))}"
 
 
 def suggest(warehouse: Path, query: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import click
 import pydantic
 
-from constitution.cli._options import json_option, run_ids, show_json, warehouse_option
+from constitution.cli._options import json_option, run_ids, show_json, warehouse_option, where
 from constitution.errors import InputError
 from constitution.export import CardOptions, Cleaning, Exported, Settings
 from constitution.export import export as make
@@ -156,7 +156,7 @@ def _tell(done: Exported, warehouse: Path) -> None:
     if done.lacks:
         click.echo(f"No answer is {done.lacks}, and KTO learns from both sides: look at the scores, and set --good.")
     click.echo(f"Data set: {done.out}")
-    place = "" if str(warehouse) == "warehouse" else f" --warehouse {shlex.quote(str(warehouse))}"
+    place = where(warehouse)
     query = (
         f"SELECT split, drop_reason, count(*) FROM exported WHERE run_id = '{done.run_id}' "
         f"AND export_id = '{done.export_id}' GROUP BY ALL"

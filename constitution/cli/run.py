@@ -20,6 +20,7 @@ from constitution.recipe import load_recipe
 from constitution.records import Run
 from constitution.shown import printable
 from constitution.telemetry import log
+from constitution.warehouse.remote import addressed
 
 REMEDIES = {
     "budget": "Raise budget.limit, in the recipe or by --set budget.limit=…, and run the same command again.",
@@ -149,7 +150,7 @@ def _facts(run: Run, warehouse: Path, worked: bool) -> dict[str, Any]:
         "worked": worked,
         "stopped": run.stopped,
         "constitution": run.constitution,
-        "warehouse": str(warehouse),
+        "warehouse": addressed(warehouse),
         "started_at": run.started_at,
         "finished_at": run.finished_at,
         "starts": run.starts,
@@ -163,7 +164,7 @@ def _facts(run: Run, warehouse: Path, worked: bool) -> dict[str, Any]:
 def _tell(run: Run, warehouse: Path) -> None:
     """The summary: what there is, where it is, what to do next."""
     show(run, "finished" if run.finished_at else "not finished")
-    click.echo(f"Data: {warehouse}/")
+    click.echo(f"Data: {addressed(warehouse)}/")
     for sentence in beside(run):
         click.echo(sentence)
     open_, lost = run.counts.get("open", 0), run.counts.get("lost", 0)

@@ -13,6 +13,7 @@ from constitution.shown import printable
 from constitution.warehouse import Damage, Warehouse, connect
 from constitution.warehouse.damage import INPUT, QUARANTINE, REMEDIES, folder_of, made_by, strays
 from constitution.warehouse.layout import is_run_id
+from constitution.warehouse.remote import addressed
 from constitution.warehouse.removing import interrupted
 
 
@@ -34,9 +35,12 @@ def verify(run: str | None, repair: bool, warehouse: Path) -> None:
       constitution verify
       constitution verify hh-harmless-0a7d1f --repair
     """
-    with connect(warehouse):  # tells where there is no warehouse
-        pass
     store = Warehouse(warehouse)
+    if store.at_address:
+        store.require()
+    else:
+        with connect(warehouse):  # tells where there is no warehouse
+            pass
     if repair:
         store.rebuild_views()
     run_ids = [store.full_id(run)] if run else store.run_ids()
@@ -71,9 +75,10 @@ def _verify(store: Warehouse, run_id: str, repair: bool) -> bool:
     if repair:
         with store.lock(run_id):
             store.recover(run_id)
+            store.put_again(run_id)
             found = store.repair(run_id)
     else:
-        found = store.verify(run_id)
+        found = store.verify(run_id) + store.lost(run_id)
     unchecked = store.unchecked(run_id)
     if not found:
         parts = f"{len(unchecked)} part{'s' * (len(unchecked) > 1)}"
@@ -83,7 +88,7 @@ def _verify(store: Warehouse, run_id: str, repair: bool) -> bool:
         return True
     click.echo(f"{run_id}: {len(found)} damaged")
     for damage in found:
-        click.echo(f"  {printable(str(damage))}")
+        click.echo(f"  {printable(addressed(damage))}")
     if repair:
         _tell_remedies(store, run_id, found)
     return False

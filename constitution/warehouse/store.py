@@ -240,6 +240,24 @@ class Store(Records):
         with reading(self.root):
             return damages + damage.find(self.root, checked(run_id), counts, tables, read_parts=read_parts)
 
+    @property
+    def at_address(self) -> bool:
+        """Whether the warehouse is at an address, and `root` its mirror."""
+        return self._remote is not None
+
+    def lost(self, run_id: str) -> list[damage.Damage]:
+        """The run's parts that are sound here, and whose objects at the warehouse's address are not: each is read."""
+        found = self._remote.verify(run_id, tuple(TABLES)) if self._remote else []
+        named = [damage.Damage(each.table, self.folder(each.table, run_id) / each.name, each.fault) for each in found]
+        return [each for each in named if each.path.exists()]
+
+    def put_again(self, run_id: str) -> None:
+        """Puts those again, holding the run's lock."""
+        if self._remote and (lost := self.lost(run_id)):
+            with self._holding_all(run_id, {each.table for each in lost}):
+                for each in lost:
+                    self._remote.put_again(each.path)
+
     def unchecked(self, run_id: str) -> list[Path]:
         """The run's parts whose checksums were lost."""
         folders = [self.folder(table, run_id) for table in TABLES]

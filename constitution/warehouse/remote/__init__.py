@@ -15,7 +15,10 @@ from urllib.parse import unquote
 from constitution.errors import InputError
 from constitution.writing import address, local
 
-__all__ = ["place"]
+__all__ = ["addressed", "place"]
+
+_PLACED: dict[str, str] = {}
+"""The address of each mirror that this process uses, by its folder."""
 
 
 def place(where: str | PathLike[str]) -> Path:
@@ -31,10 +34,21 @@ def place(where: str | PathLike[str]) -> Path:
         from constitution.warehouse.remote.mirror import mirror_of  # with all that reads and writes: 0.3 s
         from constitution.warehouse.remote.objects import normal
 
-        return local(mirror_of(normal(scheme, rest)))
+        url = normal(scheme, rest)
+        root = local(mirror_of(url))
+        _PLACED[str(root)] = url
+        return root
     host, slash, path = ("", "/", rest) if str(where)[7:8] == "/" or not isinstance(where, str) else rest.partition("/")
     if host not in ("", "localhost") or not slash:
         raise InputError(
             f"{where}: names the machine {host or rest}", hint="an address of this machine begins with file:///"
         )
     return local(Path("/" + unquote(path)))
+
+
+def addressed(text: object) -> str:
+    """`text` with the addresses of warehouses in place of the folders of their mirrors, for people to read and type."""
+    said = str(text)
+    for root, url in _PLACED.items():
+        said = said.replace(root, url)
+    return said

@@ -260,20 +260,23 @@ class Mirror:
         """Puts what was fetched among the folder's parts, or, where some of these are to go, puts all that is wanted in
         the folder's place at once. What is lost is named all the same, so that it is missed. old: those that go; None:
         another process is at work in the folder."""
-        lost = [name for name in wanted if name not in fetched and not (folder / name).exists()]
-        if old is None or not (old or lost):
+        if old:
+            with replacing_folder(folder) as (staging, sums):
+                for name, sum in wanted.items():
+                    source = fetched.get(name, folder / name)
+                    if name in fetched or (name not in old and source.exists()):
+                        files.link(source, staging / name)
+                        sums[name] = sum
+        else:
             for name, path in fetched.items():
                 with files.storing(path), checksums.naming(folder / name, wanted[name]):
                     path.rename(folder / name)
             with files.storing(folder):
                 files.sync_folder(folder)
-            return
-        with replacing_folder(folder) as (staging, sums):
-            for name, sum in wanted.items():
-                source = fetched.get(name, folder / name)
-                if name in fetched or (name not in (old or ()) and source.exists()):
-                    files.link(source, staging / name)
-                sums[name] = sum
+        for name in wanted:
+            if not (folder / name).exists() and wanted[name] not in checksums.read(folder).get(name, ()):
+                with files.storing(folder), checksums.naming(folder / name, wanted[name]):
+                    pass
 
     def _fetch_to(self, name: str, path: Path) -> Sum | None:
         with files.storing(path), path.open("xb") as file:

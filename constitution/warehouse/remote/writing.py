@@ -159,6 +159,12 @@ class Remote(Mirror):
                 return
         raise WarehouseError(f"{self.url}/{name}: cannot be written: others write it all the time")
 
+    def put_again(self, path: Path) -> None:
+        """The part at `path`, whose object is gone or not what was written; where it is sound here."""
+        table, run_id, name = path.relative_to(self.root).parts
+        if checksums.sum_of(path) == named(self.manifests(run_id)).get(table, {}).get(name):
+            self._put_part(self._lease(run_id, owner(table)), f"{table}/{run_id}/{name}", path.read_bytes())
+
     def json(self, path: Path) -> dict[str, Any]:
         """The file of JSON at `path`, which many machines change; empty: there is none. Raises DamagedPart."""
         name = path.relative_to(self.root).as_posix()
