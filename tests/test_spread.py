@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ from pydantic import ValidationError
 from small_project import small_project
 
 from constitution.errors import EngineGone, InputError, RecipeError, RunLocked
+from constitution.pipeline.dealing import begun
+from constitution.records import Shard
 from constitution.scheduling import Schedule
 from constitution.scheduling.spread import Spread
+from constitution.warehouse import Warehouse
 
 
 @pytest.mark.parametrize(
@@ -63,6 +67,32 @@ def test_a_state_says_how_a_shard_ended() -> None:
         assert (state.type, state.name) == (StateType(kind), name)
         assert helps_again(None, None, State(type=StateType.FAILED, data=state)) is again
     assert of(False, "budget: x").message == "r, shard 3/8: 1,000 of 1,200 prompts. Stopped by its budget: x"
+
+
+def test_a_flow_run_is_given_up_where_neither_its_state_nor_its_record_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.states import Pending, Running
+
+    from constitution.scheduling import shards
+
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    life = shards._Life({"warehouse": str(tmp_path), "resume": "r-1", "number": 3, "of": 8})
+    record = replace(begun("r-1", Shard(3, 8)), beat_at="2026-01-01T00:00:00+00:00")
+    silent = []
+    for at, state, beat in [
+        (10, Pending, ""),
+        (70, Pending, ""),
+        (80, Running, ""),
+        (100, Running, "1"),
+        (190, Running, "1"),
+    ]:
+        now[0] = at
+        if beat:
+            Warehouse(tmp_path).write_shard(replace(record, beat_at=beat))
+        silent.append(life.silent(state()))
+    assert silent == [0, 60, 0, 0, 90]
 
 
 def test_without_prefect_the_flow_names_the_command(tmp_path: Path) -> None:

@@ -22,13 +22,14 @@ from typing import Any
 from uuid import UUID
 
 import prefect
+from httpx import HTTPError
 from prefect import get_client
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import State, StateType
 from prefect.deployments import arun_deployment
-from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run as runtime
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed
@@ -48,9 +49,6 @@ DELAY = 10.0
 """Seconds before Prefect retries a shard."""
 POLL = 5.0
 """Seconds between two questions whether a flow run is being cancelled, or has ended."""
-SILENT = 120.0
-"""Seconds without a word in its record after which a flow run's shard is given up as lost. A record is written every
-ten seconds."""
 SUBMITTING = threading.Lock()
 """Dask's runner starts its cluster when the first task comes, and a second one where two come at once."""
 LIVE = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED]
@@ -176,7 +174,7 @@ async def _to_its_end(
     for again in range(how.restarts + 1):
         try:
             state = await start(call)
-        except PrefectHTTPStatusError as error:  # its server is busy for longer than its client has patience
+        except HTTPError as error:  # its server is busy for longer than its client has patience
             state = Crashed(message=f"Prefect's server does not answer: {printable(str(error))}")
         # Prefect has retried a task that is unfinished. A flow run is cancelled by a person; a task is that while its
         # flow is not, where its process got a signal.
@@ -299,10 +297,10 @@ async def _flow_run(client: PrefectClient, how: Spread, stopping: asyncio.Event,
         mine = same[0]
     else:
         mine = await arun_deployment(how.runner, client, parameters=dict(call), tags=tags, timeout=0)
-    silence, told = _Silence(call), False
+    life, told = _Life(call), False
     while True:
         await asyncio.sleep(POLL * max(1.0, call["of"] / 16))  # a server has some dozen answers a second
-        with suppress(Exception):  # it is busy for a moment
+        with suppress(HTTPError):  # it is away, or busy, for longer than its client has patience
             state = (await client.read_flow_run(mine.id)).state or Crashed()
             if state.is_final():
                 return state
@@ -310,28 +308,27 @@ async def _flow_run(client: PrefectClient, how: Spread, stopping: asyncio.Event,
                 asked: State[Any] = Cancelling() if state.is_running() else Cancelled()
                 await client.set_flow_run_state(mine.id, asked, force=True)
                 told = True
-            if state.is_running() and await asyncio.to_thread(silence.lasts):
-                lost: State[Any] = Crashed(message=f"nothing was heard of it for {SILENT:.0f} seconds")
+            silent = await asyncio.to_thread(life.silent, state)
+            if silent > how.lost_after_s and not state.is_scheduled():
+                lost: State[Any] = Crashed(message=f"there was no sign of life for {silent:,.0f} seconds")
                 await client.set_flow_run_state(mine.id, lost, force=True)
                 return lost
 
 
-class _Silence:
-    """How long a shard has written nothing in its record, by this process's clock. It counts from its first word: a
-    model may take long to load."""
+class _Life:
+    """Signs of life of a flow run, by this process's clock: its state changes, or the shard's record, which is written
+    every ten seconds while it works."""
 
     def __init__(self, call: Call) -> None:
         self._store = Warehouse(place(call["warehouse"]))
         self._of = (call["resume"], Shard(call["number"], call["of"]))
-        self._last = self._heard()
-        self._since: float | None = None
+        self._seen: object = None
+        self._since = time.monotonic()
 
-    def _heard(self) -> Any:
-        record = self._store.read_shard(*self._of)
-        return record and (record.beat_at, record.host, record.process, record.starts)
-
-    def lasts(self) -> bool:
-        heard, now = self._heard(), time.monotonic()
-        if heard != self._last:
-            self._last, self._since = heard, now
-        return self._since is not None and now - self._since > SILENT
+    def silent(self, state: State[Any]) -> float:
+        """Seconds since the last one."""
+        record, now = self._store.read_shard(*self._of), time.monotonic()
+        seen = (state.type, record and (record.beat_at, record.host, record.process, record.starts))
+        if seen != self._seen:
+            self._seen, self._since = seen, now
+        return now - self._since

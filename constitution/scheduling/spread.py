@@ -24,6 +24,9 @@ class Spread(BaseModel):
     `shard` (shard/pool), whose work pool has the workers."""
     restarts: int = Field(default=3, ge=0)
     """How often a shard is started again, at most: one whose servers were gone, and one whose process was lost."""
+    lost_after_s: float = Field(default=600.0, gt=0)
+    """Seconds without a sign of life after which a pool's flow run is given up, where its worker was lost with it, and
+    another is begun: longer than a container and a model take to start."""
 
     @field_validator("runner")
     @classmethod

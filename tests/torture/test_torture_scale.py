@@ -50,7 +50,7 @@ FLOW = """
 import asyncio, sys
 from flows.scale import scale
 if __name__ == "__main__":
-    spread = {"shards": %d, "runner": sys.argv[1], "restarts": 100}
+    spread = {"shards": %d, "runner": sys.argv[1], "restarts": 100, "lost_after_s": 40}
     asyncio.run(scale("recipes/scaled.toml", sys.argv[2], spread))
 """
 pytestmark = pytest.mark.torture
