@@ -297,17 +297,17 @@ async def _flow_run(client: PrefectClient, how: Spread, stopping: asyncio.Event,
         mine = same[0]
     else:
         mine = await arun_deployment(how.runner, client, parameters=dict(call), tags=tags, timeout=0)
-    life, told = _Life(call), False
+    life = _Life(call)
     while True:
         await asyncio.sleep(POLL * max(1.0, call["of"] / 16))  # a server has some dozen answers a second
         with suppress(HTTPError):  # it is away, or busy, for longer than its client has patience
             state = (await client.read_flow_run(mine.id)).state or Crashed()
             if state.is_final():
                 return state
-            if stopping.is_set() and not told:
-                asked: State[Any] = Cancelling() if state.is_running() else Cancelled()
+            # One that is just being begun would be begun all the same: it is cancelled when it runs.
+            if stopping.is_set() and (state.is_running() or state.is_scheduled()):
+                asked: State[Any] = Cancelled() if state.is_scheduled() else Cancelling()
                 await client.set_flow_run_state(mine.id, asked, force=True)
-                told = True
             silent = await asyncio.to_thread(life.silent, state)
             if silent > how.lost_after_s and not state.is_scheduled():
                 lost: State[Any] = Crashed(message=f"there was no sign of life for {silent:,.0f} seconds")
