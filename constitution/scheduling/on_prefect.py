@@ -35,7 +35,6 @@ from constitution.pipeline import Pace, Plan, Session
 from constitution.pipeline.dealing import left, summed
 from constitution.pipeline.report import figures
 from constitution.pipeline.shard import finish_run
-from constitution.pipeline.tasks import sigterm_cancels
 from constitution.records import Run
 from constitution.scheduling import Schedule, Step
 from constitution.scheduling.shards import state_of_shard, worked
@@ -228,8 +227,7 @@ class PrefectSchedule(Schedule):
         self, run_id: str, numbers: Sequence[int], how: Spread, call: Mapping[str, Any]
     ) -> list[State[Any]]:
         calls = [{**call, "number": number, "of": how.shards} for number in numbers]
-        with sigterm_cancels():
-            return await worked(calls, how, lambda again: self._logger.warning("%s: %s", run_id, again))
+        return await worked(calls, how, lambda again: self._logger.warning("%s: %s", run_id, again))
 
     async def end_shard(self, result: Mapping[str, Any]) -> None:
         self.result = state_of_shard(result)

@@ -37,7 +37,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 
 from constitution.errors import ConstitutionError, EngineUnavailable, InputError, WarehouseError
 from constitution.pipeline.shard import prepare_run, run_shard
-from constitution.pipeline.tasks import wait_for
+from constitution.pipeline.tasks import sigterm_cancels, wait_for
 from constitution.records import Shard
 from constitution.scheduling.spread import Spread
 from constitution.shown import printable, sentence
@@ -155,17 +155,23 @@ async def worked(calls: Sequence[Call], how: Spread, tell: Callable[[str], None]
 async def _worked(
     calls: Sequence[Call], how: Spread, stopping: asyncio.Event, tell: Callable[[str], None]
 ) -> list[State[Any]]:
+    # Behind Ray's start, which takes SIGTERM for itself.
     async with _starter(how, len(calls), stopping) as start:
-        running = asyncio.ensure_future(
-            asyncio.gather(*(_to_its_end(call, start, how, stopping, tell) for call in calls))
-        )
-        try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            stopping.set()
-            await _cancelling()
-            await wait_for(running)
-            raise
+        with sigterm_cancels():
+            return await _all(calls, how, start, stopping, tell)
+
+
+async def _all(
+    calls: Sequence[Call], how: Spread, start: Start, stopping: asyncio.Event, tell: Callable[[str], None]
+) -> list[State[Any]]:
+    running = asyncio.ensure_future(asyncio.gather(*(_to_its_end(call, start, how, stopping, tell) for call in calls)))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        stopping.set()
+        await _cancelling()
+        await wait_for(running)
+        raise
 
 
 async def _to_its_end(
@@ -295,6 +301,8 @@ async def _flow_run(client: PrefectClient, how: Spread, stopping: asyncio.Event,
     # The same recipe's run in another warehouse has the same id.
     if same := [each for each in live if each.parameters.get("warehouse") == call["warehouse"]]:
         mine = same[0]
+    elif stopping.is_set():
+        return Cancelled(message="it was not begun")
     else:
         mine = await arun_deployment(how.runner, client, parameters=dict(call), tags=tags, timeout=0)
     life = _Life(call)

@@ -148,7 +148,7 @@ def test_a_cancelled_flow_ends_its_shards_in_good_order(
     until(partial(at_work, warehouse), "a shard works")
     [run] = Warehouse(warehouse).runs()
     flow.terminate()
-    flow.wait(120)
+    flow.wait(300)
     torture.count(f"cancellations under {name}")
     tagged = place.ask("/flow_runs/filter", flow_runs={"tags": {"all_": [run.run_id]}})
     states = {each["name"]: each["state_type"] for each in tagged if each["parameters"]["warehouse"] == name}
