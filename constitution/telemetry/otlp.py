@@ -102,28 +102,36 @@ class OTLPExporter:
     # --- spans
 
     def begun(self, call: Call) -> None:
-        about: dict[str, Any] = {**self._source.of_run, **self._source.of_call(call)}
-        request, sampling = call.request, call.request.sampling
-        about |= {"gen_ai.request.max_tokens": 1 if request.choices else sampling.max_tokens, "gen_ai.request.seed":
-                  request.seed, "gen_ai.request.temperature": sampling.temperature, "gen_ai.request.top_p":
-                  sampling.top_p, CONVERSATION: request.affinity}  # fmt: skip
-        if sampling.stop:
-            about["gen_ai.request.stop_sequences"] = sampling.stop
-        if self._content:
-            about["gen_ai.input.messages"] = _asked(request.messages)
         within = self._source.providers.get(call.role, "") in WITHIN
-        parent = trace.set_span_in_context(self._prompt_span(request.affinity, call.began))
+        parent = trace.set_span_in_context(self._prompt_span(call.request.affinity, call.began))
+        about = self._source.of_call(call)
         span = self._tracer.start_span(
             f"{about[OPERATION]} {call.model}",
             parent,
             SpanKind.INTERNAL if within else SpanKind.CLIENT,
-            about,
             start_time=call.began,
         )
+        if span.is_recording():  # what is not sampled costs little
+            span.set_attributes({**self._source.of_run, **about, **self._asked(call)})
         headers: dict[str, str] = {}
         TraceContextTextMapPropagator().inject(headers, trace.set_span_in_context(span))
         OUTGOING.set(headers)
         call.note = span
+
+    def _asked(self, call: Call) -> dict[str, Any]:
+        request, sampling = call.request, call.request.sampling
+        about: dict[str, Any] = {
+            CONVERSATION: request.affinity,
+            "gen_ai.request.max_tokens": 1 if request.choices else sampling.max_tokens,
+            "gen_ai.request.seed": request.seed,
+            "gen_ai.request.temperature": sampling.temperature,
+            "gen_ai.request.top_p": sampling.top_p,
+        }
+        if sampling.stop:
+            about["gen_ai.request.stop_sequences"] = sampling.stop
+        if self._content:
+            about["gen_ai.input.messages"] = _messages(request.messages)
+        return about
 
     def ended(self, call: Call) -> None:
         span: Span = call.note
@@ -133,7 +141,7 @@ class OTLPExporter:
         self._histograms[DURATION].record(call.seconds, about | failed)
         for kind, tokens in tokens_of(call):
             self._histograms[TOKENS].record(tokens, about | kind)
-        if done := call.completion:
+        if (done := call.completion) and span.is_recording():
             span.set_attributes(
                 {
                     "gen_ai.response.finish_reasons": [FINISH.get(done.finish_reason, done.finish_reason)],
@@ -238,7 +246,7 @@ def _resource(source: Source) -> Resource:
     return Resource.create(about if named else {"service.name": SCOPE, **about})
 
 
-def _asked(messages: Messages) -> str:
+def _messages(messages: Messages) -> str:
     """As gen-ai-input-messages.json has it."""
     return json.dumps([{"role": each.role, "parts": [_text(each.content)]} for each in messages])
 
