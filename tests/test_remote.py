@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from warehouse_rows import CONSTITUTION, RUN, chain, prompt, run
 from constitution import api
 from constitution.cli import app
 from constitution.errors import DamagedPart, InputError, RunLocked, WarehouseError
+from constitution.pipeline.standing import Looking
 from constitution.recipe import load_recipe
 from constitution.records import Annotation, Response, Shard
 from constitution.warehouse import Warehouse, connect, place
@@ -336,3 +338,17 @@ def test_what_a_manifest_says(machines: Machines) -> None:
             decode(data, "it")
     with pytest.raises(WarehouseError, match="has layout 2"):
         decode(stored.data.replace(b'"schema":1', b'"schema":2'), "it")
+
+
+def test_a_run_at_work_is_watched_from_another_machine(machines: Machines) -> None:
+    """By its lease and its records, which are fetched at every look."""
+    here = begin(machines.on("here"))
+    looking = Looking(Warehouse(machines.on("there")), RUN, 30.0)
+    assert (looking.look(0.0).status, looking.look(1.0).changed) == ("open", False)
+    with here.lock(RUN):
+        assert looking.look(2.0).status == "running"
+        here.write_run(replace(run(), counts={"prompts": 3, "done": 2}))
+        seen = looking.look(3.0)
+        assert (seen.changed, seen.run.counts["done"]) == (True, 2)
+    here.write_run(replace(run(finished=True), counts={"prompts": 3, "done": 3}))
+    assert looking.look(4.0).over
