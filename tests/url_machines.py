@@ -3,7 +3,7 @@ killed before any step.
 
     here = Machine("here", tmp_path / "here", server)
     here.do("run", "recipe.toml")                                # to its end
-    dead = here.start("run", "recipe.toml", steps=12).wait()     # SIGKILL before its 12th step on the local disk
+    here.start("run", "recipe.toml", steps=12).wait()            # SIGKILL before its 12th step on the local disk
     here.rows("FROM responses")
 
 A process is forked from one that has imported everything, which takes milliseconds where a start takes seconds.
@@ -16,12 +16,12 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import threading
+from dataclasses import dataclass
 from itertools import count
 from multiprocessing.forkserver import set_forkserver_preload
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from s3_server import Request, S3Server
 
@@ -50,13 +50,17 @@ class Started:
         self.log = log
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        if self._process.is_alive():
+        if self.alive:
             os.kill(self.pid, number)
+
+    @property
+    def alive(self) -> bool:
+        return bool(self._process.is_alive())
 
     def wait(self) -> int:
         """Its exit code; by a signal, minus its number. Raises AssertionError where it does not end."""
         self._process.join(PATIENCE)
-        if self._process.is_alive():
+        if self.alive:
             self.kill()
             raise AssertionError(f"the process does not end:\n{self.said()}")
         return int(self._process.exitcode)
@@ -73,7 +77,10 @@ class Machine:
     server: S3Server
     project: Path
     """Where its commands run."""
-    environment: Mapping[str, str] = field(default_factory=dict)
+    lease: float = 60.0
+    """Seconds of its leases."""
+    timeout: str = "30s"
+    """After which it gives up a request."""
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -87,48 +94,75 @@ class Machine:
             "AWS_ACCESS_KEY_ID": self.name,
             "CONSTITUTION_CACHE": str(self.folder / "cache"),
             "DO_NOT_TRACK": "1",
-            **self.environment,
         }
         words = (*words, "--warehouse", url or f"{self.server.url}/w")
-        process = _FORKS.Process(target=_work, args=(words, environment, str(self.project), str(log), steps))
+        process = _FORKS.Process(
+            target=_work,
+            args=(words, environment, _Limits(str(self.project), str(log), steps, self.lease, self.timeout)),
+        )
         process.start()
         return Started(process, log)
 
-    def do(self, *words: str, code: int = 0) -> str:
+    def do(self, *words: str, code: int = 0, url: str = "") -> str:
         """What the command says; it must end with this code."""
-        started = self.start(*words)
+        started = self.start(*words, url=url)
         ended = started.wait()
         assert ended == code, f"{words}: exit code {ended}\n{started.said()[-4000:]}"
         return started.said()
 
-    def rows(self, query: str) -> list[dict[str, Any]]:
+    def rows(self, query: str, url: str = "") -> list[dict[str, Any]]:
         out = self.folder / f"rows-{next(self._logs)}.json"
-        self.do("sql", query, "--format", "json", "--out", str(out))
+        self.do("sql", query, "--format", "json", "--out", str(out), url=url)
         return list(json.loads(out.read_text()))
 
 
-def killing(number: int, machine: str, pid: list[int], requests: list[Request]) -> Any:
-    """For `S3Server.before` or `after`: kills the process `pid` at the machine's request of this number, from 1."""
+class Fate:
+    """What befalls a machine's process at its request of this number, from 1, of those with `what` in their keys: as
+    `S3Server.before` before anything is done, as `S3Server.after` when it is done, before it hears of it."""
 
-    def hear(request: Request) -> None:
-        if request.client == machine and pid:
-            requests.append(request)
-            if len(requests) == number:
-                os.kill(pid[0], signal.SIGKILL)
+    def __init__(self, machine: Machine, at: int, number: signal.Signals = signal.SIGKILL, what: str = "") -> None:
+        self._machine, self._left, self._number, self._what = machine, at, number, what
+        self._started: Started | None = None
+        self._known = threading.Event()
+        self.met = threading.Event()
 
-    return hear
+    def start(self, *words: str) -> Started:
+        self._started = self._machine.start(*words)
+        self._known.set()
+        return self._started
+
+    def __call__(self, request: Request) -> None:
+        if request.client != self._machine.name or self._what not in request.key:
+            return
+        self._left -= 1
+        if not self._left:
+            self._known.wait()
+            assert self._started
+            self._started.kill(self._number)
+            self.met.set()
 
 
-def _work(words: tuple[str, ...], environment: dict[str, str], project: str, log: str, steps: int) -> None:
-    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+class _Limits(NamedTuple):
+    project: str
+    log: str
+    steps: int
+    lease: float
+    timeout: str
+
+
+def _work(words: tuple[str, ...], environment: dict[str, str], limits: _Limits) -> None:
+    out = os.open(limits.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for descriptor in (1, 2):
         os.dup2(out, descriptor)
     os.environ.update(environment)
-    os.chdir(project)
-    if steps:
-        _die_before(steps)
+    os.chdir(limits.project)
+    if limits.steps:
+        _die_before(limits.steps)
     from constitution.cli import main
+    from constitution.warehouse.remote import lease, objects
 
+    lease.SECONDS = limits.lease
+    objects._CLIENT["read_timeout"] = limits.timeout
     sys.argv = ["constitution", *words]
     main()
 
