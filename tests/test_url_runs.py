@@ -126,7 +126,7 @@ def to_its_end(
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_killed_at_requests_and_gone_on_with_by_another_machine(place: Place, when: str, torture: Torture) -> None:
+def test_killed_at_requests_and_resumed_by_another_machine(place: Place, when: str, torture: Torture) -> None:
     chance = random.Random(f"{torture.seed}/{when}")
     for life in range(20 if torture.full else when == "after"):
         with place.fresh(f"life-{life}"):
@@ -137,7 +137,8 @@ def test_killed_at_requests_and_gone_on_with_by_another_machine(place: Place, wh
             place.same_rows(place.machine("reader"))
 
 
-def test_who_sleeps_past_its_lease_changes_nothing_of_who_goes_on(place: Place) -> None:
+@pytest.mark.torture
+def test_who_sleeps_past_its_lease_changes_nothing_of_who_took_over(place: Place) -> None:
     sleeper, other = place.machine("sleeper", lease=0.3), place.machine("other")
     place.server.clocks["other"] = -3600.0  # by its own clock the lease has an hour yet
     fate = Fate(sleeper, 2, signal.SIGSTOP, "/responses/")
@@ -152,6 +153,7 @@ def test_who_sleeps_past_its_lease_changes_nothing_of_who_goes_on(place: Place) 
     assert "Nothing to do" in sleeper.do(*RUN)
 
 
+@pytest.mark.torture
 def test_objects_that_are_not_what_was_written_are_found_and_mended_from_a_mirror_or_by_the_run(place: Place) -> None:
     here, other = place.machine("here"), place.machine("other")
     here.do(*RUN)
