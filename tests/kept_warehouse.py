@@ -54,6 +54,7 @@ def litter(root: Path, age: float) -> list[Path]:
         write(root / "runs" / f".{RUN}.json.0a0a.tmp", 1, age),
         write(root / ".warehouse.duckdb.0a.tmp", 1, age),
         write(root / "batches" / RUN / "b.json", 1, age),
+        write(root / "batches" / f"{RUN}.3of16" / "b.json", 1, age),
         write(root / "quarantine" / "responses" / RUN / "part-0.parquet", 1, age),
         write(root / "checksums" / "responses" / "gone-0a" / "SHA256SUMS", 1, age),
         write(root / "batches" / "gone-0a" / "b.json", 1, age),

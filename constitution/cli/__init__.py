@@ -30,7 +30,7 @@ COMMANDS = {
         "Principles as code: list, check, test, lock, bump, diff, impact.",
     ),
     "verify": ("constitution.cli.verify:verify", "Compare stored files with their checksums; --repair."),
-    "warehouse": ("constitution.cli.warehouse:group", "The warehouse as a whole: du, gc, rm."),
+    "warehouse": ("constitution.cli.warehouse:group", "The warehouse as a whole: copy, du, gc, rm."),
     "sql": ("constitution.cli.sql:sql", "Ask the warehouse in SQL, read-only."),
     "show": ("constitution.cli.show:show", "Print a stored row: what was sent, what came back; --again."),
     "audit": ("constitution.cli.audit:audit", "Measure how far a run's labels can be trusted, as a report."),

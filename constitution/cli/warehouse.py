@@ -10,12 +10,12 @@ import click
 
 from constitution.cli._options import json_option, run_ids, show_json, warehouse_option, where
 from constitution.cli._tables import readable_size, show_table
-from constitution.errors import ConstitutionError
-from constitution.shown import printable
-from constitution.warehouse import Warehouse
+from constitution.errors import ConstitutionError, InputError
+from constitution.shown import printable, sentence
+from constitution.warehouse import Warehouse, place
 from constitution.warehouse.damage import strays
 from constitution.warehouse.removing import interrupted
-from constitution.warehouse.upkeep import garbage, removal
+from constitution.warehouse.upkeep import copying, garbage, removal
 from constitution.warehouse.upkeep.inventory import File, inventory
 
 _SHOWN = {
@@ -29,7 +29,7 @@ yes_option = click.option("--yes", is_flag=True, help="Do it; without it, say wh
 
 @click.group("warehouse", context_settings={"help_option_names": ["-h", "--help"]})
 def group() -> None:
-    """The warehouse as a whole: its size, what nothing needs any more, runs to remove.
+    """The warehouse as a whole: its size, what nothing needs any more, copies, runs to remove.
 
     Example:  constitution warehouse du
     """
@@ -157,6 +157,47 @@ def _tell_sum(taken: list[garbage.Garbage], yes: bool, warehouse: Path) -> None:
         click.echo(f"Deleted {size}.")
     else:
         click.echo(f"{size} in all. To delete it: constitution warehouse gc --yes{where(warehouse)}")
+
+
+@group.command("copy")
+@click.argument("to", metavar="TO")
+@click.argument("runs", nargs=-1, metavar="[RUN…]", shell_complete=run_ids)
+@warehouse_option
+def copy_command(to: str, runs: tuple[str, ...], warehouse: Path) -> None:
+    """Copy the warehouse, or these RUNs (or how their ids begin), to the warehouse TO, a folder or an address.
+
+    Rows, records and all that was said of the runs; every part is held against its checksum. The same command resumes
+    a copy that was interrupted, and brings one up to date. A run that was changed in TO since it was copied there, or
+    is at work, is not touched, and named. Quarantined files and `.try` are not copied.
+
+    Exit code 1: not all of it was copied.
+
+    \b
+    Examples:
+      constitution warehouse copy /mnt/share/warehouse
+      constitution warehouse copy s3://bucket/warehouse fake-0a7d1f
+      constitution warehouse copy here --warehouse s3://bucket/warehouse
+    """
+    source = Warehouse(warehouse)
+    source.require()
+    target = Warehouse(place(to))
+    if target.root.resolve() == source.root.resolve():
+        raise InputError(f"{to}: is the warehouse that is to be copied", hint="name another folder or address")
+    wanted = [source.full_id(run) for run in runs] or source.run_ids()
+    failed = False
+    for run_id in dict.fromkeys(wanted):
+        try:
+            done = copying.copy_run(source, target, run_id)
+        except (ConstitutionError, OSError) as error:
+            failed = True
+            click.echo(f"{run_id}: not copied: {sentence(error)}")
+            continue
+        parts = f"{done.parts:,} part{'s' * (done.parts != 1)}, {readable_size(done.size)}"
+        click.echo(f"{run_id}: {f'copied {parts}' if done.parts else 'nothing new'}")
+    for name in strays(source.root, source.run_ids()) if not runs else ():
+        failed = True
+        click.echo(f"{printable(name)}: not copied: rows of no run (`constitution verify` says where)")
+    sys.exit(failed)
 
 
 @group.command("rm")

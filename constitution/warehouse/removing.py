@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from secrets import token_hex
 
-from constitution.warehouse import checksums, damage, files
+from constitution.warehouse import batches, checksums, damage, files
 from constitution.warehouse.locks import run_lock
 
 REMOVING = "removing"
@@ -83,5 +83,5 @@ def beside(root: Path, run_id: str) -> Iterator[Path]:
     for quarantine in (root / damage.QUARANTINE, root / damage.QUARANTINE / checksums.FOLDER):
         for table in (*ORDER, "runs"):
             yield from (quarantine / table / name for name in (run_id, f"{run_id}-rows"))
-    yield from (root / "batches" / run_id, root / "shards" / run_id)
+    yield from (*batches.folders(root, run_id), root / "shards" / run_id)
     yield from (root / "runs").glob(f".{run_id}.json.*.tmp")

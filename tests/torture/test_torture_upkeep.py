@@ -1,4 +1,4 @@
-"""Kills of `constitution warehouse gc` and `rm`: what is left is sound, or the same command does the rest."""
+"""Kills of `constitution warehouse gc`, `rm` and `copy`: what is left is sound, or the same command does the rest."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from kill_points import kills
 from warehouse_rows import RUN
 
 from constitution.cli import app
+from constitution.records import Response
 from constitution.warehouse import Warehouse, ask, connect, removing
 from constitution.warehouse.schema import TABLES
 from constitution.warehouse.upkeep import garbage, removal
+from constitution.warehouse.upkeep.copying import copy_run
 
 
 def test_gc_killed_at_any_step_is_done_by_the_next(tmp_path: Path, torture: Torture) -> None:
@@ -68,6 +70,34 @@ def test_removal_killed_at_any_step_is_whole_or_gone(tmp_path: Path, torture: To
         assert not any(RUN in name for name in files_of(root))
         assert f"{OTHER}: sound" in _verified(root)
     assert last > 30
+
+
+def test_a_copy_killed_at_any_step_is_done_by_the_same_command(tmp_path: Path, torture: Torture) -> None:
+    """A new one, and one that brings the copy up to date with parts that were merged."""
+    source = two_runs(tmp_path / "a")
+    target, every = tmp_path / "b", 1 if torture.full else 23
+    for merged in (False, True):
+        if merged:
+            [first, *_] = source.rows_of(RUN, source.ids("prompts", RUN)).values()
+            source.write_part("responses", RUN, [each for each in first if isinstance(each, Response)][:1])
+            source.compact(RUN)
+        points = 0
+        for _ in kills(partial(_copy, tmp_path), every=every):
+            points += 1
+            torture.count("kills of commands that look after a warehouse")
+            if Warehouse(target).read_run(RUN) and not merged:
+                assert Warehouse(target).verify(RUN) == []
+        assert points > 1
+        store = Warehouse(target)
+        assert {table: store.table(table, RUN) for table in TABLES} == {
+            table: source.table(table, RUN) for table in TABLES
+        }
+        assert [each for each in store.verify(RUN) if "record counts" not in each.fault] == []
+        assert not [name for name in files_of(target) if name.endswith(".tmp")]
+
+
+def _copy(folder: Path) -> None:
+    copy_run(Warehouse(folder / "a"), Warehouse(folder / "b"), RUN)
 
 
 def _remove(root: Path) -> None:

@@ -29,6 +29,7 @@ TRIALS = ".try"
 
 _TEMPORARY = re.compile(r"\..+\.tmp(\..+)?")
 _RECORD = re.compile(r"\.(.+)\.json\.[0-9a-f]+\.tmp")
+_SHARD = re.compile(r"\.[1-9][0-9]*of[1-9][0-9]*$")
 _ASIDE = re.compile(r"\.(compact|old|scoring)-(.+)")
 """Folders in checksums/<table>/: of an exchange of a run's folder, and of the lock of its scores."""
 
@@ -81,8 +82,10 @@ def what_is(parts: tuple[str, ...]) -> tuple[What, str, str]:
         return "trials", parts[1], ""
     if top == "runs" and len(parts) == 2:
         return _of_records(name)
-    if top in (REMOVING, "batches") and len(parts) > 2:
-        return ("removing" if top == REMOVING else "batches"), parts[1], ""
+    if top == REMOVING and len(parts) > 2:
+        return "removing", parts[1], ""
+    if top == "batches" and len(parts) > 2:
+        return "batches", _SHARD.sub("", parts[1]), ""
     if top == "shards" and len(parts) == 3:
         return _of_shards(parts[1], name)
     if top == QUARANTINE and len(parts) > 3:
