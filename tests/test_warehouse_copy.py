@@ -15,6 +15,7 @@ from constitution.cli import app
 from constitution.errors import DamagedPart, InputError, RunLocked, WarehouseError
 from constitution.records import Annotation, ShardRecord
 from constitution.warehouse import Warehouse
+from constitution.warehouse.checksums import Sum
 from constitution.warehouse.schema import TABLES
 from constitution.warehouse.upkeep import copying
 from constitution.warehouse.upkeep.copying import copy_run
@@ -143,9 +144,10 @@ def test_a_run_that_changes_while_it_is_copied_is_copied_as_it_is_then(
 ) -> None:
     source, target = two_runs(tmp_path / "a"), Warehouse(tmp_path / "b")
     source.write_part("responses", RUN, list(_responses(source))[:1])
-    copy, times = copying._copy_table, []
+    copy = copying._copy_table
+    times: list[int] = []
 
-    def meanwhile(here: Path, there: Path, wanted: dict[str, copying.Sum]) -> copying.Copied:
+    def meanwhile(here: Path, there: Path, wanted: dict[str, Sum]) -> copying.Copied:
         if here.name == RUN and here.parent.name == "responses" and not times:
             times.append(source.compact(RUN))  # the parts that were listed are gone
         return copy(here, there, wanted)

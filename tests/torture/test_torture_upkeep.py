@@ -57,6 +57,8 @@ def test_removal_killed_at_any_step_is_whole_or_gone(tmp_path: Path, torture: To
                 whole += 1
                 assert store.verify(RUN) == []
                 assert removing.interrupted(root) == []
+            elif not removing.interrupted(root):  # all but its locks is gone
+                assert all(name.endswith(".lock") for name in files_of(root) if RUN in name)
             else:
                 assert removing.interrupted(root) == [RUN]
                 assert "its removal was interrupted" in _verified(root)
@@ -69,7 +71,7 @@ def test_removal_killed_at_any_step_is_whole_or_gone(tmp_path: Path, torture: To
         assert whole > 0
         assert not any(RUN in name for name in files_of(root))
         assert f"{OTHER}: sound" in _verified(root)
-    assert last > 30
+    assert last > 10
 
 
 def test_a_copy_killed_at_any_step_is_done_by_the_same_command(tmp_path: Path, torture: Torture) -> None:

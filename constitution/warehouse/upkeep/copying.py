@@ -80,7 +80,7 @@ def _state(store: Warehouse, run_id: str) -> _State:
 
 
 def _sums(store: Warehouse, table: str, run_id: str) -> dict[str, Sum]:
-    """Of the parts that are there, as they were written, or, where that was lost, as they are."""
+    """What the parts are that are there: as they were written, or, where that was lost, as they are."""
     store.parts(table, run_id)  # brings them here
     folder = store.folder(table, run_id)
     with reading(folder):
