@@ -15,7 +15,6 @@ from constitution.cli import app
 from constitution.errors import DamagedPart, InputError, RunLocked, WarehouseError
 from constitution.records import Annotation, ShardRecord
 from constitution.warehouse import Warehouse
-from constitution.warehouse.checksums import Sum
 from constitution.warehouse.schema import TABLES
 from constitution.warehouse.upkeep import copying
 from constitution.warehouse.upkeep.copying import copy_run
@@ -147,10 +146,10 @@ def test_a_run_that_changes_while_it_is_copied_is_copied_as_it_is_then(
     copy = copying._copy_table
     times: list[int] = []
 
-    def meanwhile(here: Path, there: Path, wanted: dict[str, Sum]) -> copying.Copied:
-        if here.name == RUN and here.parent.name == "responses" and not times:
+    def meanwhile(here: Warehouse, there: Warehouse, table: str, state: copying._State) -> copying.Copied:
+        if table == "responses" and not times:
             times.append(source.compact(RUN))  # the parts that were listed are gone
-        return copy(here, there, wanted)
+        return copy(here, there, table, state)
 
     monkeypatch.setattr(copying, "_copy_table", meanwhile)
     copy_run(source, target, RUN)

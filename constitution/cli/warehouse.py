@@ -16,7 +16,7 @@ from constitution.warehouse import Warehouse, place
 from constitution.warehouse.damage import strays
 from constitution.warehouse.removing import interrupted
 from constitution.warehouse.upkeep import copying, garbage, removal
-from constitution.warehouse.upkeep.inventory import File, inventory
+from constitution.warehouse.upkeep.inventory import File, stored
 
 _SHOWN = {
     "rows": "tables", "batches": "batches", "quarantine": "quarantine", "temporary": "temporary",
@@ -52,7 +52,7 @@ def du_command(run: str | None, as_json: bool, warehouse: Path) -> None:
     """
     store = Warehouse(warehouse)
     store.require()
-    every = list(inventory(store.root))
+    every = list(stored(store.root))
     if run is not None:
         run = removal.removable(store, run)
         every = [file for file in every if file.run_id == run and file.what != "trials"]
@@ -241,7 +241,7 @@ def _show_removal(store: Warehouse, run_id: str) -> None:
         cell = "·" if name not in told.rows else "damaged" if of is None else f"{of:,}"
         rows.append([name, cell, f"{count:,}", readable_size(size)])
     show_table(("goes", "rows", "files", "size"), rows, right=("rows", "files", "size"))
-    if told.rows.get("annotations"):
+    if "annotations" in told.sizes:
         click.echo("Its annotations are what people said; no command makes them again.")
     for child in told.children:
         click.echo(f"{child} began from it, and stays.")

@@ -173,6 +173,7 @@ class Warehouse(Store):
                 except BlockingIOError:
                     table = folder.parent.name
                     raise RunLocked(f"{table} of run {run_id} are being written by another process") from None
+            stack.enter_context(self._holding_all(run_id, TABLES))
             yield
 
     def clear(self, run_id: str) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import duckdb
 import pyarrow as pa
@@ -27,7 +27,13 @@ from constitution.errors import DamagedPart, WarehouseError
 from constitution.records import Constitution, Prompt, Row, Shard
 from constitution.sandbox import quiet
 from constitution.warehouse import batches, checksums, convert, damage, files, shards, shared, tally, turns, views
-from constitution.warehouse.compact import TARGET_BYTES, compact_folder, recover_folder, replace_folder
+from constitution.warehouse.compact import (
+    TARGET_BYTES,
+    compact_folder,
+    recover_folder,
+    replace_folder,
+    replacing_folder,
+)
 from constitution.warehouse.records import Records, checked
 from constitution.warehouse.remote.writing import PART_BYTES
 from constitution.warehouse.schema import TABLES
@@ -158,6 +164,19 @@ class Store(Records):
         with files.replacing(path, part=True, commit=self._commit) as file:
             TABLES[table].write(data, file)
         return path
+
+    def taking(self, table: str, run_id: str, name: str) -> AbstractContextManager[IO[bytes]]:
+        """A file for a part that another warehouse has under this name, which is this run's when the block ends well.
+        Not for names of shards."""
+        return files.replacing(self.folder(table, run_id) / name, part=True, commit=self._commit)
+
+    @contextmanager
+    def replacing(self, table: str, run_id: str) -> Iterator[tuple[Path, dict[str, checksums.Sum]]]:
+        """A folder that takes the place of all that the run has in the table, and the sums of its parts, both to be
+        filled, the run's lock being held."""
+        with replacing_folder(self.folder(table, run_id)) as new:
+            yield new
+        self._publish(run_id, table)
 
     @property
     def _commit(self) -> files.Commit | None:

@@ -137,6 +137,10 @@ class Remote(Mirror):
         ]
         self.objects.delete(gone)
 
+    def change_held(self, run_id: str, how: Callable[[Manifest], Manifest]) -> None:
+        """The manifest of the run as a whole, which this process holds, as `how` makes it."""
+        self._lease(run_id, MAIN).change(how)
+
     def put(self, path: Path, data: bytes) -> None:
         """A record of a run (its path in the mirror), in place of what it was. Where this process writes the run, its
         lease is asked first."""

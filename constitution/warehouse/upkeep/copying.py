@@ -14,7 +14,6 @@ or was never copied, is not touched: nothing that only the target has is lost.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +21,6 @@ from constitution.errors import DamagedPart, RunLocked, WarehouseError
 from constitution.records import Run, ShardRecord
 from constitution.warehouse import batches, checksums, damage, files
 from constitution.warehouse.checksums import Sum
-from constitution.warehouse.compact import replacing_folder
 from constitution.warehouse.notes import Warehouse
 from constitution.warehouse.removing import SAID
 from constitution.warehouse.schema import TABLES
@@ -98,7 +96,7 @@ def _copy(source: Warehouse, target: Warehouse, state: _State) -> Copied:
         before = _checked(target, state)
         target.write_shared(run_id, NOTE, {"states": [*before, _plain(state)]})
         for table in ORDER:
-            one = _copy_table(source.folder(table, run_id), target.folder(table, run_id), state.sums[table])
+            one = _copy_table(source, target, table, state)
             done = Copied(done.parts + one.parts, done.size + one.size)
         for shard in state.shards:
             target.write_shard(shard)
@@ -110,30 +108,29 @@ def _copy(source: Warehouse, target: Warehouse, state: _State) -> Copied:
     return done
 
 
-def _copy_table(source: Path, target: Path, wanted: Mapping[str, Sum]) -> Copied:
-    """The parts that are missing, one after the other; where others must go, all in one step."""
-    faults = checksums.check(target)
-    there = {path.name for path in target.glob("[!.]*.parquet")}
-    sound = {name for name in there - faults.keys() if wanted.get(name) in checksums.read(target).get(name, ())}
+def _copy_table(source: Warehouse, target: Warehouse, table: str, state: _State) -> Copied:
+    """The parts that are missing, one after the other; where others must go, or are shards', all in one step."""
+    run_id, wanted = state.run.run_id, state.sums[table]
+    here, folder = source.folder(table, run_id), target.folder(table, run_id)
+    faults = checksums.check(folder)
+    there = {path.name for path in folder.glob("[!.]*.parquet")}
+    sound = {name for name in there - faults.keys() if wanted.get(name) in checksums.read(folder).get(name, ())}
     missing = {name: known for name, known in wanted.items() if name not in sound}
-    if there <= sound and not faults:
+    of_shards = any((part := files.part_of(name)) and part.shard for name in missing)
+    if there <= sound and not faults and not of_shards:
         for name, known in missing.items():
-            with (source / name).open("rb") as part, files.replacing(target / name, part=True) as file:
-                _pour(part, file, source / name, known)
-    elif wanted:
-        with replacing_folder(target) as (staging, sums):
+            with (here / name).open("rb") as part, target.taking(table, run_id, name) as file:
+                _pour(part, file, here / name, known)
+    else:
+        with target.replacing(table, run_id) as (staging, sums):
             for name, known in wanted.items():
                 if name in missing:
-                    with (source / name).open("rb") as part, checksums.HashedFile(staging / name) as file:
-                        _pour(part, file, source / name, known)
+                    with (here / name).open("rb") as part, checksums.HashedFile(staging / name) as file:
+                        _pour(part, file, here / name, known)
                         file.sync()
                 else:
-                    files.link(target / name, staging / name)
+                    files.link(folder / name, staging / name)
                 sums[name] = known
-    else:
-        with files.storing(target):
-            files.remove_tree(target)
-            checksums.forget(target, [*there, *faults])
     return Copied(len(missing), sum(each.size for each in missing.values()))
 
 
@@ -162,6 +159,7 @@ def _checked(target: Warehouse, state: _State) -> list[Any]:
     known = [*states, _plain(state)]
     for table in TABLES:
         folder = target.folder(table, run_id)
+        target.parts(table, run_id)  # brings them here
         there = {name: [list(sum) for sum in sums] for name, sums in checksums.read(folder).items()}
         for name, sums in there.items():
             copies = [each["sums"].get(table, {}).get(name) for each in known]

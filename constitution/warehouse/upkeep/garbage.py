@@ -21,19 +21,23 @@ from typing import Literal
 from constitution.errors import ConstitutionError, RunLocked
 from constitution.warehouse import damage, files, layout, removing, views
 from constitution.warehouse.notes import Warehouse
-from constitution.warehouse.upkeep.inventory import TRIALS, File, inventory
+from constitution.warehouse.remote import mirror
+from constitution.warehouse.remote.writing import Remote
+from constitution.warehouse.upkeep import objects
+from constitution.warehouse.upkeep.inventory import TRIALS, File, inventory, stored
 
 DAY = 86_400
 OLDER_THAN = 3 * DAY
 """Seconds."""
 
-Kind = Literal["temporary", "batches", "quarantine", "removing", "gone", "trials"]
+Kind = Literal["temporary", "batches", "quarantine", "removing", "gone", "trials", "unnamed"]
 ABOUT: dict[Kind, str] = {
     "temporary": "files that a process was writing when it was killed",
     "batches": "notes of batches whose run is finished",
     "quarantine": "damaged files, and rows that rested on theirs, which their run has made again",
     "removing": "runs whose removal was interrupted",
     "gone": "locks, checksums, notes and quarantined files of runs that are gone",
+    "unnamed": "objects of the store that no manifest names",
     "trials": "what `constitution try` made",
 }
 
@@ -54,6 +58,26 @@ class Garbage:
 
 def find(store: Warehouse, older_than: float = OLDER_THAN) -> list[Garbage]:
     """All that there is, by kind and run. older_than: seconds."""
+    found = _here(store, older_than)
+    return found + _unnamed(store, remote, older_than) if (remote := mirror.of(store.root)) else found
+
+
+def _unnamed(store: Warehouse, remote: Remote, older_than: float) -> list[Garbage]:
+    """At an address: what killed writers, and those that lost their lease, left in the store."""
+    by_run: dict[str, dict[str, File]] = defaultdict(dict)
+    for file in stored(store.root):
+        if file.run_id and file.what not in ("other", "trials"):
+            by_run[file.run_id][file.path.relative_to(store.root).as_posix()] = file
+    found, clock = [], objects.now(remote)
+    for run_id, every in sorted(by_run.items()):
+        if group := [every[name] for name in objects.unnamed(remote, run_id, every)]:
+            kept = _kept(store, "unnamed", run_id, group, older_than, clock)
+            found.append(Garbage("unnamed", run_id, len(group), sum(file.size for file in group), kept))
+    return found
+
+
+def _here(store: Warehouse, older_than: float) -> list[Garbage]:
+    """In the folder."""
     every = [file for file in inventory(store.root) if file.what not in ("record", "views", "other")]
     known, rows = set(store.run_ids()), {file.run_id for file in every if file.what == "rows"}
     going = set(removing.interrupted(store.root))
@@ -80,8 +104,11 @@ def find(store: Warehouse, older_than: float = OLDER_THAN) -> list[Garbage]:
     ]
 
 
-def _kept(store: Warehouse, what: Kind, run_id: str, group: Iterable[File], older_than: float) -> str:
-    age = time.time() - max(file.changed for file in group)
+def _kept(
+    store: Warehouse, what: Kind, run_id: str, group: Iterable[File], older_than: float, clock: float | None = None
+) -> str:
+    """clock: the store's time, for its objects."""
+    age = (time.time() if clock is None else clock) - max(file.changed for file in group)
     if age < older_than:
         return f"written {_ago(age)} ago"
     if _at_work(store, what, run_id):
@@ -124,7 +151,9 @@ def collect(store: Warehouse, garbage: Garbage) -> str:
                 return "its run is open again"
             if garbage.what == "gone" and (run_id in store.run_ids() or run_id in damage.strays(root, ())):
                 return "its run is there again"
-            if garbage.what == "temporary":
+            if garbage.what == "unnamed":
+                _collect_unnamed(store, run_id)
+            elif garbage.what == "temporary":
                 store.clear(run_id)
             elif garbage.what in ("removing", "gone"):
                 removing.all_of(root, run_id)
@@ -137,6 +166,17 @@ def collect(store: Warehouse, garbage: Garbage) -> str:
     except RunLocked as error:
         return str(error)
     return ""
+
+
+def _collect_unnamed(store: Warehouse, run_id: str) -> None:
+    """Looked for again, now that no process puts any."""
+    remote = mirror.of(store.root)
+    assert remote
+    every = [file.path.relative_to(store.root).as_posix() for file in stored(store.root) if file.run_id == run_id]
+    if set(gone := objects.unnamed(remote, run_id, every)) == set(every):
+        objects.remove(remote, run_id)
+    else:
+        remote.objects.delete(gone)
 
 
 def _collect_trial(store: Warehouse, name: str) -> str:

@@ -16,11 +16,13 @@ from typing import Literal, NamedTuple
 from constitution.warehouse import checksums, views
 from constitution.warehouse.damage import QUARANTINE
 from constitution.warehouse.layout import is_run_id
+from constitution.warehouse.remote import mirror
+from constitution.warehouse.remote.manifest import FOLDER as MANIFESTS
 from constitution.warehouse.removing import REMOVING
 from constitution.warehouse.schema import TABLES
 
 What = Literal[
-    "rows", "record", "checksums", "locks", "batches", "shards", "quarantine", "temporary", "removing", "trials",
+    "rows", "record", "manifests", "checksums", "locks", "batches", "shards", "quarantine", "temporary", "removing", "trials",
     "views", "other",
 ]  # fmt: skip
 
@@ -59,6 +61,18 @@ def inventory(root: Path) -> Iterator[File]:
         yield File(path, what if stat.S_ISREG(about.st_mode) else "other", run_id, table, about.st_size, about.st_mtime)
 
 
+def stored(root: Path) -> Iterator[File]:
+    """The same of what the store holds, where `root` is the mirror of a warehouse at an address: by its list, which
+    need not show yet what was just put. Paths are those in the mirror."""
+    remote = mirror.of(root)
+    if remote is None:
+        yield from inventory(root)
+        return
+    for each in remote.objects.listed():
+        what, run_id, table = what_is(tuple(each.key.split("/")))
+        yield File(root / each.key, what, run_id, table, each.size, each.modified.timestamp())
+
+
 def _walk(folder: Path) -> Iterator[Path]:
     try:
         with os.scandir(folder) as entries:
@@ -86,6 +100,8 @@ def what_is(parts: tuple[str, ...]) -> tuple[What, str, str]:
         return "removing", parts[1], ""
     if top == "batches" and len(parts) > 2:
         return "batches", _SHARD.sub("", parts[1]), ""
+    if top == MANIFESTS and len(parts) == 3:
+        return ("temporary" if name.startswith(".") else "manifests"), parts[1], ""
     if top == "shards" and len(parts) == 3:
         return _of_shards(parts[1], name)
     if top == QUARANTINE and len(parts) > 3:
