@@ -21,8 +21,8 @@ from constitution.warehouse.upkeep import garbage, removal
 from constitution.warehouse.upkeep.copying import copy_run
 
 
-def _name(machines: Machines) -> str:
-    return machines.url.rpartition("/")[2]
+def _name(of: Machines) -> str:
+    return of.url.rpartition("/")[2]
 
 
 class Killed(BaseException):
@@ -88,7 +88,7 @@ def test_a_run_is_removed_for_all_machines(machines: Machines, tmp_path: Path) -
 
 @pytest.mark.parametrize("at", [1, 4, 9])
 def test_a_removal_that_was_killed_is_done_by_the_same_command(
-    machines: Machines,
+    machines: Machines,  # noqa: F811
     tmp_path: Path,
     at: int,
 ) -> None:

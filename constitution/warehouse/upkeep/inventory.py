@@ -22,8 +22,8 @@ from constitution.warehouse.removing import REMOVING
 from constitution.warehouse.schema import TABLES
 
 What = Literal[
-    "rows", "record", "manifests", "checksums", "locks", "batches", "shards", "quarantine", "temporary", "removing", "trials",
-    "views", "other",
+    "rows", "record", "manifests", "checksums", "locks", "batches", "shards", "quarantine", "temporary", "removing",
+    "trials", "views", "other",
 ]  # fmt: skip
 
 TRIALS = ".try"
