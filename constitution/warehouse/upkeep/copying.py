@@ -116,7 +116,7 @@ def _copy_table(source: Warehouse, target: Warehouse, table: str, state: _State)
     there = {path.name for path in folder.glob("[!.]*.parquet")}
     sound = {name for name in there - faults.keys() if wanted.get(name) in checksums.read(folder).get(name, ())}
     missing = {name: known for name, known in wanted.items() if name not in sound}
-    of_shards = any((part := files.part_of(name)) and part.shard for name in missing)
+    of_shards = any((of := files.part_of(name)) and of.shard for name in missing)
     if there <= sound and not faults and not of_shards:
         for name, known in missing.items():
             with (here / name).open("rb") as part, target.taking(table, run_id, name) as file:
