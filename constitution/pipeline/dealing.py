@@ -6,8 +6,10 @@ what the run had been worked before. So it can be summed again after a kill, and
 
 from __future__ import annotations
 
+import math
 import os
 import socket
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from constitution.identity import digest
-from constitution.pipeline.cost import COUNTED, Cost, Ledger, together
+from constitution.pipeline.cost import Cost, Ledger, together
 from constitution.pipeline.input import COUNTS
 from constitution.recipe import Recipe
 from constitution.records import Run, Shard, ShardRecord, Usage
@@ -136,17 +138,14 @@ def said_by(record: ShardRecord) -> str:
     return record.stopped if "(shard " in record.stopped else f"{record.stopped} (shard {record.shard})"
 
 
-def _usage(records: Iterable[ShardRecord]) -> tuple[Usage, ...]:
-    sums: dict[tuple[str, str], Usage] = {}
+def _usage(records: Sequence[ShardRecord]) -> tuple[Usage, ...]:
+    ledger, costs = Ledger(), defaultdict[tuple[str, str], list[float]](list)
+    ledger.join((record.usage, 0, 0) for record in records)
     for one in (one for record in records for one in record.usage):
-        before = sums.get((one.stage, one.model))
-        if before is None:
-            sums[one.stage, one.model] = one
-            continue
-        costs = [each.cost for each in (before, one) if each.cost is not None]
-        tokens = {name: getattr(before, name) + getattr(one, name) for name in COUNTED}
-        sums[one.stage, one.model] = replace(one, **tokens, cost=sum(costs) if costs else None)
-    return tuple(sums.values())
+        if one.cost is not None:
+            costs[one.stage, one.model].append(one.cost)
+    found = ((one, costs.get((one.stage, one.model))) for one in ledger.usage())
+    return tuple(replace(one, cost=math.fsum(cost) if cost else None) for one, cost in found)
 
 
 def _models(records: Iterable[ShardRecord]) -> dict[str, dict[str, str]]:

@@ -15,10 +15,10 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from constitution.errors import ConstitutionError
+from constitution.errors import ConstitutionError, RunLocked
 from constitution.pipeline.plan import Plan
 from constitution.pipeline.progress import Progress, Spent, watcher
-from constitution.pipeline.shard import finish_run, run_shard
+from constitution.pipeline.shard import PATIENCE, finish_run, run_shard
 from constitution.pipeline.tasks import wait_for
 from constitution.records import Run, Shard, Usage
 from constitution.telemetry import apart
@@ -159,8 +159,10 @@ async def run_shards(plan: Plan, of: int, say: Callable[[str], None], retry_fail
 
 
 async def _lived(worker: Worker, tell: Callable[[], None], say: Callable[[str], None]) -> None:
-    """One shard to its end, however often its process is killed."""
-    for again in range(RESTARTS + 1):
+    """One shard to its end, however often its process is killed, and once another one lets go of it: that of a start
+    whose own process was killed ends by itself."""
+    killed, began = 0, time.monotonic()
+    while True:
         worker.start()
         task = asyncio.ensure_future(worker.heard(tell))
         try:
@@ -169,16 +171,21 @@ async def _lived(worker: Worker, tell: Callable[[], None], say: Callable[[str], 
             worker.stop()
             await wait_for(task)
             raise
+        if isinstance(worker.error, RunLocked) and time.monotonic() - began < PATIENCE:
+            worker.error = None
+            await asyncio.sleep(1.0)
+            continue
         if worker.result is not None or worker.error is not None:
             return
-        how = _ended(code)
         if code >= 0 and code != 128 + signal.SIGTERM:
             worker.error = ConstitutionError(f"shard {worker.shard} ended by itself with exit code {code}")
             return
-        if again < RESTARTS:
-            say(f"Shard {worker.shard} was ended by {how} and is started again ({again + 1} of {RESTARTS}).")
-        else:
-            say(f"Shard {worker.shard} was ended by {how} for the {RESTARTS + 1}th time and is left as it is.")
+        killed += 1
+        how = f"Shard {worker.shard} was ended by {_ended(code)}"
+        if killed > RESTARTS:
+            say(f"{how} for the {killed}th time and is left as it is.")
+            return
+        say(f"{how} and is started again ({killed} of {RESTARTS}).")
 
 
 def _ended(code: int) -> str:

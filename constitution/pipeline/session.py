@@ -71,7 +71,8 @@ async def open_run(
     plan = plan.of(shard) if shard else plan
     async with AsyncExitStack() as stack:
         stack.enter_context(seldom_collected(plan.recipe.output.window))
-        lock = stack.enter_context(warehouse.lock(plan.run_id, prepared=True, shard=shard))
+        # A shard waits for the first one, which may be in another thread of this process, or on this loop.
+        lock = await to_its_end(stack.enter_context, warehouse.lock(plan.run_id, prepared=True, shard=shard))
         if plan.recipe.reward or plan.recipe.reference:
             stack.enter_context(warehouse.rewarding(plan.run_id, shard))
         if lock.alone:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from constitution.engines import Engines
 from constitution.errors import WarehouseError
@@ -51,6 +51,8 @@ class State:
     """As it was begun; None: the run is worked as a whole."""
     ended: bool = False
     """A shard's earlier starts left nothing to do."""
+    told: Mapping[str, str] = field(default_factory=dict)
+    """Why a shard should have stopped before it began (`told`)."""
     left: bool = False
     """True: the record says how the start ended."""
 
@@ -130,23 +132,26 @@ class State:
     async def beat(self) -> None:
         """Keeps the record alive, for who looks at it and for what is left of it after a kill. A shard stops where it
         is told to, or where another one stopped for failures."""
-        before = await asyncio.to_thread(self._told) if self.plan.shard else {}
         while True:
             await asyncio.sleep(HEARTBEAT)
             with suppress(WarehouseError):  # the writer meets the same disk, and reports it
                 await to_its_end(self._write, self.now())
-                for said in (await asyncio.to_thread(self._told)).items() - before.items() if self.plan.shard else ():
+                for said in (await asyncio.to_thread(told, self.plan, self.warehouse)).items() - self.told.items():
                     self.admission.stop(said[1])
 
-    def _told(self) -> dict[str, str]:
-        """Why a shard should stop, by who says so and in which start: no clock tells what is new."""
-        found = {}
-        for record in self.warehouse.shards(self.plan.run_id):
-            if record.number and record.shard != self.plan.shard and record.stopped.startswith("failures: "):
-                found[f"{record.number} {record.starts}"] = said_by(record)
-        if asked := self.warehouse.read_shared(self.plan.run_id, STOP):
-            found[f"{STOP} {asked.get('at')}"] = f"request: {asked.get('why')}"
+
+def told(plan: Plan, warehouse: Warehouse) -> dict[str, str]:
+    """Why a shard should stop, by who says so and in which start: no clock tells what is new. Nothing of a run that is
+    worked as a whole."""
+    found: dict[str, str] = {}
+    if plan.shard is None:
         return found
+    for record in warehouse.shards(plan.run_id):
+        if record.number and record.shard != plan.shard and record.stopped.startswith("failures: "):
+            found[f"{record.number} {record.starts}"] = said_by(record)
+    if asked := warehouse.read_shared(plan.run_id, STOP):
+        found[f"{STOP} {asked.get('at')}"] = f"request: {asked.get('why')}"
+    return found
 
 
 def mend(plan: Plan, warehouse: Warehouse, retry_failed: bool) -> None:
@@ -200,7 +205,8 @@ async def take_stock(plan: Plan, warehouse: Warehouse) -> State:
     limit = None if ended else recipe.budget
     admission = Admission(limit, cost, finished, stop_at_failures=recipe.output.stop_at_failures, pot=pot)
     run = replace(before, recipe=recipe.model_dump(mode="json"))
-    return State(plan, warehouse, before, tally, progress, cost, admission, run, own, ended)
+    heard = told(plan, warehouse)
+    return State(plan, warehouse, before, tally, progress, cost, admission, run, own, ended, heard)
 
 
 def _same(recorded: Mapping[str, int], counted: Mapping[str, int]) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Torture
-from test_shards import same, whole
+from shard_runs import same, whole
 
 from constitution.warehouse import Warehouse
 
