@@ -95,7 +95,8 @@ def of_shard(root: Path, run_id: str, shard: Shard) -> Iterator[Lock]:
                 f"{name} would have prompts of shards that are at work: {_who(_in_words(others, strangers))}",
                 hint=f"begin it as one of {strangers[0].of}, or wait until they end",
             )
-        alone = not others and _taken(run, fcntl.LOCK_EX)
+        # By the run's lock, which those have that work: one that waits for its turn here has its own lock already.
+        alone = _taken(run, fcntl.LOCK_EX)
         if not alone and not _taken(run, fcntl.LOCK_SH):
             raise RunLocked(f"run {run_id} is being written by {_named(run)}")
         if alone:
