@@ -134,9 +134,11 @@ def test_shards_spend_one_budget(tmp_path: Path) -> None:
     # A fast shard may come to the end of its prompts before the money does.
     assert {each["done"] or str(each["stopped"]).partition(":")[0] for each in found} in ({"budget"}, {"budget", True})
     assert stopped.stopped.startswith("budget: ")
-    # The same again spends nothing more, and a higher limit goes on, in another number of shards.
+    # The same again spends no more than is left, and a higher limit goes on, in another number of shards.
     asyncio.run(_together(recipe, root, 4, *SLOW, f"budget.limit={limit}"))
-    assert the_run(root).cost == pytest.approx(stopped.cost)
+    again = the_run(root).cost
+    assert again is not None
+    assert stopped.cost <= again < max(limit, stopped.cost) + 3 * cost / 100
     asyncio.run(_together(recipe, root, 2, f"budget.limit={2 * cost}"))
     same(root, tmp_path / "whole")
     assert the_run(root).cost == pytest.approx(cost, abs=1e-6)
@@ -150,14 +152,21 @@ def test_shards_stop_together_for_failures_and_when_they_are_told_to(
     recipe, root = small_project(tmp_path, 400), tmp_path / "w"
     failing = ("output.slice=5", "model.judge.failure_rate=0.9", *SLOW)
 
+    async def began(number: int, starts: int) -> None:
+        warehouse, [run_id] = Warehouse(root), Warehouse(root).run_ids()
+        while not ((found := warehouse.read_shard(run_id, Shard(number, 2))) and found.starts == starts):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
     async def work(share: float) -> list[dict[str, Any]]:
         plans = [prepare_run(recipe, root, (*failing, f"output.stop_at_failures={each}")) for each in (share, 1.0)]
-        tasks = [asyncio.create_task(run_shard(plan, Shard(n, 2))) for n, plan in enumerate(plans, 1)]
+        second = asyncio.create_task(run_shard(plans[1], Shard(2, 2)))
+        starts = 1 + (share == 1.0)
+        await began(2, starts)  # what stopped a shard before it began does not stop it
+        first = asyncio.create_task(run_shard(plans[0], Shard(1, 2)))
         if share == 1.0:
-            while [each.starts for each in Warehouse(root).shards(plans[0].run_id)] != [0, 2, 2]:  # noqa: ASYNC110  (what is awaited happens on the disk)
-                await asyncio.sleep(0.05)
+            await began(1, starts)
             stop_shards(str(root), plans[0].run_id, "enough")
-        return list(await asyncio.gather(*tasks))
+        return list(await asyncio.gather(first, second))
 
     one, two = asyncio.run(work(0.01))
     assert str(one["stopped"]).startswith("failures: engines failed ")

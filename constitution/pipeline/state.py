@@ -16,10 +16,11 @@ from constitution.pipeline.dealing import begun, clock, deal, of_shard, said_by,
 from constitution.pipeline.input import COUNTS
 from constitution.pipeline.models import check_same_models, models_of, with_sent
 from constitution.pipeline.plan import Plan, small_window
-from constitution.pipeline.pot import Pot, refill
+from constitution.pipeline.pot import Pot, account, refill
 from constitution.pipeline.progress import Progress
 from constitution.pipeline.reopen import reopen
 from constitution.pipeline.tasks import to_its_end
+from constitution.recipe import Recipe
 from constitution.records import Run, ShardRecord
 from constitution.warehouse import Tally, Warehouse
 from constitution.writing import author
@@ -166,8 +167,9 @@ def mend(plan: Plan, warehouse: Warehouse, retry_failed: bool) -> None:
     deal(warehouse, plan.run_id, plan.shard.of if plan.shard else 0, plan.recipe)
     if plan.shard and plan.recipe.budget and (run := warehouse.read_run(plan.run_id)):
         engines = summed(run, warehouse.shards(plan.run_id)).engines
-        used = Ledger(warehouse.tally(plan.run_id).usage)
-        refill(warehouse, plan.run_id, Cost(plan.recipe.model, used, engines, asked_by(plan.recipe)).total or 0.0)
+        tally = warehouse.tally(plan.run_id)
+        cost = Cost(plan.recipe.model, Ledger(tally.usage), engines, asked_by(plan.recipe))
+        refill(warehouse, plan.run_id, account(cost, _finished(tally, plan.recipe)))
 
 
 def unmended(plan: Plan, warehouse: Warehouse) -> Plan:
@@ -187,10 +189,7 @@ async def take_stock(plan: Plan, warehouse: Warehouse) -> State:
         own = taken_up(own) if own else begun(run_id, shard)
         before = of_shard(before, warehouse.shards(run_id), own)
     tally = await asyncio.to_thread(warehouse.tally, run_id, shard, plan.parts)
-    answered = tally.answered.get(recipe.revise.rounds, 0) if recipe.chain else tally.sampled // max(recipe.samples, 1)
-    at_end = tally.labelled if recipe.judge else tally.rewarded if recipe.reward else answered
-    # Of a scripted conversation, whose turns are one prompt here, each turn that was asked follows one at its end.
-    finished = max(0, at_end - tally.counts.get("turns", 0))
+    finished = _finished(tally, recipe)
     waits = BATCHES if recipe.model.batched else ""
     note = "; ".join(filter(None, (plan.note, waits, small_window(recipe, plan.prompts))))
     progress = Progress(plan.prompts, before=finished, note=note, started=time.monotonic())
@@ -201,12 +200,20 @@ async def take_stock(plan: Plan, warehouse: Warehouse) -> State:
     pot = None
     if shard is not None and recipe.budget is not None and not ended:
         pot = Pot(warehouse, run_id, shard, recipe.budget.limit)
-        await to_its_end(pot.enter, cost.total or 0.0)
+        await to_its_end(pot.enter, account(cost, finished))
     limit = None if ended else recipe.budget
     admission = Admission(limit, cost, finished, stop_at_failures=recipe.output.stop_at_failures, pot=pot)
     run = replace(before, recipe=recipe.model_dump(mode="json"))
     heard = told(plan, warehouse)
     return State(plan, warehouse, before, tally, progress, cost, admission, run, own, ended, heard)
+
+
+def _finished(tally: Tally, recipe: Recipe) -> int:
+    """Prompts that were worked to their end."""
+    answered = tally.answered.get(recipe.revise.rounds, 0) if recipe.chain else tally.sampled // max(recipe.samples, 1)
+    at_end = tally.labelled if recipe.judge else tally.rewarded if recipe.reward else answered
+    # Of a scripted conversation, whose turns are one prompt here, each turn that was asked follows one at its end.
+    return max(0, at_end - tally.counts.get("turns", 0))
 
 
 def _same(recorded: Mapping[str, int], counted: Mapping[str, int]) -> bool:
