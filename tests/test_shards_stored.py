@@ -7,6 +7,8 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -296,3 +298,25 @@ def test_a_damaged_part_of_a_shard_is_quarantined_with_what_rests_on_it(tmp_path
     assert list(left) == [rows[2][0].prompt_id]
     assert len(left[rows[2][0].prompt_id]) == len(rows[2])
     assert (tmp_path / "warehouse" / "quarantine" / "responses" / RUN / path.name).exists()
+
+
+def test_a_shard_that_begins_waits_for_the_last_step(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    warehouse, begun, taken = Warehouse(tmp_path), threading.Event(), threading.Event()
+
+    def begin() -> None:
+        begun.set()
+        with Warehouse(tmp_path).lock(RUN, shard=ONE) as lock:
+            assert lock.alone
+            taken.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        with warehouse.lock(RUN, last_step=True):
+            shard = pool.submit(begin)
+            assert begun.wait(10)
+            assert not taken.wait(0.6), "longer than a lock is tried for"
+        shard.result(30)
+    with warehouse.lock(RUN, shard=ONE) as lock:
+        lock.share()
+        with pytest.raises(RunLocked), warehouse.lock(RUN, last_step=True):
+            pass

@@ -155,7 +155,7 @@ async def finish_run(plan: Plan) -> Run:
 
 
 def _finish(warehouse: Warehouse, plan: Plan) -> Run:
-    with warehouse.lock(plan.run_id, prepared=True):
+    with warehouse.lock(plan.run_id, prepared=True, last_step=True):
         run, records = warehouse.read_run(plan.run_id) or plan.run, warehouse.shards(plan.run_id)
         if run.finished_at or not records:
             return run

@@ -2,7 +2,7 @@
 
     runs/<run_id>.lock              exclusive: who writes the run as a whole; shared: its shards
     shards/<run_id>/3of16.lock      exclusive: who works this shard
-    shards/<run_id>/begin.lock      exclusive: the shard that is beginning; the others wait for it
+    shards/<run_id>/begin.lock      exclusive: the shard that is beginning, or the last step; the others wait for it
 
 The first shard that comes is alone until it lets the others in, so that it can clear and mend what was left. Each file
 says who holds it. They stay when nobody does, and go with their run: a lock on a file that is gone is none.
@@ -61,9 +61,12 @@ class Lock:
 
 
 @contextmanager
-def whole(root: Path, run_id: str) -> Iterator[Lock]:
-    """For as long as the block lasts, this is the only process that writes the run; RunLocked if another does."""
-    with _opened(run_lock(root, run_id)) as file:
+def whole(root: Path, run_id: str, *, last_step: bool = False) -> Iterator[Lock]:
+    """For as long as the block lasts, this is the only process that writes the run; RunLocked if another does.
+    last_step: it is that of shards, and one that begins meanwhile waits for it."""
+    with ExitStack() as begin, _opened(run_lock(root, run_id)) as file:
+        if last_step:
+            _wait_in_turn(root, run_id, begin)
         if not _taken(file, fcntl.LOCK_EX):
             raise RunLocked(f"run {run_id} is being written by {_who(holders(root, run_id))}")
         _sign(file)
@@ -86,9 +89,7 @@ def of_shard(root: Path, run_id: str, shard: Shard) -> Iterator[Lock]:
             raise RunLocked(f"{name} is being worked by {_named(own)}")
         _sign(own)
         _wait_for_silence(own, name, shards.path_of(root, run_id, shard))
-        gate = begin.enter_context(_opened(own_path.with_name("begin.lock")))
-        while not _taken(gate, fcntl.LOCK_EX):
-            pass
+        _wait_in_turn(root, run_id, begin)
         others = {other: holder for other, holder in _at_work(root, run_id).items() if other != shard}
         if strangers := [each for each in others if each.of != shard.of]:
             raise RunLocked(
@@ -115,6 +116,18 @@ def holders(root: Path, run_id: str) -> list[str]:
 
 def run_lock(root: Path, run_id: str) -> Path:
     return root / "runs" / f"{run_id}.lock"
+
+
+def _wait_in_turn(root: Path, run_id: str, begin: ExitStack) -> None:
+    """Until no other shard is beginning and none is at the last step; then the others wait for `begin` to end. Raises
+    RunLocked where the run was removed meanwhile."""
+    path = shards.folder_of(root, run_id) / "begin.lock"
+    with files.storing(path):
+        files.make_folder(path.parent.parent)
+    gate = begin.enter_context(_opened(path))
+    while not _taken(gate, fcntl.LOCK_EX):
+        if not checksums.is_there(gate.number, gate.path):
+            raise RunLocked(f"run {run_id} was removed by {_named(gate)}")
 
 
 def _at_work(root: Path, run_id: str) -> dict[Shard, str]:

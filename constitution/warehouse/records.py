@@ -49,12 +49,15 @@ class Records:
         self._place.require()
 
     @contextmanager
-    def lock(self, run_id: str, *, prepared: bool = False, shard: Shard | None = None) -> Iterator[locks.Lock]:
+    def lock(
+        self, run_id: str, *, prepared: bool = False, shard: Shard | None = None, last_step: bool = False
+    ) -> Iterator[locks.Lock]:
         """For as long as the block lasts, this is the only process that writes the run, or works this shard of it;
         RunLocked where another does, or shards of another number work it. The first shard that comes is alone until
         `Lock.share`; others wait for that.
 
-        prepared: WarehouseError, and nothing is made, where the run's prompts are not there.
+        prepared: WarehouseError, and nothing is made, where the run's prompts are not there. last_step: of shards, for
+        which those that begin meanwhile wait.
         """
         checked(run_id)
         if prepared and not self.parts("prompts", run_id):
@@ -64,8 +67,10 @@ class Records:
             )
         self._place.make_root()
         with (
-            locks.of_shard(self.root, run_id, shard) if shard else locks.whole(self.root, run_id) as lock,
-            self._remote.locked(run_id, shard, lock) if self._remote else nullcontext(),
+            locks.of_shard(self.root, run_id, shard)
+            if shard
+            else locks.whole(self.root, run_id, last_step=last_step) as lock,
+            self._remote.locked(run_id, shard, lock, last_step) if self._remote else nullcontext(),
         ):
             if lock.alone:  # a run of the same id may have been removed, and that not be done
                 removing.complete(self.root, run_id)

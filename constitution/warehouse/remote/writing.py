@@ -40,7 +40,7 @@ class Remote(Mirror):
     @contextmanager
     def holding(self, run_id: str, writer: str = MAIN, *, wait: bool = False, begins: bool = False) -> Iterator[Lease]:
         """For as long as the block lasts, this process is the run's `writer`, and what is here of the run is what
-        counts. Raises RunLocked where another is; wait: until it has ended. begins: it is a shard that is alone."""
+        counts. Raises RunLocked where another is; wait: until it has ended. begins: shards that begin wait for it."""
         with ExitStack() as stack:
             if not stack.enter_context(self.alone(run_id, writer, wait=wait)):
                 raise RunLocked(f"run {run_id} is being written by another process of this machine")
@@ -56,11 +56,11 @@ class Remote(Mirror):
                 del self._leases[run_id, writer]
 
     @contextmanager
-    def locked(self, run_id: str, shard: Shard | None, lock: Lock) -> Iterator[None]:
+    def locked(self, run_id: str, shard: Shard | None, lock: Lock, last_step: bool = False) -> Iterator[None]:
         """The same over all machines as `lock` is on this one: of the run as a whole, or of a shard, of which the first
-        is alone until it lets the others in."""
+        is alone until it lets the others in. last_step: as `locks.whole` has it."""
         if shard is None:
-            with self.holding(run_id):
+            with self.holding(run_id, begins=last_step):
                 yield
             return
         if lock.alone:
