@@ -24,7 +24,7 @@ FOLDER = Path(__file__).parent / "results"
 
 ROWS = 3
 """Rows of a table that the page shows."""
-TABLES = 2
+TABLES = 1
 """Tables of a section that the page shows."""
 
 
