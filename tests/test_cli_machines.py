@@ -44,7 +44,7 @@ def said(result: Result) -> Any:
 
 KEYS = {*("run_id", "recipe", "constitution", "status", "stopped", "started_at", "finished_at", "starts", "seconds"),
         *("cost", "currency", "complete", "prompts", "kept", "failures", "tokens_in", "tokens_out",
-          "skipped", "models")}  # fmt: skip
+          "skipped", "models", "authors")}  # fmt: skip
 
 
 def test_runs_for_programs(warehouse: Warehouse) -> None:

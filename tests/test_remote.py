@@ -82,7 +82,7 @@ def responses(number: int) -> list[Response]:
     return [row for row in chain(number) if isinstance(row, Response)]
 
 
-@pytest.mark.parametrize("faults", [Faults(), LOST])
+@pytest.mark.parametrize("faults", [Faults(), pytest.param(LOST, marks=pytest.mark.torture)])
 def test_a_run_there_is_the_same_as_here_and_read_on_another_machine(
     tmp_path: Path, machines: Machines, faults: Faults
 ) -> None:
@@ -149,8 +149,26 @@ def test_a_lease_that_lasts_is_renewed(machines: Machines, monkeypatch: pytest.M
             pass
 
 
+def test_a_dead_shard_is_waited_for_and_taken_over_by_another_machine(machines: Machines) -> None:
+    two = begin(machines.on("two"))
+    machines.on("one")
+    script = KILLED.replace("lock(RUN)", "lock(RUN, shard=Shard(1, 2))").replace(
+        "responses(0)", "responses(0), Shard(1, 2)"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, str(Path(__file__).parent), machines.url, "1"], check=False)
+    assert ended.returncode == 9
+    machines.on("two")
+    with two.lock(RUN, shard=Shard(1, 2)) as lock:
+        lock.share()
+        two.write_part("responses", RUN, responses(1), Shard(1, 2))
+    assert len(ids(two.root)) == 6
+
+
 KILLED = """
 import os, sys
+from constitution.records import Shard
+from constitution.warehouse.remote import lease
+lease.SECONDS = float(sys.argv[3])
 sys.path.insert(0, sys.argv[1])
 from test_remote import RUN, Warehouse, place, responses
 warehouse = Warehouse(place(sys.argv[2]))
@@ -165,7 +183,7 @@ def test_a_dead_process_s_run_is_taken_up_at_once_on_its_machine_and_later_on_ot
 ) -> None:
     one, two = begin(machines.on("one")), Warehouse(machines.on("two"))
     machines.on("one")
-    ended = subprocess.run([sys.executable, "-c", KILLED, str(Path(__file__).parent), machines.url], check=False)
+    ended = subprocess.run([sys.executable, "-c", KILLED, str(Path(__file__).parent), machines.url, "60"], check=False)
     assert ended.returncode == 9
     assert not one.locked(RUN)
     assert two.locked(RUN)  # as far as it can tell
@@ -259,7 +277,8 @@ def test_annotations_of_two_machines(machines: Machines) -> None:
     assert len(machines.keys(f"annotations/{RUN}")) == 1
 
 
-def test_shards_on_machines(machines: Machines) -> None:
+def test_shards_on_machines(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "SECONDS", 3.0)
     one, two = begin(machines.on("one")), Warehouse(machines.on("two"))
     first, second = Shard(1, 2), Shard(2, 2)
     with one.lock(RUN, shard=first) as lock:

@@ -321,8 +321,8 @@ def test_runs_lists_what_ran(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0
     header, _, row = result.stdout.splitlines()
-    assert row.split() == [RUN, "demo@1.2.0", "open", "5", "/", "6", "5", "1", "0:05:00", "·", "3,700", "350"]
-    assert header.split()[:4] == ["run", "constitution", "status", "prompts"]
+    assert row.split() == [RUN, "·", "demo@1.2.0", "open", "5", "/", "6", "5", "1", "0:05:00", "·", "3,700", "350"]
+    assert header.split()[:5] == ["run", "by", "constitution", "status", "prompts"]
     with warehouse.lock(RUN):
         assert "running" in CliRunner().invoke(app, arguments).stdout
     warehouse.write_run(run(finished=True))

@@ -15,16 +15,18 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from constitution.identity import digest
 from constitution.pipeline.cost import Cost, Ledger, together
 from constitution.pipeline.input import COUNTS
-from constitution.recipe import Recipe
 from constitution.records import Run, Shard, ShardRecord, Usage
 from constitution.warehouse import Warehouse
 from constitution.warehouse.files import number_of
 from constitution.writing import user
+
+if TYPE_CHECKING:
+    from constitution.recipe import Recipe
 
 
 def dealt(run_id: str, slices: Iterable[Path], shard: Shard) -> list[Path]:

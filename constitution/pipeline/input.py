@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from constitution.identity import digest
-from constitution.recipe import Recipe
 from constitution.records import Constitution, Run
 from constitution.warehouse import SkipSpool, Spool, Warehouse
+
+if TYPE_CHECKING:  # `constitution runs` sums records without pydantic
+    from constitution.recipe import Recipe
 
 COUNTS = ("cut_answers", "skipped")
 """Those of `Run.counts` that are of what came with the prompts; absent: 0."""

@@ -41,17 +41,21 @@ class Lease:
         self._changed = time.monotonic()
         self._thread: threading.Thread | None = None
 
-    def take(self, wait: bool = False) -> Lease:
-        """Raises RunLocked where another process holds it; wait: until that one has ended."""
+    def take(self, wait: bool = False, doubt: bool = False) -> Lease:
+        """Raises RunLocked where another process holds it; wait: until that one has ended. doubt: it may be dead, and
+        is waited for until it renews its lease or that is over."""
         first = self.manifest
+        seen: tuple[Holder | None, int] | None = None
         while True:
             found = self._objects.get(self._key)
             before = decode(found.data, f"{self._objects.url}/{self._key}") if found else first
             other = before.holder is not None and before.holder.mirror != self.holder.mirror
             # Of this mirror we have the lock: who held it before is dead.
             if found and other and alive(self._objects, found):
-                if not wait:
+                now = (before.holder, before.sequence)
+                if not wait and not (doubt and seen in (None, now)):
                     raise RunLocked(f"run {before.run_id} is being written by {before.holder}")
+                seen = now
                 time.sleep(_WAIT)
                 continue
             mine = replace(before, holder=self.holder, sequence=before.sequence + 1, epoch=before.epoch + 1)

@@ -44,7 +44,9 @@ class Remote(Mirror):
         with ExitStack() as stack:
             if not stack.enter_context(self.alone(run_id, writer, wait=wait)):
                 raise RunLocked(f"run {run_id} is being written by another process of this machine")
-            lease = Lease(self.objects, run_id, writer, self.mirror, begins=begins).take(wait)
+            # A scheduler starts a killed shard again on another machine before its lease is over.
+            doubt = SHARD.fullmatch(writer) is not None
+            lease = Lease(self.objects, run_id, writer, self.mirror, begins=begins).take(wait, doubt)
             stack.callback(lease.release)
             self._exclude(lease)
             own = [table for table in TABLES if owner(table) == writer] if writer in OWNERS.values() else TABLES
