@@ -28,7 +28,7 @@ COMMAND = (sys.executable, "-m", "constitution", "run")
 
 @dataclass(frozen=True, slots=True)
 class Grown:
-    """What one run took in so many shards."""
+    """What one run took, by its number of shards."""
 
     shards: int
     """0: as a whole."""
@@ -50,7 +50,7 @@ class Grown:
 
 @dataclass(slots=True)
 class Storm:
-    """Kills of random shards, by SIGKILL, until so many were killed; every fourth is not killed but hangs (SIGSTOP)."""
+    """Kills of random shards, by SIGKILL, until the number is reached; every fourth hangs instead (SIGSTOP)."""
 
     kills: int
     every_s: float
@@ -85,7 +85,7 @@ class Storm:
 def in_shards(
     recipe: Path, warehouse: str, prompts: int, of: int, *, apart: bool = False, storm: Storm | None = None
 ) -> Grown:
-    """The recipe's run in `of` processes; 0: in one, as a whole. apart: each has a cache of its own, as on a machine of
+    """The recipe's run in `of` processes; 0: in one, as a whole. apart: each has its own cache, as on a machine of
     its own. Raises SystemExit for a process that ends with an error."""
     storm, over = storm or Storm(0, 1.0), threading.Event()
     began = time.monotonic()

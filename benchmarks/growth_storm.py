@@ -57,7 +57,7 @@ def bucket() -> Iterator[str]:
 
 
 def weathered(part: Part, prompts: int, of: int, *, url: bool, storm: Storm | None = None) -> Weathered:
-    """One run in `of` processes; 0: as a whole. On a URL each has a mirror of its own."""
+    """One run in `of` processes; 0: as a whole. On a URL each has its own mirror."""
     with tempfile.TemporaryDirectory() as name, server(part) as base_url, bucket() if url else nullcontext() as place_:
         job = Job(base_url, Path(name), part, prompts)
         write_prompts(job.file, prompts, part.words)
@@ -87,7 +87,7 @@ def overhead(prompts: int, repeats: int) -> list[Weathered]:
 
 
 def storm(each: int, kills: int, url: bool) -> Weathered:
-    """OF shards of so many prompts, of which so many are killed or hang while they work."""
+    """OF shards of `each` prompts; `kills` times one is killed or hangs."""
     usual = OF * each * STORMY.calls / 1000  # seconds, about, on two cores
     return weathered(STORMY, OF * each, OF, url=url, storm=Storm(kills, max(2.0, usual / (kills + 1))))
 

@@ -23,7 +23,7 @@ if [ -z "${SHARDS:-}" ] && [ "$SLURM_ARRAY_TASK_MIN-$SLURM_ARRAY_TASK_COUNT" != 
   exit 2
 fi
 
-# SIGTERM is a cancellation or a preemption; SIGUSR1 comes before the time limit, and then the shard goes on later.
+# SIGTERM is a cancellation or a preemption; SIGUSR1 comes before the time limit, and then the shard resumes later.
 again='' signalled=''
 constitution run "$@" --shard "$SLURM_ARRAY_TASK_ID/$shards" &
 shard=$!

@@ -124,7 +124,7 @@ class Request:
 
 @dataclass
 class S3Server:
-    """Listens while the block lasts. All in one process share moto's memory, each with a bucket of its own."""
+    """Listens while the block lasts. All in one process share moto's memory, each with its own bucket."""
 
     faults: Faults = Faults()
     port: int = 0

@@ -45,7 +45,7 @@ def test_rows_of_every_kind_are_those_of_the_whole_run(kind: str, tmp_path: Path
 
 
 async def _some(recipe: Path, warehouse: Path, shard: Shard, prompts: int) -> None:
-    """A start of the shard that ends in good order after so many prompts."""
+    """A start of the shard that ends in good order after that number of prompts."""
     async with open_run(prepare_run(recipe, warehouse, SMALL), shard=shard) as at_work:
         await at_work.begin(at_work.plan.parts[: prompts // 2])
 
@@ -134,7 +134,7 @@ def test_shards_spend_one_budget(tmp_path: Path) -> None:
     # A fast shard may come to the end of its prompts before the money does.
     assert {each["done"] or str(each["stopped"]).partition(":")[0] for each in found} in ({"budget"}, {"budget", True})
     assert stopped.stopped.startswith("budget: ")
-    # The same again spends no more than is left, and a higher limit goes on, in another number of shards.
+    # The same again spends no more than is left, and a higher limit resumes it, in another number of shards.
     asyncio.run(_together(recipe, root, 4, *SLOW, f"budget.limit={limit}"))
     again = the_run(root).cost
     assert again is not None

@@ -1,4 +1,4 @@
-"""Warehouses on an S3 server that fails, worked on by machines that are killed, stopped and gone on with by others: all
+"""Warehouses on an S3 server that fails, worked on by machines that are killed, stopped and followed by others: all
 that they hold is what the same commands make in a folder."""
 
 from __future__ import annotations

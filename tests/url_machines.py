@@ -1,4 +1,4 @@
-"""Machines that share a warehouse on a URL: each with a cache of its own, and processes of the command that can be
+"""Machines that share a warehouse on a URL: each with its own cache, and processes of the command that can be
 killed before any step.
 
     here = Machine("here", tmp_path / "here", server)

@@ -1,7 +1,7 @@
 """A run dealt into shards: whose each slice is, what all of them come to, and which of them are left.
 
 The record of a run that is dealt is the sum of its shards' records at any moment, and of one numbered 0, which keeps
-what the run had been worked before. So it can be summed again after a kill, and by whoever comes last.
+what the run had been worked before. So it can be summed again after a kill, and by the last one to end.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 shards/<run_id>/budget.json says what was spent before the shards that are at work began (`before`), and of each of them
 what it has drawn and spent, both with the prompts that it was spent by. It is changed by one process at a time, and
-made anew by the first shard of a start, so that what a killed one had drawn is there again.
+made again by the first shard of a start, so that what a killed one had drawn is there again.
 """
 
 from __future__ import annotations
@@ -82,5 +82,5 @@ def account(cost: Cost, done: int) -> dict[str, float]:
 
 
 def refill(warehouse: Warehouse, run_id: str, account: dict[str, float]) -> None:
-    """Makes the pot anew, holding the run's lock alone. account: of the whole run so far."""
+    """Makes the pot again, holding the run's lock alone. account: of the whole run so far."""
     warehouse.write_shared(run_id, NAME, {"before": account, "shards": {}})

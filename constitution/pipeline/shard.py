@@ -135,7 +135,7 @@ def progress_of(warehouse: str, run_id: str) -> Progress:
 
 async def finish_run(plan: Plan) -> Run:
     """The run's record, as what its shards' add up to. Where all of them have come to their end, it is finished, by
-    whoever takes its lock first; killed meanwhile, the next call does it again.
+    the first to take its lock; killed meanwhile, the next call does it again.
 
     Raises WarehouseError where the tables have other rows than the shards count: their next starts make them again.
     """

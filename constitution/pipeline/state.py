@@ -156,7 +156,7 @@ def told(plan: Plan, warehouse: Warehouse) -> dict[str, str]:
 
 
 def mend(plan: Plan, warehouse: Warehouse, retry_failed: bool) -> None:
-    """Clears and mends what earlier starts left, holding the run's lock alone, and deals the run anew where it was
+    """Clears and mends what earlier starts left, holding the run's lock alone, and deals the run again where it was
     worked otherwise. A shard opens a finished run alone for what failed for good: the others find it open, and an open
     one may have failures of this start."""
     warehouse.recover(plan.run_id)

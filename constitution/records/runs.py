@@ -82,9 +82,9 @@ class Run:
     shards: int = 0
     """How many shards it was last worked in (ShardRecord); 0: as a whole."""
     parent: str = ""
-    """The run that this one goes on from; empty: none."""
+    """The run that this one continues; empty: none."""
     iteration: int = 0
-    """Its place among those that go on from one another; 0: the first."""
+    """Its place among those that continue one another; 0: the first."""
     authors: tuple[str, ...] = ()
     """Who started it, and on which machine (`ann@gpu-7`), each once and the first first; empty: from before that was
     kept."""

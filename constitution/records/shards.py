@@ -76,7 +76,7 @@ class ShardRecord:
     seconds: float = 0.0
     """Wall time over all starts, without loading models."""
     counts: dict[str, int] = field(default_factory=dict)
-    """As `Run.counts`, of this shard's prompts: all rows that there are of them, whoever wrote them."""
+    """As `Run.counts`, of this shard's prompts: all rows that there are of them, by any writer."""
     usage: tuple[Usage, ...] = ()
     """The same of calls and tokens."""
     engines: dict[str, dict[str, Any]] = field(default_factory=dict)

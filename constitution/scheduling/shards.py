@@ -215,7 +215,7 @@ async def _starter(how: Spread, shards: int, stopping: asyncio.Event) -> AsyncIt
                 raise InputError(f"{how.runner}: Prefect has no such deployment", hint="prefect deploy --all") from None
             yield partial(_flow_run, client, how, stopping)
         return
-    # Each waits in a thread of its own.
+    # Each waits in its own thread.
     threads = ThreadPoolExecutor(shards + 1, thread_name_prefix="shard")
     loop = asyncio.get_running_loop()
 
@@ -259,7 +259,7 @@ def _in_runner(runner: TaskRunner[Any], how: Spread, call: Call) -> State[Any]:
             future = runner.submit(task, {**call, "flow_run": str(runtime.id)})
         future.wait()
         state: State[Any] = future.state
-    except Exception as error:  # as each runner says that a process of its own is gone
+    except Exception as error:  # as each runner says that its own process is gone
         return Crashed(message=f"its process was lost: {printable(str(error))}")
     return state if state.is_final() else Crashed(message="its process was lost")
 

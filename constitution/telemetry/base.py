@@ -1,4 +1,4 @@
-"""What Prometheus and OpenTelemetry are told of a run, and where they read it."""
+"""What Prometheus and OpenTelemetry get of a run, and where they read it."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Exporter(Listener, Protocol):
         ...
 
     def close(self) -> None:
-        """Called in a thread of its own, while the loop runs."""
+        """Called in its own thread, while the loop runs."""
         ...
 
 

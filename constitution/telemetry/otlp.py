@@ -1,7 +1,7 @@
 """`--otel`: traces and metrics to an OpenTelemetry collector, over OTLP/HTTP.
 
 Where they go, what is sampled and how often is said by OpenTelemetry's own variables (OTEL_EXPORTER_OTLP_ENDPOINT,
-OTEL_TRACES_SAMPLER, OTEL_METRIC_EXPORT_INTERVAL …); a program that has set up providers of its own keeps them. Names
+OTEL_TRACES_SAMPLER, OTEL_METRIC_EXPORT_INTERVAL …); a program that has set up its own providers keeps them. Names
 are those of the conventions for generative AI (open-telemetry/semantic-conventions-genai, docs/gen-ai/gen-ai-spans.md,
 read 2026-11-30): a span a prompt (`invoke_workflow`), in it one a request (`chat`), whose id goes to the model's server
 as `traceparent`, so that the server's own spans are its children.

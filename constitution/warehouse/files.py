@@ -92,7 +92,7 @@ class Part(NamedTuple):
 
     number: int
     shard: Shard | None
-    """That wrote it, and alone numbers such parts; None: whoever had the run as a whole."""
+    """That wrote it, and alone numbers such parts; None: who had the run as a whole."""
 
     @property
     def name(self) -> str:

@@ -5,7 +5,7 @@
     shards/<run_id>/begin.lock      exclusive: the shard that is beginning, or the last step; the others wait for it
 
 The first shard that comes is alone until it lets the others in, so that it can clear and mend what was left. Each file
-says who holds it. They stay when nobody does, and go with their run: a lock on a file that is gone is none.
+says who holds it. They stay when no process does, and go with their run: a lock on a file that is gone is none.
 """
 
 from __future__ import annotations

@@ -205,7 +205,7 @@ class Store(Records):
 
     @contextmanager
     def dealing_batches(self, run_id: str, of: int) -> Iterator[None]:
-        """Within it the run is dealt anew, into `of` shards or, with 0, none: the notes are then theirs."""
+        """Within it the run is dealt again, into `of` shards or, with 0, none: the notes are then theirs."""
         batches.hand_over(self.root, checked(run_id), of)
         yield
         batches.forget_others(self.root, run_id, of)

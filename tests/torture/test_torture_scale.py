@@ -1,5 +1,5 @@
 """A run in shards under Prefect, on Ray, on Dask and by two workers of a pool, while all of them are killed: no row is
-lost or doubled, and all are those of a run that nobody disturbed."""
+lost or doubled, and all are those of an undisturbed run."""
 
 from __future__ import annotations
 

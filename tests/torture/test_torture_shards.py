@@ -75,7 +75,7 @@ class Torment:
         return code == 0
 
     def _kill(self, process: subprocess.Popen[bytes]) -> set[int]:
-        """What the command may end by; empty: it goes on."""
+        """What the command may end by; empty: it continues."""
         shards = children(process.pid)
         what = self.chance.choice(["a shard", "a shard", "who started them", "all", "who started them, in good order"])
         with suppress(ProcessLookupError):

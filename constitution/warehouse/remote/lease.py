@@ -1,4 +1,4 @@
-"""A writer's manifest, held for as long as a process writes: nobody else changes what it names.
+"""A writer's manifest, held for as long as a process writes: no other changes what it names.
 
 The lease lasts `Manifest.lease` seconds after the manifest's last change, by the store's own clock, and is renewed at a
 third of it. A process that was stopped for longer may find its lease taken: its next change is refused by the store,

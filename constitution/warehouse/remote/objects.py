@@ -257,7 +257,7 @@ def _version(meta: Any) -> Version:
 
 
 def _reason(error: Exception) -> str:
-    """On one line, without obstore's dump of its own source."""
+    """On one line, without obstore's dump of its source."""
     text = str(error).split("\n\nDebug source")[0]
     code, message = (re.search(f"<{name}>(.*?)</{name}>", text, re.DOTALL) for name in ("Code", "Message"))
     said = f": {code[1]}{f' ({message[1]})' if message else ''}" if code else ""
