@@ -21,6 +21,7 @@ from test_turns import scripts
 
 from constitution.cli import app
 from constitution.pipeline import admission, open_run, session, state
+from constitution.pipeline.dealing import dealt
 from constitution.pipeline.shard import prepare_run, run_shard, stop_shards, work_shard
 from constitution.records import Shard
 from constitution.warehouse import Warehouse
@@ -220,3 +221,13 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code, output = run("--shard", "1/2", "--resume", run_id)
     assert (code, "The run finished on " in output) == (0, True), output
     assert run("--shards", "2") == (0, run("--shards", "2")[1])
+
+    code, output = run("--limit", "2", "--prepare")
+    alone = output.strip()
+    empty = next(
+        Shard(n, 2) for n in (1, 2) if not dealt(alone, Warehouse(tmp_path / "warehouse").slices(alone), Shard(n, 2))
+    )
+    code, output = run("--shard", str(empty), "--resume", alone)
+    assert (code, "No slice of the prompts is dealt to it" in output) == (0, True), output
+    code, output = run("--limit", "2", "--shards", "2")
+    assert (code, "The 2 prompts are in 1 slice, so 1 of the shards have nothing to do" in output) == (0, True), output

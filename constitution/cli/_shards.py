@@ -70,6 +70,13 @@ def worker(what: Wanted, arguments: tuple[Any, ...]) -> Callable[..., Any]:
             plan = open_again(plan)
         if what.prepare or plan.finished:
             return plan.run
+        if (slices := len(plan.parts)) < what.shards:
+            size = -(-plan.prompts // what.shards)
+            click.echo(
+                f"The {plan.prompts:,} prompts are in {slices:,} slice{'s' * (slices > 1)}, so {what.shards - slices:,} "
+                f"of the shards have nothing to do: --fresh --set output.slice={size} makes a run with one for each",
+                err=True,
+            )
         return await run_shards(plan, what.shards, lambda said: click.echo(said, err=True))
 
     return flow
@@ -81,6 +88,8 @@ def tell_shard(result: dict[str, Any]) -> None:
     state = "finished" if result["done"] else "not finished: the same command resumes it"
     click.echo(f"{result['run_id']}, shard {result['shard']}: {state}")
     click.echo(f"{counts.get('done', 0):,} of {counts.get('prompts', 0):,} prompts, {result['seconds']:,.1f} s")
+    if result["done"] and not counts.get("prompts"):
+        click.echo("No slice of the prompts is dealt to it: there are fewer slices (output.slice) than shards.")
     if result["stopped"]:
         click.echo(f"Stopped by its {result['stopped']}.")
     if result["finished"]:
