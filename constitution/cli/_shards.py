@@ -71,9 +71,9 @@ def worker(what: Wanted, arguments: tuple[Any, ...]) -> Callable[..., Any]:
         if what.prepare or plan.finished:
             return plan.run
         if (slices := len(plan.parts)) < what.shards:
-            size = -(-plan.prompts // what.shards)
+            size, idle = -(-plan.prompts // what.shards), what.shards - slices
             click.echo(
-                f"The {plan.prompts:,} prompts are in {slices:,} slice{'s' * (slices > 1)}, so {what.shards - slices:,} "
+                f"The {plan.prompts:,} prompts are in {slices:,} slice{'s' * (slices > 1)}, so {idle:,} "
                 f"of the shards have nothing to do: --fresh --set output.slice={size} makes a run with one for each",
                 err=True,
             )
