@@ -7,6 +7,7 @@ import json
 import logging
 import socket
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -218,6 +219,9 @@ def test_a_collector_that_does_not_take_it_holds_nothing_up_and_what_is_lost_is_
     assert done.finished_at
     assert took < done.seconds + 15
     spans = 3 + sum(used.calls for used in done.usage)
+    for thread in threading.enumerate():
+        if thread.name == "OpenTelemetry's end":
+            thread.join(60)
     [said] = [record.getMessage() for record in caplog.records if record.name.startswith("constitution")]
     assert said.startswith(f"OpenTelemetry: {spans} of {spans} spans did not arrive (traces and metrics to http://127")
     assert not [record for record in caplog.records if record.name.startswith("opentelemetry")]

@@ -63,8 +63,6 @@ class OTLPExporter:
         self._read: list[Reading] = []
         self._read_at = 0.0
         self._closed = False
-        self._quiet = logging.getLogger("opentelemetry")
-        self._level = self._quiet.level
         tracers, meters = self._providers()
         self._tracer = tracers.get_tracer(SCOPE, __version__)
         meter = meters.get_meter(SCOPE, __version__)
@@ -92,7 +90,7 @@ class OTLPExporter:
             tracers.add_span_processor(BatchSpanProcessor(self._sent))
             self._own.append(tracers)
             self.note = f"traces and metrics to {exporter._endpoint.removesuffix('/v1/traces')}"
-            self._quiet.setLevel(logging.CRITICAL)  # what did not arrive is said once, at the end
+            _sdk.mute()  # what did not arrive is said once, at the end
         if not isinstance(meters, MeterProvider):
             reader = PeriodicExportingMetricReader(OTLPMetricExporter())
             meters = MeterProvider([reader], resource=resource, shutdown_on_exit=False)
@@ -205,20 +203,49 @@ class OTLPExporter:
         self._read_at = 0.0
 
         def shut() -> None:
-            for each in self._own:
-                each.shutdown()
+            try:
+                for each in self._own:
+                    each.shutdown()
+            finally:
+                if self._sent.inner:
+                    _sdk.unmute()
 
         # A collector that does not answer would hold up the run's end.
         last = threading.Thread(target=shut, name="OpenTelemetry's end", daemon=True)
         last.start()
         last.join(LAST_SECONDS)
         self._closed = True
-        self._quiet.setLevel(self._level)
         if self._sent.inner and self._sent.count < self._ended:
             lost = self._ended - self._sent.count
             _logger.warning(
                 "OpenTelemetry: %s of %s spans did not arrive (%s)", f"{lost:,}", f"{self._ended:,}", self.note
             )
+
+
+class _Sdk:
+    """The SDK's own log, which several runs of a process mute, each until its last thread has ended."""
+
+    def __init__(self) -> None:
+        self._logger = logging.getLogger("opentelemetry")
+        self._mutex = threading.Lock()
+        self._muted = 0
+        self._level = logging.NOTSET
+
+    def mute(self) -> None:
+        with self._mutex:
+            if not self._muted:
+                self._level = self._logger.level
+                self._logger.setLevel(logging.CRITICAL)
+            self._muted += 1
+
+    def unmute(self) -> None:
+        with self._mutex:
+            self._muted -= 1
+            if not self._muted:
+                self._logger.setLevel(self._level)
+
+
+_sdk = _Sdk()
 
 
 class _Sent(SpanExporter):

@@ -97,13 +97,14 @@ def test_killed_at_any_moment_shards_come_to_the_same_end(kind: str, tmp_path: P
     if not torture.full and kind != "chain":
         pytest.skip("part of `make torture`")
     text, prompts, more = KINDS[kind]
-    recipe = small_project(tmp_path / "p", prompts, text)
+    recipe = small_project(tmp_path / "p", prompts if torture.full else 25, text)
     overrides = (SLOW, "output.slice=5", "output.flush_rows=8", "output.flush_seconds=0.05", *more)
     quiet, kills, lives = whole(recipe, tmp_path / "quiet", overrides), Counter[str](), 0
     while kills.total() < (KILLS if torture.full else 2):
         root = tmp_path / f"w{lives}"
         torment = Torment(recipe, root, overrides, f"{torture.seed}/{kind}/{lives}")
-        while not torment.life(torment.chance.randint(1, 3), torment.chance.randint(1, 3), 6.0):
+        most = 6.0 if torture.full else 3.0
+        while not torment.life(torment.chance.randint(1, 3), torment.chance.randint(1, 3), most):
             pass
         same(root, quiet)
         kills, lives = kills + torment.kills, lives + 1
