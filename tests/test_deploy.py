@@ -32,7 +32,7 @@ MANIFESTS = {
     for path in sorted((DEPLOY / "kubernetes").glob("*.yaml"))
     for each in yaml.safe_load_all(path.read_text(encoding="utf-8"))
 }
-POOLS = sorted((DEPLOY / "work-pools").glob("*.json"))
+POOLS = sorted((DEPLOY / "pools").glob("*.json"))
 
 
 def valid(manifest: dict[str, Any]) -> None:

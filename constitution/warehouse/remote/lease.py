@@ -96,7 +96,7 @@ class Lease:
                     return after
 
     def _adopt(self, found: Object | None) -> None:
-        """Goes on from what is there: a change of ours of which nothing was heard, or a shard that named itself."""
+        """Continues from what is there: a change of ours of which nothing was heard, or a shard that named itself."""
         there = decode(found.data, f"{self._objects.url}/{self._key}") if found else None
         if found is None or there is None or there.holder != self.holder:
             by = f"by {there.holder}" if there and there.holder else "meanwhile"
