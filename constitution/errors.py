@@ -5,6 +5,7 @@
     │   ├── PrincipleError            a constitution file or its lock
     │   ├── RecipeError               a recipe file, or --set
     │   ├── PromptError               a prompt source
+    │   ├── DocumentError             a document that clauses are read from
     │   └── QueryError                a SQL query that is wrong or not allowed
     ├── EngineError                   a model did not do what was asked
     │   ├── ModelLoadError            weights, tokenizer or server model not found or refused
@@ -56,6 +57,10 @@ class RecipeError(InputError):
 
 class PromptError(InputError):
     hint = "see docs/recipes.md for the prompt formats"
+
+
+class DocumentError(InputError):
+    hint = "a document is Markdown, plain text, HTML or a PDF with text"
 
 
 class QueryError(InputError):

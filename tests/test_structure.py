@@ -9,9 +9,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "constitution"
 LAYERS = """
-identity errors lazy reading sandbox secrets shown writing measures records principles templates overrides recipe
-prompts engines generate judge labels warehouse telemetry pipeline ask audit export trial train api scheduling cli
-__main__ pocket
+identity errors lazy reading sandbox secrets shown writing measures records principles documents templates overrides
+recipe prompts engines generate judge labels warehouse telemetry pipeline ask audit export trial train api scheduling
+cli __main__ pocket
 """
 ORDER = LAYERS.split()
 """A module imports only from those before it."""
