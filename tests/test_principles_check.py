@@ -113,6 +113,22 @@ CASES: dict[str, tuple[str, str, str | None, str]] = {
         'tags: expected a list, found the text "tone"',
     ),
     "a tag twice": ('["tone"]', '["tone", "tone"]', "no-preaching", "tags: the same tag is there twice"),
+    **{
+        f"a clause {what}": ('["tone"]', f'["tone"]\nclauses = ["{clause}"]', "no-preaching", message)
+        for what, clause, message in (
+            ("without its document", "3.2", "clauses #1: '3.2' names no clause; write <document>#<clause>, such as"),
+            ("without its place", "charter#", "clauses #1: 'charter#' names no clause"),
+            ("with blanks", "the charter#3", "clauses #1: 'the charter#3' names no clause"),
+            ("with a line end", "charter#3\\n#4", "clauses #1: 'charter#3\\n#4' names no clause"),
+            ("twice", 'charter#3", "charter#3', "clauses: the same clause is there twice"),
+        )
+    },
+    "a quote that is still to be written": (
+        '["tone"]',
+        '["tone"]\nquote = "TODO: from the charter"',
+        "no-preaching",
+        "quote: is still to be written",
+    ),
     "prompt and messages": (
         'messages = [\n  { role = "system"',
         'prompt = "Hi"\nmessages = [\n  { role = "system"',

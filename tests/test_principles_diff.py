@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from constitution.principles import diff_constitutions, render_diff, write_toml
-from constitution.principles.schema import parse
+from constitution.principles.schema import CLAUSE_PATTERN, parse
 from constitution.records import Constitution, Criterion, Example, Exemplar, Message, Principle
 
 A = Principle("a", "Is the answer rude?", "Rewrite it kindly.", "Which answer is kinder?", 1.0, ("tone",))
@@ -35,14 +35,16 @@ def test_each_kind_of_change() -> None:
     changed = replace(
         A, comparison_question="Which answer is kinder to all?", weight=2.0, tags=("tone", "care"), examples=(example,)
     )
-    changed = replace(changed, criteria=(criterion,))
+    changed = replace(changed, criteria=(criterion,), quote="Be kind.", clauses=("charter#2", "law#3.b"))
     new = replace(BASE, description="More.", principles=(changed, C), exemplars=(exemplar,))
     assert kinds(BASE, new) == [
         ("reworded", None, "description"),
         ("exemplars", None, "exemplars #1"),
         ("reworded", "a", "comparison_question"),
+        ("reworded", "a", "quote"),
         ("reweighted", "a", "weight"),
         ("retagged", "a", "tags"),
+        ("clauses", "a", "clauses"),
         ("examples", "a", "examples #1"),
         ("criteria", "a", "criteria #1"),
         ("added", "c", ""),
@@ -52,12 +54,13 @@ def test_each_kind_of_change() -> None:
     assert "Which answer is kinder{+ to all+}?" in text
     assert "reweighted: 1.0 → 2.0" in text
     assert "retagged: tone → tone, care" in text
+    assert "clauses: nothing → charter#2, law#3.b" in text
     assert "added principle c\n  + comparison_question: Which answer is truer?" in text
     assert "removed principle b" in text
     assert "added criteria #1\n    + Does the answer insult anybody? (good: no, weight 0.7)" in text
     assert text.endswith(
         "principles: 1 added, 1 removed, 1 reworded, 1 reweighted, 1 retagged, "
-        "criteria changed, examples changed, exemplars changed, head changed"
+        "clauses changed, criteria changed, examples changed, exemplars changed, head changed"
     )
     assert "\x1b[" not in text
     assert "\x1b[32m{+ to all+}\x1b[0m" in render_diff(BASE, new, color=True)
@@ -105,6 +108,8 @@ principles = st.builds(
     exemplars=st.lists(exemplars, max_size=1).map(tuple),
     examples=st.lists(examples, max_size=1).map(tuple),
     criteria=st.lists(criteria, max_size=2).map(tuple),
+    quote=st.one_of(st.just(""), any_text),
+    clauses=st.lists(st.from_regex(CLAUSE_PATTERN, fullmatch=True), unique=True, max_size=2).map(tuple),
 )
 constitutions = st.builds(
     Constitution,

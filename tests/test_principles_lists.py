@@ -190,7 +190,15 @@ def test_a_table_loses_no_column_in_silence(root: Path) -> None:
 
 
 ROWS = [
-    {"id": "Be kind", "principle": "The AI should be kind.", "weight": "2", "tags": "tone; kind", "source": "Charter"},
+    {
+        "id": "Be kind",
+        "principle": "The AI should be kind.",
+        "weight": "2",
+        "tags": "tone; kind",
+        "source": "Charter",
+        "quote": "Staff are kind.",
+        "clauses": "charter#2 | charter#3.b",
+    },
     {"id": "calm", "principle": "", "comparison_question": "Which answer is calmer?", "weight": ""},
     {
         "id": "true",
@@ -204,6 +212,7 @@ ROWS = [
 @pytest.mark.parametrize("form", ["csv", "tsv", "semicolons", "json", "jsonl"])
 def test_a_rows_cells_become_a_principles_fields(form: str, root: Path) -> None:
     names = ["id", "principle", "comparison_question", "critique", "edit_request", "weight", "tags", "source"]
+    names += ["quote", "clauses"]
     table = [names, *([row.get(name, "") for name in names] for row in ROWS)]
     mark = {"csv": ",", "tsv": "\t", "semicolons": ";"}.get(form, "")
     quoted = [[f'"{cell}"' if mark in cell else cell for cell in row] for row in table] if mark else []
@@ -212,6 +221,7 @@ def test_a_rows_cells_become_a_principles_fields(form: str, root: Path) -> None:
     kind, calm, honest = imported(root, f"rules.{'csv' if form == 'semicolons' else form}", text)[0]
     assert (kind.id, kind.weight, kind.tags) == ("be-kind", 2.0, ("tone", "kind"))
     assert kind.source.startswith("Charter (rules.")
+    assert (kind.quote, kind.clauses) == ("Staff are kind.", ("charter#2", "charter#3.b"))
     assert (calm.comparison_question, calm.revises) == ("Which answer is calmer?", False)
     assert (honest.critique_request, honest.revision_request) == ("Where does the answer lie?", "Do not.")
     assert "“The AI should not lie.”" in honest.comparison_question

@@ -69,7 +69,8 @@ async def found(tmp_path: Path) -> list[dict[str, Any]]:
 
 def principle(row: dict[str, Any]) -> Principle:
     criteria = tuple(Criterion(**each) for each in row["principle"]["criteria"])
-    return Principle(id=row["principle_id"], **{**row["principle"], "criteria": criteria})
+    own = {name: value for name, value in row["principle"].items() if value is not None}
+    return Principle(id=row["principle_id"], **{**own, "criteria": criteria})
 
 
 def engine(row: dict[str, Any]) -> FakeEngine:

@@ -35,7 +35,7 @@ EXEMPLAR = Exemplar((Message("user", "How?"),), "Like so.", "Critique it.", "It 
 EXAMPLE = Example((Message("system", "Be kind."), Message("user", "Why?")), "Because.", "Go away.")
 PRINCIPLES = (
     Principle("kind", "Is it kind?", "Make it kind.", "Which is kinder?", 2.0, ("a", "b"), "a paper", (EXEMPLAR,)),
-    Principle("true", "", "", "Which is truer?", examples=(EXAMPLE,)),
+    Principle("true", "", "", "Which is truer?", examples=(EXAMPLE,), quote="No “lies”\nat all.", clauses=("law#2.b",)),
     Principle("plain", "Is it plain? “ü” \x00 😀", "Make it plain.", ""),
 )
 CONSTITUTION = Constitution("demo", "1.2.0", "Three principles.", PRINCIPLES, (EXEMPLAR, EXEMPLAR), "here", "CC0")

@@ -140,6 +140,8 @@ def _show_principle(principle: Principle) -> None:
         ("revise", principle.revision_request),
         ("compare", principle.comparison_question),
         ("source", principle.source),
+        ("quote", principle.quote),
+        ("clauses", ", ".join(principle.clauses)),
     ]
     for criterion in principle.criteria:
         kind = f", {criterion.kind}" if criterion.kind else ""

@@ -15,6 +15,7 @@ ChangeKind = Literal[
     "exemplars",
     "examples",
     "criteria",
+    "clauses",
     "system prompts",
     "reordered",
     "missing",

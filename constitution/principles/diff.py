@@ -14,7 +14,7 @@ from constitution.principles.translation import translation, translation_changes
 from constitution.records import Constitution, Criterion, Example, Exemplar, Principle
 from constitution.shown import printable
 
-_TEXTS = (*REQUESTS, "aim", "against", "why", "source")
+_TEXTS = (*REQUESTS, "aim", "against", "why", "quote", "source")
 _LISTS: tuple[Literal["exemplars", "examples", "criteria"], ...] = ("exemplars", "examples", "criteria")
 
 
@@ -61,6 +61,8 @@ def _principle_changes(a: Principle, b: Principle) -> Iterator[Change]:
         yield Change("reweighted", b.id, "weight", f"{a.weight!r}", f"{b.weight!r}")
     if a.tags != b.tags:
         yield Change("retagged", b.id, "tags", ", ".join(a.tags), ", ".join(b.tags))
+    if a.clauses != b.clauses:
+        yield Change("clauses", b.id, "clauses", ", ".join(a.clauses), ", ".join(b.clauses))
     for name in _LISTS:
         yield from _sequence(name, b.id, getattr(a, name), getattr(b, name))
 
@@ -108,7 +110,8 @@ def _text(item: Exemplar | Example | Criterion) -> str:
 
 def _whole(principle: Principle) -> str:
     lines = [f"{name}: {value}" for name in _TEXTS if (value := getattr(principle, name))]
-    lines += [f"weight: {principle.weight:g}"] + ([f"tags: {', '.join(principle.tags)}"] if principle.tags else [])
+    lines += [f"weight: {principle.weight:g}"]
+    lines += [f"{name}: {', '.join(value)}" for name in ("tags", "clauses") if (value := getattr(principle, name))]
     return "\n".join(lines + [f"{name}: {count}" for name in _LISTS if (count := len(getattr(principle, name)))])
 
 
@@ -162,7 +165,7 @@ def _difference(change: Change) -> str:
 
 
 def _changed_lines(change: Change, color: bool) -> list[str]:
-    if change.kind in ("reweighted", "renamed", "retagged", "reordered"):
+    if change.kind in ("reweighted", "renamed", "retagged", "clauses", "reordered"):
         return [f"  {change.kind}: {change.before or 'nothing'} → {change.after or 'nothing'}"]
     if change.kind in (*_LISTS, "system prompts") and not (change.before and change.after):
         kind, sign, text = ("added", "+", change.after) if change.after else ("removed", "-", change.before)
@@ -202,7 +205,9 @@ def _summary(changes: list[Change]) -> str:
         for kind in ("added", "removed", "renamed", "reworded", "reweighted", "retagged")
     }
     parts = [f"{count} {kind}" for kind, count in counts.items() if count]
-    others = sorted({change.kind for change in changes if change.kind in (*_LISTS, "system prompts", "reordered")})
+    others = sorted(
+        {change.kind for change in changes if change.kind in (*_LISTS, "clauses", "system prompts", "reordered")}
+    )
     parts += ["order changed" if kind == "reordered" else f"{kind} changed" for kind in others]
     if any(change.principle is None and change.kind == "reworded" for change in changes):
         parts.append("head changed")

@@ -111,6 +111,8 @@ def principle_faults(principle: Principle, language: Language | None) -> Iterato
         if same(example.better, example.worse):
             yield f"examples #{number}: better and worse are the same text"
     yield from criteria_faults(principle.criteria, language)
+    if principle.quote.startswith(TODO):
+        yield "quote: is still to be written"
 
 
 def _comparison_faults(question: str, language: Language | None) -> Iterator[str]:

@@ -38,6 +38,8 @@ tags = ["helpful"]
 # against = "Leave open what to do next."
 # why = "People come with a task."
 # source = "Customer charter, section 2"
+# quote = "Each answer names the next step."  # the words of a document that it follows from
+# clauses = ["charter#2"]         # and where they are: <document>#<clause>
 
 [[principles.examples]]           # a judge that follows the principle prefers `better`
 prompt = "How do I return these shoes?"

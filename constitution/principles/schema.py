@@ -24,6 +24,8 @@ SEMVER_PATTERN = (
     r"(?:-((?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(?:\.(?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*))?"
     r"(?:\+([0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*))?$"
 )
+CLAUSE_PATTERN = r"\w[\w.-]*#\w[\w.-]*"
+"""`<document>#<clause id>`, as documents' clauses are named."""
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 Slug = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
@@ -131,6 +133,8 @@ class PrincipleTable(_Table):
     aim: Text | None = None
     against: Text | None = None
     why: str = ""
+    quote: str = ""
+    clauses: list[str] = []
 
     @model_validator(mode="after")
     def _uses(self) -> PrincipleTable:
@@ -151,6 +155,13 @@ class PrincipleTable(_Table):
             raise ValueError("criteria are put to the judge, and this principle has no comparison_question")
         if len(set(self.tags)) < len(self.tags):
             raise ValueError("tags: the same tag is there twice")
+        for number, clause in enumerate(self.clauses, 1):
+            if not re.fullmatch(CLAUSE_PATTERN, clause):
+                raise ValueError(
+                    f"clauses #{number}: {clause!r} names no clause; write <document>#<clause>, such as charter#3.2"
+                )
+        if len(set(self.clauses)) < len(self.clauses):
+            raise ValueError("clauses: the same clause is there twice")
         return self
 
     @property
@@ -169,6 +180,8 @@ class PrincipleTable(_Table):
             aim=self.aim or "",
             against=self.against or "",
             why=self.why,
+            quote=self.quote,
+            clauses=tuple(self.clauses),
         )
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from constitution.errors import PrincipleError
 from constitution.principles.languages import Language, known, named
 from constitution.principles.lists import Entry
-from constitution.principles.texts import TODO
+from constitution.principles.texts import REQUESTS, TODO
 from constitution.records import Criterion, Principle
 
 COLUMNS = (
@@ -35,10 +35,9 @@ COLUMNS = (
 )
 """Names of a column of principles, the likelier first."""
 _FIELDS = {
-    **{name: name for name in ("id", "critique_request", "revision_request", "comparison_question", "weight", "tags")},
+    **{name: name for name in ("id", *REQUESTS, "weight", "tags", "source", "quote", "clauses")},
     "critique": "critique_request",
     "critic": "critique_request",
-    "source": "source",
     "revision": "revision_request",
     "edit_request": "revision_request",
     "question": "comparison_question",
@@ -105,7 +104,9 @@ def _principle(entry: Entry, number: int, language: Language | None) -> tuple[Pr
             revision_request=texts.get("revision_request", ""),
             comparison_question=texts.get("comparison_question", ""),
             weight=_weight(entry, given.get("weight")),
-            tags=_tags(given.get("tags", "")),
+            tags=_listed(given.get("tags", "")),
+            quote=given.get("quote", ""),
+            clauses=_listed(given.get("clauses", "")),
             source=source,
             criteria=criteria,
         ),
@@ -137,7 +138,7 @@ def _weight(entry: Entry, given: str | None) -> float:
         raise PrincipleError(f"{entry.place}: weight: {given!r} is no number") from None
 
 
-def _tags(given: str) -> tuple[str, ...]:
+def _listed(given: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(tag.strip() for tag in re.split("[,;|]", given) if tag.strip()))
 
 

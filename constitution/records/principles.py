@@ -92,6 +92,10 @@ class Principle:
     """Its opposite, of equal length and form, for contrast (RLCD, arXiv 2307.12950); empty: it has none."""
     why: str = ""
     """The reason for `aim`; empty: none is given."""
+    quote: str = ""
+    """The words of a document that it follows from, as they are there; empty: none are given."""
+    clauses: tuple[str, ...] = ()
+    """The clauses of documents that it follows from, each `<document>#<clause id>` (`charter#3.2`)."""
 
     @property
     def revises(self) -> bool:

@@ -163,6 +163,7 @@ def principles_to_arrow(run_id: str, constitution: Constitution) -> pa.Table:
         {
             **asdict(principle),
             **{name: getattr(principle, name) or None for name in _OPTIONAL},
+            "clauses": list(principle.clauses) or None,
             "principle_id": principle.id,
             "digest": principle.digest,
             "position": position,
@@ -326,7 +327,7 @@ def _exemplars(values: Iterable[Mapping[str, Any]]) -> tuple[Exemplar, ...]:
     return tuple(Exemplar(**{**value, "messages": _messages(value["messages"])}) for value in values)
 
 
-_OPTIONAL = ("aim", "against", "why")
+_OPTIONAL = ("aim", "against", "why", "quote")
 """A principle's texts that are null where there are none."""
 
 
@@ -343,4 +344,5 @@ def _principle(row: Mapping[str, Any]) -> Principle:
         examples=tuple(Example(**{**value, "messages": _messages(value["messages"])}) for value in row["examples"]),
         criteria=tuple(Criterion(**{**value, "kind": value.get("kind") or ""}) for value in row["criteria"]),
         **{name: row.get(name) or "" for name in _OPTIONAL},
+        clauses=tuple(row.get("clauses") or ()),
     )

@@ -22,6 +22,7 @@ CRITERIA = pa.list_(
     pa.struct([("question", pa.string()), ("good", pa.string()), ("weight", pa.float64()), ("kind", pa.string())])
 )
 EXAMPLES = pa.list_(pa.struct([("messages", MESSAGES), ("better", pa.string()), ("worse", pa.string())]))
+CLAUSES = pa.list_(pa.string())
 
 SYSTEM_PROMPTS = pa.list_(pa.struct([("id", pa.string()), ("text", pa.string()), ("thought", pa.string())]))
 
@@ -54,6 +55,8 @@ PRINCIPLES = Table(
         text("aim", "An instruction to answer as it wants, for system prompts; null: none.", null=True),
         text("against", "The opposite of `aim`, for contrast; null: none.", null=True),
         text("why", "The reason for `aim`; null: none is given.", null=True),
+        text("quote", "The words of a document that it follows from, as they are there; null: none.", null=True),
+        Column("clauses", CLAUSES, "The clauses that it follows from, as `clauses.clause`; null: none.", null=True),
         Column(
             "system_prompts", SYSTEM_PROMPTS, "The constitution's system prompts, for samplers; null: none.", null=True
         ),

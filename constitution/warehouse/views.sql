@@ -325,7 +325,8 @@ rules AS (
     SELECT
         run_id, principle_id, digest,
         {'critique_request': critique_request, 'revision_request': revision_request,
-         'comparison_question': comparison_question, 'weight': weight, 'criteria': criteria} AS principle,
+         'comparison_question': comparison_question, 'weight': weight, 'criteria': criteria, 'quote': quote,
+         'clauses': clauses} AS principle,
         CASE WHEN len(exemplars) > 0 THEN exemplars ELSE shared_exemplars END AS exemplars
     FROM principles WHERE run_id IN (SELECT run_id FROM pair)
 ),
