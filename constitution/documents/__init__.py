@@ -4,7 +4,18 @@ document = read_document("charter.md")
 for clause in document.clauses: clause.id, clause.lead, clause.text
 """
 
+from constitution.documents.compare import Follower, compare, followers, similarity
 from constitution.documents.files import read_document
 from constitution.documents.records import Change, Clause, Document, Dropped
 
-__all__ = ["Change", "Clause", "Document", "Dropped", "read_document"]
+__all__ = [
+    "Change",
+    "Clause",
+    "Document",
+    "Dropped",
+    "Follower",
+    "compare",
+    "followers",
+    "read_document",
+    "similarity",
+]

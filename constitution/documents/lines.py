@@ -10,6 +10,7 @@ from constitution.documents.numbers import Number, leading
 
 BULLET = re.compile(r"(?P<marker>[-*+•‣▪●○◦∙·–—■□➢➤✓])\s+(?=\S)")
 
+Columns = tuple[tuple[str, int], tuple[str, int]]
 _WIDE = r"\u3000-\u303f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef"
 _WIDE_END, _WIDE_START = re.compile(rf"[{_WIDE}]$"), re.compile(rf"[{_WIDE}]")
 _BETWEEN_WIDE = re.compile(rf"(?<=[{_WIDE}])\s*\n\s*(?=[{_WIDE}])")
@@ -39,27 +40,34 @@ def runs(lines: Sequence[str]) -> list[tuple[int, list[str]]]:
     found: list[tuple[int, list[str]]] = []
     numbers = [leading(line.strip()) for line in lines]
     last = {number.style: number.place for number in numbers if number}
-    seen: dict[str, int] = {}
+    seen: dict[tuple[str, str, int], int] = {}
     bullet = ""
     for at, line in enumerate(lines):
-        text = line.strip()
-        number, mark = numbers[at], BULLET.match(text)
+        number, mark = numbers[at], BULLET.match(line.strip())
         sign = mark["marker"] if mark else ""
-        ended = at == 0 or bool(_ENDS.search(lines[at - 1].rstrip()))
-        begins = _follows(number, seen, last, ended) if number else bool(sign) and (sign == bullet or ended)
+        ended = at == 0 or bool(_ENDS.search(lines[at - 1].rstrip())) or _indent(line) > _indent(lines[at - 1])
+        columns = (("begins", _indent(line)), ("words", len(line.rstrip()) - len(number.rest) if number else 0))
+        begins = _follows(number, columns, seen, ended) if number else bool(sign) and (sign == bullet or ended)
+        if number and not begins:
+            begins = ended and not number.weak and number.place <= 1 < last[number.style]
         if at == 0 or begins:
             found.append((at, []))
-            if number:
-                seen[number.style] = number.place
             bullet = sign or bullet
+            if number:
+                seen |= {(number.style, *column): number.place for column in columns}
         found[-1][1].append(line)
     return found
 
 
-def _follows(number: Number, seen: dict[str, int], last: dict[str, int], ended: bool) -> bool:
-    if seen.get(number.style) == number.place - 1:
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def _follows(number: Number, columns: Columns, seen: dict[tuple[str, str, int], int], ended: bool) -> bool:
+    """Whether it is the next one of a series in the same column, where it begins or where its words do."""
+    if any(seen.get((number.style, *column)) == number.place - 1 for column in columns):
         return ended or not number.weak
-    if number.also and seen.get(number.also[0]) == number.also[1] - 1:
-        seen[number.also[0]] = number.also[1]
+    if number.also and any(seen.get((number.also[0], *column)) == number.also[1] - 1 for column in columns):
+        seen |= {(number.also[0], *column): number.also[1] for column in columns}
         return True
-    return ended and not number.weak and number.place <= 1 < last[number.style]
+    return False

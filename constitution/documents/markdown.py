@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -167,12 +167,8 @@ class _Reader:
         if not re.sub(r"<[^<>]*>", "", text).strip():
             return
         blocks, dropped = html.read(text, self.label)
-        self.blocks += [_moved(block, self.line - 1) for block in blocks]
+        self.blocks += [replace(block, line=block.line + self.line - 1) for block in blocks]
         self.dropped += dropped
-
-
-def _moved(block: Block, lines: int) -> Block:
-    return Block(block.kind, block.text, block.line + lines, block.page, block.level, block.marker, block.lead)
 
 
 def _words(children: Sequence[Token]) -> Iterator[str]:

@@ -216,10 +216,11 @@ def _chinese_value(number: str) -> int:
 def _roman_value(number: str) -> int:
     values = [_ROMAN[char] for char in number]
     total = sum(-one if one < max(values[at + 1 :], default=0) else one for at, one in enumerate(values))
-    return total if total > 0 and _roman(total) == number else 0
+    return total if total > 0 and roman(total) == number else 0
 
 
-def _roman(number: int) -> str:
+def roman(number: int) -> str:
+    """Below 400, in small letters."""
     steps = ((100, "c"), (90, "xc"), (50, "l"), (40, "xl"), (10, "x"), (9, "ix"), (5, "v"), (4, "iv"), (1, "i"))
     written = ""
     for step, letters in steps:

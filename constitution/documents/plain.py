@@ -176,10 +176,12 @@ class _Reader:
             indent = len(lines[0]) - len(lines[0].lstrip())
             mark = BULLET.match(text)
             if mark:
-                self.blocks.append(Block("item", text[mark.end() :], chunk.line + at, level=0, marker=mark["marker"]))
+                self.blocks.append(
+                    Block("item", text[mark.end() :], chunk.line + at, marker=mark["marker"], indent=indent)
+                )
                 self.marker_indent = indent
             elif leading(text):
-                self.blocks.append(Block("paragraph", text, chunk.line + at))
+                self.blocks.append(Block("paragraph", text, chunk.line + at, indent=indent))
                 self.marker_indent = indent if not text.isupper() else -1
             else:
                 self.blocks.append(Block("paragraph", text, chunk.line + at))

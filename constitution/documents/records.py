@@ -27,6 +27,8 @@ class Block:
     """A heading's: 1 is the outermost. Else how many lists it is in."""
     marker: str = ""
     """An item's, as it is shown: `1.`, `(a)`, `-`. Empty: a further paragraph of the item before it."""
+    indent: int = -1
+    """Columns before it; -1: not known."""
     lead: str = ""
     """A table row's: the table's head."""
 

@@ -191,7 +191,7 @@ class _Splitter:
             below = [at for at, each in enumerate(self.items) if _below(number.label, each.unit)]
             self._cut(below[-1] + 1 if below else 0, sibling=False)
         elif number:
-            return self._close_by_style(number)
+            return self._close_by_style(number, block.indent)
         return number
 
     def _cut(self, at: int | None, sibling: bool = True) -> None:
@@ -199,12 +199,16 @@ class _Splitter:
             self.sibling = self.items[at] if sibling else None
             del self.items[at:]
 
-    def _close_by_style(self, number: Number) -> Number:
+    def _close_by_style(self, number: Number, indent: int) -> Number:
+        while indent >= 0 and self.items and self.items[-1].unit.block.indent > indent + 1:
+            self.items.pop()
         for at in range(len(self.items) - 1, -1, -1):
             other = self.items[at].unit.number
             if other and number.also and (other.style, other.place + 1) == number.also:
                 number = replace(number, style=number.also[0], place=number.also[1])
             if other and not self.items[at].level and other.style == number.style:
+                if number.place <= 1 and 0 <= self.items[at].unit.block.indent < indent - 1:
+                    return number  # a list in an item of the same style
                 self._cut(at, sibling=number.place > other.place)
                 return number
         for above in range(len(self.headings) - 1, -1, -1):
