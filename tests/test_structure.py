@@ -10,8 +10,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "constitution"
 LAYERS = """
 identity errors lazy reading sandbox secrets shown writing measures records principles documents templates overrides
-recipe prompts engines generate judge labels warehouse telemetry pipeline ask audit export trial train api scheduling
-cli __main__ pocket
+recipe prompts engines generate judge labels warehouse telemetry pipeline ask propose audit export trial train api
+scheduling cli __main__ pocket
 """
 ORDER = LAYERS.split()
 """A module imports only from those before it."""
