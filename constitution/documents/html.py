@@ -156,7 +156,7 @@ class _Reader:
             return "hidden"
         if element.get("role") in ("navigation", "search") or (tag == "footer" and _of_page(element)):
             return "page footer" if tag == "footer" else "navigation"
-        if self.path and element not in self.path and element.getparent() in self.path[1:]:
+        if self.path and tag != "head" and element not in self.path and element.getparent() in self.path[1:]:
             return "outside main"
         if tag == "a" and normal("".join(element.itertext())) in ("¶", "#", "§", "🔗", "\uf0c1"):
             return "link to a heading"

@@ -8,7 +8,7 @@ what is below the title alone keeps the number.
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -52,6 +52,18 @@ class Unit:
         return self.kind != "heading" or not self.children
 
 
+@dataclass
+class _Given:
+    """What is known of the whole document."""
+
+    again: set[tuple[bool, str]]
+    """Series that begin again."""
+    title: Unit | None
+    absolute: set[str]
+    """Numbers that say their whole place."""
+    orphans: Counter[str] = field(default_factory=Counter)
+
+
 def slug(text: str) -> str:
     """`text` in small letters, digits and hyphens; of whatever script."""
     words = re.sub(r"[^\w]+", "-", text.lower().replace("_", "-")).strip("-")
@@ -62,18 +74,40 @@ def slug(text: str) -> str:
 
 def assign(units: Sequence[Unit]) -> None:
     """Gives each unit its id. Units come in the order of the document."""
-    again = _series_that_begin_again(units)
     title = units[0] if units and units[0].kind == "heading" and not units[0].number else None
+    absolute = {unit.number.label for unit in units if unit.number and unit.number.absolute}
+    given = _Given(_series_that_begin_again(units, title), title, absolute)
     taken: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
-    orphans: Counter[str] = Counter()
     for unit in units:
-        wanted = _wanted(unit, again, title, orphans)
+        wanted = _wanted(unit, given)
         unit.id = _unused(wanted, unit, taken[unit.is_clause])
 
 
-def _series_that_begin_again(units: Sequence[Unit]) -> set[str]:
-    counts = Counter((u.number.style, u.number.label) for u in units if u.number and _whole(u))
-    return {style for (style, _), count in counts.items() if count > 1}
+def _series_that_begin_again(units: Sequence[Unit], title: Unit | None) -> set[tuple[bool, str]]:
+    """Styles of numbers, of headings and of others apart, in which one number is there in two places."""
+    places: defaultdict[tuple[tuple[bool, str], str], list[Unit | None]] = defaultdict(list)
+    for unit in units:
+        if unit.number and _whole(unit) and not _below(unit):
+            places[_series(unit), unit.number.label].append(_before(unit, title))
+    return {series for (series, _), befores in places.items() if len({id(each) for each in befores}) > 1}
+
+
+def _below(unit: Unit) -> Unit | None:
+    """The heading or clause whose number the unit's begins with: 3 of 3.2."""
+    above = unit.parent
+    while above and not (unit.number and above.number and unit.number.label.startswith(f"{above.number.label}.")):
+        above = above.parent
+    return above
+
+
+def _before(unit: Unit, title: Unit | None) -> Unit | None:
+    """What comes before the unit's number where its series begins again."""
+    above = unit.lead_unit or unit.parent
+    return above if above is not title else None
+
+
+def _series(unit: Unit) -> tuple[bool, str]:
+    return unit.kind == "heading", unit.number.style if unit.number else ""
 
 
 def _whole(unit: Unit) -> bool:
@@ -88,18 +122,20 @@ def _numbered_above(unit: Unit) -> Unit | None:
     return above
 
 
-def _wanted(unit: Unit, again: set[str], title: Unit | None, orphans: Counter[str]) -> str:
+def _wanted(unit: Unit, given: _Given) -> str:
     number, parent = unit.number, unit.parent
     if number and _whole(unit):
-        above = unit.lead_unit or parent
-        while above and above.number and number.label.startswith(f"{above.number.label}."):
-            above = above.parent  # 3.2 is not 3.3.2
-        above = above if above is not title else None
-        return f"{above.id}.{number.label}" if number.style in again and above else number.label
+        if above := _below(unit):
+            assert above.number is not None
+            return above.id + number.label[len(above.number.label) :]
+        first = _before(unit, given.title)
+        return f"{first.id}.{number.label}" if first and _series(unit) in given.again else number.label
     if number:
         above = _numbered_above(unit)
         assert above is not None
-        return f"{above.id}.{number.label}"
+        if (label := f"{above.id}.{number.label}") in given.absolute and unit.lead_unit:
+            return f"{unit.lead_unit.id}.{number.label}"  # item 1 of a list in section 2 is not section 2.1
+        return label
     if unit.kind == "heading":
         above = _numbered_above(unit)
         return f"{above.id}.{slug(unit.block.text)}" if above else slug(unit.block.text)
@@ -109,7 +145,7 @@ def _wanted(unit: Unit, again: set[str], title: Unit | None, orphans: Counter[st
         if owner.kind != "heading":
             owner.counts["item"] += 1
             return f"{owner.id}.{owner.counts['item']}"
-    counts = parent.counts if parent else orphans
+    counts = parent.counts if parent else given.orphans
     counts["p"] += 1
     return _of_place(parent, counts["p"])
 

@@ -41,18 +41,18 @@ def runs(lines: Sequence[str]) -> list[tuple[int, list[str]]]:
     numbers = [leading(line.strip()) for line in lines]
     last = {number.style: number.place for number in numbers if number}
     seen: dict[tuple[str, str, int], int] = {}
-    bullet = ""
+    bullets: set[str] = set()
     for at, line in enumerate(lines):
         number, mark = numbers[at], BULLET.match(line.strip())
         sign = mark["marker"] if mark else ""
         ended = at == 0 or bool(_ENDS.search(lines[at - 1].rstrip())) or _indent(line) > _indent(lines[at - 1])
         columns = (("begins", _indent(line)), ("words", len(line.rstrip()) - len(number.rest) if number else 0))
-        begins = _follows(number, columns, seen, ended) if number else bool(sign) and (sign == bullet or ended)
+        begins = _follows(number, columns, seen, ended) if number else bool(sign) and (sign in bullets or ended)
         if number and not begins:
             begins = ended and not number.weak and number.place <= 1 < last[number.style]
         if at == 0 or begins:
             found.append((at, []))
-            bullet = sign or bullet
+            bullets.add(sign)
             if number:
                 seen |= {(number.style, *column): number.place for column in columns}
         found[-1][1].append(line)

@@ -28,7 +28,7 @@ _GROUPS = r"(?:\s?\([0-9]{1,3}[a-z]{0,2}\)|\s?\([a-z]{1,3}\))*"
 _ONE = r"(?:[0-9]{1,4}[a-z]{0,2}|[IVXLC]{1,7}|[A-Z])"
 _WORD = re.compile(
     rf"(?P<word>{'|'.join(map(re.escape, _WORDS))})\.?\s{{0,4}}(?P<number>premier|première|{_ONE}(?:\.[0-9]{{1,3}})*)"
-    rf"(?:er|re)?(?P<groups>{_GROUPS})(?P<end>\s*[.:)–—|-]+(?=\s|$)|(?=\s|$))",
+    rf"(?:er|re)?(?P<groups>{_GROUPS})(?P<end>[\s.:)–—|-]*[.:)–—|-](?=\s|$)|(?=\s|$))",
     re.IGNORECASE,
 )
 _SIGN = re.compile(
@@ -176,7 +176,7 @@ def _mark(text: str) -> Number | None:
     table = str.maketrans("（）．", "().")
     style = f"{opened}{kind}{close}".translate(table)
     rest = _rest(text, found.end())
-    weak = (kind in "aAiI" and close == ".") or close in ":°"
+    weak = (kind in "aAiI" and close == ".") or close == ":"
     written = found[0] if close in ")）]" else found[0][:-1]
     return Number(written, number, style, place, rest, False, weak=weak)
 

@@ -28,6 +28,8 @@ _TITLES = {
     "章": 4,
     "division": 5,
     "节": 5,
+    "I.": 5,
+    "A.": 6,
     "節": 5,
 }
 _ARTICLE = 7
@@ -156,10 +158,10 @@ class _Reader:
             return 0
         if not number.rest:
             return _level(number) if number.absolute else 0
-        if number.rest.endswith((",", ";", ":", "；", "，", "：")) or len(number.rest) > SHORT + 20:
+        if number.rest.endswith((",", ";", ":", "；", "，", "：", "。")) or len(number.rest) > SHORT + 20:
             return 0
         words = number.rest.split()
-        if len(words) > 12 or (number.rest.endswith((".", "。")) and len(words) > 5 and not _title_case(words)):
+        if len(words) > 12 or (number.rest.endswith(".") and len(words) > 5 and not _title_case(words)):
             return 0
         if following is None or (after and after.style == number.style and after.place == number.place + 1):
             return 0  # an item of a list of short ones
@@ -197,6 +199,6 @@ def _title_case(words: Sequence[str]) -> bool:
 
 
 def _level(number: Number) -> int:
-    if number.style in _TITLES:
-        return _TITLES[number.style]
+    if title := _TITLES.get(number.style):
+        return title
     return _ARTICLE + (number.label.count(".") if number.absolute else 0)

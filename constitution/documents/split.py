@@ -192,12 +192,23 @@ class _Splitter:
             self._cut(below[-1] + 1 if below else 0, sibling=False)
         elif number:
             return self._close_by_style(number, block.indent)
+        else:
+            self._close_by_bullet(block)
         return number
 
     def _cut(self, at: int | None, sibling: bool = True) -> None:
         if at is not None and at < len(self.items):
             self.sibling = self.items[at] if sibling else None
             del self.items[at:]
+
+    def _close_by_bullet(self, block: Block) -> None:
+        while self.items and self.items[-1].unit.block.indent > block.indent + 1:
+            self.items.pop()
+        for at in range(len(self.items) - 1, -1, -1):
+            other = self.items[at].unit.block
+            if other.marker == block.marker and other.kind == "item" and other.indent >= block.indent - 1:
+                self._cut(at)
+                break
 
     def _close_by_style(self, number: Number, indent: int) -> Number:
         while indent >= 0 and self.items and self.items[-1].unit.block.indent > indent + 1:
