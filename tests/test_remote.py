@@ -107,6 +107,27 @@ def test_a_run_there_is_the_same_as_here_and_read_on_another_machine(
     assert len(machines.keys(f"responses/{there.run_id}")) == 1  # what was merged is gone
 
 
+@pytest.mark.parametrize("words", [("verify",), ("verify", "--repair")])
+def test_a_mirror_that_is_damaged_costs_no_row_and_is_fetched_again(machines: Machines, words: tuple[str, ...]) -> None:
+    warehouse = begin(machines.on("one"))
+    with warehouse.lock(RUN):
+        warehouse.write_part("responses", RUN, responses(0))
+    [part], before = warehouse.parts("responses", RUN), machines.keys(f"responses/{RUN}")
+    sound = part.read_bytes()
+    part.write_bytes(bytes([*sound[:40], sound[40] ^ 1, *sound[41:]]))  # its size is as it was
+    found = CliRunner().invoke(app, [*words, RUN, "--warehouse", machines.url])
+    assert found.exit_code == 0, found.output
+    assert f"damaged: responses/{RUN}/{part.name}\n{RUN}: sound" in found.output
+    assert (part.read_bytes(), machines.keys(f"responses/{RUN}")) == (sound, before)
+    assert ids(machines.on("two")) == sorted(each.id for each in responses(0))
+    assert "damaged" not in CliRunner().invoke(app, [*words, RUN, "--warehouse", machines.url]).output
+
+    # Where both are damaged nothing is sound.
+    machines.server.write(f"{machines.url.removeprefix(machines.server.url)[1:]}/responses/{RUN}/{part.name}", b"x")
+    part.write_bytes(sound[::-1])
+    assert Warehouse(part.parents[2]).verify(RUN) != []
+
+
 def test_only_one_machine_writes(machines: Machines) -> None:
     one, two = begin(machines.on("one")), Warehouse(machines.on("two"))
     with one.lock(RUN):

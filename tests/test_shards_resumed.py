@@ -203,13 +203,16 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def run(*words: str) -> tuple[int, str]:
         result = CliRunner().invoke(app, ["run", str(recipe), "--set", "output.slice=2", *words])
-        return result.exit_code, result.output + str(result.exception or "")
+        hint = getattr(result.exception, "hint", "")
+        return result.exit_code, f"{result.output}{result.exception or ''}{hint}"
 
     for words, why in (
         (("--shard", "1/2", "--shards", "2"), "give one of --shard, --shards and --prepare"),
         (("--shard", "1/2", "--fresh"), "--prepare --fresh"),
         (("--shard", "1/2", "--prefect"), "flows/scale.py"),
         (("--shard", "3/2"), "there is no such shard"),
+        (("--shards", "10001"), "not in the range 1<=x<=10000"),
+        (("--flow", str(Path(__file__).parents[1] / "flows" / "scale.py")), "prefect deployment run"),
     ):
         code, output = run(*words)
         assert (code != 0, why in output) == (True, True), output
@@ -231,3 +234,5 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (code, "No slice of the prompts is dealt to it" in output) == (0, True), output
     code, output = run("--limit", "2", "--shards", "2")
     assert (code, "The 2 prompts are in 1 slice, so 1 of the shards have nothing to do" in output) == (0, True), output
+    code, output = run("--limit", "7", "--shards", "6")
+    assert (code, "6 of the shards" in output, "--set output.slice=1 makes" in output) == (0, False, True), output

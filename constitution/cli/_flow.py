@@ -93,7 +93,9 @@ def load_flow(named: Path | None, recipe: Path, prefect: bool) -> Flow:
     except (ImportError, AttributeError, SyntaxError) as error:
         raise InputError(
             f"{path}: has no flow `generate` that can be loaded: {error}",
-            hint="correct it, or remove the file: the package brings one",
+            hint="correct it, or remove the file: the package brings one"
+            if named is None
+            else "--flow takes one like flows/generate.py; others, as flows/scale.py, run by `prefect deployment run`",
         ) from error
 
 

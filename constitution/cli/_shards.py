@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from constitution.records import Run, Shard
+from constitution.records.shards import MOST
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -20,7 +21,7 @@ def shard_options(command: F) -> F:
         "--shard", metavar="I/N", help="Work one of N shares of the run, beside other processes that work the others."
     )
     shards = click.option(
-        "--shards", type=click.IntRange(min=1), metavar="N", help="Work the run in N processes of this machine."
+        "--shards", type=click.IntRange(1, MOST), metavar="N", help="Work the run in N processes of this machine."
     )
     prepare = click.option(
         "--prepare", is_flag=True, help="Only write the run's prompts and print its id, for --resume ID --shard I/N."
@@ -71,10 +72,11 @@ def worker(what: Wanted, arguments: tuple[Any, ...]) -> Callable[..., Any]:
         if what.prepare or plan.finished:
             return plan.run
         if (slices := len(plan.parts)) < what.shards:
-            size, idle = -(-plan.prompts // what.shards), what.shards - slices
+            size, idle = plan.prompts // what.shards, what.shards - slices
+            more = f": --fresh --set output.slice={size} makes a run with one for each" if size else ""
             click.echo(
                 f"The {plan.prompts:,} prompts are in {slices:,} slice{'s' * (slices > 1)}, so {idle:,} "
-                f"of the shards have nothing to do: --fresh --set output.slice={size} makes a run with one for each",
+                f"of the shards have nothing to do{more}",
                 err=True,
             )
         return await run_shards(plan, what.shards, lambda said: click.echo(said, err=True))

@@ -80,6 +80,8 @@ def _verify(store: Warehouse, run_id: str, repair: bool) -> bool:
     else:
         found = store.verify(run_id) + store.lost(run_id)
     unchecked = store.unchecked(run_id)
+    if again := [each for each in store.fetched_again if each.split("/")[1] == run_id]:
+        click.echo(f"{run_id}: fetched again, since the copies in {store.root} were damaged: {', '.join(again)}")
     if not found:
         parts = f"{len(unchecked)} part{'s' * (len(unchecked) > 1)}"
         click.echo(

@@ -29,6 +29,8 @@ class Records:
         """Where the warehouse is at an address, and `root` the mirror of it; None: it is a folder."""
         self._brought: set[tuple[str, str]] = set()
         """Runs and tables whose parts were brought here. A warehouse is opened again to see what came since."""
+        self.fetched_again: list[str] = []
+        """Parts that were damaged in the mirror alone, and that `verify` replaced by their objects."""
 
     def folder(self, table: str, run_id: str) -> Path:
         """Where a run's parts of a table are; it need not exist."""

@@ -257,7 +257,13 @@ class Store(Records):
         tables = tuple(tables)
         self._bring(run_id, tables, strict=False)
         with reading(self.root):
-            return damages + damage.find(self.root, checked(run_id), counts, tables, read_parts=read_parts)
+            found = damage.find(self.root, checked(run_id), counts, tables, read_parts=read_parts)
+            # What is damaged in the mirror alone is no damage: its object is as it was.
+            parts = [(each.table, each.path.name) for each in found if each.path.suffix == ".parquet"]
+            if self._remote and parts and (sound := self._remote.fetch_again(run_id, parts)):
+                self.fetched_again += [f"{table}/{run_id}/{name}" for table, name in sorted(sound)]
+                found = damage.find(self.root, checked(run_id), counts, tables, read_parts=read_parts)
+        return damages + found
 
     @property
     def at_address(self) -> bool:

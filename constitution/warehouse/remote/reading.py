@@ -169,6 +169,27 @@ class Mirror:
         if wanted:
             self.pull(run_id, wanted, strict=strict)
 
+    def fetch_again(self, run_id: str, parts: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Fetches these parts, by table and name, that are not what was written in this folder alone; returns those
+        whose objects are. The others stay as they are."""
+        sound = set()
+        with self.alone(run_id, ".pull", wait=True):
+            counted = named(self.manifests(run_id))
+            for table, name in parts:
+                sum, folder = counted.get(table, {}).get(name), self.root / table / run_id
+                if sum is None:
+                    continue
+                fetched = beside(checksums.make_aside(folder) / name)
+                try:
+                    if self._fetch_to(f"{table}/{run_id}/{name}", fetched) == sum:
+                        with files.storing(folder), checksums.naming(folder / name, sum):
+                            fetched.replace(folder / name)
+                            files.sync_folder(folder)
+                        sound.add((table, name))
+                finally:
+                    fetched.unlink(missing_ok=True)
+        return sound
+
     def bring_all(self, run_ids: Collection[str] | None = None) -> None:
         """The records and parts of these runs, or, for None, of all that there are."""
         self.pull_records(run_ids)
