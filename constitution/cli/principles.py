@@ -42,6 +42,8 @@ def root_of(root: Path | None) -> Path:
         "new": ("constitution.cli.principles_write:new", "Begin a constitution."),
         "import": ("constitution.cli.principles_write:import_command", "Turn files of principles into a constitution."),
         "templates": ("constitution.cli.principles_write:templates", "Write the templates out, to be translated."),
+        "extract": ("constitution.cli.principles_extract:extract_command", "Draft principles from a document."),
+        "accept": ("constitution.cli.principles_extract:accept_command", "Write a draft version from proposals."),
         "test": ("constitution.cli.principles_judge:test", "Put each principle's own examples to a judge."),
         "impact": ("constitution.cli.principles_impact:impact_command", "Which labels flip under another version."),
     },

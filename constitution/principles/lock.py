@@ -92,7 +92,7 @@ def bump(root: Path, name_at_version: str, level: Level = "minor") -> Bump:
     edited = status(root, name, base, held) == "changed"
     locked_text = _locked_text(root, name, base, held) if edited else b""
     version = next_version(highest, level)
-    text = _with_version(path, label, version)
+    text = with_version(path, label, version)
     target = path_of(root, name, version)
     create_file(target, text, shown(root, target))
     if edited:  # after the new file is safe: a crash in between loses nothing
@@ -132,7 +132,7 @@ def next_version(version: str, level: Level) -> str:
 _VERSION_LINE = re.compile(r"^([ \t]*(?:version|\"version\"|'version')[ \t]*=[ \t]*)(\"[^\"\n]*\"|'[^'\n]*')", re.M)
 
 
-def _with_version(path: Path, label: str, version: str) -> bytes:
+def with_version(path: Path, label: str, version: str) -> bytes:
     """The file's text with its top-level version changed, comments, layout and line ends kept."""
     raw = read_raw(path, label)
     text = path.read_bytes().decode("utf-8")

@@ -27,6 +27,11 @@ SEMVER_PATTERN = (
 CLAUSE_PATTERN = r"\w[\w.-]*#\w[\w.-]*"
 """`<document>#<clause id>`, as documents' clauses are named."""
 
+PROPOSALS = (
+    "holds proposals, which are in no constitution until a person accepts them: `constitution principles accept NAME` "
+    "writes a draft"
+)
+
 Text = Annotated[str, StringConstraints(min_length=1)]
 Slug = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 
@@ -262,6 +267,9 @@ class Parsed:
 def parse(raw: Mapping[str, Any]) -> Parsed:
     """`raw` is the file as TOML read it. All structural faults, duplicate ids among them, are in the result."""
     parsed = Parsed()
+    if "proposals" in raw:  # whatever else is in it
+        parsed.faults.append(Fault(None, PROPOSALS))
+        return parsed
     head = {key: value for key, value in raw.items() if key not in _LISTS}
     parsed.head = _table(_Head, head, parsed.faults, None, _LISTS)
     if "principles" not in raw or raw["principles"] == []:

@@ -21,6 +21,11 @@ def write_toml(constitution: Constitution) -> str:
     return "\n".join(_lines(without_defaults(constitution))) + "\n"
 
 
+def lines_of(record: Any, path: str) -> Iterator[str]:
+    """A record's fields and the tables in it, as lines of the table that is named `path` without its last dot."""
+    return _lines(without_defaults(record), path)
+
+
 def _lines(table: Mapping[str, Any], path: str = "") -> Iterator[str]:
     """A table's own fields, then the tables in it."""
     for key, value in table.items():

@@ -71,9 +71,9 @@ class Replies:
                 file.truncate(whole)
             yield cls(path, file, known, torn)
 
-    def of(self, engine: Engine, identity: Mapping[str, Any]) -> Engine:
+    def of(self, engine: Engine, identity: Mapping[str, Any]) -> Kept:
         """`engine` with the replies before it. identity: what decides its answers (`engines.identity`)."""
-        return _Kept(self, engine, digest(dict(identity)))
+        return Kept(self, engine, digest(dict(identity)))
 
     def known(self, key: str) -> Completion | None:
         return self._known.get(key)
@@ -89,11 +89,15 @@ class Replies:
         self._known[key] = completion
 
 
-class _Kept(Engine):
+class Kept(Engine):
     """An engine that looks a request up before it asks."""
 
     def __init__(self, replies: Replies, engine: Engine, identity: str) -> None:
         self._replies, self._engine, self._identity = replies, engine, identity
+
+    def knows(self, request: Request) -> bool:
+        """Whether the file has a reply to it."""
+        return self._replies.known(self._key(request)) is not None
 
     @property
     def model(self) -> str:

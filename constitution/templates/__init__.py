@@ -100,6 +100,8 @@ WRITE = _load(
     *("write-rules.txt", "write-json.txt", "write-xml.txt"),
 )
 """What a prompt's rubric is asked for with (judge/rubrics/write.py)."""
+EXTRACT = _load("extract.txt", "extract-json.txt", "extract-pair.txt")
+"""What drafts of principles are asked for with (propose/extract.py); in SETS it is not, for no project has its own."""
 SETS = (
     *(REVISE, JUDGE, RATIONALE, SCORE, SCORE_FINE, RUBRIC, RUBRIC_NEGATED, VERDICT, PERTURB),
     *(REFERENCE, REFERENCE_SEEN, WRITE),
