@@ -1,4 +1,4 @@
-"""Principles drafted from a document: what of a model's reply is taken, what is kept, asked again, and another edition."""
+"""Principles drafted from a document: what is taken of a reply, what is kept and asked again, and another edition."""
 
 from __future__ import annotations
 
