@@ -13,6 +13,8 @@ from constitution.cli._options import run_ids, warehouse_option
 from constitution.cli._tables import show_table
 from constitution.errors import InputError
 from constitution.labels import Rules
+from constitution.labels.profiles import profile_labels, profile_of
+from constitution.labels.relabel import Relabelled
 from constitution.measures.estimate import wilson
 from constitution.pipeline.relabel import relabel_run
 from constitution.pipeline.replay import replay
@@ -35,6 +37,7 @@ SURES = (0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
     "--calibrate", type=click.Choice(["off", "temperature", "isotonic"]), help="How labels are fitted to gold labels."
 )
 @click.option("--margin", type=click.FloatRange(0, 0.5), help="Drop pairs whose p_chosen is under 0.5 + this.")
+@click.option("--profile", metavar="ID", help="Show what this profile's weights would change, and store nothing.")
 @click.option(
     "--replay",
     "only_replay",
@@ -45,7 +48,9 @@ SURES = (0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
     "--sure", type=click.FloatRange(0.5, 1, min_open=True, max_open=True), help="With --replay: this judge.sure alone."
 )
 @warehouse_option
-def relabel(run: str, warehouse: Path, only_replay: bool, sure: float | None, **settings: Any) -> None:
+def relabel(
+    run: str, warehouse: Path, profile: str | None, only_replay: bool, sure: float | None, **settings: Any
+) -> None:
     """Compute the labels of RUN (or how its id begins) again from its stored votes. No model is asked.
 
     Options that are not given are as in the run's recipe: without any, the labels are the recipe's again, fitted to the
@@ -58,13 +63,19 @@ def relabel(run: str, warehouse: Path, only_replay: bool, sure: float | None, **
       constitution relabel hh-harmless-0a7d1f --aggregate dawid-skene --margin 0.05
       constitution relabel hh-harmless-0a7d1f
       constitution relabel hh-harmless-0a7d1f --replay
+      constitution relabel hh-harmless-0a7d1f --profile parents
     """
     if sure is not None and not only_replay:
         raise click.UsageError("--sure is for --replay")
+    if profile is not None and (only_replay or any(value is not None for value in settings.values())):
+        raise click.UsageError("--profile goes by the settings that the labels were last made by, and alone")
     with connect(warehouse):  # tells where there is no warehouse
         pass
     store = Warehouse(warehouse)
     run_id = store.find_run(run).run_id
+    if profile is not None:
+        _by_profile(store, run_id, profile)
+        return
     if only_replay:
         _replay(store, run_id, settings, SURES if sure is None else (sure,))
         return
@@ -76,7 +87,11 @@ def relabel(run: str, warehouse: Path, only_replay: bool, sure: float | None, **
         relabelled = relabel_run(store, run_id, rules)
         counts = found.counts | {"kept": relabelled.kept}
         store.write_run(replace(found, counts=counts, labels=relabelled.record(rules)))
-    click.echo(f"{run_id}: {relabelled.labels:,} labels by {relabelled.label_by}, {relabelled.kept:,} kept")
+    _tell(run_id, relabelled)
+
+
+def _tell(what: str, relabelled: Relabelled) -> None:
+    click.echo(f"{what}: {relabelled.labels:,} labels by {relabelled.label_by}, {relabelled.kept:,} kept")
     changes = (
         (relabelled.turned, "prefer the other answer now"),
         (relabelled.gained, "kept now"),
@@ -85,6 +100,20 @@ def relabel(run: str, warehouse: Path, only_replay: bool, sure: float | None, **
     click.echo("  " + " · ".join(f"{count:,} {what}" for count, what in changes))
     for note in relabelled.notes:
         click.echo(f"  {printable(note)}")
+
+
+def _by_profile(store: Warehouse, run_id: str, id: str) -> None:
+    run, constitution = store.read_run(run_id), store.read_principles(run_id)
+    if run is None or constitution is None:
+        raise InputError(f"{run_id}: the run has no principles", hint="`constitution verify` says more")
+    with connect(store.root) as connection:
+        found = profile_labels(connection, run, constitution, profile_of(constitution, id))
+    _tell(f"{run_id} by {id}, not stored", found.relabelled)
+    if found.stopped:
+        click.echo(
+            f"  votes stopped early on {found.stopped:,} pairs: {found.undecided:,} of them are undecided by {id}"
+        )
+    click.echo(f"  constitution export {run_id} --format dpo --profile {id} --out data/{id}")
 
 
 def _replay(store: Warehouse, run_id: str, settings: dict[str, Any], sures: tuple[float, ...]) -> None:

@@ -6,13 +6,14 @@ choose(work)
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 
 from constitution import sandbox
 from constitution.errors import InputError, QueryError
-from constitution.export.labelled import check_votes, choose_principles, relabel, score
+from constitution.export.labelled import check_votes, choose_principles, relabel, relabel_by_profile, score, weighed
 from constitution.export.reasons import Dropped
 from constitution.export.rewarded import JOINED, choose_rewarded, lay_rewards
 from constitution.export.settings import Settings
@@ -146,17 +147,23 @@ def lay(
     connection.execute("CREATE SCHEMA export")
     _number_prompts(work)
     unit = settings.spec.unit
+    if settings.profile:
+        work = replace(work, by_profile=relabel_by_profile(work, constitution))
     if source:
         lay_rewards(connection, source)
-    principles = constitution.principles
+    principles = weighed(constitution, settings.profile).principles
     if unit == "pair":  # only principles that compare have votes on pairs
-        principles = tuple(principle for principle in principles if principle.compares) if settings.principles else ()
+        principles = (
+            tuple(principle for principle in principles if principle.compares)
+            if settings.principles or settings.profile
+            else ()
+        )
     if principles or settings.principles:
         choose_principles(connection, select(principles, settings.principles, f"--principles ({constitution.label})"))
     if unit == "pair":
         if settings.principles:
             relabel(connection, run)
-        labelled = "export.labelled" if settings.principles else "preferences"
+        labelled = "export.labelled" if settings.principles or settings.profile else "preferences"
         connection.execute(_PAIR_CANDIDATES.format(labelled=labelled, **_joined(work)))
     elif unit == "answer":
         scored = _BY_REWARD if work.by_reward else "JOIN export.scored" if settings.spec.scored else _UNSCORED

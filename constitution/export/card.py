@@ -23,6 +23,7 @@ from constitution.export.reasons import Dropped
 from constitution.export.settings import SOME_FORMATS, CardOptions, Settings
 from constitution.export.sides import MOST, Sides
 from constitution.export.write import TYPES
+from constitution.labels.profiles import ProfileLabels, profile_of
 from constitution.recipe import RewardSection
 from constitution.records import Constitution, Figure, Principle, Run
 from constitution.shown import Markdown, fenced, markdown
@@ -65,6 +66,8 @@ class CardFacts:
     """The same's chief numbers (audit.summary.headlines)."""
     sides: Sides = field(default_factory=Sides)
     """Lengths and rewards of the answers in the files."""
+    by_profile: ProfileLabels | None = None
+    """The labels by the profile that the settings name."""
 
     @property
     def title(self) -> str:
@@ -142,6 +145,8 @@ def card(facts: CardFacts, options: CardOptions) -> str:
         how=list(_how(facts.run.recipe)),
         prompts_from=_prompts_from(facts.run),
         question=_question,
+        profile=profile_of(facts.constitution, settings.profile) if settings.profile else None,
+        counts=facts.constitution.weights,
         asked=list(_asked(settings)),
         not_cleaned=not_cleaned(settings),
         audit=[cells_of(row) for row in facts.headlines],

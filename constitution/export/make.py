@@ -88,6 +88,7 @@ def make(root: Path, run_id: str, settings: Settings, out: Path, options: CardOp
                 figures=tuple(warehouse.read_figures(run_id)),
                 headlines=measured,
                 sides=sides,
+                by_profile=work.by_profile,
             )
             if settings.layout_spec.info:
                 _write_json(folder / settings.layout_spec.info, info_of(settings, done.files))

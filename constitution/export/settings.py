@@ -75,6 +75,9 @@ class Settings(_Section):
     principles: tuple[str, ...] = ()
     """Ids or tags of the principles that count; empty: all. Pairs are labelled again by their votes alone, answers of
     kto are scored by them, sft takes the revisions that they led to, and grpo lists them in each row."""
+    profile: str = ""
+    """Id of a profile of the run's constitution, by whose weights the stored votes are labelled; grpo lists its
+    weights."""
     source: StoredSource | None = None
     """By what the rewards are that count; not given: the first of the recipe's reward.by. votes: what the labels of
     judge.pairs all or tournament say of each sample. kto: scores are these rewards, also where judges read the answers
@@ -172,6 +175,8 @@ class Settings(_Section):
             raise ValueError("unanimous: is for select best")
         if self.margin == "gap" and self.clip != type(self).model_fields["clip"].default:
             raise ValueError("clip: is for log-odds, and margin is the gap")
+        if self.profile and self.principles:
+            raise ValueError("profile: says what each principle's votes count: without principles")
         if self.bad is not None and self.bad > self.good:
             raise ValueError("bad: is above good, so that answers would be both")
         return self

@@ -35,6 +35,7 @@ import pyarrow as pa
 
 from constitution.export.reasons import Dropped
 from constitution.export.settings import Settings
+from constitution.labels.profiles import ProfileLabels
 from constitution.records import Run
 from constitution.warehouse import views
 
@@ -51,6 +52,8 @@ class Work:
     """By what the rewards are; None: the run has none."""
     by_reward: bool = False
     """kto: scores are rewards, not what judges read of single answers for a label."""
+    by_profile: ProfileLabels | None = None
+    """The labels by the profile that the settings name; None: they name none."""
 
     def drop(self, reason: Dropped, sql: str, *values: object) -> None:
         """Drops the rows that `sql` finds, which has columns id and drop_detail (text or null); of rows that are not

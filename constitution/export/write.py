@@ -14,6 +14,7 @@ from constitution import sandbox
 from constitution.errors import WarehouseError
 from constitution.export.files import GROUP_ROWS, Group, files_of, opened
 from constitution.export.formats import Field
+from constitution.export.labelled import weighed
 from constitution.export.outcome import DataFile, sha256
 from constitution.export.settings import Settings
 from constitution.export.work import Work
@@ -144,6 +145,7 @@ def fields(settings: Settings, run: Run) -> tuple[Field, ...]:
 
 def constants(run: Run, constitution: Constitution, settings: Settings) -> dict[str, Any]:
     """The columns that are the same in all rows."""
+    constitution = weighed(constitution, settings.profile)
     chosen = select(constitution.principles, settings.principles, f"--principles ({constitution.label})")
     return {
         "run_id": run.run_id,

@@ -5,7 +5,7 @@ relabelled, preferences = relabel(connection, run_id, rules, weights)           
 
 votes.sql  which votes count, and their averages over repeats and orders: the view averaged_votes
 votes      from these averages to what a preference says
-label · relabel · control (style) · calibrate
+label · relabel · control (style) · calibrate · profiles (the same votes by other weights)
 """
 
 from constitution.labels.label import Rules, judge_settings, label_pair

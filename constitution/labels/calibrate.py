@@ -10,6 +10,7 @@ from constitution.labels.run_votes import RunVotes
 from constitution.labels.votes import tidy
 from constitution.measures import calibrate
 from constitution.measures.estimate import Floats
+from constitution.sandbox import quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +20,14 @@ class Calibration:
     notes: tuple[str, ...] = ()
 
 
-def calibrated(run: RunVotes, p_b: Floats) -> Calibration:
+def calibrated(run: RunVotes, p_b: Floats, group: str = "") -> Calibration:
+    """group: of raters, whose gold it is; empty: all raters'."""
     method = run.rules.calibrate
     if method == "off":
         return Calibration(p_b)
+    source = f"(FROM group_gold WHERE rater_group = {quoted(group)})" if group else "gold"
     found = run.ask(
-        "SELECT place, g.p_b FROM gold AS g JOIN label_pairs AS p ON p.id = g.pair_id "
+        f"SELECT place, g.p_b FROM {source} AS g JOIN label_pairs AS p ON p.id = g.pair_id "
         "WHERE g.run_id = $run AND g.principle_id = '' ORDER BY place"
     )
     labelled = ~np.isnan(p_b) & ~run.perturbed
@@ -34,7 +37,8 @@ def calibrated(run: RunVotes, p_b: Floats) -> Calibration:
     taught = [labelled & ~np.isnan(gold) & (second == half) for half in (False, True)]
     counts = [int(each.sum()) for each in taught]
     if min(counts) < calibrate.LEAST:
-        few = f"calibrate: not applied: {counts[0]} and {counts[1]} gold labels in the two halves of the prompts"
+        whose = f" of {group}" if group else ""
+        few = f"calibrate: not applied: {counts[0]} and {counts[1]} gold labels{whose} in the two halves of the prompts"
         return Calibration(p_b, notes=(f"{few}; {calibrate.LEAST} are needed in each",))
     new = p_b.copy()
     for half, teachers in zip((True, False), taught, strict=True):

@@ -59,19 +59,19 @@ class Relabelled:
 
 
 def relabel(
-    connection: duckdb.DuckDBPyConnection, run_id: str, rules: Rules, weights: Mapping[str, float]
+    connection: duckdb.DuckDBPyConnection, run_id: str, rules: Rules, weights: Mapping[str, float], group: str = ""
 ) -> tuple[Relabelled, pa.Table]:
     """What became of the run's labels, and its preferences with them. To do it again changes nothing.
 
-    connection: to the warehouse's views. weights: per id, of the principles whose votes count. Raises duckdb.Error for
-    what cannot be read.
+    connection: to the warehouse's views. weights: per id, of the principles whose votes count. group: of raters,
+    whose gold labels are calibrated to; empty: all raters'. Raises duckdb.Error for what cannot be read.
     """
     run = RunVotes.read(connection, run_id, rules, weights)
     read, log_odds = run.averaged()
     later = run.ask("SELECT count(*) AS n FROM counted_votes WHERE run_id = $run AND wave > 0")["n"][0]
     control = style_control(run, *(run.first() if later else (read, log_odds)))
     votes = replace(run.controlled(control.shifts), consistent=read.consistent) if control.judges else read
-    calibration = calibrated(run, _decided(run, votes))
+    calibration = calibrated(run, _decided(run, votes), group)
     label_by = _label_by(run, votes, control.judges, calibration.applied)
     ends = interval(read, run.weight, len(run.pairs))
     table = _preferences(run, votes, (decide(read, run.weight, len(run.pairs)), *ends), calibration.p_b, label_by)

@@ -17,6 +17,7 @@ ChangeKind = Literal[
     "criteria",
     "clauses",
     "system prompts",
+    "profiles",
     "reordered",
     "missing",
     "extra",

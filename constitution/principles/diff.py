@@ -9,12 +9,14 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from constitution.principles.change import Change
+from constitution.principles.profiles import profile_changes
 from constitution.principles.texts import REQUESTS
 from constitution.principles.translation import translation, translation_changes
 from constitution.records import Constitution, Criterion, Example, Exemplar, Principle
 from constitution.shown import printable
 
 _TEXTS = (*REQUESTS, "aim", "against", "why", "quote", "source")
+_BY_ID = ("system prompts", "profiles")
 _LISTS: tuple[Literal["exemplars", "examples", "criteria"], ...] = ("exemplars", "examples", "criteria")
 
 
@@ -30,7 +32,7 @@ def diff_constitutions(a: Constitution, b: Constitution) -> list[Change]:
     name and version."""
     changes = list(_reworded(None, a, b, ("description", "source", "license", "language", "translation_of")))
     changes += _sequence("exemplars", None, a.exemplars, b.exemplars)
-    changes += _system_prompts(a, b)
+    changes += [*_system_prompts(a, b), *profile_changes(a, b)]
     old = {principle.id: principle for principle in a.principles}
     new = {principle.id for principle in b.principles}
     gone = [principle for principle in a.principles if principle.id not in new]
@@ -167,7 +169,7 @@ def _difference(change: Change) -> str:
 def _changed_lines(change: Change, color: bool) -> list[str]:
     if change.kind in ("reweighted", "renamed", "retagged", "clauses", "reordered"):
         return [f"  {change.kind}: {change.before or 'nothing'} → {change.after or 'nothing'}"]
-    if change.kind in (*_LISTS, "system prompts") and not (change.before and change.after):
+    if change.kind in (*_LISTS, *_BY_ID) and not (change.before and change.after):
         kind, sign, text = ("added", "+", change.after) if change.after else ("removed", "-", change.before)
         lines = [_paint(f"    {sign} {printable(line)}", sign, color) for line in text.splitlines()]
         return [f"  {kind} {change.field}", *lines]
@@ -206,7 +208,7 @@ def _summary(changes: list[Change]) -> str:
     }
     parts = [f"{count} {kind}" for kind, count in counts.items() if count]
     others = sorted(
-        {change.kind for change in changes if change.kind in (*_LISTS, "clauses", "system prompts", "reordered")}
+        {change.kind for change in changes if change.kind in (*_LISTS, "clauses", *_BY_ID, "reordered")}
     )
     parts += ["order changed" if kind == "reordered" else f"{kind} changed" for kind in others]
     if any(change.principle is None and change.kind == "reworded" for change in changes):

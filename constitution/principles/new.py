@@ -62,6 +62,10 @@ weight = 0.5
 # [[system_prompts]]              # for [sample.NAME] of a recipe; in no export
 # id = "all-aims"
 # text = "You speak for the shop. {{principles}}"  # their aims; or {{principle}}, {{aim}}, {{against}} of a drawn one
+
+# [[profiles]]                    # the same votes by other weights: constitution export --profile impatient
+# id = "impatient"
+# weights = { plain-words = 3.0 }
 """
 
 

@@ -15,8 +15,19 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from constitution.principles.languages import TAG_PATTERN
+from constitution.principles.profiles import ProfileTable, profile_faults
 from constitution.principles.system import PLACEHOLDERS, placeholders
-from constitution.records import Constitution, Criterion, Example, Exemplar, Message, Messages, Principle, SystemPrompt
+from constitution.records import (
+    Constitution,
+    Criterion,
+    Example,
+    Exemplar,
+    Message,
+    Messages,
+    Principle,
+    Profile,
+    SystemPrompt,
+)
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,63}$"
 SEMVER_PATTERN = (
@@ -40,7 +51,7 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, str_strip_whitespace=True)
 
 
-T = TypeVar("T", bound=_Table)
+T = TypeVar("T", bound=BaseModel)
 
 
 class _Message(_Table):
@@ -246,6 +257,7 @@ class Parsed:
     exemplars: list[tuple[int, Exemplar]] = field(default_factory=list)
     """Shared ones, with their place in the file, from 1."""
     system_prompts: list[SystemPrompt] = field(default_factory=list)
+    profiles: list[Profile] = field(default_factory=list)
 
     def constitution(self) -> Constitution:
         """The whole; only to be asked for when there are no faults."""
@@ -261,6 +273,7 @@ class Parsed:
             language=self.head.language,
             translation_of=self.head.translation_of,
             system_prompts=tuple(self.system_prompts),
+            profiles=tuple(self.profiles),
         )
 
 
@@ -289,11 +302,25 @@ def parse(raw: Mapping[str, Any]) -> Parsed:
             parsed.faults.append(Fault(None, f"system_prompts #{number}: the id {prompt.id} is there before"))
         elif prompt is not None:
             parsed.system_prompts.append(prompt.record)
+    for number, table in _tables(raw, "profiles", parsed.faults):
+        if profile := _table(ProfileTable, table, parsed.faults, None, place=f"profiles #{number}"):
+            _add_profile(parsed, f"profiles #{number}", profile.record)
     parsed.faults.extend(_duplicate_ids(raw))
     return parsed
 
 
-_LISTS = ("principles", "exemplars", "system_prompts")
+def _add_profile(parsed: Parsed, place: str, profile: Profile) -> None:
+    if any(profile.id == other.id for other in parsed.profiles):
+        parsed.faults.append(Fault(None, f"{place}: the id {profile.id} is there before"))
+        return
+    parsed.profiles.append(profile)
+    if not parsed.faults:  # else a principle that could not be read would seem to be missing
+        principles = [principle for _, principle in parsed.principles]
+        faults = profile_faults(profile, principles, parsed.system_prompts)
+        parsed.faults.extend(Fault(None, f"{place} ({profile.id}), {fault}") for fault in faults)
+
+
+_LISTS = ("principles", "exemplars", "system_prompts", "profiles")
 """Lists of tables in a constitution file."""
 
 
@@ -367,6 +394,7 @@ _EXPECTED = {
     "float_type": "a number",
     "list_type": "a list",
     "model_type": "a table",
+    "dict_type": "a table",
 }
 
 

@@ -13,7 +13,7 @@ from constitution.identity import without_defaults
 from constitution.records import Constitution
 
 WIDTH = 100
-_TABLES = ("system_prompts", "exemplars", "examples", "criteria", "principles")
+_TABLES = ("system_prompts", "exemplars", "examples", "criteria", "principles", "profiles")
 """In the order in which they are written."""
 
 
@@ -31,6 +31,8 @@ def _lines(table: Mapping[str, Any], path: str = "") -> Iterator[str]:
     for key, value in table.items():
         if key == "messages":
             yield _messages(value)
+        elif key == "weights":
+            yield f"weights = {{ {', '.join(f'{name} = {weight!r}' for name, weight in value)} }}"
         elif key not in _TABLES and value != "":
             yield f"{key} = {_value(key, value)}"
     for key in [name for name in _TABLES if name in table]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from constitution.principles.change import Change
 from constitution.principles.lint import same
+from constitution.principles.profiles import profile_changes
 from constitution.principles.texts import Place, own_texts
 from constitution.records import Constitution, Principle
 
@@ -35,6 +36,7 @@ def translation_changes(original: Constitution, translated: Constitution) -> lis
         changes += _texts(id, before, after)
         changes += _settings(principle, theirs[id])
     changes += [Change("extra", id, "", "", _gist(principle)) for id, principle in theirs.items() if id not in ours]
+    changes += profile_changes(original, translated, words=False)
     orders = [", ".join(id for id in mine if id in others) for mine, others in ((ours, theirs), (theirs, ours))]
     return changes + ([Change("reordered", None, "principles", *orders)] if orders[0] != orders[1] else [])
 

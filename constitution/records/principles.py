@@ -124,6 +124,20 @@ class SystemPrompt:
 
 
 @dataclass(frozen=True, slots=True)
+class Profile:
+    """Other weights of the same principles: what other people would have the votes count."""
+
+    id: str
+    weights: tuple[tuple[str, float], ...] = ()
+    """Principle id and weight, >= 0, by id; 0: its votes do not count. Principles that are not named keep theirs."""
+    system_prompt: str = ""
+    """Id of a system prompt to answer these people with, for samplers; empty: none."""
+    description: str = ""
+    group: str = ""
+    """The group of raters (`Annotation.rater_groups`) whose gold its labels are compared with; empty: none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Constitution:
     name: str
     version: str
@@ -140,6 +154,8 @@ class Constitution:
     """name@version of the constitution that it says in another language; empty: of none."""
     system_prompts: tuple[SystemPrompt, ...] = ()
     """For samplers (`sample.NAME.system_prompt`)."""
+    profiles: tuple[Profile, ...] = ()
+    """One set of votes has labels by each (labels/profiles.py)."""
 
     @property
     def digest(self) -> str:
@@ -149,6 +165,12 @@ class Constitution:
     @property
     def label(self) -> str:
         return f"{self.name}@{self.version}"
+
+    def weights(self, profile: Profile | None = None) -> dict[str, float]:
+        """What votes count, by the id of their principle; none with 0. None: by the principles' own weights."""
+        own = dict(profile.weights) if profile else {}
+        weights = {each.id: own.get(each.id, each.weight) for each in self.principles}
+        return {id: weight for id, weight in weights.items() if weight}
 
     def exemplars_for(self, principle: Principle) -> tuple[Exemplar, ...]:
         return principle.exemplars or self.exemplars

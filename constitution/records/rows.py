@@ -267,6 +267,9 @@ class Annotation:
     """`Response.id`; None: it is about a pair."""
     principle_id: str | None = None
     """The principle that it is about; None: about the whole."""
+    rater_groups: tuple[str, ...] = ()
+    """Groups that the rater belongs to: `parents`, or `country: Chile` of a column `country`; of one column, one in a
+    run."""
 
 
 @dataclass(frozen=True, slots=True)

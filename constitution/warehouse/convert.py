@@ -30,6 +30,7 @@ from constitution.records import (
     Messages,
     Preference,
     Principle,
+    Profile,
     Prompt,
     ReferenceCheck,
     Response,
@@ -97,6 +98,10 @@ def rows_to_arrow(table: str, rows: Sequence[Row | Note]) -> pa.Table:
         responses = [row for row in rows if isinstance(row, Response)]
         special["sampling"] = lambda: _samplings([row.sampling for row in responses])
         special["seen_ids"] = lambda: pa.array([list(row.seen_ids) or None for row in responses], IDS)
+    if table == "annotations":
+        special["rater_groups"] = lambda: pa.array(
+            [list(row.rater_groups) or None for row in rows if isinstance(row, Annotation)], IDS
+        )
     if table == "counterfactuals":
         special["messages"] = lambda: _message_lists([row.messages for row in rows if isinstance(row, Counterfactual)])
     return _build(TABLES[table], len(rows), lambda name: list(map(attrgetter(name), rows)), special)
@@ -158,6 +163,7 @@ def principles_to_arrow(run_id: str, constitution: Constitution) -> pa.Table:
         "translation_of": constitution.translation_of,
         "shared_exemplars": [asdict(exemplar) for exemplar in constitution.exemplars],
         "system_prompts": [asdict(prompt) for prompt in constitution.system_prompts] or None,
+        "profiles": [_profile_row(profile) for profile in constitution.profiles] or None,
     }
     own = [
         {
@@ -204,7 +210,9 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "sampling": lambda value: Sampling(**{**value, "stop": tuple(value["stop"])}),
     "messages": lambda value: _messages(value),  # noqa: PLW0108  (which is defined below)
     "steps": lambda value: tuple(Step(**each) for each in value),
-    **dict.fromkeys(("read_first", "read_second", "dissent", "seen_ids", "from_ids", "grades", "judges"), tuple),
+    **dict.fromkeys(
+        ("read_first", "read_second", "dissent", "seen_ids", "from_ids", "grades", "judges", "rater_groups"), tuple
+    ),
 }
 """Fields that are not of the same type in Python as Arrow has them."""
 
@@ -214,7 +222,7 @@ def _records(kind: type[R], data: pa.Table) -> list[R]:
     for field in fields(kind):  # type: ignore[arg-type]
         values = data.column(field.name).to_pylist()
         read = _READ.get(field.name)
-        nothing = () if field.name == "seen_ids" else None
+        nothing = () if field.name in ("seen_ids", "rater_groups") else None
         columns.append([nothing if value is None else read(value) for value in values] if read else values)
     return [kind(*values) for values in zip(*columns, strict=True)]
 
@@ -270,7 +278,19 @@ def constitution_from_arrow(data: pa.Table) -> Constitution:
         language=first.get("language") or "",
         translation_of=first.get("translation_of") or "",
         system_prompts=tuple(SystemPrompt(**value) for value in first.get("system_prompts") or ()),
+        profiles=tuple(_profile(value) for value in first.get("profiles") or ()),
     )
+
+
+def _profile_row(profile: Profile) -> dict[str, Any]:
+    """`group` is a word of SQL."""
+    weights = [{"principle_id": id, "weight": weight} for id, weight in profile.weights]
+    return asdict(profile) | {"weights": weights, "rater_group": profile.group}
+
+
+def _profile(value: Mapping[str, Any]) -> Profile:
+    weights = tuple((each["principle_id"], each["weight"]) for each in value["weights"])
+    return Profile(value["id"], weights, value["system_prompt"], value["description"], value["rater_group"])
 
 
 def _build(

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from constitution.sandbox import quoted
-from constitution.warehouse.columns import Column, flag, integer, real, sql_type, text
+from constitution.warehouse.columns import IDS, RUN_ID, Column, flag, integer, real, sql_type, text
 from constitution.warehouse.schema import TABLES
 
 
@@ -156,11 +156,24 @@ VIEWS: dict[str, tuple[Column, ...]] = {
         real("p_b", "Mean over raters: 1 prefers b, 0 prefers a. What people say, not the label (`preferences.p_b`)."),
         _number("raters", "People, the prompts' own gold being one."),
     ),
+    "group_gold": (
+        *KEY, PAIR_ID,
+        text("principle_id", "The principle that it is about; empty: the whole."),
+        text("rater_group", "The group of raters; a rater counts in each that is theirs."),
+        real("p_b", "Mean over the group's raters: 1 prefers b, 0 prefers a."),
+        _number("raters", "People of the group."),
+    ),
+    "raters": (
+        RUN_ID,
+        text("rater", "A rater who has groups."),
+        Column("rater_groups", IDS, "Those that any of the rater's annotations in the run names."),
+    ),
     "rated": (
         *KEY, PAIR_ID,
         text("principle_id", "The principle that it is about; empty: the whole."),
         text("rater", "Who says it; `prompts`: gold that came with the prompt."),
         real("p_b", "1 prefers b, 0 prefers a, 0.5 neither, or between."),
+        Column("rater_groups", IDS, "The rater's groups; null: none that are known.", null=True),
     ),
     "style": (
         *of("responses", "run_id"),

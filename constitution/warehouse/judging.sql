@@ -52,6 +52,11 @@ SELECT
     density_difference(bold_a, tokens_a, bold_b, tokens_b) AS bold
 FROM sides;
 
+-- One row per rater of a run with groups: those that any of the rater's annotations names.
+CREATE OR REPLACE VIEW raters AS
+SELECT run_id, rater, list(DISTINCT rater_group ORDER BY rater_group) AS rater_groups
+FROM (SELECT run_id, rater, unnest(rater_groups) AS rater_group FROM annotations) GROUP BY run_id, rater;
+
 -- One row per pair, principle ('': the whole) and rater that has annotated it. A rater's word on the pair counts before
 -- what follows from the same rater's words on its two responses; gold that came with the prompts is one more rater,
 -- `prompts`.
@@ -80,14 +85,25 @@ said AS (
     UNION ALL
     SELECT run_id, prompt_id, id, '', 'prompts', (gold_id = b_id)::INTEGER, 2 FROM preferences WHERE gold_id IS NOT NULL
 )
-SELECT run_id, any_value(prompt_id) AS prompt_id, pair_id, principle_id, rater, arg_min(p_b, place)::DOUBLE AS p_b
-FROM said GROUP BY run_id, pair_id, principle_id, rater;
+SELECT
+    s.run_id, any_value(s.prompt_id) AS prompt_id, s.pair_id, s.principle_id, s.rater,
+    arg_min(s.p_b, s.place)::DOUBLE AS p_b, any_value(g.rater_groups) AS rater_groups
+FROM said AS s LEFT JOIN raters AS g ON g.run_id = s.run_id AND g.rater = s.rater
+GROUP BY s.run_id, s.pair_id, s.principle_id, s.rater;
 
 -- One row per pair and principle ('': the whole) that a person has annotated: the mean over raters.
 CREATE OR REPLACE VIEW gold AS
 SELECT
     run_id, any_value(prompt_id) AS prompt_id, pair_id, principle_id, avg(p_b) AS p_b, count(*) AS raters
 FROM rated GROUP BY run_id, pair_id, principle_id;
+
+-- The same, one row per group of raters too: a rater counts in each of the rater's groups. Disagreement between groups
+-- stays as p_b of each.
+CREATE OR REPLACE VIEW group_gold AS
+SELECT
+    run_id, any_value(prompt_id) AS prompt_id, pair_id, principle_id, rater_group, avg(p_b) AS p_b, count(*) AS raters
+FROM (SELECT * EXCLUDE (rater_groups), unnest(rater_groups) AS rater_group FROM rated)
+GROUP BY run_id, pair_id, principle_id, rater_group;
 
 -- One row per judge and principle: where the preferred answer stood. Of method label and rationale; ties are left out
 -- of the shares. log_odds: what standing first is worth to an answer, in the mean.

@@ -26,6 +26,18 @@ CLAUSES = pa.list_(pa.string())
 
 SYSTEM_PROMPTS = pa.list_(pa.struct([("id", pa.string()), ("text", pa.string()), ("thought", pa.string())]))
 
+PROFILES = pa.list_(
+    pa.struct(
+        [
+            ("id", pa.string()),
+            ("weights", pa.list_(pa.struct([("principle_id", pa.string()), ("weight", pa.float64())]))),
+            ("system_prompt", pa.string()),
+            ("description", pa.string()),
+            ("rater_group", pa.string()),
+        ]
+    )
+)
+
 PRINCIPLES = Table(
     "principles",
     "One row per principle of the run's constitution, in the constitution's order: every word that was used.",
@@ -59,6 +71,12 @@ PRINCIPLES = Table(
         Column("clauses", CLAUSES, "The clauses that it follows from, as `clauses.clause`; null: none.", null=True),
         Column(
             "system_prompts", SYSTEM_PROMPTS, "The constitution's system prompts, for samplers; null: none.", null=True
+        ),
+        Column(
+            "profiles",
+            PROFILES,
+            "The constitution's profiles: weights that are other than the principles'; null: none.",
+            null=True,
         ),
         CREATED_AT,
     ),

@@ -35,6 +35,13 @@ ANNOTATIONS = Table(
         text("pair_id", "`preferences.id`; null: it is about a response.", null=True),
         text("response_id", "`responses.id`; null: it is about a pair.", null=True),
         few("principle_id", "The principle that it is about; null: about the whole.", null=True),
+        Column(
+            "rater_groups",
+            IDS,
+            "Groups that the rater belongs to, as parents or country: Chile; null: none that are known.",
+            null=True,
+            few=("rater_groups.list.element",),
+        ),
         AUTHOR,
         CREATED_AT,
     ),

@@ -18,6 +18,7 @@ from importlib.resources import files as package_files
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
 from constitution.errors import WarehouseError
 from constitution.judge.methods import METHODS
@@ -110,6 +111,14 @@ def look(cursor: duckdb.DuckDBPyConnection, root: Path, run_id: str | None = Non
     if run_id is not None:
         cursor.execute("SET VARIABLE run = ?", [run_id])
     cursor.execute("SET search_path = 'memory.main,warehouse.main'")
+
+
+def shadow(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> None:
+    """For this connection alone, `rows` in place of the table `rewards`, and of its views."""
+    connection.register("shadowing", rows)
+    connection.execute(f"CREATE TABLE memory.main.{table} AS FROM shadowing")
+    connection.unregister("shadowing")
+    connection.execute(_text(f"{table}.sql"))
 
 
 def _without_files(root: Path, run_id: str | None = None) -> frozenset[str]:

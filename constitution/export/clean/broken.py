@@ -38,10 +38,10 @@ SELECT id, string_agg(principle_id, ', ' ORDER BY principle_id) AS drop_detail F
 
 def broken(work: Work) -> None:
     """Reason `broken`: the votes of a principle, asked of this pair, prefer the other answer, or a principle's own
-    readings of the answer are below the middle; detail: the principles' ids. Pairs and kto with --principles: of those
-    alone, as their labels are."""
+    readings of the answer are below the middle; detail: the principles' ids. Pairs and kto with --principles or
+    --profile: of those alone, as their labels are."""
     settings = work.settings
-    alone = settings.principles and (settings.spec.unit == "pair" or settings.spec.scored)
+    alone = (settings.principles or settings.profile) and (settings.spec.unit == "pair" or settings.spec.scored)
     found = work.connection.execute(
         _BROKEN.format(
             learnt=learnt(work, "id, answer_id, other_id"),
