@@ -36,7 +36,8 @@ from constitution.warehouse import Warehouse, connect
 def labels(root: Path, profile: Profile, run_id: str = RUN) -> ProfileLabels:
     warehouse = Warehouse(root)
     run, constitution = warehouse.read_run(run_id), warehouse.read_principles(run_id)
-    assert run and constitution
+    assert run
+    assert constitution
     with connect(root) as connection:
         return profile_labels(connection, run, constitution, profile)
 
@@ -159,7 +160,7 @@ def test_votes_that_stopped_early_may_leave_a_pair_undecided(tmp_path: Path) -> 
     field = preferences.schema.field("votes_spared")
     warehouse.replace_rows("judgements", RUN, judgements.filter(asked))
     warehouse.replace_rows("preferences", RUN, preferences.set_column(place, field, pa.array(spared, field.type)))
-    heavy = labels(tmp_path, Profile("p", tuple((each.id, 0.001) for each in VOTING[1:]) + ((first, 9.0),)))
+    heavy = labels(tmp_path, Profile("p", (*((each.id, 0.001) for each in VOTING[1:]), (first, 9.0))))
     light = labels(tmp_path, Profile("p", ((first, 0.001),)))
     decided = sum(stored.says[id][first] != 0.5 for id in early)
     assert (heavy.stopped, light.stopped) == (30, 30)
@@ -170,8 +171,8 @@ def test_labels_without_votes_have_no_profiles(tmp_path: Path) -> None:
     store(tmp_path, confirm="votes")
     run = Warehouse(tmp_path).read_run(RUN)
     assert run
+    other = replace(run, recipe={"judge": {"confirm": "reward"}})
     with connect(tmp_path) as connection, pytest.raises(InputError, match="without votes"):
-        other = replace(run, recipe={"judge": {"confirm": "reward"}})
         profile_labels(connection, other, CONSTITUTION, PROFILES[1])
 
 
@@ -187,7 +188,7 @@ def exported(root: Path, out: Path, format: str, **given: Any) -> list[bytes]:
 def test_export_by_the_same_weights_has_the_same_bytes_and_by_others_not(
     pocket: tuple[Path, Stored], tmp_path: Path, format: str
 ) -> None:
-    root, stored = pocket
+    root, _ = pocket
     base = exported(root, tmp_path / "base", format)
     assert exported(root, tmp_path / "same", format, profile="same") == base
     assert exported(root, tmp_path / "courteous", format, profile="courteous") != base

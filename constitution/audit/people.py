@@ -13,6 +13,7 @@ from constitution.audit.evidence import Array, Evidence
 from constitution.audit.kinds import Exhibit
 from constitution.measures import Estimate, estimate
 from constitution.records import Figure
+from constitution.warehouse.rater_groups import column_of
 
 LEAST = 20
 """Pairs with gold, and prompts, under which a group is not ranked: the interval of 10 of 20 is 30 to 70 %."""
@@ -98,12 +99,6 @@ def _gaps(evidence: Evidence, groups: list[_Group]) -> Iterator[Figure]:
         found = _difference(pairs[best], pairs[worst], len(those), evidence.replicates)
         note = f"{best} less {worst}, of {len(those)} groups"
         yield evidence.figure("group_gap", found, note, subject=name)
-
-
-def column_of(group: str) -> str:
-    """Of `country: Chile` the column `country`; of a bare name, `group`."""
-    column, mark, _ = group.partition(": ")
-    return column if mark else "group"
 
 
 def _difference(best: _Group, worst: _Group, groups: int, replicates: int) -> Estimate:

@@ -16,19 +16,26 @@ from constitution.prompts.files import files_of
 from constitution.records import Annotation
 from constitution.shown import brief, printable
 from constitution.warehouse import Warehouse, connect
-from constitution.warehouse.annotations import TOOLS, Conflicts, read_annotations, write_sheet
+from constitution.warehouse.annotations import TOOLS, Conflicts, Groups, read_annotations, write_sheet
 from constitution.warehouse.answers import keep
 
 _LIST = """
 SELECT
-    run_id AS run, rater, source AS file, count(pair_id) AS pairs, count(response_id) AS responses,
+    run_id AS run, rater, array_to_string(any_value(rater_groups), ', ') AS groups, source AS file,
+    count(pair_id) AS pairs, count(response_id) AS responses,
     count(DISTINCT principle_id) AS principles, max(created_at)::TIMESTAMP(0) AS imported,
     max_by(author, created_at) AS by
 FROM annotations GROUP BY ALL ORDER BY ALL
 """
 MOST_NAMED = 5
 """Places, or changed annotations, that a message names."""
-_WHAT = {"new": "new", "changed": "changed", "gone": "gone", "again": "the same in another file"}
+_WHAT = {
+    "new": "new",
+    "changed": "changed",
+    "gone": "gone",
+    "again": "the same in another file",
+    "regrouped": "with other groups",
+}
 
 
 @click.group("annotations", context_settings={"help_option_names": ["-h", "--help"]})
@@ -58,6 +65,10 @@ def group() -> None:
     "--question", metavar="NAME", help="Which question, or column, says what is better.  [default: preferred]"
 )
 @click.option(
+    "--group", "columns", metavar="COLUMN", multiple=True, help="A column with raters' groups.  [default: group]"
+)
+@click.option("--raters", "raters_file", type=click.Path(path_type=Path), help="Table of raters with their groups.")
+@click.option(
     "--spreadsheet-safe",
     is_flag=True,
     help="The file was written by `sql --spreadsheet-safe`, as an annotation sheet always is.",
@@ -65,7 +76,13 @@ def group() -> None:
 @click.option("--dry-run", is_flag=True, help="Read and count, and write nothing.")
 @warehouse_option
 def import_command(
-    files: tuple[str, ...], rater: str, names: tuple[str, ...], dry_run: bool, warehouse: Path, **settings: Any
+    files: tuple[str, ...],
+    rater: str,
+    names: tuple[str, ...],
+    dry_run: bool,
+    warehouse: Path,
+    columns: tuple[str, ...],
+    **settings: Any,
 ) -> None:
     """Import annotations: CSV, TSV, JSONL, JSON or Parquet, also .gz and .zst, several files and patterns of names.
 
@@ -80,6 +97,9 @@ def import_command(
     puts them there; each annotator is a rater, by an address, a number or an id, for which --name gives a name. What
     was discarded, skipped or ignored, or is a draft, is counted and not taken.
 
+    A column `group`, those that --group names (again for more; inside an object as location.region), or a table --raters
+    with a column `rater`, say which groups raters belong to: the audit has each group by itself.
+
     The same file again changes nothing; a corrected one, under the same name, takes the place of what its raters said
     in it before. The view `annotation_sheet` makes a file to fill in. In it `preferred` is first or A, second or B, or
     tie, as the file shows the answers.
@@ -89,9 +109,11 @@ def import_command(
       constitution sql --format csv --out ann.csv "FROM annotation_sheet WHERE run_id = '…' LIMIT 200"
       constitution annotations import ann.csv
       constitution annotations import 'exports/*.json' --dry-run
+      constitution annotations import ann.csv --raters survey.csv --group country --group age
     """
     if settings["run_id"] is not None:
         settings["run_id"] = Warehouse(warehouse).find_run(settings["run_id"]).run_id
+    settings["groups"] = Groups.read(columns, settings.pop("raters_file"))
     found = read_annotations(warehouse, *_paths(files), raters={"": rater, **_names(names)}, **settings)
     store = Warehouse(warehouse)
     by_run = sorted(found.annotations, key=lambda annotation: annotation.run_id)

@@ -21,6 +21,7 @@ from constitution.records import Annotation, Figure, Shard
 from constitution.sandbox import quiet
 from constitution.warehouse import convert, files
 from constitution.warehouse.compact import compact_folder, recover_folder, replace_folder
+from constitution.warehouse.rater_groups import check_groups
 from constitution.warehouse.remote.manifest import owner
 from constitution.warehouse.schema import TABLES
 from constitution.warehouse.store import Store, reading
@@ -40,6 +41,8 @@ class Added(NamedTuple):
     """Said before by the same rater in the same source, and not any more."""
     again: int
     """Said before by the same rater in another source, and the same."""
+    regrouped: int = 0
+    """The same as before, by a rater whose groups are other ones now."""
 
 
 class Warehouse(Store):
@@ -50,7 +53,7 @@ class Warehouse(Store):
 
         An annotation takes the place of the one with its id, and those of one rater and source that of all that this
         rater had from this source: a corrected file replaces what it said before, and the same file changes nothing.
-        Rows that stay keep their `created_at`.
+        Rows that stay keep their `created_at`. Raises InputError where a rater would have two groups of one column.
         """
         with self._alone("annotations", run_id) as folder:
             stored = self.table("annotations", run_id)
@@ -58,14 +61,14 @@ class Warehouse(Store):
             new = {each.id: each for each in annotations}
             said = {(each.rater, each.source) for each in annotations}
             after = {id: each for id, each in before.items() if (each.rater, each.source) not in said} | new
+            check_groups(after.values())
+            both = [(before[id], after[id]) for id in before.keys() & after.keys()]
             added = Added(
                 new=len(after.keys() - before.keys()),
-                changed=sum(before[id].value != after[id].value for id in before.keys() & after.keys()),
+                changed=sum(was.value != now.value for was, now in both),
                 gone=len(before.keys() - after.keys()),
-                again=sum(
-                    before[id] != after[id] and before[id].value == after[id].value
-                    for id in before.keys() & after.keys()
-                ),
+                again=sum(was.source != now.source and was.value == now.value for was, now in both),
+                regrouped=sum(was.rater_groups != now.rater_groups and was.value == now.value for was, now in both),
             )
             if any(added):
                 stay = pa.array([after.get(each.id) == each for each in before.values()], pa.bool_())

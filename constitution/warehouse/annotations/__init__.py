@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
@@ -26,12 +26,14 @@ from constitution.reading import check_file
 from constitution.records import Annotation
 from constitution.shown import from_spreadsheet
 from constitution.warehouse.annotations import argilla, label_studio, prodigy, table
+from constitution.warehouse.annotations.groups import Groups
 from constitution.warehouse.annotations.known import IN_A_TABLE, ON_A_SHEET, WITH_IDS, Known
 from constitution.warehouse.annotations.said import ALIASES, BLANK, COLUMNS, Refused, Said, whole
 from constitution.warehouse.annotations.sheet import sheets
+from constitution.warehouse.rater_groups import check_groups
 from constitution.writing import beside
 
-__all__ = ["COLUMNS", "TOOLS", "AnnotationFile", "Conflicts", "read_annotations", "write_sheet"]
+__all__ = ["COLUMNS", "TOOLS", "AnnotationFile", "Conflicts", "Groups", "read_annotations", "write_sheet"]
 
 TOOLS: dict[str, ModuleType] = {"argilla": argilla, "label-studio": label_studio, "prodigy": prodigy}
 """Each module has `KEYS`, `is_one`, `said` and `write`. What is none of theirs is a table."""
@@ -40,6 +42,7 @@ UNKNOWN = "about what is not in the warehouse"
 AGAIN = "saying again what the same rater says in another row"
 OVERRULED = "contradicted by a later row of the same rater"
 CONFLICT = "contradicting another row of the same rater"
+NO_GROUP = "by a rater whom the file of raters does not have"
 Conflicts = Literal["refuse", "last", "skip"]
 
 
@@ -74,6 +77,8 @@ class _Line:
     """For people: `ann.csv, row 17`."""
     path: Path
     words: Mapping[str, str]
+    groups: tuple[str, ...]
+    """Of the rater, as the row names them."""
 
 
 class _Keys(AnyKeys):
@@ -94,6 +99,7 @@ def read_annotations(
     spreadsheet_safe: bool = False,
     question: str | None = None,
     on_conflict: Conflicts = "refuse",
+    groups: Groups | None = None,
 ) -> AnnotationFile:
     """The annotations in the files `paths`, for the warehouse in `root`.
 
@@ -102,11 +108,13 @@ def read_annotations(
     pair, response or principle is not known.
     spreadsheet_safe: the texts of a CSV or TSV have the apostrophes of `shown.spreadsheet`, as an annotation sheet's
     always have. question: which of a task's questions says what is better; None: `preferred`, or the only one.
-    on_conflict: what becomes of two rows in which one rater says two things of one.
+    on_conflict: what becomes of two rows in which one rater says two things of one. groups: where the raters' groups
+    are read; None: the column `group`, where there is one.
 
     Raises InputError for a file that cannot be read or a row that is wrong, WarehouseError where there is no warehouse.
     """
-    lines = [line for path in paths for line in _read(path, spreadsheet_safe, question)]
+    groups = groups or Groups()
+    lines = [line for path in paths for line in _read(path, spreadsheet_safe, question, groups)]
     known = Known.of(root, [line.said.row for line in lines if line.said.taken], run_id)
     taken = _Taken(on_conflict)
     for line in lines:
@@ -119,11 +127,15 @@ def read_annotations(
             own = line.said.row.get("rater", "")
             rater = (raters or {}).get(own) or own or path.name.partition(".")[0]
             made = known.annotation(line.said.row, rater, path.name, line.words)
-            taken.add(made, line.place)
+            own_groups = groups.of_rater.get(own) or groups.of_rater.get(rater) or line.groups
+            taken.add(replace(made, rater_groups=own_groups), line.place)
+            if groups.file is not None and not own_groups:
+                taken.notes.setdefault(NO_GROUP, []).append(line.place)
         except Refused as fault:
             if not (fault.unknown and skip_unknown):
                 raise _refusal(path, line.place, fault) from None
             taken.skipped.setdefault(UNKNOWN, []).append(f"{line.place}: {fault}")
+    check_groups(taken.annotations.values())
     return AnnotationFile(tuple(taken.annotations.values()), taken.skipped, taken.notes)
 
 
@@ -173,11 +185,11 @@ class _Taken:
 # --- reading
 
 
-def _read(path: Path, spreadsheet_safe: bool, question: str | None) -> list[_Line]:
+def _read(path: Path, spreadsheet_safe: bool, question: str | None, groups: Groups) -> list[_Line]:
     """What the file's rows say, in its order; rows of a CSV are counted without its header."""
     _check_file(path)
     plain: dict[str, None] = {}
-    found: list[tuple[ModuleType, Said, str]] = []
+    found: list[tuple[ModuleType, Said, str, tuple[str, ...]]] = []
     try:
         is_csv = form_of(path) == "csv"
         for row in read_file(path, _Keys()):
@@ -187,23 +199,24 @@ def _read(path: Path, spreadsheet_safe: bool, question: str | None) -> list[_Lin
             if form is table:
                 plain.update(dict.fromkeys(data))
             try:
-                found.extend((form, whole(said), place) for said in form.said(data, question))
+                found.extend((form, whole(said), place, groups.of(data)) for said in form.said(data, question))
             except Refused as fault:
                 raise _refusal(path, place, fault) from None
     except PromptError as error:
         raise InputError(str(error), hint=_hint(path, error)) from None
     if not found:
         raise InputError(f"{path}: has no rows", hint=table.NEEDED)
+    groups.check(path, {name for *_, named in found for name in named})
     wanted = table.check_columns(path, plain, question) if plain else set()
     lines = []
-    for form, said, place in found:
+    for form, said, place, named in found:
         says, words = said.row, ON_A_SHEET if "first_id" in said.row else {}
         if form is table:
             words = dict(_words(wanted, plain))
             if is_csv and (spreadsheet_safe or "first_id" in wanted):
                 cells = {name: from_spreadsheet(text).strip() for name, text in says.items()}
                 says = {name: cell for name, cell in cells.items() if cell}
-        lines.append(_Line(said._replace(row=says), place, path, words))
+        lines.append(_Line(said._replace(row=says), place, path, words, named))
     return lines
 
 
