@@ -52,7 +52,8 @@ def store(
     """Writes the run. judge: settings of [judge]."""
     world, stored, warehouse = World(random.Random(seed)), Stored(), Warehouse(root)
     section = JudgeSection.model_validate(judge)
-    prompts, answers, labels = [], [], []
+    prompts: list[Prompt] = []
+    answers, labels = [], []
     for _ in range(pairs):
         request = world.request("held-out")
         prompt = Prompt(request.messages)
@@ -98,7 +99,7 @@ def _votes(pair: Pair, says: Mapping[str, float]) -> list[Judgement]:
     return found
 
 
-def annotations(stored: Stored, raters: Mapping[str, Sequence[str]], weights: Mapping[str, float]) -> list[Annotation]:
+def gold_of(stored: Stored, raters: Mapping[str, Sequence[str]], weights: Mapping[str, float]) -> list[Annotation]:
     """What raters, each with their groups, say who prefer what these weights do."""
     return [
         Annotation(row_id(RUN, rater, pair_id, None, None), RUN, pair.a.prompt_id, rater,

@@ -100,8 +100,8 @@ def test_another_file_of_the_same_rater_adds_to_the_first(root: Path) -> None:
     first = read(root, rows[:2], raters={"": "ann"})
     second = read(root, rows[2:], "more.csv", raters={"": "ann"})
     warehouse = Warehouse(root)
-    assert warehouse.write_annotations(RUN, first.annotations) == (2, 0, 0, 0)
-    assert warehouse.write_annotations(RUN, second.annotations) == (1, 1, 0, 0)
+    assert warehouse.write_annotations(RUN, first.annotations) == (2, 0, 0, 0, 0)
+    assert warehouse.write_annotations(RUN, second.annotations) == (1, 1, 0, 0, 0)
     assert sorted(values(warehouse.read_annotations(RUN))) == [("pair0", 0.0), ("pair1", 1.0), ("pair2", 1.0)]
 
 
@@ -109,7 +109,7 @@ def test_imports_at_once_lose_nothing(root: Path) -> None:
     files = [read(root, [{"pair_id": "pair0", "preferred": "a"}], f"rater{number}.csv") for number in range(12)]
     with ThreadPoolExecutor(6) as pool:
         changed = list(pool.map(lambda file: Warehouse(root).write_annotations(RUN, file.annotations), files))
-    assert changed == [(1, 0, 0, 0)] * 12
+    assert changed == [(1, 0, 0, 0, 0)] * 12
     assert len(Warehouse(root).read_annotations(RUN)) == 12
 
 

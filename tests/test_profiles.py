@@ -14,7 +14,7 @@ import pytest
 from export_runs import NO_CLEANING
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from profile_runs import CONSTITUTION, PROFILES, RUN, VOTING, Stored, annotations, store
+from profile_runs import CONSTITUTION, PROFILES, RUN, VOTING, Stored, gold_of, store
 from relabelled import JURY, same
 from relabelled import section as judge_section
 from votes_run import PRINCIPLES, make
@@ -224,7 +224,7 @@ def test_export_refuses_a_profile_that_it_cannot_use(pocket: tuple[Path, Stored]
 def test_the_audit_says_what_each_profile_changes_and_how_far_it_is_its_groups(tmp_path: Path) -> None:
     stored = store(tmp_path, pairs=120)
     courteous = CONSTITUTION.weights(PROFILES[2])
-    Warehouse(tmp_path).write_annotations(RUN, annotations(stored, {"ann": ["town"], "bob": ["town"]}, courteous))
+    Warehouse(tmp_path).write_annotations(RUN, gold_of(stored, {"ann": ["town"], "bob": ["town"]}, courteous))
     found = {(each.figure, each.subject): each for each in audit(tmp_path, RUN, sections=["profiles", "people"])}
     base, voted = CONSTITUTION.weights(), [id for id in stored.pairs if stored.votes[id]]
     own = {id: (stored.side(id, base), stored.side(id, courteous)) for id in voted}

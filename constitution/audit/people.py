@@ -84,7 +84,7 @@ def _alignment(evidence: Evidence, group: _Group) -> Figure:
 
 
 def _gaps(evidence: Evidence, groups: list[_Group]) -> Iterator[Figure]:
-    """Of each column that groups are of: the best group less the worst, both as they were found."""
+    """The best group less the worst, for each column that groups are of."""
     by_column: dict[str, list[_Group]] = {}
     for group in groups:
         if group.ranked:

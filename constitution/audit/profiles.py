@@ -59,18 +59,19 @@ def _of(evidence: Evidence, profile: Profile, found: ProfileLabels) -> Iterator[
 
 
 def _alignment(evidence: Evidence, profile: Profile, columns: dict[str, np.ndarray]) -> Figure:
-    about = {"subject": profile.id}
     if not profile.group:
-        return evidence.missing("profile_alignment", "the profile names no `group` of raters", **about)
+        return evidence.missing("profile_alignment", "the profile names no `group` of raters", subject=profile.id)
     gold = np.nan_to_num(columns["gold"].astype(float))
     said = (gold != 0) & ~columns["missing"].astype(bool)
     if not said.any():
-        return evidence.missing("profile_alignment", f"no labelled pair has gold of the group {profile.group}", **about)
+        return evidence.missing(
+            "profile_alignment", f"no labelled pair has gold of the group {profile.group}", subject=profile.id
+        )
     product = (columns["side"] * gold)[said]
     right = evidence.mean((1 + product) / 2, columns["cluster"][said], proportion=True)
     base = evidence.mean((1 + (columns["base"] * gold)[said]) / 2, columns["cluster"][said], proportion=True)
     return evidence.figure(
-        "profile_alignment", right, f"of {profile.group}; the run's labels {base.value:.1%}", **about
+        "profile_alignment", right, f"of {profile.group}; the run's labels {base.value:.1%}", subject=profile.id
     )
 
 

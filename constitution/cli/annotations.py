@@ -97,8 +97,8 @@ def import_command(
     puts them there; each annotator is a rater, by an address, a number or an id, for which --name gives a name. What
     was discarded, skipped or ignored, or is a draft, is counted and not taken.
 
-    A column `group`, those that --group names (again for more; inside an object as location.region), or a table --raters
-    with a column `rater`, say which groups raters belong to: the audit has each group by itself.
+    A column `group`, those that --group names (again for more; inside an object as location.region), or a table
+    --raters with a column `rater`, say which groups raters belong to: the audit has each group by itself.
 
     The same file again changes nothing; a corrected one, under the same name, takes the place of what its raters said
     in it before. The view `annotation_sheet` makes a file to fill in. In it `preferred` is first or A, second or B, or

@@ -49,7 +49,7 @@ class ProfileLabels:
     changed: bool
     """False: the profile's weights are the principles' own, and the labels are those that the run has."""
     undecided: int
-    """Of these, pairs whose label the votes that were not asked for would change more often than judge.sure allows."""
+    """Pairs of these whose label the votes that were not asked for would change more often than judge.sure allows."""
 
 
 def profile_of(constitution: Constitution, id: str) -> Profile:

@@ -207,9 +207,7 @@ def _summary(changes: list[Change]) -> str:
         for kind in ("added", "removed", "renamed", "reworded", "reweighted", "retagged")
     }
     parts = [f"{count} {kind}" for kind, count in counts.items() if count]
-    others = sorted(
-        {change.kind for change in changes if change.kind in (*_LISTS, "clauses", *_BY_ID, "reordered")}
-    )
+    others = sorted({change.kind for change in changes if change.kind in (*_LISTS, "clauses", *_BY_ID, "reordered")})
     parts += ["order changed" if kind == "reordered" else f"{kind} changed" for kind in others]
     if any(change.principle is None and change.kind == "reworded" for change in changes):
         parts.append("head changed")

@@ -6,7 +6,6 @@ fault of the others. Types are strict: a weight written as "2" is a fault, not a
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from constitution.principles.languages import TAG_PATTERN
+from constitution.principles.phrases import phrase, place_of, toml_type
 from constitution.principles.profiles import ProfileTable, profile_faults
 from constitution.principles.system import PLACEHOLDERS, placeholders
 from constitution.records import (
@@ -328,7 +328,7 @@ def _tables(raw: Mapping[str, Any], key: str, faults: list[Fault]) -> list[tuple
     value = raw.get(key, [])
     if isinstance(value, list):
         return list(enumerate(value, start=1))
-    faults.append(Fault(None, f"{key}: expected a list of tables, written as [[{key}]], found {_toml_type(value)}"))
+    faults.append(Fault(None, f"{key}: expected a list of tables, written as [[{key}]], found {toml_type(value)}"))
     return []
 
 
@@ -360,21 +360,10 @@ def _table(
         return model.model_validate(value)
     except ValidationError as error:
         for fault in error.errors(include_url=False):
-            where = ", ".join(filter(None, [place, _place(fault["loc"])]))
-            message = _phrase(dict(fault), _known_fields(model, fault["loc"]) + list(more_fields))
+            where = ", ".join(filter(None, [place, place_of(fault["loc"])]))
+            message = phrase(dict(fault), _known_fields(model, fault["loc"]) + list(more_fields))
             faults.append(Fault(principle, f"{where}: {message}" if where else message))
         return None
-
-
-def _place(loc: tuple[int | str, ...]) -> str:
-    """`exemplars #1, messages #2, role`: people count from 1."""
-    words: list[str] = []
-    for part in loc:
-        if isinstance(part, int) and words:
-            words[-1] += f" #{part + 1}"
-        else:
-            words.append(str(part))
-    return ", ".join(words)
 
 
 def _known_fields(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
@@ -387,40 +376,3 @@ def _known_fields(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[st
     for part in loc[:-1]:
         model = nested.get(str(part), model)
     return list(model.model_fields)
-
-
-_EXPECTED = {
-    "string_type": "text in quotes",
-    "float_type": "a number",
-    "list_type": "a list",
-    "model_type": "a table",
-    "dict_type": "a table",
-}
-
-
-def _phrase(fault: Mapping[str, Any], known: list[str]) -> str:
-    kind, value = fault["type"], fault["input"]
-    if kind == "extra_forbidden":
-        near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)
-        return "unknown field" + (f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}")
-    if kind == "missing":
-        return "missing field"
-    if kind == "string_too_short":
-        return "is empty"
-    if kind == "string_pattern_mismatch":
-        return f"{value!r} must be lower-case letters, digits and hyphens, 64 at most"
-    if kind == "value_error":
-        return str(fault["ctx"]["error"])
-    if kind == "literal_error":
-        return f"expected {fault['ctx']['expected'].replace(chr(39), '')}, found {_toml_type(value)}"
-    if kind in _EXPECTED:
-        return f"expected {_EXPECTED[kind]}, found {_toml_type(value)}"
-    return f"{fault['msg'][0].lower()}{fault['msg'][1:]}, found {value!r}"
-
-
-def _toml_type(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict | list):
-        return "a table" if isinstance(value, dict) else "a list"
-    return f'the text "{value}"' if isinstance(value, str) else str(value)

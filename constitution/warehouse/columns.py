@@ -62,7 +62,11 @@ class Table:
         return pa.schema([column.field for column in self.columns], metadata=about)
 
     def conform(self, data: pa.Table) -> pa.Table:
-        """`data` with this table's columns, in their order and of their types."""
+        """`data` with this table's columns, in their order and of their types; those that may be null and that a part
+        of before does not have are null."""
+        for column in self.columns:
+            if column.null and column.name not in data.column_names:
+                data = data.append_column(column.field, pa.nulls(data.num_rows, column.type))
         return data.select(self.schema.names).cast(self.schema)
 
     def select(self, source: str, *more: str) -> str:

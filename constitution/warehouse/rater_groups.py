@@ -12,7 +12,7 @@ COLUMN = "group"
 
 
 def column_of(group: str) -> str:
-    """Of `country: Chile` the column `country`; of a bare name `group`."""
+    """`country` for `country: Chile`, and `group` for a bare name."""
     column, mark, _ = group.partition(": ")
     return column if mark else COLUMN
 

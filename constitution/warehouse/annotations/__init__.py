@@ -78,7 +78,7 @@ class _Line:
     path: Path
     words: Mapping[str, str]
     groups: tuple[str, ...]
-    """Of the rater, as the row names them."""
+    """Those of the rater, as the row names them."""
 
 
 class _Keys(AnyKeys):

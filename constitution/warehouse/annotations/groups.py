@@ -15,7 +15,7 @@ from constitution.errors import InputError, PromptError
 from constitution.prompts.files import read_file
 from constitution.prompts.keys import AnyKeys
 from constitution.warehouse.annotations.said import as_text
-from constitution.warehouse.rater_groups import COLUMN
+from constitution.warehouse.rater_groups import COLUMN, column_of
 
 RATERS = ("rater", "annotator", "rater_id", "annotator_id", "user_id", "worker_id", "participant")
 """Names of the column of a file of raters that says who a row is of."""
@@ -35,7 +35,7 @@ class Groups:
     """Where groups are read."""
 
     columns: tuple[str, ...] = ()
-    """Of the annotations, or of the file of raters; one inside an object as `location.region`. Empty: `group`, where
+    """Columns of the annotations, or of the file of raters; one inside an object as `location.region`. Empty: `group`, where
     there is one."""
     of_rater: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """From the file of raters."""
@@ -55,7 +55,7 @@ class Groups:
     def check(self, path: Path, seen: Collection[str]) -> None:
         """Raises InputError where no row of a file has a column that was asked for."""
         for column in () if self.file is not None else self.columns:
-            if not any(name == column or name.startswith(f"{column}: ") for name in seen):
+            if not any(column_of(name) == column for name in seen):
                 hint = "correct --group, or give --raters FILE, which says whose group is what"
                 raise InputError(f"{path}: no row has a group in {column!r}", hint=hint)
 
