@@ -35,8 +35,8 @@ class Groups:
     """Where groups are read."""
 
     columns: tuple[str, ...] = ()
-    """Columns of the annotations, or of the file of raters; one inside an object as `location.region`. Empty: `group`, where
-    there is one."""
+    """Columns of the annotations, or of the file of raters; one inside an object as `location.region`. Empty: `group`,
+    where there is one."""
     of_rater: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """From the file of raters."""
     file: Path | None = None
