@@ -10,6 +10,7 @@
     forecast   what a whole will come to, by a sample of it
     benchmarks how public benchmarks score a judge
     groups     the best of n, what goes with what inside groups
+    consensus  what groups of people agree on
     refusals   answers that begin like a refusal
     lengths    how long a text is
     sentences  where its sentences end
