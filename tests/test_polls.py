@@ -98,9 +98,9 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path, comments: str, votes: st
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20), st.integers(0, 20)), min_size=2, max_size=5))
 def test_one_group_that_does_not_agree_makes_bridging_small(rows: list[tuple[int, int, int]]) -> None:
-    counts = np.array(rows).T[:, :, None]
-    [found] = support(*counts, groups=len(rows))
+    yes, no, passed = np.array(rows).T[:, :, None]
+    [found] = support(yes, no, passed, len(rows))
     worst = min((a + 1) / (a + d + p + 2) for a, d, p in rows)
     assert 0 < found.bridging <= worst
-    again = support(*counts[:, ::-1], groups=len(rows))[0]
+    again = support(yes[::-1], no[::-1], passed[::-1], len(rows))[0]
     assert again.bridging == pytest.approx(found.bridging)

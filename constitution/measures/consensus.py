@@ -34,7 +34,7 @@ def support(agree: ArrayLike, disagree: ArrayLike, passed: ArrayLike, groups: in
     counts = [np.asarray(each, dtype=np.int64) for each in (agree, disagree, passed)]
     if len({each.shape for each in counts}) > 1 or counts[0].ndim != 2 or any((each < 0).any() for each in counts):
         raise ValueError("counts: (rows, statements) each, and none is negative")
-    yes, no, votes = counts[0], counts[1], sum(counts)
+    yes, no, votes = counts[0], counts[1], counts[0] + counts[1] + counts[2]
     return [_of_one(yes[:, n], no[:, n], votes[:, n], groups) for n in range(yes.shape[1])]
 
 

@@ -67,7 +67,7 @@ def read_poll(statements: Path, votes: Path) -> Poll:
         if id in place:
             counts[what, column.get(groups.get(person, ""), len(names)), place[id]] += 1
     _check_signs(votes, counts, ids, counted)
-    found = support(*counts, groups=len(names))
+    found = support(counts[0], counts[1], counts[2], len(names))
     made = [Statement(id, texts[id], places[id], each) for id, each in zip(ids, found, strict=True)]
     silent = [each.id for each in made if not each.support.overall.n]
     if silent:
