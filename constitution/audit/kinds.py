@@ -203,7 +203,7 @@ def _kind(name: str, given: dict[str, Any]) -> Kind:
     return Kind(name, **given)
 
 
-_FILES = ("figures.toml", "groups.toml", "criteria.toml", "scorecard.toml")
+_FILES = ("figures.toml", "groups.toml", "criteria.toml", "scorecard.toml", "coverage.toml")
 SECTIONS = tuple(section for file in _FILES for section in _sections(file))
 """In the page's order."""
 KINDS = {kind.name: kind for section in SECTIONS for kind in section.kinds}

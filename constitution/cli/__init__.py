@@ -34,6 +34,7 @@ COMMANDS = {
     "sql": ("constitution.cli.sql:sql", "Ask the warehouse in SQL, read-only."),
     "show": ("constitution.cli.show:show", "Print a stored row: what was sent, what came back; --again."),
     "audit": ("constitution.cli.audit:audit", "Measure how far a run's labels can be trusted, as a report."),
+    "coverage": ("constitution.cli.coverage:coverage", "What of a document's clauses a run covers, and what not."),
     "export": ("constitution.cli.export:export", "Make a data set that trainers load: cleaned, split, with a card."),
     "relabel": ("constitution.cli.relabel:relabel", "Make a run's labels again from its stored votes."),
     "annotations": (

@@ -68,10 +68,10 @@ def sql(query: str | None, form: Format, out: Path | None, safe: bool | None, wa
         raise click.UsageError('there is no query, for example: constitution sql "SHOW TABLES"')
     text = _from_stdin() if query is None else _argument(query)
     with connect(warehouse) as connection:
-        _in_a_thread(connection, lambda: _answer(connection, text, form, out, safe))
+        _in_a_thread(connection, lambda: write_answer(connection, text, form, out, safe))
 
 
-def _answer(connection: DuckDBPyConnection, query: str, form: Format, out: Path | None, safe: bool | None) -> None:
+def write_answer(connection: DuckDBPyConnection, query: str, form: Format, out: Path | None, safe: bool | None) -> None:
     answer = keep(connection, query, "parquet" if form == "parquet" else "python")
     if form == "parquet" and out is not None:
         write_parquet(answer, out)

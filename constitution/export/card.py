@@ -60,6 +60,8 @@ class CardFacts:
     """As the run used it (Warehouse.read_principles)."""
     columns: tuple[Field, ...]
     done: Exported
+    documents: tuple[tuple[str, str, int], ...] = ()
+    """Name, edition and number of clauses of those that the run was held against (Warehouse.read_clauses)."""
     figures: tuple[Figure, ...] = ()
     """Figures of the run's last audit (Warehouse.read_figures); empty: it was never audited."""
     headlines: tuple[Headline, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,6 +86,7 @@ def make(root: Path, run_id: str, settings: Settings, out: Path, options: CardOp
                 constitution=constitution,
                 columns=fields(settings, run),
                 done=done,
+                documents=_documents(warehouse, run_id),
                 figures=tuple(warehouse.read_figures(run_id)),
                 headlines=measured,
                 sides=sides,
@@ -96,6 +98,11 @@ def make(root: Path, run_id: str, settings: Settings, out: Path, options: CardOp
             write_card(folder, facts, options)
             warehouse.write_exported(run_id, settings.export_id, work.batches(_ROWS.format(format=settings.format)))
     return done
+
+
+def _documents(warehouse: Warehouse, run_id: str) -> tuple[tuple[str, str, int], ...]:
+    clauses = Counter((each.document, each.edition) for each in warehouse.read_clauses(run_id))
+    return tuple((*edition, count) for edition, count in clauses.items())
 
 
 _ROWS = """

@@ -4,6 +4,7 @@ What people write (principles, recipes) is validated elsewhere, by pydantic; the
 documented under their names, with units and what None means; docs/warehouse.md shows them as columns.
 """
 
+from constitution.records.clauses import StoredClause
 from constitution.records.kinds import (
     FIXED_DROPS,
     HELD_BACK,
@@ -127,6 +128,7 @@ __all__ = [
     "ShardRecord",
     "SkippedRow",
     "Step",
+    "StoredClause",
     "StoredSource",
     "SystemPrompt",
     "Turn",

@@ -41,6 +41,7 @@ from constitution.records import (
     Score,
     SkippedRow,
     Step,
+    StoredClause,
     SystemPrompt,
     Turn,
 )
@@ -48,12 +49,12 @@ from constitution.warehouse.columns import IDS, MESSAGES, Table
 from constitution.warehouse.schema import SAMPLING, TABLES
 from constitution.writing import author
 
-Note = Annotation | Figure | Score | Counterfactual
+Note = Annotation | Figure | Score | Counterfactual | StoredClause
 Identified = (
     Prompt | Response | Judgement | Preference | Failure | Score | Reward | ReferenceCheck | RubricItem | Counterfactual
 )
 """What is found by its id (lookup.KINDS)."""
-N = TypeVar("N", Annotation, Figure, Score, Counterfactual)
+N = TypeVar("N", Annotation, Figure, Score, Counterfactual, StoredClause)
 R = TypeVar("R")
 
 ROW_TABLES: dict[str, type[Row]] = {
@@ -79,6 +80,7 @@ NOTE_TABLES: dict[str, type[Note]] = {
     "figures": Figure,
     "counterfactuals": Counterfactual,
     "scores": Score,
+    "clauses": StoredClause,
 }
 """The tables of what is said of a run afterwards; scores are also of counterfactuals."""
 
@@ -213,6 +215,7 @@ _READ: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(
         ("read_first", "read_second", "dissent", "seen_ids", "from_ids", "grades", "judges", "rater_groups"), tuple
     ),
+    **dict.fromkeys(("heading", "quoted_by"), tuple),
 }
 """Fields that are not of the same type in Python as Arrow has them."""
 

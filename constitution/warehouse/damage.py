@@ -41,6 +41,7 @@ def made_by(counts: Mapping[str, int]) -> tuple[str, ...]:
 REMEDIES = {
     "annotations": "import them again",
     "figures": "audit the run again",
+    "clauses": "`constitution coverage` of the document again",
     "scores": "audit it again with --scorecard",
     "counterfactuals": "audit it again with --scorecard --swaps",
     "exported": "export it again",

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import duckdb
 import pyarrow as pa
 
 from constitution.errors import RunLocked, WarehouseError
-from constitution.records import Annotation, Figure, Shard
+from constitution.records import Annotation, Figure, Shard, StoredClause
 from constitution.sandbox import quiet
 from constitution.warehouse import convert, files
 from constitution.warehouse.compact import compact_folder, recover_folder, replace_folder
@@ -28,8 +28,12 @@ from constitution.warehouse.store import Store, reading
 from constitution.warehouse.tally import from_files
 from constitution.writing import author
 
-_WAITING = ("annotations", "figures", "exported")
+_WAITING = ("annotations", "figures", "clauses", "exported")
 """Tables of which the processes that write one of them wait for each other."""
+
+
+Stored = Literal["new", "same", "replaced"]
+"""What became of an edition's clauses when they were stored."""
 
 
 class Added(NamedTuple):
@@ -88,6 +92,25 @@ class Warehouse(Store):
     def read_figures(self, run_id: str) -> list[Figure]:
         """The figures of the run's last audit; none if there was none."""
         return convert.notes_from_arrow(Figure, self.table("figures", run_id))
+
+    def write_clauses(self, run_id: str, clauses: Sequence[StoredClause]) -> Stored:
+        """Keeps the clauses of one edition of a document; other documents and editions stay. Where the same file was
+        divided otherwise before, or the run's principles quote it otherwise, its rows take the place of those."""
+        edition = {(each.document, each.edition) for each in clauses}
+        with self._alone("clauses", run_id) as folder:
+            table = self.table("clauses", run_id)
+            before = convert.notes_from_arrow(StoredClause, table)
+            ours = [each for each in before if (each.document, each.edition) in edition]
+            if ours == list(clauses):
+                return "same"
+            stay = pa.array([(each.document, each.edition) not in edition for each in before], pa.bool_())
+            fresh = convert.rows_to_arrow("clauses", clauses)
+            self._replace("clauses", folder, pa.concat_tables([table.filter(stay), fresh]))
+        return "replaced" if ours else "new"
+
+    def read_clauses(self, run_id: str) -> list[StoredClause]:
+        """Those of all documents and editions, as they were stored one after the other."""
+        return convert.notes_from_arrow(StoredClause, self.table("clauses", run_id))
 
     def record(self, table: str, run_id: str, id: str) -> convert.Identified:
         """The run's row of this id, of a table of lookup.KINDS. Raises WarehouseError where it is not there."""

@@ -20,7 +20,7 @@ REMOVING = "removing"
 """The folder."""
 RECORD = "record.json"
 """In removing/<run_id>/: that it is there says that the run is gone."""
-SAID = ("exported", "figures", "annotations", "counterfactuals", "scores")
+SAID = ("exported", "figures", "clauses", "annotations", "counterfactuals", "scores")
 """What rests on a run's rows and may have been made after it, what names others first."""
 ORDER = (*SAID, *reversed(damage.ROWS), *reversed(damage.INPUT))
 

@@ -21,6 +21,7 @@ from constitution.warehouse.columns import (
     real,
     text,
 )
+from constitution.warehouse.schema_clauses import CLAUSES
 from constitution.warehouse.schema_input import PRINCIPLES, PROMPTS, SKIPPED
 from constitution.warehouse.schema_notes import (
     ANNOTATIONS,
@@ -220,6 +221,6 @@ TABLES = {
     table.name: table
     for table in (
         *(PRINCIPLES, PROMPTS, SKIPPED, RESPONSES, JUDGEMENTS, PREFERENCES, FAILURES),
-        *(ANNOTATIONS, FIGURES, SCORES, REWARDS, REFERENCE_CHECKS, RUBRICS, COUNTERFACTUALS, EXPORTED),
+        *(ANNOTATIONS, FIGURES, SCORES, REWARDS, REFERENCE_CHECKS, RUBRICS, COUNTERFACTUALS, CLAUSES, EXPORTED),
     )
 }

@@ -217,6 +217,7 @@ def _statements(without: Collection[str]) -> Iterator[str]:
     yield f"CREATE VIEW usage AS WITH used AS ({usage_query()}), {_text('prices.sql')}"
     yield package_files("constitution").joinpath("labels", "votes.sql").read_text(encoding="utf-8")
     yield _text("judging.sql")
+    yield _text("clauses.sql")
     # The tables' own views bind to the files of no rows alone, or each would open all files.
     yield f"SET VARIABLE run = '{NO_RUN_ID}'"
     for table in TABLES.values():
