@@ -228,16 +228,15 @@ def test_the_card_names_document_and_edition(ran: tuple[Path, Run], tmp_path: Pa
     assert read_document(root / "rules.md").digest in card
 
 
-def test_a_warehouse_of_before_has_none_and_takes_some(ran: tuple[Path, Run], tmp_path: Path) -> None:
-    """Its principles have neither quote nor clauses, and there is no folder of clauses."""
+def test_a_run_of_before_has_none_and_takes_some(ran: tuple[Path, Run], tmp_path: Path) -> None:
+    """As it is converted: principles without quote and clauses, no folder of clauses."""
     root, run = ran
     covered(root, root / "rules.md", run)
     old = tmp_path / "warehouse"
     shutil.copytree(root / "warehouse", old)
     shutil.rmtree(old / "clauses")
     [part] = (old / "principles" / run.run_id).glob("*.parquet")
-    for each in (part, old / "principles" / "none" / "none.parquet"):
-        pq.write_table(pq.read_table(each).drop_columns(["quote", "clauses"]), each)
+    pq.write_table(pq.read_table(part).drop_columns(["quote", "clauses"]), part)
     shutil.rmtree(old / "checksums" / "principles")
     assert answer(old, "SELECT count(*) AS n FROM coverage") == [{"n": 0}]
     assert {row["clause"] for row in answer(old, "FROM clause_rows")} == {None}
