@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from constitution.documents import Document, read_document
 from constitution.errors import DocumentError
@@ -118,6 +122,7 @@ def test_licences_lose_no_word(name: str) -> None:
         (b"no pdf", "a.pdf", "is no PDF"),
         (b"a b " * 100_000, "a.txt", "a line of 400,000 characters"),
         (b"> " * 500 + b"deep", "a.md", "nested more than"),
+        (b"x\n\n" + b"![" * 20_000, "a.md", r"line 3 has more than 5,000 \["),
     ],
 )
 def test_what_cannot_be_read_is_refused(data: bytes, name: str, told: str, tmp_path: Path) -> None:
@@ -130,3 +135,58 @@ def test_what_cannot_be_read_is_refused(data: bytes, name: str, told: str, tmp_p
 def test_encodings_by_their_mark(encoding: str, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes("§ 1 Größe\n\n(1) Für alle.\n\n(2) 第三条".encode(encoding))
     assert [clause.id for clause in read_document(tmp_path / "a.txt").clauses] == ["1.1", "1.2"]
+
+
+PIECES = st.sampled_from(
+    [
+        *(
+            "",
+            "",
+            "1. Scope",
+            "2. Duties",
+            "(a) first;",
+            "(b) second;",
+            "(i) deep",
+            "- item",
+            "  * nested",
+            "Art. 5",
+            "§ 7 (2) x",
+        ),
+        *(
+            "CHAPTER II",
+            "3.2 Keys are kept.",
+            "Employees must not:",
+            "A sentence of some words.",
+            "    indented words",
+            "====",
+        ),
+        *(
+            "第三条　处理者",
+            "word-",
+            "ends here",
+            "> quoted",
+            "| a | b |",
+            "|---|---|",
+            "```",
+            "# Head",
+            "**Bold**",
+            "IV. Four",
+            "1",
+        ),
+    ]
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(PIECES, min_size=1, max_size=25))
+def test_nothing_is_lost(tmp_path: Path, lines: list[str]) -> None:
+    """No sign of a plain text, and no letter of a Markdown text, however its lines are put together."""
+    text = "\n".join([*lines, "", "end"])
+    found = document(tmp_path, text, "a.txt")
+    check(found)
+    kept = found.text + "".join(each.text for each in found.dropped)
+    assert Counter("".join(unicodedata.normalize("NFC", text).split())) == Counter("".join(kept.split()))
+    found = document(tmp_path, text, "a.md")
+    check(found)
+    kept = "".join([found.text, *(each.text for each in found.dropped)])
+    assert Counter(filter(str.isalnum, text)) - Counter(filter(str.isalnum, kept)) == Counter()

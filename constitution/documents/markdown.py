@@ -16,6 +16,8 @@ from constitution.errors import DocumentError
 
 MOST_NESTED = 100
 """Lists, items and quotes inside one another."""
+MOST_SIGNS = {"[": 5_000, "<!": 1_000}
+"""Signs of one kind in a paragraph."""
 PSEUDO_HEADING = 120
 """Characters of a paragraph that is all bold, and so a heading."""
 
@@ -28,6 +30,7 @@ def read(text: str, label: str) -> tuple[list[Block], list[Dropped]]:
 
     Raises DocumentError for lists and quotes nested more deeply than MOST_NESTED.
     """
+    _check_brackets(text, label)
     reader = _Reader(label)
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if front := _FRONT.match(text):
@@ -42,6 +45,19 @@ def read(text: str, label: str) -> tuple[list[Block], list[Dropped]]:
     for name, link in environment.get("references", {}).items():
         reader.dropped.append(Dropped("link address", f"[{name}]: {link['href']} {link.get('title') or ''}".strip()))
     return reader.blocks, reader.dropped
+
+
+def _check_brackets(text: str, label: str) -> None:
+    """Refuses a paragraph of brackets, for which the parser takes minutes: its time grows with their square."""
+    line = 1
+    for part in re.split(r"(\n[ \t]*\n)", text):
+        for sign, most in MOST_SIGNS.items():
+            if part.count(sign) > most:
+                raise DocumentError(
+                    f"{label}: the paragraph at line {line} has more than {most:,} {sign}",
+                    hint="divide it by empty lines",
+                )
+        line += part.count("\n")
 
 
 @dataclass
