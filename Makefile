@@ -36,7 +36,7 @@ INSTALL = $(BIN)/uv pip install -q --verify-hashes --python $(BIN)/python \
   -c requirements/lock.txt --build-constraints requirements/build.txt -e '.[dev]'
 GET_UV = -m pip install -q --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/tools.txt
 
-.PHONY: methods results audit-dependencies bench-adaptive bench-attacks bench-engine bench-export bench-judges bench-peers bench-samples bench-scale bench-vllm help setup demo test torture test-install can-test-install test-tables can-test-tables test-vllm can-test-vllm test-model test-model-transformers test-model-vllm can-test-model lint format lock lock-vllm pocket pocket-figures proof pocket-reward pocket-scorer pocket-scorecard clean
+.PHONY: methods results audit-dependencies bench-adaptive bench-attacks bench-engine bench-export bench-improve bench-judges bench-peers bench-samples bench-scale bench-vllm help setup demo test torture test-install can-test-install test-tables can-test-tables test-vllm can-test-vllm test-model test-model-transformers test-model-vllm can-test-model lint format lock lock-vllm pocket pocket-figures proof pocket-reward pocket-scorer pocket-scorecard clean
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -179,6 +179,9 @@ bench-export: $(READY)  ## memory and time of every export of a run of 200,000 p
 
 bench-adaptive: $(READY)  ## votes spared and labels changed by adaptive votes, on planted judges (about three minutes)
 	$(BIN)/python -m benchmarks.adaptive --out benchmarks/results/adaptive.json --page $(RESULTS)
+
+bench-improve: $(READY)  ## is a wrong wording mended and are nine right ones left alone, by a planted judge (about ten minutes)
+	$(BIN)/python -m benchmarks.improve --out benchmarks/results/improve.json --page $(RESULTS)
 
 bench-attacks: $(READY)  ## how many labels of the pocket judge do hostile texts turn? (about twenty minutes)
 	$(BIN)/python -m benchmarks.attacks --out benchmarks/results/attacks.json --page $(RESULTS)

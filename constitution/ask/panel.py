@@ -4,13 +4,14 @@ of a constitution would change."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
 from pydantic import ValidationError
 
 from constitution.ask.questions import opened
+from constitution.engines import Engine
 from constitution.errors import InputError
 from constitution.judge.ask import Judge, Votes, vote
 from constitution.judge.methods import METHODS
@@ -34,6 +35,8 @@ class Panel:
     """All principles that are put to the judges vote, whatever its `principles` says."""
     seed: int = 1
     wording: Wording = ENGLISH
+    through: Callable[[Engine, ModelSection], Engine] | None = None
+    """What each engine is asked through, such as one that keeps its replies; None: it is asked itself."""
 
     @classmethod
     def of(cls, models: Models, section: JudgeSection | None = None, seed: int = 1, wording: Wording = ENGLISH) -> Self:
@@ -94,7 +97,8 @@ async def hear(panel: Panel, run_id: str, cases: Sequence[Case]) -> dict[str, li
         async with opened(section) as engine:
             name = given or engine.model
             own = panel.section.of(section).model_copy(update={"principles": "all"})
-            heard[name] = await _hear(cases, Judge(run_id, panel.seed, 1, engine, name, (), own, panel.wording))
+            asked = panel.through(engine, section) if panel.through else engine
+            heard[name] = await _hear(cases, Judge(run_id, panel.seed, 1, asked, name, (), own, panel.wording))
     return heard
 
 

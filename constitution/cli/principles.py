@@ -45,6 +45,8 @@ def root_of(root: Path | None) -> Path:
         "extract": ("constitution.cli.principles_extract:extract_command", "Draft principles from a document."),
         "accept": ("constitution.cli.principles_extract:accept_command", "Write a draft version from proposals."),
         "test": ("constitution.cli.principles_judge:test", "Put each principle's own examples to a judge."),
+        "improve": ("constitution.cli.principles_improve:improve_command", "Propose wordings, tried on people's gold."),
+        "values": ("constitution.cli.principles_values:values_command", "The values that bear on texts."),
         "impact": ("constitution.cli.principles_impact:impact_command", "Which labels flip under another version."),
     },
     context_settings={"help_option_names": ["-h", "--help"]},

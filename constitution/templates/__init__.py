@@ -102,6 +102,11 @@ WRITE = _load(
 """What a prompt's rubric is asked for with (judge/rubrics/write.py)."""
 EXTRACT = _load("extract.txt", "extract-json.txt", "extract-pair.txt")
 """What drafts of principles are asked for with (propose/extract.py); in SETS it is not, for no project has its own."""
+IMPROVE = _load("improve.txt", "improve-pair.txt", "improve-json.txt")
+"""What other wordings of a principle are asked for with (propose/wordings.py). No project has its own of these, so they
+are not in SETS."""
+VALUES = _load("values.txt")
+"""What the values in a text are asked for with (propose/values.py); not in SETS either."""
 SETS = (
     *(REVISE, JUDGE, RATIONALE, SCORE, SCORE_FINE, RUBRIC, RUBRIC_NEGATED, VERDICT, PERTURB),
     *(REFERENCE, REFERENCE_SEEN, WRITE),

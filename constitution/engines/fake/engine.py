@@ -17,6 +17,7 @@ from constitution.engines.base import Completion, Request
 from constitution.engines.fake import echo, judge, world
 from constitution.engines.fake.checklist import checklist
 from constitution.engines.fake.drafts import drafts
+from constitution.engines.fake.wordings import values, wordings
 from constitution.errors import EngineUnavailable
 from constitution.identity import digest
 from constitution.recipe import FakeModel
@@ -74,6 +75,7 @@ class FakeEngine:
             return Completion(best, "length", prompt_tokens, 1, 0, logprobs)
         thought = world.think(bits, self._section.thoughts) if self._section.reasoning != "off" else ""
         said = checklist(request.messages, bits) or drafts(request.messages, bits)
+        said = said or wordings(request.messages, bits) or values(request.messages, bits)
         said = said or judge.reason(request.messages, bits, self._section, request.sampling.temperature)
         said = said or world.write(request.messages, bits, self._section.verbosity)
         if self._section.echo and echo.echoes(bits, self._section.echo):
