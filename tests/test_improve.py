@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -30,8 +30,8 @@ from constitution.identity import digest
 from constitution.measures.paired import gains_needed, holm, prompts_needed, rise, sign_test
 from constitution.principles import load_constitution
 from constitution.principles.languages import known
-from constitution.propose.gold import Gold, read_gold
-from constitution.propose.improve import Settings, conversation, improve, is_held_out
+from constitution.propose.gold import Gold, GoldPair, read_gold
+from constitution.propose.improve import Proposer, Settings, Trial, Writers, conversation, improve, is_held_out
 from constitution.propose.judging import Asked, Heard
 from constitution.propose.spent import read_spent
 from constitution.propose.wordings import Wording, Writer, Wrong
@@ -57,7 +57,7 @@ class Knowing:
         self.heard += [(principle.comparison_question, len(pairs)) for principle, pairs in asked]
         return [[self._vote(principle.comparison_question, gold) for gold in pairs] for principle, pairs in asked]
 
-    def _vote(self, question: str, gold) -> float | None:
+    def _vote(self, question: str, gold: GoldPair) -> float | None:
         fault, less = MEANS[question.removesuffix(END)]
         bits = int(digest([question, gold.key])[:8], 16)
         if self.deaf(question) and bits % 2:
@@ -82,7 +82,7 @@ class Offering:
         return [Wording(replace(principle, comparison_question=text), "") for text in self.questions[:count]], []
 
 
-def opened(writer) -> Callable[[], AbstractAsyncContextManager]:
+def opened(writer: Proposer) -> Writers:
     return lambda: nullcontext(writer)
 
 
@@ -160,7 +160,7 @@ async def test_a_wording_that_is_no_better_is_not_kept_and_spends_nothing(folder
 async def test_held_out_pairs_are_spent_once(folder: Path) -> None:
     gold = gold_of(WRONG.principles, 120, 1)
 
-    async def again(place: Path, *questions: str, settings: Settings | None = None, more: Gold = gold):
+    async def again(place: Path, *questions: str, settings: Settings | None = None, more: Gold = gold) -> Trial:
         given = await improve(WRONG, more, Knowing(), opened(Offering(*questions)), place, settings or Settings())
         return given.trials[0]
 
@@ -215,7 +215,8 @@ async def test_a_wording_does_not_gain_by_votes_that_it_lacks(folder: Path) -> N
     found = await improve(WRONG, gold, hearing, opened(Offering(BETTER)), folder, Settings())
     [tried] = found.trials[0].tried
     assert tried.missing > 10
-    assert (tried.agreement.value if tried.agreement else 1) < 0.6
+    assert tried.agreement is not None
+    assert (tried.agreement.value or 1.0) < 0.6
     found = await improve(WRONG, gold, Knowing(deaf=lambda _: True, errs=0.9), opened(Offering()), folder, Settings())
     assert found.trials[0].missing > 30
     assert found.trials[0].agreement is not None

@@ -13,6 +13,7 @@ from run_once import run_once
 
 from constitution.ask.panel import Panel
 from constitution.cli import app
+from constitution.engines import Completion, Engine, Request
 from constitution.engines.fake.world import SENTENCES
 from constitution.principles import check
 from constitution.principles.languages import known
@@ -59,7 +60,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "principles" / "kind").mkdir(parents=True)
     (tmp_path / "principles" / "kind" / "1.0.0.toml").write_text(KIND)
     (tmp_path / "recipe.toml").write_text(RECIPE)
-    chance, lines = random.Random(1), []
+    chance, lines = random.Random(1), list[str]()
     while len(lines) < 90:
         sides = sorted([[chance.randint(0, 1) for _ in SENTENCES] for _ in "ab"], key=sum)
         if sum(sides[0]) < sum(sides[1]):
@@ -133,17 +134,17 @@ def test_a_call_is_refused_with_what_to_do(project: Path) -> None:
 PRINCIPLE = Principle("careful", "Where?", "Rewrite it.", "Which answer is more careful?")
 
 
-class Replying:
+class Replying(Engine):
     """A writer that says one thing."""
-
-    model = "replying"
 
     def __init__(self, text: str, reason: str = "stop") -> None:
         self.text, self.reason = text, reason
 
-    async def generate(self, request):
-        from constitution.engines import Completion
+    @property
+    def model(self) -> str:
+        return "replying"
 
+    async def generate(self, request: Request) -> Completion:
         return Completion(self.text, self.reason, 1, 1)
 
 

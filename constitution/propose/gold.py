@@ -158,7 +158,7 @@ def section_of(path: Path) -> tuple[PromptsSection, Path]:
     settings = {name: value for name, value in found.settings.items() if name not in ("path", "tags_field", "ignore")}
     ignored = [key for key in found.settings.get("ignore", ()) if key != PRINCIPLE_KEY]
     tags = {"tags_field": PRINCIPLE_KEY} if PRINCIPLE_KEY in found.keys else {}
-    return PromptsSection(path=path.name, ignore=tuple(ignored), **settings, **tags), path.parent
+    return PromptsSection.model_validate({**settings, **tags, "path": path.name, "ignore": tuple(ignored)}), path.parent
 
 
 def _given(prompt: Prompt, section: PromptsSection) -> Iterator[GoldPair]:

@@ -21,7 +21,7 @@ def principle_of(merged: Merged, document: str) -> Principle:
     phrase, best = _phrase(merged), merged.best()
     return Principle(
         id=merged.slug or f"{merged.kind}-{digest(merged.name)[:8]}",
-        critique_request=f"Where does the answer fail to do justice to {phrase}, where that bears on what is asked?",
+        critique_request=f"Say where the answer fails to do justice to {phrase}, if that bears on what is asked.",
         revision_request=f"Rewrite the answer so that it does justice to {phrase} where that bears on what is asked.",
         comparison_question=f"Which answer does more justice to {phrase}?",
         tags=(merged.kind,),
