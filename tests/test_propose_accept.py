@@ -158,6 +158,14 @@ def test_ids_that_clash_and_what_is_replaced_and_removed(folder: Path) -> None:
     assert ours.comparison_question == "Which answer is warmer?"
 
 
+def test_of_all_those_with_the_same_texts_one_is_accepted(folder: Path) -> None:
+    edit(folder, "in way 2", "in way 1")
+    done = accept(root(folder), folder, every=True)
+    assert done.added == ("p-0", "p-1")
+    assert done.left == (("faulty", "asks two things"), ("p-2", "has the same texts as p-1"))
+    assert done.findings == ()
+
+
 def test_two_at_once(folder: Path) -> None:
     with (folder / ".accept").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -19,7 +19,6 @@ from constitution.cli.principles import root_of, root_option
 from constitution.documents import read_document
 from constitution.errors import PrincipleError
 from constitution.pipeline.path_policy import allowed_folders, check_models
-from constitution.pipeline.tasks import sigterm_cancels
 from constitution.propose.accept import Accepted, accept
 from constitution.propose.extracting import Extracted, Settings, extracting
 from constitution.propose.file import folder_of
@@ -72,7 +71,7 @@ def extract_command(document: Path, name: str, **options: Any) -> None:
     section = _writer(options, recipe)
     found = read_document(document)
     settings = _settings(root, name, options, recipe)
-    done = _run(found, folder, section, settings)
+    done = asyncio.run(extracting(found, folder, section, settings))
     if options["as_json"]:
         click.echo(json.dumps(_as_json(done), ensure_ascii=False, indent=2))
     else:
@@ -85,14 +84,6 @@ def extract_command(document: Path, name: str, **options: Any) -> None:
     elif done.proposals.proposals and not options["as_json"]:
         click.echo(f"Next: edit {folder.parent.name}/{name}/proposals.toml, constitution principles accept {name}")
     sys.exit(1 if done.failed else 0)
-
-
-def _run(found: Any, folder: Path, section: ModelSection, settings: Settings) -> Extracted:
-    async def work() -> Extracted:
-        with sigterm_cancels():
-            return await extracting(found, folder, section, settings)
-
-    return asyncio.run(work())
 
 
 def _writer(options: dict[str, Any], recipe: Recipe | None) -> ModelSection:

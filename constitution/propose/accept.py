@@ -30,7 +30,7 @@ from constitution.principles.files import (
     versions,
 )
 from constitution.principles.languages import known
-from constitution.principles.lint import principle_faults
+from constitution.principles.lint import principle_faults, same_texts
 from constitution.principles.lock import next_version, with_version
 from constitution.principles.schema import parse
 from constitution.principles.toml_writer import lines_of, write_toml
@@ -74,6 +74,9 @@ def accept(root: Path, folder: Path, only: Sequence[str] = (), *, every: bool = 
         found = read(folder / FILE)
         chosen, before, left = _chosen(found, _clauses(folder), only, every)
         name, base = _base(root, found, folder.name)
+        if every:
+            chosen, twins = _without_twins(chosen, base)
+            left = (*left, *twins)
         if not chosen:
             return Accepted("", None, base.label if base else "", (), (), (), before, left, (), ())
         chosen, there = _split(chosen, base)
@@ -152,6 +155,21 @@ def _chosen(
         else:
             chosen.append(each)
     return chosen, before, tuple(left)
+
+
+def _without_twins(
+    chosen: Sequence[Proposal], base: Constitution | None
+) -> tuple[list[Proposal], tuple[tuple[str, str], ...]]:
+    """Those that ask something else than the principles that there are and the proposals before them."""
+    known, kept, twins = list(base.principles if base else ()), [], []
+    for each in chosen:
+        twin = next((own for own in known if own.id != each.id and same_texts(own, each.principle)), None)
+        if each.action == "add" and twin:
+            twins.append((each.id, f"has the same texts as {twin.id}"))
+            continue
+        kept.append(each)
+        known.append(each.principle)
+    return kept, tuple(twins)
 
 
 def _named(each: Proposal, only: Sequence[str], every: bool) -> bool:

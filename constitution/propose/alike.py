@@ -24,6 +24,8 @@ NEAR = 0.9
 """Cosine from which two are the same by their words alone, without being asked about."""
 RELATED = 0.25
 """Cosine from which two may speak of one thing."""
+WORDS = r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]|[^\W\u3040-\u9fff]+"
+"""A Chinese or Japanese sign is a word: their sentences have no blanks."""
 VERDICTS = ("same", "contradict", "neither")
 
 
@@ -50,7 +52,7 @@ def related(proposals: Sequence[Proposal], there: Sequence[Principle]) -> list[R
     all_texts = [*mine, *((each.id, said(each)) for each in there if each.id not in ids)]
     if len(all_texts) < 2 or not any(any(map(str.isalnum, text)) for _, text in all_texts):
         return []
-    matrix = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b").fit_transform(
+    matrix = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=WORDS).fit_transform(
         [text for _, text in all_texts]
     )
     cosines = (matrix[: len(mine)] @ matrix.T).tocoo()

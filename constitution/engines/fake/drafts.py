@@ -37,7 +37,7 @@ def drafts(messages: Messages, bits: str) -> str | None:
     before = _BEFORE.search(asked)
     lead = before[2].strip() if before and before[2].rstrip().endswith(":") else ""
     found = [(_force(each) or _force(lead), each) for each in map(str.strip, _SENTENCE.findall(clause[2]))]
-    demands = [(force, each) for force, each in found if force]
+    demands = [(force, each) for force, each in found if force and len(each.split()) > 2]
     if not demands:
         return json.dumps({"none": "The clause has no word that demands or permits."})
     return json.dumps({"drafts": [_draft(force, each) for force, each in demands[:3]]}, ensure_ascii=False)
