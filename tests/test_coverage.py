@@ -48,6 +48,8 @@ The desk answers everyone who asks.
 ## 3 Archive
 
 3.1 Letters are kept for ten years.
+
+3.2 Keys are counted at night.
 """
 CONSTITUTION = """
 name = "harbour"
@@ -83,6 +85,11 @@ id = "idle"
 aim = "Keep letters."
 quote = "Letters are burnt at once."
 clauses = ["rules#3.1", "rules#9"]
+
+[[principles]]
+id = "keys"
+aim = "Count keys."
+clauses = ["rules#3.2"]
 """
 RECIPE = """
 name = "harbour"
@@ -128,7 +135,8 @@ def test_each_clause_has_its_numbers_and_what_is_not_covered_is_said(ran: tuple[
     states = {name: row["state"] for name, row in rows.items()}
     assert states.pop("2.2") == "introduces"
     assert {name for name, state in states.items() if state == "covered"} == {"1.1", "2.1", "2.2.a"}
-    assert states["3.1"] == "not-asked"
+    assert states["3.1"] == "misquoted"
+    assert rows["3.1"]["misquoted_by"] == ["idle"]
     assert {states[name] for name in ("1.2", "2.2.b")} == {"no-principle"}
     kind = rows["1.1"]
     votes = answer(root / "warehouse", "SELECT principle_id, count(*) AS n FROM judgements GROUP BY ALL")
@@ -143,7 +151,8 @@ def test_each_clause_has_its_numbers_and_what_is_not_covered_is_said(ran: tuple[
     assert (rows["3.1"]["agrees"], rows["3.1"]["win_rate"], rows["3.1"]["votes"]) == (None, None, 0)
     told = done.stderr
     assert f"3 of {len(states)} clauses are covered" in told
-    assert "Never drawn, voted or read: 1 (rules#3.1)" in told
+    assert "Named by principles that quote other words: 1 (rules#3.1)" in told
+    assert "Never drawn, voted or read: 1 (rules#3.2)" in told
     assert "Principles that name no clause of rules: 1 (brief)" in told
     assert "principle idle: names rules#9, and this edition has no such clause" in told
     assert "principle idle: its quote is not in the clauses that it names" in told
@@ -178,6 +187,10 @@ def test_an_edition_is_stored_once_and_each_apart(ran: tuple[Path, Run], tmp_pat
     assert "1 moved, 1 reworded, 0 added, 0 removed" in done.stderr
     assert "principle kind follows from rules#1.1: reworded" in done.stderr
     assert "principle true: names rules#2.1, and this edition has no such clause" in done.stderr
+    [moved] = answer(
+        root / "warehouse", "SELECT state FROM coverage WHERE clause = 'rules#1.1' ORDER BY state DESC LIMIT 1"
+    )
+    assert moved["state"] == "misquoted"
     editions = answer(root / "warehouse", "SELECT edition, count(*) AS n FROM clauses GROUP BY ALL")
     assert [row["n"] for row in editions] == [before.num_rows] * 2
     stays = [row for row in warehouse.table("clauses", run.run_id).to_pylist() if row in before.to_pylist()]
@@ -213,7 +226,7 @@ def test_the_audit_has_the_clauses(ran: tuple[Path, Run]) -> None:
     figures = {each.figure: each for each in audit(root / "warehouse", run.run_id, replicates=20)}
     assert figures["clauses_covered"].n > 5
     assert 0 < (figures["clauses_covered"].value or 0) < 1
-    assert figures["principles_traced"].value == 4 / 5
+    assert figures["principles_traced"].value == pytest.approx(5 / 6)
     page = report(root / "warehouse", run.run_id)
     assert "Clause by clause" in page
     assert "rules#2.2.a" in page

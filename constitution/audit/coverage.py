@@ -57,8 +57,8 @@ EXHIBITS = (
         "SELECT clause, state, array_to_string(principle_ids, ', ') AS principles, prompts, answers, changed, pairs, "
         "votes, readings, agrees, win_rate, failures, text[:200] AS begins, edition[:8] AS edition\n"
         "FROM coverage WHERE run_id = {run} AND state <> 'introduces' ORDER BY document, edition, position",
-        "State: covered, not-asked (its principles were never drawn, voted or read), no-principle. Agrees: share of "
-        "its principles' votes that prefer what the label prefers. Win rate: of the revisions drawn for them. "
-        "Failures: on their prompts, whatever failed.",
+        "State: covered, not-asked (its principles were never drawn, voted or read), misquoted (they quote other "
+        "words), no-principle. Agrees: share of its principles' votes that prefer what the label prefers. Win rate: "
+        "of the revisions drawn for them. Failures: on their prompts, whatever failed.",
     ),
 )

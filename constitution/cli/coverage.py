@@ -113,7 +113,8 @@ def _summary(
     count = {state: number for state, (number, _) in sums.items()}
     total = sum(number for state, number in count.items() if state != "introduces")
     yield f"{count.get('covered', 0):,} of {total:,} clauses are covered."
-    for state, says in (("no-principle", "No principle"), ("not-asked", "Never drawn, voted or read")):
+    told = (("no-principle", "No principle"), ("misquoted", "Named by principles that quote other words"))
+    for state, says in (*told, ("not-asked", "Never drawn, voted or read")):
         if state in sums:
             number, clauses = sums[state]
             yield f"{says}: {number:,} ({_listed(clauses)})"

@@ -39,3 +39,5 @@ class StoredClause:
     """Line of the file, from 1; None: of a PDF."""
     quoted_by: tuple[str, ...] = ()
     """The run's principles that name it and whose quote is in it, word for word."""
+    misquoted_by: tuple[str, ...] = ()
+    """Those that name it and whose quote is in none of the clauses that they name: its words are others."""

@@ -74,7 +74,10 @@ def _has(clauses: Sequence[Clause], quote: str) -> bool:
 def stored(run_id: str, document: Document, name: str, quoted: Iterable[Quoted]) -> list[StoredClause]:
     """The document's clauses as rows of the run."""
     quotes: dict[str, list[str]] = {}
+    wrong: dict[str, list[str]] = {}
     for each in quoted:
+        for clause in each.clauses if each.verbatim is False else ():
+            wrong.setdefault(clause.id, []).append(each.principle.id)
         if each.verbatim:
             quote = normal(each.principle.quote)
             own = [clause for clause in each.clauses if _has([clause], quote)] or each.clauses
@@ -99,6 +102,7 @@ def stored(run_id: str, document: Document, name: str, quoted: Iterable[Quoted])
             page=clause.page or None,
             line=clause.line or None,
             quoted_by=tuple(quotes.get(clause.id, ())),
+            misquoted_by=tuple(wrong.get(clause.id, ())),
         )
         for position, clause in enumerate(document.clauses)
     ]

@@ -46,7 +46,8 @@ asked AS (
 SELECT a.run_id, c.clause, a.table_name, a.id, a.prompt_id, a.principle_id, a.via
 FROM asked AS a LEFT JOIN principle_clauses AS c ON c.run_id = a.run_id AND c.principle_id = a.principle_id;
 
--- One row per clause of each edition of a document that a run was held against. agrees: share of the order-averaged
+-- One row per clause of each edition of a document that a run was held against. misquoted: its number is that of another
+-- clause now, for its principles quote other words. agrees: share of the order-averaged
 -- votes by its principles that prefer what the pair's label prefers, ties of either left out. win_rate: of the
 -- revisions drawn for its principles, as the view `drawn` has it.
 CREATE OR REPLACE VIEW coverage AS
@@ -88,8 +89,9 @@ failed AS (
 SELECT
     c.run_id, c.document, c.edition, c.clause, c.position, c.number, c.heading, c.kind, c.lead, c.text,
     CASE WHEN n.clause IS NULL AND c.kind IN ('lead', 'heading') THEN 'introduces'
-        WHEN n.clause IS NULL THEN 'no-principle' WHEN t.clause IS NULL THEN 'not-asked' ELSE 'covered' END AS state,
-    coalesce(n.principle_ids, []) AS principle_ids, c.quoted_by,
+        WHEN n.clause IS NULL THEN 'no-principle'
+        WHEN list_has_all(c.misquoted_by, n.principle_ids) THEN 'misquoted' WHEN t.clause IS NULL THEN 'not-asked' ELSE 'covered' END AS state,
+    coalesce(n.principle_ids, []) AS principle_ids, c.quoted_by, c.misquoted_by,
     coalesce(t.prompts, 0) AS prompts, coalesce(t.answers, 0) AS answers, coalesce(r.changed, 0) AS changed,
     coalesce(t.pairs, 0) AS pairs, coalesce(t.votes, 0) AS votes, coalesce(t.readings, 0) AS readings,
     coalesce(s.decided, 0) AS decided, s.agrees, coalesce(r.judged, 0) AS judged, r.win_rate,

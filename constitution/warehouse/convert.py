@@ -215,7 +215,7 @@ _READ: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(
         ("read_first", "read_second", "dissent", "seen_ids", "from_ids", "grades", "judges", "rater_groups"), tuple
     ),
-    **dict.fromkeys(("heading", "quoted_by"), tuple),
+    **dict.fromkeys(("heading", "quoted_by", "misquoted_by"), tuple),
 }
 """Fields that are not of the same type in Python as Arrow has them."""
 

@@ -27,6 +27,8 @@ CLAUSES = Table(
         integer("line", "Line of the file, from 1; null: of a PDF.", null=True),
         Column("quoted_by", IDS, "Principles of the run that name it and whose quote is in it, word for word.",
                few=("quoted_by.list.element",)),
+        Column("misquoted_by", IDS, "Those that name it and whose quote is in no clause that they name: it has other "
+               "words than they follow from.", few=("misquoted_by.list.element",)),
         AUTHOR,
         CREATED_AT,
     ),
