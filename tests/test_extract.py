@@ -214,6 +214,24 @@ def test_limit_and_budget(tmp_path: Path) -> None:
     assert not extracted(tmp_path).failed
 
 
+def test_a_start_with_other_settings_keeps_the_drafts_of_clauses_that_it_did_not_reach(tmp_path: Path) -> None:
+    first = extracted(tmp_path)
+    second = extracted(tmp_path, seed=2, limit=1)
+    assert second.failed
+    assert {each.id for each in second.proposals.proposals} == {each.id for each in first.proposals.proposals}
+    third = extracted(tmp_path, seed=2)
+    assert third.asked > 0
+    assert not third.failed
+
+
+def test_the_language_is_the_constitutions(tmp_path: Path) -> None:
+    text = "# Regeln\n\n1. You must not lie.\n"
+    done = extracted(tmp_path, text, language="de")
+    assert done.proposals.language == "de"
+    accept(tmp_path / "principles", tmp_path / "proposals" / "charter", every=True)
+    assert load_constitution(tmp_path / "principles", "charter").language == "de"
+
+
 def test_what_people_edited_stays(tmp_path: Path) -> None:
     done = extracted(tmp_path)
     path = tmp_path / "proposals" / "charter" / FILE

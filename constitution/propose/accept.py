@@ -72,8 +72,9 @@ def accept(root: Path, folder: Path, only: Sequence[str] = (), *, every: bool = 
     the constitution has already, a locked file that was edited, and while another process accepts here."""
     with _alone(folder):
         found = read(folder / FILE)
-        chosen, before, left = _chosen(found, _clauses(folder), only, every)
         name, base = _base(root, found, folder.name)
+        found = replace(found, language=base.language if base else found.language)
+        chosen, before, left = _chosen(found, _clauses(folder), only, every)
         if every:
             chosen, twins = _without_twins(chosen, base)
             left = (*left, *twins)
@@ -145,7 +146,7 @@ def _chosen(
     for each in named:
         if each.draft:
             continue
-        why = "refused" if each.status == "refused" else fault_of(each, clauses)
+        why = "refused" if each.status == "refused" else fault_of(each, clauses, found.language)
         if why and not every:
             raise PrincipleError(
                 f"{each.id} cannot be accepted: {why}", hint=f"edit it in {FILE}, or take it out of what is accepted"
@@ -161,14 +162,16 @@ def _without_twins(
     chosen: Sequence[Proposal], base: Constitution | None
 ) -> tuple[list[Proposal], tuple[tuple[str, str], ...]]:
     """Those that ask something else than the principles that there are and the proposals before them."""
-    known, kept, twins = list(base.principles if base else ()), [], []
+    there: list[Principle] = list(base.principles if base else ())
+    kept: list[Proposal] = []
+    twins: list[tuple[str, str]] = []
     for each in chosen:
-        twin = next((own for own in known if own.id != each.id and same_texts(own, each.principle)), None)
+        twin = next((own for own in there if own.id != each.id and same_texts(own, each.principle)), None)
         if each.action == "add" and twin:
             twins.append((each.id, f"has the same texts as {twin.id}"))
             continue
         kept.append(each)
-        known.append(each.principle)
+        there.append(each.principle)
     return kept, tuple(twins)
 
 
@@ -176,7 +179,7 @@ def _named(each: Proposal, only: Sequence[str], every: bool) -> bool:
     return every or (each.id in only if only else each.status == "accepted")
 
 
-def fault_of(proposal: Proposal, clauses: dict[str, str]) -> str:
+def fault_of(proposal: Proposal, clauses: dict[str, str], language: str = "") -> str:
     """Why it cannot be accepted; empty: it can. What the command that made it found holds until a person edits it.
     clauses: texts by `document#id`; a quote of a clause that is not among them is taken as it is."""
     if proposal.fault and proposal.made == proposal.content:
@@ -184,7 +187,7 @@ def fault_of(proposal: Proposal, clauses: dict[str, str]) -> str:
     if proposal.action == "remove":
         return ""
     principle = proposal.principle
-    if fault := next(iter(principle_faults(principle, known(""))), ""):
+    if fault := next(iter(principle_faults(principle, known(language))), ""):
         return fault
     names = {each.partition("#")[0] for each in clauses}
     if lost := [each for each in principle.clauses if each not in clauses and each.partition("#")[0] in names]:
@@ -261,7 +264,9 @@ def _made(
     if base is None:
         about = f"From {found.document}" if found.document else f"From proposals ({found.kind})"
         edition = f", {found.edition}" if found.edition else ""
-        return Constitution(name, version, f"{about}{edition}.", tuple(new.values()), source=found.document)
+        return Constitution(
+            name, version, f"{about}{edition}.", tuple(new.values()), source=found.document, language=found.language
+        )
     kept = [new.pop(each.id, each) for each in base.principles if each.id not in gone]
     principles = (*kept, *new.values())
     if not principles:

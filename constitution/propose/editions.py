@@ -38,7 +38,8 @@ def edition_of(changes: Sequence[Change], old: Document, new: Document, before: 
     with_drafts = {clause for each in kept for clause in each.principle.clauses}
     again, undrafted = [], []
     for was, now in names.items():
-        if now in with_drafts or (reasons[was] and not any(why.startswith(FAILED) for why in reasons[was])):
+        failed = any(why.startswith(FAILED) for why in reasons[was])
+        if not failed and (reasons[was] or now in with_drafts):
             undrafted += [Undrafted(now, why) for why in reasons[was]]
         else:
             again.append(places[now.partition("#")[2]])

@@ -101,16 +101,19 @@ async def extracting(document: Document, folder: Path, section: ModelSection, se
             for place in first.ask[settings.limit :] if settings.limit is not None else ():
                 work.reasons[place] = f"{FAILED}not asked yet, by --limit {settings.limit}"
             changed = any(change.kind != "same" for change in changes)
-            made, notes = [*first.kept, *work.proposals], list(_change_notes(before))
+            made = list({each.id: each for each in (*first.kept, *work.proposals)}.values())
+            notes = list(_change_notes(before))
             if was and changed:
                 made, notes = follow(changes, was, document, made, settings.there)
             await work.compare(made, settings.there, settings.pairs)
         new = Proposals(
             "extract", settings.constitution, document.name, settings.edition, tuple(made),
             _in_order(document, [*first.undrafted, *work.undrafted]), (*work.notes, *notes),
+            settings.language,
         )  # fmt: skip
         if before:
-            asked = [f"{document.name}#{document.clauses[place].id}" for place in first.ask]
+            answered = [place for place in first.ask if not work.reasons.get(place, "").startswith(FAILED)]
+            asked = [f"{document.name}#{document.clauses[place].id}" for place in answered]
             new = merge(_standing(before, first, new), new, first.gone, asked)
         said += filter(None, [write(folder, new)])
         _store(folder, document, settings, now)

@@ -112,6 +112,8 @@ class Proposals:
     proposals: tuple[Proposal, ...] = ()
     undrafted: tuple[Undrafted, ...] = ()
     notes: tuple[Note, ...] = ()
+    language: str = ""
+    """The language of its words, as a constitution's file declares it."""
 
     def get(self, id: str) -> Proposal | None:
         return next((each for each in self.proposals if each.id == id), None)
@@ -168,6 +170,7 @@ class _File(_Table):
     constitution: Annotated[str, StringConstraints(pattern=r"^$|^[a-z0-9][a-z0-9-]*@\S+$")] = ""
     document: str = ""
     edition: str = ""
+    language: str = ""
     proposals: list[_Proposal] = []
     undrafted: list[_Undrafted] = []
     notes: list[_Note] = []
@@ -202,6 +205,7 @@ def proposals_of(raw: Mapping[str, Any], label: str) -> Proposals:
         made,
         tuple(Undrafted(each.clause, each.reason) for each in found.undrafted),
         tuple(Note(each.kind, tuple(each.ids), each.text) for each in found.notes),
+        found.language,
     )
 
 
@@ -214,7 +218,7 @@ def render(found: Proposals, name: str) -> str:
 
 
 def _lines(found: Proposals) -> Iterator[str]:
-    for key in ("kind", "constitution", "document", "edition"):
+    for key in ("kind", "constitution", "document", "edition", "language"):
         if getattr(found, key):
             yield f"{key} = {basic_string(getattr(found, key))}"
     for each in found.proposals:
