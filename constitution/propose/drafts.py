@@ -120,12 +120,12 @@ def _json(text: str) -> Any:
 
 
 def id_of(document: Document, clause: Clause, number: int) -> str:
-    """`charter-3-2`, and `charter-3-2-b` for the second: of the clause alone, so that another edition has the same."""
+    """`charter-3-2`, and `charter-3-2--2` for its second: of the clause alone, so that another edition has the same."""
     base = re.sub(r"[^a-z0-9]+", "-", f"{document.name}-{clause.id}".casefold()).strip("-")
     plain = f"{document.name}-{clause.id}".casefold().replace(".", "-").replace("_", "-")
     if base != plain or len(base) > 56:
         base = f"{base[:47].rstrip('-')}-{digest([document.name, clause.id])[:8]}"
-    return base if number == 1 else f"{base}-{number}"
+    return base if number == 1 else f"{base}--{number}"  # `-2` would be the first of an inner clause, 3.2 in 3
 
 
 def _is_text(value: Any) -> bool:
