@@ -277,6 +277,30 @@ def test_another_edition_asks_what_changed_and_shows_what_follows(tmp_path: Path
     assert not again.changes
 
 
+def test_a_new_clause_under_an_old_number_has_another_id(tmp_path: Path) -> None:
+    """The clause that had the number is gone, and its principle waits to be taken out."""
+    root, folder = tmp_path / "principles", tmp_path / "proposals" / "charter"
+    old = "# A\n\n1. Staff must wear a green badge at work.\n2. Visitors must sign the book.\n"
+    extracted(tmp_path, old)
+    accept(root, folder, ["charter-1"])
+    path = folder / FILE
+    text = path.read_text("utf-8").replace('id = "charter-2"\n', 'id = "charter-2"\nweight = 2.0\n')
+    path.write_text(text, "utf-8")  # a person's edit
+    there = load_constitution(root, "charter").principles
+    new = "# A\n\n1. Cats should sleep whenever it rains.\n2. Dogs may bark for an hour.\n"
+    done = extracted(tmp_path, new, there=there)
+    found = {each.id: (each.action, each.principle.quote) for each in done.proposals.proposals}
+    assert found == {
+        "charter-1": ("remove", "Staff must wear a green badge at work."),
+        "charter-1-2": ("add", "Cats should sleep whenever it rains."),
+        "charter-2": ("add", "Visitors must sign the book."),
+        "charter-2-2": ("add", "Dogs may bark for an hour."),
+    }
+    with pytest.raises(PrincipleError, match="not in charter#2, word for word"):
+        accept(root, folder, ["charter-2"])
+    assert extracted(tmp_path, new, there=there).proposals.proposals == done.proposals.proposals
+
+
 def test_killed_it_resumes_and_asks_nothing_twice(tmp_path: Path) -> None:
     text = "# Rules\n\n" + "".join(f"{n}. The assistant must keep rule number {n}.\n" for n in range(1, 41))
     (tmp_path / "rules.md").write_text(text, "utf-8")

@@ -26,6 +26,8 @@ from constitution.recipe import FakeModel, ModelSection, Recipe, TransformersMod
 from constitution.records import Principle
 from constitution.shown import brief, printable
 
+SHOWN = 5
+"""Ids on a line, at most."""
 proposals_option = click.option(
     "--proposals",
     type=click.Path(file_okay=False, path_type=Path),
@@ -194,8 +196,10 @@ def accept_command(name: str, only: tuple[str, ...], every: bool, proposals: Pat
 def _show_accepted(done: Accepted, *, quiet: bool = False) -> None:
     for id, why in done.left:
         click.echo(printable(f"not accepted, {id}: {brief(why, 200)}"), err=quiet)
-    for id, draft in done.before:
-        click.echo(printable(f"{id} is in {draft} already"), err=quiet)
+    for draft in dict.fromkeys(draft for _, draft in done.before):
+        ids = [id for id, own in done.before if own == draft]
+        named = ", ".join(ids) if len(ids) <= SHOWN else f"{len(ids)} proposals"
+        click.echo(printable(f"in {draft} already: {named}"), err=quiet)
     for note in done.notes:
         click.echo(printable(f"note: {note}"), err=quiet)
     if done.path is None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, count
 
 from constitution.documents import Change, Clause, Document, followers
 from constitution.propose.extract import FAILED
@@ -81,7 +82,24 @@ def follow(
             ids = dict.fromkeys([*(each.id for each in ours), *(each.id for each in placed)])
             notes.append(Note("change", tuple(ids), _said(change, before, after)))
     made += [each for rest in by_clause.values() for each in rest]
-    return list({each.id: each for each in made}.values()), notes
+    return made, notes
+
+
+def apart(made: Sequence[Proposal], there: Sequence[Principle], stale: Collection[str]) -> list[Proposal]:
+    """With ids of their own: a new clause may have the number, and so the id, of one that was something else before.
+    stale: ids of proposals that a person edited, whose clauses are gone."""
+    says = {principle.id: principle for principle in there}
+    taken = {each.id for each in made if each.action != "add"} | set(stale)
+    named = []
+    for each in made:
+        own = each
+        if each.action == "add" and not each.draft:
+            ids = chain([each.id], (f"{each.id}-{number}" for number in count(2)))
+            id = next(id for id in ids if id not in taken and says.get(id, each.principle) == each.principle)
+            own = each if id == each.id else replace(each, principle=replace(each.principle, id=id)).sealed()
+            taken.add(id)
+        named.append(own)
+    return named
 
 
 def _follow(change: Change, ours: Sequence[Principle], fresh: Sequence[Proposal], after: str) -> Iterator[Proposal]:

@@ -21,7 +21,7 @@ from constitution.errors import InputError
 from constitution.identity import digest
 from constitution.principles.files import replace_file
 from constitution.propose.accept import CLAUSES
-from constitution.propose.editions import Edition, edition_of, follow
+from constitution.propose.editions import Edition, apart, edition_of, follow
 from constitution.propose.extract import FAILED, PAIRS, Extraction
 from constitution.propose.file import FILE, Note, Proposals, Undrafted, merge, read, write
 from constitution.propose.replies import Replies
@@ -105,6 +105,7 @@ async def extracting(document: Document, folder: Path, section: ModelSection, se
             notes = list(_change_notes(before))
             if was and changed:
                 made, notes = follow(changes, was, document, made, settings.there)
+            made = apart(made, settings.there, _stale(before, first))
             await work.compare(made, settings.there, settings.pairs)
         new = Proposals(
             "extract", settings.constitution, document.name, settings.edition, tuple(made),
@@ -135,17 +136,23 @@ def _plan(document: Document, was: Document | None, changes: Sequence[Change], k
 def _standing(before: Proposals, first: Edition, new: Proposals) -> Proposals:
     """The earlier proposals with their clauses' new names, without those that are in a draft and have a successor."""
     renamed = {each.id: each for each in first.kept}
-    gone, stand = set(first.gone), []
+    stale, stand = _stale(before, first), []
     for old in before.proposals:
         successor = new.get(old.id)
         if old.draft and successor and successor.action != "add":
             continue
         each = renamed.get(old.id, old)
-        if each.touched and not each.draft and gone & set(each.principle.clauses):
+        if old.id in stale:
             stand.append(replace(each, note=STALE))
         else:
             stand.append(each)
     return replace(before, proposals=tuple(stand))
+
+
+def _stale(before: Proposals | None, first: Edition) -> set[str]:
+    """Ids of proposals that a person edited, and that are in no draft, whose clauses are gone."""
+    gone, found = set(first.gone), before.proposals if before else ()
+    return {each.id for each in found if each.touched and not each.draft and gone & set(each.principle.clauses)}
 
 
 def _change_notes(before: Proposals | None) -> Sequence[Note]:
