@@ -292,9 +292,9 @@ def test_a_new_clause_under_an_old_number_has_another_id(tmp_path: Path) -> None
     found = {each.id: (each.action, each.principle.quote) for each in done.proposals.proposals}
     assert found == {
         "charter-1": ("remove", "Staff must wear a green badge at work."),
-        "charter-1-2": ("add", "Cats should sleep whenever it rains."),
+        "charter-1--2": ("add", "Cats should sleep whenever it rains."),
         "charter-2": ("add", "Visitors must sign the book."),
-        "charter-2-2": ("add", "Dogs may bark for an hour."),
+        "charter-2--2": ("add", "Dogs may bark for an hour."),
     }
     with pytest.raises(PrincipleError, match="not in charter#2, word for word"):
         accept(root, folder, ["charter-2"])

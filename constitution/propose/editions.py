@@ -90,11 +90,13 @@ def apart(made: Sequence[Proposal], there: Sequence[Principle], stale: Collectio
     stale: ids of proposals that a person edited, whose clauses are gone."""
     says = {principle.id: principle for principle in there}
     taken = {each.id for each in made if each.action != "add"} | set(stale)
+    asked = {each.id for each in made}
     named = []
     for each in made:
         own = each
         if each.action == "add" and not each.draft:
-            ids = chain([each.id], (f"{each.id}-{number}" for number in count(2)))
+            others = (id for number in count(2) if (id := f"{each.id}--{number}") not in asked)
+            ids = chain([each.id], others)
             id = next(id for id in ids if id not in taken and says.get(id, each.principle) == each.principle)
             own = each if id == each.id else replace(each, principle=replace(each.principle, id=id)).sealed()
             taken.add(id)
