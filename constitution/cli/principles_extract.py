@@ -20,6 +20,7 @@ from constitution.documents import read_document
 from constitution.errors import PrincipleError
 from constitution.pipeline.path_policy import allowed_folders, check_models
 from constitution.propose.accept import Accepted, accept
+from constitution.propose.drafts import MAX_TOKENS
 from constitution.propose.extracting import Extracted, Settings, extracting
 from constitution.propose.file import folder_of
 from constitution.recipe import FakeModel, ModelSection, Recipe, TransformersModel, load_recipe
@@ -54,6 +55,7 @@ def _root(root: Path | None) -> Path:
 @click.option("--language", default="", metavar="TAG", help="Of the document: en, de, fr, es, ru or zh.  [default: en]")
 @click.option("--limit", type=click.IntRange(1), help="Clauses to ask about at most, in this start.")
 @click.option("--pairs", type=click.IntRange(0), default=100, show_default=True, help="Pairs of drafts to compare.")
+@click.option("--max-tokens", type=click.IntRange(1), default=MAX_TOKENS, show_default=True, help="Of a reply.")
 @click.option("--accept", "accepted", metavar="all|ID,ID", help="Write a draft version from these.")
 @click.option("--seed", default=1, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
@@ -118,6 +120,7 @@ def _settings(root: Path, name: str, options: dict[str, Any], recipe: Recipe | N
         recipe.output.window if recipe else 8,
         options["limit"],
         options["pairs"],
+        options["max_tokens"],
         recipe.budget.limit if recipe and recipe.budget else None,
     )
 

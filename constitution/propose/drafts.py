@@ -37,6 +37,8 @@ ASKING = ("critique_request", "revision_request", "comparison_question")
 KEYS = (*TEXTS, *ASKING, "criteria", "examples")
 NEIGHBOUR = 600
 """Characters of the clause before and of the one after that a model is shown."""
+MAX_TOKENS = 2000
+"""That a reply may take; one draft takes about 400."""
 MOST_DRAFTS = 20
 """That are taken from one clause."""
 _FENCED = re.compile(r"\s*```(?:json)?[ \t]*\r?\n(.*?)\r?\n[ \t]*```\s*\Z", re.DOTALL | re.IGNORECASE)
@@ -53,12 +55,12 @@ class Read:
     """Why drafts are none."""
 
 
-def request(document: Document, place: int, run_seed: int, attempt: int) -> Request:
+def request(document: Document, place: int, run_seed: int, attempt: int, max_tokens: int = MAX_TOKENS) -> Request:
     """What a model is asked about clause `place`. attempt: replies that could not be used; each has another seed, and
     from the second on a temperature, without which the same reply would come again."""
     clause = document.clauses[place]
     chosen = seed(run_seed, document.name, clause.id, STEP, attempt)
-    sampling = Sampling(temperature=0.7 if attempt else 0.0, top_p=1.0, max_tokens=2000)
+    sampling = Sampling(temperature=0.7 if attempt else 0.0, top_p=1.0, max_tokens=max_tokens)
     mark = nonce(run_seed, f"{document.name}#{clause.id}")
     return Request(messages(document, place, mark), sampling, chosen, step=STEP)
 

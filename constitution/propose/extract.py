@@ -55,6 +55,7 @@ class Extraction:
     language: str = ""
     """The language of the document, as a constitution's file has it."""
     edition: str = ""
+    max_tokens: int = drafts.MAX_TOKENS
     over_budget: Callable[[], str] = str
     """A sentence once no more may be spent."""
     drafted: dict[int, tuple[Proposal, ...]] = field(default_factory=dict)
@@ -101,7 +102,7 @@ class Extraction:
     async def _draft(self, place: int) -> None:
         why = ""
         for attempt in range(ATTEMPTS):
-            request = drafts.request(self.document, place, self.seed, attempt)
+            request = drafts.request(self.document, place, self.seed, attempt, self.max_tokens)
             there = self.engine.knows(request)
             if not there and (stop := self._stop()):
                 self.reasons[place] = f"{FAILED}{why or stop}"

@@ -21,6 +21,7 @@ from constitution.errors import InputError
 from constitution.identity import digest
 from constitution.principles.files import replace_file
 from constitution.propose.accept import CLAUSES
+from constitution.propose.drafts import MAX_TOKENS
 from constitution.propose.editions import Edition, apart, edition_of, follow
 from constitution.propose.extract import FAILED, PAIRS, Extraction
 from constitution.propose.file import FILE, Note, Proposals, Undrafted, merge, read, write
@@ -47,6 +48,7 @@ class Settings:
     limit: int | None = None
     """Clauses to ask about at most; None: all."""
     pairs: int = PAIRS
+    max_tokens: int = MAX_TOKENS
     budget: float | None = None
     """In the currency of the model's price; None: none."""
 
@@ -86,7 +88,7 @@ async def extracting(document: Document, folder: Path, section: ModelSection, se
             said.append(f"{document.name} is taken for another edition of {was.name}, and its clauses are named so")
             document = replace(document, name=was.name)
         identity = model_identity(section)
-        now = digest([identity, settings.seed, EXTRACT.digest, settings.language])
+        now = digest([identity, settings.seed, EXTRACT.digest, settings.language, settings.max_tokens])
         changes = compare(was, document) if was else ()
         known = before if before and was and asked_with == now else None
         if before and not known:
@@ -95,7 +97,7 @@ async def extracting(document: Document, folder: Path, section: ModelSection, se
         async with opened(section) as engine:
             work = Extraction(
                 document, replies.of(engine, identity), settings.seed, settings.window, settings.language,
-                settings.edition, over_budget=lambda: _over(settings.budget, section, replies),
+                settings.edition, settings.max_tokens, over_budget=lambda: _over(settings.budget, section, replies),
             )  # fmt: skip
             await work.draft(first.ask[: settings.limit])
             for place in first.ask[settings.limit :] if settings.limit is not None else ():
