@@ -6,7 +6,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import Torture
 from document_run import GPL, LEAST_WORDS, POLICY, command, extracted, run_on, traced
 from judging_rows import answer
 
@@ -16,15 +15,16 @@ FAKE = '[model.policy]\nengine = "fake"'
 NAMES = {GPL: "gpl", POLICY: "policy"}
 
 
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.torture)], ids=["part", "whole"])
 @pytest.mark.parametrize("document", NAMES, ids=NAMES.values())
-def test_a_public_document_from_extract_to_coverage(document: Path, torture: Torture, tmp_path: Path) -> None:
+def test_a_public_document_from_extract_to_coverage(document: Path, whole: bool, tmp_path: Path) -> None:
     if not document.exists():
         pytest.skip(f"{document} is not on this machine")
     name, found = NAMES[document], read_document(document)
     assert len(found.text.split()) >= LEAST_WORDS
-    done = extracted(tmp_path, document, name, "--model", "fake", *(() if torture.full else ("--limit", "25")))
+    done = extracted(tmp_path, document, name, "--model", "fake", *(() if whole else ("--limit", "25")))
     assert list((tmp_path / "principles" / name).glob("*.toml")), (done.output, done.exception)
-    run = run_on(tmp_path, name, FAKE, 60 if torture.full else 12, [])
+    run = run_on(tmp_path, name, FAKE, 60 if whole else 12, [])
     covered = traced(tmp_path, document, run)
     assert len(covered) == len(found.clauses)
     states = [row["state"] for row in covered]
