@@ -71,7 +71,7 @@ def read_poll(statements: Path, votes: Path) -> Poll:
     made = [Statement(id, texts[id], places[id], each) for id, each in zip(ids, found, strict=True)]
     silent = [each.id for each in made if not each.support.overall.n]
     if silent:
-        notes.append(f"nobody's vote is on {len(silent)} statements, which are left out: {', '.join(silent[:10])}")
+        notes.append(f"without a vote, and not proposed: {len(silent)} statements, {', '.join(silent[:10])}")
     ranked = sorted((each for each in made if each.support.overall.n), key=lambda each: -each.support.bridging)
     without = sum(not group for group in groups.values())
     if names and without:
