@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from constitution import principles as library
 from constitution.cli.principles import report, root_of, root_option
+from constitution.cli.principles_extract import proposals_option
 from constitution.errors import PrincipleError
+from constitution.propose.collective import propose_statements, support_of
+from constitution.propose.file import FILE, folder_of
 from constitution.shown import brief, printable
 from constitution.templates.wording import FOLDER, start_wording
+
+MOST_SHOWN = 10
+"""Statements that the import of a poll prints."""
 
 
 def _root_to_write(root: Path | None) -> Path:
@@ -47,6 +54,8 @@ def new(name: str, version: str, root: Path | None) -> None:
 @click.option("--language", default="", metavar="TAG", help="Of their words: en, de, fr, es, ru or zh.  [default: en]")
 @click.option("--column", default="", metavar="NAME", help="Column of a table that holds the principles.")
 @click.option("--ignore", default="", metavar="NAME,NAME", help="Columns of a table that are not read.")
+@click.option("--votes", type=click.Path(path_type=Path), help="Votes on a table's statements: makes proposals.")
+@proposals_option
 @root_option
 def import_command(
     files: tuple[Path, ...],
@@ -55,7 +64,7 @@ def import_command(
     root: Path | None,
     source: str,
     license: str,
-    **how: str,
+    **how: Any,
 ) -> None:
     """Turn files of principles into a constitution.
 
@@ -63,9 +72,17 @@ def import_command(
     (.json, .jsonl). Files given together become one constitution. Nothing is overwritten. Exit code 1 if the check
     finds anything in the result.
 
+    With --votes, FILE is a table of statements and a person accepts what becomes a principle: Polis's comments.csv and
+    participants-votes.csv, or tables like them (docs/principles.md). Those that all groups agree on come first.
+
     Example:  constitution principles import rules.txt --name rules
     """
     root = _root_to_write(root)
+    if how["votes"]:
+        if len(files) > 1:
+            raise click.UsageError("--votes are on the statements of one file")
+        _propose(files[0], how["votes"], folder_of(root, name, how["proposals"]), library.How(how["language"]))
+        return
     ignored = tuple(each.strip() for each in how["ignore"].split(",") if each.strip())
     done = library.import_files(
         files,
@@ -82,6 +99,19 @@ def import_command(
     for note in done.notes:
         click.echo(printable(brief(note)))
     report([finding for finding in library.check(root) if finding.file == label])
+
+
+def _propose(statements: Path, votes: Path, folder: Path, how: library.How) -> None:
+    poll, notes = propose_statements(statements, votes, folder, how)
+    click.echo(f"{folder.name}/{FILE}: {len(poll.statements)} statements, votes of {poll.people} people")
+    for each in poll.statements[:MOST_SHOWN]:
+        click.echo(f"  {printable(brief(each.text, 90))}")
+        click.echo(f"    statement {printable(each.id)}: {printable(support_of(each, poll.groups))}")
+    if len(poll.statements) > MOST_SHOWN:
+        click.echo(f"  and {len(poll.statements) - MOST_SHOWN} more in the file")
+    for note in notes:
+        click.echo(printable(brief(note)))
+    click.echo(f"Next: edit it, then constitution principles accept {folder.name} --only ID")
 
 
 @click.command()

@@ -30,7 +30,7 @@ from constitution.records import Principle
 FILE = "proposals.toml"
 BEFORE = "proposals.before.toml"
 """What a person's file was before a command wrote it again."""
-Kind = Literal["extract", "induce", "improve", "values"]
+Kind = Literal["extract", "induce", "improve", "values", "collective"]
 Status = Literal["proposed", "accepted", "refused"]
 Action = Literal["add", "replace", "remove"]
 Force = Literal["", "must", "must-not", "should", "should-not", "may"]
