@@ -37,8 +37,14 @@ WORDS = {
     r"the same command goes": "the same command resumes",
 }
 """What is not written → what is, as whole words, in any case."""
-OF_THE_WORLD = ("engines/fake/world.py", "pocket/lexicon.py", "pocket/questions.py", "measures/refusals.py")
-"""Files whose strings are what models and people write: they are data."""
+OF_THE_WORLD = (
+    "engines/fake/world.py",
+    "pocket/lexicon.py",
+    "pocket/questions.py",
+    "measures/refusals.py",
+    "warehouse/upkeep/older.py",
+)
+"""Files whose strings are what models and people write, or older versions wrote: they are data."""
 SEARCH = re.compile(rf"\b({'|'.join(WORDS)})\b", re.IGNORECASE)
 PAGES = [
     *sorted(ROOT.glob("docs/*.md")),

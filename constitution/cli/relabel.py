@@ -153,4 +153,9 @@ def _rules(run: Run, settings: dict[str, Any]) -> Rules:
             hint="an export takes --min-margin; another judge.margin in the recipe makes another run, with its labels",
         )
     given = {name: value for name, value in settings.items() if value is not None}
+    if unknown := own.keys() - JudgeSection.model_fields.keys():
+        raise InputError(
+            f"{run.run_id}: its recipe has judge.{min(unknown)}, which this version of constitution does not know",
+            hint="use the version that wrote it",
+        )
     return Rules.of(JudgeSection.model_validate({**own, **given}))

@@ -15,7 +15,7 @@ from constitution.shown import printable, sentence
 from constitution.warehouse import Warehouse, place
 from constitution.warehouse.damage import strays
 from constitution.warehouse.removing import interrupted
-from constitution.warehouse.upkeep import copying, garbage, removal
+from constitution.warehouse.upkeep import converting, copying, garbage, removal
 from constitution.warehouse.upkeep.inventory import File, stored
 
 _SHOWN = {
@@ -198,6 +198,62 @@ def copy_command(to: str, runs: tuple[str, ...], warehouse: Path) -> None:
         failed = True
         click.echo(f"{printable(name)}: not copied: rows of no run (`constitution verify` says where)")
     sys.exit(failed)
+
+
+@group.command("convert")
+@click.argument("to", metavar="TO")
+@warehouse_option
+def convert_command(to: str, warehouse: Path) -> None:
+    """Convert a warehouse that an older version wrote into TO, a new folder or an address; the old one stays as it is.
+
+    Every run with all that was said of it; parts are held against their checksums, and rows keep their ids. What was
+    not kept at that time is null, and named. The same command does the rest of one that was interrupted. A warehouse
+    of a newer version is refused.
+
+    Exit code 1: not all of it was converted.
+
+    \b
+    Example:
+      constitution warehouse convert warehouse-new --warehouse warehouse
+    """
+    if Warehouse(warehouse).at_address:
+        raise InputError(
+            "only a folder can be converted", hint="copy it to a folder with the version that wrote it, then convert it"
+        )
+    runs = converting.old_run_ids(warehouse)
+    if not converting.is_older(warehouse):
+        raise InputError(
+            f"{warehouse}: is of this version", hint="for a copy of it: constitution warehouse copy TO --warehouse FROM"
+        )
+    target = Warehouse(place(to))
+    if target.root.resolve() == warehouse.resolve():
+        raise InputError(f"{to}: is the warehouse that is to be converted", hint="name a new folder or an address")
+    failed = False
+    for run_id in runs:
+        try:
+            done = converting.convert_run(warehouse, target, run_id)
+        except (ConstitutionError, OSError) as error:
+            failed = True
+            click.echo(f"{run_id}: not converted: {sentence(error)}")
+            continue
+        _tell_converted(run_id, done)
+    for name in converting.strays(warehouse, runs):
+        failed = True
+        click.echo(f"{printable(name)}: not converted: rows of no run")
+    sys.exit(failed)
+
+
+def _tell_converted(run_id: str, done: converting.Converted | None) -> None:
+    if done is None:
+        click.echo(f"{run_id}: is there already, and was not touched")
+        return
+    click.echo(f"{run_id}: converted {sum(done.rows.values()):,} rows of {len(done.rows)} tables")
+    for table, columns in done.unknown.items():
+        click.echo(f"  {table}: not kept at that time, null now: {', '.join(columns)}")
+    if done.unchecked:
+        click.echo(
+            f"  {done.unchecked:,} part{'s' * (done.unchecked != 1)} had no checksum, and were taken as they are"
+        )
 
 
 @group.command("rm")

@@ -120,6 +120,11 @@ def read(folder: Path) -> dict[str, list[Sum]]:
     return {name: now.get(name, []) + then.get(name, []) for name in names}
 
 
+def read_sums(path: Path) -> dict[str, list[Sum]]:
+    """What the file says that parts may be; empty: there is none, or it is no text."""
+    return _read(path)
+
+
 def _read(path: Path) -> dict[str, list[Sum]]:
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for

@@ -184,7 +184,8 @@ def _sound(table: Table, path: Path) -> bool:
 def _of_another_version(root: Path) -> WarehouseError:
     return WarehouseError(
         f"{root}: this warehouse was written by another version of constitution",
-        hint="use the version that wrote it, or name another folder with --warehouse",
+        hint="an older one: `constitution warehouse convert NEW_FOLDER --warehouse OLD_FOLDER`; a newer one: use "
+        "the version that wrote it, or name another folder with --warehouse",
     )
 
 
