@@ -47,6 +47,7 @@ def root_of(root: Path | None) -> Path:
         "test": ("constitution.cli.principles_judge:test", "Put each principle's own examples to a judge."),
         "improve": ("constitution.cli.principles_improve:improve_command", "Propose wordings, tried on people's gold."),
         "values": ("constitution.cli.principles_values:values_command", "The values that bear on texts."),
+        "induce": ("constitution.cli.principles_induce:induce_command", "Find principles that explain preferences."),
         "impact": ("constitution.cli.principles_impact:impact_command", "Which labels flip under another version."),
     },
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -87,6 +87,10 @@ SHAPES = (
         {"field": "instruction", "join": ["input"], **_two("output_1", "output_2", "preference", "1", "2")},
     ),
     Shape(
+        "rdnfn/icai, processed data", ("input", "text_a", "text_b", "preferred_text"),
+        {"field": "input", **_two("text_a", "text_b", "preferred_text", "text_a", "text_b", "tie", "tie (bothbad)")},
+    ),
+    Shape(
         "lmsys/mt_bench_human_judgments", ("conversation_a", "conversation_b", "winner"),
         _two("conversation_a", "conversation_b", "winner", "model_a", "model_b", "tie", "tie (bothbad)"),
     ),

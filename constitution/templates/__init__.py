@@ -107,6 +107,8 @@ IMPROVE = _load("improve.txt", "improve-pair.txt", "improve-json.txt")
 are not in SETS."""
 VALUES = _load("values.txt")
 """What the values in a text are asked for with (propose/values.py); not in SETS either."""
+INDUCE = _load("induce.txt", "induce-reasons.txt")
+"""What rules are asked for with that may explain a preference (propose/candidates.py)."""
 SETS = (
     *(REVISE, JUDGE, RATIONALE, SCORE, SCORE_FINE, RUBRIC, RUBRIC_NEGATED, VERDICT, PERTURB),
     *(REFERENCE, REFERENCE_SEEN, WRITE),
