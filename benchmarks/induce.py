@@ -6,8 +6,9 @@
 Each draw plants two of the pocket world's seven principles: of a pair the answer is preferred that breaks fewer of the
 two, 10 % of the labels are turned round, and each of the two decides half of the pairs. Candidates are the seven,
 longer, shorter and first letter; style is a rival. They vote by the grammar (each principle's own fault, or as the
-pocket constitution asks: where the answers are equal in it, the better on the whole), and by the pocket judge through
-its engine. What is chosen by 25 to 200 pairs is counted, and predicts other pairs of the same kind.
+pocket constitution asks: where the answers are equal in it, the better on the whole), by the pocket scorer (checklists,
+method rubric) and by the pocket judge, both through their engines. What is chosen by 25 to 200 pairs is counted, and
+predicts other pairs of the same kind.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ DECIDED = 200
 HOWS = {
     "own": "the grammar, each principle by itself",
     "whole": "the grammar, where equal the better on the whole",
+    "scorer": "the pocket scorer, by checklist",
     "judge": "the pocket judge",
 }
 
@@ -99,10 +101,15 @@ def pool(decided: int, seed: int) -> Pool:
     return Pool(found, faults)
 
 
-def judged(given: Pool) -> Array:
-    """(n, 10) The pocket judge's votes, asked as `principles induce` asks."""
+def judged(given: Pool, how: str) -> Array:
+    """(n, 10) The votes of the pocket judge, or of the pocket scorer, as `principles induce` asks. The scorer knows no
+    questions like those of the decoys: these then vote as they are."""
     tags = {principle.tags[-1]: principle for principle in load_constitution(ROOT / "principles", "pocket").principles}
     asked = [Candidate(tags[name]) for name in PRINCIPLES]
+    if how == "scorer":
+        scorer = TransformersModel(engine="transformers", model="pocket-scorer")
+        panel = Panel({"": scorer}, JudgeSection(method="rubric"))
+        return np.column_stack([asyncio.run(votes(given.pairs, asked, panel)), given.decoys()])
     asked += [Candidate(Principle(name, comparison_question=question)) for name, question in DECOYS.items()]
     panel = Panel({"": TransformersModel(engine="transformers", model="pocket")}, JudgeSection())
     return asyncio.run(votes(given.pairs, asked, panel))
@@ -111,7 +118,11 @@ def judged(given: Pool) -> Array:
 @dataclass(frozen=True)
 class Draw:
     found: int
+    """Planted principles that were chosen, each told from all others."""
     false: int
+    """Chosen columns that stand for no planted principle."""
+    same: int
+    """Candidates that a chosen column stands for beside itself: the report says that they cannot be told apart."""
     right: float
     """Share of other pairs' labels that are predicted."""
     best: float
@@ -138,8 +149,14 @@ def draw(given: Pool, table: Array, size: int, seed: int) -> Draw:
     right = np.where(np.abs(odds) < 1e-12, 0.5, (odds > 0) == (label[test] > 0.5))
     truly = {NAMES[place] for place in planted}
     best = (score[test] > 0) == (label[test] > 0.5)
-    chosen = set(found.chosen)
-    return Draw(len(chosen & truly), len(chosen - truly), float(right.mean()), float(best.mean()))
+    groups = [{name for name, _ in found.groups[head]} for head in found.chosen]
+    return Draw(
+        found=sum(len(group) == 1 and group <= truly for group in groups),
+        false=sum(not group & truly for group in groups),
+        same=sum(len(group) - 1 for group in groups),
+        right=float(right.mean()),
+        best=float(best.mean()),
+    )
 
 
 def measure(given: Pool, tables: Mapping[str, Array], draws: int, sizes: Sequence[int]) -> dict[str, list[list[Draw]]]:
@@ -164,18 +181,21 @@ def report(found: Mapping[str, list[list[Draw]]], sizes: Sequence[int]) -> tuple
             cells = (
                 f"{100 * both:.0f} %",
                 f"{_mean(each, 'false'):.2f}",
+                f"{_mean(each, 'same'):.1f}",
                 f"{_mean(each, 'right'):.3f}",
                 f"{_mean(each, 'best'):.3f}",
             )
             rows.append([f"{HOWS[how]}, {size} pairs", *cells])
-            if size == PAIRS and how != "whole":
+            if size == PAIRS and how in ("own", "scorer"):
                 what = f"{PAIRS} pairs, votes by {HOWS[how]}"
                 verdicts += [
                     Verdict(f"{what}: planted principles found, of 2", _mean(each, "found"), 1.9, at_most=False),
                     Verdict(f"{what}: false ones a draw", _mean(each, "false"), 0.2),
                     Verdict(f"{what}: below the noise ceiling", _mean(each, "best") - _mean(each, "right"), 0.03),
                 ]
-    return [Table(["votes by", "both found", "false", "held-out agreement", "ceiling"], rows)], verdicts
+    return [
+        Table(["votes by", "both found", "false", "not told apart", "held-out agreement", "ceiling"], rows)
+    ], verdicts
 
 
 @click.command(help=__doc__)
@@ -188,14 +208,18 @@ def main(draws: int, decided: int, how: str, out: Path | None, page: Path | None
     decoys = given.decoys()
     tables = {"own": np.column_stack([given.own(), decoys]), "whole": np.column_stack([given.whole(), decoys])}
     if how == "all":
-        tables["judge"] = judged(given)
+        tables |= {each: judged(given, each) for each in ("scorer", "judge")}
     found, verdicts = report(measure(given, tables, draws, SIZES), SIZES)
     notes = [f"{draws} draws of two planted principles from {len(given.pairs)} pairs; 10 % of the labels are wrong."]
     if "judge" in tables:
-        against = tables["own"][:, : len(PRINCIPLES)]
-        sided = against != 0
-        right = float(((tables["judge"][:, : len(PRINCIPLES)] * against) > 0)[sided].mean())
-        notes.append(f"Where a principle's own fault tells the answers apart the judge's vote is right in {right:.1%}.")
+        said = tables["judge"][:, : len(PRINCIPLES)]
+        unit = said / np.linalg.norm(said, axis=0)
+        notes.append(
+            f"The pocket judge's votes by any two principles are correlated by {(unit.T @ unit).min():.3f} or more: it "
+            "votes for the better answer on the whole, whichever principle is asked. No fit can tell them apart, and "
+            "the report says so. As the pocket constitution asks (where equal, the better on the whole), even true "
+            "votes share so much that twice the pairs are needed."
+        )
     finish(out, page, found, verdicts, notes)
 
 
