@@ -14,17 +14,15 @@ from typing import Any
 
 import click
 
-from constitution import principles as library
 from constitution.cli.principles import root_of, root_option
 from constitution.documents import read_document
 from constitution.errors import PrincipleError
 from constitution.pipeline.path_policy import allowed_folders, check_models
 from constitution.propose.accept import Accepted, accept
 from constitution.propose.drafts import MAX_TOKENS
-from constitution.propose.extracting import Extracted, Settings, extracting
+from constitution.propose.extracting import Extracted, Settings, extracting, settings_of
 from constitution.propose.file import folder_of
 from constitution.recipe import FakeModel, ModelSection, Recipe, TransformersModel, load_recipe
-from constitution.records import Principle
 from constitution.shown import brief, printable
 
 SHOWN = 5
@@ -103,26 +101,8 @@ def _writer(options: dict[str, Any], recipe: Recipe | None) -> ModelSection:
 
 
 def _settings(root: Path, name: str, options: dict[str, Any], recipe: Recipe | None) -> Settings:
-    label = ""
-    there: tuple[Principle, ...] = ()
-    if options["constitution"]:
-        label = "@".join(library.resolve(root, options["constitution"]))
-    target = label.partition("@")[0] or name
-    if (root / target).is_dir() and library.versions(root, target):
-        highest = library.versions(root, target)[-1]
-        there = library.read_constitution(root / target / f"{highest}.toml").principles
-    return Settings(
-        label,
-        there,
-        options["language"],
-        options["edition"],
-        options["seed"],
-        recipe.output.window if recipe else 8,
-        options["limit"],
-        options["pairs"],
-        options["max_tokens"],
-        recipe.budget.limit if recipe and recipe.budget else None,
-    )
+    asked = {key: options[key] for key in ("language", "edition", "seed", "limit", "pairs", "max_tokens")}
+    return settings_of(root, name, options["constitution"] or "", recipe, **asked)
 
 
 def _told(done: Extracted, folder: Path) -> Iterator[str]:

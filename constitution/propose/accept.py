@@ -66,7 +66,7 @@ class Accepted:
 
 def accept(root: Path, folder: Path, only: Sequence[str] = (), *, every: bool = False) -> Accepted:
     """Writes the proposals of `folder` into a draft under `root`: those that `only` names; or all without a fault that
-    nobody refused (`every`); or else those that the file says are accepted.
+    was not refused (`every`); or else those that the file says are accepted.
 
     Raises PrincipleError, having written nothing: for an unknown, refused or faulty proposal that is named, an id that
     the constitution has already, a locked file that was edited, and while another process accepts here."""

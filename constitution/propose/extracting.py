@@ -19,7 +19,7 @@ from constitution.documents import Change, Clause, Document, compare
 from constitution.engines.identity import model_identity
 from constitution.errors import InputError
 from constitution.identity import digest
-from constitution.principles.files import replace_file
+from constitution.principles.files import path_of, read_constitution, replace_file, resolve, versions
 from constitution.propose.accept import CLAUSES
 from constitution.propose.drafts import MAX_TOKENS
 from constitution.propose.editions import Edition, apart, edition_of, follow
@@ -27,7 +27,7 @@ from constitution.propose.extract import FAILED, PAIRS, Extraction
 from constitution.propose.file import FILE, Note, Proposals, Undrafted, merge, read, write
 from constitution.propose.replies import Replies
 from constitution.reading import json_of, text_of
-from constitution.recipe import ModelSection
+from constitution.recipe import ModelSection, Recipe
 from constitution.records import Principle
 from constitution.templates import EXTRACT
 
@@ -51,6 +51,19 @@ class Settings:
     max_tokens: int = MAX_TOKENS
     budget: float | None = None
     """In the currency of the model's price; None: none."""
+
+
+def settings_of(root: Path, name: str, constitution: str = "", recipe: Recipe | None = None, **asked: Any) -> Settings:
+    """Of proposals called `name` for the constitutions under `root`. constitution: the one that they change, if that is
+    not called so too; recipe: whose window and budget hold. Raises PrincipleError for an unknown constitution."""
+    label = "@".join(resolve(root, constitution)) if constitution else ""
+    target = label.partition("@")[0] or name
+    there: tuple[Principle, ...] = ()
+    if (root / target).is_dir() and (known := versions(root, target)):
+        there = read_constitution(path_of(root, target, known[-1])).principles
+    if recipe:
+        asked |= {"window": recipe.output.window, "budget": recipe.budget.limit if recipe.budget else None}
+    return Settings(label, there, **asked)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
+from pydantic import BaseModel, ConfigDict
+
 from constitution.errors import InputError
 from constitution.telemetry import log
 from constitution.warehouse import place
@@ -100,6 +102,24 @@ async def _call(step: Step, *arguments: Any) -> Any:
     return await _current.get().call(step, *arguments)
 
 
+class Decision(BaseModel):
+    """What a person says of proposals."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    accept: str = ""
+    """`all` of those without a fault, or ids with commas between them; empty: those that proposals.toml says are
+    accepted."""
+
+    @property
+    def everything(self) -> bool:
+        return self.accept.strip() == "all"
+
+    @property
+    def ids(self) -> list[str]:
+        return [] if self.everything else [id for each in self.accept.split(",") if (id := each.strip())]
+
+
 class Schedule:
     """Around a flow's body: plain calls. `on_prefect.PrefectSchedule` reports to Prefect."""
 
@@ -122,6 +142,11 @@ class Schedule:
     async def retried_run(self) -> str:
         """The id of the run that this flow run worked on before it was retried; empty: it was not."""
         return ""
+
+    async def decide(self, name: str, proposals: str, wait: int) -> Decision:
+        """A person's decision on the proposals called `name`. proposals: what they are, as Markdown; wait: seconds at
+        most. Here it is what their file says."""
+        return Decision()
 
     async def mark(self, run_id: str, warehouse: Path) -> None:
         """Which run the flow works on, and where it is stored."""

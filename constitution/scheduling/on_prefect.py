@@ -26,17 +26,21 @@ from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.context import FlowRunContext
 from prefect.events import emit_event
+from prefect.exceptions import FlowPauseTimeout
+from prefect.flow_runs import pause_flow_run
+from prefect.input import RunInput
 from prefect.runtime import deployment
 from prefect.runtime import flow_run as runtime
+from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Completed, Crashed, Failed
 
-from constitution.errors import ConstitutionError, NotFinished, WarehouseError
+from constitution.errors import ConstitutionError, InputError, NotFinished, WarehouseError
 from constitution.pipeline import Pace, Plan, Session
 from constitution.pipeline.dealing import left, summed
 from constitution.pipeline.report import figures
 from constitution.pipeline.shard import finish_run
 from constitution.records import Run
-from constitution.scheduling import Schedule, Step
+from constitution.scheduling import Decision, Schedule, Step
 from constitution.scheduling.shards import state_of_shard, worked
 from constitution.scheduling.spread import Spread
 from constitution.shown import printable, sentence
@@ -49,6 +53,10 @@ EVERY = 60.0
 """Seconds between two lines in the log."""
 LIVE = [StateType.RUNNING, StateType.PENDING]
 DEAD = "Its process was killed; the run was resumed by another."
+
+
+class _Decided(Decision, RunInput):
+    """A decision as the input of a paused flow run."""
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -156,6 +164,20 @@ class PrefectSchedule(Schedule):
         async with get_client() as client:
             mine = await client.read_flow_run(runtime.id)
         return str(mine.labels.get(RUN, "")) if mine.run_count > 1 else ""
+
+    async def decide(self, name: str, proposals: str, wait: int) -> Decision:
+        """With a server that people see the flow run pauses until it is resumed with an input; else as their file
+        says. Raises InputError where none came in time."""
+        await acreate_markdown_artifact(proposals, key="proposals", description=f"Proposals: {name}")
+        if not PREFECT_API_URL.value():
+            return await super().decide(name, proposals, wait)
+        self._logger.info("%s: waits for a decision, up to %d s; the artifact `proposals` lists them", name, wait)
+        try:
+            return await pause_flow_run(wait_for_input=_Decided, timeout=wait)
+        except FlowPauseTimeout:
+            raise InputError(
+                f"{name}: no decision came within {wait:,} s", hint="retry the flow run; nothing is asked twice"
+            ) from None
 
     async def mark(self, run_id: str, warehouse: Path) -> None:
         """The run's id as a tag of this flow run, and as a label with the place of its warehouse."""
