@@ -27,7 +27,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.context import FlowRunContext
 from prefect.events import emit_event
 from prefect.exceptions import FlowPauseTimeout
-from prefect.flow_runs import pause_flow_run
+from prefect.flow_runs import apause_flow_run
 from prefect.input import RunInput
 from prefect.runtime import deployment
 from prefect.runtime import flow_run as runtime
@@ -173,7 +173,7 @@ class PrefectSchedule(Schedule):
             return await super().decide(name, proposals, wait)
         self._logger.info("%s: waits for a decision, up to %d s; the artifact `proposals` lists them", name, wait)
         try:
-            return await pause_flow_run(wait_for_input=_Decided, timeout=wait)
+            return await apause_flow_run(wait_for_input=_Decided, timeout=wait)
         except FlowPauseTimeout:
             raise InputError(
                 f"{name}: no decision came within {wait:,} s", hint="retry the flow run; nothing is asked twice"
