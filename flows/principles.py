@@ -31,11 +31,11 @@ WEEK = 7 * 24 * 3600
 
 
 @task()
-async def draft_principles(document: Path, folder: Path, root: Path, writer: Path, edition: str) -> Extracted:
+async def draft_principles(document: Path, folder: Path, root: Path, writer: Path) -> Extracted:
     recipe = load_recipe(writer)
     check_models(recipe, allowed_folders(writer))
     found = await asyncio.to_thread(read_document, document)
-    settings = settings_of(root, folder.name, recipe=recipe, edition=edition)
+    settings = settings_of(root, folder.name, recipe=recipe)
     return await extracting(found, folder, recipe.model.policy, settings)
 
 
@@ -71,7 +71,6 @@ async def principles(
     recipe: str,
     warehouse: str = "warehouse",
     writer: str = "",
-    edition: str = "",
     overrides: list[str] | None = None,
     allow: list[str] | None = None,
     wait: int = WEEK,
@@ -84,7 +83,6 @@ async def principles(
         recipe: The recipe that runs by the constitution, whatever its own says.
         warehouse: The warehouse's folder or address.
         writer: A recipe whose policy drafts, within its budget; empty: that of `recipe`.
-        edition: Label of the document's edition.
         overrides: Settings in place of the recipe's, each `a.b=value`, as for --set.
         allow: Folders that the recipe may read in, besides its project.
         wait: Seconds that a paused flow run waits for the decision.
@@ -93,7 +91,7 @@ async def principles(
     root = find_root(Path(recipe).parent)
     folder = folder_of(root, name)
     async with scheduled() as schedule:
-        drafted = await draft_principles(Path(document), folder, root, Path(writer or recipe), edition)
+        drafted = await draft_principles(Path(document), folder, root, Path(writer or recipe))
         decision = await schedule.decide(name, _listed(drafted, folder), wait)
         label = await lock_accepted(folder, root, decision)
         settings = [*(overrides or []), f'constitution="{label}"']

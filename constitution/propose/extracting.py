@@ -54,7 +54,7 @@ class Settings:
 
 
 def settings_of(root: Path, name: str, constitution: str = "", recipe: Recipe | None = None, **asked: Any) -> Settings:
-    """Of proposals called `name` for the constitutions under `root`. constitution: the one that they change, if that is
+    """The settings for proposals called `name` and the constitutions under `root`. constitution: the one that they change, if that is
     not called so too; recipe: whose window and budget hold. Raises PrincipleError for an unknown constitution."""
     label = "@".join(resolve(root, constitution)) if constitution else ""
     target = label.partition("@")[0] or name
