@@ -54,8 +54,10 @@ class Settings:
 
 
 def settings_of(root: Path, name: str, constitution: str = "", recipe: Recipe | None = None, **asked: Any) -> Settings:
-    """The settings for proposals called `name` and the constitutions under `root`. constitution: the one that they change, if that is
-    not called so too; recipe: whose window and budget hold. Raises PrincipleError for an unknown constitution."""
+    """The settings for proposals called `name` and the constitutions under `root`.
+
+    constitution: the one that they change, if that is not called so too; recipe: whose window and budget hold. Raises
+    PrincipleError for an unknown constitution."""
     label = "@".join(resolve(root, constitution)) if constitution else ""
     target = label.partition("@")[0] or name
     there: tuple[Principle, ...] = ()
