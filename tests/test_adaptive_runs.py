@@ -181,8 +181,20 @@ def test_figures_of_votes_are_those_of_a_run_with_all(audited: tuple[Audited, Au
     listed = OF_VOTES | OF_PAIRS | COUNTED | OF_FEWER | NOT_HERE
     gold = {"alignment", "brier", "ece", "reliability_predicted", "reliability_observed", "kappa"}
     gold |= {"benchmark_score"}
-    # Of answers, and of labels beside rewards.
-    apart = ("scorecard_", "round_", "reward_", "best_of", "sample_", "criteri", "reference_", "rubric_")
+    gold |= {f"group_{what}" for what in ("alignment", "ceiling", "distance", "gap")}
+    # Of answers, of labels beside rewards, of clauses; and of labels by other weights, with `profile_undecided`.
+    apart = (
+        "clause",
+        "profile_",
+        "scorecard_",
+        "round_",
+        "reward_",
+        "best_of",
+        "sample_",
+        "criteri",
+        "reference_",
+        "rubric_",
+    )
     others = {each.figure for each in adaptive.figures if not each.figure.startswith(apart)}
     assert others <= listed | gold, "a figure that is not known to hold where votes are adaptive"
     far, seen = [], 0

@@ -186,7 +186,10 @@ def test_ids_and_seeds_are_what_they_were_and_in_range(torture: Torture) -> None
     assert row_id("run", "é", 0) == "83d26f7471485ae4c06220e564ee2b66"
     assert seed(1, "p", "critique", 0) == 1786388827
     assert prompt(1).id == "090836df1112fb3f20dc4f775fa65bb1"
-    assert CONSTITUTION.digest == "c947c0789c81e9b14c0098bdcc7caada2e63f912f6cff2eeb352d6b0166732bc"
+    assert CONSTITUTION.digest == "95f5803f94ce7f4aa7ec7d78fad1f0b35d33d4d5c283cdada7de844994aefd7d"
+    unquoted = tuple(replace(each, quote="", clauses=()) for each in CONSTITUTION.principles)
+    before = "c947c0789c81e9b14c0098bdcc7caada2e63f912f6cff2eeb352d6b0166732bc"
+    assert replace(CONSTITUTION, principles=unquoted).digest == before, "a field that is empty changed the digest"
 
     def in_range(drawn: tuple[int, list[Any]]) -> None:
         number, parts = drawn

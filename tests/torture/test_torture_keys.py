@@ -27,7 +27,7 @@ from constitution.errors import ConstitutionError
 from constitution.export.formats import FORMATS
 from constitution.export.settings import Cleaning, Settings
 from constitution.principles import load_constitution
-from constitution.records import Constitution, Criterion, Example, Exemplar, Message, Principle, SystemPrompt
+from constitution.records import Constitution, Criterion, Example, Exemplar, Message, Principle, Profile, SystemPrompt
 from constitution.secrets import hide_keys, key_in
 
 
@@ -94,6 +94,8 @@ WHOLE = Constitution(
             "aim",
             "against",
             "why",
+            "quote",
+            ("law#1", "law#2"),
         ),
         Principle("other", comparison_question="?"),
     ),
@@ -103,6 +105,7 @@ WHOLE = Constitution(
     system_prompts=(SystemPrompt("kind", "text", "thought"), SystemPrompt("other", "text")),
     language="de",
     translation_of="other@1.0.0",
+    profiles=(Profile("young", (("id", 2.0), ("other", 3.0)), "kind", "description", "group"), Profile("old")),
 )
 """Every field says something."""
 
@@ -142,7 +145,7 @@ def test_every_word_of_a_constitution_is_in_its_digest(torture: Torture) -> None
         assert other.digest not in digests.values(), where
         digests[where] = other.digest
     kinds = {where.split(".")[0] for where in digests} | {part for where in digests for part in where.split()}
-    for kind in (Constitution, Principle, SystemPrompt, Exemplar, Example, Criterion, Message):
+    for kind in (Constitution, Principle, SystemPrompt, Profile, Exemplar, Example, Criterion, Message):
         for field in fields(kind):
             assert any(f"{kind.__name__}.{field.name}" in each for each in kinds), f"{kind.__name__}.{field.name}"
     torture.count("stale fields", len(digests) - 1)
@@ -182,6 +185,7 @@ EXPORT: dict[str, Any] = {
     "with_reasoning": True,
     "layout": "messages",
     "file_type": "jsonl",
+    "profile": "young",
 }
 
 

@@ -18,7 +18,7 @@ from constitution.audit import audit
 from constitution.cli.verify import verify
 from constitution.errors import DamagedPart
 from constitution.export import Settings, export
-from constitution.records import Annotation, Counterfactual, Message
+from constitution.records import Annotation, Counterfactual, Message, StoredClause
 from constitution.warehouse import Warehouse, ask, connect
 from constitution.warehouse.damage import REMEDIES
 
@@ -36,6 +36,8 @@ def said(warehouse: Warehouse, run_id: str) -> None:
     asked = [replace(score, run_id=run_id) for id, of in rows for score in scores(id, of, {"j": COMPLIES})]
     message = (Message("user", "How does she mend it?"),)
     swaps = [Counterfactual(f"c{id}", run_id, of, id, "gender", "he → she", message, "So.", "m") for id, of in rows]
+    clause = ("md", "law#1", 0, "1", ("Law",), "", "paragraph", "Be kind.", 0, 8, None, 3)
+    warehouse.write_clauses(run_id, [StoredClause("c1", run_id, "law", "0" * 64, *clause)])
     with warehouse.scoring(run_id):
         warehouse.write_part("scores", run_id, asked)
         warehouse.write_part("counterfactuals", run_id, swaps)

@@ -205,7 +205,13 @@ def test_rows_come_back_from_the_writer_and_from_merged_parts(table: str, empty:
 
 def test_labels_and_figures_come_back(empty: Warehouse, torture: Torture) -> None:
     numbers = itertools.count()
-    labels = st.lists(any_of(Annotation, {"run_id": st.just("")}), max_size=4, unique_by=lambda label: label.id)
+    # A rater has one group of each column in a run, so each says one thing here, and is of one group at most.
+    groups = st.lists(any_of(str), max_size=1).map(tuple)
+    labels = st.lists(
+        any_of(Annotation, {"run_id": st.just(""), "rater_groups": groups}),
+        max_size=4,
+        unique_by=(lambda label: label.id, lambda label: label.rater),
+    )
 
     def comes_back(drawn: tuple[list[Annotation], list[Figure]]) -> None:
         run_id = f"notes-{next(numbers)}"
