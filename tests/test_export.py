@@ -358,16 +358,14 @@ def test_a_row_whose_text_is_gone_is_an_error(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-WHOLE = ("clauses", "figures")
-"""Tables of one file, which nothing compacts."""
-
-
 def test_a_run_that_is_compacted_as_the_export_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts that were listed and are gone make no difference to what is read later."""
     warehouse = fill(tmp_path / "warehouse")
     listed = warehouse.parts
     gone = [tmp_path / "gone.parquet"]
-    monkeypatch.setattr(Warehouse, "parts", lambda _, *of: [*listed(*of), *(gone if of[0] not in WHOLE else [])])
+    monkeypatch.setattr(
+        Warehouse, "parts", lambda _, *of: [*listed(*of), *(gone if of[0] not in ("clauses", "figures") else [])]
+    )
     done = export(warehouse.root, RUN, Settings(format="dpo", test=0), tmp_path / "out")
     assert done.rows["train"]
 
